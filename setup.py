@@ -1,7 +1,9 @@
-"""Stamp the commit that is built into the package; all that is said of the package stands in setup.cfg.
+"""Stamp the commit that is built into the package; all that is said of the package stands in
+setup.cfg.
 
-A version that is no release names its commit (`bids_sr.__version__`), and git is not asked at run time. An installation
-with ``pip install -e`` is a build too: what it stamps holds until the next one.
+A version that is no release names its commit (`bids_sr.__version__`), and git is not asked at run
+time. An installation with ``pip install -e`` is a build too: what it stamps holds until the next
+one.
 """
 
 import os
@@ -15,10 +17,14 @@ STAMP = HERE / "bids_sr" / "commit.txt"
 
 
 def commit() -> str:
-    """Commit of this checkout, ``.dirty`` behind it where files differ from it; "" where git cannot say."""
+    """Commit of this checkout, ``.dirty`` behind it where files differ from it; "" where git
+    cannot say.
+    """
     try:
         asked = [
-            subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", *words], cwd=HERE, capture_output=True, text=True, check=True
+            ).stdout.strip()
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
         ]
     except (OSError, subprocess.CalledProcessError):

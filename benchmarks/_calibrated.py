@@ -1,4 +1,6 @@
-"""One measured run brought down by two in plane, calibrated by fine volumes, through the steps in memory."""
+"""One measured run brought down by two in plane, calibrated by fine volumes, through the steps in
+memory.
+"""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ FACTOR, TR, COUNT = (2.0, 2.0, 1.0), 2.0, 40
 
 @dataclass
 class Measured:
-    """The run under test, its reference, brain and head motion, and what was measured at the high resolution."""
+    """The run under test, its reference, brain and head motion, and what was measured at the high
+    resolution.
+    """
 
     work: Path
     threads: int
@@ -45,7 +49,9 @@ def volumes(source: Path, part: slice) -> tuple[Array, Array]:
 
 
 def brought_down(source: Path, part: slice, work: Path, threads: int) -> Measured:
-    """Head motion of the run at the low resolution; measured and zero-filled series in its reference."""
+    """Head motion of the run at the low resolution; measured and zero-filled series in its
+    reference.
+    """
     work.mkdir(parents=True, exist_ok=True)
     data, fine = volumes(source, part)
     low, affine = kspace_crop(data, fine, factor=FACTOR)
@@ -61,7 +67,9 @@ def brought_down(source: Path, part: slice, work: Path, threads: int) -> Measure
     measured = work / "measured"
     measured.mkdir(exist_ok=True)
     super_resolution.place_measured(SeriesReader(work / "truth.nii"), whole, poses, here=measured)
-    made = Measured(work, threads, run, preproc, reference, head, poses, *(np.zeros(0) for _ in range(3)))
+    made = Measured(
+        work, threads, run, preproc, reference, head, poses, *(np.zeros(0) for _ in range(3))
+    )
     inside = _inside(made, measured / "series.nii")
     left = inside.shape[1] - DRIFTS - 1  # of a short run there are no more
     made.courses = np.linalg.eigh(inside.T @ inside)[1][:, ::-1][:, : min(COUNT, left)]
@@ -81,15 +89,29 @@ def _written(made: Measured, name: str, given: dict[str, Any]) -> Path:
     here = made.work / name
     here.mkdir(exist_ok=True)
     super_resolution.super_resolve(
-        made.run, made.reference, made.head, made.poses, **given, here=here,
-        series_name="sbl" if given else "zerofill", factor=FACTOR, data_consistency="off", precision="auto", force=True,
-        omp_nthreads=made.threads, device="cpu",
-    )  # fmt: skip
+        made.run,
+        made.reference,
+        made.head,
+        made.poses,
+        **given,
+        here=here,
+        series_name="sbl" if given else "zerofill",
+        factor=FACTOR,
+        data_consistency="off",
+        precision="auto",
+        force=True,
+        omp_nthreads=made.threads,
+        device="cpu",
+    )
     return here / "series.nii"
 
 
-def fluctuations(made: Measured, values: Array, affine: Array, moved: Array | None = None) -> tuple[Any, ...]:
-    """What the steps make of a calibration: patterns, where they lie (then moved by a 4x4, RAS mm), and facts."""
+def fluctuations(
+    made: Measured, values: Array, affine: Array, moved: Array | None = None
+) -> tuple[Any, ...]:
+    """What the steps make of a calibration: patterns, where they lie (then moved by a 4x4, RAS
+    mm), and facts.
+    """
     save_image(values, affine, made.work / "calibration.nii", tr=TR)
     fine = SeriesReader(made.work / "calibration.nii")
     reference = motion.average_volumes(fine, n_dummy=0)
@@ -98,28 +120,41 @@ def fluctuations(made: Measured, values: Array, affine: Array, moved: Array | No
     xfm, told = calibration_run.register_calibration(
         made.reference, made.head, reference, head, made.work, factor=FACTOR, random_seed=0
     )
-    patterns, facts = calibration_run.measure_calibration(fine, head, poses, table, told, n_dummy=0, tr=TR)
+    patterns, facts = calibration_run.measure_calibration(
+        fine, head, poses, table, told, n_dummy=0, tr=TR
+    )
     return patterns, xfm if moved is None else xfm @ moved, facts
 
 
 def explained(made: Measured, name: str, calibration: Sequence[Any] = ()) -> dict[str, object]:
-    """What was decided of a calibration, and the share of zero filling's error that `sbl` explains."""
+    """What was decided of a calibration, and the share of zero filling's error that `sbl`
+    explains.
+    """
     here = made.work / name
     here.mkdir(exist_ok=True)
     model, card, _, temporal, _, _ = training.estimate_variance(
-        made.preproc, made.head, made.poses, *calibration, here=here, n_dummy=0, method="sbl", factor=FACTOR,
-        model_source="train", omp_nthreads=made.threads,
-    )  # fmt: skip
+        made.preproc,
+        made.head,
+        made.poses,
+        *calibration,
+        here=here,
+        n_dummy=0,
+        method="sbl",
+        factor=FACTOR,
+        model_source="train",
+        omp_nthreads=made.threads,
+    )
     held_out = json.loads(Path(card).read_text())["held_out"]
     series = _inside(made, _written(made, name, {"model_file": model, "temporal": temporal}))
     left = np.square(made.known - series @ made.courses).sum(0)
     gains = held_out.get("predicted_gain_by_weight", {})
     return {
-        "sbl": name, "usable": calibration[2]["usable"] if calibration else "",
+        "sbl": name,
+        "usable": calibration[2]["usable"] if calibration else "",
         "weight": held_out.get("weight", "") if calibration else "",
         "corrected by mm": held_out.get("position_correction_mm", ""),
         "predicted gain, cautious": gains.get("0.25", ""),
         "tested": held_out.get("explained_over_zerofill", ""),
         "share": round(float((1 - left / made.missed).mean()), 4),
         "of the 8 strongest": round(float((1 - left / made.missed)[:8].mean()), 4),
-    }  # fmt: skip
+    }

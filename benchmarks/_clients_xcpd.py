@@ -1,6 +1,8 @@
-"""In XCP-D's environment: what it collects of a derivatives folder, and its confounds of six strategies.
+"""In XCP-D's environment: what it collects of a derivatives folder, and its confounds of six
+strategies.
 
-PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT      prints one JSON object a line: what, result
+PYTHON benchmarks/_clients_xcpd.py DERIVATIVES PARTICIPANT      prints one JSON object a line:
+what, result
 """
 
 import json
@@ -19,7 +21,12 @@ from xcp_d.interfaces.censoring import GenerateConfounds, ProcessMotion  # noqa:
 from xcp_d.utils.bids import collect_confounds, collect_data, collect_run_data  # noqa: E402
 
 STRATEGIES = ("24P", "27P", "36P", "acompcor", "acompcor_gsr", "gsr_only")
-OFF = {"motion_filter_type": None, "motion_filter_order": 4, "band_stop_min": None, "band_stop_max": None}
+OFF = {
+    "motion_filter_type": None,
+    "motion_filter_order": 4,
+    "band_stop_min": None,
+    "band_stop_max": None,
+}
 
 
 def say(what: str, result: str) -> None:
@@ -29,13 +36,19 @@ def say(what: str, result: str) -> None:
 def main() -> None:
     folder, participant = os.path.abspath(sys.argv[1]), sys.argv[2]
     layout = BIDSLayout(
-        folder, indexer=BIDSLayoutIndexer(validate=False),
+        folder,
+        indexer=BIDSLayoutIndexer(validate=False),
         config=["bids", "derivatives", str(load("xcp_d_bids_config2.json"))],
-    )  # fmt: skip
+    )
     data = collect_data(
-        layout=layout, input_type="fmriprep", participant_label=participant, bids_filters={}, file_format="nifti",
-        anat_session=Query.NONE, func_sessions=[Query.NONE],
-    )  # fmt: skip
+        layout=layout,
+        input_type="fmriprep",
+        participant_label=participant,
+        bids_filters={},
+        file_format="nifti",
+        anat_session=Query.NONE,
+        func_sessions=[Query.NONE],
+    )
     found = [name for name, value in data.items() if value]
     say("collect_data", f"{len(data['bold'])} series; found {', '.join(found)}")
     for bold in data["bold"]:
@@ -50,19 +63,32 @@ def confounds_of(bold: str, layout: BIDSLayout, folder: str) -> None:
     tr = layout.get_metadata(bold)["RepetitionTime"]
     os.chdir(tempfile.mkdtemp())
     ProcessMotion(
-        TR=tr, fd_thresh=0.3, head_radius=50, motion_file=run["motion_file"], motion_json=run["motion_json"], **OFF
+        TR=tr,
+        fd_thresh=0.3,
+        head_radius=50,
+        motion_file=run["motion_file"],
+        motion_json=run["motion_json"],
+        **OFF,
     ).run()
     for name in STRATEGIES:
         spec = yaml.safe_load(load(f"nuisance/{name}.yml").read_text())
         try:
             made = GenerateConfounds(
-                in_file=bold, TR=tr, confounds_files=collect_confounds(bold, layout, None, spec), confounds_config=spec,
-                dataset_links={"preprocessed": folder}, out_dir=os.getcwd(), **OFF,
-            ).run()  # fmt: skip
+                in_file=bold,
+                TR=tr,
+                confounds_files=collect_confounds(bold, layout, None, spec),
+                confounds_config=spec,
+                dataset_links={"preprocessed": folder},
+                out_dir=os.getcwd(),
+                **OFF,
+            ).run()
             rows, columns = pd.read_table(made.outputs.confounds_tsv).shape
             say(f"confounds, {name}", f"{columns} columns of {rows} rows")
         except Exception as error:
-            say(f"confounds, {name}", f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            say(
+                f"confounds, {name}",
+                f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            )
 
 
 if __name__ == "__main__":

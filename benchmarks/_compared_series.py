@@ -1,7 +1,8 @@
-"""Series of other programs, or that pretend to be: denoised, smoothed, with invented detail, shifted, truly finer.
+"""Series of other programs, or that pretend to be: denoised, smoothed, with invented detail,
+shifted, truly finer.
 
-All are made of the run as it was acquired, on its grid or on one twice as fine in plane over the same field of view,
-and move as it does.
+All are made of the run as it was acquired, on its grid or on one twice as fine in plane over the
+same field of view, and move as it does.
 """
 
 import subprocess
@@ -43,7 +44,9 @@ def read(path: Path) -> tuple[Array, nib.Nifti1Image]:
 
 
 def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
-    """A series on the grid of another one or on a finer grid over its field of view, with its repetition time."""
+    """A series on the grid of another one or on a finer grid over its field of view, with its
+    repetition time.
+    """
     affine = np.asarray(like.affine)
     if data.shape[:3] != like.shape[:3]:
         affine = resized_affine(affine, like.shape[:3], data.shape[:3])
@@ -51,24 +54,33 @@ def write(data: Array, like: nib.Nifti1Image, path: Path) -> None:
     header.set_data_dtype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(data.astype(np.float32), affine, path, header_like=header)
-    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"RepetitionTime": float(header["pixdim"][4])})
+    write_json(
+        path.with_name(path.name.replace(".nii.gz", ".json")),
+        {"RepetitionTime": float(header["pixdim"][4])},
+    )
 
 
 def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
     """Every volume smoothed by a Gaussian (FWHM, mm)."""
     sigma = [fwhm_mm / FWHM_PER_SIGMA / zoom for zoom in zooms[:3]]
-    return np.stack([ndimage.gaussian_filter(data[..., t], sigma) for t in range(data.shape[-1])], axis=-1)
+    return np.stack(
+        [ndimage.gaussian_filter(data[..., t], sigma) for t in range(data.shape[-1])], axis=-1
+    )
 
 
 def zero_filled(data: Array) -> Array:
     """The series on the finer grid; nothing beyond the acquired band."""
-    return np.stack([upsample("zerofill", data[..., t], FACTOR) for t in range(data.shape[-1])], axis=-1)
+    return np.stack(
+        [upsample("zerofill", data[..., t], FACTOR) for t in range(data.shape[-1])], axis=-1
+    )
 
 
 def with_invented_noise(data: Array) -> Array:
-    """Zero filling, and beyond its band a fixed random pattern times the change: the same detail in every volume.
+    """Zero filling, and beyond its band a fixed random pattern times the change: the same detail
+    in every volume.
 
-    It is as strong as half of the change, and repeats in both halves of the run, as true detail does.
+    It is as strong as half of the change, and repeats in both halves of the run, as true detail
+    does.
     """
     fine = zero_filled(data)
     mean = fine.mean(-1, keepdims=True)
@@ -79,7 +91,9 @@ def with_invented_noise(data: Array) -> Array:
 
 
 def with_static_detail(data: Array, sharp: Array) -> Array:
-    """Zero filling times what a sharp image has beyond the acquired band: a finer mean, and change that follows it."""
+    """Zero filling times what a sharp image has beyond the acquired band: a finer mean, and change
+    that follows it.
+    """
     fine = zero_filled(data)
     detail = beyond_nyquist(sharp.astype(np.float32), FACTOR)
     level = fine.mean(-1)
@@ -89,25 +103,37 @@ def with_static_detail(data: Array, sharp: Array) -> Array:
 
 
 def damped(data: Array) -> Array:
-    """Every change from the mean made smaller: nothing is learned, and noise far from zero lies nearer to it."""
+    """Every change from the mean made smaller: nothing is learned, and noise far from zero lies
+    nearer to it.
+    """
     mean = data.mean(-1, keepdims=True)
     return mean + np.float32(0.8) * (data - mean)
 
 
 def shifted(data: Array) -> Array:
-    """One acquired voxel along the first axis, on the grid of the run: content and header disagree."""
+    """One acquired voxel along the first axis, on the grid of the run: content and header
+    disagree.
+    """
     return np.roll(data, 1, axis=0)
 
 
-def make_series(acquired: Path, out: Path, *, sharp: Array, more: dict[str, Callable[[], Array]]) -> None:
-    """All series of a run; `sharp` is an image on the finer grid, `more` are made where they are not there yet."""
+def make_series(
+    acquired: Path, out: Path, *, sharp: Array, more: dict[str, Callable[[], Array]]
+) -> None:
+    """All series of a run; `sharp` is an image on the finer grid, `more` are made where they are
+    not there yet.
+    """
     data, image = read(acquired)
     zooms = tuple(map(float, image.header.get_zooms()[:3]))
     makers: dict[str, Callable[[], Array]] = {
-        "mppca": lambda: mppca(data), "smooth6": lambda: smoothed(data, zooms, 6.0),
-        "inventedNoise": lambda: with_invented_noise(data), "inventedStatic": lambda: with_static_detail(data, sharp),
-        "damped": lambda: damped(data), "shifted": lambda: shifted(data), **more,
-    }  # fmt: skip
+        "mppca": lambda: mppca(data),
+        "smooth6": lambda: smoothed(data, zooms, 6.0),
+        "inventedNoise": lambda: with_invented_noise(data),
+        "inventedStatic": lambda: with_static_detail(data, sharp),
+        "damped": lambda: damped(data),
+        "shifted": lambda: shifted(data),
+        **more,
+    }
     for name, make in makers.items():
         path = out / f"{name}_bold.nii.gz"
         if not path.exists():
@@ -116,17 +142,21 @@ def make_series(acquired: Path, out: Path, *, sharp: Array, more: dict[str, Call
 
 
 def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
-    """Files of the acquired series itself: masked in four ways, zeroed at random, NaN outside, in other units."""
+    """Files of the acquired series itself: masked in four ways, zeroed at random, NaN outside, in
+    other units.
+    """
     data, image = read(acquired)
     mean = data.mean(-1)
     brain = brain_mask(mean, image.affine)
     level = float(np.median(mean[brain]))
     half = np.arange(data.shape[0])[:, None, None] < data.shape[0] // 2
     masks = {
-        "tight": brain, "loose": ndimage.binary_dilation(brain, iterations=2),
-        "eroded": ndimage.binary_erosion(brain, iterations=2), "half": np.broadcast_to(half, brain.shape),
+        "tight": brain,
+        "loose": ndimage.binary_dilation(brain, iterations=2),
+        "eroded": ndimage.binary_erosion(brain, iterations=2),
+        "half": np.broadcast_to(half, brain.shape),
         "zeroed": np.random.default_rng(1).random(brain.shape) > 0.15,
-    }  # fmt: skip
+    }
     made = {name: np.where(mask[..., None], data, 0) for name, mask in masks.items()}
     made |= {"nan": np.where(brain[..., None], data, np.nan), "scaled": 30000 * data}
     made |= {"brighter": data + 0.3 * level, "darker": data - 0.3 * level}
@@ -136,19 +166,24 @@ def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
 
 
 def fine_run(run: BoldRun) -> Iterator[Array]:
-    """The phantom's run measured at twice the resolution: same head, motion and fluctuations, noise of its own.
+    """The phantom's run measured at twice the resolution: same head, motion and fluctuations,
+    noise of its own.
 
     Its thermal noise is that of the acquired voxels, which no scanner reaches in one volume.
     """
     preset = replace(
-        calibration_preset(run.preset, run.preset.volumes), tr=run.preset.tr, multiband=run.preset.multiband
+        calibration_preset(run.preset, run.preset.volumes),
+        tr=run.preset.tr,
+        multiband=run.preset.multiband,
     )
     plain = replace(run.scanner, grid=(preset.bold_shape, preset.bold_affine), shift=None)
     assert run.scanner.shift is not None
     shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *plain.dense_grid)
     scanner = replace(plain, shift=shift)
     transient = approach(run.subject.head, run.preset, scanner)
-    fine = replace(run, preset=preset, scanner=scanner, transient=transient, stream=("calibration", 9))
+    fine = replace(
+        run, preset=preset, scanner=scanner, transient=transient, stream=("calibration", 9)
+    )
     return fine.volumes()
 
 
@@ -198,8 +233,15 @@ def tedana(echoes: list[Path], out: Path) -> None:
 
 
 def make_real(low: Path, truth: Path, out: Path) -> None:
-    """A measured run brought down (`blind.py make`), and its series; `sharp` is the mean of the measured run."""
+    """A measured run brought down (`blind.py make`), and its series; `sharp` is the mean of the
+    measured run.
+    """
     (acquired,) = low.glob("sub-*/**/func/*_bold.nii.gz")
     (known,) = truth.glob("sub-*/**/func/*_bold.nii.gz")
     measured, _ = read(known)
-    make_series(acquired, out / "series", sharp=measured[..., 5:].mean(-1), more={"finer": lambda: measured})
+    make_series(
+        acquired,
+        out / "series",
+        sharp=measured[..., 5:].mean(-1),
+        more={"finer": lambda: measured},
+    )

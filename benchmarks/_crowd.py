@@ -1,7 +1,8 @@
-"""A crowd of simulated participants out of one phantom: hard links under other names, so that it costs no room.
+"""A crowd of simulated participants out of one phantom: hard links under other names, so that it
+costs no room.
 
-Images and their headers are real; tables of metrics and maps get figures of their own, as equal ones would make every
-test over participants trivial.
+Images and their headers are real; tables of metrics and maps get figures of their own, as equal
+ones would make every test over participants trivial.
 """
 
 import os
@@ -54,7 +55,8 @@ def make_data(one: Path, root: Path, count: int) -> None:
 
 
 def make_results(one: Path, root: Path, count: int) -> None:
-    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps, masks, transforms.
+    """Make an output directory of `count` participants out of that of ``sub-01``: tables, maps,
+    masks, transforms.
 
     With them the note that each run leaves, and a report without content.
     """
@@ -90,14 +92,16 @@ def _kinds(path: Path, folder: Path) -> list[Path]:
     data = np.asanyarray(image.dataobj)
     made = []
     for number in range(KINDS):
-        own = nib.Nifti1Image(data * np.float32(1 + 0.3 * np.sin(1 + 7 * number)), image.affine, image.header)
+        own = nib.Nifti1Image(
+            data * np.float32(1 + 0.3 * np.sin(1 + 7 * number)), image.affine, image.header
+        )
         made.append(folder / f"{number}_{path.name}")
         nib.save(own, made[-1])
     return made
 
 
 def _own_events(source: Path, target: Path, number: int) -> None:
-    """Copy a table of events with onsets a little later, so that no two runs have the same model."""
+    """Copy a table of events with onsets a little later, so that no two runs share a model."""
     header, *lines = source.read_text().splitlines()
     at = header.split("\t").index("onset")
     rows = []

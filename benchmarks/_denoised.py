@@ -1,4 +1,6 @@
-"""Series as a denoiser leaves them: MP-PCA of dipy, which is no dependency of the program (`pip install dipy`)."""
+"""Series as a denoiser leaves them: MP-PCA of dipy, which is no dependency of the program (`pip
+install dipy`).
+"""
 
 import shutil
 import time
@@ -16,14 +18,21 @@ Array = NDArray[Any]
 
 
 def mppca(series: Array) -> Array:
-    """MP-PCA (Veraart et al. 2016) of magnitudes, (X, Y, Z, T) float32, everywhere in the field of view."""
+    """MP-PCA (Veraart et al. 2016) of magnitudes, (X, Y, Z, T) float32, everywhere in the field of
+    view.
+    """
     from dipy.denoise.localpca import mppca as denoise
 
-    return np.asarray(denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True), dtype=np.float32)
+    return np.asarray(
+        denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True),
+        dtype=np.float32,
+    )
 
 
 def mppca_file(source: Path, out: Path) -> None:
-    """Denoise a file as it was acquired, before anything else; says how long it took and what it took out."""
+    """Denoise a file as it was acquired, before anything else; says how long it took and what it
+    took out.
+    """
     image = nib.Nifti1Image.from_filename(source)
     data, began = np.asarray(image.dataobj, dtype=np.float32), time.monotonic()
     found = mppca(data)
@@ -33,7 +42,10 @@ def mppca_file(source: Path, out: Path) -> None:
     brain = data.mean(-1) > 0.25 * np.percentile(data.mean(-1), 98)
     before, after = (np.diff(each[brain][:, 5:], axis=1).std(1) for each in (data, found))
     taken = float(np.median(1 - (after / before) ** 2))
-    print(f"{out}: {time.monotonic() - began:.0f} s; of the variance from volume to volume {taken:.0%} was taken out")
+    print(
+        f"{out}: {time.monotonic() - began:.0f} s; of the variance from volume to volume"
+        f" {taken:.0%} was taken out"
+    )
 
 
 def mppca_dataset(source: Path, out: Path) -> None:

@@ -1,4 +1,6 @@
-"""Helpers of the fault matrix: a run watched while it writes, complete files told from half ones, small disks."""
+"""Helpers of the fault matrix: a run watched while it writes, complete files told from half ones,
+small disks.
+"""
 
 import contextlib
 import gzip
@@ -20,14 +22,25 @@ from typing import ClassVar
 from _resources import _session_pids
 from robustness import differences, fingerprints
 
-__all__ = ["Run", "differences", "end_all", "fingerprints", "incomplete", "mounted", "processes_left", "workers_of"]
+__all__ = [
+    "Run",
+    "differences",
+    "end_all",
+    "fingerprints",
+    "incomplete",
+    "mounted",
+    "processes_left",
+    "workers_of",
+]
 
 BIDS_SR = str(Path(sys.executable).parent / "bids-sr")
 _END = {".svg": b"</svg>", ".html": b"</html>"}
 
 
 def incomplete(path: Path) -> str:
-    """Why a file under its final name is not whole; "" where it is, or where another has just replaced it."""
+    """Why a file under its final name is not whole; "" where it is, or where another has just
+    replaced it.
+    """
     try:
         data = path.read_bytes()
         if path.name.endswith(".gz"):
@@ -37,7 +50,12 @@ def incomplete(path: Path) -> str:
         elif path.suffix == ".zip":
             return zipfile.ZipFile(io.BytesIO(data)).testzip() or ""
         elif path.suffix in _END:
-            end = b">" if path.suffix == ".html" and path.parent.name == "figures" else _END[path.suffix]  # fragments
+            # fragments
+            end = (
+                b">"
+                if path.suffix == ".html" and path.parent.name == "figures"
+                else _END[path.suffix]
+            )
             return "" if data.rstrip().endswith(end) else "it does not end"
         elif path.suffix == ".tsv":
             widths = {line.count(b"\t") for line in data.splitlines()}
@@ -45,7 +63,11 @@ def incomplete(path: Path) -> str:
         elif path.suffix == ".safetensors":
             size = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + size])
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            ends = [
+                entry["data_offsets"][1]
+                for name, entry in header.items()
+                if name != "__metadata__"
+            ]
             return "" if len(data) == 8 + size + max(ends) else "tensors are cut"
         return "" if data else "it is empty"
     except FileNotFoundError:
@@ -55,7 +77,7 @@ def incomplete(path: Path) -> str:
 
 
 class OutputWatch:
-    """Looks at every file that appears under its final name in the output, as soon as it appears."""
+    """Looks at every file that appears under its final name in the output, once it appears."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.half, self.seen = out, set(), 0
@@ -71,7 +93,11 @@ class OutputWatch:
     def look(self) -> None:
         """Look once at all that is new."""
         for path in list(self.out.rglob("*")):
-            if path.name.startswith(".") or "locks" in path.parts or path.name.startswith("resources"):
+            if (
+                path.name.startswith(".")
+                or "locks" in path.parts
+                or path.name.startswith("resources")
+            ):
                 continue
             with contextlib.suppress(OSError):
                 found = path.stat()
@@ -91,7 +117,9 @@ class OutputWatch:
 
 @dataclass
 class Run:
-    """One call of bids-sr in a session of its own, its output followed line by line and its files as they appear."""
+    """One call of bids-sr in a session of its own, its output followed line by line and its files
+    as they appear.
+    """
 
     out: Path
     work: Path
@@ -102,14 +130,26 @@ class Run:
     started: ClassVar[list["Run"]] = []
 
     def __post_init__(self) -> None:
-        command = [BIDS_SR, str(self.data), str(self.out), "participant", "-w", str(self.work), *self.options]
+        command = [
+            BIDS_SR,
+            str(self.data),
+            str(self.out),
+            "participant",
+            "-w",
+            str(self.work),
+            *self.options,
+        ]
         self.text = ""
         self.watch = OutputWatch(self.out)
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             env={**os.environ, **self.environment},
-        )  # fmt: skip
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         Run.started.append(self)
@@ -135,7 +175,9 @@ class Run:
         return self.process.poll() is None
 
     def kill(self, *, all_of_it: bool) -> None:
-        """SIGKILL to the whole session, or to the scheduler alone, whose workers then have to go by themselves."""
+        """SIGKILL to the whole session, or to the scheduler alone, whose workers then have to go
+        by themselves.
+        """
         with contextlib.suppress(ProcessLookupError):
             if all_of_it:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -185,7 +227,9 @@ def processes_left(run: Run, limit: float = 5.0) -> int:
 
 @contextlib.contextmanager
 def mounted(place: Path, *options: str) -> Iterator[Callable[[str], None]]:
-    """A file system of its own at a place, given back when done; yields a function that mounts it again otherwise."""
+    """A file system of its own at a place, given back when done; yields a function that mounts it
+    again otherwise.
+    """
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", *options, str(place)], check=True)
     try:

@@ -1,5 +1,5 @@
-"""Files of a benchmark's work folder, whose being there means that something was done; written in whole, and told apart
-by what they were made from."""
+"""Files of a benchmark's work folder, whose being there means that something was done; written in
+whole, and told apart by what they were made from."""
 
 import hashlib
 import json
@@ -51,15 +51,26 @@ def plain(facts: Facts) -> dict[str, Any]:
 
 
 def refuse_others(path: Path, own: Facts) -> None:
-    """Write down what the files beside a note are made from, or end where they were made from something else."""
+    """Write down what the files beside a note are made from, or end where they were made from
+    something else.
+    """
     if path.exists() and read_note(path) != plain(own):
-        sys.exit(f"{path.parent} holds files made from {json.dumps(read_note(path))}; give another --work")
+        sys.exit(
+            f"{path.parent} holds files made from {json.dumps(read_note(path))}; give another"
+            " --work"
+        )
     write_note(path, plain(own))
 
 
-def kept_rows(path: Path, own: Facts, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows that were made before from the same, or now; ends where they were made from something else."""
+def kept_rows(
+    path: Path, own: Facts, make: Callable[[], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Rows that were made before from the same, or now; ends where they were made from something
+    else.
+    """
     found = kept(path, lambda: {MADE: own, "rows": make()})
     if not isinstance(found, dict) or found.get(MADE) != plain(own):
-        sys.exit(f"{path} was made from something else than {json.dumps(own)}; give another --work")
+        sys.exit(
+            f"{path} was made from something else than {json.dumps(own)}; give another --work"
+        )
     return list(found["rows"])

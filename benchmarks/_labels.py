@@ -2,17 +2,28 @@
 
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 
-FAMILIES = {"measured": "split", "measuredMap": "truth", "truth": "truth", "otherRun": "other", "heldOut": "pair"}
+FAMILIES = {
+    "measured": "split",
+    "measuredMap": "truth",
+    "truth": "truth",
+    "otherRun": "other",
+    "heldOut": "pair",
+}
 FIGURES = {
-    "correct_fraction": "right", "average_precision": "ap", "active_dice": "dice", "active_distance": "centroid",
-    "connected_accuracy": "connected_acc", "foci_contrast": "foci",
-}  # fmt: skip
+    "correct_fraction": "right",
+    "average_precision": "ap",
+    "active_dice": "dice",
+    "active_distance": "centroid",
+    "connected_accuracy": "connected_acc",
+    "foci_contrast": "foci",
+}
 
 
 def label(row: MetricRow) -> str:
     """Name of a metric in a table, from its columns.
 
-    >>> label(MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.5, minus="bspline"))
+    >>> values = dict(statistic="ev", band="beyond", reference="measured", value=0.5)
+    >>> label(MetricRow(series="sbl", minus="bspline", **values))
     'gain_split_ev_beyond'
     """
     figure, family = FIGURES.get(row.statistic, row.statistic), FAMILIES.get(row.reference, "")
@@ -20,7 +31,9 @@ def label(row: MetricRow) -> str:
         family = "truth"
     if row.reference == MISSING or row.statistic.startswith("control_"):
         family = ""
-    band = {MISSING: "", "all": "effect" if family == "truth" else "signal"}.get(row.band, row.band)
+    band = {MISSING: "", "all": "effect" if family == "truth" else "signal"}.get(
+        row.band, row.band
+    )
     gain = "gain" if row.minus != MISSING else ""
     parts = (family, gain, figure, band) if family == "pair" else (gain, family, figure, band)
     return "_".join(filter(None, parts))

@@ -1,4 +1,6 @@
-"""Methods trained for a stated time of the processor, and their series scored; for benchmarks/{methods,tv}.py."""
+"""Methods trained for a stated time of the processor, and their series scored; for
+benchmarks/{methods,tv}.py.
+"""
 
 import json
 import sys
@@ -46,8 +48,11 @@ LOOKS = 10  # at the held-out part, evenly over the training
 VOLUMES = 8  # of the run, for methods that are trained on the run's own volumes
 COMPONENTS = 40
 EXPLAINED = {
-    "ev": "explained variance", "r": "r beyond", "amplitude": "recovered amplitude", "correct_fraction": "right share",
-}  # fmt: skip
+    "ev": "explained variance",
+    "r": "r beyond",
+    "amplitude": "recovered amplitude",
+    "correct_fraction": "right share",
+}
 
 
 def brain(image: Array) -> NDArray[np.bool_]:
@@ -71,21 +76,33 @@ class Scene:
 
     @classmethod
     def read(cls, root: Path, work: Path) -> "Scene":
-        """Load a data set with one run and one pair; what reads the run by slabs wants it unpacked, in `work`."""
+        """Load a data set with one run and one pair; what reads the run by slabs wants it
+        unpacked, in `work`.
+        """
         run = work / "acquired.nii"
         lowres, grid = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
         highres, fine = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
-        pair = Pair(lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=grid, factor=FACTOR)
+        pair = Pair(
+            lowres=lowres, highres=highres, mask=brain(lowres), lowres_affine=grid, factor=FACTOR
+        )
         with SeriesReader(one(root, "sub-*/func/*_bold.nii.gz")) as reader:
             volumes, affine = list(reader.volumes()), reader.affine
-            with SeriesWriter(run, reader.shape, affine, reader.tr, header_like=reader.header) as writer:
+            with SeriesWriter(
+                run, reader.shape, affine, reader.tr, header_like=reader.header
+            ) as writer:
                 for volume in volumes:
                     writer.append(volume)
         boldref = np.mean(volumes, axis=0)
         return cls(
-            run=run, pair=pair, highres=highres, fine=fine, affine=affine, boldref=boldref, mask=brain(boldref),
+            run=run,
+            pair=pair,
+            highres=highres,
+            fine=fine,
+            affine=affine,
+            boldref=boldref,
+            mask=brain(boldref),
             volumes=volumes,
-        )  # fmt: skip
+        )
 
     @property
     def scale(self) -> float:
@@ -99,7 +116,7 @@ class Scene:
 
     @cached_property
     def statistics(self) -> TemporalStatistics:
-        """The run over time, motion left in: nothing is undone on either side of the comparison."""
+        """The run over time, motion left in: nothing is undone on either side compared."""
         with SeriesReader(self.run) as reader:
             return temporal_statistics(reader, self.mask, 0, COMPONENTS, 1.5, None)
 
@@ -109,8 +126,12 @@ class Scene:
         with SeriesReader(self.run) as reader:
             halves = halves_of(reader, self.mask, 0, COMPONENTS, None, LEAST_HALF)
         return RunData(
-            statistics=self.statistics, halves=halves, mask=self.mask, affine=self.affine, factor=FACTOR
-        )  # fmt: skip
+            statistics=self.statistics,
+            halves=halves,
+            mask=self.mask,
+            affine=self.affine,
+            factor=FACTOR,
+        )
 
     def upsampler(self, name: str, model: LoadedModel | None, threads: int) -> Upsampler:
         """A baseline, or a model."""
@@ -125,28 +146,52 @@ class Scene:
                 guide=PosedImage(data=self.highres, affine=self.fine),
                 mask=self.mask,
                 mean=PosedImage(data=self.boldref, affine=self.affine),
-                statistics=self.statistics if model is not None and model.card.trained_on == "series" else None,
+                statistics=(
+                    self.statistics
+                    if model is not None and model.card.trained_on == "series"
+                    else None
+                ),
             ),
             model,
         )
 
 
 def shortened(recipe: Recipe, steps: int, looks: int = LOOKS) -> Recipe:
-    """A recipe that runs through its whole schedule in that many steps: no early end, no second training."""
+    """A recipe that runs through its whole schedule in that many steps: no early end, no second
+    training.
+    """
     share = steps / max(1, recipe.steps)
     return replace(
-        recipe, iterations=steps, epochs=None, patches=None, patience=None, refit=False,
-        evaluate_every=max(1, steps // looks), adversarial_from=round(recipe.adversarial_from * share),
+        recipe,
+        iterations=steps,
+        epochs=None,
+        patches=None,
+        patience=None,
+        refit=False,
+        evaluate_every=max(1, steps // looks),
+        adversarial_from=round(recipe.adversarial_from * share),
         decay_from=round(recipe.decay_from * recipe.steps_an_epoch * share),
-    )  # fmt: skip
+    )
 
 
 def train(
-    scene: Scene, method: Method, recipe: Recipe, name: RecipeName, seed: int, threads: int, vgg: Path | None
+    scene: Scene,
+    method: Method,
+    recipe: Recipe,
+    name: RecipeName,
+    seed: int,
+    threads: int,
+    vgg: Path | None,
 ) -> tuple[TrainedModel, float]:
     """(what training gave, seconds of processor)."""
     asked = Training(
-        method=method, recipe=name, changed=recipe, factor=FACTOR, seed=seed, threads=threads, vgg_weights=vgg
+        method=method,
+        recipe=name,
+        changed=recipe,
+        factor=FACTOR,
+        seed=seed,
+        threads=threads,
+        vgg_weights=vgg,
     )
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as work:
@@ -158,7 +203,11 @@ def train(
                 some = np.linspace(0, len(scene.volumes) - 1, VOLUMES).round().astype(int)
                 images = tuple(
                     TrainingImage(
-                        coarse=scene.volumes[t], mask=scene.mask, affine=scene.affine, contrast="bold", name=f"{t}"
+                        coarse=scene.volumes[t],
+                        mask=scene.mask,
+                        affine=scene.affine,
+                        contrast="bold",
+                        name=f"{t}",
                     )
                     for t in some
                 )
@@ -168,7 +217,9 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds of processor that a training takes once, for a step, and for a look at what is held out."""
+    """Seconds of processor that a training takes once, for a step, and for a look at what is held
+    out.
+    """
 
     once: float
     step: float
@@ -182,21 +233,33 @@ class Pace:
 def pace_of(recipe: Recipe, seconds_of: Callable[[Recipe], float]) -> Pace:
     """What a training costs, from three short ones; `seconds_of` trains with a recipe.
 
-    `shortened` keeps the share of the steps that have no adversarial term, so these cost what those of a long one do.
+    `shortened` keeps the share of the steps that have no adversarial term, so these cost what
+    those of a long one do.
     """
     few, more = 5, 15
     seconds_of(shortened(recipe, 2, 1))  # caches and lazy imports
-    short, long_, watched = (seconds_of(shortened(recipe, n, looks)) for n, looks in ((few, 1), (more, 1), (more, 15)))
+    short, long_, watched = (
+        seconds_of(shortened(recipe, n, looks)) for n, looks in ((few, 1), (more, 1), (more, 15))
+    )
     step = max(1e-4, (long_ - short) / (more - few))
     look = max(0.0, (watched - long_) / (more - 1))
     return Pace(once=max(0.0, short - few * step - look), step=step, look=look)
 
 
 def trained(
-    scene: Scene, label: str, recipe_name: RecipeName, minutes: float, seed: int, folder: Path, threads: int,
-    vgg: Path | None, pace: dict[str, Pace],
-) -> Path:  # fmt: skip
-    """Train a method for its minutes, or find it trained; beside the model lies NAME.run.json with what it took."""
+    scene: Scene,
+    label: str,
+    recipe_name: RecipeName,
+    minutes: float,
+    seed: int,
+    folder: Path,
+    threads: int,
+    vgg: Path | None,
+    pace: dict[str, Pace],
+) -> Path:
+    """Train a method for its minutes, or find it trained; beside the model lies NAME.run.json with
+    what it took.
+    """
     stem = folder / f"{label}_{recipe_name}_{round(60 * minutes)}s_seed{seed}"
     weights, notes = stem.with_suffix(".safetensors"), stem.with_suffix(".run.json")
     if weights.exists() and notes.exists():
@@ -205,19 +268,36 @@ def trained(
     recipe = get_recipe(method, own_name(method, recipe_name))
     of_run = method.trained_on == "series"  # nothing is trained, whatever the budget
     if label not in pace and not of_run:
-        pace[label] = pace_of(recipe, lambda one: train(scene, method, one, recipe_name, 0, threads, vgg)[1])
+        pace[label] = pace_of(
+            recipe, lambda one: train(scene, method, one, recipe_name, 0, threads, vgg)[1]
+        )
     steps = 0 if of_run else pace[label].steps(60 * minutes)
     sys.stderr.write(f"{label}, {minutes:g} min, seed {seed}: {steps} steps\n")
     short = recipe if of_run else shortened(recipe, steps)
     made, busy = train(scene, method, short, recipe_name, seed, threads, vgg)
     save_model(stem, made.state, made.card)
-    curve = [{"step": r["iteration"], "psnr": r["psnr"]} for r in made.log if isinstance(r.get("psnr"), float)]
-    notes.write_text(json.dumps({
-        "method": label, "recipe": recipe_name, "minutes": minutes, "seed": seed, "steps": steps,
-        "steps of the recipe": 0 if of_run else recipe.steps, "processor seconds": round(busy, 1),
-        "held-out curve": curve,
-        "parameters": int(made.card["parameters"]), "vgg": vgg is not None,
-    }) + "\n")  # fmt: skip
+    curve = [
+        {"step": r["iteration"], "psnr": r["psnr"]}
+        for r in made.log
+        if isinstance(r.get("psnr"), float)
+    ]
+    notes.write_text(
+        json.dumps(
+            {
+                "method": label,
+                "recipe": recipe_name,
+                "minutes": minutes,
+                "seed": seed,
+                "steps": steps,
+                "steps of the recipe": 0 if of_run else recipe.steps,
+                "processor seconds": round(busy, 1),
+                "held-out curve": curve,
+                "parameters": int(made.card["parameters"]),
+                "vgg": vgg is not None,
+            }
+        )
+        + "\n"
+    )
     return weights
 
 
@@ -241,26 +321,45 @@ class Judge:
         """Open the truth."""
         run = one(root, "sub-*/func/*_bold.nii.gz")
         with SeriesReader(run) as reader:
-            truth, fine, tr, header = list(reader.volumes()), reader.affine, reader.tr, reader.header
+            truth, fine, tr, header = (
+                list(reader.volumes()),
+                reader.affine,
+                reader.tr,
+                reader.header,
+            )
         inside = np.kron(scene.mask, np.ones((2, 2, 1))) > 0
         span = float(np.percentile(np.mean(truth, axis=0)[inside], 99))
         events = Path(str(run).replace("_bold.nii.gz", "_events.tsv"))
         out = cls(
-            truth=truth, inside=inside, span=span, events=events, fine=fine, tr=tr, header=header, every=every,
+            truth=truth,
+            inside=inside,
+            span=span,
+            events=events,
+            fine=fine,
+            tr=tr,
+            header=header,
+            every=every,
             t_map=None,
-        )  # fmt: skip
+        )
         return replace(out, t_map=out.mapped(run), halves=out.halved(run)) if maps else out
 
     def effects(self, path: Path, series: str) -> Effects:
-        """Effects of the blocks of a series, whole slices, without confounds as for every series."""
+        """Effects of the blocks of a series, whole slices, without confounds as for all series."""
         with SeriesReader(path) as reader:
             design = block_design(
-                read_events(self.events), n_volumes=reader.shape[3], tr=self.tr, confound_names=(),
-            )  # fmt: skip
-            return block_effects(reader, self.inside, design, series=series, with_t=series == "measured")
+                read_events(self.events),
+                n_volumes=reader.shape[3],
+                tr=self.tr,
+                confound_names=(),
+            )
+            return block_effects(
+                reader, self.inside, design, series=series, with_t=series == "measured"
+            )
 
     def halved(self, run: Path) -> tuple[RunEffects, Reference] | None:
-        """What series are held against, one half of the blocks against the measured other; None for too few blocks."""
+        """What series are held against, one half of the blocks against the measured other; None
+        for too few blocks.
+        """
         try:
             measured = self.effects(run, "measured")
         except TooFewBlocks as error:
@@ -270,15 +369,22 @@ class Judge:
         contrasts = {"all": dict.fromkeys(types, 1 / len(types))}
         with tempfile.TemporaryDirectory() as folder:
             effects = RunEffects(
-                files={"measured": save_effects(measured, Path(folder, "measured.npz"))}, contrasts=contrasts,
-                mask=self.inside, affine=self.fine, roi=self.inside, factor=FACTOR, n_boot=0,
-            )  # fmt: skip
+                files={"measured": save_effects(measured, Path(folder, "measured.npz"))},
+                contrasts=contrasts,
+                mask=self.inside,
+                affine=self.fine,
+                roi=self.inside,
+                factor=FACTOR,
+                n_boot=0,
+            )
             reference = measured_halves(effects)
         assert reference is not None
         return effects, reference
 
     def explained(self, path: Path) -> dict[str, float]:
-        """Explained variance, r, recovered amplitude and right share beyond the acquired Nyquist limit."""
+        """Explained variance, r, recovered amplitude and right share beyond the acquired Nyquist
+        limit.
+        """
         if self.halves is None:
             return {}
         run, reference = self.halves
@@ -291,19 +397,29 @@ class Judge:
         }
 
     def mapped(self, path: Path) -> Array:
-        """t of all stimuli together: linear model without smoothing and without confounds, as for every series."""
+        """t of all stimuli together: linear model without smoothing and without confounds, as for
+        every series.
+        """
         events = read_events(self.events)
         types = events.conditions
         settings = ActivationSettings(tr=self.tr, kinds=("glm",), confound_names=())
         with SeriesReader(path) as reader, tempfile.TemporaryDirectory() as scratch:
             found = map_activation(
-                reader, self.inside, events, {"all": dict.fromkeys(types, 1 / len(types))}, settings,
+                reader,
+                self.inside,
+                events,
+                {"all": dict.fromkeys(types, 1 / len(types))},
+                settings,
                 scratch=Path(scratch, "courses"),
-            )  # fmt: skip
+            )
         return found.maps["all", "t"]
 
-    def scores(self, upsampler: Upsampler, volumes: list[Array], *, maps: bool) -> dict[str, float]:
-        """Figures of a series: means over every n-th volume; effective resolution of their mean image; t map of all."""
+    def scores(
+        self, upsampler: Upsampler, volumes: list[Array], *, maps: bool
+    ) -> dict[str, float]:
+        """Figures of a series: means over every n-th volume; effective resolution of their mean
+        image; t map of all.
+        """
         chosen = range(0, len(volumes), self.every)
         found, busy, total, still = [], [], np.zeros(self.inside.shape), np.eye(4)
         constant = getattr(upsampler, "constant", None)
@@ -335,7 +451,11 @@ class Judge:
     def _image(self, image: Array, t: int) -> tuple[float, float, float]:
         known = {"data_range": self.span, "mask": self.inside}
         true = self.truth[t]
-        return psnr(true, image, **known), ssim(true, image, **known), rmse(true, image, mask=self.inside)
+        return (
+            psnr(true, image, **known),
+            ssim(true, image, **known),
+            rmse(true, image, mask=self.inside),
+        )
 
     def _map(self, found: Array) -> dict[str, float]:
         assert self.t_map is not None

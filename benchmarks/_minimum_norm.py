@@ -1,7 +1,9 @@
-"""Minimum norm with the standard deviation of the zero-filled change as its weights, and FOCUSS: what `sbl` is beside.
+"""Minimum norm with the standard deviation of the zero-filled change as its weights, and FOCUSS:
+what `sbl` is beside.
 
-WMN is the first step of `sbl` with one correlation and components as they are (Gorodnitsky and Rao 1997). FOCUSS
-estimates the weights again from its own result and flattens them by a power (for series, Jung et al. 2009).
+WMN is the first step of `sbl` with one correlation and components as they are (Gorodnitsky and Rao
+1997). FOCUSS estimates the weights again from its own result and flattens them by a power (for
+series, Jung et al. 2009).
 """
 
 import torch
@@ -15,12 +17,18 @@ WMN = Estimator(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
 def minimum_norm(
-    components: Tensor, window: Window, *, start: Tensor | None = None, power: float = 1.0, rounds: int = 0,
+    components: Tensor,
+    window: Window,
+    *,
+    start: Tensor | None = None,
+    power: float = 1.0,
+    rounds: int = 0,
     estimator: Estimator = WMN,
-) -> Prior:  # fmt: skip
+) -> Prior:
     """Weights (1, Z, X, Y) from the components (C, z, x, y), estimated again in each round.
 
-    `start` is a standard deviation (Z, X, Y) on the window in the place of that of the zero-filled components.
+    `start` is a standard deviation (Z, X, Y) on the window in the place of that of the zero-filled
+    components.
     """
     variance = float(components[(slice(None), *window.coarse)].square().sum(0).mean())
     with torch.inference_mode():
@@ -34,8 +42,12 @@ def minimum_norm(
     return prior
 
 
-def prior_by(name: str, components: Tensor, window: Window, sbl: Estimator, *, seed: int = 0) -> Prior:
+def prior_by(
+    name: str, components: Tensor, window: Window, sbl: Estimator, *, seed: int = 0
+) -> Prior:
     """What `wmn`, `focuss` or `sbl` makes of components."""
     if name == "sbl":
         return estimate_prior(components, window, sbl, seed=seed)
-    return minimum_norm(components, window, **({"power": 0.7, "rounds": 2} if name == "focuss" else {}))
+    return minimum_norm(
+        components, window, **({"power": 0.7, "rounds": 2} if name == "focuss" else {})
+    )

@@ -2,7 +2,8 @@
 
 python benchmarks/_monitored.py TABLE BIDS_DIR OUTPUT_DIR participant [options of bids-sr]
 
-The program runs in this process; its workers run each node between two looks at themselves and add a row to TABLE.
+The program runs in this process; its workers run each node between two looks at themselves and add
+a row to TABLE.
 """
 
 import contextlib
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
     from bids_sr.execution.usage import Answer
 
-HEADER = ("node", "kind", "seconds", "cpu_seconds", "peak_gb", "grown_gb", "shared_gb", "left_gb", "declared_gb")
+HEADER = (
+    "node",
+    "kind",
+    "seconds",
+    "cpu_seconds",
+    "peak_gb",
+    "grown_gb",
+    "shared_gb",
+    "left_gb",
+    "declared_gb",
+)
 """Columns of the table."""
 TABLE = "BIDS_SR_MONITORED"
 
@@ -40,14 +51,17 @@ class Meter:
     """Measures this process from when it is made until it is read."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # not everywhere allowed: the peak is then that of the process
+        # not everywhere allowed: the peak is then that of the process
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         self._start, self._cpu = time.monotonic(), _cpu_seconds()
         self._held = _kib("/proc/self/status", "VmRSS:")
 
     def read(self) -> NodeUsage:
         """What was taken since."""
-        own = sum(_kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:"))
+        own = sum(
+            _kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:")
+        )
         peak = _kib("/proc/self/status", "VmHWM:")
         return NodeUsage(
             seconds=time.monotonic() - self._start,
@@ -64,7 +78,11 @@ def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
     from bids_sr.execution.usage import kind_of
 
     values = asdict(usage)
-    cells = [node.fullname, kind_of(node).rpartition(".")[2], *(f"{values[name]:.3f}" for name in HEADER[2:-1])]
+    cells = [
+        node.fullname,
+        kind_of(node).rpartition(".")[2],
+        *(f"{values[name]:.3f}" for name in HEADER[2:-1]),
+    ]
     with path.open("a", encoding="utf-8") as table:
         if not table.tell():
             table.write("\t".join(HEADER) + "\n")
@@ -107,7 +125,9 @@ def main() -> int:
 
     os.environ[TABLE] = str(Path(sys.argv[1]).absolute())
     folder = str(Path(__file__).parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [folder, os.environ.get("PYTHONPATH")])
+    )
     multiproc.run_node = run_node
     return bids_sr(sys.argv[2:])
 

@@ -1,4 +1,6 @@
-"""Noise of known kinds on a small volume, alike everywhere or by tissue, and designs to look at it with."""
+"""Noise of known kinds on a small volume, alike everywhere or by tissue, and designs to look at it
+with.
+"""
 
 from typing import Any
 
@@ -18,7 +20,9 @@ _COLUMNS = 2048
 
 
 def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
-    """Events (blocks of 14 s, rest of 14 s) and 17 confounds (random walks, their steps, AR courses) of n volumes."""
+    """Events (blocks of 14 s, rest of 14 s) and 17 confounds (random walks, their steps, AR
+    courses) of n volumes.
+    """
     onsets = np.arange(10.0, n * TR - 20, 28)
     names = [("a", "b")[k % 2] for k in range(len(onsets))]
     walks = np.cumsum(rng.standard_normal((n, 6)), axis=0)
@@ -29,14 +33,18 @@ def study(n: int, rng: np.random.Generator) -> tuple[Events, pd.DataFrame]:
 
 
 def tissues() -> Array:
-    """(voxels,) 0, 1 or 2 as white and gray matter and fluid may lie: patches and sheets of one to four voxels."""
+    """(voxels,) 0, 1 or 2 as white and gray matter and fluid may lie: patches and sheets of one to
+    four voxels.
+    """
     field = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 1.5)
     return np.digitize(field, np.quantile(field, [0.4, 0.85])).ravel()
 
 
 def slope() -> Array:
     """(voxels,) something smooth between -1 and 1."""
-    field = ndimage.gaussian_filter(np.random.default_rng(1).standard_normal(SHAPE), 5, mode="wrap")
+    field = ndimage.gaussian_filter(
+        np.random.default_rng(1).standard_normal(SHAPE), 5, mode="wrap"
+    )
     return (field / np.abs(field).max()).ravel()
 
 
@@ -58,15 +66,18 @@ def pink(rng: np.random.Generator, n: int, count: int) -> Array:
     out = np.empty((n, count))
     for start in range(0, count, _COLUMNS):
         part = rng.standard_normal((_LONG, min(_COLUMNS, count - start)))
-        out[:, start : start + _COLUMNS] = np.fft.irfft(np.fft.rfft(part, axis=0) * size[:, None], axis=0)[:n]
+        out[:, start : start + _COLUMNS] = np.fft.irfft(
+            np.fft.rfft(part, axis=0) * size[:, None], axis=0
+        )[:n]
     return out
 
 
 def noise(kind: str, varied: bool, n: int, rng: np.random.Generator) -> Array:
     """Courses (n, voxels) about a mean image.
 
-    Brightness differs by tissue and smoothly over space, as in EPI; where `varied`, so do variance, coefficient (.15,
-    .5, .35 in the tissues, ± .15 over space) or the share of what is colored (.2, .7, .5, ± .15).
+    Brightness differs by tissue and smoothly over space, as in EPI; where `varied`, so do
+    variance, coefficient (.15, .5, .35 in the tissues, ± .15 over space) or the share of what is
+    colored (.2, .7, .5, ± .15).
     """
     kinds, smooth = tissues(), slope()
     count = len(kinds)
@@ -82,8 +93,12 @@ def noise(kind: str, varied: bool, n: int, rng: np.random.Generator) -> Array:
     else:
         courses = pink(rng, n, count)
         if varied:
-            courses = np.sqrt(share) * courses + np.sqrt(1 - share) * rng.standard_normal((n, count))
+            courses = np.sqrt(share) * courses + np.sqrt(1 - share) * rng.standard_normal(
+                (n, count)
+            )
     if varied:
         courses *= np.choose(kinds, [1.0, 1.3, 2.5])
-    brightness = np.choose(kinds, [90.0, 100.0, 130.0]) * (1 + 0.3 * smooth) + 4 * rng.standard_normal(count)
+    brightness = np.choose(kinds, [90.0, 100.0, 130.0]) * (
+        1 + 0.3 * smooth
+    ) + 4 * rng.standard_normal(count)
     return brightness + courses

@@ -1,4 +1,6 @@
-"""Whether two output directories hold the same: image arrays bit by bit, figures in tables to 1e-6."""
+"""Whether two output directories hold the same: image arrays bit by bit, figures in tables to
+1e-6.
+"""
 
 from pathlib import Path
 
@@ -16,14 +18,18 @@ def compare(one: Path, other: Path) -> tuple[int, list[str]]:
     -------
     number of files compared, and a line for each that differs or is absent
     """
-    names = sorted({str(path.relative_to(root)) for root in (one, other) for path in _results(root)})
+    names = sorted(
+        {str(path.relative_to(root)) for root in (one, other) for path in _results(root)}
+    )
     return len(names), [line for name in names if (line := _difference(one / name, other / name))]
 
 
 def same_image(one: Path, other: Path) -> bool:
     """Whether affines and voxels are equal, NaN among them."""
     a, b = (nib.load(path) for path in (one, other))
-    return np.array_equal(a.affine, b.affine) and np.array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj), True)
+    return np.array_equal(a.affine, b.affine) and np.array_equal(
+        np.asarray(a.dataobj), np.asarray(b.dataobj), True
+    )
 
 
 def _results(root: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A low- and a high-resolution image of one head in one position, as benchmarks hand them about."""
+"""A low- and a high-resolution image of one head in one position, as benchmarks pass them on."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """(x, y, z), (X, Y, z), the head in the former, its voxel -> RAS mm, low- over high-resolution voxel size."""
+    """(x, y, z), (X, Y, z), the head in the former, its voxel -> RAS mm, low- over high-resolution
+    voxel size.
+    """
 
     lowres: Array
     highres: Array
@@ -24,7 +26,10 @@ class Pair:
 
     def image(self, name: str = "pair") -> TrainingImage:
         """The pair to train on."""
-        return replace(pair_image(self.lowres, self.highres, self.mask, self.lowres_affine, self.factor), name=name)
+        return replace(
+            pair_image(self.lowres, self.highres, self.mask, self.lowres_affine, self.factor),
+            name=name,
+        )
 
     def examples(self, recipe: Recipe) -> Examples:
         """Its slices as a training sees them."""

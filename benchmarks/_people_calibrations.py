@@ -1,7 +1,9 @@
-"""Calibrations of the runs of `_people_data`: the right one, shorter and longer ones, and wrong ones.
+"""Calibrations of the runs of `_people_data`: the right one, shorter and longer ones, and wrong
+ones.
 
-What is displaced against its own reference ("of the fluctuations alone") cannot be undone by registering references:
-such a calibration is as wrong as one whose registration failed. What is displaced as a whole, registration undoes.
+What is displaced against its own reference ("of the fluctuations alone") cannot be undone by
+registering references: such a calibration is as wrong as one whose registration failed. What is
+displaced as a whole, registration undoes.
 """
 
 from __future__ import annotations
@@ -49,17 +51,26 @@ def with_spike(series: np.ndarray, _zooms: tuple[float, float, float]) -> np.nda
 
 
 def distorted_by(voxels: float) -> Change:
-    """Displaced along phase encoding (y), smoothly varying, by so many fine voxels where it is largest."""
+    """Displaced along phase encoding (y), smoothly varying, by so many fine voxels where it is
+    largest.
+    """
 
     def change(series: np.ndarray, zooms: tuple[float, float, float]) -> np.ndarray:
         mean = series.mean(-1)
         inside = ndimage.binary_fill_holes(mean > 0.25 * np.percentile(mean, 98))
-        affine = np.diag([*zooms, 1.0])  # a head in its usual place: what is drawn lies at the front and at the ears
+        # a head in its usual place: what is drawn lies at the front and at the ears
+        affine = np.diag([*zooms, 1.0])
         affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
         grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
         field = distortion(np.random.default_rng(7), grid, inside, voxels * zooms[1])
-        shift, stretch = (field, np.array([0.0, 1.0, 0.0])), 1 + np.gradient(field, zooms[1], axis=1)
-        moved = [sample_volume(v, affine, *grid, shift=shift) * stretch for v in np.moveaxis(series, -1, 0)]
+        shift, stretch = (
+            (field, np.array([0.0, 1.0, 0.0])),
+            1 + np.gradient(field, zooms[1], axis=1),
+        )
+        moved = [
+            sample_volume(v, affine, *grid, shift=shift) * stretch
+            for v in np.moveaxis(series, -1, 0)
+        ]
         return np.stack(moved, axis=-1)
 
     return change
@@ -91,7 +102,7 @@ OTHER = {"A": "B1", "B1": "A", "B2": "A", "C": "A"}
 
 
 def part_of(kind: str, tested: Tested) -> Part:
-    """The volumes that a calibration is made of; those nearest to the run where there are fewer."""
+    """The volumes that a calibration is made of; those nearest to the run if there are fewer."""
     own = tested.calibration
     assert own.end is not None
     if kind == "other":

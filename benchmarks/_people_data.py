@@ -1,7 +1,9 @@
-"""Data sets of the runs of `people.py runs`: a measured run brought down by two, its truth, and fine runs beside it.
+"""Data sets of the runs of `people.py runs`: a measured run brought down by two, its truth, and
+fine runs beside it.
 
-What is tested and what calibrates it never share a volume. Calibrations lie beside the data set, not in it, so that
-one data set serves all of them (`--calibration FILE`). No task is regressed out unless they are given events.
+What is tested and what calibrates it never share a volume. Calibrations lie beside the data set,
+not in it, so that one data set serves all of them (`--calibration FILE`). No task is regressed out
+unless they are given events.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ ONE_TYPE = "stimulus"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Volumes of a measured run: file below the folder of all data, first volume and the one after the last."""
+    """Volumes of a measured run: file below the folder of all data, first volume and the one after
+    the last.
+    """
 
     file: str
     first: int = 0
@@ -46,7 +50,8 @@ class Tested:
     run: Part
     calibration: Part
     after: Part | None = None  # as many volumes after the run
-    low: str | None = None  # the run at half its resolution, where a shared data set has it; else it is made
+    # the run at half its resolution, where a shared data set has it; else it is made
+    low: str | None = None
     one_type: bool = False  # its events become events of one type
     about: str = ""
 
@@ -56,32 +61,75 @@ _C = "opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz"
 _A = "{}/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 _LOCALIZER = _A.format("studyforrest-localizer")
 TESTED = {
-    each.name: each for each in (
-        Tested(name="A", title="studyforrest", person="A", run=Part(file=_A.format("studyforrest-lowres-truth")),
-               low=_A.format("studyforrest-lowres"),
-               calibration=Part(file=_LOCALIZER, first=1, end=20),
-               about="the 19 volumes before it; the very first is not in the steady state"),
-        Tested(name="B1", title="pydecnef, run 1", person="B", run=Part(file=_B.format(1)), one_type=True,
-               calibration=Part(file=_B.format(2), first=70, end=90), about="volumes 70 to 89 of run 2"),
-        Tested(name="B2", title="pydecnef, run 2", person="B", run=Part(file=_B.format(2)), one_type=True,
-               calibration=Part(file=_B.format(1), first=70, end=90), about="volumes 70 to 89 of run 1"),
-        Tested(name="C", title="opennft", person="C", run=Part(file=_C, first=25), one_type=True,
-               calibration=Part(file=_C, first=5, end=25), about="volumes 5 to 24; volumes 25 to 154 are tested"),
+    each.name: each
+    for each in (
+        Tested(
+            name="A",
+            title="studyforrest",
+            person="A",
+            run=Part(file=_A.format("studyforrest-lowres-truth")),
+            low=_A.format("studyforrest-lowres"),
+            calibration=Part(file=_LOCALIZER, first=1, end=20),
+            about="the 19 volumes before it; the very first is not in the steady state",
+        ),
+        Tested(
+            name="B1",
+            title="pydecnef, run 1",
+            person="B",
+            run=Part(file=_B.format(1)),
+            one_type=True,
+            calibration=Part(file=_B.format(2), first=70, end=90),
+            about="volumes 70 to 89 of run 2",
+        ),
+        Tested(
+            name="B2",
+            title="pydecnef, run 2",
+            person="B",
+            run=Part(file=_B.format(2)),
+            one_type=True,
+            calibration=Part(file=_B.format(1), first=70, end=90),
+            about="volumes 70 to 89 of run 1",
+        ),
+        Tested(
+            name="C",
+            title="opennft",
+            person="C",
+            run=Part(file=_C, first=25),
+            one_type=True,
+            calibration=Part(file=_C, first=5, end=25),
+            about="volumes 5 to 24; volumes 25 to 154 are tested",
+        ),
     )
-}  # fmt: skip
+}
 MIDDLE = {
-    each.name: each for each in (
-        Tested(name="A-middle", title="studyforrest, middle", person="A", run=Part(file=_LOCALIZER, first=20, end=136),
-               calibration=Part(file=_LOCALIZER, first=1, end=20), after=Part(file=_LOCALIZER, first=137, end=156)),
-        Tested(name="C-middle", title="opennft, middle", person="C", run=Part(file=_C, first=25, end=130),
-               one_type=True, calibration=Part(file=_C, first=5, end=25), after=Part(file=_C, first=130, end=150)),
+    each.name: each
+    for each in (
+        Tested(
+            name="A-middle",
+            title="studyforrest, middle",
+            person="A",
+            run=Part(file=_LOCALIZER, first=20, end=136),
+            calibration=Part(file=_LOCALIZER, first=1, end=20),
+            after=Part(file=_LOCALIZER, first=137, end=156),
+        ),
+        Tested(
+            name="C-middle",
+            title="opennft, middle",
+            person="C",
+            run=Part(file=_C, first=25, end=130),
+            one_type=True,
+            calibration=Part(file=_C, first=5, end=25),
+            after=Part(file=_C, first=130, end=150),
+        ),
     )
-}  # fmt: skip
+}
 """Runs of which as much was measured before as after."""
 
 
 def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
-    """The data set at half its resolution, and the one as it was measured; what is there is taken as it is."""
+    """The data set at half its resolution, and the one as it was measured; what is there is taken
+    as it is.
+    """
     low, truth = out / tested.name / "low", out / tested.name / "truth"
     if (out / tested.name / "made").exists():
         return low, truth
@@ -97,7 +145,9 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
                 shutil.copy(file, place)
         shutil.copy(source.with_name(f"{stem}_bold.json"), (place / inside).parent)
         later = tested.run.first * float(image.header["pixdim"][4])
-        events = moved_events(source.with_name(f"{stem}_events.tsv"), later, one_type=tested.one_type)
+        events = moved_events(
+            source.with_name(f"{stem}_events.tsv"), later, one_type=tested.one_type
+        )
         (place / inside).with_name(f"{stem}_events.tsv").write_text(events)
     save_image(measured, image.affine, truth / inside, header_like=image.header)
     if tested.low is not None:
@@ -110,7 +160,9 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
 
 
 def moved_events(file: Path, seconds: float, *, one_type: bool) -> str:
-    """An events table whose run begins so many seconds later, its events of one type if that is wanted."""
+    """An events table whose run begins so many seconds later, its events of one type if that is
+    wanted.
+    """
     header, *rows = [line.split("\t") for line in file.read_text().splitlines() if line]
     at, kind = header.index("onset"), header.index("trial_type")
     for row in rows:
@@ -120,9 +172,17 @@ def moved_events(file: Path, seconds: float, *, one_type: bool) -> str:
 
 
 def write_calibration(
-    series: np.ndarray, like: Part, data: Path, file: Path, *, affine: np.ndarray | None = None, events: str = ""
+    series: np.ndarray,
+    like: Part,
+    data: Path,
+    file: Path,
+    *,
+    affine: np.ndarray | None = None,
+    events: str = "",
 ) -> Path:
-    """A fine run with the header and the sidecar of the one that it was made of; `affine` for another grid."""
+    """A fine run with the header and the sidecar of the one that it was made of; `affine` for
+    another grid.
+    """
     image: Any = nib.load(data / like.file)  # type: ignore[attr-defined]
     file.parent.mkdir(parents=True, exist_ok=True)
     save_image(series, image.affine if affine is None else affine, file, header_like=image.header)
@@ -137,4 +197,6 @@ def calibration_file(tested: Tested, out: Path, label: str) -> Path:
     """Where a calibration of a tested run lies: a data set of its own, of the same participant."""
     stem = Path(tested.run.file).name.removesuffix("_bold.nii.gz")
     subject, task, *rest = stem.split("_")
-    return out / tested.name / label / "_".join([subject, task, f"acq-{label}", *rest, "bold.nii.gz"])
+    return (
+        out / tested.name / label / "_".join([subject, task, f"acq-{label}", *rest, "bold.nii.gz"])
+    )

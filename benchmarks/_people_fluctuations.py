@@ -1,4 +1,6 @@
-"""`people.py fluctuations`: how series fluctuate in time, in space and by place; a phantom beside people."""
+"""`people.py fluctuations`: how series fluctuate in time, in space and by place; a phantom beside
+people.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +24,41 @@ APART_MM = (4.0, 8.0, 16.0, 32.0)
 
 
 def fluctuations(arguments: Sequence[str]) -> None:
-    """A column for each run of NAME=BIDS_DIR, brought in plane to about as many mm as a number before them says."""
+    """A column for each run of NAME=BIDS_DIR, brought in plane to about as many mm as a number
+    before them says.
+    """
     rows = []
     wanted = float(arguments[0]) if arguments[0].replace(".", "").isdigit() else 0.0
     for argument in arguments[1:] if wanted else arguments:
         name, _, folder = argument.partition("=")
         files = sorted(Path(folder).glob("sub-*/func/*_bold.nii.gz"))
         for number, file in enumerate(files, 1):
-            rows.append({"run": f"{name} {number}" if len(files) > 1 else name, **_row(file, wanted)})
+            rows.append(
+                {"run": f"{name} {number}" if len(files) > 1 else name, **_row(file, wanted)}
+            )
             print(rows[-1], flush=True)
     columns = [
-        {"statistic": key, **{str(row["run"]): row[key] for row in rows}} for key in rows[0] if key != "run"
-    ]  # fmt: skip
-    keep("people_fluctuations", "How series fluctuate: people and phantoms", columns, remarks=[
-        f"Without the first {FIRST} volumes, drift, and head motion (undone, and its six parameters and their steps "
-        "regressed out), inside the brain. Thermal: the level of the lower half of the components. Structured: what is "
-        f"above it. Components: above {NOISE} times the median. Edge: brain voxels next to the outside. Bright: "
-        "the upper tenth of the mean image. Fine: beyond half the Nyquist limit in plane, of what 40 components hold "
-        "above thermal noise. Grain: correlation of the map of structured standard deviation (logarithm, "
-        "less its smooth part of 16 mm) between neighbors in plane.",
-    ])  # fmt: skip
+        {"statistic": key, **{str(row["run"]): row[key] for row in rows}}
+        for key in rows[0]
+        if key != "run"
+    ]
+    keep(
+        "people_fluctuations",
+        "How series fluctuate: people and phantoms",
+        columns,
+        remarks=[
+            (
+                f"Without the first {FIRST} volumes, drift, and head motion (undone, and its six"
+                " parameters and their steps regressed out), inside the brain. Thermal: the level"
+                " of the lower half of the components. Structured: what is above it. Components:"
+                f" above {NOISE} times the median. Edge: brain voxels next to the outside. Bright:"
+                " the upper tenth of the mean image. Fine: beyond half the Nyquist limit in"
+                " plane, of what 40 components hold above thermal noise. Grain: correlation of"
+                " the map of structured standard deviation (logarithm, less its smooth part of 16"
+                " mm) between neighbors in plane."
+            ),
+        ],
+    )
 
 
 def _row(file: Path, wanted: float) -> dict[str, Any]:
@@ -50,7 +67,13 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
         mask = brain_mask(reference, reader.affine)
         motion = estimate_run(reader, reference, mask, n_dummy=FIRST)
         still = [
-            sample_volume(reader.volume(t), reader.affine, reader.shape[:3], reader.affine, motion.matrices[t])
+            sample_volume(
+                reader.volume(t),
+                reader.affine,
+                reader.shape[:3],
+                reader.affine,
+                motion.matrices[t],
+            )
             for t in range(FIRST, reader.shape[3])
         ]
         tr, zooms = float(reader.tr), np.linalg.norm(reader.affine[:3, :3], axis=0)
@@ -58,16 +81,22 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
     if wanted:
         for axis in (0, 1):
             n = series.shape[axis]
-            down = crop_matrix(n, min(n, 2 * round(n * zooms[axis] / wanted / 2))).astype(np.float32)
+            down = crop_matrix(n, min(n, 2 * round(n * zooms[axis] / wanted / 2))).astype(
+                np.float32
+            )
             series = np.moveaxis(np.tensordot(down, series, (1, axis)), 0, axis)
-            mask = np.moveaxis(np.tensordot(down, mask.astype(np.float32), (1, axis)), 0, axis) > 0.5
+            mask = (
+                np.moveaxis(np.tensordot(down, mask.astype(np.float32), (1, axis)), 0, axis) > 0.5
+            )
             zooms[axis] *= n / len(down)
     mean, count = series.mean(-1), series.shape[-1]
     mask &= mean > 0.2 * np.percentile(mean[mask], 90)
     params = motion.params[FIRST:]
     waves = np.cos(np.pi * (np.arange(count) + 0.5)[:, None] * np.arange(DRIFTS) / count)
     drift = np.linalg.qr(np.c_[np.linspace(-1, 1, count), waves])[0]
-    nuisance = np.c_[np.linspace(-1, 1, count), waves, params, np.diff(params, axis=0, prepend=params[:1])]
+    nuisance = np.c_[
+        np.linspace(-1, 1, count), waves, params, np.diff(params, axis=0, prepend=params[:1])
+    ]
     nuisance = nuisance / np.maximum(np.linalg.norm(nuisance, axis=0), 1e-12)
     left, sizes, _ = np.linalg.svd(nuisance, full_matrices=False)
     basis = left[:, sizes > 1e-6 * sizes[0]]
@@ -89,7 +118,10 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
     spectrum = np.square(np.abs(np.fft.rfft(percent, axis=1))).mean(0)
     frequency = np.fft.rfftfreq(count, tr)
     out: dict[str, Any] = {
-        "volumes": count, "TR (s)": tr, "voxel (mm)": " x ".join(f"{z:.2f}" for z in zooms), "voxels": len(percent),
+        "volumes": count,
+        "TR (s)": tr,
+        "voxel (mm)": " x ".join(f"{z:.2f}" for z in zooms),
+        "voxels": len(percent),
         "tSNR, median": round(float(np.median(100 / sd)), 1),
         "tSNR with motion's share, median": round(float(np.median(100 / moved.std(-1))), 1),
         "sd, median (%)": round(float(np.median(sd)), 2),
@@ -102,9 +134,13 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
         "brain's mean, share": round(float(percent.mean(0).var() / percent.var(1).mean()), 3),
         "sd, 90th percentile over median": round(float(np.quantile(sd, 0.9) / np.median(sd)), 2),
         "sd, 99th percentile over median": round(float(np.quantile(sd, 0.99) / np.median(sd)), 2),
-        "sd at the edge over inside": round(float(np.median(sd[~inner]) / np.median(sd[inner])), 2),
-        "sd of bright voxels over inside": round(float(np.median(sd[bright & inner]) / np.median(sd[inner])), 2),
-    }  # fmt: skip
+        "sd at the edge over inside": round(
+            float(np.median(sd[~inner]) / np.median(sd[inner])), 2
+        ),
+        "sd of bright voxels over inside": round(
+            float(np.median(sd[bright & inner]) / np.median(sd[inner])), 2
+        ),
+    }
     for name, (low, high) in BANDS.items():
         chosen = (frequency >= low) & (frequency < high)
         out[f"variance {name}"] = round(float(spectrum[chosen].sum() / spectrum.sum()), 3)
@@ -121,8 +157,12 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
             both = (first >= 0) & (second >= 0)
             pairs.append((unit[first[both]] * unit[second[both]]).sum(1))
         out[f"correlation {far:g} mm apart"] = round(float(np.concatenate(pairs).mean()), 3)
-    out["fine, share of structured"] = round(_fine(percent, vectors[:, :top], thermal, mask, mean), 3)
-    out["grain of the sd"], out["sd of log sd"] = _grain(within, thermal * top / count, mask, zooms)
+    out["fine, share of structured"] = round(
+        _fine(percent, vectors[:, :top], thermal, mask, mean), 3
+    )
+    out["grain of the sd"], out["sd of log sd"] = _grain(
+        within, thermal * top / count, mask, zooms
+    )
     gradient = np.hypot(np.gradient(mean, axis=0), np.gradient(mean, axis=1))[mask] / mean[mask]
     ranks = [np.argsort(np.argsort(each)) for each in (within[inner], gradient[inner])]
     out["sd with gradient, rank r"] = round(float(np.corrcoef(*ranks)[0, 1]), 2)
@@ -134,14 +174,17 @@ def _row(file: Path, wanted: float) -> dict[str, Any]:
 
 
 def _fine(percent: Any, courses: Any, thermal: float, mask: Any, mean: Any) -> float:
-    """Share of the structured energy of components beyond half the Nyquist limit in plane (signal units)."""
+    """Share of the structured energy of components beyond half the Nyquist limit in plane (signal
+    units).
+    """
     energy = np.zeros(mask.shape[:2])
     noise = np.zeros(mask.shape[:2])
     rng = np.random.default_rng(0)
     for course in courses.T:
         for sum_, values in (
-            (energy, percent @ course), (noise, np.sqrt(thermal) * rng.standard_normal(len(percent)))
-        ):  # fmt: skip
+            (energy, percent @ course),
+            (noise, np.sqrt(thermal) * rng.standard_normal(len(percent))),
+        ):
             image = np.zeros(mask.shape)
             image[mask] = values * mean[mask]
             sum_ += np.square(np.abs(np.fft.fft2(image, axes=(0, 1)))).sum(-1)
@@ -152,15 +195,21 @@ def _fine(percent: Any, courses: Any, thermal: float, mask: Any, mean: Any) -> f
 
 
 def _grain(sd: Any, noise: float, mask: Any, zooms: Any) -> tuple[float, float]:
-    """Correlation of the map of structured fluctuation between neighbors, without its smooth part; its spread."""
+    """Correlation of the map of structured fluctuation between neighbors, without its smooth part;
+    its spread.
+    """
     image, weight = np.zeros(mask.shape), mask.astype(float)
     image[mask] = 0.5 * np.log(np.maximum(sd**2 - noise, 0.05 * np.median(sd) ** 2))
     width = 16.0 / 2.355 / zooms
-    smooth = ndimage.gaussian_filter(image, width) / np.maximum(ndimage.gaussian_filter(weight, width), 1e-6)
+    smooth = ndimage.gaussian_filter(image, width) / np.maximum(
+        ndimage.gaussian_filter(weight, width), 1e-6
+    )
     rough = (image - smooth) * mask
     pairs = []
     for axis in (0, 1):
-        first, second = (np.moveaxis(rough, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+        first, second = (
+            np.moveaxis(rough, axis, 0)[part] for part in (slice(None, -1), slice(1, None))
+        )
         both = np.moveaxis(mask, axis, 0)[:-1] & np.moveaxis(mask, axis, 0)[1:]
         pairs.append(np.corrcoef(first[both], second[both])[0, 1])
     return round(float(np.mean(pairs)), 3), round(float(rough[mask].std()), 3)

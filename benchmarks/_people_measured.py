@@ -1,4 +1,6 @@
-"""Measured runs as they are compared: without drift, the brain, and their strongest temporal components."""
+"""Measured runs as they are compared: without drift, the brain, and their strongest temporal
+components.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,17 @@ def runs_of(arguments: list[str]) -> Iterator[Run]:
                 continue
             data = np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]  # type: ignore[attr-defined]
             even = tuple(n // 4 * 4 for n in data.shape[:2])
-            yield without_drift(f"{person} {number}" if len(files) > 1 else person, person, data[: even[0], : even[1]])
+            yield without_drift(
+                f"{person} {number}" if len(files) > 1 else person,
+                person,
+                data[: even[0], : even[1]],
+            )
 
 
 def without_drift(name: str, person: str, data: Array) -> Run:
-    """A run with its drift taken out; the brain is where the mean exceeds a quarter of its upper end."""
+    """A run with its drift taken out; the brain is where the mean exceeds a quarter of its upper
+    end.
+    """
     mean, count = data.mean(-1), data.shape[-1]
     mask = mean > 0.25 * np.percentile(mean, 98)
     waves = np.cos(np.pi * (np.arange(count) + 0.5)[:, None] * np.arange(DRIFTS) / count)

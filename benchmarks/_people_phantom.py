@@ -1,4 +1,6 @@
-"""`people.py phantom`: what a registration leaves of the distortion and displacement between the two scans."""
+"""`people.py phantom`: what a registration leaves of the distortion and displacement between the
+two scans.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,14 @@ STUDY, VOLUMES = Study(preset="tiny"), 20
 
 @dataclass(frozen=True)
 class Differences:
-    """What differs between the run and its calibration, beside resolution, noise and a small displacement.
+    """What differs between the run and its calibration, beside resolution, noise and a small
+    displacement.
 
     distortion : more than the run's, fine voxels along phase encoding, where it is largest
-    moved : how far the head lies from its place in the run, mm and as many degrees; 0: drawn, .5 to 1.5 mm
-    drift : percent by which the signal rises from the first to the last volume, unevenly over the head
+    moved : how far the head lies from its place in the run, mm and as many degrees; 0: drawn, .5
+        to 1.5 mm
+    drift : percent by which the signal rises from the first to the last volume, unevenly over the
+        head
     """
 
     distortion: float = 0.0
@@ -52,7 +57,7 @@ BRIGHT = 400  # of the resting image: the brain
 
 
 def phantom(arguments: Sequence[str]) -> None:
-    """One simulated run with calibrations that differ from it; the run itself is the same in all."""
+    """One simulated run with calibrations that differ from it; the run is the same in all."""
     out = Path(arguments[0]) / "phantom"
     rows = []
     for number, (name, differences) in enumerate(DIFFERENCES.items()):
@@ -64,16 +69,30 @@ def phantom(arguments: Sequence[str]) -> None:
         (file,) = place.glob("sub-01/func/*_acq-highres_bold.nii.gz")
         kept = call(out / "data-0", "auto", out, place.name, file)
         true, left = errors(place, kept.folder / "boldref2calibration_xfm.txt")
-        rows.append({
-            "calibration": name, "displaced by, mm rms": round(rms(true), 2), "used": kept.calibration["usable"],
-            "left by the registration, mm rms": round(rms(left), 2),
-            "largest": round(float(np.linalg.norm(left, axis=1).max()), 2),
-            "left along phase encoding, mm rms": round(float(np.sqrt(np.mean(left[:, 1] ** 2))), 2),
-        })  # fmt: skip
-    keep("people_phantom", "Where calibrations of a simulated run lie (bids-sr-phantom, tiny)", rows, remarks=[
-        "Over the brain; fine voxels have 3 mm. Displaced: between the same tissue in the two images, by the known "
-        "pose and distortion. Left: after the rigid registration of the two references.",
-    ])  # fmt: skip
+        rows.append(
+            {
+                "calibration": name,
+                "displaced by, mm rms": round(rms(true), 2),
+                "used": kept.calibration["usable"],
+                "left by the registration, mm rms": round(rms(left), 2),
+                "largest": round(float(np.linalg.norm(left, axis=1).max()), 2),
+                "left along phase encoding, mm rms": round(
+                    float(np.sqrt(np.mean(left[:, 1] ** 2))), 2
+                ),
+            }
+        )
+    keep(
+        "people_phantom",
+        "Where calibrations of a simulated run lie (bids-sr-phantom, tiny)",
+        rows,
+        remarks=[
+            (
+                "Over the brain; fine voxels have 3 mm. Displaced: between the same tissue in the"
+                " two images, by the known pose and distortion. Left: after the rigid registration"
+                " of the two references."
+            ),
+        ],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +104,9 @@ class Drifting(BoldRun):
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
         """The run volume by volume; the mean of the factor over the run is 1."""
         shape, affine = self.scanner.grid
-        uneven = self.rise * (1 + 0.5 * polynomial(self.subject.draw("calibration", 3), affine, shape))
+        uneven = self.rise * (
+            1 + 0.5 * polynomial(self.subject.draw("calibration", 3), affine, shape)
+        )
         for t, volume in enumerate(super().volumes(threads, noise=noise)):
             yield volume * (1 + uneven * (t / (self.preset.volumes - 1) - 0.5))
 
@@ -98,10 +119,15 @@ def differing(run: BoldRun, differences: Differences) -> Drifting:
         pose = draw_pose(draw("calibration"), (moved, moved), (moved, moved))
         scanner = replace(scanner, pose=run.scanner.pose @ invert(pose))
     assert run.scanner.shift is not None
-    shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose))
-    stretch = 1 + differences.distortion * plain.preset.bold_voxel[1] / DISTORTION_MM  # it grows with the readout
+    shift = sample_volume(
+        run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose)
+    )
+    # it grows with the readout
+    stretch = 1 + differences.distortion * plain.preset.bold_voxel[1] / DISTORTION_MM
     scanner = replace(scanner, shift=np.float32(stretch) * shift)
-    return Drifting(**vars(replace(plain, pose=pose, scanner=scanner)), rise=differences.drift / 100)
+    return Drifting(
+        **vars(replace(plain, pose=pose, scanner=scanner)), rise=differences.drift / 100
+    )
 
 
 def add_calibration(place: Path, differences: Differences) -> None:
@@ -114,7 +140,12 @@ def add_calibration(place: Path, differences: Differences) -> None:
         assert scan.scanner.shift is not None
         affine = scan.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
         field = scan.scanner.shift[::2, ::2, ::2]
-        write_image(truth / "sub-01_task-tap_acq-highres_desc-distortion_fieldmap", field, affine, {"Units": "mm"})
+        write_image(
+            truth / "sub-01_task-tap_acq-highres_desc-distortion_fieldmap",
+            field,
+            affine,
+            {"Units": "mm"},
+        )
 
 
 def rms(displacement: np.ndarray) -> float:
@@ -123,7 +154,9 @@ def rms(displacement: np.ndarray) -> float:
 
 
 def errors(place: Path, found: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement of the calibration at each point of the brain (N, 3) in mm, and what a registration leaves of it."""
+    """Displacement of the calibration at each point of the brain (N, 3) in mm, and what a
+    registration leaves of it.
+    """
     truth = place / "derivatives" / "ground-truth" / "sub-01" / "func"
     image: Any = nib.load(next(truth.glob("*_task-tap_desc-noisefree_boldref.nii.gz")))  # type: ignore[attr-defined]
     inside = np.argwhere(np.asarray(image.dataobj) > BRIGHT)
@@ -149,4 +182,6 @@ def _at(file: Path, points: np.ndarray) -> np.ndarray:
     """Values of a field map at points (mm)."""
     image: Any = nib.load(file)  # type: ignore[attr-defined]
     index = _moved(np.linalg.inv(image.affine), points)
-    return np.asarray(ndimage.map_coordinates(np.asarray(image.dataobj), index.T, order=1, mode="nearest"))
+    return np.asarray(
+        ndimage.map_coordinates(np.asarray(image.dataobj), index.T, order=1, mode="nearest")
+    )

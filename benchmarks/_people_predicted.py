@@ -1,11 +1,13 @@
-"""Whether what is tried on a run one level of resolution down predicts what is reached at the true level.
+"""Whether what is tried on a run one level of resolution down predicts what is reached at the true
+level.
 
-Each measured run is brought down by two in plane and goes through the steps of the program: dummies, head motion, mask,
-components, halves. `tested` is the share that the program reports (`bids_sr.sr.variance.one_level_down`), found without
-the measured volumes. `true` is the share of the same series at the true level: its map of the whole run, held against
-the strongest components of the measured run, whose volumes are brought into place by the head motion of the run under
-test. The prediction is ``ratio x tested``; the ratio of a person left out is the mean over the other people of theirs
-(mean over their runs).
+Each measured run is brought down by two in plane and goes through the steps of the program:
+dummies, head motion, mask, components, halves. `tested` is the share that the program reports
+(`bids_sr.sr.variance.one_level_down`), found without the measured volumes. `true` is the share of
+the same series at the true level: its map of the whole run, held against the strongest components
+of the measured run, whose volumes are brought into place by the head motion of the run under test.
+The prediction is ``ratio x tested``; the ratio of a person left out is the mean over the other
+people of theirs (mean over their runs).
 """
 
 import math
@@ -30,7 +32,12 @@ from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.recipe import Estimator, VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
-from bids_sr.sr.variance.one_level_down import Interpolation, explained_share, try_interpolation, try_maps
+from bids_sr.sr.variance.one_level_down import (
+    Interpolation,
+    explained_share,
+    try_interpolation,
+    try_maps,
+)
 from bids_sr.sr.variance.prior import Window
 from bids_sr.sr.variance.run_data import RunData, run_data
 from bids_sr.sr.variance.upsampler import Modulation
@@ -40,8 +47,9 @@ FACTOR = (2.0, 2.0, 1.0)
 MAPS, PLAIN = ("sbl", "wmn", "sdmod"), "bspline"
 SERIES = (*MAPS, PLAIN)
 LARGEST_ERROR, OF_MEAN, WIDEST = 0.03, 0.5, 0.08
-"""A prediction is used where it errs no more than this on each person left out, no more than this part of what the mean
-of the other people errs, and where an interval no wider than this holds on each."""
+"""A prediction is used where it errs no more than this on each person left out, no more than this
+part of what the mean of the other people errs, and where an interval no wider than this holds on
+each."""
 
 
 def recipe_of(name: str) -> VarianceRecipe:
@@ -69,19 +77,31 @@ def files_of(arguments: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
 def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     """Tested and true share of every series of a run."""
     image = nib.load(file)  # type: ignore[attr-defined]
-    low, affine = kspace_crop(np.asarray(image.dataobj, dtype=np.float32), image.affine, factor=FACTOR)
+    low, affine = kspace_crop(
+        np.asarray(image.dataobj, dtype=np.float32), image.affine, factor=FACTOR
+    )
     coarse = nib.Nifti1Image(low, affine, image.header)  # type: ignore[attr-defined]
     run, data = acquired_data(coarse, folder)
     out: dict[str, Any] = {"volumes": low.shape[3] - run.n_dummy}
     trial = data.trial()
     for name in SERIES:
-        found = try_interpolation(trial, name) if name == PLAIN else try_maps(trial, estimator_of(name))[0.0]
-        out |= {f"{name} tested": found.share, f"{name} lower": found.interval[0], f"{name} upper": found.interval[1]}
+        found = (
+            try_interpolation(trial, name)
+            if name == PLAIN
+            else try_maps(trial, estimator_of(name))[0.0]
+        )
+        out |= {
+            f"{name} tested": found.share,
+            f"{name} lower": found.interval[0],
+            f"{name} upper": found.interval[1],
+        }
     return out | _true_shares(image, run, data, folder)
 
 
 def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: np.ndarray) -> Path:
-    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by one interpolation."""
+    """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by
+    one interpolation.
+    """
     raw = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
     write_series(reader, path, raw, run.poses, affine, factor=(1.0, 1.0, 1.0))
     return path
@@ -92,7 +112,9 @@ def acquired_data(image: Any, folder: Path) -> tuple[PreparedRun, RunData]:
     with opened(image, folder, "bold", any_order=True) as reader:
         run = prepare_run(reader, folder)
         with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
-            data = run_data(raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses)
+            data = run_data(
+                raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses
+            )
     return run, data
 
 
@@ -104,10 +126,17 @@ def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> d
     fine = run.brain.data.repeat(2, 0).repeat(2, 1)
     with opened(image, folder, "truth", any_order=True) as reader:
         path = undo_motion(reader, run, folder / "measured.nii", reader.affine)
-    middle = run.boldref.affine[:3, :3] @ np.argwhere(run.brain.data).mean(0) + run.boldref.affine[:3, 3]
+    middle = (
+        run.boldref.affine[:3, :3] @ np.argwhere(run.brain.data).mean(0)
+        + run.boldref.affine[:3, 3]
+    )
     with SeriesReader(path) as reader:
         measured = temporal_statistics(
-            reader, fine, run.n_dummy, recipe_of("sbl").components, nuisance=motion_courses(run.poses, middle)
+            reader,
+            fine,
+            run.n_dummy,
+            recipe_of("sbl").components,
+            nuisance=motion_courses(run.poses, middle),
         )
     known = torch.stack([to_slices(each) for each in measured.components])
     acquired = torch.stack([to_slices(each) for each in data.statistics.components])
@@ -128,7 +157,15 @@ def ratio_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, list[
     """True over tested share, mean over people, and that of each person (mean over runs)."""
     people = list(dict.fromkeys(row["person"] for row in rows))
     own = [
-        float(np.mean([row[f"{name} true"] / row[f"{name} tested"] for row in rows if row["person"] == person]))
+        float(
+            np.mean(
+                [
+                    row[f"{name} true"] / row[f"{name} tested"]
+                    for row in rows
+                    if row["person"] == person
+                ]
+            )
+        )
         for person in people
     ]
     return float(np.mean(own)), own
@@ -141,29 +178,48 @@ def reach_of(own: Sequence[float]) -> float:
 
 
 def left_out(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Every run predicted from the other people: by the ratio, and by their mean; with the interval of all people."""
+    """Every run predicted from the other people: by the ratio, and by their mean; with the
+    interval of all people.
+    """
     reach = reach_of(ratio_of(rows, name)[1])
     out = []
     for row in rows:
         others = [each for each in rows if each["person"] != row["person"]]
         tested, true = row[f"{name} tested"], row[f"{name} true"]
-        by_person = [[each[f"{name} true"] for each in others if each["person"] == person]
-                     for person in dict.fromkeys(each["person"] for each in others)]  # fmt: skip
+        by_person = [
+            [each[f"{name} true"] for each in others if each["person"] == person]
+            for person in dict.fromkeys(each["person"] for each in others)
+        ]
         predicted = ratio_of(others, name)[0] * tested
         mean = float(np.mean([np.mean(each) for each in by_person]))
-        out.append({
-            "series": name, "run": row["run"], "person": row["person"], "tested": tested, "true": true,
-            "predicted": predicted, "error": predicted - true, "mean of others": mean, "its error": mean - true,
-            "width": 2 * reach * abs(tested), "inside": abs(true - predicted) <= reach * abs(tested),
-        })  # fmt: skip
+        out.append(
+            {
+                "series": name,
+                "run": row["run"],
+                "person": row["person"],
+                "tested": tested,
+                "true": true,
+                "predicted": predicted,
+                "error": predicted - true,
+                "mean of others": mean,
+                "its error": mean - true,
+                "width": 2 * reach * abs(tested),
+                "inside": abs(true - predicted) <= reach * abs(tested),
+            }
+        )
     return out
 
 
 def judged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether the prediction of a series meets its bars, a person each the mean of its runs' errors."""
+    """Whether the prediction of a series meets its bars, a person each the mean of its runs'
+    errors.
+    """
     people = dict.fromkeys(row["person"] for row in found)
     errors, means = (
-        [float(np.mean([abs(row[key]) for row in found if row["person"] == person])) for person in people]
+        [
+            float(np.mean([abs(row[key]) for row in found if row["person"] == person]))
+            for person in people
+        ]
         for key in ("error", "its error")
     )
     holds = (
@@ -173,16 +229,21 @@ def judged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         and all(row["inside"] for row in found)
     )
     return {
-        "series": found[0]["series"], "largest error": max(abs(row["error"]) for row in found),
-        "mean error": float(np.mean(errors)), "mean error of the mean": float(np.mean(means)),
+        "series": found[0]["series"],
+        "largest error": max(abs(row["error"]) for row in found),
+        "mean error": float(np.mean(errors)),
+        "mean error of the mean": float(np.mean(means)),
         "largest part of it": max(a / max(b, 1e-9) for a, b in zip(errors, means, strict=True)),
-        "widest interval": max(row["width"] for row in found), "inside": sum(row["inside"] for row in found),
+        "widest interval": max(row["width"] for row in found),
+        "inside": sum(row["inside"] for row in found),
         "holds": holds,
-    }  # fmt: skip
+    }
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Tables of every run, of every run left out with its person, and whether the prediction holds."""
+    """Tables of every run, of every run left out with its person, and whether the prediction
+    holds.
+    """
     rows: list[dict[str, Any]] = []
     for name, person, file in files_of(arguments):
         with tempfile.TemporaryDirectory() as folder:
@@ -193,19 +254,43 @@ def predict(arguments: Sequence[str]) -> None:
 
 def write(rows: Sequence[Mapping[str, Any]]) -> None:
     """Tables people_tested, people_predicted, people_prediction."""
-    rounded = [{key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows]
+    rounded = [
+        {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()} for row in rows
+    ]
     people = list(dict.fromkeys(row["person"] for row in rows))
     remarks = []
     for name in SERIES:
         ratio, own = ratio_of(rows, name)
-        each = ", ".join(f"{person} {value:.3f}" for person, value in zip(people, own, strict=True))
-        remarks.append(f"{name}: true over tested {ratio:.3f} ({each}), ± {reach_of(own):.3f} for a new person.")
-    keep("people_tested", "Share tested one level down and true share, in plane by 2", rounded, remarks=remarks)
+        each = ", ".join(
+            f"{person} {value:.3f}" for person, value in zip(people, own, strict=True)
+        )
+        remarks.append(
+            f"{name}: true over tested {ratio:.3f} ({each}), ± {reach_of(own):.3f} for a new"
+            " person."
+        )
+    keep(
+        "people_tested",
+        "Share tested one level down and true share, in plane by 2",
+        rounded,
+        remarks=remarks,
+    )
     found = [each for name in SERIES for each in left_out(rows, name)]
-    keep("people_predicted", "True share of a person left out, predicted from the tested one", [
-        {key: round(v, 4) if isinstance(v, float) else v for key, v in each.items()} for each in found
-    ])  # fmt: skip
-    keep("people_prediction", "Whether the prediction holds", [
-        {key: round(v, 4) if isinstance(v, float) else v for key, v in judged(left_out(rows, name)).items()}
-        for name in SERIES
-    ])  # fmt: skip
+    keep(
+        "people_predicted",
+        "True share of a person left out, predicted from the tested one",
+        [
+            {key: round(v, 4) if isinstance(v, float) else v for key, v in each.items()}
+            for each in found
+        ],
+    )
+    keep(
+        "people_prediction",
+        "Whether the prediction holds",
+        [
+            {
+                key: round(v, 4) if isinstance(v, float) else v
+                for key, v in judged(left_out(rows, name)).items()
+            }
+            for name in SERIES
+        ],
+    )

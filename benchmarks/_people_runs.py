@@ -1,9 +1,11 @@
-"""The whole program on the runs of `_people_data`: one call a run and calibration, and what is kept of it.
+"""The whole program on the runs of `_people_data`: one call a run and calibration, and what is
+kept of it.
 
-What a call leaves that tables need (evaluation, verdict, model card, effects of the blocks, share of zero filling's
-error) is kept in a folder of its own, so that a call that was made is not made again and tables come from kept files
-alone. The calls on one run share a working directory: what does not depend on the calibration is computed once. The
-directory has a hash of the program in its name, as results of another version must not be taken for this one's.
+What a call leaves that tables need (evaluation, verdict, model card, effects of the blocks, share
+of zero filling's error) is kept in a folder of its own, so that a call that was made is not made
+again and tables come from kept files alone. The calls on one run share a working directory: what
+does not depend on the calibration is computed once. The directory has a hash of the program in its
+name, as results of another version must not be taken for this one's.
 """
 
 from __future__ import annotations
@@ -38,9 +40,20 @@ from bids_sr.stats.glm.contrasts import resolve_contrasts
 
 SECONDS = 1800  # of one call, at most
 OPTIONS = (
-    "--sr-method", "sbl", "--contrasts", "all", "--smoothing", "0", "--activation", "glm", "--threshold", "quarter",
-    "--level", "minimal", "--skip-bids-validation",
-)  # fmt: skip
+    "--sr-method",
+    "sbl",
+    "--contrasts",
+    "all",
+    "--smoothing",
+    "0",
+    "--activation",
+    "glm",
+    "--threshold",
+    "quarter",
+    "--level",
+    "minimal",
+    "--skip-bids-validation",
+)
 PROCESSORS = "2"
 REFUSED = "it cannot calibrate"  # in the log
 SERIES = ("zerofill", "sbl", "measured")
@@ -84,26 +97,43 @@ class Kept:
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
-def command(low: Path, results: Path, truth: Path | str, calibration: str | Path, work: Path) -> list[str]:
+def command(
+    low: Path, results: Path, truth: Path | str, calibration: str | Path, work: Path
+) -> list[str]:
     """One call of the program."""
     return [
-        str(Path(sys.executable).with_name("bids-sr")), str(low), str(results), "participant", *OPTIONS, "--truth",
-        str(truth), "--calibration", str(calibration), "-w", str(work), "--nprocs", PROCESSORS,
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("bids-sr")),
+        str(low),
+        str(results),
+        "participant",
+        *OPTIONS,
+        "--truth",
+        str(truth),
+        "--calibration",
+        str(calibration),
+        "-w",
+        str(work),
+        "--nprocs",
+        PROCESSORS,
+    ]
 
 
 @cache
 def code() -> str:
     """Hash of the sources of the installed program."""
-    files = [file for folder in (*bids_sr.__path__, *workflows.__path__) for file in sorted(Path(folder).rglob("*.py"))]
+    files = [
+        file
+        for folder in (*bids_sr.__path__, *workflows.__path__)
+        for file in sorted(Path(folder).rglob("*.py"))
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str | Path) -> Kept:
     """The whole program on a data set of one run, unless that was done.
 
-    A calibration that is refused at the start gives exit status 1, and the run is processed without it; any other
-    failure ends this benchmark.
+    A calibration that is refused at the start gives exit status 1, and the run is processed
+    without it; any other failure ends this benchmark.
 
     Parameters
     ----------
@@ -115,23 +145,35 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
     if kept.done:
         return kept
     results, work = folder / "results", folder / f"work-{code()}"
-    for place in (results, kept.folder, *(old for old in folder.glob("work-*") if old.resolve() != work.resolve())):
+    for place in (
+        results,
+        kept.folder,
+        *(old for old in folder.glob("work-*") if old.resolve() != work.resolve()),
+    ):
         shutil.rmtree(place, ignore_errors=True)
     kept.folder.mkdir(parents=True)
     with (kept.folder / "log.txt").open("w") as log:
         program = ["nice", "-n", "5", *command(low, results, truth, calibration, work)]
         done = subprocess.run(
-            program, stdout=log, stderr=subprocess.STDOUT, timeout=SECONDS, check=False,
+            program,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
     finished = next(results.glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"), None) is not None
     refused = done.returncode == 1 and REFUSED in (kept.folder / "log.txt").read_text()
     if not finished or not (done.returncode == 0 or refused):
-        sys.exit(f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}")
+        sys.exit(
+            f"{folder.name} {kind}: exit status {done.returncode}, see {kept.folder / 'log.txt'}"
+        )
     about: dict[str, Any] = {"status": done.returncode, "code": code()}
     # the working directory may hold the calibration of an earlier call
     calibrated = calibration != "none" and done.returncode == 0
-    about |= _keep(results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder, calibrated=calibrated)
+    about |= _keep(
+        results, _one(work, "bids_sr_wf/sub_*_wf/sub_*_wf"), kept.folder, calibrated=calibrated
+    )
     (kept.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
     return kept
@@ -143,13 +185,21 @@ def _one(folder: Path, pattern: str) -> Path:
 
 
 def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[str, float]:
-    """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the run was measured."""
-    shutil.copy(_one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv")
-    shutil.copy(_one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json")
+    """Copy what tables need; returns the share of zero filling's error that `sbl` explains, if the
+    run was measured.
+    """
+    shutil.copy(
+        _one(results, "sub-*/**/func/*_desc-evaluation_metrics.tsv"), folder / "evaluation.tsv"
+    )
+    shutil.copy(
+        _one(results, "sub-*/**/func/*_desc-verdict_metrics.json"), folder / "verdict.json"
+    )
     shutil.copy(_one(run, "sbl/estimate_variance/sbl.json"), folder / "card.json")
     if calibrated:
         steps = run / "calibration_wf"
-        shutil.copy(steps / "measure_calibration" / "calibration_facts.json", folder / "calibration.json")
+        shutil.copy(
+            steps / "measure_calibration" / "calibration_facts.json", folder / "calibration.json"
+        )
         shutil.copy(steps / "register_calibration" / "boldref2calibration_xfm.txt", folder)
     if not (run / "measured").exists():
         return {}
@@ -160,13 +210,17 @@ def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[s
 
 def _series(run: Path, name: str) -> np.ndarray:
     """A series of the working directory, in the steady state."""
-    file = run / name / ("place_measured" if name == "measured" else "super_resolve") / "series.nii"
+    file = (
+        run / name / ("place_measured" if name == "measured" else "super_resolve") / "series.nii"
+    )
     image: Any = nib.load(file)  # type: ignore[attr-defined]
     return np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]
 
 
 def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
-    """Share of zero filling's squared error, mean over the strongest components of the measured series in the brain."""
+    """Share of zero filling's squared error, mean over the strongest components of the measured
+    series in the brain.
+    """
     known = without_drift("measured", "", measured)
     inside = known.series[known.mask].astype(np.float64)
     count = len(components(known.series, known.mask))
@@ -181,12 +235,18 @@ def share(zero: np.ndarray, made: np.ndarray, measured: np.ndarray) -> float:
 
 def value(rows: Sequence[MetricRow], series: str, measure: str, region: str) -> MetricRow:
     """One figure of all events against rest, unsmoothed."""
-    own = [r for r in rows if (r.series, label(r), r.region, r.fwhm_mm) == (series, measure, region, 0)]
+    own = [
+        r
+        for r in rows
+        if (r.series, label(r), r.region, r.fwhm_mm) == (series, measure, region, 0)
+    ]
     return min(own, key=lambda row: row.contrast != "all")
 
 
 def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
-    """`sbl` of the second call less that of the first, by measure and region, with intervals over the same blocks."""
+    """`sbl` of the second call less that of the first, by measure and region, with intervals over
+    the same blocks.
+    """
     effects = load_effects(first.folder / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in effects.blocks))
     contrast = resolve_contrasts(types, ["all"])
@@ -196,7 +256,12 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
             named = replace(load_effects(kept.folder / "sbl.npz"), series=name)
             files[name] = save_effects(named, Path(folder) / f"{name}.npz")
         run = RunEffects(
-            files=files, contrasts=contrast, mask=effects.mask, affine=effects.affine, roi=effects.mask, factor=FACTOR
+            files=files,
+            contrasts=contrast,
+            mask=effects.mask,
+            affine=effects.affine,
+            roi=effects.mask,
+            factor=FACTOR,
         )
         rows = agreement_rows(run, measured_halves)
     return {(label(r), r.region): r for r in rows if (r.series, r.minus) == ("after", "before")}

@@ -17,14 +17,18 @@ from bids_sr.metrics.long_tables import MetricRow
 
 REGIONS = ("brain", "active40")
 MEASURES = {
-    "r": "split_r_beyond", "explained variance": "split_ev_beyond", "correct fraction": "split_right_beyond",
+    "r": "split_r_beyond",
+    "explained variance": "split_ev_beyond",
+    "correct fraction": "split_right_beyond",
     "recovered amplitude": "split_amplitude_beyond",
-}  # fmt: skip
+}
 WRONG = ("mirrored", "x1", "y1", "x2", "y2", "moved", "other", "spike")
 SHOWN = (
-    ("zero filling", "blind", "zerofill"), ("`sbl`, blind", "blind", "sbl"), ("`sbl`, calibrated", "fine", "sbl"),
+    ("zero filling", "blind", "zerofill"),
+    ("`sbl`, blind", "blind", "sbl"),
+    ("`sbl`, calibrated", "fine", "sbl"),
     ("measured", "blind", "measured"),
-)  # fmt: skip
+)
 HARM = {"B2": WRONG, "A": WRONG}
 PROTOCOL = {
     "B2": ("v10", "fine", "v60", "regressed", "pe1", "pe2"),
@@ -34,35 +38,58 @@ PROTOCOL = {
     "C-middle": ("fine", "after"),
 }
 MOVED = (
-    "Moved: what the registration of the two references undid (rms). Explained variance beyond the acquired Nyquist "
-    "limit; less blind: the difference, 95 % interval over blocks. Share: of zero filling's squared error that is "
-    "explained, mean over the strongest components of the measured series."
+    "Moved: what the registration of the two references undid (rms). Explained variance beyond the"
+    " acquired Nyquist limit; less blind: the difference, 95 % interval over blocks. Share: of"
+    " zero filling's squared error that is explained, mean over the strongest components of the"
+    " measured series."
 )
 EVERY = {**TESTED, **MIDDLE}
 
 
 def runs(arguments: Sequence[str]) -> None:
-    """Every run blind and calibrated: figures of each run with intervals, their means over people, and gains."""
+    """Every run blind and calibrated: figures of each run with intervals, their means over people,
+    and gains.
+    """
     out = _called(arguments, dict.fromkeys(TESTED, ("blind", "fine")))
     rows, found = [], []
     for name, tested in TESTED.items():
         for series, kind, label in SHOWN:
             kept = Kept(out / name / "kept" / kind)
             if kept.done:
-                figures = {measure: [value(kept.rows, label, key, region) for region in REGIONS]
-                           for measure, key in MEASURES.items()}  # fmt: skip
+                figures = {
+                    measure: [value(kept.rows, label, key, region) for region in REGIONS]
+                    for measure, key in MEASURES.items()
+                }
                 found.append((tested.person, series, figures))
                 rows.append({"run": tested.title, "series": series, **_with_intervals(figures)})
-    keep("people_runs", f"Beyond the acquired Nyquist limit: {_count(out)}", rows, remarks=[
-        "Calibrated by: " + "; ".join(f"{tested.title}: {tested.about}" for tested in TESTED.values()) + ".",
-        "Split halves of all events against rest, unsmoothed; 95 % intervals over blocks.",
-    ])  # fmt: skip
+    keep(
+        "people_runs",
+        f"Beyond the acquired Nyquist limit: {_count(out)}",
+        rows,
+        remarks=[
+            "Calibrated by: "
+            + "; ".join(f"{tested.title}: {tested.about}" for tested in TESTED.values())
+            + ".",
+            "Split halves of all events against rest, unsmoothed; 95 % intervals over blocks.",
+        ],
+    )
     shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
-    means = [_mean_over_people(series, [(person, f) for person, s, f in found if s == series]) for series in shown]
-    keep("people_runs_mean", f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}", means, remarks=[
-        "Brain / active voxels, each with the lowest and the highest person; a person's runs are averaged first. Where "
-        "fewer people are named, the measured run of the others repeats too little of its detail to correct for noise.",
-    ])  # fmt: skip
+    means = [
+        _mean_over_people(series, [(person, f) for person, s, f in found if s == series])
+        for series in shown
+    ]
+    keep(
+        "people_runs_mean",
+        f"Beyond the acquired Nyquist limit, mean over people: {_count(out)}",
+        means,
+        remarks=[
+            (
+                "Brain / active voxels, each with the lowest and the highest person; a person's"
+                " runs are averaged first. Where fewer people are named, the measured run of the"
+                " others repeats too little of its detail to correct for noise."
+            ),
+        ],
+    )
     differences = [_compared(out, tested, "fine") for tested in TESTED.values()]
     keep(
         "people_runs_gain",
@@ -74,15 +101,28 @@ def runs(arguments: Sequence[str]) -> None:
 
 def harm(arguments: Sequence[str]) -> None:
     """What wrong calibrations do, and what the gate chose."""
-    out = _called(arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()})
-    rows = [_compared(out, TESTED[name], kind) for name, kinds in HARM.items() for kind in ("fine", *kinds, "five")]
-    keep("people_harm", "Calibrations that are wrong, less blind", [row for row in rows if row], remarks=[MOVED])
+    out = _called(
+        arguments, {name: ("blind", "fine", *kinds, "five") for name, kinds in HARM.items()}
+    )
+    rows = [
+        _compared(out, TESTED[name], kind)
+        for name, kinds in HARM.items()
+        for kind in ("fine", *kinds, "five")
+    ]
+    keep(
+        "people_harm",
+        "Calibrations that are wrong, less blind",
+        [row for row in rows if row],
+        remarks=[MOVED],
+    )
 
 
 def protocol(arguments: Sequence[str]) -> None:
     """How many volumes, before or after, with or without the task, and distortion."""
     out = _called(arguments, {name: ("blind", *kinds) for name, kinds in PROTOCOL.items()})
-    rows = [_compared(out, EVERY[name], kind) for name, kinds in PROTOCOL.items() for kind in kinds]
+    rows = [
+        _compared(out, EVERY[name], kind) for name, kinds in PROTOCOL.items() for kind in kinds
+    ]
     keep(
         "people_protocol",
         "Calibrations of other length, moment, task and distortion, less blind",
@@ -90,14 +130,18 @@ def protocol(arguments: Sequence[str]) -> None:
     )
 
 
-def keep(name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()) -> None:
+def keep(
+    name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()
+) -> None:
     """Keep a table that has rows."""
     if rows:
         keep_table(name, title, rows, remarks=remarks)
 
 
 def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path:
-    """Make the calls that were asked for, all if none was named; returns the folder of what was kept."""
+    """Make the calls that were asked for, all if none was named; returns the folder of what was
+    kept.
+    """
     data, out, only = Path(arguments[0]), Path(arguments[1]), arguments[2:]
     for name, own in kinds.items():
         for kind in own:
@@ -130,27 +174,41 @@ def _with_intervals(figures: dict[str, list[MetricRow]]) -> dict[str, str]:
     }
 
 
-def _mean_over_people(series: str, found: Sequence[tuple[str, dict[str, list[MetricRow]]]]) -> dict[str, str]:
+def _mean_over_people(
+    series: str, found: Sequence[tuple[str, dict[str, list[MetricRow]]]]
+) -> dict[str, str]:
     """One row of the table over people: the person is the unit."""
     row = {"series": series}
     people = list(dict.fromkeys(person for person, _ in found))
     for measure in MEASURES:
         texts = []
         for at in range(len(REGIONS)):
-            every = [np.mean([f[measure][at].value for p, f in found if p == person]) for person in people]
+            every = [
+                np.mean([f[measure][at].value for p, f in found if p == person])
+                for person in people
+            ]
             own = [each for each in every if np.isfinite(each)]
             fewer = "" if len(own) == len(every) else f", {len(own)} people"
-            texts.append(f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f}{fewer})" if own else "n/a")
+            texts.append(
+                f"{np.mean(own):.2f} ({min(own):.2f} to {max(own):.2f}{fewer})" if own else "n/a"
+            )
         row[measure] = " / ".join(texts)
     return row
 
 
 def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     """What a calibration brought a run, and what the gate chose; None where it was not called."""
-    blind, kept = Kept(out / tested.name / "kept" / "blind"), Kept(out / tested.name / "kept" / kind)
+    blind, kept = (
+        Kept(out / tested.name / "kept" / "blind"),
+        Kept(out / tested.name / "kept" / kind),
+    )
     if not (blind.done and kept.done):
         return None
-    row: dict[str, Any] = {"run": tested.title, "calibration": CHANGES[kind][0], "chosen": chosen(kept)}
+    row: dict[str, Any] = {
+        "run": tested.title,
+        "calibration": CHANGES[kind][0],
+        "chosen": chosen(kept),
+    }
     found = gains(blind, kept)
     displacement = kept.calibration.get("displacement_rms_mm")
     row["moved, mm"] = "" if displacement is None else round(displacement, 2)
@@ -160,7 +218,10 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     for region, label in zip(REGIONS, ("brain", "active"), strict=True):
         gain = found.get(("gain_split_ev_beyond", region))
         row[f"less blind, {label}"] = "n/a" if gain is None else _text(gain)
-    return row | {"share": round(kept.about["share"], 3), "blind share": round(blind.about["share"], 3)}
+    return row | {
+        "share": round(kept.about["share"], 3),
+        "blind share": round(blind.about["share"], 3),
+    }
 
 
 def chosen(kept: Kept) -> str:
@@ -175,6 +236,8 @@ def chosen(kept: Kept) -> str:
     if isinstance(moved := held_out.get("position_correction_mm"), float):
         more.append(f"place corrected by {moved:.1f} mm")
     if gains_ := held_out.get("predicted_gain_by_weight"):
-        more.append("predicted gain " + ", ".join(f"{gain:+.3f} at {at}" for at, gain in gains_.items()))
+        more.append(
+            "predicted gain " + ", ".join(f"{gain:+.3f} at {at}" for at, gain in gains_.items())
+        )
     more += [] if kept.applied else ["sbl not applied"]
     return ", ".join([f"weight {weight:g}" if weight is not None else "not used", *more])

@@ -1,10 +1,11 @@
 """Both recipes side by side, and what the longer one may still gain; for benchmarks/recipes.py.
 
-Two extrapolations of the paper's curve are stated, neither of which is a measurement: its rise (up to its best look)
-carried on as a - b * work^-c, which flattens, and the trend of the later half of the rows carried on as a line in the
-logarithm of work, which never does. Rows are the looks that the table of the curve tells, evenly in the logarithm of
-work. Intervals come from blocks of residuals drawn anew, and hold within each form only. Whether the first form
-foretells anything is tried where the answer is known, and said.
+Two extrapolations of the paper's curve are stated, neither of which is a measurement: its rise (up
+to its best look) carried on as a - b * work^-c, which flattens, and the trend of the later half of
+the rows carried on as a line in the logarithm of work, which never does. Rows are the looks that
+the table of the curve tells, evenly in the logarithm of work. Intervals come from blocks of
+residuals drawn anew, and hold within each form only. Whether the first form foretells anything is
+tried where the answer is known, and said.
 """
 
 import json
@@ -39,9 +40,13 @@ def fit_power(work: Floats, psnr: Floats) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
         found, _ = curve_fit(
-            lambda w, a, b, c: a - b * w**-c, work, psnr, p0=(psnr.max() + 0.5, 1.0, 0.5),
-            bounds=((0, 0, 0.05), (60, 60, 3)), max_nfev=20_000,
-        )  # fmt: skip
+            lambda w, a, b, c: a - b * w**-c,
+            work,
+            psnr,
+            p0=(psnr.max() + 0.5, 1.0, 0.5),
+            bounds=((0, 0, 0.05), (60, 60, 3)),
+            max_nfev=20_000,
+        )
     return np.asarray(found)
 
 
@@ -62,9 +67,16 @@ def line(given: Floats, work: Floats) -> Floats:
 
 
 def forecast(
-    work: Floats, psnr: Floats, at: float, fit: Callable[[Floats, Floats], Floats], model: Model, seed: int = 0
+    work: Floats,
+    psnr: Floats,
+    at: float,
+    fit: Callable[[Floats, Floats], Floats],
+    model: Model,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
-    """(value, 2.5 %, 97.5 %) of a curve at some work; blocks of its residuals are drawn anew for the interval."""
+    """(value, 2.5 %, 97.5 %) of a curve at some work; blocks of its residuals are drawn anew for
+    the interval.
+    """
     given = fit(work, psnr)
     smooth = model(given, work)
     rest, rng, drawn = psnr - smooth, np.random.default_rng(seed), []
@@ -96,7 +108,10 @@ def curves(rows: list[Row]) -> dict[int, tuple[Floats, Floats]]:
     out = {}
     for seed in sorted({int(row.get("seed", 0)) for row in rows}):
         own = [row for row in rows if int(row.get("seed", 0)) == seed]
-        out[seed] = (np.array([row[WORK] for row in own], float), np.array([row[PSNR] for row in own], float))
+        out[seed] = (
+            np.array([row[WORK] for row in own], float),
+            np.array([row[PSNR] for row in own], float),
+        )
     return out
 
 
@@ -118,46 +133,69 @@ def extrapolated(rows: list[Row]) -> tuple[list[Row], list[str]]:
     for name, (used, fit, model) in forms.items():
         value, low, high = forecast(work[used] / top, psnr[used], at, fit, model)
         carried[name] = float(model(fit(work[used] / top, psnr[used]), np.array([1.0]))[0])
-        out.append({"paper-mse's curve carried on": name, "PSNR at the full work (dB)": round(value, 2),
-                    "2.5 %": round(low, 2), "97.5 %": round(high, 2)})  # fmt: skip
+        out.append(
+            {
+                "paper-mse's curve carried on": name,
+                "PSNR at the full work (dB)": round(value, 2),
+                "2.5 %": round(low, 2),
+                "97.5 %": round(high, 2),
+            }
+        )
     end = float(np.mean(psnr[-LAST:]))
     said = [
-        f"Recipe paper-mse did {top:.4g} of {whole:.4g} x 1e12 operations ({top / whole:.1%}); its best look is at "
-        f"{best:.4g} ({best / top:.0%} of what was done), {psnr.max():.2f} dB; the last {LAST} rows of its "
-        f"thinned curve have {end:.2f} dB in the mean."
+        f"Recipe paper-mse did {top:.4g} of {whole:.4g} x 1e12 operations ({top / whole:.1%}); its"
+        f" best look is at {best:.4g} ({best / top:.0%} of what was done), {psnr.max():.2f} dB;"
+        f" the last {LAST} rows of its thinned curve have {end:.2f} dB in the mean."
     ]
     off = carried["rise as a - b * work^-c"] - end
     if best < OVER * top:
         said.append(
-            f"The curve has fallen since its best look by {psnr.max() - end:.2f} dB. Why was not measured"
-            f"{fitted(rows, work, best)}. The rise carried on misses the end by {off:+.2f} dB, so it is no forecast. "
-            "Here looks are 50 iterations apart and nothing is trained again; the recipe itself looks every "
-            f"{PAPER.evaluate_every} iterations, then trains anew on all slices for as many as did best."
+            f"The curve has fallen since its best look by {psnr.max() - end:.2f} dB. Why was not"
+            f" measured{fitted(rows, work, best)}. The rise carried on misses the end by"
+            f" {off:+.2f} dB, so it is no forecast. Here looks are 50 iterations apart and nothing"
+            f" is trained again; the recipe itself looks every {PAPER.evaluate_every} iterations,"
+            " then trains anew on all slices for as many as did best."
         )
     else:
         early = rise & (work <= top / 2)
-        off = float(np.mean(power(fit_power(work[early] / top, psnr[early]), work[-5:] / top) - psnr[-5:]))
+        off = float(
+            np.mean(power(fit_power(work[early] / top, psnr[early]), work[-5:] / top) - psnr[-5:])
+        )
         known = abs(off) <= BACKTEST_DB and out[0]["97.5 %"] - out[0]["2.5 %"] <= WIDE_DB
         said.append(
             f"Fitted up to half of the work the rise misses the end by {off:+.2f} dB; "
-            + ("it may be read with its interval." if known else "it is not yet where it can be carried on with trust.")
+            + (
+                "it may be read with its interval."
+                if known
+                else "it is not yet where it can be carried on with trust."
+            )
         )
     return out, said
 
 
 def fitted(rows: list[Row], work: Floats, best: float) -> str:
-    """What the loss on the slices trained on did while the held-out PSNR fell, and what that leaves open."""
+    """What the loss on the slices trained on did while the held-out PSNR fell, and what that
+    leaves open.
+    """
     if not all(CONTENT in row for row in rows):
         return ""
     loss = np.array([row[CONTENT] for row in rows])
     near, end = loss[np.abs(work / best - 1) <= NEAR].mean(), loss[-LAST:].mean()
-    did = f"went on falling, from {near:.2g} to {end:.2g}" if end < near else f"went from {near:.2g} to {end:.2g}"
+    did = (
+        f"went on falling, from {near:.2g} to {end:.2g}"
+        if end < near
+        else f"went from {near:.2g} to {end:.2g}"
+    )
     return (
-        f". The content loss on patches of the slices trained on {did} (means of the rows around the best look, and of "
-        f"the last {LAST})"
-        + (", as it does where a network fits its own slices more and more closely" if end < near else "")
-        + ". There was no training without the critic, whose term is on from the first step and can lower PSNR as "
-        "well: its part is not known"
+        f". The content loss on patches of the slices trained on {did} (means of the rows around"
+        f" the best look, and of the last {LAST})"
+        + (
+            ", as it does where a network fits its own slices more and more closely"
+            if end < near
+            else ""
+        )
+        + ". There was no training without the critic, whose term is on from the first step and"
+        " can lower PSNR as well: its part is not known"
     )
 
 
@@ -166,22 +204,33 @@ def side_by_side() -> list[Row]:
     out = []
     for kind, data in (("", "measured"), ("_phantom", "phantom")):
         both = {name: read(f"recipe_{name}{kind}_scores") for name in ("fast", "paper-mse")}
-        made = {name: [row for row in rows if row["series"].startswith("srgan")] for name, rows in both.items()}
+        made = {
+            name: [row for row in rows if row["series"].startswith("srgan")]
+            for name, rows in both.items()
+        }
         if not all(made.values()):
             continue
         plain = {row["series"]: row for row in both["fast"]}
         skipped = ("series", "iteration", "processor (s)")
-        for key in (key for key in made["fast"][0] if key not in skipped and key in made["paper-mse"][0]):
+        for key in (
+            key for key in made["fast"][0] if key not in skipped and key in made["paper-mse"][0]
+        ):
             values = np.array([row[key] for row in made["fast"]], float)
             other = float(np.mean([row[key] for row in made["paper-mse"]]))
-            out.append({
-                "data": data, "figure": key, "fast, mean of seeds": round(float(values.mean()), 4),
-                "SD over seeds": round(float(values.std(ddof=1)), 4) if len(values) > 1 else "",
-                "paper-mse as far as it ran": round(other, 4),
-                "fast - paper-mse": round(float(values.mean()) - other, 4),
-                "fast no worse": bool(values.mean() >= other),
-                **{name: plain[name].get(key, "") for name in ("bspline", "zerofill")},
-            })  # fmt: skip
+            out.append(
+                {
+                    "data": data,
+                    "figure": key,
+                    "fast, mean of seeds": round(float(values.mean()), 4),
+                    "SD over seeds": (
+                        round(float(values.std(ddof=1)), 4) if len(values) > 1 else ""
+                    ),
+                    "paper-mse as far as it ran": round(other, 4),
+                    "fast - paper-mse": round(float(values.mean()) - other, 4),
+                    "fast no worse": bool(values.mean() >= other),
+                    **{name: plain[name].get(key, "") for name in ("bspline", "zerofill")},
+                }
+            )
     return out
 
 
@@ -195,16 +244,19 @@ def remarks_on(kind: str) -> list[str]:
     spent = float(np.mean([w[-1] for w, _ in fast.values()]))
     before = psnr[work <= spent]
     lines = [
-        f"{data}: fast does {spent:.4g} x 1e12 operations, the whole schedule of paper-mse {whole:.5g} "
-        f"({whole / spent:.0f} times as many; a second training on all slices, which paper-mse adds, not counted). "
-        f"Held-out PSNR of fast {np.mean(best):.2f} dB "
-        f"({len(best)} seeds, {min(best):.2f} to {max(best):.2f}); of paper-mse "
+        f"{data}: fast does {spent:.4g} x 1e12 operations, the whole schedule of paper-mse"
+        f" {whole:.5g} ({whole / spent:.0f} times as many; a second training on all slices, which"
+        f" paper-mse adds, not counted). Held-out PSNR of fast {np.mean(best):.2f} dB ({len(best)}"
+        f" seeds, {min(best):.2f} to {max(best):.2f}); of paper-mse "
         + (f"{before.max():.2f} dB at the work of fast, " if len(before) else "")
         + f"{psnr.max():.2f} dB at best, in {work.max() / spent:.1f} times the work of fast."
     ]
     past = np.flatnonzero(psnr >= np.mean(best))
     if len(past):
-        lines.append(f"{data}: paper-mse passes the mean of fast at {work[past[0]] / spent:.1f} times its work.")
+        lines.append(
+            f"{data}: paper-mse passes the mean of fast at {work[past[0]] / spent:.1f} times its"
+            " work."
+        )
     return lines
 
 
@@ -231,7 +283,13 @@ def draw(whole: float) -> None:
     ):
         given = fit(work[used] / top, psnr[used])
         ahead = np.geomspace(work[used].max(), whole, 50)
-        axes.plot(ahead, model(given, ahead / top), ":", color="gray" if model is line else "black", label=label)
+        axes.plot(
+            ahead,
+            model(given, ahead / top),
+            ":",
+            color="gray" if model is line else "black",
+            label=label,
+        )
     axes.axvline(whole, color="black", linewidth=0.5)
     axes.set_xscale("log")
     axes.set(xlabel="floating-point operations (1e12)", ylabel="held-out PSNR (dB)")
@@ -245,13 +303,20 @@ def compare() -> None:
     """Write recipes.{json,md,svg} from the tables of both recipes."""
     paper = read("recipe_paper-mse")
     ahead, remarks = extrapolated(paper)
-    kinds = [k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper-mse{k}")]
+    kinds = [
+        k for k in ("", "_phantom") if read(f"recipe_fast{k}") and read(f"recipe_paper-mse{k}")
+    ]
     remarks = [text for kind in kinds for text in remarks_on(kind)] + remarks
     remarks.append(
-        "Number of steps, adversarial weight and critic of fast were chosen on held-out slices of this very pair "
-        "(TRUTH.md, opening 1), those of paper-mse are fixed: held-out slices of the pair "
-        "favor fast. What decides is the measured run and the phantom."
+        "Number of steps, adversarial weight and critic of fast were chosen on held-out slices of"
+        " this very pair (TRUTH.md, opening 1), those of paper-mse are fixed: held-out slices of"
+        " the pair favor fast. What decides is the measured run and the phantom."
     )
     remarks += ["; ".join(f"{key}: {value}" for key, value in row.items()) + "." for row in ahead]
-    keep("recipes", "srgan: recipe fast against recipe paper-mse", side_by_side() or ahead, remarks=remarks)
+    keep(
+        "recipes",
+        "srgan: recipe fast against recipe paper-mse",
+        side_by_side() or ahead,
+        remarks=remarks,
+    )
     draw(full_work(paper))

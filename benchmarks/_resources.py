@@ -1,4 +1,6 @@
-"""Run a command and watch its processes: wall time, processor time, peak memory as proportional set size (PSS)."""
+"""Run a command and watch its processes: wall time, processor time, peak memory as proportional
+set size (PSS).
+"""
 
 import os
 import subprocess
@@ -11,9 +13,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the process count.
+    """What a command took: exit code, wall time (s), peak of the summed PSS (GiB) and of the
+    process count.
 
-    `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own process.
+    `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own
+    process.
     """
 
     code: int
@@ -64,7 +68,12 @@ def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5
     cpu: dict[int, float] = {}
     start = time.monotonic()
     process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+        command,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ,
     )
 
     def sample() -> None:

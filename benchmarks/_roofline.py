@@ -1,14 +1,17 @@
-"""Work, traffic and speed of what a whole run spends most on, and what this machine can do; for paper_subject.py.
+"""Work, traffic and speed of what a whole run spends most on, and what this machine can do; for
+paper_subject.py.
 
-Counted as floating-point operations: in networks convolutions and matrix products (torch's counter); for a matrix along
-an axis 2 a product; for a cubic spline what its algorithm asks for: along each axis 9 a sample for the coefficients
-(a gain, and 2 products and 2 sums each way), and at each target voxel 18 for the coordinates, 40 for the weights of
-three axes, and 256 for 64 samples times three weights, added up.
+Counted as floating-point operations: in networks convolutions and matrix products (torch's
+counter); for a matrix along an axis 2 a product; for a cubic spline what its algorithm asks for:
+along each axis 9 a sample for the coefficients (a gain, and 2 products and 2 sums each way), and
+at each target voxel 18 for the coordinates, 40 for the weights of three axes, and 256 for 64
+samples times three weights, added up.
 
-Counted as bytes: every operation of torch, those of backward and of Adam too, and every pass over an image reads what
-it needs and writes what it makes once, as if nothing of it were left in a cache from the operation before. Where the
-caches do keep something, the traffic to memory is less, and what stands here as GB/s may exceed what a copy of large
-arrays reaches. Times are of the processor, one thread.
+Counted as bytes: every operation of torch, those of backward and of Adam too, and every pass over
+an image reads what it needs and writes what it makes once, as if nothing of it were left in a
+cache from the operation before. Where the caches do keep something, the traffic to memory is less,
+and what stands here as GB/s may exceed what a copy of large arrays reaches. Times are of the
+processor, one thread.
 """
 
 from __future__ import annotations
@@ -60,8 +63,8 @@ class Work:
 class Kernel:
     """Something that a stage does again and again.
 
-    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what `run` does once, and
-    `share` of the units of that part are such.
+    `parts` of the stage's steps are made of it: names of series, or "training"; `unit` is what
+    `run` does once, and `share` of the units of that part are such.
     """
 
     name: str
@@ -74,7 +77,9 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class Peaks:
-    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` of what stays in a cache."""
+    """Best rates of the machine (GFLOP/s, GB/s); `convolution` and `cached` of what stays in a
+    cache.
+    """
 
     convolution: float
     product: float
@@ -84,7 +89,7 @@ class Peaks:
 
 
 def seconds(act: Callable[[], Any], *, least: float = 0.3, times: int = 3) -> float:
-    """Processor seconds of one call: the shortest of several rounds, each long enough to be timed."""
+    """Processor seconds of one call: the shortest of several rounds, each long enough to time."""
     act()
     begun = time.process_time()
     act()
@@ -117,7 +122,9 @@ def measure_peaks() -> Peaks:
     best = 0.0
     for width in (32, 48, 64):
         for batch in (2, 4, 8):
-            layer = nn.Conv2d(width, width, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+            layer = nn.Conv2d(width, width, 3, padding=1, bias=False).to(
+                memory_format=torch.channels_last
+            )
             image = torch.rand(batch, width, 64, 64).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode():
                 took = seconds(lambda layer=layer, image=image: layer(image))
@@ -125,17 +132,25 @@ def measure_peaks() -> Peaks:
     square = torch.rand(2048, 2048)
     with torch.inference_mode():
         product = 2 * 2048**3 / seconds(lambda: square @ square)
-    a, b, c = (np.random.default_rng(k).random(2**26, np.float32) for k in range(3))  # 268 MB each: beyond any cache
+    # 268 MB each: beyond any cache
+    a, b, c = (np.random.default_rng(k).random(2**26, np.float32) for k in range(3))
     copy = 2 * a.nbytes / seconds(lambda: np.copyto(a, b))
     first, second, third = map(torch.from_numpy, (a, b, c))
     triad = 3 * a.nbytes / seconds(lambda: torch.add(second, third, alpha=3.0, out=first))
     small, other = a[: 2**16].copy(), b[: 2**16].copy()  # 262 kB each
     cached = 2 * small.nbytes / seconds(lambda: np.copyto(small, other))
-    return Peaks(**{
-        name: value / 1e9
-        for name, value in
-        {"convolution": best, "product": product, "copy": copy, "triad": triad, "cached": cached}.items()
-    })  # fmt: skip
+    return Peaks(
+        **{
+            name: value / 1e9
+            for name, value in {
+                "convolution": best,
+                "product": product,
+                "copy": copy,
+                "triad": triad,
+                "cached": cached,
+            }.items()
+        }
+    )
 
 
 class Traffic(TorchDispatchMode):
@@ -147,7 +162,10 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        given, out = ([t for t in tree_flatten(some)[0] if torch.is_tensor(t)] for some in ((args, kwargs), made))
+        given, out = (
+            [t for t in tree_flatten(some)[0] if torch.is_tensor(t)]
+            for some in ((args, kwargs), made)
+        )
         places = {t.untyped_storage().data_ptr() for t in given}
         in_place = func._schema.name.endswith("_") or "out" in (kwargs or {})
         if in_place or not out or any(t.untyped_storage().data_ptr() not in places for t in out):
@@ -165,7 +183,9 @@ def counted(act: Callable[[], Any]) -> Work:
 
 
 class Step:
-    """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the critic joins."""
+    """Training steps of a recipe on a pair, of `bids_sr.sr.training.trainer`, before or after the
+    critic joins.
+    """
 
     def __init__(self, recipe: Recipe, pair: Pair, *, adversarial: bool = True) -> None:
         self.adversarial = adversarial
@@ -201,11 +221,14 @@ def spline(shape: Sequence[int], target: Sequence[int], *, prepared: bool = Fals
     sampled = Work(flops=_TARGET * math.prod(target), bytes=FLOAT * (padded + math.prod(target)))
     if prepared:
         return sampled
-    made = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)  # padding, then a pass along each axis
+    # padding, then a pass along each axis
+    made = FLOAT * (math.prod(shape) + padded + 2 * 3 * padded)
     return sampled + Work(flops=_COEFFICIENT * padded, bytes=made)
 
 
-def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel, highres: PosedImage) -> list[Kernel]:
+def of_a_volume(
+    volume: Array, affine: Array, factor: Factor, model: LoadedModel, highres: PosedImage
+) -> list[Kernel]:
     """What is done to every volume: by all series, by `inject` and `ratio`, and by the network.
 
     volume, affine : as acquired; highres : the fine T2*-weighted image; model : trained, 2D
@@ -218,37 +241,56 @@ def of_a_volume(volume: Array, affine: Array, factor: Factor, model: LoadedModel
     pose[:2, :2] = [[turned[0], -turned[1]], [turned[1], turned[0]]]
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
     posed.seen(shape, grid, pose)  # its coefficients are made once a run
-    network = make_upsampler("srgan", Acquired(factor=factor, scale=float(np.percentile(volume, 99))), model)
+    network = make_upsampler(
+        "srgan", Acquired(factor=factor, scale=float(np.percentile(volume, 99))), model
+    )
     inside = counted(lambda: network(volume, pose))
     up, down = along(volume.shape, shape), along(shape, volume.shape)
     guided = ("inject", "ratio")
     series = ("bspline", "zerofill", *guided, "srgan")
     return [
         Kernel(
-            name="network of srgan on all slices, with zero filling", unit="volume", parts=("srgan",),
-            work=inside + up, run=lambda: network(volume, pose),
+            name="network of srgan on all slices, with zero filling",
+            unit="volume",
+            parts=("srgan",),
+            work=inside + up,
+            run=lambda: network(volume, pose),
         ),
         Kernel(
-            name="spline: coefficients, and samples in the head's pose", unit="volume", parts=series,
-            work=spline(shape, shape), run=lambda: sample_volume(fine, grid, shape, grid, pose),
+            name="spline: coefficients, and samples in the head's pose",
+            unit="volume",
+            parts=series,
+            work=spline(shape, shape),
+            run=lambda: sample_volume(fine, grid, shape, grid, pose),
         ),
         Kernel(
-            name="spline: the fine T2* image in the volume's pose", unit="volume", parts=guided,
-            work=spline(highres.data.shape, shape, prepared=True), run=lambda: posed.seen(shape, grid, pose),
+            name="spline: the fine T2* image in the volume's pose",
+            unit="volume",
+            parts=guided,
+            work=spline(highres.data.shape, shape, prepared=True),
+            run=lambda: posed.seen(shape, grid, pose),
         ),
         Kernel(
-            name="upsampling by matrices", unit="volume", parts=("bspline", "zerofill", *guided), work=up,
+            name="upsampling by matrices",
+            unit="volume",
+            parts=("bspline", "zerofill", *guided),
+            work=up,
             run=lambda: upsample("zerofill", volume, factor),
         ),
         Kernel(
-            name="cropping k-space, to compare with what was acquired", unit="volume", parts=(*series, *guided),
-            work=down, run=lambda: downsample(fine, volume.shape),
+            name="cropping k-space, to compare with what was acquired",
+            unit="volume",
+            parts=(*series, *guided),
+            work=down,
+            run=lambda: downsample(fine, volume.shape),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def of_variance(prior: Prior, shape: Sequence[int]) -> Kernel:
-    """What the variance maps of `sbl` add to a volume; no part of a stage, as a gate may leave the maps out."""
+    """What the variance maps of `sbl` add to a volume; no part of a stage, as a gate may leave the
+    maps out.
+    """
     coarse = torch.randn(shape[2], shape[0], shape[1], generator=torch.Generator().manual_seed(0))
 
     def run() -> torch.Tensor:
@@ -256,8 +298,12 @@ def of_variance(prior: Prior, shape: Sequence[int]) -> Kernel:
             return prior.beyond(coarse)
 
     return Kernel(
-        name="variance-weighted reconstruction (sbl)", unit="volume", parts=(), work=counted(run), run=run
-    )  # fmt: skip
+        name="variance-weighted reconstruction (sbl)",
+        unit="volume",
+        parts=(),
+        work=counted(run),
+        run=run,
+    )
 
 
 def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:
@@ -285,11 +331,15 @@ def row(kernel: Kernel, peaks: Peaks, took: float) -> dict[str, Any]:
     roof = min(peaks.convolution, intensity * max(peaks.copy, peaks.triad))
     rate = kernel.work.flops / took / 1e9
     return {
-        "kernel": kernel.name, "ms": round(1e3 * took, 2), "of one": kernel.unit,
-        "GFLOP": round(kernel.work.flops / 1e9, 3), "MB": round(kernel.work.bytes / 1e6, 1),
-        "FLOP/byte": round(intensity, 2), "GFLOP/s": round(rate, 2),
+        "kernel": kernel.name,
+        "ms": round(1e3 * took, 2),
+        "of one": kernel.unit,
+        "GFLOP": round(kernel.work.flops / 1e9, 3),
+        "MB": round(kernel.work.bytes / 1e6, 1),
+        "FLOP/byte": round(intensity, 2),
+        "GFLOP/s": round(rate, 2),
         "GB/s": round(kernel.work.bytes / took / 1e9, 2),
         "% of best convolution": round(100 * rate / peaks.convolution, 1),
         "% of its roof": round(100 * rate / roof, 1),
         "roof": "arithmetic" if roof == peaks.convolution else "memory",
-    }  # fmt: skip
+    }

@@ -1,27 +1,33 @@
-"""False-positive rates of the program's linear model in series without signal, and the threshold that they set.
+"""False-positive rates of the program's linear model in series without signal, and the threshold
+that they set.
 
-One shuffle takes the time series apart from what the run's model explains (task, confounds, drift), gives every
-frequency of the remainder a new phase, the same in all voxels, and asks the same model about onsets drawn at random.
-The power spectrum of each voxel and the covariance of any two stay; any tie to the task is lost. Shuffles of one run
-share its noise: the unit of the interval is the shuffle, never the voxel. Tests are one-sided, for activation. Half a
-turn more for every phase changes the sign of a shuffle and is as likely: both tails count for the voxel-wise rate
-(mean), and both give a maximum.
+One shuffle takes the time series apart from what the run's model explains (task, confounds,
+drift), gives every frequency of the remainder a new phase, the same in all voxels, and asks the
+same model about onsets drawn at random. The power spectrum of each voxel and the covariance of any
+two stay; any tie to the task is lost. Shuffles of one run share its noise: the unit of the
+interval is the shuffle, never the voxel. Tests are one-sided, for activation. Half a turn more for
+every phase changes the sign of a shuffle and is as likely: both tails count for the voxel-wise
+rate (mean), and both give a maximum.
 
-The model takes its share of the noise away, and the shuffled time series go through a model of the same size again. So
-that they are not too quiet where the model looks,
+The model takes its share of the noise away, and the shuffled time series go through a model of the
+same size again. So that they are not too quiet where the model looks,
 
-- confounds and drift get the phases of the time series: what they took away is then theirs in the shuffle too;
-- the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise, at the same
-  frequencies, and nothing of the response; what is left of the voxel's own is the sine where the task was the cosine,
-  one time series for all voxels), in units of the standard deviation of either, from voxels equally far apart in the
-  order of the mask, so that neighbors get what belongs to neighbors.
+- confounds and drift get the phases of the time series: what they took away is then theirs in the
+  shuffle too;
+- the task's variance is replaced by its Hilbert transform taken from another voxel (as much noise,
+  at the same frequencies, and nothing of the response; what is left of the voxel's own is the sine
+  where the task was the cosine, one time series for all voxels), in units of the standard
+  deviation of either, from voxels equally far apart in the order of the mask, so that neighbors
+  get what belongs to neighbors.
 
-On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise (`shuffles.py`).
+On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise
+(`shuffles.py`).
 
-Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of them (maximum
-statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is worth. Where only a part of the mask
-is tested, it is that of maxima passed in 5 % times that part, by a Gumbel distribution through their mean and standard
-deviation (as Winkler et al. 2016 fit tails); as neighbors are alike, that is on the safe side.
+Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of
+them (maximum statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is
+worth. Where only a part of the mask is tested, it is that of maxima passed in 5 % times that part,
+by a Gumbel distribution through their mean and standard deviation (as Winkler et al. 2016 fit
+tails); as neighbors are alike, that is on the safe side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +56,9 @@ _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
 
 
 def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]:
-    """Events inside a window as groups that overlap or touch no other group; onsets from each group's start."""
+    """Events inside a window as groups that overlap or touch no other group; onsets from each
+    group's start.
+    """
     onset = np.maximum(events["onset"].to_numpy(dtype=float), start)
     stop = np.minimum((events["onset"] + events["duration"]).to_numpy(dtype=float), end)
     inside = events.assign(onset=onset, duration=stop - onset)[(stop >= onset) & (onset < end)]
@@ -64,14 +72,17 @@ def _units(events: pd.DataFrame, start: float, end: float) -> list[pd.DataFrame]
             groups.append([row])
         reach = max(reach, first + length)
     return [
-        inside.iloc[rows].assign(onset=inside["onset"].iloc[rows] - inside["onset"].iloc[rows[0]]) for rows in groups
+        inside.iloc[rows].assign(onset=inside["onset"].iloc[rows] - inside["onset"].iloc[rows[0]])
+        for rows in groups
     ]
 
 
 def random_events(events: Events, start: float, end: float, rng: np.random.Generator) -> Events:
-    """The same events in another order at onsets drawn uniformly among all that keep them apart; in order of time.
+    """The same events in another order at onsets drawn uniformly among all that keep them apart;
+    in order of time.
 
-    What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are moved together.
+    What an event does outside the window (`start` to `end`, s) is cut off; events that overlap are
+    moved together.
     """
     units = _units(events.table, start, end)
     if not units:
@@ -81,12 +92,16 @@ def random_events(events: Events, start: float, end: float, rng: np.random.Gener
     free = max(0.0, end - start - float(lengths.sum()))
     gaps = np.diff(np.sort(rng.uniform(0.0, free, len(units))), prepend=0.0)
     begins = start + np.cumsum(gaps) + np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
-    moved = [unit.assign(onset=unit["onset"] + begin) for unit, begin in zip(units, begins, strict=True)]
+    moved = [
+        unit.assign(onset=unit["onset"] + begin) for unit, begin in zip(units, begins, strict=True)
+    ]
     return Events(pd.concat(moved, ignore_index=True), events.source)
 
 
 def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
-    """One factor of modulus 1 for each frequency of `numpy.fft.rfft` of n samples; 1 for the mean, ±1 at Nyquist."""
+    """One factor of modulus 1 for each frequency of `numpy.fft.rfft` of n samples; 1 for the mean,
+    ±1 at Nyquist.
+    """
     factors = np.exp(2j * np.pi * rng.uniform(size=n // 2 + 1))
     factors[0] = 1.0
     if n % 2 == 0:
@@ -95,12 +110,16 @@ def random_phases(n: int, rng: np.random.Generator) -> npt.NDArray[np.complex128
 
 
 def filtered(signals: Float, factors: Array) -> Float:
-    """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in every column."""
+    """Time series (T, N) whose frequencies are multiplied by factors (T // 2 + 1,), the same in
+    every column.
+    """
     return np.fft.irfft(factors[:, None] * np.fft.rfft(signals, axis=0), n=len(signals), axis=0)
 
 
 def quarter_turn(n: int) -> npt.NDArray[np.complex128]:
-    """Factors for `filtered` that turn every cosine of n samples into its sine; mean and Nyquist stay as they are."""
+    """Factors for `filtered` that turn every cosine of n samples into its sine; mean and Nyquist
+    stay as they are.
+    """
     factors = np.full(n // 2 + 1, 1j)
     factors[0] = 1.0
     if n % 2 == 0:
@@ -114,18 +133,24 @@ class NoiseSpace:
 
     basis: Float  # (T, rank) orthonormal basis of task, drift and confounds, which are taken away
     task: Float  # (T, K) orthonormal basis of what the task has beyond drift and confounds
-    beside: Float  # (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can be
+    # (T, K) orthonormal, as near to a quarter turn of `task` as a direction outside the model can
+    # be
+    beside: Float
 
     @classmethod
     def of(cls, design: Design) -> "NoiseSpace":
-        """The space of a run's design; directions of the task that drift and confounds explain are left out."""
+        """The space of a run's design; directions of the task that drift and confounds explain are
+        left out.
+        """
         count = len(design.conditions)
         others, basis = orthonormal(design.matrix[:, count:]), orthonormal(design.matrix)
         own = design.matrix[:, :count] / np.linalg.norm(design.matrix[:, :count], axis=0)
         left, sizes, _ = np.linalg.svd(own - others @ (others.T @ own), full_matrices=False)
         task = left[:, sizes > _LEAST_LEFT]
         turned = filtered(task, quarter_turn(len(task)))
-        first, sizes, second = np.linalg.svd(turned - basis @ (basis.T @ turned), full_matrices=False)
+        first, sizes, second = np.linalg.svd(
+            turned - basis @ (basis.T @ turned), full_matrices=False
+        )
         return cls(basis=basis, task=task, beside=(first * (sizes > _LEAST_LEFT)) @ second)
 
     def residuals(self, signals: Real) -> Float:
@@ -140,12 +165,16 @@ class NoiseSource:
     """What makes noise without signal of a run's time series."""
 
     space: NoiseSpace  # of the run's noise
-    # (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's residuals
+    # (K, N) of all N voxels in `space.beside`, in units of the standard deviation of each voxel's
+    # residuals
     shares: Float
     level: Float  # (N,) mean signal, which shuffled time series have not
 
-    def shuffled(self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int) -> Float:
-        """Noise of time series (T, n) of some of the voxels, with phases (T // 2 + 1,) that all share.
+    def shuffled(
+        self, signals: Real, voxels: slice, phases: npt.NDArray[np.complex128], step: int
+    ) -> Float:
+        """Noise of time series (T, n) of some of the voxels, with phases (T // 2 + 1,) that all
+        share.
 
         `step` voxels further on lies the one that fills the gap of the task.
         """
@@ -164,16 +193,28 @@ def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> 
         residuals = space.residuals(block)
         spread = residuals.std(axis=0)
         varies = spread > FLAT * np.abs(block).max(axis=0, initial=0.0)
-        shares.append(np.divide(space.beside.T @ residuals, spread, out=np.zeros((space.beside.shape[1], len(spread))),
-                                where=varies))  # fmt: skip
+        shares.append(
+            np.divide(
+                space.beside.T @ residuals,
+                spread,
+                out=np.zeros((space.beside.shape[1], len(spread))),
+                where=varies,
+            )
+        )
         any_varies = any_varies or bool(varies.any())
     if not any_varies:
         raise ValueError("no voxel of the mask varies over time")
-    return NoiseSource(space=space, shares=np.concatenate(shares, axis=1), level=np.concatenate(level))
+    return NoiseSource(
+        space=space, shares=np.concatenate(shares, axis=1), level=np.concatenate(level)
+    )
 
 
 def shuffled_blocks(
-    signals: VoxelTimeSeries, source: NoiseSource, block_bytes: int, phases: npt.NDArray[np.complex128], step: int
+    signals: VoxelTimeSeries,
+    source: NoiseSource,
+    block_bytes: int,
+    phases: npt.NDArray[np.complex128],
+    step: int,
 ) -> Iterator[tuple[slice, Float]]:
     """Blocks of one shuffle."""
     for voxels, block in signals.blocks(block_bytes):
@@ -192,8 +233,8 @@ class NullSettings(ActivationSettings):
 
     n_shuffles: int = 100  # draws of phases and onsets
     seed: int = 0  # of these draws, and of the voxels
-    # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected test is these voxels.
-    # 0: all
+    # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected
+    # test is these voxels. 0: all
     max_voxels: int = 20_000
     p: float = 0.001  # of the voxel-wise test, one-sided
 
@@ -203,8 +244,10 @@ class NullRates:
     """What the shuffles gave."""
 
     rates: Float  # (shuffles,) share of voxels beyond p
-    any_corrected: Mask  # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
-    maxima: Float  # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
+    any_corrected: Mask
+    # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
+    maxima: Float
     observed: Float  # (voxels tested,) z of the run itself, all conditions against rest
     n_voxels: int  # voxels tested
     n_mask: int  # voxels in the mask
@@ -212,7 +255,9 @@ class NullRates:
 
     @property
     def threshold(self) -> float:
-        """z that no voxel of the mask passes by chance in 95 % of runs; see `familywise_threshold`."""
+        """z that no voxel of the mask passes by chance in 95 % of runs; see
+        `familywise_threshold`.
+        """
         return familywise_threshold(self.maxima, self.n_voxels / self.n_mask)
 
 
@@ -222,10 +267,15 @@ def _average(design: Design, names: Sequence[str]) -> Float:
 
 
 def _drawn_design(
-    events: Events, n_volumes: int, settings: NullSettings, confounds: pd.DataFrame | None,
-    rng: np.random.Generator, phases: npt.NDArray[np.complex128],
-) -> tuple[Design, Float]:  # fmt: skip
-    """Design of random onsets, drawn until it can be estimated, and the mean of all conditions against rest.
+    events: Events,
+    n_volumes: int,
+    settings: NullSettings,
+    confounds: pd.DataFrame | None,
+    rng: np.random.Generator,
+    phases: npt.NDArray[np.complex128],
+) -> tuple[Design, Float]:
+    """Design of random onsets, drawn until it can be estimated, and the mean of all conditions
+    against rest.
 
     Confounds and drift get the phases of the time series.
     """
@@ -245,8 +295,12 @@ def _drawn_design(
     return drawn()
 
 
-def _fitted(blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float) -> Float:
-    """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when it is called again."""
+def _fitted(
+    blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float
+) -> Float:
+    """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when
+    it is called again.
+    """
     noise = estimate_noise(blocks(), design.matrix, mask, zooms, level=level)
     model = ContrastModel(design.matrix, vector[None], noise, rank=design.rank)
     return np.concatenate([model.fit(block, voxels)["z"][0] for voxels, block in blocks()])
@@ -257,16 +311,23 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
     inside = np.flatnonzero(mask)
     if not settings.max_voxels or len(inside) <= settings.max_voxels:
         return mask
-    kept = np.random.default_rng([settings.seed, 1]).choice(inside, settings.max_voxels, replace=False)
+    kept = np.random.default_rng([settings.seed, 1]).choice(
+        inside, settings.max_voxels, replace=False
+    )
     part = np.zeros(mask.shape, dtype=bool)
     part.ravel()[kept] = True
     return part
 
 
 def null_rates(
-    reader: SeriesReader, mask: Mask, events: Events, settings: NullSettings, *,
-    scratch: Path, confounds: pd.DataFrame | None = None,
-) -> NullRates:  # fmt: skip
+    reader: SeriesReader,
+    mask: Mask,
+    events: Events,
+    settings: NullSettings,
+    *,
+    scratch: Path,
+    confounds: pd.DataFrame | None = None,
+) -> NullRates:
     """Rates of false activity of one series over shuffles.
 
     Parameters
@@ -277,67 +338,90 @@ def null_rates(
 
     Raises
     ------
-    DesignError : see `build_design`; also where no draw of onsets gives a model that can be estimated
+    DesignError : see `build_design`; also where no draw of onsets gives a model that can be
+        estimated
     ValueError : the mask is empty, lies on another grid, or holds no voxel that varies
 
     Notes
     -----
-    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes take some 20 s.
+    A shuffle costs one fit of the tested voxels; a hundred shuffles of 9,000 voxels and 60 volumes
+    take some 20 s.
     """
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)
-    with extract_time_series(reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
+    with extract_time_series(
+        reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy
+    ) as signals:
         design = settings.design(events, n_volumes, confounds)
         source = noise_source(signals, design, settings.block_bytes)
 
         def measured() -> Iterator[tuple[slice, Real]]:
             return signals.blocks(settings.block_bytes)
 
-        observed = _fitted(measured, design, _average(design, design.conditions), part, reader.zooms, source.level)
+        observed = _fitted(
+            measured, design, _average(design, design.conditions), part, reader.zooms, source.level
+        )
         rates, corrected, maxima = [], [], []
         for shuffle in range(settings.n_shuffles):
             rng = np.random.default_rng([settings.seed, 0, shuffle])
             phases = random_phases(signals.n_times, rng)
             step = int(rng.integers(signals.n_voxels // 4, 3 * signals.n_voxels // 4 + 1))
             drawn, vector = _drawn_design(events, n_volumes, settings, confounds, rng, phases)
-            shuffled = partial(shuffled_blocks, signals, source, settings.block_bytes, phases, step)
+            shuffled = partial(
+                shuffled_blocks, signals, source, settings.block_bytes, phases, step
+            )
             z = _fitted(shuffled, drawn, vector, part, reader.zooms, source.level)
             rates.append(float((np.abs(z) > -special.ndtri(settings.p)).mean()) / 2)
             corrected.append(bool(z.max() > -special.ndtri(0.05 / len(z))))
             maxima += [float(z.max()), float(-z.min())]
         return NullRates(
-            rates=np.array(rates), any_corrected=np.array(corrected), maxima=np.array(maxima), observed=observed,
-            n_voxels=signals.n_voxels, n_mask=int(mask.sum()), p=settings.p,
-        )  # fmt: skip
+            rates=np.array(rates),
+            any_corrected=np.array(corrected),
+            maxima=np.array(maxima),
+            observed=observed,
+            n_voxels=signals.n_voxels,
+            n_mask=int(mask.sum()),
+            p=settings.p,
+        )
 
 
 def familywise_threshold(maxima: Float, part: float = 1.0) -> float:
-    """Value that the largest of all voxels passes with a probability of .05, from maxima (M,) of runs without signal.
+    """Value that the largest of all voxels passes with a probability of .05, from maxima (M,) of
+    runs without signal.
 
-    With all voxels (a `part` of 1), the smallest maximum that fewer than 5 % of M + 1 reach, the run itself counted
-    among them; NaN where M is below 19. Where the maxima are of a part, the tail is a Gumbel distribution's.
+    With all voxels (a `part` of 1), the smallest maximum that fewer than 5 % of M + 1 reach, the
+    run itself counted among them; NaN where M is below 19. Where the maxima are of a part, the
+    tail is a Gumbel distribution's.
     """
     place = int(np.floor(_FAMILY * (len(maxima) + 1) + 1e-9))
     if place < 1:
         return float("nan")
     if part < 1:
         scale = float(maxima.std(ddof=1)) * np.sqrt(6) / np.pi
-        return float(stats.gumbel_r.isf(_FAMILY * part, maxima.mean() - np.euler_gamma * scale, scale))
+        return float(
+            stats.gumbel_r.isf(_FAMILY * part, maxima.mean() - np.euler_gamma * scale, scale)
+        )
     return float(np.sort(maxima)[-place])
 
 
 def mean_interval(rates: Float, seed: int) -> tuple[float, float]:
-    """95 % interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as rates are skewed).
+    """95 % interval of a mean over shuffles by the bootstrap (bias-corrected and accelerated, as
+    rates are skewed).
 
-    Where no shuffle has any voxel, the upper end is that of the share of shuffles that have one (no rate exceeds it);
-    where all rates are alike otherwise, or there is one shuffle, there is no interval (NaN).
+    Where no shuffle has any voxel, the upper end is that of the share of shuffles that have one
+    (no rate exceeds it); where all rates are alike otherwise, or there is one shuffle, there is no
+    interval (NaN).
     """
     if len(rates) > 1 and not rates.any():
         return share_interval(0, len(rates))
     if len(rates) < 2 or np.ptp(rates) == 0:
         return float("nan"), float("nan")
     drawn = stats.bootstrap(
-        (rates,), np.mean, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng([seed, 2])
+        (rates,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng([seed, 2]),
     )
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 

@@ -1,4 +1,6 @@
-"""Phantom heads with structural scans at two resolutions, prepared by each alignment and kept, for structural.py."""
+"""Phantom heads with structural scans at two resolutions, prepared by each alignment and kept, for
+structural.py.
+"""
 
 import json
 import tempfile
@@ -18,7 +20,14 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
 from bids_sr.phantom.still_scans import CONTRASTS, structural, t1w, tissue_shares
 from bids_sr.registration.brain import brain_from_head
-from bids_sr.registration.structural_preparation import ORDERS, Align, Placement, assemble, placements, unbiased
+from bids_sr.registration.structural_preparation import (
+    ORDERS,
+    Align,
+    Placement,
+    assemble,
+    placements,
+    unbiased,
+)
 from bids_sr.registration.templates import load_template
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.spatial.transforms import apply, invert
@@ -27,9 +36,11 @@ from bids_sr.sr.training.fused import unit_range
 Array = NDArray[Any]
 Key = tuple[str, str]
 ALIGNMENTS: tuple[Align, ...] = ("rigid", "affine", "nonlinear")
-BOX_MM = (160.0, 192.0, 160.0)  # around the brain, kept of every scan: networks see no more air than they must
+# around the brain, kept of every scan: networks see no more air than they must
+BOX_MM = (160.0, 192.0, 160.0)
 TISSUES = ("gm", "wm", "csf")
-_RETEST = 10_000  # added to a head's seed for the noise, the receive field and the position of its second session
+# added to a head's seed for the noise, the receive field and the position of its second session
+_RETEST = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +61,26 @@ class Heads:
     test: tuple[int, ...]
 
     def check(self, work: Path, training: Mapping[str, Any]) -> None:
-        """Refuse a folder with heads or models that were made in another way; more test heads are no other way.
+        """Refuse a folder with heads or models that were made in another way; more test heads are
+        no other way.
 
         training : whatever else models depend on that their names do not tell
         """
-        own = {"preset": self.preset, "gradient": self.gradient, "mm": self.mm, "train": list(self.train)}
+        own = {
+            "preset": self.preset,
+            "gradient": self.gradient,
+            "mm": self.mm,
+            "train": list(self.train),
+        }
         own = json.loads(json.dumps(own | dict(training)))
         there = kept(work / "heads.json", lambda: own)
-        others = [name for name in sorted(own.keys() | there.keys()) if own.get(name) != there.get(name)]
+        others = [
+            name for name in sorted(own.keys() | there.keys()) if own.get(name) != there.get(name)
+        ]
         if others:
             raise SystemExit(
-                f"{work} holds heads and models of another call ({', '.join(others)}); give another --work"
+                f"{work} holds heads and models of another call ({', '.join(others)}); give"
+                " another --work"
             )
 
 
@@ -88,14 +108,20 @@ class PreparedHead:
         return [float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(0))]
 
 
-def acquire(subject: SimulatedSubject, seed: int, gradient: float) -> tuple[dict[Key, Volume], dict[Key, Array]]:
+def acquire(
+    subject: SimulatedSubject, seed: int, gradient: float
+) -> tuple[dict[Key, Volume], dict[Key, Array]]:
     """(scans by contrast and kind, where a point of the fine T1w lies in each).
 
-    The coarse scanner's gradients are off by up to `gradient` along each axis, about its center; headers do not know.
+    The coarse scanner's gradients are off by up to `gradient` along each axis, about its center;
+    headers do not know.
     """
     off = np.diag([*(1 + np.random.default_rng([seed, 1]).uniform(-gradient, gradient, 3)), 1.0])
     scan = t1w(subject)
-    images, known = {("T1w", "highres"): Volume(data=scan.image, affine=scan.affine)}, {("T1w", "highres"): np.eye(4)}
+    images, known = (
+        {("T1w", "highres"): Volume(data=scan.image, affine=scan.affine)},
+        {("T1w", "highres"): np.eye(4)},
+    )
     for scan in structural(subject):
         wrong = off if scan.acquisition == "lowres" else np.eye(4)
         key = (scan.contrast, scan.acquisition)
@@ -105,7 +131,9 @@ def acquire(subject: SimulatedSubject, seed: int, gradient: float) -> tuple[dict
 
 
 def second_session(subject: SimulatedSubject, seed: int) -> SimulatedSubject:
-    """The same head in the same scanner on another day: position, receive field and noise are others."""
+    """The same head in the same scanner on another day: position, receive field and noise are
+    others.
+    """
     again = copy(subject)
     again.draw = Draw(seed=seed + _RETEST, subject=0)
     again.t1w_pose = draw_pose(again.draw("poses"), (1.0, 4.0), (1.0, 4.0)) @ subject.t1w_pose
@@ -118,7 +146,9 @@ def _even(images: Mapping[Key, Volume]) -> dict[Key, Volume]:
 
 def _brain(frame: Volume, prefix: str) -> NDArray[np.bool_]:
     template = load_template()
-    return brain_from_head(frame, template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False)[0]
+    return brain_from_head(
+        frame, template.t1, template.mask.data > 0.5, seed=0, prefix=prefix, sloppy=False
+    )[0]
 
 
 def box_of(mask: NDArray[np.bool_], zooms: Sequence[float]) -> tuple[slice, slice, slice]:
@@ -135,7 +165,9 @@ def box_of(mask: NDArray[np.bool_], zooms: Sequence[float]) -> tuple[slice, slic
         filled = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
         low = min(max((filled[0] + filled[-1] + 1 - side) // 2, 0), mask.shape[axis] - side)
         if filled[0] < low or filled[-1] >= low + side:
-            raise ValueError(f"a brain from {filled[0]} to {filled[-1]} does not fit into {side} voxels")
+            raise ValueError(
+                f"a brain from {filled[0]} to {filled[-1]} does not fit into {side} voxels"
+            )
         out.append(slice(int(low), int(low + side)))
     return out[0], out[1], out[2]
 
@@ -157,33 +189,49 @@ def prepare_head(work: Path, heads: Heads, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         mask = _brain(frame, f"{folder}/brain_")
         found = {
-            key: placements(frame, image, align="nonlinear", seed=0, prefix=f"{folder}/{key[0]}{key[1]}_", mm=heads.mm)
-            for key, image in even.items() if image is not frame
-        }  # fmt: skip
+            key: placements(
+                frame,
+                image,
+                align="nonlinear",
+                seed=0,
+                prefix=f"{folder}/{key[0]}{key[1]}_",
+                mm=heads.mm,
+            )
+            for key, image in even.items()
+            if image is not frame
+        }
     box = box_of(mask, frame.zooms)
     points = np.argwhere(mask)[::37] @ frame.affine[:3, :3].T + frame.affine[:3, 3]
     facts: dict[str, Any] = {"errors_mm": {}}
     for align in ALIGNMENTS:
-        places = {key: kinds[align] for key, kinds in found.items()} | {("T1w", "highres"): Placement(xfm=np.eye(4))}
+        places = {key: kinds[align] for key, kinds in found.items()} | {
+            ("T1w", "highres"): Placement(xfm=np.eye(4))
+        }
         made = assemble(even, places, frame, mask, {}, tuple(ORDERS))
         affine = frame.affine.copy()
         affine[:3, 3] = (frame.affine @ [*(side.start for side in box), 1.0])[:3]
         write_arrays(
-            path_of(work, seed, align), mask=mask[box], affine=affine,
+            path_of(work, seed, align),
+            mask=mask[box],
+            affine=affine,
             fine=np.stack([made.hr[c][box] for c in CONTRASTS]),
-            **{name: np.stack([stack[c][box] for c in CONTRASTS]) for name, stack in made.lr.items()},
-        )  # fmt: skip
+            **{
+                name: np.stack([stack[c][box] for c in CONTRASTS])
+                for name, stack in made.lr.items()
+            },
+        )
         facts["errors_mm"][align] = {
             f"{contrast} {kind}": _error(place, known[contrast, kind], points)
-            for (contrast, kind), place in places.items() if (contrast, kind) != ("T1w", "highres")
-        }  # fmt: skip
+            for (contrast, kind), place in places.items()
+            if (contrast, kind) != ("T1w", "highres")
+        }
     if seed in heads.test:
         facts |= _yardsticks(subject, seed, mask, frame, heads.mm)
     write_note(notes, facts)
 
 
 def _error(place: Placement, known: Array, points: Array) -> float:
-    """Root mean square distance (mm) in the brain between where points are put and where they are."""
+    """Root mean square distance (mm) in the brain between where points are put and belong."""
     away = np.linalg.norm(place.points(points) - apply(known, points), axis=1)
     return float(np.sqrt((away**2).mean()))
 
@@ -191,12 +239,17 @@ def _error(place: Placement, known: Array, points: Array) -> float:
 def _yardsticks(
     subject: SimulatedSubject, seed: int, mask: NDArray[np.bool_], frame: Volume, mm: float
 ) -> dict[str, Any]:
-    """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session of the fine scans.
+    """Volumes (ml) of the tissues that the phantom is made of, and those found in a second session
+    of the fine scans.
 
-    The second session is prepared by itself, in its own frame and with its own brain mask, as a study would.
+    The second session is prepared by itself, in its own frame and with its own brain mask, as a
+    study would.
     """
     ml = float(np.prod(frame.zooms)) / 1000
-    shares = {label.lower(): float(share[mask].sum()) * ml for label, share in tissue_shares(subject).items()}
+    shares = {
+        label.lower(): float(share[mask].sum()) * ml
+        for label, share in tissue_shares(subject).items()
+    }
     images, _ = acquire(second_session(subject, seed), seed, 0.0)
     even = _even({key: image for key, image in images.items() if key[1] == "highres"})
     again = even["T1w", "highres"]
@@ -206,20 +259,29 @@ def _yardsticks(
         for (contrast, _), image in even.items():
             if contrast != "T1w":
                 prefix = f"{folder}/{contrast}_"
-                placed = placements(again, image, align="rigid", seed=0, prefix=prefix, mm=mm)["rigid"]
+                placed = placements(again, image, align="rigid", seed=0, prefix=prefix, mm=mm)[
+                    "rigid"
+                ]
                 seen[contrast] = placed.seen(image, again, 3)
-    seen = {contrast: unit_range(seen[contrast], inside)[0] for contrast in CONTRASTS}  # as prepared scans are
+    # as prepared scans are
+    seen = {contrast: unit_range(seen[contrast], inside)[0] for contrast in CONTRASTS}
     found = tissue_masks(segment_tissues(seen, inside, again.affine, seed=0))
-    return {"shares_ml": shares, "retest_ml": {name: float(found[name].sum()) * ml for name in TISSUES}}
+    return {
+        "shares_ml": shares,
+        "retest_ml": {name: float(found[name].sum()) * ml for name in TISSUES},
+    }
 
 
 def read_head(work: Path, seed: int, align: Align) -> PreparedHead:
     """A head that was prepared."""
     with np.load(path_of(work, seed, align)) as kept:
         return PreparedHead(
-            name=f"sub-{seed}", fine=kept["fine"], coarse={name: kept[name] for name in ORDERS}, mask=kept["mask"],
+            name=f"sub-{seed}",
+            fine=kept["fine"],
+            coarse={name: kept[name] for name in ORDERS},
+            mask=kept["mask"],
             affine=kept["affine"],
-        )  # fmt: skip
+        )
 
 
 def facts_of(work: Path, seed: int) -> dict[str, Any]:
@@ -231,4 +293,6 @@ def facts_of(work: Path, seed: int) -> dict[str, Any]:
 def with_channel(head: PreparedHead, channel: int) -> PreparedHead:
     """A head of which one contrast is left."""
     one = slice(channel, channel + 1)
-    return replace(head, fine=head.fine[one], coarse={name: data[one] for name, data in head.coarse.items()})
+    return replace(
+        head, fine=head.fine[one], coarse={name: data[one] for name, data in head.coarse.items()}
+    )

@@ -1,4 +1,6 @@
-"""Networks trained on prepared heads for a stated time of the processor, and applied to others, for structural.py."""
+"""Networks trained on prepared heads for a stated time of the processor, and applied to others,
+for structural.py.
+"""
 
 import json
 import sys
@@ -53,12 +55,20 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of files and rows."""
-        ways = [self.align, "fused" if self.fused else "single", "patches" if self.patches else "slices"]
-        return "_".join([self.method.replace(" ", "-"), *ways, "critic" if self.critic else "plain"])
+        ways = [
+            self.align,
+            "fused" if self.fused else "single",
+            "patches" if self.patches else "slices",
+        ]
+        return "_".join(
+            [self.method.replace(" ", "-"), *ways, "critic" if self.critic else "plain"]
+        )
 
     @property
     def kind(self) -> str:
-        """What its pace depends on: all but the alignment. A critic in the loss sends its gradient back as well."""
+        """What its pace depends on: all but the alignment. A critic in the loss sends its gradient
+        back as well.
+        """
         return self.name.replace(f"_{self.align}_", "_")
 
 
@@ -67,8 +77,11 @@ def grid() -> list[Cell]:
     both = (False, True)
     cells = [
         Cell(align=align, fused=not single, patches=patches, critic=critic)
-        for align in ALIGNMENTS for single in both for patches in both for critic in both
-    ]  # fmt: skip
+        for align in ALIGNMENTS
+        for single in both
+        for patches in both
+        for critic in both
+    ]
     return cells + [Cell(method=name) for name in ("unet", "unet wide", "vit")]
 
 
@@ -96,7 +109,9 @@ def method_of(cell: Cell) -> Method:
 
 
 def recipe_of(cell: Cell, how: How, shape: Sequence[int]) -> Recipe:
-    """The fast recipe with what the cell varies; a batch of patches holds as many voxels as one of slices."""
+    """The fast recipe with what the cell varies; a batch of patches holds as many voxels as one of
+    slices.
+    """
     method = method_of(cell)
     recipe = replace(method.recipes["fast"], hold_out=HOLD_OUT)
     if cell.method == "unet wide":
@@ -105,7 +120,9 @@ def recipe_of(cell: Cell, how: How, shape: Sequence[int]) -> Recipe:
         batch = max(1, round(recipe.batch * shape[0] * shape[1] / how.patch**2))
         recipe = replace(recipe, patch=how.patch, batch=batch)
     if cell.critic:
-        losses = tuple(replace(t, weight=how.weight) if t.kind == "adversarial" else t for t in recipe.losses)
+        losses = tuple(
+            replace(t, weight=how.weight) if t.kind == "adversarial" else t for t in recipe.losses
+        )
         recipe = replace(recipe, losses=losses)
     return recipe
 
@@ -119,34 +136,55 @@ class Patchwise(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, X, Y) of any size."""
-        made = [apply_in_patches(self.network, i, patch=self.patch, overlap=self.patch // 3, batch=16) for i in images]
+        made = [
+            apply_in_patches(self.network, i, patch=self.patch, overlap=self.patch // 3, batch=16)
+            for i in images
+        ]
         return torch.stack(made)
 
 
 def images_of(heads: Sequence[PreparedHead], contrasts: Sequence[str]) -> TrainingImages:
     """Heads to train on, fed by the cubic spline."""
-    return tuple(contrast_image(h.fine, h.coarse["bspline"], h.mask, h.affine, contrasts, h.name) for h in heads)
+    return tuple(
+        contrast_image(h.fine, h.coarse["bspline"], h.mask, h.affine, contrasts, h.name)
+        for h in heads
+    )
 
 
 def training_facts(how: How) -> dict[str, Any]:
-    """What models depend on beside the heads and what their names tell: options, and recipes as they are now."""
+    """What models depend on beside the heads and what their names tell: options, and recipes as
+    they are now.
+    """
     cells = [cell for cell in grid() if cell.align == "rigid" and cell.fused]
     recipes = {cell.name: plain_recipe(recipe_of(cell, how, (1, 1))) for cell in cells}
-    return {"patch": how.patch, "critic weight": how.weight, "held out": HOLD_OUT, "box": BOX_MM, "recipes": recipes}
+    return {
+        "patch": how.patch,
+        "critic weight": how.weight,
+        "held out": HOLD_OUT,
+        "box": BOX_MM,
+        "recipes": recipes,
+    }
 
 
 def trained(cell: Cell, how: How, work: Path, seeds: Sequence[int]) -> list[Path]:
     """The networks of a cell, one or one a contrast: trained, or found in `work`."""
     stem = f"{cell.name}_{how.seconds:g}s_seed{how.seed}"
     channels: list[int | None] = [None] if cell.fused else list(range(len(CONTRASTS)))
-    paths = [work / f"{stem}{'' if k is None else f'_{CONTRASTS[k]}'}.safetensors" for k in channels]
+    paths = [
+        work / f"{stem}{'' if k is None else f'_{CONTRASTS[k]}'}.safetensors" for k in channels
+    ]
     heads: list[PreparedHead] = []
     for path, channel in zip(paths, channels, strict=True):
         if path.with_suffix(".run.json").exists():
             continue
         heads = heads or [read_head(work, seed, cell.align) for seed in seeds]
         some = heads if channel is None else [with_channel(head, channel) for head in heads]
-        _train(cell, how, path, images_of(some, CONTRASTS if channel is None else [CONTRASTS[channel]]))
+        _train(
+            cell,
+            how,
+            path,
+            images_of(some, CONTRASTS if channel is None else [CONTRASTS[channel]]),
+        )
     return paths
 
 
@@ -158,22 +196,33 @@ def _train(cell: Cell, how: How, path: Path, images: TrainingImages) -> None:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             made = fit(
-                Training(method=method, recipe="fast", changed=one, factor=SAME_GRID, seed=how.seed),
+                Training(
+                    method=method, recipe="fast", changed=one, factor=SAME_GRID, seed=how.seed
+                ),
                 images,
                 Path(folder),
             )
         return made, time.process_time() - begun
 
-    costs = kept(path.with_name(f"pace_{cell.kind}.json"), lambda: vars(pace_of(recipe, lambda one: fitted(one)[1])))
+    costs = kept(
+        path.with_name(f"pace_{cell.kind}.json"),
+        lambda: vars(pace_of(recipe, lambda one: fitted(one)[1])),
+    )
     steps = Pace(**costs).steps(how.seconds)
     sys.stderr.write(f"{path.stem}: {steps} steps\n")
     made, busy = fitted(shortened(recipe, steps))
     save_model(path.with_suffix(""), made.state, made.card)
     held = made.card["held_out"]
-    write_json(path.with_suffix(".run.json"), {
-        "steps": steps, "steps of the recipe": recipe.steps, "processor seconds": round(busy, 1),
-        "parameters": int(made.card["parameters"]), "best step": held["iteration"],
-    })  # fmt: skip
+    write_json(
+        path.with_suffix(".run.json"),
+        {
+            "steps": steps,
+            "steps of the recipe": recipe.steps,
+            "processor seconds": round(busy, 1),
+            "parameters": int(made.card["parameters"]),
+            "best step": held["iteration"],
+        },
+    )
 
 
 def notes_of(path: Path) -> dict[str, Any]:
@@ -183,12 +232,16 @@ def notes_of(path: Path) -> dict[str, Any]:
 
 
 def load(cell: Cell, how: How, path: Path, shape: Sequence[int]) -> LoadedModel:
-    """A network of a cell; the recipes here are not those that a card names, so this reads the weights itself."""
+    """A network of a cell; the recipes here are not those that a card names, so this reads the
+    weights itself.
+    """
     from safetensors.torch import load_file
 
     recipe, card = recipe_of(cell, how, shape), json.loads(path.with_suffix(".json").read_text())
     generator = recipe.build_generator(int(card["channels"]), SAME_GRID)
-    generator.load_state_dict({k: v for k, v in load_file(path).items() if not k.startswith("critic.")})
+    generator.load_state_dict(
+        {k: v for k, v in load_file(path).items() if not k.startswith("critic.")}
+    )
     generator.eval()
     network: nn.Module = Patchwise(generator, how.patch) if cell.patches else generator
     return LoadedModel(generator=network.eval(), recipe=recipe, card=ModelCard.from_json(card))
@@ -197,7 +250,14 @@ def load(cell: Cell, how: How, path: Path, shape: Sequence[int]) -> LoadedModel:
 def made_of(cell: Cell, how: How, paths: Sequence[Path], head: PreparedHead) -> Array:
     """(C, X, Y, Z) of a head through the networks of a cell."""
     parts = [head] if cell.fused else [with_channel(head, k) for k in range(len(CONTRASTS))]
-    return np.concatenate([
-        super_resolve_contrasts(load(cell, how, path, part.mask.shape), part.coarse["bspline"], part.mask, part.affine)
-        for path, part in zip(paths, parts, strict=True)
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            super_resolve_contrasts(
+                load(cell, how, path, part.mask.shape),
+                part.coarse["bspline"],
+                part.mask,
+                part.affine,
+            )
+            for path, part in zip(paths, parts, strict=True)
+        ]
+    )

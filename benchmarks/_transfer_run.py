@@ -1,4 +1,6 @@
-"""Heads, trainings of equal processor time and figures; for benchmarks/{transfer,training_resolution}.py."""
+"""Heads, trainings of equal processor time and figures; for
+benchmarks/{transfer,training_resolution}.py.
+"""
 
 import math
 import sys
@@ -75,7 +77,9 @@ class Volume:
 
     def to_train(self, contrast: str, name: str) -> TrainingImage:
         """As an image to train on, whose coarse copy the recipe makes."""
-        return TrainingImage(fine=self.image, mask=self.mask, affine=self.affine, contrast=contrast, name=name)
+        return TrainingImage(
+            fine=self.image, mask=self.mask, affine=self.affine, contrast=contrast, name=name
+        )
 
 
 @lru_cache(maxsize=1)
@@ -95,13 +99,23 @@ def phantom(seed: int, contrast: str, grid: Grid, folder: Path, voxel: float = 1
     voxel : of the scene (mm)
     """
     shape, affine = grid
-    refuse_others(folder / "phantoms.json", {"grid": [shape, affine.tolist()], "scene mm": voxel, "SNR": SNR})
+    refuse_others(
+        folder / "phantoms.json", {"grid": [shape, affine.tolist()], "scene mm": voxel, "SNR": SNR}
+    )
     path = folder / f"head{seed}_{contrast}_{'x'.join(map(str, shape))}.npz"
     if not path.exists():
-        head, pose = _head(seed, voxel), draw_pose(np.random.default_rng([seed, 1]), (1.0, 4.0), (1.0, 4.0))
+        head, pose = (
+            _head(seed, voxel),
+            draw_pose(np.random.default_rng([seed, 1]), (1.0, 4.0), (1.0, 4.0)),
+        )
         low_shape = (shape[0] // 2, shape[1] // 2, shape[2])
         scanner = Scanner(
-            grid=grid, pose=pose, head_affine=head.affine, coil=seed, unevenness=0.15, low_shape=low_shape
+            grid=grid,
+            pose=pose,
+            head_affine=head.affine,
+            coil=seed,
+            unevenness=0.15,
+            low_shape=low_shape,
         )
         rng = np.random.default_rng([seed, 2, *contrast.encode()])
         image = scanner.still(_signal(head, contrast), LEVEL / SNR, rng)
@@ -127,18 +141,33 @@ class School:
     def recipe(self, method: str, last: int | None) -> Recipe:
         """The fast recipe on the patches of this benchmark."""
         return replace(
-            get_method(method).recipes["fast"], patch=self.patch, batch=self.batch, freeze_but_last=last
-        )  # fmt: skip
+            get_method(method).recipes["fast"],
+            patch=self.patch,
+            batch=self.batch,
+            freeze_but_last=last,
+        )
 
     def learn(
-        self, label: str, method: str, images: Sequence[TrainingImage], seconds: float, seed: int,
-        *, start: LoadedModel | None = None, last: int | None = None,
-    ) -> tuple[LoadedModel, Row]:  # fmt: skip
-        """(model, what it took): the whole schedule in as many steps as fit into that processor time.
+        self,
+        label: str,
+        method: str,
+        images: Sequence[TrainingImage],
+        seconds: float,
+        seed: int,
+        *,
+        start: LoadedModel | None = None,
+        last: int | None = None,
+    ) -> tuple[LoadedModel, Row]:
+        """(model, what it took): the whole schedule in as many steps as fit into that processor
+        time.
 
-        label : of the model's file; start, last : warm start, and how many layers it goes on training
+        label : of the model's file; start, last : warm start, and how many layers it goes on
+            training
         """
-        refuse_others(self.folder / "school.json", {"factor": self.factor, "patch": self.patch, "batch": self.batch})
+        refuse_others(
+            self.folder / "school.json",
+            {"factor": self.factor, "patch": self.patch, "batch": self.batch},
+        )
         stem = self.folder / f"{label}_{method}_{seconds:g}s_seed{seed}"
         notes = stem.with_name(f"{stem.name}.run.json")
         recipe, data = self.recipe(method, last), tuple(images)
@@ -151,22 +180,35 @@ class School:
         model, took = load_model(stem.with_name(f"{stem.name}.safetensors")), read_note(notes)
         others = self._others(model, shortened(recipe, took["steps"]), data, start)
         if others:
-            sys.exit(f"{stem.name} has another {', '.join(others)} than is asked for; give another --work")
+            sys.exit(
+                f"{stem.name} has another {', '.join(others)} than is asked for; give another"
+                " --work"
+            )
         return model, took
 
-    def _others(self, model: LoadedModel, recipe: Recipe, data: TrainingImages, start: LoadedModel | None) -> list[str]:
+    def _others(
+        self, model: LoadedModel, recipe: Recipe, data: TrainingImages, start: LoadedModel | None
+    ) -> list[str]:
         """In what a kept model differs from the one that is wanted, by its card."""
-        wanted = plain({
-            "data_sha256": checksums(data), "factor": self.factor, "settings": plain_recipe(recipe),
-            "started_from": None if start is None else start.card.weights_sha256,
-        })  # fmt: skip
+        wanted = plain(
+            {
+                "data_sha256": checksums(data),
+                "factor": self.factor,
+                "settings": plain_recipe(recipe),
+                "started_from": None if start is None else start.card.weights_sha256,
+            }
+        )
         card = {key: model.card.json.get(key) for key in wanted}
         card["started_from"] = model.card.start_sha256
         card["settings"] = {key: card["settings"].get(key) for key in wanted["settings"]}
         return [key for key in wanted if card[key] != wanted[key]]
 
-    def _pace(self, method: str, recipe: Recipe, data: TrainingImages, start: LoadedModel | None) -> Pace:
-        """What a training costs; measured once for a method, its frozen layers and the number of images."""
+    def _pace(
+        self, method: str, recipe: Recipe, data: TrainingImages, start: LoadedModel | None
+    ) -> Pace:
+        """What a training costs; measured once for a method, its frozen layers and the number of
+        images.
+        """
         path = self.folder / f"pace_{method}_{recipe.freeze_but_last}_{len(data)}.json"
         if not path.exists():
             pace = pace_of(recipe, lambda some: self._fit(method, some, data, 0, start)[1])
@@ -174,7 +216,12 @@ class School:
         return Pace(**read_note(path))
 
     def _fit(
-        self, method: str, recipe: Recipe, data: TrainingImages, seed: int, start: LoadedModel | None
+        self,
+        method: str,
+        recipe: Recipe,
+        data: TrainingImages,
+        seed: int,
+        start: LoadedModel | None,
     ) -> tuple[TrainedModel, float]:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
@@ -212,7 +259,9 @@ class School:
 
 
 def figures(fine: Volume, image: Array) -> Row:
-    """RMSE (% of the 99th percentile), SSIM (that percentile as range) and voxel / K (mm) inside the mask."""
+    """RMSE (% of the 99th percentile), SSIM (that percentile as range) and voxel / K (mm) inside
+    the mask.
+    """
     span = float(np.percentile(fine.image[fine.mask], 99))
     sharp = effective_resolution(image, fine.zooms, fine.mask)
     return {
@@ -223,13 +272,19 @@ def figures(fine: Volume, image: Array) -> Row:
 
 
 def gains(own: Array, cubic: Array) -> Array:
-    """By how many per cent errors are smaller than those of the cubic interpolation; negative where larger."""
+    """By how many per cent errors are smaller than those of the cubic interpolation; negative
+    where larger.
+    """
     return 100 * (1 - own / cubic)
 
 
 def spread(values: Array) -> str:
     """Mean and standard deviation, signed."""
-    return f"{values.mean():+.2f} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{values.mean():+.2f}"
+    return (
+        f"{values.mean():+.2f} ± {values.std(ddof=1):.2f}"
+        if len(values) > 1
+        else f"{values.mean():+.2f}"
+    )
 
 
 def paired_p(differences: Array) -> float:
@@ -237,17 +292,22 @@ def paired_p(differences: Array) -> float:
     return paired_t(differences)["p_t"]
 
 
-def mean_over_seeds(rows: Sequence[Row], keys: Sequence[str], case: str) -> dict[tuple[Any, ...], dict[str, Array]]:
+def mean_over_seeds(
+    rows: Sequence[Row], keys: Sequence[str], case: str
+) -> dict[tuple[Any, ...], dict[str, Array]]:
     """Figures of each setting as arrays over cases (heads, slabs), each the mean over seeds.
 
-    keys : columns that make up a setting; case : the column that tells cases apart, in whose order the arrays are
+    keys : columns that make up a setting; case : the column that tells cases apart, in whose order
+        the arrays are
     """
     out: dict[tuple[Any, ...], dict[str, Array]] = {}
     for setting in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         own = [row for row in rows if tuple(row[key] for key in keys) == setting]
         cases = sorted({row[case] for row in own})
         out[setting] = {
-            measure: np.array([np.mean([row[measure] for row in own if row[case] == one]) for one in cases])
+            measure: np.array(
+                [np.mean([row[measure] for row in own if row[case] == one]) for one in cases]
+            )
             for measure in MEASURES
         }
     return out

@@ -1,4 +1,6 @@
-"""Simulated T2*-weighted pairs of many heads, for benchmarks/warm_start.py: nothing of a pair but the pair is made."""
+"""Simulated T2*-weighted pairs of many heads, for benchmarks/warm_start.py: nothing of a pair but
+the pair is made.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from bids_sr.spatial.transforms import hr_grid
 LEVEL = 900.0  # mean of the brain
 CENTER = (0.0, -18.0, 24.0)
 SCENE_MM = 1.0
-MATRICES = {40: (210.0, 256.0), 64: (200.0, 256.0)}  # coarse matrix in plane: field of view drawn between these (mm)
+# coarse matrix in plane: field of view drawn between these (mm)
+MATRICES = {40: (210.0, 256.0), 64: (200.0, 256.0)}
 
 
 def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slices: int) -> Pair:
@@ -30,18 +33,34 @@ def acquired(seed: int, matrix: int, scene: np.ndarray, affine: np.ndarray, slic
     pose, coil = draw_pose(rng, (0.5, 6.0), (0.5, 8.0)), int(rng.integers(2**31))
     sigma = LEVEL / float(np.exp(rng.uniform(np.log(150), np.log(600))))
     images = [
-        Scanner(grid=grid, pose=pose, head_affine=affine, coil=coil, low_shape=shape).still(scene, noise, rng)
-        for grid, noise in ((hr_grid(shape, low, FACTOR), sigma * float(np.prod(FACTOR))), ((shape, low), sigma))
+        Scanner(grid=grid, pose=pose, head_affine=affine, coil=coil, low_shape=shape).still(
+            scene, noise, rng
+        )
+        for grid, noise in (
+            (hr_grid(shape, low, FACTOR), sigma * float(np.prod(FACTOR))),
+            ((shape, low), sigma),
+        )
     ]
-    return Pair(lowres=images[1], highres=images[0], mask=brain(images[1]), lowres_affine=low, factor=FACTOR)
+    return Pair(
+        lowres=images[1],
+        highres=images[0],
+        mask=brain(images[1]),
+        lowres_affine=low,
+        factor=FACTOR,
+    )
 
 
 def pairs_of_head(seed: int, slices: int = 30) -> dict[int, Pair]:
-    """One head with its own anatomy and contrast (echo time, flip angle, fat), acquired with every matrix."""
+    """One head with its own anatomy and contrast (echo time, flip angle, fat), acquired with every
+    matrix.
+    """
     rng = np.random.default_rng([seed, 0])
     head = make_head(rng, SCENE_MM)
     sequence = PulseSequence(
-        te=float(rng.uniform(0.020, 0.040)), tr=2.0, flip=float(rng.uniform(60, 90)), fat=float(rng.uniform(0.1, 0.5))
+        te=float(rng.uniform(0.020, 0.040)),
+        tr=2.0,
+        flip=float(rng.uniform(60, 90)),
+        fat=float(rng.uniform(0.1, 0.5)),
     )
     scene = sequence.scaled_scene(head, LEVEL)
     return {matrix: acquired(seed, matrix, scene, head.affine, slices) for matrix in MATRICES}
@@ -55,12 +74,21 @@ def kept_pairs(seeds: range, folder: Path) -> dict[int, list[Pair]]:
         if not all(path.exists() for path in paths.values()):
             for matrix, pair in pairs_of_head(seed).items():
                 write_arrays(
-                    paths[matrix], lowres=pair.lowres, highres=pair.highres, mask=pair.mask, affine=pair.lowres_affine
+                    paths[matrix],
+                    lowres=pair.lowres,
+                    highres=pair.highres,
+                    mask=pair.mask,
+                    affine=pair.lowres_affine,
                 )
         for matrix, path in paths.items():
             found = np.load(path)
-            out[matrix].append(Pair(
-                lowres=found["lowres"], highres=found["highres"], mask=found["mask"], lowres_affine=found["affine"],
-                factor=FACTOR,
-            ))  # fmt: skip
+            out[matrix].append(
+                Pair(
+                    lowres=found["lowres"],
+                    highres=found["highres"],
+                    mask=found["mask"],
+                    lowres_affine=found["affine"],
+                    factor=FACTOR,
+                )
+            )
     return out

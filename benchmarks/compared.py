@@ -1,19 +1,26 @@
-"""What the verdict on a series of another program says, beside what was expected of it before it was run.
+"""What the verdict on a series of another program says, beside what was expected of it before it
+was run.
 
-python benchmarks/compared.py phantom OUT                  a phantom with echoes, and its series (needs dipy; tedana)
-python benchmarks/compared.py real LOW TRUTH OUT           series of a measured run brought down (`blind.py make`)
-python benchmarks/compared.py expected                     the verdicts expected, as a table
-python benchmarks/compared.py controls DATA OUT            the run of a phantom, masked, zeroed, in other units:
-                                                           none is more accurate than itself (by bids-sr-evaluate)
-python benchmarks/compared.py table PLACE=OUT ...          expected beside found, from outputs of bids-sr; OUT may be
-                                                           the log of a call that must be refused
+python benchmarks/compared.py phantom OUT
+    a phantom with echoes, and its series (needs dipy; tedana)
+python benchmarks/compared.py real LOW TRUTH OUT
+    series of a measured run brought down (`blind.py make`)
+python benchmarks/compared.py expected
+    the verdicts expected, as a table
+python benchmarks/compared.py controls DATA OUT
+    the run of a phantom, masked, zeroed, in other units: none is more accurate than itself (by
+    bids-sr-evaluate)
+python benchmarks/compared.py table PLACE=OUT ...
+    expected beside found, from outputs of bids-sr; OUT may be the log of a call that must be
+    refused
 
-PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or `other` (another run
-of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
+PLACE is `phantom` (known activation), `truth` (the same run measured at the high resolution) or
+`other` (another run of the task, as acquired). `phantom` and `real` print the calls of bids-sr.
 
-The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A verdict is a pair: all
-spatial frequencies, and those beyond the acquired Nyquist limit; each is one of VERDICTS, `or` allows both. The program
-says *within* the acquired band where the expectation said *all*; that stands beside it.
+The expectations were committed before any verdict was seen (`git log benchmarks/compared.py`). A
+verdict is a pair: all spatial frequencies, and those beyond the acquired Nyquist limit; each is
+one of VERDICTS, `or` allows both. The program says *within* the acquired band where the
+expectation said *all*; that stands beside it.
 """
 
 import json
@@ -25,45 +32,87 @@ from typing import Any
 from _table import keep
 
 VERDICTS = {
-    "truer": "truer than the acquired series, and than the acquired series smoothed to its resolution",
-    "smoothing": "truer than the acquired series, but no truer than that smoothed to the same resolution",
+    "truer": (
+        "truer than the acquired series, and than the acquired series smoothed to its resolution"
+    ),
+    "smoothing": (
+        "truer than the acquired series, but no truer than that smoothed to the same resolution"
+    ),
     "no": "not truer: the interval of the difference includes 0",
     "worse": "less true than the acquired series",
     "refused": "not compared at all, with the reason",
     "not assessed": "nothing to hold it against, with what to scan",
 }
 REMARKS = (
-    "Three verdicts of the first calls on the phantom were wrong and have been mended in the program; the table "
-    "has those after it. tedana was refused as another head, as it writes zeros outside its mask. MP-PCA was said"
-    " to show true detail beyond the acquired band (.02 [.016, .031] of the activation, which interpolation leaks"
-    " there). `damped` was called truer (+.03 [.01, .06] of explained variance within the band, at the same "
-    "correlation).",
-    "Otherwise than expected: `finer` on the phantom, beyond the band. In truly active voxels it explains .41 "
-    "[.10, .65], but over the brain the thermal noise of the fine voxels outweighs that, and the two undo one "
-    "another: not shown for sure. `finer` and `again` against the measured series, within the band: the "
-    "expectation said *all frequencies*; within the band both are the acquired series, and the program says so.",
+    (
+        "Three verdicts of the first calls on the phantom were wrong and have been mended in the"
+        " program; the table has those after it. tedana was refused as another head, as it writes"
+        " zeros outside its mask. MP-PCA was said to show true detail beyond the acquired band"
+        " (.02 [.016, .031] of the activation, which interpolation leaks there). `damped` was"
+        " called truer (+.03 [.01, .06] of explained variance within the band, at the same"
+        " correlation)."
+    ),
+    (
+        "Otherwise than expected: `finer` on the phantom, beyond the band. In truly active voxels"
+        " it explains .41 [.10, .65], but over the brain the thermal noise of the fine voxels"
+        " outweighs that, and the two undo one another: not shown for sure. `finer` and `again`"
+        " against the measured series, within the band: the expectation said *all frequencies*;"
+        " within the band both are the acquired series, and the program says so."
+    ),
 )
 NOT_COUNTED = "gain not counted"
 WORDS = {"better": "truer", "worse": "worse", "same": "no", "unclear": "no"}
 EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
     "mppca": {
-        "phantom": ("truer or smoothing or no", "no", "thermal noise goes; a block design averages most of it anyway"),
-        "truth": ("truer or smoothing or no", "no", "made low by a k-space crop, it has little thermal noise to lose"),
-        "other": ("truer or smoothing or no", "not assessed", "the other run has no detail beyond its own limit"),
+        "phantom": (
+            "truer or smoothing or no",
+            "no",
+            "thermal noise goes; a block design averages most of it anyway",
+        ),
+        "truth": (
+            "truer or smoothing or no",
+            "no",
+            "made low by a k-space crop, it has little thermal noise to lose",
+        ),
+        "other": (
+            "truer or smoothing or no",
+            "not assessed",
+            "the other run has no detail beyond its own limit",
+        ),
     },
     "smooth6": {
-        "phantom": ("smoothing or no or worse", "no", "6 mm on 6 mm voxels: what it gains, any smoothing gains"),
+        "phantom": (
+            "smoothing or no or worse",
+            "no",
+            "6 mm on 6 mm voxels: what it gains, any smoothing gains",
+        ),
         "truth": ("smoothing or no or worse", "no", "the same"),
         "other": ("smoothing or no or worse", "not assessed", "the same"),
     },
     "inventedNoise": {
-        "phantom": ("no or worse", "worse", "half as strong as the change, alike in both halves, and no activation"),
+        "phantom": (
+            "no or worse",
+            "worse",
+            "half as strong as the change, alike in both halves, and no activation",
+        ),
         "truth": ("no or worse", "worse", "the same"),
-        "other": ("no or worse", "not assessed", "a reference without fine detail cannot tell it, and must say so"),
+        "other": (
+            "no or worse",
+            "not assessed",
+            "a reference without fine detail cannot tell it, and must say so",
+        ),
     },
     "inventedStatic": {
-        "phantom": ("no or worse", "no or worse", "anatomy is no activation; changes are largest in dark veins"),
-        "truth": ("no or worse", "no or worse", "the same: `ratio` explains -.14 beyond Nyquist on studyforrest"),
+        "phantom": (
+            "no or worse",
+            "no or worse",
+            "anatomy is no activation; changes are largest in dark veins",
+        ),
+        "truth": (
+            "no or worse",
+            "no or worse",
+            "the same: `ratio` explains -.14 beyond Nyquist on studyforrest",
+        ),
         "other": ("no or worse", "not assessed", "the same"),
     },
     "shifted": {
@@ -76,35 +125,64 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "finer": {
         "phantom": ("truer", "truer", "measured at twice the resolution"),
-        "truth": ("truer", "truer", "it is the reference itself, each half held against the other"),
-        "other": ("truer or no", "not assessed", "only the acquired band can be held against another acquired run"),
+        "truth": (
+            "truer",
+            "truer",
+            "it is the reference itself, each half held against the other",
+        ),
+        "other": (
+            "truer or no",
+            "not assessed",
+            "only the acquired band can be held against another acquired run",
+        ),
     },
     "again": {
-        "truth": ("truer", "truer", "the program's own sbl given back as a file: figures within .02 of it"),
+        "truth": (
+            "truer",
+            "truer",
+            "the program's own sbl given back as a file: figures within .02 of it",
+        ),
     },
     "tedana": {
-        "phantom": ("truer or smoothing or no", "no", "drift, pulse and breathing go; the band stays that of the scan"),
+        "phantom": (
+            "truer or smoothing or no",
+            "no",
+            "drift, pulse and breathing go; the band stays that of the scan",
+        ),
     },
-}  # fmt: skip
+}
 
 
 def expected_rows() -> list[dict[str, str]]:
     """A line a series and place."""
     return [
-        {"series": name, "held against": place, "expected, all frequencies": whole, "beyond the acquired limit": beyond,
-         "why": why}
-        for name, places in EXPECTED.items() for place, (whole, beyond, why) in places.items()
-    ]  # fmt: skip
+        {
+            "series": name,
+            "held against": place,
+            "expected, all frequencies": whole,
+            "beyond the acquired limit": beyond,
+            "why": why,
+        }
+        for name, places in EXPECTED.items()
+        for place, (whole, beyond, why) in places.items()
+    ]
 
 
 def calls(place: str, data: str, out: Path) -> None:
     """Print the calls of bids-sr that judge the series of a folder."""
     names = [name for name, places in EXPECTED.items() if place in places]
-    own = [name for name in names if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()]
+    own = [
+        name
+        for name in names
+        if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()
+    ]
     options = "--sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all"
     given = " ".join(f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in own)
     print(f"bids-sr {data} {out}/judged-{place} participant {options} {given}")
-    print(f"bids-sr {data} {out}/refused participant {options} --compare shifted={out}/series/shifted_bold.nii.gz")
+    print(
+        f"bids-sr {data} {out}/refused participant {options} --compare"
+        f" shifted={out}/series/shifted_bold.nii.gz"
+    )
 
 
 def found_of(said: Mapping[str, Any], band: str) -> str:
@@ -114,7 +192,11 @@ def found_of(said: Mapping[str, Any], band: str) -> str:
         return "not assessed"
     if decision == "better" and band == "within" and "is not counted" in said["text"]:
         return NOT_COUNTED
-    if decision == "same" and band == "within" and "smoothed to the same resolution" in said["text"]:
+    if (
+        decision == "same"
+        and band == "within"
+        and "smoothed to the same resolution" in said["text"]
+    ):
         return "smoothing"
     return WORDS[decision]
 
@@ -138,48 +220,92 @@ def judged_rows(place: str, out: Path) -> Iterator[dict[str, str]]:
         return
     (file,) = out.glob("sub-*/**/func/*_desc-verdict_metrics.json")
     for said in json.loads(file.read_text()).get("compared", []):
-        yield _row(said["name"], place, (found_of(said, "within"), found_of(said, "beyond")), said["text"])
+        yield _row(
+            said["name"], place, (found_of(said, "within"), found_of(said, "beyond")), said["text"]
+        )
 
 
 def controls(data: Path, out: Path) -> None:
-    """What the program says of the acquired series itself, masked or in other units, as a table."""
+    """What the program says of the acquired series itself, masked or rescaled, as a table."""
     from _compared_series import make_controls
 
     from bids_sr.cli.evaluate_main import main as evaluate
 
     (acquired,) = data.glob("sub-*/func/*_task-tap_bold.nii.gz")
-    known = sorted(data.glob("derivatives/ground-truth/sub-*/func/*_stat-effect_desc-truth_statmap.nii.gz"))
+    known = sorted(
+        data.glob("derivatives/ground-truth/sub-*/func/*_stat-effect_desc-truth_statmap.nii.gz")
+    )
     truth = [f"{path.name.partition('contrast-')[2].partition('_')[0]}={path}" for path in known]
     names = [f"{name}={path}" for name, path in make_controls(acquired, out).items()]
     events = str(acquired).replace("_bold.nii.gz", "_events.tsv")
-    if evaluate([str(acquired), *names, "--events", events, "--truth", *truth, "--out", str(out / "evaluated")]):
+    if evaluate(
+        [
+            str(acquired),
+            *names,
+            "--events",
+            events,
+            "--truth",
+            *truth,
+            "--out",
+            str(out / "evaluated"),
+        ]
+    ):
         sys.exit("bids-sr-evaluate failed")
     said = json.loads((out / "evaluated" / "verdict.json").read_text())["compared"]
-    rows = [{"series": one["name"], "verdict": one["status"], "the program's words": one["text"]} for one in said]
-    keep("compared_controls", "The acquired series itself, masked or in other units, held against itself", rows)
+    rows = [
+        {"series": one["name"], "verdict": one["status"], "the program's words": one["text"]}
+        for one in said
+    ]
+    keep(
+        "compared_controls",
+        "The acquired series itself, masked or in other units, held against itself",
+        rows,
+    )
 
 
 def _row(name: str, place: str, found: tuple[str, str], text: str) -> dict[str, str]:
     wanted = EXPECTED[name][place][:2]
     met = [as_expected(a, b) for a, b in zip(wanted, found, strict=True)]
     return {
-        "series": name, "held against": place, "expected, all": wanted[0], "found, within": found[0],
-        "expected, beyond": wanted[1], "found, beyond": found[1],
-        "so": "as expected" if set(met) == {"as expected"} else "; ".join(
-            f"{band} {each}" for band, each in zip(("within", "beyond"), met, strict=True)),
+        "series": name,
+        "held against": place,
+        "expected, all": wanted[0],
+        "found, within": found[0],
+        "expected, beyond": wanted[1],
+        "found, beyond": found[1],
+        "so": (
+            "as expected"
+            if set(met) == {"as expected"}
+            else "; ".join(
+                f"{band} {each}" for band, each in zip(("within", "beyond"), met, strict=True)
+            )
+        ),
         "the program's words": text.replace("|t| > 4", "t above 4"),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
     """One subcommand."""
     command, given = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "expected":
-        keep("compared_expected", "Verdicts on series of other programs, expected", expected_rows(),
-             remarks=[f"{name}: {text}." for name, text in VERDICTS.items()])  # fmt: skip
+        keep(
+            "compared_expected",
+            "Verdicts on series of other programs, expected",
+            expected_rows(),
+            remarks=[f"{name}: {text}." for name, text in VERDICTS.items()],
+        )
     elif command == "table" and given:
-        rows = [row for each in given for row in judged_rows(each.partition("=")[0], Path(each.partition("=")[2]))]
-        keep("compared", "Verdicts on series of other programs: expected and found", rows, remarks=REMARKS)
+        rows = [
+            row
+            for each in given
+            for row in judged_rows(each.partition("=")[0], Path(each.partition("=")[2]))
+        ]
+        keep(
+            "compared",
+            "Verdicts on series of other programs: expected and found",
+            rows,
+            remarks=REMARKS,
+        )
     elif command == "controls" and len(given) == 2:
         controls(*map(Path, given))
     elif command == "phantom" and len(given) == 1:

@@ -1,9 +1,10 @@
-"""What a series of another program (`--compare`) costs: wall clock and processor time of whole runs.
+"""What a series of another program (`--compare`) costs: wall clock and processor time of whole
+runs.
 
 python benchmarks/compared_cost.py DATASET SCRATCH
 
-The program runs on the first run of a data set (64 x 64 x 34 voxels, 209 volumes) with no, one and two series besides,
-each smoothed by 6 mm.
+The program runs on the first run of a data set (64 x 64 x 34 voxels, 209 volumes) with no, one and
+two series besides, each smoothed by 6 mm.
 """
 
 import argparse
@@ -42,7 +43,9 @@ def cost(dataset: Path, scratch: Path) -> None:
     image = nib.load(bold)
     data = np.asarray(image.dataobj, np.float32)
     zooms = [float(mm) for mm in image.header.get_zooms()[:3]]
-    smoothed = np.stack([smooth(data[..., t], zooms, WIDTH_MM) for t in range(data.shape[3])], axis=-1)
+    smoothed = np.stack(
+        [smooth(data[..., t], zooms, WIDTH_MM) for t in range(data.shape[3])], axis=-1
+    )
     series = save(smoothed, image, image.affine, scratch / "smooth6.nii.gz")
     rows = []
     for count in range(3):
@@ -50,18 +53,35 @@ def cost(dataset: Path, scratch: Path) -> None:
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
         options = [each for k in range(count) for each in ("--compare", f"smooth{k + 1}={series}")]
-        command = [str(BIN / "bids-sr"), str(dataset), str(out), *SHARED, "-w", str(work), "--run-id", "1"]
-        done = watch([*command, "--sr-method", "bspline", "zerofill", "--smoothing", "0", "5", *options])
+        command = [
+            str(BIN / "bids-sr"),
+            str(dataset),
+            str(out),
+            *SHARED,
+            "-w",
+            str(work),
+            "--run-id",
+            "1",
+        ]
+        done = watch(
+            [*command, "--sr-method", "bspline", "zerofill", "--smoothing", "0", "5", *options]
+        )
         (scratch / f"log{count}").write_text(done.output)
         assert done.code == 0, done.output[-2000:]
-        row = {"series besides": count, "wall clock, min": done.seconds / 60, "processor, min": done.cpu_seconds / 60}
+        row = {
+            "series besides": count,
+            "wall clock, min": done.seconds / 60,
+            "processor, min": done.cpu_seconds / 60,
+        }
         rows.append({**row, "memory, GiB": done.peak_gib})
         shutil.rmtree(work)
     size = "x".join(map(str, data.shape))
     more = rows[2]["processor, min"] - rows[1]["processor, min"]
     remarks = (
-        f"Series of {size} voxels and volumes, two processors (shared with other work). The first series brings in "
-        "another run of the task as reference, once.",
+        (
+            f"Series of {size} voxels and volumes, two processors (shared with other work). The"
+            " first series brings in another run of the task as reference, once."
+        ),
         f"One more series: {more:.2f} min of one processor, {more / 2:.2f} min on two.",
     )
     keep("compared_cost", "What a compared series costs", rows, remarks=remarks)

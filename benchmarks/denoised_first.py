@@ -1,19 +1,23 @@
 """Whether MP-PCA of the acquired series helps the detail that `sbl` adds beyond the acquired band.
 
 python benchmarks/denoised_first.py make DATA OUT          DATA with its BOLD denoised (needs dipy)
-python benchmarks/denoised_first.py apart DATA WORK OUT    the same, the volumes of either half of the blocks denoised
-                                                           without the others (WORK: of the call on DATA)
+python benchmarks/denoised_first.py apart DATA WORK OUT    the same, the volumes of either half of
+the blocks denoised
+                                                           without the others (WORK: of the call on
+                                                           DATA)
 python benchmarks/denoised_first.py table NAME=WORK,WORK_DENOISED ...
 
-Both data sets go through the whole program, `bids-sr DATA OUT participant -w WORK --sr-method sbl --calibration none
---guide none --contrasts all --activation glm --smoothing 0 --level minimal --truth TRUTH`. `table` reads the effects of
-single blocks that both calls left in their work folders, so that every difference has an interval over the same draws
-of blocks. Detail is held against the measured series of the same run, each half of the blocks against the other half,
-as the first call prepared it; with the second call's, whose head motion was estimated on the denoised series, the
-figures are in the column `own frame`.
+Both data sets go through the whole program, `bids-sr DATA OUT participant -w WORK --sr-method sbl
+--calibration none --guide none --contrasts all --activation glm --smoothing 0 --level minimal
+--truth TRUTH`. `table` reads the effects of single blocks that both calls left in their work
+folders, so that every difference has an interval over the same draws of blocks. Detail is held
+against the measured series of the same run, each half of the blocks against the other half, as the
+first call prepared it; with the second call's, whose head motion was estimated on the denoised
+series, the figures are in the column `own frame`.
 
-`apart` is the control of `make`: MP-PCA makes each volume of a patch from all others, and with it a half gets noise of
-the half that it is held against. That noise is in the measured series, too, as the low resolution was made of it.
+`apart` is the control of `make`: MP-PCA makes each volume of a patch from all others, and with it
+a half gets noise of the half that it is held against. That noise is in the measured series, too,
+as the low resolution was made of it.
 """
 
 import shutil
@@ -63,7 +67,12 @@ def rows_of(acquired: Path, denoised: Path, *, frame: Path) -> list[MetricRow]:
         contrasts = {"all": dict.fromkeys(conditions(measured.blocks), 1.0)}
         weights = {name: 1 / len(contrasts["all"]) for name in contrasts["all"]}
         run = RunEffects(
-            files=files, contrasts={"all": weights}, mask=measured.mask, affine=measured.affine, roi=roi, factor=FACTOR
+            files=files,
+            contrasts={"all": weights},
+            mask=measured.mask,
+            affine=measured.affine,
+            roi=roi,
+            factor=FACTOR,
         )
         return agreement_rows(run, measured_halves)
 
@@ -73,7 +82,9 @@ def conditions(blocks: object) -> list[str]:
     return sorted({block.condition for block in blocks})  # type: ignore[attr-defined]
 
 
-def text(rows: list[MetricRow], measure: str, series: str, region: str, minus: str = MISSING) -> str:
+def text(
+    rows: list[MetricRow], measure: str, series: str, region: str, minus: str = MISSING
+) -> str:
     """A figure with its interval."""
     for row in rows:
         if (label(row), row.series, row.region, row.minus) == (measure, series, region, minus):
@@ -93,36 +104,66 @@ def table(arguments: list[str]) -> None:
             for figure in FIGURES:
                 measure = f"split_{figure}_{band}"
                 for region in REGIONS:
-                    lines.append({
-                        "run": name, "figure": measure, "region": region,
-                        **{series: text(rows, measure, series, region) for series in (
-                            "zerofill", f"zerofill{DENOISED}", "sbl", f"sbl{DENOISED}", "measured")},
-                        "own frame": text(own, measure, f"sbl{DENOISED}", region),
-                    })  # fmt: skip
-                    gains.append({
-                        "run": name, "figure": measure, "region": region,
-                        **{f"{series}: denoised less acquired": text(
-                            rows, f"gain_{measure}", f"{series}{DENOISED}", region, series) for series in SERIES},
-                    })  # fmt: skip
+                    lines.append(
+                        {
+                            "run": name,
+                            "figure": measure,
+                            "region": region,
+                            **{
+                                series: text(rows, measure, series, region)
+                                for series in (
+                                    "zerofill",
+                                    f"zerofill{DENOISED}",
+                                    "sbl",
+                                    f"sbl{DENOISED}",
+                                    "measured",
+                                )
+                            },
+                            "own frame": text(own, measure, f"sbl{DENOISED}", region),
+                        }
+                    )
+                    gains.append(
+                        {
+                            "run": name,
+                            "figure": measure,
+                            "region": region,
+                            **{
+                                f"{series}: denoised less acquired": text(
+                                    rows, f"gain_{measure}", f"{series}{DENOISED}", region, series
+                                )
+                                for series in SERIES
+                            },
+                        }
+                    )
     keep(
         "denoised_first",
         "MP-PCA before super-resolution, each half of the blocks against the measured other half",
         lines,
     )
-    keep("denoised_first_gains", "MP-PCA before super-resolution: differences, intervals over blocks", gains)
+    keep(
+        "denoised_first_gains",
+        "MP-PCA before super-resolution: differences, intervals over blocks",
+        gains,
+    )
 
 
 def half_of_volumes(work: Path, count: int, tr: float) -> NDArray[np.intp]:
-    """Half (0 or 1) of the block that each volume belongs to: the one nearest in time, the response's delay counted."""
+    """Half (0 or 1) of the block that each volume belongs to: the one nearest in time, the
+    response's delay counted.
+    """
     blocks = load_effects(effects_of(work)["zerofill"]).blocks
-    spans = [(block.half, onset, onset + lasts) for block in blocks for onset, lasts in block.events]
+    spans = [
+        (block.half, onset, onset + lasts) for block in blocks for onset, lasts in block.events
+    ]
     times = (np.arange(count) + 0.5) * tr - DELAY_S
     far = [np.maximum(np.maximum(onset - times, times - end), 0) for _, onset, end in spans]
     return np.array([half for half, _, _ in spans])[np.argmin(far, axis=0)]
 
 
 def apart(source: Path, work: Path, out: Path) -> None:
-    """A copy of a data set of one run whose halves are denoised without one another; scans but the BOLD are left."""
+    """A copy of a data set of one run whose halves are denoised without one another; scans but the
+    BOLD are left.
+    """
     shutil.copytree(source, out, ignore=shutil.ignore_patterns("*_bold.nii.gz", "anat"))
     (file,) = source.glob("sub-*/**/func/*_bold.nii.gz")
     image = nib.Nifti1Image.from_filename(file)

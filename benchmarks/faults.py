@@ -1,9 +1,12 @@
-"""The fault matrix: whatever happens to a run, the next one ends with what an undisturbed run leaves.
+"""The fault matrix: whatever happens to a run, the next one ends with what an undisturbed run
+leaves.
 
-python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--only NAME ...] [-- options of bids-sr]
+python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--only NAME ...] [--
+options of bids-sr]
 
-As root on Linux, for disks that fill up and read-only ones; on the `tiny` phantom and with, say, `--sr-method srgan
-sbl --sloppy --smoothing 0`. Images are compared voxel by voxel, tables, transforms and weights byte by byte.
+As root on Linux, for disks that fill up and read-only ones; on the `tiny` phantom and with, say,
+`--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by voxel, tables,
+transforms and weights byte by byte.
 """
 
 import argparse
@@ -25,10 +28,16 @@ from _table import keep
 
 Row = dict[str, Any]
 SIGNALS = (
-    (r"participant level", signal.SIGTERM), (r"  results ", signal.SIGINT), (r"  time ", signal.SIGTERM),
-    (r"anatomy: ", signal.SIGHUP), (r"motion and slice", signal.SIGTERM), (r"training|T2\* pair: reg", signal.SIGINT),
-    (r"super-resolution and", signal.SIGTERM), (r"figures|evaluation", signal.SIGHUP), (r" reports\n", signal.SIGTERM),
-)  # fmt: skip
+    (r"participant level", signal.SIGTERM),
+    (r"  results ", signal.SIGINT),
+    (r"  time ", signal.SIGTERM),
+    (r"anatomy: ", signal.SIGHUP),
+    (r"motion and slice", signal.SIGTERM),
+    (r"training|T2\* pair: reg", signal.SIGINT),
+    (r"super-resolution and", signal.SIGTERM),
+    (r"figures|evaluation", signal.SIGHUP),
+    (r" reports\n", signal.SIGTERM),
+)
 """After which line of the output which signal is sent."""
 
 
@@ -46,26 +55,44 @@ class Matrix:
 
     def run(self, name: str, **given: Any) -> Run:
         """Start a run in directories of that name."""
-        places = {"out": self.scratch / name / "out", "work": self.scratch / name / "work", **given}
+        places = {
+            "out": self.scratch / name / "out",
+            "work": self.scratch / name / "work",
+            **given,
+        }
         return Run(data=self.data, options=self.options, **places)
 
     def finished(
-        self, name: str, what: str, moment: str, first: str, *runs: Run, right: bool = True, clean: bool = True
+        self,
+        name: str,
+        what: str,
+        moment: str,
+        first: str,
+        *runs: Run,
+        right: bool = True,
+        clean: bool = True,
     ) -> Row:
         """Give the command again until the end, and compare.
 
-        `right` says whether the disturbed run ended as it should; `clean` removes the directories afterwards.
+        `right` says whether the disturbed run ended as it should; `clean` removes the directories
+        afterwards.
         """
         last = self.run(name)
         code = last.end()
         differ = differences(self.reference or {}, fingerprints(last.out))
         half = sorted(set().union(*(run.watch.half for run in (*runs, last))))
         row = {
-            "fault": what, "moment": moment, "exit": first, "exit of the rerun": code, "differing files": len(differ),
-            "half-written files seen": len(half), "seconds of the rerun": round(last.seconds, 1),
+            "fault": what,
+            "moment": moment,
+            "exit": first,
+            "exit of the rerun": code,
+            "differing files": len(differ),
+            "half-written files seen": len(half),
+            "seconds of the rerun": round(last.seconds, 1),
             "holds": "yes" if right and not (code or differ or half) else "NO",
-            "_names": differ[:10] + half[:10], "_text": last.text[-3000:] if code else "",
-        }  # fmt: skip
+            "_names": differ[:10] + half[:10],
+            "_text": last.text[-3000:] if code else "",
+        }
         if clean and not differ and not code:
             shutil.rmtree(self.scratch / name, ignore_errors=True)
         return row
@@ -79,7 +106,9 @@ def undisturbed(matrix: Matrix) -> list[Row]:
         sys.exit(f"the undisturbed run ended with {code}:\n{run.text}")
     matrix.seconds, matrix.reference, matrix.text = run.seconds, fingerprints(run.out), run.text
     stamps = {path: path.stat().st_mtime_ns for path in run.out.rglob("*.nii.gz")}
-    row = matrix.finished("reference", "none", f"{run.seconds:.0f} s in all", f"{code}", run, clean=False)
+    row = matrix.finished(
+        "reference", "none", f"{run.seconds:.0f} s in all", f"{code}", run, clean=False
+    )
     touched = sum(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items())
     row["fault"] = f"none, {len(matrix.reference)} files compared, {touched} images written again"
     return [row]
@@ -102,7 +131,9 @@ def killed(matrix: Matrix, number: int, moment: float) -> Row:
 def signalled(matrix: Matrix) -> list[Row]:
     """Signals at several stages of one run that goes on each time; how long it takes to stop."""
     rows, runs = [], []
-    for pattern, number in ((pattern, number) for pattern, number in SIGNALS if re.search(pattern, matrix.text)):
+    for pattern, number in (
+        (pattern, number) for pattern, number in SIGNALS if re.search(pattern, matrix.text)
+    ):
         run = matrix.run("signals")
         runs.append(run)
         if not run.wait_for(pattern):
@@ -116,30 +147,51 @@ def signalled(matrix: Matrix) -> list[Row]:
     slowest = max(rows, key=lambda row: row[3])
     codes, stage = sorted({row[2] for row in rows}), re.split(r"[|\\]", slowest[0])[0].strip()
     left = sum(row[4] for row in rows)
-    told = f"{codes}, slowest {slowest[3]:.1f} s ({slowest[1]} after {stage}), {left} processes left"
+    told = (
+        f"{codes}, slowest {slowest[3]:.1f} s ({slowest[1]} after {stage}), {left} processes left"
+    )
     right = codes == [130] and slowest[3] <= 10 and not left
-    return [matrix.finished("signals", "SIGINT, SIGTERM, SIGHUP", f"{len(rows)} stages", told, *runs, right=right)]
+    return [
+        matrix.finished(
+            "signals", "SIGINT, SIGTERM, SIGHUP", f"{len(rows)} stages", told, *runs, right=right
+        )
+    ]
 
 
 def twice(matrix: Matrix) -> list[Row]:
-    """Two runs over one output at once, over one working directory at once, and both started together."""
+    """Two runs over one output at once, over one working directory at once, and both started
+    together.
+    """
     run = matrix.run("twice")
     run.wait_for(r" running")
     told, right, other = [], True, matrix.scratch / "twice"
-    places = {"one output": {"work": other / "other-work"}, "one working directory": {"out": other / "other-out"}}
+    places = {
+        "one output": {"work": other / "other-work"},
+        "one working directory": {"out": other / "other-out"},
+    }
     for what, given in places.items():
         second = matrix.run("twice", **given)
         code = second.end(limit=300)
-        named = bool(re.search(rf"another run is working on sub-.*process {run.process.pid}", second.text, re.DOTALL))
+        named = bool(
+            re.search(
+                rf"another run is working on sub-.*process {run.process.pid}",
+                second.text,
+                re.DOTALL,
+            )
+        )
         told.append(f"{what}: {code}, holder {'named' if named else 'NOT named'}")
         right = right and code == 2 and named
     code = run.end()
     first, right = f"{code}; a second run over " + "; over ".join(told), right and code == 0
-    row = matrix.finished("twice", "two runs, the second later", "while running", first, run, right=right)
+    row = matrix.finished(
+        "twice", "two runs, the second later", "while running", first, run, right=right
+    )
     together = [matrix.run("together"), matrix.run("together")]
     codes = sorted(each.end() for each in together)
     right = codes == [0, 2]
-    last = matrix.finished("together", "two runs, started together", "0 s", f"{codes}", *together, right=right)
+    last = matrix.finished(
+        "together", "two runs, started together", "0 s", f"{codes}", *together, right=right
+    )
     return [row, last]
 
 
@@ -157,12 +209,21 @@ def full(matrix: Matrix) -> list[Row]:
             again(f"size={shutil.disk_usage(place).used + 300_000}")
             code = run.end()
             told = re.search(
-                r"(the disk is full|no space left).{0,300}?are free on the file system", run.text, re.DOTALL
+                r"(the disk is full|no space left).{0,300}?are free on the file system",
+                run.text,
+                re.DOTALL,
             )
-            first, right = f"{code}, room {'told' if told else 'NOT told'}", code == 1 and bool(told)
+            first, right = (
+                f"{code}, room {'told' if told else 'NOT told'}",
+                code == 1 and bool(told),
+            )
             again("size=16g")
             at = f"{moment:.1f} s of the steps"
-            rows.append(matrix.finished(name, f"disk full ({what})", at, first, run, right=right, clean=False))
+            rows.append(
+                matrix.finished(
+                    name, f"disk full ({what})", at, first, run, right=right, clean=False
+                )
+            )
         shutil.rmtree(matrix.scratch / name, ignore_errors=True)
     return rows
 
@@ -176,16 +237,24 @@ def read_only(matrix: Matrix) -> list[Row]:
         code = run.end(limit=300)
         named = "read-only" in run.text and str(place) in run.text
         first, right = f"{code}, place {'named' if named else 'NOT named'}", code == 2 and named
-    return [matrix.finished("read-only", "read-only output", "from the start", first, run, right=right)]
+    return [
+        matrix.finished("read-only", "read-only output", "from the start", first, run, right=right)
+    ]
 
 
 def memory(matrix: Matrix) -> list[Row]:
-    """Workers killed as the kernel does for want of memory: once, for a while, and by a limit of the kernel."""
+    """Workers killed as the kernel does for want of memory: once, for a while, and by a limit of
+    the kernel.
+    """
     run = matrix.run("oom-once")
     run.wait_for(r"training|motion and slice")
     _kill_workers(run, seconds=0)
     code = run.end()
-    rows = [matrix.finished("oom-once", "workers killed once", "in a step", f"{code}", run, right=code == 0)]
+    rows = [
+        matrix.finished(
+            "oom-once", "workers killed once", "in a step", f"{code}", run, right=code == 0
+        )
+    ]
     run = matrix.run("oom")
     run.wait_for(r"training|motion and slice")
     _kill_workers(run, seconds=20)
@@ -194,7 +263,9 @@ def memory(matrix: Matrix) -> list[Row]:
     remedy = "larger --mem" in run.text
     first = f"{code}, {len(named)} steps named, remedy {'named' if remedy else 'NOT named'}"
     right = code == 1 and bool(named) and remedy
-    rows.append(matrix.finished("oom", "workers killed for 20 s", "in a step", first, run, right=right))
+    rows.append(
+        matrix.finished("oom", "workers killed for 20 s", "in a step", first, run, right=right)
+    )
     group = Path("/sys/fs/cgroup/memory") / f"bids-sr-faults-{os.getpid()}"
     return [*rows, *_limited(matrix, group)] if os.access(group.parent, os.W_OK) else rows
 
@@ -213,7 +284,9 @@ def _kill_workers(run: Run, seconds: float) -> None:
 
 
 def _limited(matrix: Matrix, group: Path) -> list[Row]:
-    """A memory limit of the kernel that shrinks when the steps begin, so that it ends one of the processes."""
+    """A memory limit of the kernel that shrinks when the steps begin, so that it ends one of the
+    processes.
+    """
     group.mkdir()
     try:
         run = matrix.run("oom-kernel")
@@ -221,15 +294,25 @@ def _limited(matrix: Matrix, group: Path) -> list[Row]:
         run.wait_for(r"training|motion and slice")
         time.sleep(1)
         used = int((group / "memory.usage_in_bytes").read_text())
-        limit = max(used - int((group / "memory.stat").read_text().split("total_cache ")[1].split()[0]), 2**28)
+        limit = max(
+            used - int((group / "memory.stat").read_text().split("total_cache ")[1].split()[0]),
+            2**28,
+        )
         try:
             (group / "memory.limit_in_bytes").write_text(str(int(limit * 1.02)))
         except OSError:
             limit = 0
         code = run.end()
-        killed_by_kernel = re.findall(r"oom_kill (\d+)", (group / "memory.oom_control").read_text())
-        first = f"{code}, {''.join(killed_by_kernel) or '?'} killed by the kernel{'' if limit else ', limit refused'}"
-        return [matrix.finished("oom-kernel", "memory limit of the kernel", "in a step", first, run)]
+        killed_by_kernel = re.findall(
+            r"oom_kill (\d+)", (group / "memory.oom_control").read_text()
+        )
+        first = (
+            f"{code}, {''.join(killed_by_kernel) or '?'} killed by the"
+            f" kernel{'' if limit else ', limit refused'}"
+        )
+        return [
+            matrix.finished("oom-kernel", "memory limit of the kernel", "in a step", first, run)
+        ]
     finally:
         for _ in range(50):
             try:
@@ -246,7 +329,11 @@ def clock(matrix: Matrix) -> list[Row]:
     run.kill(all_of_it=True)
     run.end()
     count = _touch(matrix, matrix.scratch / "clock")
-    rows = [matrix.finished("clock", f"{count} files of the future or past", "after a kill", "-9", run, clean=False)]
+    rows = [
+        matrix.finished(
+            "clock", f"{count} files of the future or past", "after a kill", "-9", run, clean=False
+        )
+    ]
     count = _touch(matrix, matrix.scratch / "clock")
     rows.append(matrix.finished("clock", f"{count} files of the future or past", "when done", "0"))
     return [*rows, _set_clock(matrix)]
@@ -262,13 +349,15 @@ def _touch(matrix: Matrix, folder: Path) -> int:
 
 
 def _set_clock(matrix: Matrix) -> Row:
-    """The clock of the day, as Python tells it to every process of a run, jumps a day back, then two forward."""
+    """The clock of the day, as Python tells it to every process of a run, jumps a day back, then
+    two forward.
+    """
     hook, offset = matrix.scratch / "clock-hook", matrix.scratch / "clock-offset"
     hook.mkdir(exist_ok=True)
     offset.write_text("0")
     (hook / "sitecustomize.py").write_text(
-        "import time\nreal = time.time\n"
-        f"def told():\n    return real() + float(open({str(offset)!r}).read() or 0)\ntime.time = told\n"
+        "import time\nreal = time.time\ndef told():\n    return real() +"
+        f" float(open({str(offset)!r}).read() or 0)\ntime.time = told\n"
     )
     path = os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")]))
     run = matrix.run("clock-set", environment={"PYTHONPATH": path})
@@ -287,16 +376,26 @@ def truncated(matrix: Matrix) -> list[Row]:
     run.kill(all_of_it=True)
     run.end()
     count = _cut(matrix, matrix.scratch / "cut" / "work")
-    rows = [matrix.finished("cut", f"{count} work files cut or emptied", "after a kill", "-9", run, clean=False)]
+    rows = [
+        matrix.finished(
+            "cut", f"{count} work files cut or emptied", "after a kill", "-9", run, clean=False
+        )
+    ]
     for _ in range(2):
         count = _cut(matrix, matrix.scratch / "cut" / "work")
-        rows.append(matrix.finished("cut", f"{count} work files cut or emptied", "when done", "0", clean=False))
+        rows.append(
+            matrix.finished(
+                "cut", f"{count} work files cut or emptied", "when done", "0", clean=False
+            )
+        )
     shutil.rmtree(matrix.scratch / "cut", ignore_errors=True)
     return rows
 
 
 def _cut(matrix: Matrix, folder: Path) -> int:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size > 0]
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size > 0
+    ]
     chosen = [path for path in files if matrix.rng.random() < 0.05]
     for path in chosen:
         size = path.stat().st_size
@@ -305,9 +404,14 @@ def _cut(matrix: Matrix, folder: Path) -> int:
 
 
 FAULTS: dict[str, Callable[[Matrix], list[Row]]] = {
-    "signals": signalled, "twice": twice, "full": full, "read-only": read_only, "memory": memory, "clock": clock,
+    "signals": signalled,
+    "twice": twice,
+    "full": full,
+    "read-only": read_only,
+    "memory": memory,
+    "clock": clock,
     "cut": truncated,
-}  # fmt: skip
+}
 
 
 def main() -> int:
@@ -317,19 +421,29 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and of the files")
     parser.add_argument("--jobs", type=int, default=1, help="faults that are tried at one time")
-    parser.add_argument("--only", nargs="+", choices=["kills", *FAULTS], default=["kills", *FAULTS])
+    parser.add_argument(
+        "--only", nargs="+", choices=["kills", *FAULTS], default=["kills", *FAULTS]
+    )
     args, options = parser.parse_known_args()
     options = [option for option in options if option != "--"]
     if os.getuid() != 0 and {"full", "read-only"} & set(args.only):
         parser.error("full and read-only disks need root; leave them out with --only")
     matrix = Matrix(args.data, args.scratch.absolute(), options, np.random.default_rng(args.seed))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it,
-    signal.signal(signal.SIGHUP, lambda *_: None)  # and nohup this; what is ignored here would be ignored by the runs
+    # a shell lets what it starts in the background ignore it,
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # and nohup this; what is ignored here would be ignored by the runs
+    signal.signal(signal.SIGHUP, lambda *_: None)
     rows = undisturbed(matrix)
-    moments = sorted(matrix.rng.uniform(0.02, 1.0, args.kills) * matrix.seconds) if "kills" in args.only else []
+    moments = (
+        sorted(matrix.rng.uniform(0.02, 1.0, args.kills) * matrix.seconds)
+        if "kills" in args.only
+        else []
+    )
     streams = matrix.rng.spawn(len(FAULTS))
     with ThreadPoolExecutor(args.jobs) as pool:
-        later = [pool.submit(lambda k=k, at=at: [killed(matrix, k, at)]) for k, at in enumerate(moments)]
+        later = [
+            pool.submit(lambda k=k, at=at: [killed(matrix, k, at)]) for k, at in enumerate(moments)
+        ]
         for (name, fault), rng in zip(FAULTS.items(), streams, strict=True):
             if name in args.only:
                 own = replace(matrix, rng=rng)
@@ -337,12 +451,19 @@ def main() -> int:
         for done in later:
             rows += done.result()
             print(
-                f"{rows[-1]['fault']}, {rows[-1]['moment']}: {rows[-1]['exit']}: {rows[-1]['holds']}", file=sys.stderr
+                f"{rows[-1]['fault']}, {rows[-1]['moment']}: {rows[-1]['exit']}:"
+                f" {rows[-1]['holds']}",
+                file=sys.stderr,
             )
     failed = [row for row in rows if row["holds"] != "yes"]
-    remarks = [f"{row['fault']}, {row['moment']}: {', '.join(row['_names'])} {row['_text']}" for row in failed]
+    remarks = [
+        f"{row['fault']}, {row['moment']}: {', '.join(row['_names'])} {row['_text']}"
+        for row in failed
+    ]
     cores = len(os.sched_getaffinity(0))
-    remarks.append(f"{len(rows) - len(failed)} of {len(rows)} hold; {cores} cores, {args.jobs} at a time.")
+    remarks.append(
+        f"{len(rows) - len(failed)} of {len(rows)} hold; {cores} cores, {args.jobs} at a time."
+    )
     shown = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
     keep("faults", "The fault matrix", shown, remarks=remarks)
     return int(bool(failed))

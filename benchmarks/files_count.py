@@ -1,10 +1,12 @@
-"""Files and bytes of an output by kind, at each level, and what they come to for many participants.
+"""Files and bytes of an output by kind, at each level, and what they come to for many
+participants.
 
 python benchmarks/files_count.py NAME=OUT [NAME=OUT …] [--today OUT]
 
-Every file below OUT counts, those of the data set for other programs, figures, sidecars and logs, too. Bytes count once
-for all links to a file. `--today` is the output of the same call by a version without levels, for shares. Options are
-said in the name of an output, such as `example-standard`.
+Every file below OUT counts, those of the data set for other programs, figures, sidecars and logs,
+too. Bytes count once for all links to a file. `--today` is the output of the same call by a
+version without levels, for shares. Options are said in the name of an output, such as
+`example-standard`.
 """
 
 import argparse
@@ -50,9 +52,13 @@ def counted(out: Path) -> tuple[Counter[str], int, Counter[str], int]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("outputs", nargs="+", metavar="NAME=OUT")
-    parser.add_argument("--today", type=Path, metavar="OUT", help="output of a version without levels")
+    parser.add_argument(
+        "--today", type=Path, metavar="OUT", help="output of a version without levels"
+    )
     parser.add_argument("--name", default="files_count", help="of the table, below results")
     given = parser.parse_args()
     before = counted(given.today)[:2] if given.today else None
@@ -66,13 +72,21 @@ def main() -> None:
 
 
 def row(
-    name: str, files: Counter[str], size: int, own: Counter[str], own_size: int, *,
+    name: str,
+    files: Counter[str],
+    size: int,
+    own: Counter[str],
+    own_size: int,
+    *,
     before: tuple[Counter[str], int] | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One output as a row of the table."""
     found: dict[str, Any] = {"output": name, "files": sum(files.values())}
     found |= {kind: files[kind] for kind in (*KINDS, "others")}
-    found |= {"MB": round(size / 1e6, 1), "share of bytes": round(size / before[1], 3) if before else "–"}
+    found |= {
+        "MB": round(size / 1e6, 1),
+        "share of bytes": round(size / before[1], 3) if before else "–",
+    }
     for people in PEOPLE:
         found[f"files, {people:,}"] = f"{sum(own.values()) * people:,}"
         found[f"GB, {people:,}"] = round(own_size * people / 1e9)

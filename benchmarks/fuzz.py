@@ -1,11 +1,13 @@
-"""Preflight on spoiled data sets: exit code, traceback and time of each; whatever passes must be readable.
+"""Preflight on spoiled data sets: exit code, traceback and time of each; whatever passes must be
+readable.
 
 python benchmarks/fuzz.py [--n 300] [--seed 0] [--only KIND] [--keep FOLDER]
 
-Each case runs in a forked process of its own: the whole of preflight, voxels too, stops where work would begin. A case
-fails if it ends with another code than 0 or 2, shows a traceback, takes more than 10 s of processor time (or 60 s of
-wall clock, as where something is waited for), needs more than 1.5 GB, writes anything, passes with an image that
-cannot be read, or passes in silence where something has to be said (`expected` in the mutations).
+Each case runs in a forked process of its own: the whole of preflight, voxels too, stops where work
+would begin. A case fails if it ends with another code than 0 or 2, shows a traceback, takes more
+than 10 s of processor time (or 60 s of wall clock, as where something is waited for), needs more
+than 1.5 GB, writes anything, passes with an image that cannot be read, or passes in silence where
+something has to be said (`expected` in the mutations).
 """
 
 import argparse
@@ -76,7 +78,9 @@ def warm_up(folder: Path) -> None:
 
     maker = BidsMaker(folder / "bids")
     maker.subject()
-    settings = cli.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolved(run_uuid="x")
+    settings = cli.parse_settings([str(maker.root), str(folder / "out"), "participant"]).resolved(
+        run_uuid="x"
+    )
     from bids_sr import preflight
 
     plan = preflight.check(settings)
@@ -141,7 +145,15 @@ def one(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
     options = ALL[kind](rng, maker) or []
     validated = [] if number % 10 == 0 else ["--skip-bids-validation"]
     out, log = folder / "out", folder / "log"
-    argv = [str(maker.root), str(out), "participant", "-w", str(folder / "work"), *validated, *options]
+    argv = [
+        str(maker.root),
+        str(out),
+        "participant",
+        "-w",
+        str(folder / "work"),
+        *validated,
+        *options,
+    ]
     start = time.monotonic()
     pid = os.fork()
     if pid == 0:
@@ -156,14 +168,23 @@ def one(number: int, kind: str, rng: np.random.Generator, folder: Path) -> Case:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.02)
     wrote = out.exists() or (folder / "work").exists()
-    return Case(number=number, kind=kind, expected=maker.expected, accepted=maker.accepted, wrote=wrote,
-                code=os.waitstatus_to_exitcode(status),
-                seconds=usage.ru_utime + usage.ru_stime, gigabytes=usage.ru_maxrss / 2**20,
-                text=log.read_text(errors="replace") if log.exists() else "")  # fmt: skip
+    return Case(
+        number=number,
+        kind=kind,
+        expected=maker.expected,
+        accepted=maker.accepted,
+        wrote=wrote,
+        code=os.waitstatus_to_exitcode(status),
+        seconds=usage.ru_utime + usage.ru_stime,
+        gigabytes=usage.ru_maxrss / 2**20,
+        text=log.read_text(errors="replace") if log.exists() else "",
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only")
@@ -176,12 +197,19 @@ def main() -> int:
         warm_up(Path(name) / "warm")
         for number in range(given.first, given.first + given.n):
             kind = kinds[number % len(kinds)]
-            case = one(number, kind, np.random.default_rng([given.seed, number]), Path(name) / "case")
+            case = one(
+                number, kind, np.random.default_rng([given.seed, number]), Path(name) / "case"
+            )
             found.append(case)
             if case.failure:
                 print(f"{number} {kind}: {case.failure}\n{case.text[-1500:]}", flush=True)
                 if given.keep:
-                    shutil.copytree(Path(name) / "case", given.keep / str(number), symlinks=True, dirs_exist_ok=True)
+                    shutil.copytree(
+                        Path(name) / "case",
+                        given.keep / str(number),
+                        symlinks=True,
+                        dirs_exist_ok=True,
+                    )
     return report(found, given.seed)
 
 
@@ -191,10 +219,17 @@ def report(found: Sequence[Case], seed: int) -> int:
     for kind in sorted({case.kind for case in found}):
         own = [case for case in found if case.kind == kind]
         codes = Counter(case.code for case in own)
-        rows.append({"kind": kind, "cases": len(own), "refused (2)": codes[2], "taken (0)": codes[0],
-                     "failed": sum(bool(case.failure) for case in own),
-                     "longest (CPU s)": round(max(case.seconds for case in own), 1),
-                     "most memory (GB)": round(max(case.gigabytes for case in own), 2)})  # fmt: skip
+        rows.append(
+            {
+                "kind": kind,
+                "cases": len(own),
+                "refused (2)": codes[2],
+                "taken (0)": codes[0],
+                "failed": sum(bool(case.failure) for case in own),
+                "longest (CPU s)": round(max(case.seconds for case in own), 1),
+                "most memory (GB)": round(max(case.gigabytes for case in own), 2),
+            }
+        )
     total = {"kind": "all", "cases": len(found)}
     for key in ("refused (2)", "taken (0)", "failed"):
         total[key] = sum(row[key] for row in rows)

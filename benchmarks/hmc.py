@@ -1,17 +1,20 @@
-"""Head-motion estimates against known motion: python benchmarks/hmc.py [--seeds 3] [--template FILE] [--no-ants].
+"""Head-motion estimates against known motion: python benchmarks/hmc.py [--seeds 3] [--template
+FILE] [--no-ants].
 
-A head (the MNI152 T1w template that nilearn carries, or --template) is scanned at 64x64x30, 4 mm, with noise of 1 % of
-its brightest voxel, and moved as stated. The slices cut it off above and below. Errors are rms displacements over the
-brain. Conditions:
+A head (the MNI152 T1w template that nilearn carries, or --template) is scanned at 64x64x30, 4 mm,
+with noise of 1 % of its brightest voxel, and moved as stated. The slices cut it off above and
+below. Errors are rms displacements over the brain. Conditions:
 
 - `plain`: each volume its own pose, 0.1-5 mm and 0.1-5 degrees, log-uniform, in random directions.
 - `slow`: a random walk of a few tenths of a mm, as in a run.
-- `bias 60`, `bias 30`: plain, times a smooth random field (Gaussian of 60 or 30 mm) whose size grows to 10 %.
+- `bias 60`, `bias 30`: plain, times a smooth random field (Gaussian of 60 or 30 mm) whose size
+  grows to 10 %.
 - `large`: 10-15 mm and 10-15 degrees.
 - `still`: no motion; 4 % activation in four foci 8 mm wide, blocks of 20 volumes.
 
-The reference is one noisy volume without motion; for `still` the mean of 40 volumes. CPU seconds on one thread, the
-preparation of the reference and calibration included. Writes benchmarks/results/hmc.{json,md}.
+The reference is one noisy volume without motion; for `still` the mean of 40 volumes. CPU seconds
+on one thread, the preparation of the reference and calibration included. Writes
+benchmarks/results/hmc.{json,md}.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+for variable in (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+):
     os.environ[variable] = "1"
 
 import nibabel as nib  # noqa: E402
@@ -35,7 +42,13 @@ from scipy import ndimage  # noqa: E402
 
 from bids_sr.spatial.boldref import evenly_spaced  # noqa: E402
 from bids_sr.spatial.hmc import HmcSettings, estimate_motion  # noqa: E402
-from bids_sr.spatial.transforms import apply, displacement, invert, rigid_matrix, rigid_params  # noqa: E402
+from bids_sr.spatial.transforms import (  # noqa: E402
+    apply,
+    displacement,
+    invert,
+    rigid_matrix,
+    rigid_params,
+)
 
 Array = NDArray[Any]
 SHAPE = (64, 64, 30)
@@ -56,7 +69,10 @@ class Scanner:
             image = nib.load(template)
         smooth = ndimage.gaussian_filter(np.asarray(image.dataobj, dtype=float), 1.5)
         self.noise = 0.01 * smooth.max()
-        self._coefficients, self._inverse = ndimage.spline_filter(smooth, order=3), np.linalg.inv(image.affine)
+        self._coefficients, self._inverse = (
+            ndimage.spline_filter(smooth, order=3),
+            np.linalg.inv(image.affine),
+        )
         self.grid = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
         self.still = self.scan(np.eye(4))
         self.mask = self.still > 0.2 * self.still.max()
@@ -66,11 +82,15 @@ class Scanner:
     def scan(self, motion: Array) -> Array:
         """The volume without noise; `motion` takes a reference point to where it lies."""
         at = apply(self._inverse @ invert(motion), self.grid)
-        return ndimage.map_coordinates(self._coefficients, at.T, order=3, prefilter=False, cval=0.0).reshape(SHAPE)
+        return ndimage.map_coordinates(
+            self._coefficients, at.T, order=3, prefilter=False, cval=0.0
+        ).reshape(SHAPE)
 
     def draw(self, rng: np.random.Generator, low: float, high: float) -> Array:
         parts = rng.normal(size=(2, 3))
-        parts *= np.exp(rng.uniform(np.log(low), np.log(high), (2, 1))) / np.linalg.norm(parts, axis=1, keepdims=True)
+        parts *= np.exp(rng.uniform(np.log(low), np.log(high), (2, 1))) / np.linalg.norm(
+            parts, axis=1, keepdims=True
+        )
         return rigid_matrix([*parts[0], *np.deg2rad(parts[1])], self.center)
 
     def error(self, a: Array, b: Array) -> float:
@@ -78,13 +98,17 @@ class Scanner:
 
     def field(self, rng: np.random.Generator, mm: float) -> Array:
         """Smooth random field, of mean 0 and greatest size 1 in the brain."""
-        wide = ndimage.gaussian_filter(rng.normal(size=[n + 40 for n in SHAPE]), mm / 4)[20:-20, 20:-20, 20:-20]
+        wide = ndimage.gaussian_filter(rng.normal(size=[n + 40 for n in SHAPE]), mm / 4)[
+            20:-20, 20:-20, 20:-20
+        ]
         wide = wide - wide[self.mask].mean()
         return wide / np.abs(wide[self.mask]).max()
 
     def activation(self) -> Array:
         width = 8 / 2.355
-        blobs = [np.exp(-((self.grid - focus) ** 2).sum(axis=1) / (2 * width**2)) for focus in FOCI]
+        blobs = [
+            np.exp(-((self.grid - focus) ** 2).sum(axis=1) / (2 * width**2)) for focus in FOCI
+        ]
         return np.max(blobs, axis=0).reshape(SHAPE)
 
 
@@ -102,7 +126,10 @@ def by_ants(series: Array, reference: Array, _: Scanner) -> list[Array]:
         flips = np.diag([-1.0, -1.0, 1.0, 1.0])[: data.ndim, : data.ndim]
         origin = [126.0, 144.0, -50.0, 0.0][: data.ndim]
         return ants.from_numpy(
-            np.ascontiguousarray(data, dtype=np.float32), origin, [4.0, 4.0, 4.0, 1.0][: data.ndim], flips
+            np.ascontiguousarray(data, dtype=np.float32),
+            origin,
+            [4.0, 4.0, 4.0, 1.0][: data.ndim],
+            flips,
         )
 
     out = []
@@ -126,7 +153,9 @@ def none(series: Array, *_: Any) -> list[Array]:
     return [np.eye(4)] * len(series)
 
 
-def moving(scanner: Scanner, condition: str, seed: int, volumes: int) -> tuple[Array, Array, list[Array]]:
+def moving(
+    scanner: Scanner, condition: str, seed: int, volumes: int
+) -> tuple[Array, Array, list[Array]]:
     """(series, reference, true transforms) of a condition with motion."""
     rng = np.random.default_rng(seed)
     if condition == "slow":
@@ -135,7 +164,11 @@ def moving(scanner: Scanner, condition: str, seed: int, volumes: int) -> tuple[A
     else:
         low, high = (10.0, 15.0) if condition == "large" else (0.1, 5.0)
         truth = [scanner.draw(rng, low, high) for _ in range(volumes)]
-    bias = 0.1 * scanner.field(rng, float(condition.split()[1])) if condition.startswith("bias") else 0.0
+    bias = (
+        0.1 * scanner.field(rng, float(condition.split()[1]))
+        if condition.startswith("bias")
+        else 0.0
+    )
     series = [
         scanner.scan(m) * (1 + bias * (k + 1) / volumes) + rng.normal(0, scanner.noise, SHAPE)
         for k, m in enumerate(truth)
@@ -169,7 +202,12 @@ def timed(run: Callable[..., list[Array]], *args: Any) -> tuple[list[Array], flo
 
 
 def motion_rows(
-    scanner: Scanner, condition: str, tools: dict[str, Any], seeds: int, volumes: int, ants_volumes: int
+    scanner: Scanner,
+    condition: str,
+    tools: dict[str, Any],
+    seeds: int,
+    volumes: int,
+    ants_volumes: int,
 ) -> list[dict[str, Any]]:
     errors: dict[str, list[float]] = {name: [] for name in tools}
     seconds: dict[str, list[float]] = {name: [] for name in tools}
@@ -178,16 +216,22 @@ def motion_rows(
         for name, run in tools.items():
             some = evenly_spaced(0, volumes, ants_volumes if name == "ants" else volumes)
             found, spent = timed(run, series[some], reference, scanner)
-            errors[name] += [scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)]
+            errors[name] += [
+                scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)
+            ]
             seconds[name].append(spent)
     return [
         {
-            "condition": condition, "tool": name, "seeds": seeds, "volumes": len(errors[name]) // seeds,
-            "rms mm, mean": float(np.mean(errors[name])), "rms mm, worst": float(np.max(errors[name])),
+            "condition": condition,
+            "tool": name,
+            "seeds": seeds,
+            "volumes": len(errors[name]) // seeds,
+            "rms mm, mean": float(np.mean(errors[name])),
+            "rms mm, worst": float(np.max(errors[name])),
             "CPU s a volume": float(np.mean(seconds[name])),
         }
         for name in tools
-    ]  # fmt: skip
+    ]
 
 
 def still_rows(
@@ -202,7 +246,11 @@ def still_rows(
             if name == "none" or (name == "ants" and seed):
                 continue
             count = min(ants_volumes, volumes) if name == "ants" else volumes
-            part = np.array([series[t] for t in range(count)], np.float32) if name == "ants" else series
+            part = (
+                np.array([series[t] for t in range(count)], np.float32)
+                if name == "ants"
+                else series
+            )
             found, spent = timed(run, part, reference, scanner)
             task = series.task
             params = np.array([rigid_params(m, scanner.center) for m in found])
@@ -210,38 +258,64 @@ def still_rows(
             slope = h @ (params - params.mean(axis=0)) / (h @ h)
             sizes = [scanner.error(m, np.eye(4)) for m in found]
             correlation = [float(np.corrcoef(h, p)[0, 1]) for p in params.T]
-            rows.append({
-                "tool": name, "seed": seed, "volumes": count,
-                "largest abs(r) of six with the task": float(np.abs(correlation).max()),
-                "rms mm that follow the task": scanner.error(rigid_matrix(slope, scanner.center), np.eye(4)),
-                "rms mm, mean": float(np.mean(sizes)), "rms mm, worst": float(np.max(sizes)),
-                "CPU s a volume": spent,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "tool": name,
+                    "seed": seed,
+                    "volumes": count,
+                    "largest abs(r) of six with the task": float(np.abs(correlation).max()),
+                    "rms mm that follow the task": scanner.error(
+                        rigid_matrix(slope, scanner.center), np.eye(4)
+                    ),
+                    "rms mm, mean": float(np.mean(sizes)),
+                    "rms mm, worst": float(np.max(sizes)),
+                    "CPU s a volume": spent,
+                }
+            )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--template", type=Path, help="image of a head instead of the bundled template")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--volumes", type=int, default=100, help="volumes a seed, conditions with motion")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--ants-volumes", type=int, default=20, help="the same for ANTs, which is slow: spread over the volumes"
+        "--template", type=Path, help="image of a head instead of the bundled template"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--volumes", type=int, default=100, help="volumes a seed, conditions with motion"
+    )
+    parser.add_argument(
+        "--ants-volumes",
+        type=int,
+        default=20,
+        help="the same for ANTs, which is slow: spread over the volumes",
     )
     parser.add_argument("--still-volumes", type=int, default=900)
     parser.add_argument("--ants-still-volumes", type=int, default=60)
     parser.add_argument("--no-ants", action="store_true")
     args = parser.parse_args()
     scanner = Scanner(args.template)
-    tools: dict[str, Any] = {"none": none, "ours": ours} | ({} if args.no_ants else {"ants": by_ants})
+    tools: dict[str, Any] = {"none": none, "ours": ours} | (
+        {} if args.no_ants else {"ants": by_ants}
+    )
     rows = []
     for condition in ("plain", "slow", "bias 60", "bias 30", "large"):
         rows += motion_rows(scanner, condition, tools, args.seeds, args.volumes, args.ants_volumes)
     keep("hmc", "Head motion: known motion recovered", rows)
     quiet = still_rows(scanner, tools, args.seeds, args.still_volumes, args.ants_still_volumes)
-    keep("hmc_still", "Head motion: a still head with 4 % activation", quiet, remarks=[
-        "With 900 volumes, noise alone correlates with the task by up to about .09 in the largest of six parameters.",
-    ])  # fmt: skip
+    keep(
+        "hmc_still",
+        "Head motion: a still head with 4 % activation",
+        quiet,
+        remarks=[
+            (
+                "With 900 volumes, noise alone correlates with the task by up to about .09 in the"
+                " largest of six parameters."
+            ),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 python benchmarks/house.py [--before CHECKOUT] [--after CHECKOUT]
 
-`--before` is another checkout, such as a worktree of the commit to compare with; `--after` is this one unless given.
-Counted is the product, `bids_sr` and `workflows`: tokens of code (no comments, docstrings, line ends, so that the
-layout of lines does not count), statements, classes and those of one name, functions, names that modules offer,
-annotations of parameters and returned values that say `Any` (or that take it from an alias, which is counted apart),
-files that import one another in a circle at whatever place, and imports against the rule of the layers that the
-checkout's own `tests/contracts/test_layers.py` holds. Beside it the tokens of tests and benchmarks.
-Writes benchmarks/results/house.{json,md}.
+`--before` is another checkout, such as a worktree of the commit to compare with; `--after` is this
+one unless given. Counted is the product, `bids_sr` and `workflows`: tokens of code (no comments,
+docstrings, line ends, so that the layout of lines does not count), statements, classes and those
+of one name, functions, names that modules offer, annotations of parameters and returned values
+that say `Any` (or that take it from an alias, which is counted apart), files that import one
+another in a circle at whatever place, and imports against the rule of the layers that the
+checkout's own `tests/contracts/test_layers.py` holds. Beside it the tokens of tests and
+benchmarks. Writes benchmarks/results/house.{json,md}.
 """
 
 import argparse
@@ -27,9 +28,14 @@ from _table import keep
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("bids_sr", "workflows")
 NO_CODE = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING,
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
     tokenize.ENDMARKER,
-}  # fmt: skip
+}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Trees = Mapping[Path, ast.Module]
 
@@ -49,11 +55,17 @@ def tokens_of(text: str, tree: ast.Module) -> int:
     7
     """
     documented = (ast.Module, ast.ClassDef, *FUNCTIONS)
-    nodes = (node for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node) is not None)
+    nodes = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+    )
     docs = {(node.body[0].lineno, node.body[0].col_offset) for node in nodes}
     found = tokenize.generate_tokens(io.StringIO(text).readline)
     return sum(
-        1 for each in found if each.type not in NO_CODE and (each.type != tokenize.STRING or each.start not in docs)
+        1
+        for each in found
+        if each.type not in NO_CODE and (each.type != tokenize.STRING or each.start not in docs)
     )
 
 
@@ -67,14 +79,20 @@ def nodes_of(trees: Trees) -> Iterator[ast.AST]:
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
-    """What a module offers: functions, classes and values at its top whose names do not begin with `_`."""
+    """What a module offers: functions, classes and values at its top whose names do not begin with
+    `_`.
+    """
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, *FUNCTIONS)):
             names = [node.name]
         elif isinstance(node, ast.Assign):
             names = [each.id for each in node.targets if isinstance(each, ast.Name)]
         else:
-            names = [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
+            names = (
+                [node.target.id]
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+                else []
+            )
         yield from (name for name in names if not name.startswith("_"))
 
 
@@ -84,7 +102,11 @@ def annotations_of(trees: Trees) -> Iterator[ast.expr]:
         if isinstance(node, FUNCTIONS):
             every = node.args
             found = [*every.posonlyargs, *every.args, *every.kwonlyargs, every.vararg, every.kwarg]
-            yield from (each.annotation for each in found if each is not None and each.annotation is not None)
+            yield from (
+                each.annotation
+                for each in found
+                if each is not None and each.annotation is not None
+            )
             if node.returns is not None:
                 yield node.returns
 
@@ -208,7 +230,9 @@ def counted(root: Path) -> dict[str, int]:
         "classes": sum(classes.values()),
         "class names used twice": sum(1 for count in classes.values() if count > 1),
         "Any in annotations of parameters and returns": sum("Any" in each for each in said),
-        "Any there by an alias alone": sum("Any" not in each and bool(each & hidden) for each in said),
+        "Any there by an alias alone": sum(
+            "Any" not in each and bool(each & hidden) for each in said
+        ),
         "circles of imports between files": len(circles(edges)),
         "imports against the layers": strays(root),
         "tokens of tests": _tokens(trees_of(root / "tests")),
@@ -218,18 +242,25 @@ def counted(root: Path) -> dict[str, int]:
 
 def main() -> None:
     """Count, and keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", type=Path)
     parser.add_argument("--after", type=Path, default=ROOT)
     given = parser.parse_args()
     places = {"before": given.before, "after": given.after}
     found = {when: counted(place.resolve()) for when, place in places.items() if place is not None}
     rows: list[dict[str, object]] = [
-        {"what": what, **{when: figures[what] for when, figures in found.items()}} for what in found["after"]
+        {"what": what, **{when: figures[what] for when, figures in found.items()}}
+        for what in found["after"]
     ]
     if given.before is not None:
         rows = [
-            {**row, "difference": found["after"][str(row["what"])] - found["before"][str(row["what"])]} for row in rows
+            {
+                **row,
+                "difference": found["after"][str(row["what"])] - found["before"][str(row["what"])],
+            }
+            for row in rows
         ]
     keep("house", "Size of the program", rows)
 

@@ -1,25 +1,29 @@
-"""How fast a trained network is applied to a whole series: benchmarks/inference.py [--threads 1 2] [--repeats N].
+"""How fast a trained network is applied to a whole series: benchmarks/inference.py [--threads 1 2]
+[--repeats N].
 
-For every network three ways are timed in one run, in turns, so that what else the machine does falls on all of them:
+For every network three ways are timed in one run, in turns, so that what else the machine does
+falls on all of them:
 
-- `plain`: what one writes first: for each volume and slice (for volumetric networks: for each volume) the image becomes
-  a tensor of channels outermost, is interpolated where the network wants it, goes through the network in single
-  precision without gradients, and comes back;
+- `plain`: what one writes first: for each volume and slice (for volumetric networks: for each
+  volume) the image becomes a tensor of channels outermost, is interpolated where the network wants
+  it, goes through the network in single precision without gradients, and comes back;
 - `ours`: the upsampler of `bids_sr.sr.inference.apply_to_series`, which is what a run uses;
-- `convolution`: one convolution of the network's width and kernel, in whatever batch, image size and memory format is
-  fastest: with everything in the cache. Its rate is the peak against which `share` is taken.
+- `convolution`: one convolution of the network's width and kernel, in whatever batch, image size
+  and memory format is fastest: with everything in the cache. Its rate is the peak against which
+  `share` is taken.
 
-`ratio` is plain over ours within each turn: median (and lowest to highest) over the turns. `share` and `bound` compare
-the fastest turns with the fastest convolution: `bound` is the rate of the convolution over that of the plain loop, what
-the ratio would be were everything as fast as the fastest convolution.
-`difference` is the largest one between plain and ours over the range of the image. Floating-point work is counted by
-torch (multiplications and additions of convolutions and matrix products) in the plain network for one image, so that
-interpolation, motion, and work that ours saves or does twice count for nothing. Networks are drawn at random, with
-last layers that say something: time does not depend on what was learned.
+`ratio` is plain over ours within each turn: median (and lowest to highest) over the turns. `share`
+and `bound` compare the fastest turns with the fastest convolution: `bound` is the rate of the
+convolution over that of the plain loop, what the ratio would be were everything as fast as the
+fastest convolution. `difference` is the largest one between plain and ours over the range of the
+image. Floating-point work is counted by torch (multiplications and additions of convolutions and
+matrix products) in the plain network for one image, so that interpolation, motion, and work that
+ours saves or does twice count for nothing. Networks are drawn at random, with last layers that say
+something: time does not depend on what was learned.
 
-With one thread, seconds are those of the processor, which other programs disturb less; with more, they are the
-clock's, and the machine has to be quiet. `series` times all of the step: reading, undoing head motion, writing.
-Writes benchmarks/results/inference.{json,md}.
+With one thread, seconds are those of the processor, which other programs disturb less; with more,
+they are the clock's, and the machine has to be quiet. `series` times all of the step: reading,
+undoing head motion, writing. Writes benchmarks/results/inference.{json,md}.
 """
 
 from __future__ import annotations
@@ -59,7 +63,9 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the volume it is applied to; width of its body and the convolution's sides that may be fastest."""
+    """A network and the volume it is applied to; width of its body and the convolution's sides
+    that may be fastest.
+    """
 
     method: str
     recipe: str
@@ -92,7 +98,9 @@ def model_of(case: Case) -> LoadedModel:
         if not parameter.abs().max() > 0:
             nn.init.normal_(parameter, std=0.03)
     card = {"method": case.method, "recipe": case.recipe}
-    return LoadedModel(generator=net.eval().requires_grad_(False), recipe=recipe, card=ModelCard.from_json(card))
+    return LoadedModel(
+        generator=net.eval().requires_grad_(False), recipe=recipe, card=ModelCard.from_json(card)
+    )
 
 
 def plain_loop(model: LoadedModel, case: Case) -> Callable[[Array], Array]:
@@ -100,10 +108,14 @@ def plain_loop(model: LoadedModel, case: Case) -> Callable[[Array], Array]:
     net, by = copy.deepcopy(model.generator), model.recipe.upsampled_by
 
     def slices(volume: Array) -> Array:
-        out = np.empty((*(int(n * f) for n, f in zip(volume.shape, case.factor, strict=True)),), np.float32)
+        out = np.empty(
+            (*(int(n * f) for n, f in zip(volume.shape, case.factor, strict=True)),), np.float32
+        )
         with torch.no_grad():
             for z in range(volume.shape[2]):
-                x = torch.from_numpy(np.ascontiguousarray(volume[:, :, z]) / np.float32(SCALE))[None, None]
+                x = torch.from_numpy(np.ascontiguousarray(volume[:, :, z]) / np.float32(SCALE))[
+                    None, None
+                ]
                 out[:, :, z] = net(upsample_slices(x, case.factor[:2], by))[0, 0].numpy() * SCALE
         return out
 
@@ -117,7 +129,10 @@ def plain_loop(model: LoadedModel, case: Case) -> Callable[[Array], Array]:
 
 def work_of(model: LoadedModel, case: Case) -> float:
     """Floating-point operations of the network for one volume."""
-    shape = [int(n * f) if model.recipe.upsampled_by else n for n, f in zip(case.shape, case.factor, strict=True)]
+    shape = [
+        int(n * f) if model.recipe.upsampled_by else n
+        for n, f in zip(case.shape, case.factor, strict=True)
+    ]
     image = torch.zeros(1, 1, *(shape if case.volumetric else shape[:2]))
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         copy.deepcopy(model.generator)(image)
@@ -125,18 +140,31 @@ def work_of(model: LoadedModel, case: Case) -> float:
 
 
 def convolutions(case: Case) -> Mapping[str, tuple[float, Callable[[], Tensor]]]:
-    """(work, call) of one convolution of the case's width in several batches, sizes and memory formats."""
+    """(work, call) of one convolution of the case's width in several batches, sizes and memory
+    formats.
+    """
     found = {}
-    kind, last = (nn.Conv3d, torch.channels_last_3d) if case.volumetric else (nn.Conv2d, torch.channels_last)
+    kind, last = (
+        (nn.Conv3d, torch.channels_last_3d)
+        if case.volumetric
+        else (nn.Conv2d, torch.channels_last)
+    )
     for side in case.sides:
         for batch in (1, 2, 4, 8):
             if batch * int(np.prod(side)) * case.width > 1 << 21:
                 continue
             for name, layout in (("outermost", torch.contiguous_format), ("innermost", last)):
-                layer = kind(case.width, case.width, 3, padding=1).to(memory_format=layout).requires_grad_(False)
+                layer = (
+                    kind(case.width, case.width, 3, padding=1)
+                    .to(memory_format=layout)
+                    .requires_grad_(False)
+                )
                 image = torch.randn(batch, case.width, *side).contiguous(memory_format=layout)
                 work = 2.0 * 3 ** len(side) * case.width**2 * batch * int(np.prod(side))
-                found[f"{batch} x {'x'.join(map(str, side))}, channels {name}"] = work, _bound(layer, image)
+                found[f"{batch} x {'x'.join(map(str, side))}, channels {name}"] = (
+                    work,
+                    _bound(layer, image),
+                )
     return found
 
 
@@ -173,7 +201,9 @@ def measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     model = model_of(case)
     volume = np.random.default_rng(SEED).random(case.shape, dtype=np.float32) * np.float32(SCALE)
     plain, work = plain_loop(model, case), work_of(model, case)
-    ours = make_upsampler(case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model)
+    ours = make_upsampler(
+        case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model
+    )
     which, amount, convolution = fastest(case, clock)
     expected, made = plain(volume), ours(volume, np.eye(4))
     again = ours(volume, np.eye(4))
@@ -181,25 +211,41 @@ def measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         with torch.inference_mode():
             one = min(seconds(convolution, clock, 0.02) for _ in range(5))
-        turns.append((seconds(lambda: plain(volume), clock), seconds(lambda: ours(volume, np.eye(4)), clock), one))
+        turns.append(
+            (
+                seconds(lambda: plain(volume), clock),
+                seconds(lambda: ours(volume, np.eye(4)), clock),
+                one,
+            )
+        )
     loops, mine, ones = np.array(turns).T
     ratio, peak = loops / mine, amount / ones.min()
     return {
-        "network": f"{case.method} {case.recipe}", "volume": "x".join(map(str, case.shape)), "threads": threads,
-        "plain, s a volume": float(np.median(loops)), "ours, s a volume": float(np.median(mine)),
-        "ratio": float(np.median(ratio)), "lowest": float(ratio.min()), "highest": float(ratio.max()),
+        "network": f"{case.method} {case.recipe}",
+        "volume": "x".join(map(str, case.shape)),
+        "threads": threads,
+        "plain, s a volume": float(np.median(loops)),
+        "ours, s a volume": float(np.median(mine)),
+        "ratio": float(np.median(ratio)),
+        "lowest": float(ratio.min()),
+        "highest": float(ratio.max()),
         "difference": float(np.abs(made - expected).max() / np.ptp(expected)),
         "same twice": bool(np.array_equal(made, again)),
-        "GFLOP a volume": work / 1e9, "plain, GFLOP/s": work / np.median(loops) / 1e9,
-        "ours, GFLOP/s": work / np.median(mine) / 1e9, "fastest turn": float(work / mine.min() / 1e9),
-        "convolution, GFLOP/s": peak / 1e9, "share": float(work / mine.min() / peak),
+        "GFLOP a volume": work / 1e9,
+        "plain, GFLOP/s": work / np.median(loops) / 1e9,
+        "ours, GFLOP/s": work / np.median(mine) / 1e9,
+        "fastest turn": float(work / mine.min() / 1e9),
+        "convolution, GFLOP/s": peak / 1e9,
+        "share": float(work / mine.min() / peak),
         "bound": float(peak / (work / loops.min())),
         "convolution": which,
-    }  # fmt: skip
+    }
 
 
 def whole_step(case: Case, threads: int, volumes: int = 6) -> dict[str, Any]:
-    """One row of the whole step on a series that moves: seconds a volume, ours and with the plain loop in its place."""
+    """One row of the whole step on a series that moves: seconds a volume, ours and with the plain
+    loop in its place.
+    """
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
     model, rng = model_of(case), np.random.default_rng(SEED)
@@ -207,7 +253,9 @@ def whole_step(case: Case, threads: int, volumes: int = 6) -> dict[str, Any]:
     drift = np.array([0.1, 0.05, 0, 0, 0, 0.002])  # mm, radians
     moves = np.array([rigid_matrix(t * drift, np.zeros(3)) for t in range(volumes)])
     plain = plain_loop(model, case)
-    ours = make_upsampler(case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model)
+    ours = make_upsampler(
+        case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model
+    )
     ways = {"plain": lambda volume, pose: plain(volume), "ours": ours, "nothing": _zeros(case)}
     took = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -218,15 +266,23 @@ def whole_step(case: Case, threads: int, volumes: int = 6) -> dict[str, Any]:
         for name, way in ways.items():
             with SeriesReader(source) as reader:
                 shape, grid = hr_grid(reader.shape[:3], reader.affine, case.factor)
-                with SeriesWriter(Path(folder) / "out.nii", (*shape, volumes), grid, 2.0) as writer:
+                with SeriesWriter(
+                    Path(folder) / "out.nii", (*shape, volumes), grid, 2.0
+                ) as writer:
                     started = clock()
-                    super_resolve_series(reader, writer, way, moves, shape, grid, factor=case.factor)
+                    super_resolve_series(
+                        reader, writer, way, moves, shape, grid, factor=case.factor
+                    )
                     took[name] = (clock() - started) / volumes
     return {
-        "network": f"{case.method} {case.recipe}, whole step", "volume": "x".join(map(str, case.shape)),
-        "threads": threads, "plain, s a volume": took["plain"], "ours, s a volume": took["ours"],
-        "ratio": took["plain"] / took["ours"], "of it beside the network, s": took["nothing"],
-    }  # fmt: skip
+        "network": f"{case.method} {case.recipe}, whole step",
+        "volume": "x".join(map(str, case.shape)),
+        "threads": threads,
+        "plain, s a volume": took["plain"],
+        "ours, s a volume": took["ours"],
+        "ratio": took["plain"] / took["ours"],
+        "of it beside the network, s": took["nothing"],
+    }
 
 
 def _zeros(case: Case) -> Callable[[Array, Array], Array]:
@@ -235,19 +291,29 @@ def _zeros(case: Case) -> Callable[[Array, Array], Array]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--repeats", type=int, default=9)
     given = parser.parse_args()
     rows, steps = [], []
     for threads in given.threads:
         for case in CASES:
-            few = given.repeats if (case.method, case.recipe) == ("srgan", "fast") else max(3, given.repeats // 3)
-            with threadpool_limits({"blas": 1, "openmp": threads}):  # of numpy's library too, as in a run
+            few = (
+                given.repeats
+                if (case.method, case.recipe) == ("srgan", "fast")
+                else max(3, given.repeats // 3)
+            )
+            # of numpy's library too, as in a run
+            with threadpool_limits({"blas": 1, "openmp": threads}):
                 rows.append(measured(case, threads, few))
         with threadpool_limits({"blas": 1, "openmp": threads}):
             steps.append(whole_step(CASES[0], threads))
-    load = f"Processes that wanted to run, mean of the last minute at the end: {os.getloadavg()[0]:.1f}."
+    load = (
+        "Processes that wanted to run, mean of the last minute at the end:"
+        f" {os.getloadavg()[0]:.1f}."
+    )
     keep(
         "inference",
         "Inference against a plain loop and against one convolution",
@@ -258,9 +324,11 @@ def main() -> None:
 
 def _told(step: Mapping[str, Any]) -> str:
     return (
-        f"{step['network']}, {step['volume']}, threads {step['threads']}: {step['plain, s a volume']:.3f} s a volume"
-        f" with the plain loop, {step['ours, s a volume']:.3f} s with ours (ratio {step['ratio']:.2f}); beside the"
-        f" network (reading, check of consistency, motion, writing) {step['of it beside the network, s']:.3f} s."
+        f"{step['network']}, {step['volume']}, threads {step['threads']}:"
+        f" {step['plain, s a volume']:.3f} s a volume with the plain loop,"
+        f" {step['ours, s a volume']:.3f} s with ours (ratio {step['ratio']:.2f}); beside the"
+        " network (reading, check of consistency, motion, writing)"
+        f" {step['of it beside the network, s']:.3f} s."
     )
 
 

@@ -1,8 +1,10 @@
 """What `sbl` makes of a run that another program masked: zeros outside the brain.
 
-python benchmarks/masked.py make DATA OUT MASK             DATA of one run, with zeros where MASK (its grid, or twice as
+python benchmarks/masked.py make DATA OUT MASK             DATA of one run, with zeros where MASK
+(its grid, or twice as
                                                            fine in plane) is 0
-python benchmarks/masked.py table NAME=OUT ...             outputs of bids-sr with `--truth`, of DATA and of OUT
+python benchmarks/masked.py table NAME=OUT ...             outputs of bids-sr with `--truth`, of
+DATA and of OUT
 """
 
 import shutil
@@ -42,11 +44,21 @@ def table(arguments: list[str]) -> None:
     for argument in arguments:
         name, _, out = argument.partition("=")
         rows = read_table(next(Path(out).glob("sub-*/**/func/*_desc-evaluation_metrics.tsv")))
-        lines.append({
-            "run": name, **{f"{measure}, {region}": text(rows, measure, "sbl", region)
-                            for measure, regions in FIGURES.items() for region in regions},
-        })  # fmt: skip
-    keep("masked", "A run that was masked before super-resolution: sbl against the measured series", lines)
+        lines.append(
+            {
+                "run": name,
+                **{
+                    f"{measure}, {region}": text(rows, measure, "sbl", region)
+                    for measure, regions in FIGURES.items()
+                    for region in regions
+                },
+            }
+        )
+    keep(
+        "masked",
+        "A run that was masked before super-resolution: sbl against the measured series",
+        lines,
+    )
 
 
 def main() -> int:

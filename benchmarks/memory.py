@@ -2,7 +2,8 @@
 
 python benchmarks/memory.py SCRATCH [--volumes 100 300 900] [-- options of bids-sr ...]
 
-The phantom of the paper's size is made once and cut to fewer volumes; training is short (--sloppy), all else is whole.
+The phantom of the paper's size is made once and cut to fewer volumes; training is short
+(--sloppy), all else is whole.
 """
 
 import argparse
@@ -49,13 +50,29 @@ def main() -> int:
         if not data.exists():
             cut(phantom, data, volumes)
         out, work = args.scratch / f"out-{volumes}", args.scratch / f"work-{volumes}"
-        command = [BIN / "bids-sr", data, out, "participant", "-w", work, "--sloppy", "--contrasts", "thumb", "little"]
+        command = [
+            BIN / "bids-sr",
+            data,
+            out,
+            "participant",
+            "-w",
+            work,
+            "--sloppy",
+            "--contrasts",
+            "thumb",
+            "little",
+        ]
         usage = watch([*map(str, command), *options], log=args.scratch / f"log-{volumes}.txt")
         codes.append(usage.code)
-        rows.append({
-            "volumes": volumes, "exit": usage.code, "peak PSS (GiB)": round(usage.peak_gib, 3),
-            "minutes": round(usage.seconds / 60, 1), "processes": usage.processes,
-        })  # fmt: skip
+        rows.append(
+            {
+                "volumes": volumes,
+                "exit": usage.code,
+                "peak PSS (GiB)": round(usage.peak_gib, 3),
+                "minutes": round(usage.seconds / 60, 1),
+                "processes": usage.processes,
+            }
+        )
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(out, ignore_errors=True)
     peak = {row["volumes"]: row["peak PSS (GiB)"] for row in rows}

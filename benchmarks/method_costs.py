@@ -2,11 +2,12 @@
 
 python benchmarks/method_costs.py BIDS_DIR WORK [--recipe fast] [--methods NAME ...] [--threads N]
 
-BIDS_DIR holds one BOLD run and a T2*-weighted pair. Seconds are of the processor, so that they hold on a machine that
-is not alone, though neighbors in the caches make them longer; the columns `of srgan` divide by what srgan took in the
-same run. A step is the difference between a long and a short training, a look at the held-out part the difference
-between many and few of them. Recipes of the papers are timed with a batch of one, times their batch: the steps of some
-take minutes. A training that stops early costs less than `training s`, which is for all steps of the recipe.
+BIDS_DIR holds one BOLD run and a T2*-weighted pair. Seconds are of the processor, so that they
+hold on a machine that is not alone, though neighbors in the caches make them longer; the columns
+`of srgan` divide by what srgan took in the same run. A step is the difference between a long and a
+short training, a look at the held-out part the difference between many and few of them. Recipes of
+the papers are timed with a batch of one, times their batch: the steps of some take minutes. A
+training that stops early costs less than `training s`, which is for all steps of the recipe.
 Writes benchmarks/results/method_costs_RECIPE.{json,md}.
 """
 
@@ -28,7 +29,9 @@ FINE = 4  # fine voxels an acquired one, at the factor of the scene
 
 
 def pace(recipe: Recipe, name: RecipeName, scene: Scene, method: Method, threads: int) -> Pace:
-    """Seconds of a step, of a look, and once; for recipes of papers those of a look are within the step."""
+    """Seconds of a step, of a look, and once; for recipes of papers those of a look are within the
+    step.
+    """
 
     def seconds_of(one: Recipe) -> float:
         return train(scene, method, one, name, 0, threads, None)[1]
@@ -41,9 +44,13 @@ def pace(recipe: Recipe, name: RecipeName, scene: Scene, method: Method, threads
     return Pace(once=0.0, step=step, look=0.0)
 
 
-def volume_seconds(scene: Scene, method: Method, recipe: Recipe, name: RecipeName, work: Path, threads: int) -> float:
+def volume_seconds(
+    scene: Scene, method: Method, recipe: Recipe, name: RecipeName, work: Path, threads: int
+) -> float:
     """Processor seconds of a volume, by a model that was hardly trained."""
-    made, _ = train(scene, method, shortened(replace(recipe, batch=1), 2, 1), name, 0, threads, None)
+    made, _ = train(
+        scene, method, shortened(replace(recipe, batch=1), 2, 1), name, 0, threads, None
+    )
     weights, _ = save_model(work / f"{method.name}_{name}", made.state, made.card)
     upsampler = scene.upsampler(method.name, load_model(weights), threads)
     count = 4 if name == "fast" else 1
@@ -55,7 +62,9 @@ def volume_seconds(scene: Scene, method: Method, recipe: Recipe, name: RecipeNam
     return (time.process_time() - begun) / count
 
 
-def row(scene: Scene, method: Method, name: RecipeName, work: Path, threads: int) -> dict[str, Any]:
+def row(
+    scene: Scene, method: Method, name: RecipeName, work: Path, threads: int
+) -> dict[str, Any]:
     """Figures of one method."""
     recipe = get_recipe(method, recipe_name(method, name))
     took = pace(recipe, name, scene, method, threads)
@@ -66,16 +75,24 @@ def row(scene: Scene, method: Method, name: RecipeName, work: Path, threads: int
     million = FINE * scene.boldref.size / 1e6
     volume = volume_seconds(scene, method, recipe, name, work, threads)
     return {
-        "method": method.name, "once s": round(took.once, 2), "s a step": round(took.step, 4),
-        "steps": recipe.steps, "s a look": round(took.look, 3), "looks": looks,
+        "method": method.name,
+        "once s": round(took.once, 2),
+        "s a step": round(took.step, 4),
+        "steps": recipe.steps,
+        "s a look": round(took.look, 3),
+        "looks": looks,
         "training s": round(took.once + fixed + growing, 1),
-        "always s": round(took.once + fixed, 1), "s a million fine voxels": round(growing / million, 1),
-        "s a volume": round(volume, 4), "volume s a million fine voxels": round(volume / million, 3),
-    }  # fmt: skip
+        "always s": round(took.once + fixed, 1),
+        "s a million fine voxels": round(growing / million, 1),
+        "s a volume": round(volume, 4),
+        "volume s a million fine voxels": round(volume / million, 3),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bids_dir", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--recipe", choices=("fast", "paper-mse"), default="fast")
@@ -91,10 +108,16 @@ def main() -> None:
         for key in ("training s", "s a volume"):
             rows[-1][f"{key}, of srgan"] = round(rows[-1][key] / max(rows[0][key], 1e-9), 2)
         remark = (
-            f"Grid {'x'.join(map(str, scene.boldref.shape))}, factor 2 in plane; {given.threads} thread. `training s` "
-            f"has all steps and looks of the recipe; {LOOKS} looks or more were timed."
+            f"Grid {'x'.join(map(str, scene.boldref.shape))}, factor 2 in plane; {given.threads}"
+            f" thread. `training s` has all steps and looks of the recipe; {LOOKS} looks or more"
+            " were timed."
         )
-        keep(f"method_costs_{given.recipe}", f"Cost of methods, recipe {given.recipe}", rows, remarks=[remark])
+        keep(
+            f"method_costs_{given.recipe}",
+            f"Cost of methods, recipe {given.recipe}",
+            rows,
+            remarks=[remark],
+        )
 
 
 if __name__ == "__main__":

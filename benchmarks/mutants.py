@@ -1,13 +1,15 @@
 """Faults put into the product one by one: whether the tests see each of them.
 
-``mutants.toml`` lists sixty faults over all layers. Each is put into a copy of a checkout, and only the tests that
-ought to see it are run there, until the first failure. Before that, the same tests must pass without any fault.
+``mutants.toml`` lists sixty faults over all layers. Each is put into a copy of a checkout, and
+only the tests that ought to see it are run there, until the first failure. Before that, the same
+tests must pass without any fault.
 
     python benchmarks/mutants.py                                   this checkout
     python benchmarks/mutants.py --checkout ../before --name mutants_before
 
-A fault is found by the function or class and a snippet of its source, in whatever module these stand, so that the list
-serves before and after a change of the layout; `before` in a table tells how older code read.
+A fault is found by the function or class and a snippet of its source, in whatever module these
+stand, so that the list serves before and after a change of the layout; `before` in a table tells
+how older code read.
 """
 
 import argparse
@@ -81,12 +83,18 @@ def _spans(source: str, function: str) -> list[tuple[int, int]]:
     if not function:
         return [(0, source.count("\n") + 1)]
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds) and node.name == function)
+    found = (
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, kinds) and node.name == function
+    )
     return [(node.lineno - 1, node.end_lineno or node.lineno) for node in found]
 
 
 def place(root: Path, mutant: Mutant) -> tuple[Path, str] | None:
-    """Module with the fault, and its source with the fault in it; None where the snippet is not there exactly once."""
+    """Module with the fault, and its source with the fault in it; None where the snippet is not
+    there exactly once.
+    """
     found = []
     for path in product_files(root):
         source = path.read_text()
@@ -97,7 +105,9 @@ def place(root: Path, mutant: Mutant) -> tuple[Path, str] | None:
             part = "".join(lines[first:last])
             if part.count(mutant.snippet) == 1:
                 changed = part.replace(mutant.snippet, mutant.replacement)
-                found.append((path.relative_to(root), "".join([*lines[:first], changed, *lines[last:]])))
+                found.append(
+                    (path.relative_to(root), "".join([*lines[:first], changed, *lines[last:]]))
+                )
             elif mutant.snippet in part:
                 return None
     return found[0] if len(found) == 1 else None
@@ -105,16 +115,23 @@ def place(root: Path, mutant: Mutant) -> tuple[Path, str] | None:
 
 def test_files(root: Path, mutant: Mutant) -> list[str]:
     """Paths of the tests in a checkout."""
-    every = [path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))]
+    every = [
+        path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))
+    ]
     return [path for name in mutant.tests for path in every if f"/{path}".endswith(f"/{name}")]
 
 
 def copy_checkout(source: Path, target: Path) -> None:
-    """Copy what git knows of a checkout and what is new in it; the package then stands together as it is installed."""
+    """Copy what git knows of a checkout and what is new in it; the package then stands together as
+    it is installed.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (source / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,12 +142,22 @@ def copy_checkout(source: Path, target: Path) -> None:
 
 def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]:
     """Exit code of pytest, and the first test that failed."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     try:
         done = subprocess.run(
-            [str(python), *_PYTEST, *tests], cwd=root, env=environment, capture_output=True, text=True, check=False,
+            [str(python), *_PYTEST, *tests],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=_LONGEST_S,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return 1, f"no end in {_LONGEST_S} s"
     said = done.stdout.partition("short test summary info")[2].splitlines()
@@ -140,8 +167,13 @@ def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]
 
 def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
     """Put one fault into a copy, run its tests, take it out again."""
-    start, row = time.monotonic(), {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault}
-    chosen = next((each for each in (mutant, mutant.older) if each is not None and place(root, each)), None)
+    start, row = (
+        time.monotonic(),
+        {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
+    )
+    chosen = next(
+        (each for each in (mutant, mutant.older) if each is not None and place(root, each)), None
+    )
     found = None if chosen is None else place(root, chosen)
     if chosen is None or found is None:
         return {**row, "module": "", "result": ABSENT, "by": "", "s": 0}
@@ -153,21 +185,42 @@ def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
     finally:
         (root / path).write_text(before)
     result = {0: SURVIVED, 1: KILLED}.get(code, KILLED if first else BROKEN)
-    return {**row, "module": path.as_posix(), "result": result, "by": first, "s": round(time.monotonic() - start)}
+    return {
+        **row,
+        "module": path.as_posix(),
+        "result": result,
+        "by": first,
+        "s": round(time.monotonic() - start),
+    }
 
 
 def main() -> int:
     """Try the faults; 0 where all of them were seen."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--list", action="store_true", help="name the faults and where each stands, and end")
+    parser.add_argument(
+        "--list", action="store_true", help="name the faults and where each stands, and end"
+    )
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once (default: 1)")
-    parser.add_argument("--checkout", type=Path, default=HERE.parents[1], help="of which code (default: this one)")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="with the packages that tests need")
+    parser.add_argument(
+        "--checkout", type=Path, default=HERE.parents[1], help="of which code (default: this one)"
+    )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=Path(sys.executable),
+        help="with the packages that tests need",
+    )
     parser.add_argument("--name", default="mutants", help="of the table in benchmarks/results")
-    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a fault first")
+    parser.add_argument(
+        "--unchecked", action="store_true", help="do not run the tests without a fault first"
+    )
     options = parser.parse_args()
-    mutants = [m for m in read_mutants(HERE.with_suffix(".toml")) if not options.only or m.name in options.only]
+    mutants = [
+        m
+        for m in read_mutants(HERE.with_suffix(".toml"))
+        if not options.only or m.name in options.only
+    ]
     checkout = options.checkout.resolve()
     if options.list:
         for mutant in mutants:
@@ -176,7 +229,12 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         rows = try_all(
-            mutants, checkout, Path(folder), options.jobs, options.python.absolute(), checked=not options.unchecked
+            mutants,
+            checkout,
+            Path(folder),
+            options.jobs,
+            options.python.absolute(),
+            checked=not options.unchecked,
         )
     missed = [row["fault"] for row in rows if row["result"] != KILLED]
     remarks = [f"{len(rows) - len(missed)} of {len(rows)} faults are seen."]
@@ -185,12 +243,23 @@ def main() -> int:
         for row in rows:
             print(row)
     else:
-        keep(options.name, "Faults put into the product, and what the tests said", rows, remarks=remarks)
+        keep(
+            options.name,
+            "Faults put into the product, and what the tests said",
+            rows,
+            remarks=remarks,
+        )
     return 1 if missed else 0
 
 
 def try_all(
-    mutants: Sequence[Mutant], checkout: Path, folder: Path, jobs: int, python: Path, *, checked: bool
+    mutants: Sequence[Mutant],
+    checkout: Path,
+    folder: Path,
+    jobs: int,
+    python: Path,
+    *,
+    checked: bool,
 ) -> list[dict[str, Any]]:
     """Try faults in as many copies as there are jobs.
 
@@ -204,7 +273,12 @@ def try_all(
         copies.put(folder / str(number))
     if checked:
         root = copies.get()
-        chosen = [each for m in mutants for each in (m, m.older) if each is not None and place(root, each)]
+        chosen = [
+            each
+            for m in mutants
+            for each in (m, m.older)
+            if each is not None and place(root, each)
+        ]
         tests = sorted({path for each in chosen for path in test_files(root, each)})
         code, first = run_tests(python, root, tests)
         copies.put(root)
@@ -217,7 +291,11 @@ def try_all(
             row = try_mutant(mutant, root, python)
         finally:
             copies.put(root)
-        print(f"{row['result']:18}{row['fault']:28}{row['s']:>4} s  {row['by']}", file=sys.stderr, flush=True)
+        print(
+            f"{row['result']:18}{row['fault']:28}{row['s']:>4} s  {row['by']}",
+            file=sys.stderr,
+            flush=True,
+        )
         return row
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -1,10 +1,13 @@
-"""What nilearn maps of a preprocessed series, against what this program's functions map of the same file.
+"""What nilearn maps of a preprocessed series, against what this program's functions map of the
+same file.
 
-python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--spaces SPACE[:res-LABEL] …] [--fwhm MM …]
+python benchmarks/nilearn_agreement.py RAW DERIVATIVES TASK [--spaces SPACE[:res-LABEL] …] [--fwhm
+MM …]
 
-`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix is taken as it is, as
-are its mask and width of smoothing. `ols` is the correlation over the mask of the t maps of both, each by ordinary
-least squares; `own_noise` that of nilearn's t map by ordinary least squares and ours with our model of the noise.
+`first_level_from_bids` finds series, mask, events and confounds by their names; its design matrix
+is taken as it is, as are its mask and width of smoothing. `ols` is the correlation over the mask
+of the t maps of both, each by ordinary least squares; `own_noise` that of nilearn's t map by
+ordinary least squares and ours with our model of the noise.
 """
 
 import argparse
@@ -28,7 +31,9 @@ STRATEGY = {"confounds_strategy": ("motion", "high_pass", "wm_csf"), "confounds_
 
 
 class Read(NamedTuple):
-    """One run as nilearn has read and fitted it: the model, its series, and the conditions of its events."""
+    """One run as nilearn has read and fitted it: the model, its series, and the conditions of its
+    events.
+    """
 
     model: FirstLevelModel
     series: Path
@@ -36,24 +41,43 @@ class Read(NamedTuple):
 
 
 def read_and_fit(
-    raw: Path, derivatives: Path, task: str, *, space: str | None = None, res: str = "", fwhm_mm: float = 0.0
+    raw: Path,
+    derivatives: Path,
+    task: str,
+    *,
+    space: str | None = None,
+    res: str = "",
+    fwhm_mm: float = 0.0,
 ) -> Iterator[Read]:
-    """Runs of a task as nilearn finds and fits them, by ordinary least squares, within the masks beside them."""
+    """Runs of a task as nilearn finds and fits them, by ordinary least squares, within the masks
+    beside them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = first_level_from_bids(
-            raw, task, space_label=space or "", img_filters=[("res", res)] if res else None,
-            derivatives_folder=str(derivatives.resolve()), mask_img="derivatives", smoothing_fwhm=fwhm_mm or None,
-            noise_model="ols", hrf_model="spm", drift_model=None, minimize_memory=False, **STRATEGY,
-        )  # fmt: skip
+            raw,
+            task,
+            space_label=space or "",
+            img_filters=[("res", res)] if res else None,
+            derivatives_folder=str(derivatives.resolve()),
+            mask_img="derivatives",
+            smoothing_fwhm=fwhm_mm or None,
+            noise_model="ols",
+            hrf_model="spm",
+            drift_model=None,
+            minimize_memory=False,
+            **STRATEGY,
+        )
         for model, series, events, confounds in zip(*found[:4], strict=True):
-            tables = [confounds] if isinstance(confounds, pd.DataFrame) else confounds  # of one run, or of several
+            # of one run, or of several
+            tables = [confounds] if isinstance(confounds, pd.DataFrame) else confounds
             for one, own, table in zip(series, events, tables, strict=True):
                 yield Read(model.fit(one, own, table), Path(one), sorted(set(own.trial_type)))
 
 
 def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) -> np.ndarray:
-    """t of contrasts (C, voxels) by this program's functions: nilearn's design matrix, mask and smoothing.
+    """t of contrasts (C, voxels) by this program's functions: nilearn's design matrix, mask and
+    smoothing.
 
     `noise` is "white" for ordinary least squares, or "own" for the model of the program.
     """
@@ -61,9 +85,15 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
     t = np.zeros((len(contrasts), int(mask.sum())))
     with tempfile.TemporaryDirectory() as folder, SeriesReader(read.series) as reader:
         width = read.model.smoothing_fwhm or 0.0
-        with extract_time_series(reader, mask, Path(folder, "courses.raw"), fwhm_mm=width) as signals:
+        with extract_time_series(
+            reader, mask, Path(folder, "courses.raw"), fwhm_mm=width
+        ) as signals:
             white = noise == "white"
-            found = Noise.white(t.shape[1]) if white else estimate_noise(signals.blocks(), matrix, mask, reader.zooms)
+            found = (
+                Noise.white(t.shape[1])
+                if white
+                else estimate_noise(signals.blocks(), matrix, mask, reader.zooms)
+            )
             fitted = ContrastModel(matrix, contrasts, found)
             for voxels, block in signals.blocks():
                 t[:, voxels] = fitted.fit(block, voxels)["t"]
@@ -71,7 +101,9 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
 
 
 def agreement(read: Read) -> list[dict[str, str | float]]:
-    """Correlations over the mask of nilearn's t map of each condition and of two, one row a contrast."""
+    """Correlations over the mask of nilearn's t map of each condition and of two, one row a
+    contrast.
+    """
     mask = read.model.masker_.mask_img_.get_fdata() > 0
     columns = list(read.model.design_matrices_[0].columns)
     weights = np.array([[float(column == name) for column in columns] for name in read.conditions])
@@ -87,17 +119,21 @@ def agreement(read: Read) -> list[dict[str, str | float]]:
     return [
         {
             "series": read.series.name.removesuffix("_desc-preproc_bold.nii.gz"),
-            "fwhm_mm": read.model.smoothing_fwhm or 0.0, "contrast": name,
-            "voxels": int(mask.sum()), "ols": float(np.corrcoef(theirs[k], ours["white"][k])[0, 1]),
+            "fwhm_mm": read.model.smoothing_fwhm or 0.0,
+            "contrast": name,
+            "voxels": int(mask.sum()),
+            "ols": float(np.corrcoef(theirs[k], ours["white"][k])[0, 1]),
             "own_noise": float(np.corrcoef(theirs[k], ours["own"][k])[0, 1]),
             "largest_difference": float(np.abs(theirs[k] - ours["white"][k]).max()),
         }
         for k, name in enumerate(named)
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("raw", type=Path)
     parser.add_argument("derivatives", type=Path)
     parser.add_argument("task")
@@ -107,11 +143,19 @@ def main() -> None:
     rows = [
         row
         for fwhm_mm in given.fwhm
-        for space, _, res in (each.removeprefix("func").partition(":res-") for each in given.spaces)
-        for read in read_and_fit(given.raw, given.derivatives, given.task, space=space, res=res, fwhm_mm=fwhm_mm)
+        for space, _, res in (
+            each.removeprefix("func").partition(":res-") for each in given.spaces
+        )
+        for read in read_and_fit(
+            given.raw, given.derivatives, given.task, space=space, res=res, fwhm_mm=fwhm_mm
+        )
         for row in agreement(read)
     ]
-    keep("nilearn_agreement", "t maps of nilearn and ours, of one file: correlation over the mask", rows)
+    keep(
+        "nilearn_agreement",
+        "t maps of nilearn and ours, of one file: correlation over the mask",
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""How often the linear model passes p < .001 where there is nothing: noise of known kinds, and the noise of people.
+"""How often the linear model passes p < .001 where there is nothing: noise of known kinds, and the
+noise of people.
 
-python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM …]
+python benchmarks/null_noise.py [--runs N] [--shuffles N] [--volumes N …] [--data DIR] [--fwhm MM
+…]
     [--only noise|people]
 
-One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuffles.py`. Known noise: 16,384
-independent voxels, another design of 17 confounds in every run. `own` is the same model with each voxel's own
-autocorrelation in place of that of its neighborhood. People: residuals of the acquired runs after task, drift, head
-motion and its derivatives, phases drawn at random alike in all voxels, onsets drawn at random
-(`bids_sr.stats.controls.false_positive_rates`).
+One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuffles.py`. Known
+noise: 16,384 independent voxels, another design of 17 confounds in every run. `own` is the same
+model with each voxel's own autocorrelation in place of that of its neighborhood. People: residuals
+of the acquired runs after task, drift, head motion and its derivatives, phases drawn at random
+alike in all voxels, onsets drawn at random (`bids_sr.stats.controls.false_positive_rates`).
 """
 
 import argparse
@@ -43,8 +45,13 @@ def hits(courses: Any, design: Any, fwhm_mm: float) -> Any:
     names = design.conditions
     vector = contrast_vector(design, "all", {name: 1 / len(names) for name in names})[None]
     whole = slice(0, courses.shape[1])
-    found = estimate_noise([(whole, courses)], design.matrix, np.ones(SHAPE, bool), ZOOMS, fwhm_mm=fwhm_mm)
-    return np.abs(ContrastModel(design.matrix, vector, found, rank=design.rank).fit(courses)["z"][0]) > BEYOND
+    found = estimate_noise(
+        [(whole, courses)], design.matrix, np.ones(SHAPE, bool), ZOOMS, fwhm_mm=fwhm_mm
+    )
+    return (
+        np.abs(ContrastModel(design.matrix, vector, found, rank=design.rank).fit(courses)["z"][0])
+        > BEYOND
+    )
 
 
 def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
@@ -53,23 +60,35 @@ def known_noise(kind: str, varied: bool, n: int, runs: int) -> dict[str, Any]:
     for seed in range(runs):
         rng = np.random.default_rng([n, seed])
         events, confounds = study(n, rng)
-        design = build_design(events, n_volumes=n, tr=TR, confounds=confounds, confound_names=tuple(confounds.columns))
+        design = build_design(
+            events,
+            n_volumes=n,
+            tr=TR,
+            confounds=confounds,
+            confound_names=tuple(confounds.columns),
+        )
         courses = noise(kind, varied, n, rng)
         begin = time.perf_counter()
         found = hits(courses, design, FWHM_MM)
         cost += time.perf_counter() - begin
-        rates.append([500 * found.mean(), *(500 * found[kinds == tissue].mean() for tissue in range(3))])
+        rates.append(
+            [500 * found.mean(), *(500 * found[kinds == tissue].mean() for tissue in range(3))]
+        )
         if seed < runs // 3:
             own.append(500 * hits(courses, design, 1e-3).mean())
     table = np.array(rates)
     return {
-        "volumes": n, "noise": kind, "over voxels": "by tissue and place" if varied else "alike", "runs": runs,
+        "volumes": n,
+        "noise": kind,
+        "over voxels": "by tissue and place" if varied else "alike",
+        "runs": runs,
         "per mille": round(float(table[:, 0].mean()), 2),
         "± (runs)": round(float(table[:, 0].std(ddof=1)) / np.sqrt(runs), 2),
         "by tissue": ", ".join(f"{rate:.2f}" for rate in table[:, 1:].mean(axis=0)),
-        "own, per mille": round(float(np.mean(own)), 2), "s a run": round(cost / runs, 2),
+        "own, per mille": round(float(np.mean(own)), 2),
+        "s a run": round(cost / runs, 2),
         "holds": _holds("noise", table[:, 0].mean()),
-    }  # fmt: skip
+    }
 
 
 def _holds(what: str, rate: float) -> str:
@@ -80,7 +99,9 @@ def _holds(what: str, rate: float) -> str:
 def motion(reader: SeriesReader, reference: Any, mask: Any) -> pd.DataFrame:
     """Six parameters of head motion and their derivatives, by the names of the confounds."""
     params = estimate_run(reader, reference, mask).params
-    return pd.DataFrame(np.hstack([params, np.diff(params, axis=0, prepend=params[:1])]), columns=list(MOTION))
+    return pd.DataFrame(
+        np.hstack([params, np.diff(params, axis=0, prepend=params[:1])]), columns=list(MOTION)
+    )
 
 
 def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[str, Any]]:
@@ -89,7 +110,9 @@ def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[st
     for name in ("studyforrest-localizer", "pydecnef", "opennft"):
         for bold in sorted((folder / name).glob("sub-*/func/*_bold.nii.gz")):
             stem = bold.name.removesuffix("_bold.nii.gz")
-            tr = float(json.loads(bold.with_name(f"{stem}_bold.json").read_text())["RepetitionTime"])
+            tr = float(
+                json.loads(bold.with_name(f"{stem}_bold.json").read_text())["RepetitionTime"]
+            )
             events = read_events(bold.with_name(f"{stem}_events.tsv"))
             with tempfile.TemporaryDirectory() as scratch, SeriesReader(bold) as reader:
                 reference = make_boldref(reader)
@@ -99,29 +122,45 @@ def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[st
                     settings = NullSettings(tr=tr, n_shuffles=shuffles, fwhm_mm=fwhm, max_voxels=0)
                     begin = time.perf_counter()
                     found = null_rates(
-                        reader, mask, events, settings, scratch=Path(scratch) / "courses", confounds=confounds
+                        reader,
+                        mask,
+                        events,
+                        settings,
+                        scratch=Path(scratch) / "courses",
+                        confounds=confounds,
                     )
                     low, high = mean_interval(found.rates, 0)
-                    rows.append({
-                        "person": name, "run": stem.split("_")[-1], "volumes": reader.shape[3], "fwhm (mm)": fwhm,
-                        "voxels": found.n_voxels, "shuffles": shuffles,
-                        "per mille": round(1000 * float(found.rates.mean()), 2),
-                        "interval": f"{1000 * low:.2f} to {1000 * high:.2f}",
-                        "threshold (z)": round(found.threshold, 2), "peak (z)": round(float(found.observed.max()), 2),
-                        "beyond": int((found.observed > found.threshold).sum()),
-                        "s a shuffle": round((time.perf_counter() - begin) / shuffles, 2),
-                        "holds": _holds("people", 1000 * float(found.rates.mean())),
-                    })  # fmt: skip
+                    rows.append(
+                        {
+                            "person": name,
+                            "run": stem.split("_")[-1],
+                            "volumes": reader.shape[3],
+                            "fwhm (mm)": fwhm,
+                            "voxels": found.n_voxels,
+                            "shuffles": shuffles,
+                            "per mille": round(1000 * float(found.rates.mean()), 2),
+                            "interval": f"{1000 * low:.2f} to {1000 * high:.2f}",
+                            "threshold (z)": round(found.threshold, 2),
+                            "peak (z)": round(float(found.observed.max()), 2),
+                            "beyond": int((found.observed > found.threshold).sum()),
+                            "s a shuffle": round((time.perf_counter() - begin) / shuffles, 2),
+                            "holds": _holds("people", 1000 * float(found.rates.mean())),
+                        }
+                    )
                     sys.stderr.write(f"{rows[-1]}\n")
     return rows
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=24)
     parser.add_argument("--shuffles", type=int, default=60)
     parser.add_argument("--volumes", type=int, nargs="+", default=[60, 136, 300])
-    parser.add_argument("--fwhm", type=float, nargs="+", default=[0.0], help="smoothing of people's runs (mm)")
+    parser.add_argument(
+        "--fwhm", type=float, nargs="+", default=[0.0], help="smoothing of people's runs (mm)"
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", choices=("noise", "people"))
     options = parser.parse_args()
@@ -132,12 +171,17 @@ def main() -> int:
                 for varied in (False, True):
                     rows.append(known_noise(kind, varied, n, options.runs))
                     sys.stderr.write(f"{rows[-1]}\n")
-        keep("null_noise", "Voxels beyond p < .001 (one-sided, mean of both tails) in noise of known kinds", rows)
+        keep(
+            "null_noise",
+            "Voxels beyond p < .001 (one-sided, mean of both tails) in noise of known kinds",
+            rows,
+        )
     if options.only != "noise":
         keep(
-            "null_noise_people", "Voxels beyond p < .001 in the noise of people's runs, and the threshold it sets",
+            "null_noise_people",
+            "Voxels beyond p < .001 in the noise of people's runs, and the threshold it sets",
             people(options.data, options.shuffles, options.fwhm),
-        )  # fmt: skip
+        )
     return 0
 
 

@@ -1,8 +1,10 @@
 """How often silent voxels of the phantom pass a threshold, with and without aCompCor in the model.
 
-python benchmarks/null_rate.py PHANTOM OUT      (OUT: of --level full, which stores the series of B-spline)
+python benchmarks/null_rate.py PHANTOM OUT      (OUT: of --level full, which stores the series of
+B-spline)
 
-Voxels count as silent where the true effect is below 1 % of its maximum and farther than 8 mm from its core.
+Voxels count as silent where the true effect is below 1 % of its maximum and farther than 8 mm from
+its core.
 """
 
 import sys
@@ -44,21 +46,41 @@ def main() -> int:
         for name, names in (("motion", MOTION), ("motion and aCompCor", default_confounds(table))):
             for fwhm in (0.0, 5.0):
                 how = ActivationSettings(
-                    kinds=("glm",), confound_names=names, n_dummy=n_dummy, tr=2.0, fwhm_mm=fwhm, has_stc=True
+                    kinds=("glm",),
+                    confound_names=names,
+                    n_dummy=n_dummy,
+                    tr=2.0,
+                    fwhm_mm=fwhm,
+                    has_stc=True,
                 )
                 found = map_activation(
-                    series, mask > 0.5, events, {"thumb": {"thumb": 1.0}}, how, scratch=Path(scratch, "courses.raw"),
+                    series,
+                    mask > 0.5,
+                    events,
+                    {"thumb": {"thumb": 1.0}},
+                    how,
+                    scratch=Path(scratch, "courses.raw"),
                     confounds=table,
-                )  # fmt: skip
+                )
                 z = found.maps["thumb", "z"]
                 significant, _ = fdr_region(z, mask > 0.5)
                 labels, _ = ndimage.label(significant & silent, np.ones((3, 3, 3)))
-                rows.append({
-                    "confounds": name, "fwhm (mm)": fwhm, "sd of z": round(float(z[silent].std()), 3),
-                    "rate of z > 3.09 over nominal": round(float((z[silent] > 3.0902).mean() / 0.001), 2),
-                    "silent voxels at FDR .05": f"{int((significant & silent).sum())} of {int(significant.sum())}",
-                    "largest silent cluster": int(np.bincount(labels.ravel())[1:].max(initial=0)),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "confounds": name,
+                        "fwhm (mm)": fwhm,
+                        "sd of z": round(float(z[silent].std()), 3),
+                        "rate of z > 3.09 over nominal": round(
+                            float((z[silent] > 3.0902).mean() / 0.001), 2
+                        ),
+                        "silent voxels at FDR .05": (
+                            f"{int((significant & silent).sum())} of {int(significant.sum())}"
+                        ),
+                        "largest silent cluster": int(
+                            np.bincount(labels.ravel())[1:].max(initial=0)
+                        ),
+                    }
+                )
     keep("null_rate", "Silent voxels of the phantom above threshold (bspline, thumb)", rows)
     return 0
 

@@ -1,18 +1,24 @@
-"""What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes and known activation.
+"""What a denoiser before bids-sr does to the maps and to the verdict, on the phantom with echoes
+and known activation.
 
-python benchmarks/orders.py make PHANTOM OUT               data sets whose BOLD is that of MP-PCA, of tedana, and of
-                                                           tedana with the combined echoes outside its mask
-python benchmarks/orders.py table NAME=OUT ...             explained variance of the known activation, and the verdict
-python benchmarks/orders.py chain DATA WORK XCPD           fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
+python benchmarks/orders.py make PHANTOM OUT
+    data sets whose BOLD is that of MP-PCA, of tedana, and of tedana with the combined echoes
+    outside its mask
+python benchmarks/orders.py table NAME=OUT ...
+    explained variance of the known activation, and the verdict
+python benchmarks/orders.py chain DATA WORK XCPD
+    fMRIPrep's folder (a stand-in) -> bids-sr -> XCP-D
 
-PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT participant --sr-method sbl
---activation glm --smoothing 0 --level minimal --contrasts all`; DATA is PHANTOM/data itself, whose echoes bids-sr
-combines, or one of the data sets made here, a single series each.
+PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT
+participant --sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all`; DATA
+is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, a single
+series each.
 
-`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as the tests do
-(`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the confounds. XCPD is the Python of XCP-D's
-environment, and what that asks of a network are the stand-ins of `clients.py`. It shows that the programs read one
-another's folders; its figures are no results. XCP-D's whole call is in `clients.py`.
+`chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is told from its truth, as
+the tests do (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr gathers the
+confounds. XCPD is the Python of XCP-D's environment, and what that asks of a network are the
+stand-ins of `clients.py`. It shows that the programs read one another's folders; its figures are
+no results. XCP-D's whole call is in `clients.py`.
 """
 
 import json
@@ -31,9 +37,11 @@ from bids_sr.metrics.long_tables import MetricRow, read_table
 
 DENOISED = ("mppca", "tedana", "tedanaWhole")
 FIGURES = {
-    "truth_ev_effect": "active", "truth_ev_beyond": "active", "truth_right_effect": "active",
+    "truth_ev_effect": "active",
+    "truth_ev_beyond": "active",
+    "truth_right_effect": "active",
     "tested_share": "brain",
-}  # fmt: skip
+}
 """Measures, and the region of each."""
 
 
@@ -71,14 +79,25 @@ def table(arguments: list[str]) -> None:
         file = next(Path(out).glob("sub-*/**/func/*_desc-evaluation_metrics.tsv"))
         rows = read_table(file)
         for series in ("zerofill", "sbl"):
-            lines.append({
-                "before bids-sr": name, "series": series,
-                **{f"{measure}, {region}": text(rows, measure, series, region) for measure, region in FIGURES.items()},
-            })  # fmt: skip
-        verdict = json.loads(Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text())
+            lines.append(
+                {
+                    "before bids-sr": name,
+                    "series": series,
+                    **{
+                        f"{measure}, {region}": text(rows, measure, series, region)
+                        for measure, region in FIGURES.items()
+                    },
+                }
+            )
+        verdict = json.loads(
+            Path(str(file).replace("-evaluation_metrics.tsv", "-verdict_metrics.json")).read_text()
+        )
         said.append(f"{name}: {verdict['headline']}")
     keep(
-        "orders", "A denoiser before bids-sr, phantom with three echoes, against known activation", lines, remarks=said
+        "orders",
+        "A denoiser before bids-sr, phantom with three echoes, against known activation",
+        lines,
+        remarks=said,
     )
 
 
@@ -90,28 +109,53 @@ def chain(data: Path, work: Path, xcpd: Path) -> None:
 
     if not (work / "prep").exists():
         of_phantom(data, work / "prep", with_field=True)
-        for table in (work / "prep").rglob("*confounds_timeseries.*"):  # has not all columns of fMRIPrep's
+        # has not all columns of fMRIPrep's
+        for table in (work / "prep").rglob("*confounds_timeseries.*"):
             table.unlink()
     out, began = work / "out", time.monotonic()
     command = [
-        str(Path(sys.executable).with_name("bids-sr")), str(data), str(out), "participant", "-w", str(work / "work"),
-        "-d", f"fmriprep={work / 'prep'}", "--sr-method", "sbl", "--smoothing", "0", "--level", "minimal",
-        "--output-spaces", "MNI152NLin2009cAsym:res-2", "--nprocs", "1",
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("bids-sr")),
+        str(data),
+        str(out),
+        "participant",
+        "-w",
+        str(work / "work"),
+        "-d",
+        f"fmriprep={work / 'prep'}",
+        "--sr-method",
+        "sbl",
+        "--smoothing",
+        "0",
+        "--level",
+        "minimal",
+        "--output-spaces",
+        "MNI152NLin2009cAsym:res-2",
+        "--nprocs",
+        "1",
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     verdict = next(out.rglob("*_desc-verdict_metrics.json"), None)
     said = json.loads(verdict.read_text())["headline"] if verdict else done.stdout[-300:]
     rows: list[dict[str, object]] = [
-        {"program": "bids-sr -d fmriprep=STAND-IN", "what": "the whole call", "result":
-         f"exit code {done.returncode}; {said}", "s": round(time.monotonic() - began, 1)},
-    ]  # fmt: skip
+        {
+            "program": "bids-sr -d fmriprep=STAND-IN",
+            "what": "the whole call",
+            "result": f"exit code {done.returncode}; {said}",
+            "s": round(time.monotonic() - began, 1),
+        },
+    ]
     (primary,) = (out / "derivatives").glob("bids-sr-*")
     for row in xcpd_rows(primary, xcpd, work):
-        rows.append({"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}})
-        if "gsr_only" in str(row["what"]):  # the last that it reads; its whole call is in `clients.py`
+        rows.append(
+            {"program": row["client"], **{key: row[key] for key in ("what", "result", "s")}}
+        )
+        # the last that it reads; its whole call is in `clients.py`
+        if "gsr_only" in str(row["what"]):
             break
     keep(
-        "orders_chain", "fMRIPrep's folder (a stand-in made of the phantom), bids-sr, and what XCP-D reads of it", rows
+        "orders_chain",
+        "fMRIPrep's folder (a stand-in made of the phantom), bids-sr, and what XCP-D reads of it",
+        rows,
     )
 
 

@@ -1,10 +1,12 @@
 """The same run stored in other orders of axes: maps that agree, and left that is left.
 
-python benchmarks/orientations.py BIDS_DIR SCRATCH [--orders AIL LIA ... | --all] [-- options of bids-sr ...]
+python benchmarks/orientations.py BIDS_DIR SCRATCH [--orders AIL LIA ... | --all] [-- options of
+bids-sr ...]
 
-Every image of a participant is stored with its axes in another order and direction (no value changes), BOLD series in
-the order named and anatomical images in that order reversed; sidecars name the axes of slices and phase encoding anew.
-The data set is a phantom: it tells where the thumb is active, and t there is compared with t at the mirrored place.
+Every image of a participant is stored with its axes in another order and direction (no value
+changes), BOLD series in the order named and anatomical images in that order reversed; sidecars
+name the axes of slices and phase encoding anew. The data set is a phantom: it tells where the
+thumb is active, and t there is compared with t at the mirrored place.
 """
 
 import argparse
@@ -23,9 +25,24 @@ from _table import keep
 BIDS_SR = str(Path(sys.executable).parent / "bids-sr")
 HANDFUL = ("LAS", "PIR", "ASR", "RSA", "ILP", "SAL")
 OPTIONS = (
-    "--sr-method", "inject", "zerofill", "--activation", "glm", "--smoothing", "0", "--threshold", "quarter",
-    "--sloppy", "--nprocs", "1", "--omp-nthreads", "1", "--skip-bids-validation", "--output-dtype", "float32",
-)  # fmt: skip
+    "--sr-method",
+    "inject",
+    "zerofill",
+    "--activation",
+    "glm",
+    "--smoothing",
+    "0",
+    "--threshold",
+    "quarter",
+    "--sloppy",
+    "--nprocs",
+    "1",
+    "--omp-nthreads",
+    "1",
+    "--skip-bids-validation",
+    "--output-dtype",
+    "float32",
+)
 PAIRS = ("RL", "AP", "SI")
 
 
@@ -53,8 +70,12 @@ def renamed(direction: str, way: np.ndarray) -> str:
 
 
 def store(source: Path, target: Path, code: str) -> None:
-    """Copy a data set with its images in an order of axes: series in that of `code`, anatomy in the reverse."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("derivatives"), dirs_exist_ok=False)
+    """Copy a data set with its images in an order of axes: series in that of `code`, anatomy in
+    the reverse.
+    """
+    shutil.copytree(
+        source, target, ignore=shutil.ignore_patterns("derivatives"), dirs_exist_ok=False
+    )
     for path in sorted(target.rglob("*.nii.gz")):
         image = nib.load(path)
         series = path.parent.name == "func"
@@ -66,14 +87,20 @@ def store(source: Path, target: Path, code: str) -> None:
         fresh.to_filename(path)
         if series:
             sidecar = json.loads(beside.read_text())
-            sidecar["SliceEncodingDirection"] = renamed(sidecar.get("SliceEncodingDirection", "k"), way)
-            sidecar["PhaseEncodingDirection"] = renamed(sidecar.get("PhaseEncodingDirection", "j"), way)
+            sidecar["SliceEncodingDirection"] = renamed(
+                sidecar.get("SliceEncodingDirection", "k"), way
+            )
+            sidecar["PhaseEncodingDirection"] = renamed(
+                sidecar.get("PhaseEncodingDirection", "j"), way
+            )
             beside.write_text(json.dumps(sidecar))
 
 
 def maps_of(out: Path) -> dict[str, nib.Nifti1Image]:
     """Maps of t of a participant, by name."""
-    return {path.name: nib.load(path) for path in sorted(out.rglob("sub-*_stat-t_*statmap.nii.gz"))}
+    return {
+        path.name: nib.load(path) for path in sorted(out.rglob("sub-*_stat-t_*statmap.nii.gz"))
+    }
 
 
 def in_ras(image: nib.Nifti1Image) -> np.ndarray:
@@ -101,16 +128,26 @@ def run(data: Path, out: Path, work: Path, options: list[str]) -> tuple[int, flo
     begun = time.monotonic()
     command = [BIDS_SR, str(data), str(out), "participant", "-w", str(work), *OPTIONS, *options]
     with out.with_suffix(".log").open("w") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, cwd=out.parent).returncode
+        code = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, check=False, cwd=out.parent
+        ).returncode
     shutil.rmtree(work, ignore_errors=True)
     return code, time.monotonic() - begun
 
 
 def compared(out: Path, first: Path, data: Path, thumb: np.ndarray) -> dict[str, object]:
-    """How the maps of a run stored otherwise agree with those of the first, and whether its grid came back."""
+    """How the maps of a run stored otherwise agree with those of the first, and whether its grid
+    came back.
+    """
     own, other = maps_of(out), maps_of(first)
     if not own or own.keys() != other.keys():
-        return {"r, acquired": None, "r, high resolution": None, "t, left": None, "t, right": None, "grid": "no maps"}
+        return {
+            "r, acquired": None,
+            "r, high resolution": None,
+            "t, left": None,
+            "t, right": None,
+            "grid": "no maps",
+        }
     rs: dict[bool, list[float]] = {True: [], False: []}
     left = right = 0.0
     for name, image in own.items():
@@ -123,12 +160,16 @@ def compared(out: Path, first: Path, data: Path, thumb: np.ndarray) -> dict[str,
     kept = nib.load(next(out.rglob("*_desc-raw_bold.nii.gz")))
     mask = nib.load(next(out.rglob("*task*_desc-rawBrain_mask.nii.gz")))
     same = all(
-        each.shape[:3] == bold.shape[:3] and np.allclose(each.affine, bold.affine, atol=1e-3) for each in (kept, mask)
+        each.shape[:3] == bold.shape[:3] and np.allclose(each.affine, bold.affine, atol=1e-3)
+        for each in (kept, mask)
     )
     return {
-        "r, acquired": min(rs[False]), "r, high resolution": min(rs[True]), "t, left": left, "t, right": right,
+        "r, acquired": min(rs[False]),
+        "r, high resolution": min(rs[True]),
+        "t, left": left,
+        "t, right": right,
         "grid": "as stored" if same else "another",
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -151,22 +192,39 @@ def main() -> None:
             store(given.bids_dir, data, code)
         done = out.with_suffix(".json")
         if not done.exists():
-            exit_code, seconds = run(data, out, given.scratch / f"work-{code}", ["--level", "full", *given.options])
+            exit_code, seconds = run(
+                data, out, given.scratch / f"work-{code}", ["--level", "full", *given.options]
+            )
             done.write_text(json.dumps({"exit": exit_code, "seconds": seconds}))
         told = json.loads(done.read_text())
-        axes = ["".join(nib.aff2axcodes(nib.load(next(data.rglob(name))).affine))
-                for name in ("sub-*_bold.nii.gz", "sub-*_T1w.nii.gz")]  # fmt: skip
-        rows.append({
-            "BOLD": axes[0], "slices on axis": axes[0].index(next(c for c in axes[0] if c in "SI")) + 1,
-            "T2*w, T1w": axes[1], "exit": told["exit"],
-            **compared(out, given.scratch / f"out-{first}", data, thumb), "s": round(told["seconds"]),
-        })  # fmt: skip
-        keep("orientations", "One run stored in other orders of axes", rows, remarks=[
-            "Smallest correlation over the t maps of all series and contrasts with those of the first row, voxels "
-            "brought to right, anterior, superior; largest t (zero filling, thumb) within 6 mm of where the phantom is "
-            "active, on the left, and of its mirror image; whether the preprocessed series and the brain mask lie on "
-            f"the voxels of the input. Options: `{' '.join(OPTIONS)}`.",
-        ])  # fmt: skip
+        axes = [
+            "".join(nib.aff2axcodes(nib.load(next(data.rglob(name))).affine))
+            for name in ("sub-*_bold.nii.gz", "sub-*_T1w.nii.gz")
+        ]
+        rows.append(
+            {
+                "BOLD": axes[0],
+                "slices on axis": axes[0].index(next(c for c in axes[0] if c in "SI")) + 1,
+                "T2*w, T1w": axes[1],
+                "exit": told["exit"],
+                **compared(out, given.scratch / f"out-{first}", data, thumb),
+                "s": round(told["seconds"]),
+            }
+        )
+        keep(
+            "orientations",
+            "One run stored in other orders of axes",
+            rows,
+            remarks=[
+                (
+                    "Smallest correlation over the t maps of all series and contrasts with those"
+                    " of the first row, voxels brought to right, anterior, superior; largest t"
+                    " (zero filling, thumb) within 6 mm of where the phantom is active, on the"
+                    " left, and of its mirror image; whether the preprocessed series and the"
+                    f" brain mask lie on the voxels of the input. Options: `{' '.join(OPTIONS)}`."
+                ),
+            ],
+        )
 
 
 if __name__ == "__main__":

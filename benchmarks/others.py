@@ -1,23 +1,32 @@
 """What learning on other people adds to `sbl`: a person left out at a time, in plane by two.
 
-python benchmarks/others.py NAME=BIDS_DIR ...             table people_others; NAME is a person, all runs below BIDS_DIR
-python benchmarks/others.py --below NAME=BIDS_DIR ...     one level of resolution down, where settings were chosen
+python benchmarks/others.py NAME=BIDS_DIR ...
+    table people_others; NAME is a person, all runs below BIDS_DIR
+python benchmarks/others.py --below NAME=BIDS_DIR ...
+    one level of resolution down, where settings were chosen
 
-Every form is trained on the other people and tried on the runs of the one left out, three seeds each:
+Every form is trained on the other people and tried on the runs of the one left out, three seeds
+each:
 
-kernels: 5 x 5 taps a voxel, predicted by a small network from the standard deviation of the zero-filled change, its
-    surroundings, the mean and the correlations with 12 neighbors, and applied to the zero-filled change
-linear, regressed, solved: a correction of the logarithm of the two maps of `sbl`, from these maps, the standard
-    deviation of what they reconstruct and the same features. linear is a weighted sum of features, trained as solved;
-    regressed is five 3 x 3 convolutions of 32 channels, regressed on the maps that `sbl` finds from the *measured*
-    components; solved is the same network trained on the share itself, through the reconstruction (conjugate gradients,
-    and once more for the derivative)
-blended: half of the correction, the mean of the logarithms of the corrected maps and of `sbl`'s own
+kernels: 5 x 5 taps a voxel, predicted by a small network from the standard deviation of the
+zero-filled change, its
+    surroundings, the mean and the correlations with 12 neighbors, and applied to the zero-filled
+    change
+linear, regressed, solved: a correction of the logarithm of the two maps of `sbl`, from these maps,
+the standard
+    deviation of what they reconstruct and the same features. linear is a weighted sum of features,
+    trained as solved; regressed is five 3 x 3 convolutions of 32 channels, regressed on the maps
+    that `sbl` finds from the *measured* components; solved is the same network trained on the
+    share itself, through the reconstruction (conjugate gradients, and once more for the
+    derivative)
+blended: half of the correction, the mean of the logarithms of the corrected maps and of `sbl`'s
+own
 
-Training data are the runs, the same runs brought down once more, and fluctuations simulated from the maps of the
-measured components. `itself, one level down` has the left-out person's own acquired runs only, brought down: what needs
-no other people. `alone` is trained on the first person: what weights that may be shipped could do. `teacher` has the
-maps of the left-out person's own measured components: what the regression would reach without error.
+Training data are the runs, the same runs brought down once more, and fluctuations simulated from
+the maps of the measured components. `itself, one level down` has the left-out person's own
+acquired runs only, brought down: what needs no other people. `alone` is trained on the first
+person: what weights that may be shipped could do. `teacher` has the maps of the left-out person's
+own measured components: what the regression would reach without error.
 """
 
 from __future__ import annotations
@@ -50,7 +59,8 @@ SEEDS = (0, 1, 2)
 SLICES, COMPONENTS, WIDTH = 2, 8, 32
 STEPS = {"kernels": 300, "linear": 100, "regressed": 200, "solved": 500}
 RATES = {"kernels": 4e-3, "linear": 1e-2, "regressed": 4e-3, "solved": 2e-3}
-AROUND = [(i, j) for i in range(5) for j in range(5) if 0 < (i - 2) ** 2 + (j - 2) ** 2 <= 4]  # 12 of 5 x 5
+# 12 of 5 x 5
+AROUND = [(i, j) for i in range(5) for j in range(5) if 0 < (i - 2) ** 2 + (j - 2) ** 2 <= 4]
 MAPS = 2  # the first two features, which `kernels` does not see
 Array = NDArray[Any]
 Turn = tuple[bool, bool, bool]  # first axis flipped, second axis flipped, axes exchanged
@@ -59,7 +69,9 @@ STAYS, ALL = (False, False, False), slice(None)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A run brought down, what a network sees of it and what it may learn; images are (Z, ..., X, Y) on the window."""
+    """A run brought down, what a network sees of it and what it may learn; images are (Z, ..., X,
+    Y) on the window.
+    """
 
     kind: str  # "true", "below", "simulated"
     problem: Problem
@@ -75,7 +87,9 @@ class Case:
     target: Tensor  # (Z, 2, X, Y) correction to the teacher's maps
 
     def beyond(self, image: Tensor) -> Tensor:
-        """The part beyond the acquired band of images (..., X, Y) that are zero outside the window."""
+        """The part beyond the acquired band of images (..., X, Y) that are zero outside the
+        window.
+        """
         _, xs, ys = self.problem.window.fine
         x, y, _ = self.problem.level.fine
         whole = F.pad(image, (ys.start, y - ys.stop, xs.start, x - xs.stop))
@@ -100,7 +114,9 @@ def window_of_truth(problem: Problem) -> Window:
 def teacher_of(problem: Problem) -> Prior:
     """The maps that sbl finds from the measured components, as a prior for the acquired ones."""
     found = estimate_prior(problem.known, window_of_truth(problem), recipe_of("sbl").estimator)
-    variance = float(problem.level.down(problem.known)[(ALL, *problem.window.coarse)].square().sum(0).mean())
+    variance = float(
+        problem.level.down(problem.known)[(ALL, *problem.window.coarse)].square().sum(0).mean()
+    )
     own = replace(found, window=problem.window, noise=recipe_of("sbl").estimator.noise * variance)
     return replace(own, weight=own.weight * (variance / own.mean_variance) ** 0.5)
 
@@ -114,27 +130,53 @@ def case_of(problem: Problem, mean: Array, kind: str, teacher: Prior | None = No
         at = (ALL, *fine)
         series = level.up(problem.acquired)[at]
         sd = series.square().sum(0).sqrt()
-        again = torch.stack([(level.up(c) + prior.beyond(c))[fine] for c in problem.acquired]).square().sum(0).sqrt()
+        again = (
+            torch.stack([(level.up(c) + prior.beyond(c))[fine] for c in problem.acquired])
+            .square()
+            .sum(0)
+            .sqrt()
+        )
         low = torch.from_numpy(gaussian_filter(sd.numpy(), (0, 3, 3)))
-        image = level.up(torch.from_numpy(mean.transpose(2, 0, 1).copy()))[fine].clamp_min(1e-3 * float(mean.max()))
+        image = level.up(torch.from_numpy(mean.transpose(2, 0, 1).copy()))[fine].clamp_min(
+            1e-3 * float(mean.max())
+        )
         unit = series / sd.clamp_min(1e-6 * float(sd.max()))
         padded = F.pad(unit, (2, 2, 2, 2))
         x, y = sd.shape[1:]
-        near = torch.stack([(padded[..., i : i + x, j : j + y] * unit).sum(0) for i in range(5) for j in range(5)], 1)
+        near = torch.stack(
+            [
+                (padded[..., i : i + x, j : j + y] * unit).sum(0)
+                for i in range(5)
+                for j in range(5)
+            ],
+            1,
+        )
         inside, near = problem.mask[fine], near.clamp(-0.95, 0.99).atanh()
-        plain = torch.stack([*prior.weight.log(), sd.log(), (sd / low).log(), image.log(), again.log()], 1)
+        plain = torch.stack(
+            [*prior.weight.log(), sd.log(), (sd / low).log(), image.log(), again.log()], 1
+        )
         known, coarse = problem.known, level.down(problem.known)
         filled = level.up(coarse)
         missed = (known - filled) * problem.mask
         case = Case(
-            kind=kind, problem=problem, prior=prior, teacher=teacher, plain=_normalized(plain, inside),
-            mask=inside[:, None].float(), near=_normalized(near, inside).unflatten(1, (5, 5)),
-            filled=filled[at].transpose(0, 1), missed=missed[at].transpose(0, 1),
+            kind=kind,
+            problem=problem,
+            prior=prior,
+            teacher=teacher,
+            plain=_normalized(plain, inside),
+            mask=inside[:, None].float(),
+            near=_normalized(near, inside).unflatten(1, (5, 5)),
+            filled=filled[at].transpose(0, 1),
+            missed=missed[at].transpose(0, 1),
             coarse=coarse[(ALL, *window.coarse)].transpose(0, 1),
             energy=missed.square().sum((1, 2, 3))[:, None, None],
             target=(teacher.weight.log() - prior.weight.log()).clamp(-2, 2).transpose(0, 1),
-        )  # fmt: skip
-    own = {name: each.clone().contiguous() for name, each in vars(case).items() if isinstance(each, Tensor)}
+        )
+    own = {
+        name: each.clone().contiguous()
+        for name, each in vars(case).items()
+        if isinstance(each, Tensor)
+    }
     return replace(case, **own, prior=replace(prior, weight=prior.weight.clone()))  # type: ignore[arg-type]
 
 
@@ -144,7 +186,9 @@ def _normalized(features: Tensor, inside: Tensor) -> Tensor:
 
 
 def simulated(case: Case, seed: int) -> tuple[Problem, Prior]:
-    """A run whose fluctuations are drawn from the maps of the measured one, changed at random, and these maps."""
+    """A run whose fluctuations are drawn from the maps of the measured one, changed at random, and
+    these maps.
+    """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     problem, teacher = case.problem, case.teacher
     power, known = rng.uniform(0.7, 1.3), torch.zeros_like(problem.known)
@@ -156,12 +200,16 @@ def simulated(case: Case, seed: int) -> tuple[Problem, Prior]:
     for number, image in enumerate(problem.known):
         drawn = fine.draw(generator)
         drawn += 0.1 * float(drawn.std()) * torch.randn(drawn.shape, generator=generator)
-        known[number][problem.window.fine] = drawn * float(image[problem.window.fine].std() / drawn.std())
-    return replace(problem, known=known, acquired=problem.level.down(known)), replace(teacher, weight=fine.weight)
+        known[number][problem.window.fine] = drawn * float(
+            image[problem.window.fine].std() / drawn.std()
+        )
+    return replace(problem, known=known, acquired=problem.level.down(known)), replace(
+        teacher, weight=fine.weight
+    )
 
 
 class Net(nn.Module):
-    """Features to maps: `depth` 3 x 3 convolutions, or a weighted sum of features where it is 0."""
+    """Features to maps: `depth` 3 x 3 convolutions, or a weighted sum of features if it is 0."""
 
     def __init__(self, features: int, maps: int, depth: int = 5) -> None:
         super().__init__()
@@ -184,11 +232,13 @@ class Net(nn.Module):
 
 
 def turned(image: Tensor, turn: Turn, back: bool = False) -> Tensor:
-    """Last two axes (and those of kernels, (B, 5, 5, X, Y)) flipped and then exchanged, or back."""
+    """Last two axes (and those of kernels, (B, 5, 5, X, Y)) flipped and then swapped, or back."""
     for pair in ((-2, -1), (1, 2)) if image.ndim == 5 else ((-2, -1),):
         if back and turn[2]:
             image = image.transpose(*pair)
-        image = torch.flip(image, [axis for axis, flip in zip(pair, turn[:2], strict=True) if flip])
+        image = torch.flip(
+            image, [axis for axis, flip in zip(pair, turn[:2], strict=True) if flip]
+        )
         if not back and turn[2]:
             image = image.transpose(*pair)
     return image
@@ -219,7 +269,9 @@ def reconstructed(case: Case, log: Tensor, slices: list[int], chosen: list[int])
     return case.beyond(prior.spread(solved))
 
 
-def filtered(case: Case, taps: Tensor, slices: list[int] | slice, chosen: list[int] | slice) -> Tensor:
+def filtered(
+    case: Case, taps: Tensor, slices: list[int] | slice, chosen: list[int] | slice
+) -> Tensor:
     """Zero-filled components filtered by 5 x 5 taps (B, 25, X, Y), beyond the band."""
     padded = F.pad(case.filled[slices][:, chosen], (2, 2, 2, 2), mode="reflect")
     x, y = taps.shape[-2:]
@@ -286,7 +338,9 @@ def taught(cases: Sequence[Case], seed: int, forms: Sequence[str]) -> dict[str, 
     for form in forms:
         torch.manual_seed(seed)
         if form == "kernels":
-            out[form] = trained(Net(features - MAPS - 1, 25), form, [_blind(case) for case in cases], seed)
+            out[form] = trained(
+                Net(features - MAPS - 1, 25), form, [_blind(case) for case in cases], seed
+            )
         else:
             out[form] = trained(Net(features, 2, 0 if form == "linear" else 5), form, cases, seed)
     return out
@@ -314,9 +368,13 @@ Task = tuple[str, tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]
 
 
 def held_out(task: Task) -> dict[tuple[str, int, str], float]:
-    """Shares by (person, run, form): (people tried on, those who teach, kinds of cases, seed, forms)."""
+    """Shares by (person, run, form): (people tried on, those who teach, kinds of cases, seed,
+    forms).
+    """
     who, teachers, kinds, seed, forms = task
-    nets = taught([each for name in teachers for each in PEOPLE[name] if each.kind in kinds], seed, forms)
+    nets = taught(
+        [each for name in teachers for each in PEOPLE[name] if each.kind in kinds], seed, forms
+    )
     out: dict[tuple[str, int, str], float] = {}
     for name in who.split():
         for number, each in enumerate((each for each in PEOPLE[name] if each.kind == "true"), 1):
@@ -339,8 +397,12 @@ def without_learning() -> dict[str, dict[tuple[str, int], list[float]]]:
     found: dict[str, dict[tuple[str, int], list[float]]] = {}
     for name, cases in PEOPLE.items():
         for number, each in enumerate((each for each in cases if each.kind == "true"), 1):
-            for form, prior in (("focuss", prior_of("focuss", each.problem)), ("sbl", each.prior),
-                                ("oracle", oracle(each.problem)), ("teacher", each.teacher)):  # fmt: skip
+            for form, prior in (
+                ("focuss", prior_of("focuss", each.problem)),
+                ("sbl", each.prior),
+                ("oracle", oracle(each.problem)),
+                ("teacher", each.teacher),
+            ):
                 found.setdefault(form, {})[name, number] = [each.problem.share(prior)]
                 print(name, number, form, found[form][name, number], flush=True)
     return found
@@ -354,44 +416,72 @@ def main() -> int:
     torch.set_num_threads(1)
     with _pool() as pool:
         packed = list(pool.map(packed_cases, arguments, [below] * len(arguments)))
-    PEOPLE.update((a.partition("=")[0], pickle.loads(each)) for a, each in zip(arguments, packed, strict=True))
+    PEOPLE.update(
+        (a.partition("=")[0], pickle.loads(each))
+        for a, each in zip(arguments, packed, strict=True)
+    )
     names, every = tuple(PEOPLE), ("true", "below", "simulated")
     tasks: dict[Task, str] = {}
     for seed in SEEDS:
-        tasks |= {(name, tuple(n for n in names if n != name), every, seed, tuple(STEPS)): "" for name in names}
+        tasks |= {
+            (name, tuple(n for n in names if n != name), every, seed, tuple(STEPS)): ""
+            for name in names
+        }
         if not below:
             own = ", taught by itself, one level down"
             tasks |= {(name, (name,), ("below",), seed, ("solved",)): own for name in names}
         if len(names) > 2:
-            tasks[" ".join(names[1:]), names[:1], every, seed, ("linear", "solved")] = f", taught by {names[0]} alone"
+            tasks[" ".join(names[1:]), names[:1], every, seed, ("linear", "solved")] = (
+                f", taught by {names[0]} alone"
+            )
     found = without_learning()
     with _pool() as pool:
         for label, shares in zip(tasks.values(), pool.map(held_out, tasks), strict=True):
             for (name, number, form), value in shares.items():
                 found.setdefault(form + label, {}).setdefault((name, number), []).append(value)
     rows, remarks = table(found)
-    name, level = ("_below", "one level of resolution down") if below else ("", "at the true level")
+    name, level = (
+        ("_below", "one level of resolution down") if below else ("", "at the true level")
+    )
     keep(f"people_others{name}", f"What other people teach, {level}", rows, remarks=remarks)
     return 0
 
 
-def table(found: dict[str, dict[tuple[str, int], list[float]]]) -> tuple[list[dict[str, Any]], list[str]]:
+def table(
+    found: dict[str, dict[tuple[str, int], list[float]]],
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows, a form each, and what they say of the bars."""
     rows, remarks = [], []
     for form, shares in found.items():
         row: dict[str, Any] = {"form": form}
         for name, number in found["sbl"]:
             values = shares.get((name, number))
-            spread = f" ({min(values):.4f} to {max(values):.4f})" if values and len(values) > 1 else ""
+            spread = (
+                f" ({min(values):.4f} to {max(values):.4f})" if values and len(values) > 1 else ""
+            )
             row[f"{name} {number}"] = f"{np.mean(values):.4f}{spread}" if values else ""
         people: dict[str, list[float]] = {}
         for (name, number), values in shares.items():
-            people.setdefault(name, []).append(float(np.mean(values)) - found["sbl"][name, number][0])
-        rows.append(row | {"less sbl": ", ".join(f"{name} {np.mean(each):+.4f}" for name, each in people.items())})
+            people.setdefault(name, []).append(
+                float(np.mean(values)) - found["sbl"][name, number][0]
+            )
+        rows.append(
+            row
+            | {
+                "less sbl": ", ".join(
+                    f"{name} {np.mean(each):+.4f}" for name, each in people.items()
+                )
+            }
+        )
         if any(len(values) > 1 for values in shares.values()):
-            worst = {bar: min(min(v) - found[bar][key][0] for key, v in shares.items()) for bar in ("focuss", "sbl")}
-            remarks.append(f"{form}: the worst seed on the worst run is {worst['focuss']:+.4f} beside focuss, "
-                           f"{worst['sbl']:+.4f} beside sbl.")  # fmt: skip
+            worst = {
+                bar: min(min(v) - found[bar][key][0] for key, v in shares.items())
+                for bar in ("focuss", "sbl")
+            }
+            remarks.append(
+                f"{form}: the worst seed on the worst run is {worst['focuss']:+.4f} beside focuss,"
+                f" {worst['sbl']:+.4f} beside sbl."
+            )
     return rows, remarks
 
 

@@ -1,29 +1,44 @@
 """What methods that use a run's own variance recover beyond the acquired band, over people.
 
-python benchmarks/people.py settings BIDS_DIR            what was tried, one level of resolution down (BIDS_DIR is low)
-python benchmarks/people.py share NAME=BIDS_DIR ...      share of zero filling's error explained, one row a run
-python benchmarks/people.py noise NAME=BIDS_DIR ...      the same with thermal noise added, and what the gate says
-python benchmarks/people.py predict NAME=BIDS_DIR ...    whether the share tested one level down predicts the true one
-python benchmarks/people.py word DATA OUT                whether a run without its reference can be given a word
-python benchmarks/people.py fluctuations [MM] NAME=BIDS_DIR ...   how series fluctuate, phantoms beside people
-python benchmarks/people.py data DATA OUT                data sets of the next three, and the calls that they make
-python benchmarks/people.py runs DATA OUT [ONLY ...]     the whole program, blind and calibrated, on every run of DATA
-python benchmarks/people.py harm DATA OUT [ONLY ...]     the same with calibrations that are wrong
-python benchmarks/people.py protocol DATA OUT [ONLY ...] the same with other lengths, moments, distortions
-python benchmarks/people.py phantom OUT                  a simulated run whose calibration differs in distortion, place
-python benchmarks/people.py all DATA OUT                 all of the above on the data sets of DATA
+python benchmarks/people.py settings BIDS_DIR
+    what was tried, one level of resolution down (BIDS_DIR is low)
+python benchmarks/people.py share NAME=BIDS_DIR ...
+    share of zero filling's error explained, one row a run
+python benchmarks/people.py noise NAME=BIDS_DIR ...
+    the same with thermal noise added, and what the gate says
+python benchmarks/people.py predict NAME=BIDS_DIR ...
+    whether the share tested one level down predicts the true one
+python benchmarks/people.py word DATA OUT
+    whether a run without its reference can be given a word
+python benchmarks/people.py fluctuations [MM] NAME=BIDS_DIR ...
+    how series fluctuate, phantoms beside people
+python benchmarks/people.py data DATA OUT
+    data sets of the next three, and the calls that they make
+python benchmarks/people.py runs DATA OUT [ONLY ...]
+    the whole program, blind and calibrated, on every run of DATA
+python benchmarks/people.py harm DATA OUT [ONLY ...]
+    the same with calibrations that are wrong
+python benchmarks/people.py protocol DATA OUT [ONLY ...]
+    the same with other lengths, moments, distortions
+python benchmarks/people.py phantom OUT
+    a simulated run whose calibration differs in distortion, place
+python benchmarks/people.py all DATA OUT
+    all of the above on the data sets of DATA
 
-DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or RUN:KIND, such as B2 or
-B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is made twice; tables are made of all that is kept.
+DATA holds studyforrest-localizer, -lowres, -lowres-truth, pydecnef and opennft; ONLY is RUN or
+RUN:KIND, such as B2 or B2:blind. What a call left is kept in OUT/RUN/kept/KIND, and no call is
+made twice; tables are made of all that is kept.
 
-Each run is brought down by two in plane (k-space crop about the center of the field of view) and raised again. The
-share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean over the strongest temporal components of
-the measured run inside the brain; thermal noise is part of what was measured, so 1 cannot be reached. Settings were
-fixed on studyforrest one level down (`settings`, 40 to 20), which does not open its truth; every other figure is an
-opening, and TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over people and its
-range.
+Each run is brought down by two in plane (k-space crop about the center of the field of view) and
+raised again. The share is 1 - |reconstruction - measured|^2 / |zero filling - measured|^2, mean
+over the strongest temporal components of the measured run inside the brain; thermal noise is part
+of what was measured, so 1 cannot be reached. Settings were fixed on studyforrest one level down
+(`settings`, 40 to 20), which does not open its truth; every other figure is an opening, and
+TRUTH.md counts them. The participant is the unit: `share` ends with a row for the mean over people
+and its range.
 
-`oracle` takes the standard deviation of the measured components as its map: what the class could reach with w known.
+`oracle` takes the standard deviation of the measured components as its map: what the class could
+reach with w known.
 """
 
 from __future__ import annotations
@@ -88,16 +103,23 @@ def brought_down(run: Run) -> Problem:
     low = np.einsum("ia,acZt,jc->ijZt", across, run.series, along, optimize=True)
     low_mask = np.einsum("ia,acZ,jc->ijZ", across, run.mask.astype(np.float32), along) > 0.5
     return Problem(
-        run=run, level=level, window=Window.around(level, low_mask), known=components(run.series, run.mask),
-        acquired=components(low, low_mask), low=low, low_mask=low_mask,
+        run=run,
+        level=level,
+        window=Window.around(level, low_mask),
+        known=components(run.series, run.mask),
+        acquired=components(low, low_mask),
+        low=low,
+        low_mask=low_mask,
         mask=torch.from_numpy(run.mask.transpose(2, 0, 1).copy()),
-    )  # fmt: skip
+    )
 
 
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
     """What a method makes of the acquired run."""
     if name == "sdmod":
-        return Modulation(window=problem.window, weight=filled_sd(problem.acquired, problem.window))
+        return Modulation(
+            window=problem.window, weight=filled_sd(problem.acquired, problem.window)
+        )
     return prior_by(name, problem.acquired, problem.window, recipe_of("sbl").estimator, seed=seed)
 
 
@@ -123,21 +145,44 @@ def share(arguments: list[str]) -> None:
     for run in runs_of(arguments):
         problem = brought_down(run)
         shares = {name: problem.share(prior_of(name, problem)) for name in METHODS}
-        rows.append({
-            "run": run.name, "person": run.person, "components": len(problem.known),
-            **{name: round(value, 4) for name, value in shares.items()}, "oracle": round(problem.share(oracle(problem)),
-            4), "gate": round(gate_of(problem), 4),
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": run.name,
+                "person": run.person,
+                "components": len(problem.known),
+                **{name: round(value, 4) for name, value in shares.items()},
+                "oracle": round(problem.share(oracle(problem)), 4),
+                "gate": round(gate_of(problem), 4),
+            }
+        )
         print(rows[-1], flush=True)
     columns = (*METHODS, "oracle")
-    people = {person: [r for r in rows if r["person"] == person] for person in dict.fromkeys(r["person"] for r in rows)}
-    means = {name: [float(np.mean([r[name] for r in own])) for own in people.values()] for name in columns}
-    rows.append({"run": f"mean over {len(people)} people", "person": "", "components": "",
-                 **{name: round(float(np.mean(values)), 4) for name, values in means.items()}, "gate": ""})  # fmt: skip
+    people = {
+        person: [r for r in rows if r["person"] == person]
+        for person in dict.fromkeys(r["person"] for r in rows)
+    }
+    means = {
+        name: [float(np.mean([r[name] for r in own])) for own in people.values()]
+        for name in columns
+    }
+    rows.append(
+        {
+            "run": f"mean over {len(people)} people",
+            "person": "",
+            "components": "",
+            **{name: round(float(np.mean(values)), 4) for name, values in means.items()},
+            "gate": "",
+        }
+    )
     lead = [a - b for a, b in zip(means["sbl"], means["focuss"], strict=True)]
-    keep("people_share", "Share of zero filling's error explained, in plane by 2", rows, remarks=[
-        f"sbl less focuss, a person each: {', '.join(f'{each:+.3f}' for each in lead)}.",
-    ])  # fmt: skip
+    keep(
+        "people_share",
+        "Share of zero filling's error explained, in plane by 2",
+        rows,
+        remarks=[
+            f"sbl less focuss, a person each: {', '.join(f'{each:+.3f}' for each in lead)}.",
+        ],
+    )
 
 
 def noise(arguments: list[str]) -> None:
@@ -145,8 +190,15 @@ def noise(arguments: list[str]) -> None:
     rows: list[dict[str, Any]] = []
     for run in runs_of(arguments):
         typical = float(np.median(run.series[run.mask].std(-1)))
-        for amount, only, volumes in ((0.0, False, None), (2.0, False, None), (4.0, False, None), (8.0, False, None),
-                                      (1.0, True, None), (0.0, False, 60), (4.0, False, 60)):  # fmt: skip
+        for amount, only, volumes in (
+            (0.0, False, None),
+            (2.0, False, None),
+            (4.0, False, None),
+            (8.0, False, None),
+            (1.0, True, None),
+            (0.0, False, 60),
+            (4.0, False, 60),
+        ):
             part = run.part(slice(volumes)) if volumes else run
             rng = np.random.default_rng(7)
             added = (amount * typical * rng.normal(size=part.series.shape)).astype(np.float32)
@@ -154,11 +206,18 @@ def noise(arguments: list[str]) -> None:
             seen, reached = gate_of(problem), problem.share(prior_of("sbl", problem))
             top = _share_of_strongest(problem)
             applied = seen >= (recipe_of("sbl").least_explained or 0)
-            rows.append({
-                "run": run.name, "volumes": part.series.shape[-1], "noise over its SD": "only" if only else amount,
-                "8 components hold": round(top, 3), "gate": round(seen, 4), "sbl without the gate": round(reached, 4),
-                "applied": applied, "sbl": round(reached, 4) if applied else 0.0,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run": run.name,
+                    "volumes": part.series.shape[-1],
+                    "noise over its SD": "only" if only else amount,
+                    "8 components hold": round(top, 3),
+                    "gate": round(seen, 4),
+                    "sbl without the gate": round(reached, 4),
+                    "applied": applied,
+                    "sbl": round(reached, 4) if applied else 0.0,
+                }
+            )
             print(rows[-1], flush=True)
     keep("people_noise", "Thermal noise and the gate", rows)
 
@@ -171,33 +230,57 @@ def _share_of_strongest(problem: Problem) -> float:
 
 TRIED: Mapping[str, Mapping[str, Any]] = {
     "sbl": {},
-    "one correlation, 2": {"fwhm": (2.0,)}, "one correlation, 2.5": {"fwhm": (2.5,)}, "one, 3": {"fwhm": (3.0,)},
+    "one correlation, 2": {"fwhm": (2.0,)},
+    "one correlation, 2.5": {"fwhm": (2.5,)},
+    "one, 3": {"fwhm": (3.0,)},
     "4 and 2 and 1": {"fwhm": (4.0, 2.0, 1.0)},
-    "noise 1e-4": {"noise": 1e-4}, "noise 1e-2": {"noise": 1e-2},
+    "noise 1e-4": {"noise": 1e-4},
+    "noise 1e-2": {"noise": 1e-2},
     "components equal": {"equalize": 1.0},
-    "half equal": {"equalize": 0.5}, "as they are": {"equalize": 0.0},
-    "not pulled": {"pull": 0.0}, "pulled by .2": {"pull": 0.2}, "smooth .5": {"smooth": 0.5},
+    "half equal": {"equalize": 0.5},
+    "as they are": {"equalize": 0.0},
+    "not pulled": {"pull": 0.0},
+    "pulled by .2": {"pull": 0.2},
+    "smooth .5": {"smooth": 0.5},
     "smooth 1": {"smooth": 1.0},
-    "3 rounds": {"rounds": 3}, "12 rounds": {"rounds": 12}, "24 draws": {"draws": 24}, "128 draws": {"draws": 128},
-}  # fmt: skip
+    "3 rounds": {"rounds": 3},
+    "12 rounds": {"rounds": 12},
+    "24 draws": {"draws": 24},
+    "128 draws": {"draws": 128},
+}
 
 
 def settings(arguments: list[str]) -> None:
-    """What was tried on one run one level down; nothing else was looked at when settings were fixed."""
+    """What was tried on one run one level down; nothing else was looked at when settings were
+    fixed.
+    """
     (run,) = runs_of([f"run={arguments[0]}"])
     problem = brought_down(run)
     rows = [
-        {"setting": name, "share": round(problem.share(prior_of(name, problem)), 4), "s": ""} for name in METHODS[:3]
+        {"setting": name, "share": round(problem.share(prior_of(name, problem)), 4), "s": ""}
+        for name in METHODS[:3]
     ]
     for name, changed in TRIED.items():
         began = time.monotonic()
         estimator: Estimator = replace(recipe_of("sbl").estimator, **changed)
-        found = [problem.share(estimate_prior(problem.acquired, problem.window, estimator, seed=s)) for s in range(3)]
-        rows.append({"setting": name, "share": round(float(np.mean(found)), 4),
-                     "s": round((time.monotonic() - began) / 3, 1)})  # fmt: skip
+        found = [
+            problem.share(estimate_prior(problem.acquired, problem.window, estimator, seed=s))
+            for s in range(3)
+        ]
+        rows.append(
+            {
+                "setting": name,
+                "share": round(float(np.mean(found)), 4),
+                "s": round((time.monotonic() - began) / 3, 1),
+            }
+        )
         print(rows[-1], flush=True)
     rows.append({"setting": "oracle", "share": round(problem.share(oracle(problem)), 4), "s": ""})
-    keep("people_settings", "Settings of sbl, tried one level of resolution down (three seeds)", rows)
+    keep(
+        "people_settings",
+        "Settings of sbl, tried one level of resolution down (three seeds)",
+        rows,
+    )
 
 
 def data(arguments: list[str]) -> None:
@@ -207,13 +290,27 @@ def data(arguments: list[str]) -> None:
         low, truth = make_tested(tested, folder, out)
         fine = make_calibration("fine", tested, folder, out)
         for calibration in ("none", fine):
-            print(" ".join(command(low, out / tested.name / "results", truth, calibration, out / tested.name / "work")))
+            print(
+                " ".join(
+                    command(
+                        low,
+                        out / tested.name / "results",
+                        truth,
+                        calibration,
+                        out / tested.name / "work",
+                    )
+                )
+            )
 
 
 def everything(arguments: list[str]) -> None:
     """Every table on people that README and docs show, but for that of `others.py`."""
     folder = Path(arguments[0])
-    people = [f"A={folder / 'studyforrest-lowres-truth'}", f"B={folder / 'pydecnef'}", f"C={folder / 'opennft'}"]
+    people = [
+        f"A={folder / 'studyforrest-lowres-truth'}",
+        f"B={folder / 'pydecnef'}",
+        f"C={folder / 'opennft'}",
+    ]
     settings([str(folder / "studyforrest-lowres")])
     for command_ in (share, noise, predict):
         command_(people)
@@ -224,9 +321,20 @@ def everything(arguments: list[str]) -> None:
 
 def main() -> int:
     """One subcommand."""
-    wanted = {"fluctuations": fluctuations, "settings": settings, "share": share, "noise": noise, "predict": predict,
-              "word": word, "data": data, "runs": runs, "harm": harm, "protocol": protocol, "phantom": phantom,
-              "all": everything}  # fmt: skip
+    wanted = {
+        "fluctuations": fluctuations,
+        "settings": settings,
+        "share": share,
+        "noise": noise,
+        "predict": predict,
+        "word": word,
+        "data": data,
+        "runs": runs,
+        "harm": harm,
+        "protocol": protocol,
+        "phantom": phantom,
+        "all": everything,
+    }
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:
         sys.exit(__doc__)
     torch.set_num_threads(1)

@@ -1,8 +1,9 @@
-"""The model trained on a phantom that ships with the package: benchmarks/phantom_models.py PHANTOM [OUT].
+"""The model trained on a phantom that ships with the package: benchmarks/phantom_models.py PHANTOM
+[OUT].
 
-PHANTOM is made by `bids-sr-phantom`. OUT, boilerplate/models by default, gets srgan_phantom, weights and card. It is
-the placebo "not this subject": what it reaches is owed to no one's own pair. It may be used with --pretrained, at their
-own risk: the head it learned from was simulated.
+PHANTOM is made by `bids-sr-phantom`. OUT, boilerplate/models by default, gets srgan_phantom,
+weights and card. It is the placebo "not this subject": what it reaches is owed to no one's own
+pair. It may be used with --pretrained, at their own risk: the head it learned from was simulated.
 """
 
 import argparse
@@ -31,20 +32,29 @@ NAME, LIMIT = "srgan_phantom", 2_000_000  # bytes
 
 
 def pair_of(root: Path) -> Pair:
-    """The phantom's pair, the fine image brought into the pose of the coarse one by the known transform."""
+    """The phantom's pair, the fine image brought into the pose of the coarse one by the known
+    transform.
+    """
     lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
     highres, own = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
     truth = root / "derivatives" / "ground-truth"
     to_highres = np.linalg.inv(read_itk(one(truth, "sub-*/anat/*from-highres_to-lowres*.txt"))[0])
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
     return Pair(
-        lowres=lowres, highres=sample_volume(highres, own, shape, grid, to_highres), mask=brain_mask(lowres, affine),
-        lowres_affine=affine, factor=FACTOR,
-    )  # fmt: skip
+        lowres=lowres,
+        highres=sample_volume(highres, own, shape, grid, to_highres),
+        mask=brain_mask(lowres, affine),
+        lowres_affine=affine,
+        factor=FACTOR,
+    )
 
 
-def save_within(limit: int, stem: Path, state: Mapping[str, Any], card: Mapping[str, Any], more: str = "") -> None:
-    """Save a model for the package and say how large it is; ends the program where it is larger than it may be."""
+def save_within(
+    limit: int, stem: Path, state: Mapping[str, Any], card: Mapping[str, Any], more: str = ""
+) -> None:
+    """Save a model for the package and say how large it is; ends the program where it is larger
+    than it may be.
+    """
     weights = save_model(stem, state, card)[0]
     size = weights.stat().st_size
     sys.stdout.write(f"{weights.name}: {size} bytes{more}\n")
@@ -53,7 +63,9 @@ def save_within(limit: int, stem: Path, state: Mapping[str, Any], card: Mapping[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("phantom", type=Path)
     parser.add_argument("out", type=Path, nargs="?", default=MODELS)
     parser.add_argument("--threads", type=int, default=2)
@@ -63,7 +75,9 @@ def main() -> None:
     method = get_method("srgan")
     with tempfile.TemporaryDirectory() as work:
         made = fit(
-            Training(method=method, recipe="fast", changed=method.recipes["fast"], threads=given.threads),
+            Training(
+                method=method, recipe="fast", changed=method.recipes["fast"], threads=given.threads
+            ),
             pair_of(given.phantom),
             Path(work),
         )

@@ -1,10 +1,11 @@
 """Maps of a phantom against the activity that was put in, for every series and smoothing.
 
-python benchmarks/phantom_truth.py PHANTOM OUT      (OUT: of --level full, which stores the maps of all series)
+python benchmarks/phantom_truth.py PHANTOM OUT      (OUT: of --level full, which stores the maps of
+all series)
 
-The true maps lie in the pose of the first steady volume; the estimated head motion of that volume tells where a point
-of the run's own reference lies in it.  The focus of a condition is searched among the voxels that are nearer to it than
-to any other focus of that condition, within 15 mm.
+The true maps lie in the pose of the first steady volume; the estimated head motion of that volume
+tells where a point of the run's own reference lies in it.  The focus of a condition is searched
+among the voxels that are nearer to it than to any other focus of that condition, within 15 mm.
 """
 
 import json
@@ -41,9 +42,13 @@ class Truth:
         self.folder, self.func = folder, out / "sub-01" / "func"
         sidecar = json.loads((folder / f"{self.stem}_desc-truth_motion.json").read_text())
         reference = int(sidecar.get("ReferenceVolume", 2))
-        self.to_truth = read_itk(self.func / f"{self.stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt")[reference]
+        self.to_truth = read_itk(
+            self.func / f"{self.stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
+        )[reference]
         foci = pd.read_csv(folder / f"{self.stem}_desc-truth_foci.tsv", sep="\t")
-        centers = nib.affines.apply_affine(np.linalg.inv(self.to_truth), foci[["x", "y", "z"]].to_numpy())
+        centers = nib.affines.apply_affine(
+            np.linalg.inv(self.to_truth), foci[["x", "y", "z"]].to_numpy()
+        )
         self.foci = {
             condition: {
                 row.label: center
@@ -55,7 +60,10 @@ class Truth:
 
     def effect(self, condition: str, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
         """True change on a grid of the run's reference."""
-        path = self.folder / f"{self.stem}_res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+        path = (
+            self.folder
+            / f"{self.stem}_res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+        )
         data, own = load_image(path)
         return sample_volume(data, own, shape, affine, self.to_truth)
 
@@ -68,7 +76,9 @@ def clusters_far(significant: np.ndarray, near: np.ndarray) -> int:
     return sum(1 for k in range(1, len(sizes)) if sizes[k] > BIG and k not in touching)
 
 
-def peaks(t: np.ndarray, mask: np.ndarray, affine: np.ndarray, foci: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def peaks(
+    t: np.ndarray, mask: np.ndarray, affine: np.ndarray, foci: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Offset (mm) of the highest t from each focus."""
     points = world(t.shape, affine)
     distances = np.stack([np.linalg.norm(points - center, axis=-1) for center in foci.values()])
@@ -85,16 +95,24 @@ def main() -> int:
     truth = Truth(phantom, out)
     func, stem = truth.func, truth.stem
     roi, roi_affine = load_image(func / f"{stem}_desc-roi_mask.nii.gz")
-    low = np.asarray(nib.load(func / f"{stem}_desc-hmc_boldref.nii.gz").header.get_zooms()[:3], float)
+    low = np.asarray(
+        nib.load(func / f"{stem}_desc-hmc_boldref.nii.gz").header.get_zooms()[:3], float
+    )
     rows, misses = [], []
     for condition, foci in truth.foci.items():
         for name, center in foci.items():
-            voxel = np.round(nib.affines.apply_affine(np.linalg.inv(roi_affine), center)).astype(int)
+            voxel = np.round(nib.affines.apply_affine(np.linalg.inv(roi_affine), center)).astype(
+                int
+            )
             if not roi[tuple(voxel)] > 0.5:
                 misses.append(f"{condition}: focus {name} lies outside the motor region")
     for path in sorted(func.glob(f"{stem}*_contrast-*_stat-t_desc-*_statmap.nii.gz")):
         entities = dict(part.split("-", 1) for part in path.name.split("_") if "-" in part)
-        condition, desc, grid = entities["contrast"], entities["desc"], "res-hr_" if "res" in entities else ""
+        condition, desc, grid = (
+            entities["contrast"],
+            entities["desc"],
+            "res-hr_" if "res" in entities else "",
+        )
         if condition not in truth.foci or "space" in entities:
             continue
         t, affine = load_image(path)
@@ -110,19 +128,29 @@ def main() -> int:
         label = func / f"{stem}_{grid}label-{condition}_desc-{desc}Fdr_mask.nii.gz"
         significant = load_image(label)[0] > 0.5
         offsets = peaks(t, mask, affine, truth.foci[condition])
-        rows.append({
-            "contrast": condition,
-            "series": desc,
-            "r of t with truth": round(float(np.corrcoef(t[mask], true[mask])[0, 1]), 3),
-            **{f"offset {name} (mm)": round(float(np.linalg.norm(gap)), 2) for name, gap in offsets.items()},
-            "within a voxel": all((np.abs(gap) <= low).all() for gap in offsets.values()),
-            "far clusters at FDR .05": clusters_far(significant, near),
-            "FDR voxels": int(significant.sum()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "contrast": condition,
+                "series": desc,
+                "r of t with truth": round(float(np.corrcoef(t[mask], true[mask])[0, 1]), 3),
+                **{
+                    f"offset {name} (mm)": round(float(np.linalg.norm(gap)), 2)
+                    for name, gap in offsets.items()
+                },
+                "within a voxel": all((np.abs(gap) <= low).all() for gap in offsets.values()),
+                "far clusters at FDR .05": clusters_far(significant, near),
+                "FDR voxels": int(significant.sum()),
+            }
+        )
     keys = list(dict.fromkeys(key for row in rows for key in row))
     rows = [{key: row.get(key, "") for key in keys} for row in rows]
     remarks = [f"Low-resolution voxel: {' x '.join(f'{z:.2f}' for z in low)} mm.", *misses]
-    keep("phantom_truth", "Maps of the phantom against the activity that was put in", rows, remarks=remarks)
+    keep(
+        "phantom_truth",
+        "Maps of the phantom against the activity that was put in",
+        rows,
+        remarks=remarks,
+    )
     return int(bool(misses))
 
 

@@ -1,10 +1,10 @@
 """Registration against known offsets: python benchmarks/registration.py PHANTOM [--draws 3].
 
-PHANTOM is a data set made by `bids-sr-phantom`. Its true poses are known; on top of them one image is given a further
-known rigid offset in its header (nothing is interpolated for it): translations and rotations of the stated size in
-random directions. Errors are displacements over the head, against the phantom's truth; the BOLD's includes what its
-mild distortion leaves between it and any rigid pose. CPU seconds on one thread. Writes
-benchmarks/results/registration.{json,md}.
+PHANTOM is a data set made by `bids-sr-phantom`. Its true poses are known; on top of them one image
+is given a further known rigid offset in its header (nothing is interpolated for it): translations
+and rotations of the stated size in random directions. Errors are displacements over the head,
+against the phantom's truth; the BOLD's includes what its mild distortion leaves between it and any
+rigid pose. CPU seconds on one thread. Writes benchmarks/results/registration.{json,md}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+for variable in (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+):
     os.environ[variable] = "1"
 
 import numpy as np  # noqa: E402
@@ -32,7 +36,13 @@ from bids_sr.registration.brain import bias_field, brain_from_head  # noqa: E402
 from bids_sr.registration.pair_frames import registered_pair  # noqa: E402
 from bids_sr.registration.templates import load_template  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
-from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix  # noqa: E402
+from bids_sr.spatial.transforms import (  # noqa: E402
+    apply,
+    displacement,
+    invert,
+    read_itk,
+    rigid_matrix,
+)
 
 Array = NDArray[Any]
 OFFSETS = ((0.0, 0.0), (1.0, 1.0), (3.0, 3.0), (10.0, 10.0), (20.0, 15.0))  # mm, degrees
@@ -62,13 +72,17 @@ def moved(image: Volume, by: Array) -> Volume:
 def rows_of(
     name: str, estimate: Estimate, truth: Array, mask: Array, affine: Array, draws: int
 ) -> list[dict[str, Any]]:
-    """Errors of one registration over offsets; `truth` takes a point of the mask's image to the other's."""
+    """Errors of one registration over offsets; `truth` takes a point of the mask's image to the
+    other's.
+    """
     points = apply(affine, np.argwhere(mask))
     rows = []
     for size in OFFSETS:
         errors, worst, seconds = [], [], []
         for draw in range(draws if size[0] else 1):
-            by = offset(np.random.default_rng([draw, int(10 * size[0])]), size, points.mean(axis=0))
+            by = offset(
+                np.random.default_rng([draw, int(10 * size[0])]), size, points.mean(axis=0)
+            )
             with tempfile.TemporaryDirectory() as folder:
                 start = time.process_time()
                 found = estimate(by, f"{folder}/reg_")
@@ -91,14 +105,18 @@ def rows_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("phantom", type=Path)
     parser.add_argument("--draws", type=int, default=3)
     args = parser.parse_args()
     load_ants(1)
     truth = args.phantom / "derivatives" / "ground-truth" / "sub-01"
     anat = args.phantom / "sub-01" / "anat"
-    highres, lowres = (load(one(anat, f"*acq-{kind}_T2starw.nii.gz")) for kind in ("highres", "lowres"))
+    highres, lowres = (
+        load(one(anat, f"*acq-{kind}_T2starw.nii.gz")) for kind in ("highres", "lowres")
+    )
     head = load(one(anat, "*_T1w.nii.gz"))
     reader = SeriesReader(one(args.phantom / "sub-01" / "func", "*_bold.nii.gz"))
     boldref = Volume(data=next(reader.volumes(2, 3)), affine=reader.affine)
@@ -114,7 +132,10 @@ def main() -> None:
     )
     template = load_template()
     with tempfile.TemporaryDirectory() as folder:
-        flat = Volume(data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)), affine=head.affine)
+        flat = Volume(
+            data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)),
+            affine=head.affine,
+        )
         brain, *_ = brain_from_head(
             flat, template.t1, template.mask.data, seed=1, prefix=f"{folder}/head_", sloppy=False
         )
@@ -135,10 +156,18 @@ def main() -> None:
     rows = rows_of("T2*w highres to lowres", pair, to_low, low_mask, lowres.affine, args.draws)
     rows += rows_of("T2*w highres to BOLD", bold, to_high, bold_mask, boldref.affine, args.draws)
     rows += rows_of("BOLD to T1w", t1w, to_t1w, bold_mask, boldref.affine, args.draws)
-    rows += rows_of(f"BOLD, {SLICES} slices, to T1w", t1w_partial, to_t1w, bold_mask[:, :, part], cut, args.draws)
+    rows += rows_of(
+        f"BOLD, {SLICES} slices, to T1w",
+        t1w_partial,
+        to_t1w,
+        bold_mask[:, :, part],
+        cut,
+        args.draws,
+    )
     remark = (
-        "What is left between BOLD and the other images does not depend on the offset and lies along the "
-        "phase-encoding axis: it is the EPI's distortion, which no rigid transform can take away."
+        "What is left between BOLD and the other images does not depend on the offset and lies"
+        " along the phase-encoding axis: it is the EPI's distortion, which no rigid transform can"
+        " take away."
     )
     keep("registration", "Registration: known offsets recovered", rows, remarks=[remark])
 

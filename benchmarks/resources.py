@@ -1,10 +1,11 @@
 """What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
 
-python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB] [--pace]
+python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB]
+[--pace]
 
-Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that they hold on a
-machine that is not alone; wall clock is that of this machine, now. A second table shows what each step took; the
-steps declare theirs as `memory`.
+Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that
+they hold on a machine that is not alone; wall clock is that of this machine, now. A second table
+shows what each step took; the steps declare theirs as `memory`.
 """
 
 import argparse
@@ -41,7 +42,9 @@ def lengthen(phantom: Path, target: Path) -> None:
     shutil.copytree(phantom, target, ignore=shutil.ignore_patterns("derivatives"))
     bold = next((target / "sub-01" / "func").glob("*_bold.nii.gz"))
     image = nib.load(bold)
-    part = nib.Nifti1Image(np.tile(image.dataobj.get_unscaled(), (1, 1, 1, REPEATS)), image.affine, image.header)
+    part = nib.Nifti1Image(
+        np.tile(image.dataobj.get_unscaled(), (1, 1, 1, REPEATS)), image.affine, image.header
+    )
     part.header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
     part.to_filename(bold)
     seconds = image.shape[3] * float(image.header.get_zooms()[3])
@@ -79,16 +82,26 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
     }
     shown: dict[str, Any] = {"case": case, "exit": usage.code}
     for name, (estimated, measured) in pairs.items():
-        shown |= {name: f"{estimated:.2f} / {measured:.2f}", f"{name} ratio": round(estimated / max(measured, 1e-9), 2)}
+        shown |= {
+            name: f"{estimated:.2f} / {measured:.2f}",
+            f"{name} ratio": round(estimated / max(measured, 1e-9), 2),
+        }
     return shown | {"scheduler core s": round(usage.main_cpu_seconds, 1)}
 
 
 def steps(case: str, table: Path) -> pd.DataFrame:
     """What each kind of step took at most, and in all."""
-    found = pd.read_csv(table, sep="\t").groupby("kind").agg(
-        steps=("node", "size"), core_s=("cpu_seconds", "sum"), adds_gb=("grown_gb", "max"),
-        left_gb=("left_gb", "max"), declared_gb=("declared_gb", "max"),
-    )  # fmt: skip
+    found = (
+        pd.read_csv(table, sep="\t")
+        .groupby("kind")
+        .agg(
+            steps=("node", "size"),
+            core_s=("cpu_seconds", "sum"),
+            adds_gb=("grown_gb", "max"),
+            left_gb=("left_gb", "max"),
+            declared_gb=("declared_gb", "max"),
+        )
+    )
     return found.assign(case=case).reset_index()
 
 
@@ -98,11 +111,18 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--mem", type=float, help="given to the runs (GB)")
-    parser.add_argument("--pace", action="store_true", help="only time the kernel that estimates are scaled by")
+    parser.add_argument(
+        "--pace", action="store_true", help="only time the kernel that estimates are scaled by"
+    )
     args = parser.parse_args()
     if args.pace:
         rows = [{"repeat": k + 1, "processor s": round(kernel_seconds(), 5)} for k in range(10)]
-        keep("resources_pace", "Kernel of the self-timing", rows, remarks=[f"Reference: {REFERENCE_S} s."])
+        keep(
+            "resources_pace",
+            "Kernel of the self-timing",
+            rows,
+            remarks=[f"Reference: {REFERENCE_S} s."],
+        )
         return 0
     args.scratch.mkdir(parents=True, exist_ok=True)
     rows, kinds = [], []
@@ -111,7 +131,15 @@ def main() -> int:
         out, work = args.scratch / f"{case}-out", args.scratch / f"{case}-work"
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
-        asked = [str(data(args.scratch, name)), str(out), "participant", "-w", str(work), "--nprocs", str(args.procs)]
+        asked = [
+            str(data(args.scratch, name)),
+            str(out),
+            "participant",
+            "-w",
+            str(work),
+            "--nprocs",
+            str(args.procs),
+        ]
         asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
         told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
         table = args.scratch / f"{case}-resources.tsv"
@@ -120,8 +148,16 @@ def main() -> int:
         rows.append(row(case, told, usage, out, work))
         kinds.append(steps(case, table))
         shutil.rmtree(work, ignore_errors=True)
-    ratios = [value for each in rows for key, value in each.items() if key.endswith("ratio") and "wall" not in key]
-    remark = f"Each cell is estimate / measured. Ratios without wall clock lie from {min(ratios)} to {max(ratios)}."
+    ratios = [
+        value
+        for each in rows
+        for key, value in each.items()
+        if key.endswith("ratio") and "wall" not in key
+    ]
+    remark = (
+        f"Each cell is estimate / measured. Ratios without wall clock lie from {min(ratios)} to"
+        f" {max(ratios)}."
+    )
     bound = f" --mem {args.mem:g} was given." if args.mem else ""
     keep(
         "resources" + ("_mem" if args.mem else ""),

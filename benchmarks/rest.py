@@ -2,11 +2,12 @@
 
 python benchmarks/rest.py NAME OUT [--data DATA] [--fwhm 0]
 
-With --data the program is run first, on a data set of `bids-sr-phantom DATA --task rest` and its truth, with `sbl` and
-`wmn`; else OUT holds a finished run. Each figure is of the brain. Explained variance and r beyond Nyquist are
-of effects of unsmoothed series; average precision, Dice, and what a seed correlation of .5 or more sorts as the truth
-does are of the maps at the smoothing asked for. The data of `tiny-rest150` are those of
-`bids-sr-phantom DATA --preset tiny --task rest --seed 1 --volumes 150`.
+With --data the program is run first, on a data set of `bids-sr-phantom DATA --task rest` and its
+truth, with `sbl` and `wmn`; else OUT holds a finished run. Each figure is of the brain. Explained
+variance and r beyond Nyquist are of effects of unsmoothed series; average precision, Dice, and
+what a seed correlation of .5 or more sorts as the truth does are of the maps at the smoothing
+asked for. The data of `tiny-rest150` are those of `bids-sr-phantom DATA --preset tiny --task rest
+--seed 1 --volumes 150`.
 """
 
 import argparse
@@ -21,10 +22,15 @@ from _table import keep
 from bids_sr.metrics.long_tables import MetricRow, read_table
 
 COLUMNS = {
-    "truth_ev_beyond": "explained variance beyond Nyquist", "truth_r_beyond": "r beyond Nyquist",
-    "truth_r_effect": "r of effect", "truth_ap": "average precision", "truth_dice": "Dice",
-    "truth_connected_acc": "Acc", "truth_connected_fdr": "FDR", "truth_connected_jaccard": "Jaccard",
-}  # fmt: skip
+    "truth_ev_beyond": "explained variance beyond Nyquist",
+    "truth_r_beyond": "r beyond Nyquist",
+    "truth_r_effect": "r of effect",
+    "truth_ap": "average precision",
+    "truth_dice": "Dice",
+    "truth_connected_acc": "Acc",
+    "truth_connected_fdr": "FDR",
+    "truth_connected_jaccard": "Jaccard",
+}
 UNSMOOTHED = ("truth_ev_beyond", "truth_r_beyond")
 
 
@@ -38,26 +44,45 @@ def figure(row: MetricRow | None) -> str:
 
 def lines(rows: list[MetricRow], fwhm_mm: float) -> list[dict[str, Any]]:
     """A line a seed and series."""
-    own = [r for r in rows if r.reference == "truth" and r.region == "brain" and label(r) in COLUMNS]
+    own = [
+        r for r in rows if r.reference == "truth" and r.region == "brain" and label(r) in COLUMNS
+    ]
     found = {(r.contrast, r.series, label(r), r.fwhm_mm): r for r in own}
     return [
-        {"seed": contrast, "series": series} | {
-            text: figure(found.get((contrast, series, measure, 0.0 if measure in UNSMOOTHED else fwhm_mm)))
+        {"seed": contrast, "series": series}
+        | {
+            text: figure(
+                found.get((contrast, series, measure, 0.0 if measure in UNSMOOTHED else fwhm_mm))
+            )
             for measure, text in COLUMNS.items()
         }
         for contrast, series in dict.fromkeys(key[:2] for key in found)
-    ]  # fmt: skip
+    ]
 
 
 def run(data: Path, out: Path) -> None:
     """The program on the phantom, with its truth."""
-    command = ["bids-sr", str(data), str(out), "participant", "--truth", str(data / "derivatives" / "ground-truth"),
-               "--sr-method", "sbl", "--nprocs", "1", "-w", str(out.with_name(f"{out.name}-work"))]  # fmt: skip
+    command = [
+        "bids-sr",
+        str(data),
+        str(out),
+        "participant",
+        "--truth",
+        str(data / "derivatives" / "ground-truth"),
+        "--sr-method",
+        "sbl",
+        "--nprocs",
+        "1",
+        "-w",
+        str(out.with_name(f"{out.name}-work")),
+    ]
     subprocess.run(command, check=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path)

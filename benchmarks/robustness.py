@@ -1,4 +1,5 @@
-"""Rerun, seeds and kills: the same outputs, bit for bit in the images, whatever happened on the way.
+"""Rerun, seeds and kills: the same outputs, bit for bit in the images, whatever happened on the
+way.
 
 python benchmarks/robustness.py BIDS_DIR SCRATCH [--kills 5] [--seed 0] [-- options of bids-sr ...]
 """
@@ -27,7 +28,10 @@ def fingerprints(out: Path) -> dict[str, str]:
         name = str(path.relative_to(out))
         if name.endswith(".nii.gz"):
             image = nib.load(path)
-            content = np.ascontiguousarray(image.dataobj.get_unscaled()).tobytes() + image.affine.tobytes()
+            content = (
+                np.ascontiguousarray(image.dataobj.get_unscaled()).tobytes()
+                + image.affine.tobytes()
+            )
         elif name.endswith((".tsv", ".txt", ".safetensors")) and not name.startswith("logs"):
             content = path.read_bytes()
         else:
@@ -42,8 +46,10 @@ def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 
 def killed_run(command: list[str], seconds: float) -> bool:
-    """Start the command in a group of its own and kill all of it; whether it was still alive then."""
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start the command in a group of its own and kill all of it; whether it still ran then."""
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         process.wait(timeout=seconds)
         return False
@@ -79,25 +85,48 @@ def main() -> int:
 
     def command(name: str) -> list[str]:
         work = str(args.scratch / f"{name}-work")
-        return [BIDS_SR, args.bids_dir, str(args.scratch / name), "participant", "-w", work, *options]
+        return [
+            BIDS_SR,
+            args.bids_dir,
+            str(args.scratch / name),
+            "participant",
+            "-w",
+            work,
+            *options,
+        ]
 
     rows = []
     first = watch(command("a"))
     reference = fingerprints(args.scratch / "a")
-    rows.append({"what": "first run", "seconds": round(first.seconds, 1), "exit": first.code, "differences": ""})
+    rows.append(
+        {
+            "what": "first run",
+            "seconds": round(first.seconds, 1),
+            "exit": first.code,
+            "differences": "",
+        }
+    )
     stamps = {path: path.stat().st_mtime_ns for path in (args.scratch / "a").rglob("*.nii.gz")}
     again = watch(command("a"))
     touched = sum(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items())
     rows.append(
-        {"what": f"the same command again ({touched} images written)", "seconds": round(again.seconds, 1),
-         "exit": again.code, "differences": len(differences(reference, fingerprints(args.scratch / "a")))}
-    )  # fmt: skip
+        {
+            "what": f"the same command again ({touched} images written)",
+            "seconds": round(again.seconds, 1),
+            "exit": again.code,
+            "differences": len(differences(reference, fingerprints(args.scratch / "a"))),
+        }
+    )
     other = watch(command("b"))
     differ = differences(reference, fingerprints(args.scratch / "b"))
     rows.append(
-        {"what": f"same seed, other directories ({len(reference)} files)", "seconds": round(other.seconds, 1),
-         "exit": other.code, "differences": len(differ)}
-    )  # fmt: skip
+        {
+            "what": f"same seed, other directories ({len(reference)} files)",
+            "seconds": round(other.seconds, 1),
+            "exit": other.code,
+            "differences": len(differ),
+        }
+    )
     rng, broken = np.random.default_rng(args.seed), 0
     moments = sorted(rng.uniform(0.05, 0.95, args.kills) * first.seconds)
     kills = 0
@@ -107,17 +136,31 @@ def main() -> int:
     last = watch(command("c"))
     differ += differences(reference, fingerprints(args.scratch / "c"))
     rows.append(
-        {"what": f"one run killed {kills} times, then finished ({broken} half files seen)",
-         "seconds": round(last.seconds, 1), "exit": last.code,
-         "differences": len(differences(reference, fingerprints(args.scratch / "c")))}
-    )  # fmt: skip
+        {
+            "what": f"one run killed {kills} times, then finished ({broken} half files seen)",
+            "seconds": round(last.seconds, 1),
+            "exit": last.code,
+            "differences": len(differences(reference, fingerprints(args.scratch / "c"))),
+        }
+    )
     for k, moment in enumerate(moments):
         alive = killed_run(command(f"k{k}"), moment)
         done = watch(command(f"k{k}"))
         changed = differences(reference, fingerprints(args.scratch / f"k{k}"))
         differ += changed
-        what = f"killed at {moment:.0f} s, then rerun" if alive else f"had ended before {moment:.0f} s"
-        rows.append({"what": what, "seconds": round(done.seconds, 1), "exit": done.code, "differences": len(changed)})
+        what = (
+            f"killed at {moment:.0f} s, then rerun"
+            if alive
+            else f"had ended before {moment:.0f} s"
+        )
+        rows.append(
+            {
+                "what": what,
+                "seconds": round(done.seconds, 1),
+                "exit": done.code,
+                "differences": len(changed),
+            }
+        )
     remarks = [f"Differing: {', '.join(sorted(set(differ))[:20])}"] if differ else []
     keep("robustness", "Rerun, seeds and kills", rows, remarks=remarks)
     return int(bool(differ))

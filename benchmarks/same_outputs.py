@@ -1,7 +1,9 @@
-"""Whether two versions of the program leave the same outputs: python benchmarks/same_outputs.py NAME BEFORE AFTER
+"""Whether two versions of the program leave the same outputs: python benchmarks/same_outputs.py
+NAME BEFORE AFTER
 
-BEFORE and AFTER are output folders of one call made with two versions. Logs are left out. Images are compared by their
-voxels, tables by their cells, all else byte for byte; figures and pages may differ in bytes and show the same.
+BEFORE and AFTER are output folders of one call made with two versions. Logs are left out. Images
+are compared by their voxels, tables by their cells, all else byte for byte; figures and pages may
+differ in bytes and show the same.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ def files(root: Path) -> dict[str, Path]:
 
 def table_difference(before: Path, after: Path) -> str:
     """How many cells differ, and by how much at most."""
-    old, new = (list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after))
+    old, new = (
+        list(csv.reader(path.read_text().splitlines(), delimiter="\t")) for path in (before, after)
+    )
     if [len(row) for row in old] != [len(row) for row in new] or old[:1] != new[:1]:
         return "other rows or columns"
-    pairs = [(x, y) for row, other in zip(old, new, strict=True) for x, y in zip(row, other, strict=True) if x != y]
+    pairs = [
+        (x, y)
+        for row, other in zip(old, new, strict=True)
+        for x, y in zip(row, other, strict=True)
+        if x != y
+    ]
     try:
         worst = max((abs(float(x) - float(y)) / abs(float(x)) for x, y in pairs), default=0.0)
     except (ValueError, ZeroDivisionError):
@@ -56,8 +65,15 @@ def main() -> int:
     found = {place: difference(old[place], new[place]) for place in sorted(old.keys() & new)}
     changed = {place: text for place, text in found.items() if text}
     shown = [place for place in changed if Path(place).suffix in SHOWN]
-    rows += [{"file": place, "difference": text} for place, text in changed.items() if place not in shown]
-    remarks = [f"{len(found) - len(changed)} files are equal; {len(shown)} figures and pages differ in bytes."]
+    rows += [
+        {"file": place, "difference": text}
+        for place, text in changed.items()
+        if place not in shown
+    ]
+    remarks = [
+        f"{len(found) - len(changed)} files are equal; {len(shown)} figures and pages differ in"
+        " bytes."
+    ]
     keep(
         f"same_outputs_{sys.argv[1]}",
         f"What differs in the outputs of two versions: {sys.argv[1]}",

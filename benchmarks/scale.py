@@ -1,10 +1,13 @@
-"""Index, dry run, group level and page of many participants: time, processor time, peak memory, and how they grow.
+"""Index, dry run, group level and page of many participants: time, processor time, peak memory,
+and how they grow.
 
-python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--grid OUT] [--keep]
+python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group page] [--grid OUT]
+[--keep]
 
-One tiny phantom goes through the participant level once; the crowd is made of hard links of its data and results. A dry
-run would be refused for want of room (some 0.6 GB a participant), so free room is feigned; the rest is the command.
-10,000 participants need 10 GB and two million directory entries in FOLDER; the crowd is removed at the end.
+One tiny phantom goes through the participant level once; the crowd is made of hard links of its
+data and results. A dry run would be refused for want of room (some 0.6 GB a participant), so free
+room is feigned; the rest is the command. 10,000 participants need 10 GB and two million directory
+entries in FOLDER; the crowd is removed at the end.
 """
 
 import argparse
@@ -33,11 +36,15 @@ PARTS = ("index", "dry-run", "group", "page")
 def main() -> int:
     if sys.argv[1:2] == ["--inner"]:
         return inner(*sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's")
+    parser.add_argument(
+        "--grid", type=Path, metavar="OUT", help="an output whose maps are timed, as the example's"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the crowd")
     given = parser.parse_args()
     one, out = prepared(given.folder)
@@ -55,7 +62,12 @@ def main() -> int:
         for name in ("data", "results", "database"):
             shutil.rmtree(given.folder / name, ignore_errors=True)
     remarks = [] if given.grid is None else [map_seconds(given.grid)]
-    keep("scale", f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores", rows, remarks=remarks)
+    keep(
+        "scale",
+        f"Up to {given.subjects} simulated participants, {os.cpu_count()} cores",
+        rows,
+        remarks=remarks,
+    )
     return max(row["exit code"] for row in rows)
 
 
@@ -71,7 +83,9 @@ def prepared(folder: Path) -> tuple[Path, Path]:
     return one, out
 
 
-def measured(folder: Path, one: Path, out: Path, count: int, only: Sequence[str]) -> list[dict[str, Any]]:
+def measured(
+    folder: Path, one: Path, out: Path, count: int, only: Sequence[str]
+) -> list[dict[str, Any]]:
     """Rows for one number of participants."""
     data, results, database = folder / "data", folder / "results", folder / "database"
     _crowd.make_data(one, data, count)
@@ -79,7 +93,10 @@ def measured(folder: Path, one: Path, out: Path, count: int, only: Sequence[str]
     commands: list[tuple[str, list[str]]] = []
     if "index" in only:
         shutil.rmtree(database, ignore_errors=True)
-        commands += [(f"index, {which}", [*here, "index", str(data), str(database)]) for which in ("first", "second")]
+        commands += [
+            (f"index, {which}", [*here, "index", str(data), str(database)])
+            for which in ("first", "second")
+        ]
     if "dry-run" in only:
         commands.append(("dry run", [*here, "dry-run", str(data), str(folder / "none")]))
     if {"group", "page"} & set(only):
@@ -92,15 +109,24 @@ def measured(folder: Path, one: Path, out: Path, count: int, only: Sequence[str]
     for what, command in commands:
         before, start = _cpu(), time.monotonic()
         usage = watch(command, log=folder / f"{what.replace(' ', '-')}-{count}.log", every=0.2)
-        rows.append({"participants": count, "what": what, "exit code": usage.code,
-                     "wall (s)": round(time.monotonic() - start, 1), "CPU (s)": round(_cpu() - before, 1),
-                     "peak PSS (GB)": round(usage.peak_gib * 1.074, 2)})  # fmt: skip
+        rows.append(
+            {
+                "participants": count,
+                "what": what,
+                "exit code": usage.code,
+                "wall (s)": round(time.monotonic() - start, 1),
+                "CPU (s)": round(_cpu() - before, 1),
+                "peak PSS (GB)": round(usage.peak_gib * 1.074, 2),
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 
 
 def map_seconds(out: Path) -> str:
-    """What a group map costs on the grid of an output, in words: its participant is added up ten times."""
+    """What a group map costs on the grid of an output, in words: its participant is added up ten
+    times.
+    """
     import nibabel as nb
 
     from bids_sr.group import group_maps
@@ -119,8 +145,9 @@ def map_seconds(out: Path) -> str:
     each = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(own[0].native[keys[-1]]).shape))
     return (
-        f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a participant, "
-        f"{each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000 participants on one processor."
+        f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a"
+        f" participant, {each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000"
+        " participants on one processor."
     )
 
 

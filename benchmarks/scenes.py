@@ -2,10 +2,11 @@
 
 python benchmarks/scenes.py PHANTOM ...          (made by bids-sr-phantom --preset P --scene S)
 
-The map comes from the noisy run, with its motion undone. It is applied to the known activation itself, brought down
-and without noise: the method is linear in the change, so this is what it does to it. `error` is the root mean square
-error where activation exceeds a tenth of its maximum, over that of zero filling: below 1 is a gain, above 1 is harm.
-`gate` is the share that a map of one half of the run explains in the other half, one level of resolution down.
+The map comes from the noisy run, with its motion undone. It is applied to the known activation
+itself, brought down and without noise: the method is linear in the change, so this is what it does
+to it. `error` is the root mean square error where activation exceeds a tenth of its maximum, over
+that of zero filling: below 1 is a gain, above 1 is harm. `gate` is the share that a map of one
+half of the run explains in the other half, one level of resolution down.
 """
 
 from __future__ import annotations
@@ -48,17 +49,22 @@ def one(root: Path, pattern: str) -> Path:
 
 
 def prepared(root: Path, folder: Path) -> tuple[RunData, Array]:
-    """The run of a phantom with motion undone once, as the program prepares it, and its poses (T, 4, 4).
+    """The run of a phantom with motion undone once, as the program prepares it, and its poses (T,
+    4, 4).
 
     The run as it was acquired stays in the folder as ``acquired.nii``.
     """
     truth = root / "derivatives" / "ground-truth"
-    boldref = load_image(next(p for p in truth.glob("sub-*/func/*noisefree_boldref.nii.gz") if "res-hr" not in p.name))[
-        0
-    ]
+    boldref = load_image(
+        next(
+            p for p in truth.glob("sub-*/func/*noisefree_boldref.nii.gz") if "res-hr" not in p.name
+        )
+    )[0]
     acquired, corrected = folder / "acquired.nii", folder / "corrected.nii"
     with SeriesReader(one(root, "sub-*/func/*_bold.nii.gz")) as reader:
-        with SeriesWriter(acquired, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer:
+        with SeriesWriter(
+            acquired, reader.shape, reader.affine, reader.tr, header_like=reader.header
+        ) as writer:
             for volume in reader.volumes():
                 writer.append(volume)
         affine, tr, shape = reader.affine, reader.tr, reader.shape
@@ -72,17 +78,23 @@ def prepared(root: Path, folder: Path) -> tuple[RunData, Array]:
     with SeriesReader(corrected) as reader:
         statistics = temporal_statistics(reader, mask, DUMMIES, nuisance=nuisance)
         halves = halves_of(reader, mask, DUMMIES, 40, nuisance, LEAST_HALF)
-    return RunData(statistics=statistics, halves=halves, mask=mask, affine=affine, factor=FACTOR), poses
+    return RunData(
+        statistics=statistics, halves=halves, mask=mask, affine=affine, factor=FACTOR
+    ), poses
 
 
 def error_over_zerofill(upsampler: VarianceUpsampler, wanted: Array) -> float:
-    """Root mean square error of a known map, brought down and reconstructed, over that of zero filling."""
+    """Root mean square error of a known map, brought down and reconstructed, over that of zero
+    filling.
+    """
     level = upsampler.level
     coarse = np.ascontiguousarray(to_volume(level.down(to_slices(wanted))))
     plain = to_volume(level.up(to_slices(coarse)))
     made = plain + to_volume(upsampler.detail(coarse, np.eye(4)))
     where = np.abs(wanted) > 0.1 * np.abs(wanted).max()
-    return float(np.sqrt(np.square(made - wanted)[where].mean() / np.square(plain - wanted)[where].mean()))
+    return float(
+        np.sqrt(np.square(made - wanted)[where].mean() / np.square(plain - wanted)[where].mean())
+    )
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
@@ -101,18 +113,32 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
             for applied in (made.card["applied"], True):
                 state = made.state
                 if applied != made.card["applied"]:
-                    state = fit_variance(Training(method=method, recipe="fast", changed=ungated(method)), data).state
+                    state = fit_variance(
+                        Training(method=method, recipe="fast", changed=ungated(method)), data
+                    ).state
                 upsampler = VarianceUpsampler(
-                    weight=state["weight"], noise=float(state["noise"]), fwhm=recipe.estimator.fwhm,
-                    mean=data.statistics.mean, mask=data.mask, affine=data.affine, factor=FACTOR,
-                )  # fmt: skip
-                errors[applied] = float(np.mean([error_over_zerofill(upsampler, each) for each in known]))
-            rows.append({
-                "scene": root.resolve().name, "method": name, "components": made.card["components"],
-                "gate": made.card["held_out"].get("explained_over_zerofill", "too short"),
-                "applied": made.card["applied"], "error": round(errors[made.card["applied"]], 4),
-                "error without the gate": round(errors[True], 4),
-            })  # fmt: skip
+                    weight=state["weight"],
+                    noise=float(state["noise"]),
+                    fwhm=recipe.estimator.fwhm,
+                    mean=data.statistics.mean,
+                    mask=data.mask,
+                    affine=data.affine,
+                    factor=FACTOR,
+                )
+                errors[applied] = float(
+                    np.mean([error_over_zerofill(upsampler, each) for each in known])
+                )
+            rows.append(
+                {
+                    "scene": root.resolve().name,
+                    "method": name,
+                    "components": made.card["components"],
+                    "gate": made.card["held_out"].get("explained_over_zerofill", "too short"),
+                    "applied": made.card["applied"],
+                    "error": round(errors[made.card["applied"]], 4),
+                    "error without the gate": round(errors[True], 4),
+                }
+            )
             print(rows[-1], flush=True)
     return rows
 
@@ -130,8 +156,12 @@ def main() -> int:
         sys.exit(__doc__)
     rows = [row for root in sys.argv[1:] for row in rows_of(Path(root))]
     worst = max(row["error"] for row in rows)
-    keep("scenes", "Variance maps on phantoms: error of the known activation over zero filling's", rows,
-         remarks=[f"Worst with the gate: {worst:.4f}; 1 is zero filling."])  # fmt: skip
+    keep(
+        "scenes",
+        "Variance maps on phantoms: error of the known activation over zero filling's",
+        rows,
+        remarks=[f"Worst with the gate: {worst:.4f}; 1 is zero filling."],
+    )
     return 0
 
 

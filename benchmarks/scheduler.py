@@ -2,8 +2,8 @@
 
 python benchmarks/scheduler.py SCRATCH [--nodes 2700] [--seconds 60]
 
-Nodes sleep for a second each, two at a time; after some time the run is stopped. What is told is the share of a core
-that the scheduler's process took while it ran, and how many nodes ended.
+Nodes sleep for a second each, two at a time; after some time the run is stopped. What is told is
+the share of a core that the scheduler's process took while it ran, and how many nodes ended.
 """
 
 import argparse
@@ -98,9 +98,21 @@ def main() -> int:
         process.start()
         share, ended = queue.get()
         process.join()
-        rows.append({"scheduler": name, "nodes": args.nodes, "share of a core": round(share, 4), "nodes ended": ended})
+        rows.append(
+            {
+                "scheduler": name,
+                "nodes": args.nodes,
+                "share of a core": round(share, 4),
+                "nodes ended": ended,
+            }
+        )
     ratio = rows[1]["share of a core"] / rows[0]["share of a core"]
-    keep("scheduler", "What the scheduler itself takes", rows, remarks=[f"Ours over nipype's: {ratio:.3f}."])
+    keep(
+        "scheduler",
+        "What the scheduler itself takes",
+        rows,
+        remarks=[f"Ours over nipype's: {ratio:.3f}."],
+    )
     return 0
 
 

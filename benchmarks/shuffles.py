@@ -1,9 +1,11 @@
-"""Whether shuffles of noise pass a threshold as often as fresh noise does, where the noise is known.
+"""Whether shuffles of noise pass a threshold as often as fresh noise does, where the noise is
+known.
 
 python benchmarks/shuffles.py [--runs N] [--voxels N] [--shuffles N]
 
-Noise of one coefficient in independent voxels; blocks of 14 s and rest of 14 s; six random walks, their differences and
-five autoregressive courses as confounds. `fresh` is noise drawn anew for every shuffle and given to the same models.
+Noise of one coefficient in independent voxels; blocks of 14 s and rest of 14 s; six random walks,
+their differences and five autoregressive courses as confounds. `fresh` is noise drawn anew for
+every shuffle and given to the same models.
 """
 
 import argparse
@@ -47,7 +49,9 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
     """Rates of shuffles and of fresh noise, per mille, of one run."""
     rng = np.random.default_rng([n, round(100 * rho), seed])
     events, confounds = study(n, rng)
-    settings = _shuffles.NullSettings(tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns))
+    settings = _shuffles.NullSettings(
+        tr=TR, n_shuffles=count, confound_names=tuple(confounds.columns)
+    )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "series.nii"
         with SeriesWriter(path, (voxels, 1, 1, n), np.eye(4), TR) as writer:
@@ -56,7 +60,12 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
         with SeriesReader(path) as reader:
             mask = np.ones((voxels, 1, 1), dtype=bool)
             found = _shuffles.null_rates(
-                reader, mask, events, settings, scratch=Path(scratch) / "courses", confounds=confounds
+                reader,
+                mask,
+                events,
+                settings,
+                scratch=Path(scratch) / "courses",
+                confounds=confounds,
             )
     fresh = []
     for shuffle in range(count):
@@ -65,9 +74,13 @@ def per_mille(n: int, rho: float, seed: int, voxels: int, count: int) -> tuple[f
         drawn, vector = _shuffles._drawn_design(events, n, settings, confounds, draw, phases)
         courses = noise(rng, n, voxels, rho)
         z = _shuffles._fitted(
-            lambda given=courses: iter([(slice(0, voxels), given)]), drawn, vector, mask, (1.0, 1.0, 1.0),
+            lambda given=courses: iter([(slice(0, voxels), given)]),
+            drawn,
+            vector,
+            mask,
+            (1.0, 1.0, 1.0),
             np.full(voxels, 500.0),
-        )  # fmt: skip
+        )
         fresh.append((np.abs(z) > -special.ndtri(settings.p)).mean() / 2)
     return 1000 * float(found.rates.mean()), 1000 * float(np.mean(fresh))
 
@@ -80,15 +93,30 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for n, rho in ((60, 0.0), (60, 0.3), (144, 0.0), (144, 0.3), (144, 0.6)):
-        both = np.array([per_mille(n, rho, seed, options.voxels, options.shuffles) for seed in range(options.runs)])
+        both = np.array(
+            [
+                per_mille(n, rho, seed, options.voxels, options.shuffles)
+                for seed in range(options.runs)
+            ]
+        )
         ratio = both[:, 0].mean() / both[:, 1].mean()
         spread = (both[:, 0] / both[:, 1]).std(ddof=1) / np.sqrt(options.runs)
-        rows.append({
-            "volumes": n, "coefficient": rho, "runs": options.runs, "shuffles, per mille": round(both[:, 0].mean(), 2),
-            "fresh noise, per mille": round(both[:, 1].mean(), 2), "ratio": round(ratio, 2),
-            "± (runs)": round(spread, 2),
-        })  # fmt: skip
-    keep("shuffles", "Voxels beyond p < .001: shuffles of noise, and fresh noise in the same models", rows)
+        rows.append(
+            {
+                "volumes": n,
+                "coefficient": rho,
+                "runs": options.runs,
+                "shuffles, per mille": round(both[:, 0].mean(), 2),
+                "fresh noise, per mille": round(both[:, 1].mean(), 2),
+                "ratio": round(ratio, 2),
+                "± (runs)": round(spread, 2),
+            }
+        )
+    keep(
+        "shuffles",
+        "Voxels beyond p < .001: shuffles of noise, and fresh noise in the same models",
+        rows,
+    )
     return 0
 
 

@@ -1,10 +1,12 @@
-"""The array way against a real SLURM: overhead a participant over the bare command, and what faults leave.
+"""The array way against a real SLURM: overhead a participant over the bare command, and what
+faults leave.
 
 python benchmarks/slurm_array.py DATA OUT SLURM_TOOLS [options of bids-sr ...]
 
-DATA: a data set of four participants or more (``bids-sr-phantom DATA --preset tiny --subjects 5``; with four, one is
-left after three faults, and the group level wants two). SLURM_TOOLS: folder with ``slurm-up`` and ``slurm-down``, which
-start a SLURM of one machine that confines memory. OUT must not exist. Processors of a task: all that there are.
+DATA: a data set of four participants or more (``bids-sr-phantom DATA --preset tiny --subjects 5``;
+with four, one is left after three faults, and the group level wants two). SLURM_TOOLS: folder with
+``slurm-up`` and ``slurm-down``, which start a SLURM of one machine that confines memory. OUT must
+not exist. Processors of a task: all that there are.
 """
 
 import csv
@@ -30,11 +32,15 @@ SLURM = {"CPUS": str(max(4, CPUS)), "MEM_MB": "16000", "CGROUP": "1", "CGROUP_PL
 
 
 def call(program: str, *arguments: object) -> tuple[int, str, float]:
-    """Exit code, output and wall time (s) of a console script of this environment, or of another program."""
+    """Exit code, output and wall time (s) of a console script of this environment, or of another
+    program.
+    """
     beside = Path(sys.executable).parent / program
     command = [str(beside) if beside.exists() else program, *map(str, arguments)]
     began = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     return done.returncode, done.stdout, time.monotonic() - began
 
 
@@ -43,7 +49,11 @@ def until_running(out: Path, name: str, *, progress: str = "running") -> str:
     while True:
         for fate in overview(out).fates:
             if fate.participant == name:
-                if fate.state is State.RUNNING and fate.log.exists() and f" {progress}\n" in fate.log.read_text():
+                if (
+                    fate.state is State.RUNNING
+                    and fate.log.exists()
+                    and f" {progress}\n" in fate.log.read_text()
+                ):
                     return fate.job
                 if not fate.open:
                     raise SystemExit(f"{name} ended before it could be disturbed: {fate}")
@@ -64,8 +74,12 @@ def pid_of(out: Path, name: str) -> int:
 
 
 def difference(one: Path, other: Path) -> tuple[int, float]:
-    """Rows of a table, and the largest relative difference of its numbers to another; infinite where texts differ."""
-    tables = [list(csv.reader(path.open(encoding="utf-8"), delimiter="\t")) for path in (one, other)]
+    """Rows of a table, and the largest relative difference of its numbers to another; infinite
+    where texts differ.
+    """
+    tables = [
+        list(csv.reader(path.open(encoding="utf-8"), delimiter="\t")) for path in (one, other)
+    ]
     if [len(row) for row in tables[0]] != [len(row) for row in tables[1]]:
         return len(tables[0]) - 1, math.inf
     largest = 0.0
@@ -79,36 +93,80 @@ def difference(one: Path, other: Path) -> tuple[int, float]:
     return len(tables[0]) - 1, largest
 
 
-def overhead(data: Path, root: Path, names: list[str], options: list[str]) -> list[dict[str, object]]:
+def overhead(
+    data: Path, root: Path, names: list[str], options: list[str]
+) -> list[dict[str, object]]:
     """The same participants one after the other, by the bare command and by an array."""
-    code, told, array = call("bids-sr-slurm", data, root / "array", *options, "-w", root / "work-array",
-                             "--cpus", CPUS, "--array", "%1", "--wait", "--no-group")  # fmt: skip
+    code, told, array = call(
+        "bids-sr-slurm",
+        data,
+        root / "array",
+        *options,
+        "-w",
+        root / "work-array",
+        "--cpus",
+        CPUS,
+        "--array",
+        "%1",
+        "--wait",
+        "--no-group",
+    )
     if code:
         raise SystemExit(told)
     request = submissions(root / "array")[0].arrays[0].request
     bare = []
     for name in names:
-        code, told, seconds = call("bids-sr", data, root / "bare", "participant", *options, "-w", root / "work-bare",
-                                   "--nprocs", CPUS, "--mem", f"{request.memory_mb * 0.9 / 1024:.2f}G",
-                                   "--participant-label", name)  # fmt: skip
+        code, told, seconds = call(
+            "bids-sr",
+            data,
+            root / "bare",
+            "participant",
+            *options,
+            "-w",
+            root / "work-bare",
+            "--nprocs",
+            CPUS,
+            "--mem",
+            f"{request.memory_mb * 0.9 / 1024:.2f}G",
+            "--participant-label",
+            name,
+        )
         if code:
             raise SystemExit(told)
         bare.append(seconds)
     call("bids-sr", data, root / "bare", "group", *options, "-w", root / "work-bare")
     each = (array - sum(bare)) / len(names)
     return [
-        {"what": f"bare command, {len(names)} participants one after the other (s)", "value": round(sum(bare), 1)},
-        {"what": "array, one task at a time, from the call to the end of --wait (s)", "value": round(array, 1)},
+        {
+            "what": f"bare command, {len(names)} participants one after the other (s)",
+            "value": round(sum(bare), 1),
+        },
+        {
+            "what": "array, one task at a time, from the call to the end of --wait (s)",
+            "value": round(array, 1),
+        },
         {"what": "overhead a participant (s; bar: 10)", "value": round(each, 1)},
     ]
 
 
-def faults(data: Path, root: Path, names: list[str], options: list[str]) -> list[dict[str, object]]:
+def faults(
+    data: Path, root: Path, names: list[str], options: list[str]
+) -> list[dict[str, object]]:
     """One killed, one out of memory, one cancelled; then a retry."""
     out = root / "faults"
     killed, small, cancelled, *others = names
-    code, told, _ = call("bids-sr-slurm", data, out, *options, "-w", root / "work-faults", "--cpus", CPUS,
-                         "--array", "%1")  # fmt: skip
+    code, told, _ = call(
+        "bids-sr-slurm",
+        data,
+        out,
+        *options,
+        "-w",
+        root / "work-faults",
+        "--cpus",
+        CPUS,
+        "--array",
+        "%1",
+    )
     if code:
         raise SystemExit(told)
     job = submissions(out)[0].arrays[0].job
@@ -128,23 +186,38 @@ def faults(data: Path, root: Path, names: list[str], options: list[str]) -> list
     size, largest = difference(out / "group_metrics.tsv", root / "bare" / "group_metrics.tsv")
     seen = queue([each.job_name for each in submissions(out)])
     left = [state for state in seen.values() if state in ("PENDING", "RUNNING")]
-    here = {row["participant"] for row in csv.DictReader((out / "group_metrics.tsv").open(), delimiter="\t")}
+    here = {
+        row["participant"]
+        for row in csv.DictReader((out / "group_metrics.tsv").open(), delimiter="\t")
+    }
     rows: list[dict[str, object]] = [
-        {"what": f"{fault}: state after the fault", "value": f"{before[name].state}, {before[name].why}"}
+        {
+            "what": f"{fault}: state after the fault",
+            "value": f"{before[name].state}, {before[name].why}",
+        }
         for fault, name in (("killed", killed), ("out of memory", small), ("cancelled", cancelled))
     ]
     return [
         *rows,
-        {"what": "the others", "value": ", ".join(sorted({before[name].state for name in others}))},
+        {
+            "what": "the others",
+            "value": ", ".join(sorted({before[name].state for name in others})),
+        },
         {"what": "group level with those that were done", "value": before["group"].state},
         {"what": "exit code of status", "value": code},
         {"what": "exit code of retry --wait", "value": retried},
         {"what": "time of the retry (s)", "value": round(seconds, 1)},
-        {"what": "states after the retry", "value": ", ".join(sorted({fate.state for fate in after.values()}))},
+        {
+            "what": "states after the retry",
+            "value": ", ".join(sorted({fate.state for fate in after.values()})),
+        },
         {"what": "participants in the group table", "value": f"{len(here)} of {len(names)}"},
-        {"what": f"largest relative difference of its {size} rows to the undisturbed ones", "value": largest},
+        {
+            "what": f"largest relative difference of its {size} rows to the undisturbed ones",
+            "value": largest,
+        },
         {"what": "jobs left in the queue", "value": len(left)},
-    ]  # fmt: skip
+    ]
 
 
 def main() -> int:
@@ -163,7 +236,11 @@ def main() -> int:
         rows = [*overhead(data, root, names, options), *faults(data, root, names, options)]
     finally:
         subprocess.run([tools / "slurm-down", place], check=False)
-    keep("slurm_array", f"One array task a participant: {len(names)} participants, {CPUS} processors each", rows)
+    keep(
+        "slurm_array",
+        f"One array task a participant: {len(names)} participants, {CPUS} processors each",
+        rows,
+    )
     return 0
 
 

@@ -1,9 +1,10 @@
-"""One job a step on a real SLURM of this machine: outputs against those of MultiProc, time, and faults.
+"""One job a step on a real SLURM of this machine: outputs against those of MultiProc, time, and
+faults.
 
 python benchmarks/slurm_node.py DATA OUT --slurm FOLDER [--quick] [options of bids-sr ...]
 
-FOLDER has the scripts slurm-up and slurm-down; the cluster lies in OUT/slurm and is brought down at the end. DATA has
-one participant (``bids-sr-phantom DATA --preset tiny``).
+FOLDER has the scripts slurm-up and slurm-down; the cluster lies in OUT/slurm and is brought down
+at the end. DATA has one participant (``bids-sr-phantom DATA --preset tiny``).
 """
 
 import argparse
@@ -39,26 +40,47 @@ class Place:
     def start(self, plugin: str, settings: str = "") -> "subprocess.Popen[str]":
         """Start the program in this place."""
         self.root.mkdir(parents=True, exist_ok=True)
-        command = [str(Path(sys.executable).parent / "bids-sr"), str(self.data), str(self.root / "out"), "participant"]
+        command = [
+            str(Path(sys.executable).parent / "bids-sr"),
+            str(self.data),
+            str(self.root / "out"),
+            "participant",
+        ]
         command += ["-w", str(self.root / "work"), *self.extra]
         if plugin != "MultiProc":
             file = self.root / "plugin.toml"
-            file.write_text(f'plugin = "{plugin}"\n[plugin_args]\npoll_seconds = 1\ngrace_seconds = 5\n{settings}')
+            file.write_text(
+                f'plugin = "{plugin}"\n[plugin_args]\npoll_seconds = 1\ngrace_seconds ='
+                f" 5\n{settings}"
+            )
             command += ["--use-plugin", str(file)]
         with (self.root / "log.txt").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, text=True)
 
     def said(self) -> str:
         """What the last run said of crashes."""
-        logs = sorted((self.root / "out" / "logs").glob("*/settings.toml"), key=lambda path: path.stat().st_mtime)
+        logs = sorted(
+            (self.root / "out" / "logs").glob("*/settings.toml"),
+            key=lambda path: path.stat().st_mtime,
+        )
         return "\n".join(path.read_text() for path in logs[-1].parent.glob("crash*.txt"))
 
 
 @contextlib.contextmanager
 def cluster(scripts: Path, root: Path) -> Iterator[None]:
     """A SLURM of one machine while the context lasts."""
-    environment = {"CTLD_PORT": "16827", "D_PORT": "16828", "CGROUP": "1", "CGROUP_PLUGIN": "cgroup/v1"}
-    subprocess.run([scripts / "slurm-up", root], check=True, env={**environment, **os.environ}, stdout=sys.stderr)
+    environment = {
+        "CTLD_PORT": "16827",
+        "D_PORT": "16828",
+        "CGROUP": "1",
+        "CGROUP_PLUGIN": "cgroup/v1",
+    }
+    subprocess.run(
+        [scripts / "slurm-up", root],
+        check=True,
+        env={**environment, **os.environ},
+        stdout=sys.stderr,
+    )
     os.environ["SLURM_CONF"] = str(root / "etc" / "slurm.conf")
     os.environ.pop("LOGNAME", None)
     try:
@@ -91,7 +113,11 @@ def a_running_job(driver: "subprocess.Popen[str]") -> tuple[str, str, int]:
 def _process(folder: str) -> int:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
+            words = (
+                (entry / "cmdline").read_bytes().decode(errors="replace")
+                if entry.name.isdigit()
+                else ""
+            )
             if "bids_sr.execution.node_job" in words and folder in words:
                 return int(entry.name)
     return 0
@@ -116,8 +142,12 @@ def cancel(number: str, pid: int) -> None:
     subprocess.run(["scancel", number], check=True)
 
 
-def disturbed(place: Place, plugin: str, fault: Callable[[str, int], None] | None, says: str) -> dict[str, Any]:
-    """Run with one fault; exit code, whether the step is named with the reason, and what is left in the queue."""
+def disturbed(
+    place: Place, plugin: str, fault: Callable[[str, int], None] | None, says: str
+) -> dict[str, Any]:
+    """Run with one fault; exit code, whether the step is named with the reason, and what is left
+    in the queue.
+    """
     driver = place.start(plugin, "" if fault else FEW_MEGABYTES)
     number, name, pid = a_running_job(driver) if fault else ("", r"sub_\w+", 0)
     struck = time.monotonic()
@@ -172,13 +202,18 @@ def plain(place: Place, plugin: str, reference: Path | None) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--slurm", type=Path, required=True, help="folder of slurm-up and slurm-down")
+    parser.add_argument(
+        "--slurm", type=Path, required=True, help="folder of slurm-up and slurm-down"
+    )
     parser.add_argument("--quick", action="store_true", help="faults with the SLURM plugin only")
     given, extra = parser.parse_known_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what runs in the background
+    # a shell has it ignored in what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     out = given.out.absolute()
     shutil.rmtree(out, ignore_errors=True)
     places = {
@@ -192,10 +227,20 @@ def main() -> int:
         faults = []
         for plugin in ("SLURM",) if given.quick else ("SLURM", "SLURMGraph"):
             place = places[f"{plugin} faults"]
-            faults += [disturbed(place, plugin, kill, "0:9"), disturbed(place, plugin, cancel, "CANCELLED")]
+            faults += [
+                disturbed(place, plugin, kill, "0:9"),
+                disturbed(place, plugin, cancel, "CANCELLED"),
+            ]
             faults += [disturbed(place, plugin, None, "OUT_OF_MEMORY")]
-            faults += [interrupted(place, plugin, number) for number in (signal.SIGTERM, signal.SIGINT)]
-            runs.append({**plain(place, plugin, reference), "plugin": f"{plugin}, the same command after all faults"})
+            faults += [
+                interrupted(place, plugin, number) for number in (signal.SIGTERM, signal.SIGINT)
+            ]
+            runs.append(
+                {
+                    **plain(place, plugin, reference),
+                    "plugin": f"{plugin}, the same command after all faults",
+                }
+            )
     for row in runs:
         row["time to MultiProc's"] = round(row["s"] / runs[0]["s"], 2)
     keep("slurm_node", "One job a step: outputs and time", runs)

@@ -1,20 +1,24 @@
-"""A network trained at the resolution where it is used, or at another: mouse-sr, section 3.2 and table 1.
+"""A network trained at the resolution where it is used, or at another: mouse-sr, section 3.2 and
+table 1.
 
-benchmarks/training_resolution.py [BIDS_DIR] --work DIR [--seconds S] [--seeds N] [--heads N] [--test N]
+benchmarks/training_resolution.py [BIDS_DIR] --work DIR [--seconds S] [--seeds N] [--heads N]
+[--test N]
 
-T1w images are brought to 1, 2 and 4 mm by block means, and at each resolution a network learns to undo block means of
-2 x 2 x 2 voxels (2 to 1, 4 to 2 and 8 to 4 mm; the human brain being some 15 times as long as the mouse's, that is
-where the paper's 100-50, 200-100 and 400-200 um lie). Every network is then tested at every resolution.
+T1w images are brought to 1, 2 and 4 mm by block means, and at each resolution a network learns to
+undo block means of 2 x 2 x 2 voxels (2 to 1, 4 to 2 and 8 to 4 mm; the human brain being some 15
+times as long as the mouse's, that is where the paper's 100-50, 200-100 and 400-200 um lie). Every
+network is then tested at every resolution.
 
-Phantoms: networks learn from some heads and are tested on others: in the whole brain at 4 mm, in 64 mm of its height
-at 2 mm and in 16 mm at 1 mm, which take long otherwise. BIDS_DIR: networks learn from one half of its T1w image (a side
-of the midline) and are tested in eight slabs of 16 mm of the other half, 16 mm between the halves; slabs of one head
-are no independent subjects.
+Phantoms: networks learn from some heads and are tested on others: in the whole brain at 4 mm, in
+64 mm of its height at 2 mm and in 16 mm at 1 mm, which take long otherwise. BIDS_DIR: networks
+learn from one half of its T1w image (a side of the midline) and are tested in eight slabs of 16 mm
+of the other half, 16 mm between the halves; slabs of one head are no independent subjects.
 
-All trainings of one network take the same number of steps and run through their whole schedule; `ccnn3d` and `gan3d`
-are trained at the middle resolution of the phantoms alone, for the same processor time. Models and their figures are
-kept in --work, so that a stopped benchmark goes on where it was; files made from other data or settings are refused.
-Fast recipes, but patches of 20 voxels a side (the paper's are 21), as the images of 4 mm are small.
+All trainings of one network take the same number of steps and run through their whole schedule;
+`ccnn3d` and `gan3d` are trained at the middle resolution of the phantoms alone, for the same
+processor time. Models and their figures are kept in --work, so that a stopped benchmark goes on
+where it was; files made from other data or settings are refused. Fast recipes, but patches of 20
+voxels a side (the paper's are 21), as the images of 4 mm are small.
 
 Writes benchmarks/results/training_resolution.{json,md} and training_resolution_networks.{json,md}.
 """
@@ -51,7 +55,8 @@ Array = NDArray[Any]
 LEVELS = (1, 2, 4)  # fine voxel in units of the images at hand
 SHAPE = (160, 192, 160)
 GRID: Grid = (SHAPE, centered_affine(SHAPE, (1.0, 1.0, 1.0), (0.0, -18.0, 5.0)))
-TESTED_SLICES, MARGIN = {1: 16, 2: 32, 4: 40}, 8  # by level, in the middle; more on both sides, which are not scored
+# by level, in the middle; more on both sides, which are not scored
+TESTED_SLICES, MARGIN = {1: 16, 2: 32, 4: 40}, 8
 NETWORKS = ("resnet3d", "ccnn3d", "gan3d")
 TRAINING, TESTED = 1000, 2000  # first seeds of the heads
 PAPER = {4: "+4.7 ± 2.0 / +4.4 ± 1.1", 2: "+3.0 ± 1.4 / -0.8 ± 0.9", 1: "+2.1 ± 0.8 / -2.0 ± 1.5"}
@@ -73,12 +78,18 @@ class Phantoms:
 
     def origin(self) -> Row:
         """What figures are taken of."""
-        return {"heads tested": list(range(TESTED, TESTED + self.test)), "slices": TESTED_SLICES, "margin": MARGIN}
+        return {
+            "heads tested": list(range(TESTED, TESTED + self.test)),
+            "slices": TESTED_SLICES,
+            "margin": MARGIN,
+        }
 
     def training(self, level: int) -> list[TrainingImage]:
         """The heads to train on, with voxels of `level` mm."""
         seeds = range(TRAINING, TRAINING + self.heads)
-        found = [phantom(seed, "T1w", GRID, self.folder).brought_down(cube(level)) for seed in seeds]
+        found = [
+            phantom(seed, "T1w", GRID, self.folder).brought_down(cube(level)) for seed in seeds
+        ]
         return [volume.to_train("T1w", f"head-{k}") for k, volume in enumerate(found)]
 
     def scores(self, level: int, school: School, name: str, model: Any) -> Scores:
@@ -115,7 +126,10 @@ class Halves:
         whole = Volume(image=image, mask=mask, affine=affine)
         left, right = (middle - self.gap) // 8 * 8, -(-(middle + self.gap) // 8) * 8
         stop = right + (mask.shape[0] - right) // 8 * 8
-        self.known, self.held = whole.cut(slice(0, left), y, z), whole.cut(slice(right, stop), y, z)
+        self.known, self.held = (
+            whole.cut(slice(0, left), y, z),
+            whole.cut(slice(right, stop), y, z),
+        )
 
     def origin(self) -> Row:
         """What figures are taken of."""
@@ -129,7 +143,10 @@ class Halves:
         """Figures of each slab."""
         fine = self.held.brought_down(cube(level))
         made, thick = school.raised(name, model, fine), self.thick // level
-        cuts = [(slice(None), slice(None), slice(k * thick, (k + 1) * thick)) for k in range(self.slabs)]
+        cuts = [
+            (slice(None), slice(None), slice(k * thick, (k + 1) * thick))
+            for k in range(self.slabs)
+        ]
         return [(f"slab-{k}", figures(fine.cut(*at), made[at])) for k, at in enumerate(cuts)]
 
 
@@ -138,20 +155,37 @@ def measured(data: Phantoms | Halves, given: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     sort = type(data).__name__.lower()
 
-    def add(network: str, trained: Any, seed: int, school: School, model: Any, levels: tuple[int, ...]) -> None:
+    def add(
+        network: str, trained: Any, seed: int, school: School, model: Any, levels: tuple[int, ...]
+    ) -> None:
         for level in levels:
-            of = network if model is None else f"{trained}mm_{network}_{given.seconds:g}s_seed{seed}"
-            own = data.origin() | {"model": None if model is None else model.card.json["weights_sha256"]}
+            of = (
+                network
+                if model is None
+                else f"{trained}mm_{network}_{given.seconds:g}s_seed{seed}"
+            )
+            own = data.origin() | {
+                "model": None if model is None else model.card.json["weights_sha256"]
+            }
             begin = {"network": network, "trained": trained, "tested": level, "seed": seed}
-            rows.extend(begin | row for row in kept_rows(
-                school.folder / f"{of}_at_{level}mm.scores.json", own,
-                lambda level=level: [
-                    {"case": case} | figure for case, figure in data.scores(level, school, network, model)
-                ],
-            ))  # fmt: skip
+            rows.extend(
+                begin | row
+                for row in kept_rows(
+                    school.folder / f"{of}_at_{level}mm.scores.json",
+                    own,
+                    lambda level=level: [
+                        {"case": case} | figure
+                        for case, figure in data.scores(level, school, network, model)
+                    ],
+                )
+            )
 
     school = School(
-        folder=given.work / sort, factor=cube(2), patch=(20, 20, 20), batch=given.batch, threads=given.threads
+        folder=given.work / sort,
+        factor=cube(2),
+        patch=(20, 20, 20),
+        batch=given.batch,
+        threads=given.threads,
     )
     school.folder.mkdir(parents=True, exist_ok=True)
     for name in ("bspline", "zerofill"):
@@ -161,13 +195,24 @@ def measured(data: Phantoms | Halves, given: argparse.Namespace) -> list[Row]:
         for network in NETWORKS if level == 2 and isinstance(data, Phantoms) else NETWORKS[:1]:
             for seed in range(given.seeds):
                 model, _ = school.learn(f"{level}mm", network, images, given.seconds, seed)
-                add(network, level, seed, school, model, LEVELS if network == "resnet3d" else (level,))
+                add(
+                    network,
+                    level,
+                    seed,
+                    school,
+                    model,
+                    LEVELS if network == "resnet3d" else (level,),
+                )
     return rows
 
 
 def of_seeds(rows: list[Row], trained: int, tested: int, cubic: Array) -> list[float]:
     """Mean gain in RMSE of each seed."""
-    own = [r for r in rows if (r["network"], r["trained"], r["tested"]) == ("resnet3d", trained, tested)]
+    own = [
+        r
+        for r in rows
+        if (r["network"], r["trained"], r["tested"]) == ("resnet3d", trained, tested)
+    ]
     split = mean_over_seeds(own, ("seed",), "case")
     return [float(gains(each["rmse"], cubic).mean()) for each in split.values()]
 
@@ -180,35 +225,56 @@ def table(name: str, rows: list[Row]) -> tuple[list[Row], list[str]]:
         cubic = found["bspline", "", tested]
         own = {level: found["resnet3d", level, tested] for level in LEVELS[::-1]}
         better = {level: gains(each["rmse"], cubic["rmse"]) for level, each in own.items()}
-        for what, each in ({"cubic": cubic, "zero filling": found["zerofill", "", tested]} | own).items():
+        for what, each in (
+            {"cubic": cubic, "zero filling": found["zerofill", "", tested]} | own
+        ).items():
             more = gains(each["rmse"], cubic["rmse"])
             seeds = of_seeds(rows, what, tested, cubic["rmse"]) if isinstance(what, int) else [0.0]
-            out.append({
-                "data": name, "tested at": f"{2 * tested} to {tested} mm",
-                "trained at": f"{2 * what} to {what} mm" if isinstance(what, int) else what,
-                "matched": "yes" if what == tested else "", "RMSE (%)": round(float(each["rmse"].mean()), 3),
-                "RMSE gain over cubic (%)": "" if what == "cubic" else spread(more),
-                "p (RMSE)": "" if what == "cubic" else f"{paired_p(each['rmse'] - cubic['rmse']):.2g}",
-                "SD over seeds (%)": round(float(np.std(seeds, ddof=1)), 2) if len(seeds) > 1 else "",
-                "SSIM": round(float(each["ssim"].mean()), 4),
-                "SSIM over cubic": "" if what == "cubic" else spread(1000 * (each["ssim"] - cubic["ssim"])) + " e-3",
-                "p (SSIM)": "" if what == "cubic" else f"{paired_p(each['ssim'] - cubic['ssim']):.2g}",
-                "voxel / K (mm)": round(float(np.nanmean(each["resolution"])), 3),
-                "2 voxel / K (mm)": round(2 * float(np.nanmean(each["resolution"])), 3),
-                "paper, matched, 20,000 / 5,000 patches": PAPER[tested] if what == tested else "",
-            })  # fmt: skip
+            out.append(
+                {
+                    "data": name,
+                    "tested at": f"{2 * tested} to {tested} mm",
+                    "trained at": f"{2 * what} to {what} mm" if isinstance(what, int) else what,
+                    "matched": "yes" if what == tested else "",
+                    "RMSE (%)": round(float(each["rmse"].mean()), 3),
+                    "RMSE gain over cubic (%)": "" if what == "cubic" else spread(more),
+                    "p (RMSE)": (
+                        "" if what == "cubic" else f"{paired_p(each['rmse'] - cubic['rmse']):.2g}"
+                    ),
+                    "SD over seeds (%)": (
+                        round(float(np.std(seeds, ddof=1)), 2) if len(seeds) > 1 else ""
+                    ),
+                    "SSIM": round(float(each["ssim"].mean()), 4),
+                    "SSIM over cubic": (
+                        ""
+                        if what == "cubic"
+                        else spread(1000 * (each["ssim"] - cubic["ssim"])) + " e-3"
+                    ),
+                    "p (SSIM)": (
+                        "" if what == "cubic" else f"{paired_p(each['ssim'] - cubic['ssim']):.2g}"
+                    ),
+                    "voxel / K (mm)": round(float(np.nanmean(each["resolution"])), 3),
+                    "2 voxel / K (mm)": round(2 * float(np.nanmean(each["resolution"])), 3),
+                    "paper, matched, 20,000 / 5,000 patches": (
+                        PAPER[tested] if what == tested else ""
+                    ),
+                }
+            )
         paired = friedmanchisquare(*better.values())
         others = [
             f"{2 * level} to {level} mm {(better[tested] - better[level]).mean():+.2f} points "
             f"(p = {paired_p(better[tested] - better[level]):.2g})"
-            for level in LEVELS[::-1] if level != tested
-        ]  # fmt: skip
+            for level in LEVELS[::-1]
+            if level != tested
+        ]
         remarks.append(
-            f"{name}, tested at {2 * tested} to {tested} mm: Friedman's test of the three gains, by case: chi2 = "
-            f"{paired.statistic:.3g}, p = {paired.pvalue:.2g} (paper, at 200-100 um: Welch's F = 7, p = .0019, which "
-            "takes the three for independent, though each case is in all of them). The matched network above that of "
-            + ", of ".join(others) + "."
-        )  # fmt: skip
+            f"{name}, tested at {2 * tested} to {tested} mm: Friedman's test of the three gains,"
+            f" by case: chi2 = {paired.statistic:.3g}, p = {paired.pvalue:.2g} (paper, at 200-100"
+            " um: Welch's F = 7, p = .0019, which takes the three for independent, though each"
+            " case is in all of them). The matched network above that of "
+            + ", of ".join(others)
+            + "."
+        )
     return out, remarks
 
 
@@ -222,22 +288,40 @@ def networks(rows: list[Row]) -> list[Row]:
     cubic, first = found["bspline"], found["resnet3d"]
     return [
         {
-            "network": "cubic" if name == "bspline" else name, "RMSE (%)": round(float(each["rmse"].mean()), 3),
-            "gain over cubic (%)": "" if each is cubic else spread(gains(each["rmse"], cubic["rmse"])),
-            "p (RMSE), against cubic": "" if each is cubic else f"{paired_p(each['rmse'] - cubic['rmse']):.2g}",
-            "p (RMSE), against resnet3d": "" if each is first else f"{paired_p(each['rmse'] - first['rmse']):.2g}",
+            "network": "cubic" if name == "bspline" else name,
+            "RMSE (%)": round(float(each["rmse"].mean()), 3),
+            "gain over cubic (%)": (
+                "" if each is cubic else spread(gains(each["rmse"], cubic["rmse"]))
+            ),
+            "p (RMSE), against cubic": (
+                "" if each is cubic else f"{paired_p(each['rmse'] - cubic['rmse']):.2g}"
+            ),
+            "p (RMSE), against resnet3d": (
+                "" if each is first else f"{paired_p(each['rmse'] - first['rmse']):.2g}"
+            ),
             "SSIM": round(float(each["ssim"].mean()), 4),
-            "p (SSIM), against cubic": "" if each is cubic else f"{paired_p(each['ssim'] - cubic['ssim']):.2g}",
-            "p (SSIM), against resnet3d": "" if each is first else f"{paired_p(each['ssim'] - first['ssim']):.2g}",
+            "p (SSIM), against cubic": (
+                "" if each is cubic else f"{paired_p(each['ssim'] - cubic['ssim']):.2g}"
+            ),
+            "p (SSIM), against resnet3d": (
+                "" if each is first else f"{paired_p(each['ssim'] - first['ssim']):.2g}"
+            ),
             "voxel / K (mm)": round(float(np.nanmean(each["resolution"])), 3),
         }
         for name, each in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bids_dir", type=Path, nargs="?", help="with a T1w of one person; phantoms alone without it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "bids_dir",
+        type=Path,
+        nargs="?",
+        help="with a T1w of one person; phantoms alone without it",
+    )
     parser.add_argument("--work", type=Path, required=True, help="where heads and models are kept")
     parser.add_argument("--seconds", type=float, default=16, help="of processor time a training")
     parser.add_argument("--seeds", type=int, default=5)
@@ -258,12 +342,12 @@ def main() -> None:
         if isinstance(data, Phantoms):
             keep_networks(found, given)
     about = (
-        f"resnet3d, fast, patches of 20 voxels: as many steps as fit into {given.seconds:g} s of processor, the same "
-        f"at all resolutions; {given.seeds} seeds. Figures of a case are means over seeds, tests are paired t tests "
-        f"over {given.test} heads, or 8 slabs of one head, which are not independent; no p is corrected for the number "
-        "of tests. Phantoms: inside the brain; "
-        "real: inside the head. RMSE in % of the 99th percentile. A gain is an RMSE below that of cubic interpolation, "
-        "in % of the latter (the paper prints no unit)."
+        f"resnet3d, fast, patches of 20 voxels: as many steps as fit into {given.seconds:g} s of"
+        f" processor, the same at all resolutions; {given.seeds} seeds. Figures of a case are"
+        f" means over seeds, tests are paired t tests over {given.test} heads, or 8 slabs of one"
+        " head, which are not independent; no p is corrected for the number of tests. Phantoms:"
+        " inside the brain; real: inside the head. RMSE in % of the 99th percentile. A gain is an"
+        " RMSE below that of cubic interpolation, in % of the latter (the paper prints no unit)."
     )
     title = "Networks trained at the resolution of their use, or not"
     keep("training_resolution", title, rows, remarks=[about, *remarks])
@@ -272,10 +356,16 @@ def main() -> None:
 def keep_networks(rows: list[Row], given: argparse.Namespace) -> None:
     """The table of the three networks."""
     about = (
-        f"Phantoms, 4 to 2 mm, {given.seconds:g} s of processor a training, {given.seeds} seeds, {given.test} heads. "
-        "In the paper (200-100 um) RMSE: resnet < gan < cubic, ccnn; SSIM: resnet above cubic and ccnn, not above gan."
+        f"Phantoms, 4 to 2 mm, {given.seconds:g} s of processor a training, {given.seeds} seeds,"
+        f" {given.test} heads. In the paper (200-100 um) RMSE: resnet < gan < cubic, ccnn; SSIM:"
+        " resnet above cubic and ccnn, not above gan."
     )
-    keep("training_resolution_networks", "The three networks of the mouse paper", networks(rows), remarks=[about])
+    keep(
+        "training_resolution_networks",
+        "The three networks of the mouse paper",
+        networks(rows),
+        remarks=[about],
+    )
 
 
 if __name__ == "__main__":

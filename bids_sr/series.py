@@ -1,7 +1,8 @@
-"""Registry of the series of a run: acquired, baselines, controls, methods with their variants, measured.
+"""Registry of a run's series: acquired, baselines, controls, methods, their variants, measured.
 
-Names of series, and the ``desc-`` labels of their maps, are made and read here and nowhere else. The module needs the
-standard library alone, so that options, settings, statistics and reports can all ask it.
+Names of series, and the ``desc-`` labels of their maps, are made and read here and nowhere else.
+The module needs the standard library alone, so that options, settings, statistics and reports can
+all ask it.
 """
 
 import re
@@ -13,7 +14,8 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"]
 
-RAW, RAW_SPLINE = "raw", "rawSpline"  # as acquired; its maps as cubic splines on the high-resolution grid
+# as acquired; its maps as cubic splines on the high-resolution grid
+RAW, RAW_SPLINE = "raw", "rawSpline"
 MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
 OTHER_RUN = "otherRun"  # another acquired run of the same task, as a reference
 _RUN = "run"  # rows of tables that are about the run as a whole
@@ -21,36 +23,57 @@ ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
-    "sdmod": "zero filling of the signal change, weighted by its temporal standard deviation relative to that nearby",
-    "inject": "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted image",
-    "ratio": "the high-resolution T2*-weighted image multiplied by the interpolated relative signal change",
+    "sdmod": (
+        "zero filling of the signal change, weighted by its temporal standard deviation relative"
+        " to that nearby"
+    ),
+    "inject": (
+        "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted"
+        " image"
+    ),
+    "ratio": (
+        "the high-resolution T2*-weighted image multiplied by the interpolated relative signal"
+        " change"
+    ),
 }
-BASELINES: Mapping[str, str] = MappingProxyType({
-    **_DEFAULT_BASELINES,
-    "nearest": "nearest-neighbor interpolation",
-    "linear": "trilinear interpolation",
-    "lanczos": "Lanczos interpolation with three lobes",
-})  # fmt: skip
+BASELINES: Mapping[str, str] = MappingProxyType(
+    {
+        **_DEFAULT_BASELINES,
+        "nearest": "nearest-neighbor interpolation",
+        "linear": "trilinear interpolation",
+        "lanczos": "Lanczos interpolation with three lobes",
+    }
+)
 """Every baseline with what it does, in the order of the tables; none of them has a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
 PLAIN = ("zerofill", "sdmod")
 """Simple arithmetic that every method must beat where the run has it."""
-PAIR_BASELINES = ("inject", "ratio")  # these take their detail from the high-resolution T2*-weighted image
-INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")  # linear operators on a single volume
-VALIDATION_BASELINES = ("bspline", "zerofill")  # beside every network on held-out patches and images
+# these take their detail from the high-resolution T2*-weighted image
+PAIR_BASELINES = ("inject", "ratio")
+# linear operators on a single volume
+INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")
+# beside every network on held-out patches and images
+VALIDATION_BASELINES = ("bspline", "zerofill")
 IMAGE_REFERENCES = ("bspline", "inject")  # images are held against these
-ACQUIRED_BAND = "zerofill"  # what other programs' series are held against: the acquired band, and nothing beyond it
+# what other programs' series are held against: the acquired band, and nothing beyond it
+ACQUIRED_BAND = "zerofill"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
-CONTROLS: Mapping[str, str] = MappingProxyType({
-    SMOOTH: "bspline with the best-fitting smoothing",
-    PCA: "bspline, denoised in time (PCA)",
-})  # fmt: skip
+CONTROLS: Mapping[str, str] = MappingProxyType(
+    {
+        SMOOTH: "bspline with the best-fitting smoothing",
+        PCA: "bspline, denoised in time (PCA)",
+    }
+)
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
 SAME = "Same"
-"""What sets the acquired series apart that was smoothed to the resolution of a series it is compared with."""
-_VARIANT = re.compile(rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))")
+"""What sets the acquired series apart that was smoothed to the resolution of a series it is
+compared with.
+"""
+_VARIANT = re.compile(
+    rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))"
+)
 _SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
 """How the label of a map goes on that may be smoothed, as a regular expression."""
 _LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
@@ -61,14 +84,17 @@ class Series:
     """One series of a run."""
 
     name: str  # in tables and file names
-    kind: Kind  # "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
-    method: str  # the method that a placebo or member of an ensemble is a variant of; for all others the name
-    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members), "Same"
+    # "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
+    kind: Kind
+    # the method that a placebo or member of an ensemble is a variant of; for all others the name
+    method: str
+    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1"
+    # (members), "Same"
     variant: str = ""
 
 
 def series_name(method: str, variant: str = "") -> str:
-    """Name of the series that a method makes, or of its variant; files and graphs have no room for a hyphen.
+    """Return the series name of a method or variant; hyphens do not fit in files and graphs.
 
     >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
     ('liagnostic', 'sblMirror')
@@ -99,14 +125,19 @@ def series(name: str) -> Series:
     Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
     """
     fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
-        ("acquired", ACQUIRED), ("baseline", BASELINES), ("control", CONTROLS), ("measured", (MEASURED,)),
+        ("acquired", ACQUIRED),
+        ("baseline", BASELINES),
+        ("control", CONTROLS),
+        ("measured", (MEASURED,)),
         ("run", (_RUN, OTHER_RUN)),
-    )  # fmt: skip
+    )
     kind = next((kind for kind, names in fixed if name in names), None)
     found = None if kind else _VARIANT.fullmatch(name)
     if found is None:
         return Series(name, kind or "method", name)
-    variant: Kind = "control" if found["variant"] == SAME else "placebo" if found["seed"] is None else "member"
+    variant: Kind = (
+        "control" if found["variant"] == SAME else "placebo" if found["seed"] is None else "member"
+    )
     return Series(name, variant, found["method"], found["variant"])
 
 
@@ -129,7 +160,9 @@ class _MapLabel(NamedTuple):
 
 
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
-    """``desc-`` label of a map: the series, then Fwhm and tenths of mm (nothing for 0 mm), then the region.
+    """Return the ``desc-`` label of a map.
+
+    It is the series, then Fwhm and tenths of mm (nothing for 0 mm), then the region.
 
     >>> map_label("srgan", 5.0, "Quarter")
     'srganFwhm50Quarter'

@@ -1,4 +1,7 @@
-"""The version, in one place: CHANGES.md, CITATION.cff and the Dockerfile agree with it (tests/unit/package)."""
+"""The version, in one place.
+
+CHANGES.md, CITATION.cff and the Dockerfile agree with it (tests/unit/package).
+"""
 
 from pathlib import Path
 
@@ -6,9 +9,14 @@ RELEASE = "0.2.0.dev0"
 
 
 def _version() -> str:
-    """The release, or what leads to it with the commit that ``setup.py`` stamped when the package was built."""
+    """Return the release, or a development version with its commit.
+
+    ``setup.py`` stamped the commit when the package was built.
+    """
     stamp = Path(__file__).with_name("commit.txt")
-    commit = stamp.read_text(encoding="utf-8").strip() if ".dev" in RELEASE and stamp.is_file() else ""
+    commit = (
+        stamp.read_text(encoding="utf-8").strip() if ".dev" in RELEASE and stamp.is_file() else ""
+    )
     return f"{RELEASE}+{commit}" if commit else RELEASE
 
 

@@ -1,4 +1,4 @@
-"""Data that the program carries: names of derivatives, the report's outline and looks, references."""
+"""Data that the program carries: names of derivatives, report outline and looks, references."""
 
 from pathlib import Path
 
@@ -32,6 +32,8 @@ def split_bibtex(text: str) -> dict[str, str]:
 
 
 def bibliography() -> str:
-    """All references as one BibTeX text: every ``bib/*.bib`` in the order of their names, an entry of each key once."""
+    """All references as one BibTeX text: every ``bib/*.bib`` in the order of their names, an entry
+    of each key once.
+    """
     texts = [file.read_text(encoding="utf-8") for file in sorted((HERE / "bib").glob("*.bib"))]
     return "\n".join(entry + "\n" for entry in split_bibtex("\n".join(texts)).values())

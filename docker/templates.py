@@ -1,9 +1,11 @@
-"""Fetch templates into TEMPLATEFLOW_HOME while the image is built, or say that they could not be had.
+"""Fetch templates into TEMPLATEFLOW_HOME while the image is built, or say that they could not be
+had.
 
 python docker/templates.py SPACE...
 
-An image can be built where TemplateFlow is out of reach: then it has the templates that its packages carry, which is
-all that the default output space needs. Nothing is ever fetched when the image runs.
+An image can be built where TemplateFlow is out of reach: then it has the templates that its
+packages carry, which is all that the default output space needs. Nothing is ever fetched when the
+image runs.
 """
 
 import importlib.util
@@ -13,7 +15,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# suffixes and entities of the files that bids_sr.registration.templates looks for; the tissue maps may be missing
+# suffixes and entities of the files that bids_sr.registration.templates looks for; the tissue maps
+# may be missing
 WANTED = (
     {"suffix": "T1w", "desc": None},
     {"suffix": "mask", "desc": "brain"},
@@ -36,7 +39,11 @@ def say(text: str) -> None:
 def bundled(package: str, inside: str) -> bool:
     """Whether an installed package carries a file; the package is not imported."""
     spec = importlib.util.find_spec(package)
-    return spec is not None and spec.origin is not None and (Path(spec.origin).parent / inside).is_file()
+    return (
+        spec is not None
+        and spec.origin is not None
+        and (Path(spec.origin).parent / inside).is_file()
+    )
 
 
 def fetch(space: str) -> None:
@@ -55,7 +62,9 @@ def fetch(space: str) -> None:
 
 
 def tidy(home: Path, spaces: Iterable[str]) -> None:
-    """Leave only these spaces, and of them only what was fetched: the client lays out thousands of empty files."""
+    """Leave only these spaces, and of them only what was fetched: the client lays out thousands of
+    empty files.
+    """
     for folder in home.iterdir():
         if folder.name not in {f"tpl-{space}" for space in spaces}:
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
@@ -72,7 +81,10 @@ def main() -> int:
         try:
             fetch(space)
         except Exception as err:  # the client raises what its several ways of fetching raise
-            say(f"{space} is left out, TemplateFlow could not give it ({type(err).__name__}: {err})")
+            say(
+                f"{space} is left out, TemplateFlow could not give it ({type(err).__name__}:"
+                f" {err})"
+            )
         else:
             fetched.append(space)
             say(f"{space} is in the image")

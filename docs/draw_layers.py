@@ -1,7 +1,9 @@
-"""Draw the layers of the package from its imports: python docs/draw_layers.py writes docs/figures/layers.svg.
+"""Draw the layers of the package from its imports: python docs/draw_layers.py writes
+docs/figures/layers.svg.
 
-A part stands one row above the highest part that it imports. Parts of the two lowest rows are imported nearly
-everywhere, so that arrows to them are left out, as are those that another way of arrows already says.
+A part stands one row above the highest part that it imports. Parts of the two lowest rows are
+imported nearly everywhere, so that arrows to them are left out, as are those that another way of
+arrows already says.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ TEXT = {
 
 
 def part_of(path: Path) -> str:
-    """The part that a file belongs to: a folder of bids_sr, a module beside them, or a folder beside bids_sr."""
+    """The part that a file belongs to: a folder of bids_sr, a module beside them, or a folder
+    beside bids_sr.
+    """
     parts = path.relative_to(ROOT).with_suffix("").parts
     return parts[0] if parts[0] != "bids_sr" else parts[1]
 
@@ -55,12 +59,15 @@ def imports(path: Path) -> Iterator[str]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "bids_sr" else [node.module]
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "bids_sr"
+                else [node.module]
             )
         yield from (
             name.split(".")[1]
             for name in names
-            if name.startswith("bids_sr.") and not name.startswith(("bids_sr.__", "bids_sr.version"))
+            if name.startswith("bids_sr.")
+            and not name.startswith(("bids_sr.__", "bids_sr.version"))
         )
 
 
@@ -89,13 +96,21 @@ def levels(used: dict[str, set[str]]) -> dict[str, int]:
     while len(rows) < len(used):
         ready = {part for part in set(used) - set(rows) if used[part] <= set(rows)}
         if not ready:
-            raise ValueError(f"imports in a circle among {', '.join(sorted(set(used) - set(rows)))}")
-        rows |= {part: 1 + max((rows[below] for below in used[part]), default=-1) for part in ready}
+            raise ValueError(
+                f"imports in a circle among {', '.join(sorted(set(used) - set(rows)))}"
+            )
+        rows |= {
+            part: 1 + max((rows[below] for below in used[part]), default=-1) for part in ready
+        }
     return rows
 
 
 def _reached(part: str, used: dict[str, set[str]]) -> set[str]:
-    return set().union(*({below} | _reached(below, used) for below in used[part])) if used[part] else set()
+    return (
+        set().union(*({below} | _reached(below, used) for below in used[part]))
+        if used[part]
+        else set()
+    )
 
 
 def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, str]]:
@@ -104,8 +119,9 @@ def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, st
         (part, below)
         for part in used
         for below in sorted(used[part])
-        if rows[below] > 0 and not any(below in _reached(other, used) for other in used[part] - {below})
-    ]  # fmt: skip
+        if rows[below] > 0
+        and not any(below in _reached(other, used) for other in used[part] - {below})
+    ]
 
 
 def drawn() -> str:
@@ -116,13 +132,18 @@ def drawn() -> str:
     by_row = [[part for part in used if rows[part] == row] for row in range(top + 1)]
     widest = max(map(len, by_row)) * (WIDTH + GAP) + GAP
     at = {
-        part: ((widest - len(row) * (WIDTH + GAP) + GAP) / 2 + k * (WIDTH + GAP), (top - n) * ROW + GAP)
+        part: (
+            (widest - len(row) * (WIDTH + GAP) + GAP) / 2 + k * (WIDTH + GAP),
+            (top - n) * ROW + GAP,
+        )
         for n, row in enumerate(by_row)
         for k, part in enumerate(row)
     }
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {widest} {top * ROW + HEIGHT + 2 * GAP}" '
-        'font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {widest}'
+            f' {top * ROW + HEIGHT + 2 * GAP}" font-family="sans-serif" font-size="12">'
+        ),
         "<title>Layers of bids-sr: every arrow is an import</title>",
     ]
     for part, below in shown(used, rows):
@@ -131,10 +152,16 @@ def drawn() -> str:
         out.append(f'<line {ends} stroke="#9aa5ad" stroke-width="1"/>')
     for part, (x, y) in at.items():
         out.append(
-            f'<rect x="{x:g}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#eef3f7" stroke="#00568c"/>'
+            f'<rect x="{x:g}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="5" fill="#eef3f7"'
+            ' stroke="#00568c"/>'
         )
-        out.append(f'<text x="{x + WIDTH / 2:g}" y="{y + 17}" text-anchor="middle" font-weight="bold">{part}</text>')
-        small = f'x="{x + WIDTH / 2:g}" y="{y + 31}" text-anchor="middle" font-size="9" fill="#5b6770"'
+        out.append(
+            f'<text x="{x + WIDTH / 2:g}" y="{y + 17}" text-anchor="middle"'
+            f' font-weight="bold">{part}</text>'
+        )
+        small = (
+            f'x="{x + WIDTH / 2:g}" y="{y + 31}" text-anchor="middle" font-size="9" fill="#5b6770"'
+        )
         out.append(f"<text {small}>{TEXT.get(part, '')}</text>")
     return "\n".join([*out, "</svg>", ""])
 

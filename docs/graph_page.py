@@ -1,4 +1,5 @@
-"""Write docs/graph.md, who makes what: python docs/graph_page.py plans small data sets and lists their graphs.
+"""Write docs/graph.md, who makes what: python docs/graph_page.py plans small data sets and lists
+their graphs.
 
 The first data set is listed in whole; of each other one, the steps that stood in none before.
 """
@@ -33,11 +34,12 @@ TIMES = [0.1 * k for k in range(6)]
 INTRODUCTION = """\
 # Who makes what
 
-This page is made from the graphs of small data sets (`python docs/graph_page.py`); `bids-sr DATA OUT participant
---dry-run --graph` prints that of yours. Each step stands with what it does, what it makes (in brackets the entities
-under which it is stored, `…` being the name of the scope, or *kept* where its files tell them) of what (in
-parentheses the step that makes it), and its settings. Scopes stand within one another, steps in the order of the
-processing; what is alike in several scopes stands once. Files are those of `bids_sr/steps/`.
+This page is made from the graphs of small data sets (`python docs/graph_page.py`);
+`bids-sr DATA OUT participant --dry-run --graph` prints that of yours. Each step stands with what
+it does, what it makes (in brackets the entities under which it is stored, `…` being the name of
+the scope, or *kept* where its files tell them) of what (in parentheses the step that makes it),
+and its settings. Scopes stand within one another, steps in the order of the processing; what is
+alike in several scopes stands once. Files are those of `bids_sr/steps/`.
 """
 
 
@@ -55,16 +57,22 @@ def plain(maker: BidsMaker) -> None:
 
 
 def with_all(maker: BidsMaker) -> None:
-    """The same with slice times, a calibration with its events, a measured run and an active region beside it."""
+    """The same with slice times, a calibration with its events, a measured run and an active
+    region beside it.
+    """
     maker.subject("01", session="a")
     maker.subject("01", session="b")
     rng = np.random.default_rng(0)
-    coarse = (500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))).astype("int16")
+    coarse = (
+        500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))
+    ).astype("int16")
     stem = "sub-01_ses-a_task-tap"
     maker.bold(stem, data=coarse, sidecar={"SliceTiming": TIMES})
     maker.bold(f"{stem}_acq-highres", zooms=FINE, n_volumes=20)
     measured = BidsMaker(maker.root.parent / "truth")
-    measured.bold(stem, zooms=FINE, data=coarse.repeat(2, 0).repeat(2, 1), sidecar={"SliceTiming": TIMES})
+    measured.bold(
+        stem, zooms=FINE, data=coarse.repeat(2, 0).repeat(2, 1), sidecar={"SliceTiming": TIMES}
+    )
     measured.events(stem)
 
 
@@ -99,8 +107,13 @@ def own_volumes(maker: BidsMaker) -> None:
 def prepared(maker: BidsMaker, version: str = "24.1.1") -> None:
     """Derivatives of fMRIPrep, with a field map."""
     maker.subject()
-    maker.bold(sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES})
-    bold, made = maker.path("sub-01_task-tap_bold.nii.gz", "func"), FmriprepMaker(maker.root.parent / "prep", version)
+    maker.bold(
+        sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES}
+    )
+    bold, made = (
+        maker.path("sub-01_task-tap_bold.nii.gz", "func"),
+        FmriprepMaker(maker.root.parent / "prep", version),
+    )
     made.anat(maker.path("sub-01_T1w.nii.gz", "anat"))
     made.run(bold, n_dummy=3)
     if version.startswith("24"):
@@ -132,23 +145,41 @@ def scans(maker: BidsMaker) -> None:
 CASES = (
     Case("A task, a pair and a T1w image", plain),
     Case(
-        "Two sessions, slice times, a calibration, a measured run; controls, and maps in template space",
+        "Two sessions, slice times, a calibration, a measured run; controls, and maps in template"
+        " space",
         with_all,
-        ("--truth", "truth", "--null-checks", "--n-ensemble", "2", "--pair-holdout", "--roi-grow",
-         "--output-spaces", "T1w", "MNI152NLin2009aSym", "--precision", "bf16"),
+        (
+            "--truth",
+            "truth",
+            "--null-checks",
+            "--n-ensemble",
+            "2",
+            "--pair-holdout",
+            "--roi-grow",
+            "--output-spaces",
+            "T1w",
+            "MNI152NLin2009aSym",
+            "--precision",
+            "bf16",
+        ),
     ),
     Case("Several echoes, and no low-resolution image in the pair", echoes),
     Case("At rest", rest),
     Case("At rest, without a T1w image", rest_alone),
-    Case("Networks that learn from the run", own_volumes, ("--sr-method", "tv", "dip", "--sr-factor", "2")),
+    Case(
+        "Networks that learn from the run",
+        own_volumes,
+        ("--sr-method", "tv", "dip", "--sr-factor", "2"),
+    ),
     Case("On fMRIPrep", prepared, ("-d", "prep")),
     Case(
-        "On an older fMRIPrep, in another template space", prepared_before,
+        "On an older fMRIPrep, in another template space",
+        prepared_before,
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
     Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat")),
-)  # fmt: skip
+)
 
 
 def graph_of(case: Case) -> Graph:
@@ -157,7 +188,9 @@ def graph_of(case: Case) -> Graph:
         root = Path(folder)
         maker = BidsMaker(root / "bids")
         case.make(maker)
-        options = [str(root / each) if each in ("truth", "prep") else each for each in case.options]
+        options = [
+            str(root / each) if each in ("truth", "prep") else each for each in case.options
+        ]
         options = [f"NORDIC={root / each}" if each == "made" else each for each in options]
         return planned_graph(maker, root, *options)
 
@@ -182,11 +215,16 @@ def item(line: Line, steps: dict[str, AnyStep]) -> str:
     if not line.makes:
         return shown + (line.name if line.name.startswith("as in ") else f"**{line.name}**")
     step = steps[line.name]
-    name = f"**`{line.name}`** (`{line.where}`" + (f", `{step.__name__}`)" if line.name != step.__name__ else ")")
+    name = f"**`{line.name}`** (`{line.where}`" + (
+        f", `{step.__name__}`)" if line.name != step.__name__ else ")"
+    )
     says = re.split(r"\.\s|\n\n", (step.__doc__ or "").strip())[0].removesuffix(".")
     made = re.sub(r"(\w+)( \[[^\]]+\])?", lambda one: f"`{one[1]}`{one[2] or ''}", line.makes)
     of = re.sub(r"(\w+) \(", r"`\1` (", line.of)
-    told = [f"{made} ← {of}" if of else made, *([f"settings {line.settings}"] if line.settings else [])]
+    told = [
+        f"{made} ← {of}" if of else made,
+        *([f"settings {line.settings}"] if line.settings else []),
+    ]
     return f"{shown}{name}: {' '.join(says.split())}.<br>{'; '.join(told)}"
 
 
@@ -199,7 +237,9 @@ def page() -> str:
         found = list(new_lines(lines, known)) if known else lines
         known |= {line.name for line in lines if line.makes}
         steps = {placed.name: placed.step for placed in graph.placed}
-        parts.append("\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n")
+        parts.append(
+            "\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n"
+        )
     return "\n".join(parts)
 
 

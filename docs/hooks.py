@@ -1,4 +1,6 @@
-"""Pages of the site that stand at the top of the repository: what they link to is found from `docs/` too."""
+"""Pages of the site that stand at the top of the repository: what they link to is found from
+`docs/` too.
+"""
 
 import re
 from pathlib import Path

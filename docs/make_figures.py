@@ -1,12 +1,14 @@
-"""Pictures and numbers of README and documentation, from a finished run on `examples/studyforrest`.
+"""Pictures and numbers of README and documentation, from a finished run on
+`examples/studyforrest`.
 
     bids-sr examples/studyforrest OUT participant --level full
     python docs/make_figures.py OUT
 
-writes `docs/figures/example.png` (one slice and map of every kind of series), `docs/figures/accuracy.png`,
-`docs/figures/example.json` (numbers with their intervals, which are also put into tutorial and README) and, where a
-Chromium is on the path, `docs/figures/report.png` (the first screen of the report) and `docs/figures/report/*.png` (the
-figures of the report, by their `desc-`).
+writes `docs/figures/example.png` (one slice and map of every kind of series),
+`docs/figures/accuracy.png`, `docs/figures/example.json` (numbers with their intervals, which are
+also put into tutorial and README) and, where a Chromium is on the path, `docs/figures/report.png`
+(the first screen of the report) and `docs/figures/report/*.png` (the figures of the report, by
+their `desc-`).
 """
 
 import argparse
@@ -39,13 +41,28 @@ THRESHOLD = 3.1  # of t, as drawn
 ACQUIRED = "simulated 6 mm"  # 3 mm data, k-space cropped
 ZOOM_MM = 36.0  # half width of the zoomed square
 SCREEN = (1300, 800)
-START, END = "<!-- numbers of the example, by docs/make_figures.py -->", "<!-- end of the numbers -->"
+START, END = (
+    "<!-- numbers of the example, by docs/make_figures.py -->",
+    "<!-- end of the numbers -->",
+)
 METHODS = ("srgan", "sbl")
 SERIES = ("bspline", "zerofill", "inject", "sdmod", *METHODS, "measured")
 FIGURES = {
-    "brain": 1000, "norm": 1000, "pair": 900, "pairreg": 900, "coreg": 1000, "highres": 900, "motion": 900,
-    "carpet": 900, "training": 900, "variance": 1000, "srslice": 1100, "splithalf": 1000, "truth": 900, "beyond": 1000,
-}  # fmt: skip
+    "brain": 1000,
+    "norm": 1000,
+    "pair": 900,
+    "pairreg": 900,
+    "coreg": 1000,
+    "highres": 900,
+    "motion": 900,
+    "carpet": 900,
+    "training": 900,
+    "variance": 1000,
+    "srslice": 1100,
+    "splithalf": 1000,
+    "truth": 900,
+    "beyond": 1000,
+}
 """Figures of the report that the pages show, and the width (pixels) at which they are drawn."""
 
 
@@ -54,18 +71,28 @@ def rows(out: Path) -> pd.DataFrame:
     return read_frame(out / f"sub-01/func/{STEM}_desc-evaluation_metrics.tsv")
 
 
-def explained_beyond(table: pd.DataFrame, series: str, region: str = "brain") -> dict[str, float | None]:
+def explained_beyond(
+    table: pd.DataFrame, series: str, region: str = "brain"
+) -> dict[str, float | None]:
     """Explained variance beyond Nyquist with its interval; None where it is not defined."""
     wanted = {
-        "statistic": "ev", "reference": "measured", "band": "beyond", "minus": "n/a", "series": series,
-        "region": region, "contrast": CONTRAST,
-    }  # fmt: skip
+        "statistic": "ev",
+        "reference": "measured",
+        "band": "beyond",
+        "minus": "n/a",
+        "series": series,
+        "region": region,
+        "contrast": CONTRAST,
+    }
     row = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)].iloc[0]
-    return {key: None if pd.isna(row[key]) else round(float(row[key]), 5) for key in ("value", "lower", "upper")}
+    return {
+        key: None if pd.isna(row[key]) else round(float(row[key]), 5)
+        for key in ("value", "lower", "upper")
+    }
 
 
 def best_method(table: pd.DataFrame) -> str:
-    """The method that explains most of the measured detail beyond the acquired Nyquist frequency."""
+    """The method that explains most of the measured detail beyond the acquired Nyquist limit."""
     return max(METHODS, key=lambda name: explained_beyond(table, name)["value"] or -np.inf)
 
 
@@ -74,17 +101,24 @@ def numbers(out: Path) -> dict[str, Any]:
     table = rows(out)
     best = best_method(table)
     explained = {
-        region: {name: explained_beyond(table, name, region) for name in (*SERIES,)} for region in ("brain", "active40")
+        region: {name: explained_beyond(table, name, region) for name in (*SERIES,)}
+        for region in ("brain", "active40")
     }
     images = table.query("statistic == 'psnr' and reference == 'measured' and minus == 'n/a'")
     verdict = json.loads((out / f"sub-01/func/{STEM}_desc-verdict_metrics.json").read_text())
     flags = table[table.statistic.str.startswith("flag_") & (table.value > 0)]
     return {
-        "command": "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT",
+        "command": (
+            "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT"
+        ),
         "headline": verdict["headline"],
         "best": best,
         "explained_variance_beyond_nyquist": explained,
-        "psnr_db": {row.series: round(float(row.value), 2) for row in images.itertuples() if row.series in SERIES},
+        "psnr_db": {
+            row.series: round(float(row.value), 2)
+            for row in images.itertuples()
+            if row.series in SERIES
+        },
         "flags_raised": sorted(set(flags.statistic)),
     }
 
@@ -93,25 +127,34 @@ def number_lines(found: Mapping[str, Any]) -> str:
     """The numbers as a table, and the verdict."""
 
     def text(each: Mapping[str, float | None]) -> str:
-        shown = [f"{round(each[key], 2) + 0.0:.2f}" for key in ("value", "lower", "upper") if each[key] is not None]
+        shown = [
+            f"{round(each[key], 2) + 0.0:.2f}"
+            for key in ("value", "lower", "upper")
+            if each[key] is not None
+        ]
         return shown[0] + (f" [{', '.join(shown[1:])}]" if len(shown) == 3 else "")
 
     best, explained = found["best"], found["explained_variance_beyond_nyquist"]
     names = ("bspline", "inject", "sdmod", best, "measured")
-    rows = [f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |" for region, title in (
-        ("active40", "detail explained, active voxels"),
-        ("brain", "detail explained, whole brain"),
-    )]  # fmt: skip
+    rows = [
+        f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |"
+        for region, title in (
+            ("active40", "detail explained, active voxels"),
+            ("brain", "detail explained, whole brain"),
+        )
+    ]
     psnr = found["psnr_db"]
     quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
-    return "\n".join([
-        f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *rows,
-        "| image quality (PSNR) | " + " | ".join(quality) + " |",
-        "",
-        f"Verdict of the run: *{found['headline']}*",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "| image quality (PSNR) | " + " | ".join(quality) + " |",
+            "",
+            f"Verdict of the run: *{found['headline']}*",
+        ]
+    )
 
 
 def number_sentence(found: Mapping[str, Any]) -> str:
@@ -120,8 +163,8 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline = abs(round(100 * active["bspline"]["value"]))
     return (
-        f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail on active voxels (95 % "
-        f"interval {lower} to {upper}), B-spline {spline} %."
+        f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail on"
+        f" active voxels (95 % interval {lower} to {upper}), B-spline {spline} %."
     )
 
 
@@ -134,7 +177,10 @@ def write_numbers(found: Mapping[str, Any]) -> None:
     for page, words in PAGES.items():
         path, text = HERE.parent.parent / page, f"{START}\n{words(found)}\n{END}"
         old = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(f"{START}\n.*?{END}", lambda _, text=text: text, old, flags=re.DOTALL), encoding="utf-8")
+        path.write_text(
+            re.sub(f"{START}\n.*?{END}", lambda _, text=text: text, old, flags=re.DOTALL),
+            encoding="utf-8",
+        )
 
 
 def load(out: Path, name: str) -> nb.Nifti1Image:
@@ -146,7 +192,10 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
     """Title to mean image and t map: the four series of the picture."""
     high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
     found = {
-        ACQUIRED: (load(out, "desc-raw_bold"), load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap")),
+        ACQUIRED: (
+            load(out, "desc-raw_bold"),
+            load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap"),
+        ),
         **{
             title: (
                 load(out, f"res-hr_desc-{name}_bold"),
@@ -155,18 +204,26 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
             for title, name in high.items()
         },
     }
-    return {title: (nb.Nifti1Image(np.asanyarray(a.dataobj).mean(-1), a.affine), b) for title, (a, b) in found.items()}
+    return {
+        title: (nb.Nifti1Image(np.asanyarray(a.dataobj).mean(-1), a.affine), b)
+        for title, (a, b) in found.items()
+    }
 
 
 def draw_example(out: Path, path: Path) -> None:
-    """The same slice and map as acquired, by B-spline, super-resolved and as measured; below, the marked square."""
+    """The same slice and map as acquired, by B-spline, super-resolved and as measured; below, the
+    marked square.
+    """
     shown = panels(out, best_method(rows(out)))
     truth = shown["measured"][1]
     t = np.nan_to_num(truth.get_fdata())
     strong = np.where(t > THRESHOLD, t, 0)
     k = int(np.argmax(strong.sum((0, 1))))
     center = np.array(
-        [np.average(np.arange(n), weights=strong[..., k].sum(1 - axis)) for axis, n in enumerate(t.shape[:2])]
+        [
+            np.average(np.arange(n), weights=strong[..., k].sum(1 - axis))
+            for axis, n in enumerate(t.shape[:2])
+        ]
     )
     edge = (center + 0.5) / t.shape[:2]  # in fields of view, which all grids share
     size = np.array(t.shape[:2]) * truth.header.get_zooms()[:2]
@@ -176,7 +233,9 @@ def draw_example(out: Path, path: Path) -> None:
         data, tmap = mean.get_fdata()[..., k].T, np.nan_to_num(stat.get_fdata()[..., k]).T
         for row, axis in enumerate(axes[:, column]):
             extent = (0, size[0], 0, size[1])
-            axis.imshow(data, cmap="gray", origin="lower", extent=extent, interpolation="nearest", vmin=0)
+            axis.imshow(
+                data, cmap="gray", origin="lower", extent=extent, interpolation="nearest", vmin=0
+            )
             masked = np.ma.masked_less(tmap, THRESHOLD)
             drawn = axis.imshow(
                 masked,
@@ -198,23 +257,37 @@ def draw_example(out: Path, path: Path) -> None:
             axis.invert_xaxis() if mean.affine[0, 0] < 0 else None  # left is left
             axis.set_axis_off()
             for place, letter, side in ((0.02, "L", "left"), (0.98, "R", "right")):
-                look = {"ha": side, "va": "top", "color": "white", "fontsize": 11, "fontweight": "bold"}
-                axis.text(place, 0.98, letter, transform=axis.transAxes, **look) if not row else None
+                look = {
+                    "ha": side,
+                    "va": "top",
+                    "color": "white",
+                    "fontsize": 11,
+                    "fontweight": "bold",
+                }
+                (
+                    axis.text(place, 0.98, letter, transform=axis.transAxes, **look)
+                    if not row
+                    else None
+                )
     bar = fig.colorbar(drawn, ax=axes, shrink=0.5, pad=0.01)
     bar.set_label("t, all stimuli against rest")
     save(fig, path)
 
 
 def draw_accuracy(out: Path, path: Path) -> None:
-    """Explained variance of the measured detail beyond the acquired Nyquist frequency, by series."""
+    """Explained variance of the measured detail beyond the acquired Nyquist limit, by series."""
     table = rows(out)
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained", facecolor="white")
+    fig, axes = plt.subplots(
+        1, 2, figsize=(9, 3.2), sharey=True, layout="constrained", facecolor="white"
+    )
     for axis, (region, title) in zip(
         axes, {"brain": "brain", "active40": "active voxels (|t| > 4)"}.items(), strict=True
     ):
         found = [explained_beyond(table, name, region) for name in SERIES]
         for place, (name, each) in enumerate(zip(SERIES, found, strict=True)):
-            color = "#0072B2" if name in METHODS else "#000000" if name == "measured" else "#999999"
+            color = (
+                "#0072B2" if name in METHODS else "#000000" if name == "measured" else "#999999"
+            )
             if each["value"] is None:
                 continue
             if each["lower"] is not None:
@@ -245,7 +318,9 @@ def store(image: Image.Image, path: Path) -> None:
 
 def browser() -> str | None:
     """A Chromium on the path."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
 
 
 def photograph(page: Path, path: Path, size: tuple[int, int], *, whole: bool = True) -> None:
@@ -255,11 +330,22 @@ def photograph(page: Path, path: Path, size: tuple[int, int], *, whole: bool = T
         program = browser()
         assert program is not None
         subprocess.run(
-            [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=8000",
-             f"--user-data-dir={folder}/profile", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}",
-             page.resolve().as_uri()],
-            check=True, capture_output=True, timeout=180,
-        )  # fmt: skip
+            [
+                program,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--virtual-time-budget=8000",
+                f"--user-data-dir={folder}/profile",
+                f"--window-size={size[0]},{size[1]}",
+                f"--screenshot={shot}",
+                page.resolve().as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=180,
+        )
         image = Image.open(shot).convert("RGB")
         if whole:
             ink = np.argwhere((np.asarray(image) < 250).any((1, 2)))
@@ -277,15 +363,22 @@ def photograph_report(out: Path) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 page = Path(folder) / "page.html"
                 page.with_name("figure.svg").write_bytes(found.path.read_bytes())
-                page.write_text(f'<body style="margin:0;background:#fff"><img src="figure.svg" width="{width}">')
+                page.write_text(
+                    '<body style="margin:0;background:#fff"><img src="figure.svg"'
+                    f' width="{width}">'
+                )
                 photograph(page, HERE / "report" / f"{name}.png", (width, 2400))
             break
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest"
+    )
     out = parser.parse_args().out
     HERE.mkdir(exist_ok=True)
     found = numbers(out)

@@ -1,6 +1,7 @@
 """Run the notebook and write its page: python docs/notebook_page.py [--page-only].
 
-The notebook is kept with its outputs; the page is made of it, figures beside it as PNG. Needs the extra ``tests``.
+The notebook is kept with its outputs; the page is made of it, figures beside it as PNG. Needs the
+extra ``tests``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ _CELL = re.compile(r"\S*ipykernel_\d+/\d+\.py")
 
 
 def run(notebook: Any, folder: Path) -> Any:
-    """Run all cells in a folder; nbclient.exceptions.CellExecutionError names the one that fails."""
+    """Run all cells in a folder; nbclient.exceptions.CellExecutionError names one that fails."""
     from nbclient import NotebookClient
 
-    client = NotebookClient(notebook, timeout=_SECONDS, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=_SECONDS, resources={"metadata": {"path": str(folder)}}
+    )
     client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of the day

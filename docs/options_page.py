@@ -1,6 +1,8 @@
-"""Write docs/options.md, the options of all commands: python docs/options_page.py reads them from their parsers.
+"""Write docs/options.md, the options of all commands: python docs/options_page.py reads them from
+their parsers.
 
-Those of `bids-sr` are made from the fields of the settings (`bids_sr/config`), so that no option is written down twice.
+Those of `bids-sr` are made from the fields of the settings (`bids_sr/config`), so that no option
+is written down twice.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-Made from the settings by `python docs/options_page.py`. The [usage](usage.md) page explains how they work together.
-In names hyphens and underscores are interchangeable; labels may carry their prefix (`sub-01` or `01`). Give the
-positional arguments first: an option that takes several values would take them, too.
+Made from the settings by `python docs/options_page.py`. The [usage](usage.md) page explains how
+they work together. In names hyphens and underscores are interchangeable; labels may carry their
+prefix (`sub-01` or `01`). Give the positional arguments first: an option that takes several values
+would take them, too.
 """
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    """Heading, parser, and the one group of options that is listed where others stand under another heading."""
+    """Heading, parser, and the one group of options that is listed where others stand under
+    another heading.
+    """
     yield "bids-sr", parser.build_parser(everything=True), ""
     yield "bids-sr report", report_command.build_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
@@ -35,7 +40,9 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     for name in ("retry", "cancel"):
         yield f"bids-sr-slurm {name}", slurm_main.later_parser(name), ""
     subcommands = next(
-        each for each in models_main.build_parser()._actions if isinstance(each, argparse._SubParsersAction)
+        each
+        for each in models_main.build_parser()._actions
+        if isinstance(each, argparse._SubParsersAction)
     )
     for name, each in subcommands.choices.items():
         yield f"bids-sr-models {name}", each, ""
@@ -45,13 +52,19 @@ def value_of(action: argparse.Action) -> str:
     """The name of an option's value, or its choices."""
     if action.nargs == 0:
         return ""
-    shown = ", ".join(map(str, action.choices)) if action.choices else str(action.metavar or action.dest).strip("{}")
+    shown = (
+        ", ".join(map(str, action.choices))
+        if action.choices
+        else str(action.metavar or action.dest).strip("{}")
+    )
     return re.sub(r" *[,|] *", ", ", shown) + (" …" if action.nargs in ("+", "*") else "")
 
 
 def row(action: argparse.Action) -> str:
     """An option as a row of a table."""
-    names = ", ".join(f"`{name}`" for name in action.option_strings or [str(action.metavar or action.dest)])
+    names = ", ".join(
+        f"`{name}`" for name in action.option_strings or [str(action.metavar or action.dest)]
+    )
     value = f"`{value_of(action)}`" if action.option_strings and value_of(action) else ""
     says = " ".join(((action.help or "") % {**vars(action), "prog": ""}).split())
     return f"| {names} | {value} | {re.sub(r'([*|<])', lambda one: chr(92) + one[0], says)} |"
@@ -60,11 +73,17 @@ def row(action: argparse.Action) -> str:
 def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
     """A table of each group of a command's options."""
     for group in command._action_groups:
-        shown = [each for each in group._group_actions if each.help != argparse.SUPPRESS and each.dest != "help"]
+        shown = [
+            each
+            for each in group._group_actions
+            if each.help != argparse.SUPPRESS and each.dest != "help"
+        ]
         title = group.title or ""
         if shown and (not only or title == only):
             heading = {"positional arguments": "arguments", "options": "options"}.get(title, title)
-            yield "\n".join(["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)])
+            yield "\n".join(
+                ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
+            )
 
 
 def page() -> str:

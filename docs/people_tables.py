@@ -1,8 +1,8 @@
 """Table and figure of the people that were measured: ``python docs/people_tables.py``.
 
-A page has room for the table between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end of people -->``. The
-values are those of `benchmarks/people.py runs` (`benchmarks/results/people_runs*.json`); `docs/figures/people.svg` has
-a dot for each run.
+A page has room for the table between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end
+of people -->``. The values are those of `benchmarks/people.py runs`
+(`benchmarks/results/people_runs*.json`); `docs/figures/people.svg` has a dot for each run.
 """
 
 import json
@@ -29,16 +29,22 @@ LEFT, WIDE, HIGH = 258, 380, 34
 
 def _rows(name: str) -> list[dict[str, Any]]:
     """Rows of a table of results."""
-    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    rows: list[dict[str, Any]] = json.loads(
+        (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    )["rows"]
     return rows
 
 
 def means() -> dict[str, tuple[int, int, int]]:
-    """Series to percent of the detail explained on active voxels: mean over people, lowest and highest person."""
+    """Series to percent of the detail explained on active voxels: mean over people, lowest and
+    highest person.
+    """
     found = {}
     for row in _rows("people_runs_mean"):
         active = row["explained variance"].split(" / ")[1]
-        mean, low, high = (round(100 * float(number)) for number in re.findall(r"-?\d+\.\d+", active))
+        mean, low, high = (
+            round(100 * float(number)) for number in re.findall(r"-?\d+\.\d+", active)
+        )
         found[SERIES[row["series"]]] = (mean, low, high)
     return found
 
@@ -46,26 +52,40 @@ def means() -> dict[str, tuple[int, int, int]]:
 def runs() -> list[tuple[str, str, float]]:
     """(data set, series, percent of the detail explained on active voxels) of every run."""
     return [
-        (row["run"].split(",")[0], SERIES[row["series"]], 100 * float(row["explained variance, active"].split()[0]))
+        (
+            row["run"].split(",")[0],
+            SERIES[row["series"]],
+            100 * float(row["explained variance, active"].split()[0]),
+        )
         for row in _rows("people_runs")
     ]
 
 
 def table() -> str:
     """The table of the pages."""
-    lines = [f"| {series} | {mean} % ({low}–{high}) |" for series, (mean, low, high) in means().items()]
+    lines = [
+        f"| {series} | {mean} % ({low}–{high}) |" for series, (mean, low, high) in means().items()
+    ]
     return "\n".join(
-        ["| series | detail explained on active voxels, mean (range of people) |", "| --- | --- |", *lines]
+        [
+            "| series | detail explained on active voxels, mean (range of people) |",
+            "| --- | --- |",
+            *lines,
+        ]
     )
 
 
 def with_tables(text: str) -> str:
     """The text of a page with its table as it is now."""
-    return re.sub(f"{START}\n.*?{END}", lambda _: f"{START}\n{table()}\n{END}", text, flags=re.DOTALL)
+    return re.sub(
+        f"{START}\n.*?{END}", lambda _: f"{START}\n{table()}\n{END}", text, flags=re.DOTALL
+    )
 
 
 def figure() -> str:
-    """SVG with a dot for every run and a bar for the mean over people; readable on light and on dark pages."""
+    """SVG with a dot for every run and a bar for the mean over people; readable on light and on
+    dark pages.
+    """
     names, summary = list(SERIES.values()), means()
     bottom = HIGH * len(names) + 12
 
@@ -79,16 +99,22 @@ def figure() -> str:
     ]
     for number, name in enumerate(names):
         y = HIGH * number + 26
-        parts.append(f'<text x="{LEFT - 14}" y="{y + 4}" text-anchor="end">{name.replace("`", "")}</text>')
+        parts.append(
+            f'<text x="{LEFT - 14}" y="{y + 4}" text-anchor="end">{name.replace("`", "")}</text>'
+        )
         middle = place(summary[name][0])
-        parts.append(f'<line x1="{middle}" x2="{middle}" y1="{y - 11}" y2="{y + 11}" class="mean"/>')
+        parts.append(
+            f'<line x1="{middle}" x2="{middle}" y1="{y - 11}" y2="{y + 11}" class="mean"/>'
+        )
         parts.extend(
-            f'<circle cx="{place(percent)}" cy="{y}" r="5" fill="{COLORS[data]}"><title>{data}: {percent:.0f} %</title>'
-            "</circle>"
+            f'<circle cx="{place(percent)}" cy="{y}" r="5" fill="{COLORS[data]}"><title>{data}:'
+            f" {percent:.0f} %</title></circle>"
             for data, series, percent in runs()
             if series == name
         )
-    parts.append(f'<text x="{place(50)}" y="{bottom + 38}" text-anchor="middle">detail explained (%)</text>')
+    parts.append(
+        f'<text x="{place(50)}" y="{bottom + 38}" text-anchor="middle">detail explained (%)</text>'
+    )
     for number, (data, color) in enumerate(COLORS.items()):
         x = LEFT + 130 * number
         parts.append(f'<circle cx="{x + 6}" cy="{bottom + 56}" r="5" fill="{color}"/>')
@@ -99,9 +125,13 @@ def figure() -> str:
         "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.mean{stroke:#e6edf3}}"
     )
     title = "Detail explained on active voxels, one dot per run, a bar for the mean over people"
-    size = f'viewBox="0 0 {LEFT + WIDE + 24} {bottom + 70}" width="{LEFT + WIDE + 24}" height="{bottom + 70}"'
+    size = (
+        f'viewBox="0 0 {LEFT + WIDE + 24} {bottom + 70}" width="{LEFT + WIDE + 24}"'
+        f' height="{bottom + 70}"'
+    )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>\n<title>{title}</title>\n<style>{style}</style>\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img"'
+        f" {size}>\n<title>{title}</title>\n<style>{style}</style>\n"
         + "\n".join(parts)
         + "\n</svg>\n"
     )

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Make `examples/studyforrest`, the real run of the quick start, from two larger data sets.
 
-LOWRES is the run with a 40 x 40 matrix (6 mm), its T2*-weighted pair, T1w image and events; MEASURED the same volumes
-as they were measured with 80 x 80 (3 mm).  Both are BIDS data sets of one participant, whose README and description
-name license and source.  What is left out to stay below 15 MB:
+LOWRES is the run with a 40 x 40 matrix (6 mm), its T2*-weighted pair, T1w image and events;
+MEASURED the same volumes as they were measured with 80 x 80 (3 mm).  Both are BIDS data sets of
+one participant, whose README and description name license and source.  What is left out to stay
+below 15 MB:
 
-- field of view: columns without the head, and the slices above and below a slab of SLICES; the T1w image stays whole;
-- precision: BOLD is stored in steps of STEP (acquired 8, measured 16), which adds 1 % to the variance over time;
+- field of view: columns without the head, and the slices above and below a slab of SLICES; the T1w
+  image stays whole;
+- precision: BOLD is stored in steps of STEP (acquired 8, measured 16), which adds 1 % to the
+  variance over time;
 - of the measured volumes, voxels outside the head, which are 0;
 - the T1w image is given at 2 mm.
 
@@ -27,31 +30,40 @@ from scipy import ndimage
 STEM = "sub-01/func/sub-01_task-localizer"
 PLACE = "derivatives/highres-reference"
 BOX = (slice(8, 72), slice(0, 72), slice(5, 25))
-"""Of the measured matrix: columns, rows and slices that are kept; even in plane, so that both fields of view agree."""
+"""Of the measured matrix: columns, rows and slices that are kept; even in plane, so that both
+fields of view agree.
+"""
 STEP_ACQUIRED, STEP_MEASURED = 8, 16
 MARGIN = 2  # voxels around the head that keep their values
 ACQUIRED = "simulated 6 mm: 3 mm data, k-space cropped"
-PAIR = "mean of 20 earlier volumes of the same run, not a separate scan: an easy case for static detail"
+PAIR = (
+    "mean of 20 earlier volumes of the same run, not a separate scan: an easy case for static"
+    " detail"
+)
 README = """# A real run for the quick start
 
-One run of a block-design localizer of higher visual areas, 3 T, TR 2 s, 136 volumes, of one participant of the
-studyforrest project, cropped so that it can be carried along:
+One run of a block-design localizer of higher visual areas, 3 T, TR 2 s, 136 volumes, of one
+participant of the studyforrest project, cropped so that it can be carried along:
 
     bids-sr examples/studyforrest out participant
 
-`sub-01` is what a scanner with a matrix of 40 x 40 would have given: each slice of the measured run (80 x 80, 3 mm) was
-truncated in k-space to 6 mm.  The T2*w pair is the mean of 20 earlier volumes of the same run, at both resolutions: it
-has the contrast, distortion and pose of the run.  For static detail this is an easy case; a real pair is harder.
-`derivatives/highres-reference` holds the measured volumes, the reference against which bids-sr assesses accuracy.
-Twelve blocks of 16 images (1 Hz, 16 s), six categories; the participant looked for repeated images (one-back task).
+`sub-01` is what a scanner with a matrix of 40 x 40 would have given: each slice of the measured
+run (80 x 80, 3 mm) was truncated in k-space to 6 mm.  The T2*w pair is the mean of 20 earlier
+volumes of the same run, at both resolutions: it has the contrast, distortion and pose of the run.
+For static detail this is an easy case; a real pair is harder.
+`derivatives/highres-reference` holds the measured volumes, the reference against which bids-sr
+assesses accuracy.  Twelve blocks of 16 images (1 Hz, 16 s), six categories; the participant looked
+for repeated images (one-back task).
 
-To stay small: columns without the head, {above} slices above and {below} below are cut off, BOLD is stored in steps of
-{acquired} (acquired) and {measured} (measured) units, measured voxels outside the head are 0, the T1w image is at 2 mm.
+To stay small: columns without the head, {above} slices above and {below} below are cut off, BOLD
+is stored in steps of {acquired} (acquired) and {measured} (measured) units, measured voxels
+outside the head are 0, the T1w image is at 2 mm.
 
 ## License and source
 
 Public Domain Dedication and License (PDDL) 1.0.  The images come from https://github.com/datalad/example-dicom-functional
-and https://github.com/datalad/example-dicom-structural, where they were published anonymous and with the face removed.
+and https://github.com/datalad/example-dicom-structural, where they were published anonymous and
+with the face removed.
 Sengupta et al. 2016, doi:10.1038/sdata.2016.93; Hanke et al. 2014, doi:10.1038/sdata.2014.3; http://studyforrest.org
 
 Made by `examples/make_studyforrest.py`.
@@ -76,19 +88,28 @@ def head_mask(series: np.ndarray) -> np.ndarray:
 
 
 def halved(image: nb.Nifti1Image) -> nb.Nifti1Image:
-    """An image at twice its voxel size, smoothed against aliasing; the field of view keeps its lower edges."""
-    data = ndimage.gaussian_filter(np.asanyarray(image.dataobj).astype(np.float32), np.sqrt(3) / 2.355)
+    """An image at twice its voxel size, smoothed against aliasing; the field of view keeps its
+    lower edges.
+    """
+    data = ndimage.gaussian_filter(
+        np.asanyarray(image.dataobj).astype(np.float32), np.sqrt(3) / 2.355
+    )
     step = np.diag([2.0, 2.0, 2.0, 1.0])
     step[:3, 3] = 0.5
     shape = tuple(n // 2 for n in data.shape)
     return nb.Nifti1Image(
-        ndimage.affine_transform(data, step[:3, :3], step[:3, 3], output_shape=shape, order=1), image.affine @ step
+        ndimage.affine_transform(data, step[:3, :3], step[:3, 3], output_shape=shape, order=1),
+        image.affine @ step,
     )
 
 
 def save(image: nb.Nifti1Image, path: Path, *, step: int = 1, tr: float | None = None) -> None:
-    """Write an image as int16 in steps of `step`, which the header undoes; equal input makes equal bytes."""
-    stored = np.clip(np.round(np.asanyarray(image.dataobj) / step), 0, np.iinfo(np.int16).max).astype(np.int16)
+    """Write an image as int16 in steps of `step`, which the header undoes; equal input makes equal
+    bytes.
+    """
+    stored = np.clip(
+        np.round(np.asanyarray(image.dataobj) / step), 0, np.iinfo(np.int16).max
+    ).astype(np.int16)
     out = nb.Nifti1Image(stored, image.affine)
     out.header.set_xyzt_units("mm", "sec")
     out.header.set_slope_inter(step, 0)
@@ -114,7 +135,10 @@ def read_json(path: Path) -> Any:
 def make(lowres: Path, measured: Path, out: Path) -> None:
     """Write the example to `out`, which is removed first."""
     shutil.rmtree(out, ignore_errors=True)
-    series = {out: nb.load(lowres / f"{STEM}_bold.nii.gz"), out / PLACE: nb.load(measured / f"{STEM}_bold.nii.gz")}
+    series = {
+        out: nb.load(lowres / f"{STEM}_bold.nii.gz"),
+        out / PLACE: nb.load(measured / f"{STEM}_bold.nii.gz"),
+    }
     n_slices = series[out].shape[2]
     sidecar = read_json(lowres / f"{STEM}_bold.json")
     sidecar["SliceTiming"] = sidecar["SliceTiming"][BOX[2]]
@@ -124,7 +148,10 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
         data, step, more = np.asanyarray(part.dataobj), STEP_ACQUIRED, {"Description": ACQUIRED}
         if root != out:
             data, step = data * head_mask(data)[..., None], STEP_MEASURED
-            more = {"SkullStripped": False, "Description": "as measured at 3 mm; voxels outside the head are 0"}
+            more = {
+                "SkullStripped": False,
+                "Description": "as measured at 3 mm; voxels outside the head are 0",
+            }
         save(nb.Nifti1Image(data, part.affine), root / f"{STEM}_bold.nii.gz", step=step, tr=tr)
         write_json(root / f"{STEM}_bold.json", {**sidecar, **more})
     for end in ("events.tsv", "events.json"):
@@ -132,31 +159,62 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
     for name, by in (("acq-highres_T2starw", 1), ("acq-lowres_T2starw", 2)):
         anat = f"sub-01/anat/sub-01_{name}"
         save(cropped(nb.load(lowres / f"{anat}.nii.gz"), by), out / f"{anat}.nii.gz")
-        write_json(out / f"{anat}.json", {**read_json(lowres / f"{anat}.json"), "Description": PAIR})
-    save(halved(nb.load(lowres / "sub-01/anat/sub-01_T1w.nii.gz")), out / "sub-01/anat/sub-01_T1w.nii.gz")
-    write_json(out / "sub-01/anat/sub-01_T1w.json", read_json(lowres / "sub-01/anat/sub-01_T1w.json"))
+        write_json(
+            out / f"{anat}.json", {**read_json(lowres / f"{anat}.json"), "Description": PAIR}
+        )
+    save(
+        halved(nb.load(lowres / "sub-01/anat/sub-01_T1w.nii.gz")),
+        out / "sub-01/anat/sub-01_T1w.nii.gz",
+    )
+    write_json(
+        out / "sub-01/anat/sub-01_T1w.json", read_json(lowres / "sub-01/anat/sub-01_T1w.json")
+    )
     about = read_json(lowres / "dataset_description.json")
     write_json(
-        out / "dataset_description.json", {**about, "Name": "studyforrest localizer, cropped example of bids-sr"}
+        out / "dataset_description.json",
+        {**about, "Name": "studyforrest localizer, cropped example of bids-sr"},
     )
-    made_by = [{"Name": "make_studyforrest.py", "Description": "Crop and int16 packing of the measured run"}]
-    write_json(out / PLACE / "dataset_description.json", {
-        **about, "Name": "studyforrest localizer as measured at 3 mm, cropped", "DatasetType": "derivative",
-        "GeneratedBy": made_by,
-    })  # fmt: skip
+    made_by = [
+        {
+            "Name": "make_studyforrest.py",
+            "Description": "Crop and int16 packing of the measured run",
+        }
+    ]
+    write_json(
+        out / PLACE / "dataset_description.json",
+        {
+            **about,
+            "Name": "studyforrest localizer as measured at 3 mm, cropped",
+            "DatasetType": "derivative",
+            "GeneratedBy": made_by,
+        },
+    )
     (out / "participants.tsv").write_text("participant_id\nsub-01\n")
     (out / "CHANGES").write_text("1.0.0 2026-11-21\n  - First version.\n")
     sizes = {"above": n_slices - BOX[2].stop, "below": BOX[2].start}
-    (out / "README").write_text(README.format(**sizes, acquired=STEP_ACQUIRED, measured=STEP_MEASURED))
+    (out / "README").write_text(
+        README.format(**sizes, acquired=STEP_ACQUIRED, measured=STEP_MEASURED)
+    )
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lowres", type=Path, metavar="LOWRES", help="data set with the run at the low resolution")
-    parser.add_argument("measured", type=Path, metavar="MEASURED", help="data set with the run as measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "lowres", type=Path, metavar="LOWRES", help="data set with the run at the low resolution"
+    )
+    parser.add_argument(
+        "measured", type=Path, metavar="MEASURED", help="data set with the run as measured"
+    )
     here = Path(__file__).parent / "studyforrest"
-    parser.add_argument("--out", type=Path, default=here, help="folder of the example (default: beside this script)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=here,
+        help="folder of the example (default: beside this script)",
+    )
     args = parser.parse_args()
     make(args.lowres, args.measured, args.out)
 

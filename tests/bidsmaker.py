@@ -14,7 +14,9 @@ EVENTS = ((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb"), (19.0
 FOV = (48.0, 48.0, 24.0)  # mm
 
 
-def affine_for(zooms: Sequence[float], fov: Sequence[float] = FOV, shift: Sequence[float] = (0, 0, 0)) -> np.ndarray:
+def affine_for(
+    zooms: Sequence[float], fov: Sequence[float] = FOV, shift: Sequence[float] = (0, 0, 0)
+) -> np.ndarray:
     """Affine of an image whose field of view is centered at `shift` (mm)."""
     affine = np.diag([*zooms, 1.0])
     affine[:3, 3] = np.asarray(shift) - np.asarray(fov) / 2 + np.asarray(zooms) / 2
@@ -22,11 +24,14 @@ def affine_for(zooms: Sequence[float], fov: Sequence[float] = FOV, shift: Sequen
 
 
 class BidsMaker:
-    """Writes one data set; every method overwrites what it made before, so that a test can spoil a single thing."""
+    """Writes one data set; every method overwrites what it made before, so that a test can spoil a
+    single thing.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.expected = ""  # what the program has to say of it unless it refuses (a regular expression)
+        # what the program has to say of it unless it refuses (a regular expression)
+        self.expected = ""
         self.accepted = False  # a refusal is wrong
         self.description()
 
@@ -34,7 +39,9 @@ class BidsMaker:
         """Files at the root that the validator requires."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.json(self.root / "dataset_description.json", {"Name": "tiny", "BIDSVersion": "1.9.0"})
-        (self.root / "README").write_text("A data set of noise, made for tests of this program. " * 5)
+        (self.root / "README").write_text(
+            "A data set of noise, made for tests of this program. " * 5
+        )
 
     @staticmethod
     def json(path: Path, content: object) -> None:
@@ -87,17 +94,27 @@ class BidsMaker:
         **image: Any,
     ) -> Path:
         """Write a BOLD run with its sidecar; `sidecar` values of None remove a key."""
-        path = self.image(f"{stem}_bold.nii.gz", "func", zooms, n_volumes=n_volumes, tr=tr, **image)
+        path = self.image(
+            f"{stem}_bold.nii.gz", "func", zooms, n_volumes=n_volumes, tr=tr, **image
+        )
         content: dict[str, Any] = {"TaskName": "tap", "RepetitionTime": tr, **(sidecar or {})}
-        self.json(self.path(f"{stem}_bold.json", "func"), {k: v for k, v in content.items() if v is not None})
+        self.json(
+            self.path(f"{stem}_bold.json", "func"),
+            {k: v for k, v in content.items() if v is not None},
+        )
         return path
 
     def events(
-        self, stem: str = "sub-01_task-tap", rows: Sequence[Sequence[object]] = EVENTS, header: str | None = None
+        self,
+        stem: str = "sub-01_task-tap",
+        rows: Sequence[Sequence[object]] = EVENTS,
+        header: str | None = None,
     ) -> Path:
         """Write an events table."""
         path = self.path(f"{stem}_events.tsv", "func")
-        lines = [header or "onset\tduration\ttrial_type"] + ["\t".join(map(str, row)) for row in rows]
+        lines = [header or "onset\tduration\ttrial_type"] + [
+            "\t".join(map(str, row)) for row in rows
+        ]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n")
         return path
@@ -107,7 +124,9 @@ class BidsMaker:
         self.json(self.path(f"{stem}_T2starw.json", "anat"), {"EchoTime": 0.03})
         return self.image(f"{stem}_T2starw.nii.gz", "anat", zooms, **image)
 
-    def t1w(self, stem: str = "sub-01", zooms: Sequence[float] = (3.0, 3.0, 3.0), **image: Any) -> Path:
+    def t1w(
+        self, stem: str = "sub-01", zooms: Sequence[float] = (3.0, 3.0, 3.0), **image: Any
+    ) -> Path:
         """Write a T1w image."""
         return self.image(f"{stem}_T1w.nii.gz", "anat", zooms, **image)
 

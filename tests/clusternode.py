@@ -35,7 +35,10 @@ class Work(SimpleInterface):
             os.kill(os.getpid(), signal.SIGKILL)
         if inputs.how == "eat":
             held = [bytearray(os.urandom(1 << 20) * 64) for _ in range(64)]
-            raise MemoryError(f"{len(held)} pieces of 64 MB were there: this test needs a cluster that keeps limits")
+            raise MemoryError(
+                f"{len(held)} pieces of 64 MB were there: this test needs a cluster that keeps"
+                " limits"
+            )
         if inputs.how == "fail":
             raise ValueError("this step fails")
         if inputs.how == "wait":

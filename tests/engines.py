@@ -1,8 +1,9 @@
 """Container engines that tests and benchmarks build and run the image with.
 
-The environment variable BIDS_SR_TEST_CONTAINER chooses: `docker`, `podman`, `buildah` (which builds, podman runs), or a
-folder that holds `oci-build` (CONTEXT TAG [arguments]) and `oci-env.sh` (to be sourced), for machines that reach no
-registry of images; these two keep theirs in the folder that LAB names.
+The environment variable BIDS_SR_TEST_CONTAINER chooses: `docker`, `podman`, `buildah` (which
+builds, podman runs), or a folder that holds `oci-build` (CONTEXT TAG [arguments]) and `oci-env.sh`
+(to be sourced), for machines that reach no registry of images; these two keep theirs in the folder
+that LAB names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Engine:
 
     Parameters
     ----------
-    building : command up to the name of the image and the context, `{tag}` and `{context}` in their places
+    building : command up to the name of the image and the context, `{tag}` and `{context}` in
+        their places
     program : what runs images: docker or podman
     env : environment of both
     """
@@ -32,7 +34,9 @@ class Engine:
     program: str
     env: dict[str, str] = field(repr=False)
 
-    def build(self, tag: str, *extra: str, context: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    def build(
+        self, tag: str, *extra: str, context: Path = ROOT
+    ) -> subprocess.CompletedProcess[str]:
         """Build the image of a checkout; `extra` are arguments such as --build-arg."""
         places = {"tag": tag, "context": str(context)}
         return self._call([part.format(**places) for part in self.building] + list(extra))
@@ -45,16 +49,24 @@ class Engine:
         """Run the engine and wait."""
         return self._call(self.command(*args), timeout)
 
-    def run(self, tag: str, *args: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, tag: str, *args: str, flags: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run an image with arguments; `flags` go to the engine."""
         return self.call("run", "--rm", *flags, tag, *args)
 
     def read_only(self) -> tuple[str, ...]:
-        """Flags for a root that cannot be written anywhere; podman by itself puts memory on /tmp and others."""
+        """Flags for a root that cannot be written anywhere; podman by itself puts memory on /tmp
+        and others.
+        """
         return ("--read-only", *(("--read-only-tmpfs=false",) if self.program == "podman" else ()))
 
-    def _call(self, command: list[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=self.env, timeout=timeout)
+    def _call(
+        self, command: list[str], timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self.env, timeout=timeout
+        )
 
 
 def engine() -> Engine | None:
@@ -69,18 +81,28 @@ def engine() -> Engine | None:
         return None
     env = dict(os.environ)
     if chosen in ("docker", "podman"):
-        return Engine(building=(chosen, "build", "--tag", "{tag}", "{context}"), program=chosen, env=env)
+        return Engine(
+            building=(chosen, "build", "--tag", "{tag}", "{context}"), program=chosen, env=env
+        )
     if chosen == "buildah":
-        return Engine(building=("buildah", "bud", "--tag", "{tag}", "{context}"), program="podman", env=env)
+        return Engine(
+            building=("buildah", "bud", "--tag", "{tag}", "{context}"), program="podman", env=env
+        )
     script, setting = Path(chosen, "oci-build"), Path(chosen, "oci-env.sh")
     if not (script.is_file() and setting.is_file()):
         raise ValueError(
-            f"{VARIABLE} is docker, podman, buildah or a folder with oci-build and oci-env.sh, not {chosen}"
+            f"{VARIABLE} is docker, podman, buildah or a folder with oci-build and oci-env.sh, not"
+            f" {chosen}"
         )
     env.setdefault("LAB", str(Path(tempfile.gettempdir(), "bids-sr-containers")))
     text = subprocess.run(
-        ["bash", "-c", '. "$1" && env -0', "bash", str(setting)], capture_output=True, text=True, check=True, env=env
+        ["bash", "-c", '. "$1" && env -0', "bash", str(setting)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
     ).stdout
     env = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    cached = ("--layers",) if env.get("DRIVER", "overlay") == "overlay" else ()  # vfs would copy every layer
+    # vfs would copy every layer
+    cached = ("--layers",) if env.get("DRIVER", "overlay") == "overlay" else ()
     return Engine(building=(str(script), "{context}", "{tag}", *cached), program="podman", env=env)

@@ -1,8 +1,10 @@
-"""Commands of SLURM that do what a test wants: sbatch, squeue, scontrol and scancel as one script on the PATH.
+"""Commands of SLURM that do what a test wants: sbatch, squeue, scontrol and scancel as one script
+on the PATH.
 
-What happens to the job of a step is written to ``plan/STEP`` before: ``run`` (where nothing is written), ``hang``,
-``refuse``, ``swallow`` (the job is taken and runs, the answer is lost), or ``STATE EXITCODE`` for a job that ends so
-before it has done anything, or ``PENDING REASON``. While ``silent`` holds a number, so many commands are not answered.
+What happens to the job of a step is written to ``plan/STEP`` before: ``run`` (where nothing is
+written), ``hang``, ``refuse``, ``swallow`` (the job is taken and runs, the answer is lost), or
+``STATE EXITCODE`` for a job that ends so before it has done anything, or ``PENDING REASON``. While
+``silent`` holds a number, so many commands are not answered.
 """
 
 import os
@@ -25,7 +27,8 @@ mkdir -p jobs plan
 case $me in
 sbatch)
   for word; do case $word in
-    --job-name=*) name=${word#*=};; --output=*) out=${word#*=};; --dependency=*) after=${word#*afterok:};;
+    --job-name=*) name=${word#*=};; --output=*) out=${word#*=};;
+    --dependency=*) after=${word#*afterok:};;
   esac; done
   step=${name%.*}; step=${step%.*}
   read -r state rest < <(cat "plan/$step" 2>/dev/null || echo run)
@@ -41,7 +44,10 @@ sbatch)
     (
       for needed in ${after//:/ }; do
         # a file that is being written is empty for a moment
-        while IFS='|' read -r state _ < "jobs/$needed"; [[ -z $state || $state == @(RUNNING|PENDING) ]]; do
+        while
+          IFS='|' read -r state _ < "jobs/$needed"
+          [[ -z $state || $state == @(RUNNING|PENDING) ]]
+        do
           sleep 0.05
         done
         [[ $state == COMPLETED ]] || { echo "CANCELLED|None|0:0|$name" > "jobs/$id"; exit; }
@@ -65,7 +71,8 @@ sbatch)
 squeue)
   wanted=; named=; all=; format=
   for word; do case $word in
-    --jobs=*) wanted=,${word#*=},;; --name=*) named=${word#*=};; --states=all) all=1;; --format=*) format=${word#*=};;
+    --jobs=*) wanted=,${word#*=},;; --name=*) named=${word#*=};;
+    --states=all) all=1;; --format=*) format=${word#*=};;
   esac; done
   for file in jobs/*; do
     [ -e "$file" ] || continue
@@ -79,8 +86,10 @@ squeue)
     echo "$row"
   done ;;
 scontrol)
-  IFS='|' read -r state reason code name < "jobs/${@: -1}" || { echo "Invalid job id specified" >&2; exit 1; }
-  echo "JobId=${@: -1} JobName=$name JobState=$state Reason=$reason Dependency=(null) ExitCode=$code NodeList=n1" ;;
+  IFS='|' read -r state reason code name < "jobs/${@: -1}" ||
+    { echo "Invalid job id specified" >&2; exit 1; }
+  row="JobId=${@: -1} JobName=$name JobState=$state Reason=$reason"
+  echo "$row Dependency=(null) ExitCode=$code NodeList=n1" ;;
 scancel)
   for id; do
     [ -e "jobs/$id" ] || continue
@@ -120,11 +129,18 @@ class FakeSlurm:
 
     def jobs(self) -> dict[str, str]:
         """State of each job, by identifier."""
-        return {file.name: file.read_text().partition("|")[0] for file in sorted((self.folder / "jobs").iterdir())}
+        return {
+            file.name: file.read_text().partition("|")[0]
+            for file in sorted((self.folder / "jobs").iterdir())
+        }
 
     def calls(self, command: str) -> list[str]:
         """Lines with which a command was called."""
-        lines = (self.folder / "calls").read_text().splitlines() if (self.folder / "calls").exists() else []
+        lines = (
+            (self.folder / "calls").read_text().splitlines()
+            if (self.folder / "calls").exists()
+            else []
+        )
         return [line for line in lines if line.startswith(command)]
 
     def end(self) -> None:

@@ -17,9 +17,9 @@ class FewFeatures(nn.Module):
         self.checksum = f"of {Path(weights).name}"
 
     def forward(self, output, target):
-        return sum((output.diff(dim=k) - target.diff(dim=k)).square().mean() for k in (2, 3)) + 0.1 * torch.square(
-            output.mean() - target.mean()
-        )
+        return sum(
+            (output.diff(dim=k) - target.diff(dim=k)).square().mean() for k in (2, 3)
+        ) + 0.1 * torch.square(output.mean() - target.mean())
 
 
 def with_features(recipe):

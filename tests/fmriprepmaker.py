@@ -1,7 +1,9 @@
-"""Folders as fMRIPrep (20.0 to 25) leaves them, made from a data set and from what a test wants to be true of it.
+"""Folders as fMRIPrep (20.0 to 25) leaves them, made from a data set and from what a test wants to
+be true of it.
 
-Transforms and motion parameters are written by nitransforms and h5py, not by this program: a test reads what another
-program wrote. Names are those in the lists of outputs in the tests of each version of fMRIPrep.
+Transforms and motion parameters are written by nitransforms and h5py, not by this program: a test
+reads what another program wrote. Names are those in the lists of outputs in the tests of each
+version of fMRIPrep.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def write_linear(path: Path, matrices: np.ndarray | Sequence[np.ndarray]) -> Non
 
 
 def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.ndarray:
-    """Translations (mm) and rotations (rad) that MCFLIRT reports of transforms, which nitransforms brings to FSL."""
+    """Translations (mm) and rotations (rad) that MCFLIRT reports of transforms, which nitransforms
+    brings to FSL.
+    """
     from nitransforms.io.fsl import FSLLinearTransformArray
     from scipy import ndimage
     from scipy.spatial.transform import Rotation
@@ -59,7 +63,9 @@ def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.
     found = FSLLinearTransformArray.from_ras(np.asarray(motion), reference=grid, moving=grid)
     matrices = np.stack([xfm["parameters"] for xfm in found.xforms])
     shifts = matrices[:, :3, 3] + matrices[:, :3, :3] @ center - center
-    return np.column_stack([shifts, Rotation.from_matrix(matrices[:, :3, :3].transpose(0, 2, 1)).as_euler("xyz")])
+    return np.column_stack(
+        [shifts, Rotation.from_matrix(matrices[:, :3, :3].transpose(0, 2, 1)).as_euler("xyz")]
+    )
 
 
 def write_composite(path: Path, matrix: np.ndarray) -> None:
@@ -72,10 +78,14 @@ def write_composite(path: Path, matrix: np.ndarray) -> None:
         for name in ("HDFVersion", "ITKVersion", "OSName", "OSVersion"):
             file.create_dataset(name, data=["5.1.0"], dtype=text)
         group = file.create_group("TransformGroup")
-        group.create_group("0").create_dataset("TransformType", data=["CompositeTransform_double_3_3"], dtype=text)
+        group.create_group("0").create_dataset(
+            "TransformType", data=["CompositeTransform_double_3_3"], dtype=text
+        )
         affine = group.create_group("1")
         affine.create_dataset("TransformType", data=["AffineTransform_double_3_3"], dtype=text)
-        affine.create_dataset("TransformParameters", data=np.concatenate([itk[:3, :3].ravel(), itk[:3, 3]]))
+        affine.create_dataset(
+            "TransformParameters", data=np.concatenate([itk[:3, :3].ravel(), itk[:3, 3]])
+        )
         affine.create_dataset("TransformFixedParameters", data=np.zeros(3))
 
 
@@ -89,17 +99,28 @@ def _stem(path: Path) -> str:
 
 
 class FmriprepMaker:
-    """Writes one folder; every method overwrites what it made before, so that a test can spoil a single thing."""
+    """Writes one folder; every method overwrites what it made before, so that a test can spoil a
+    single thing.
+    """
 
     def __init__(self, root: Path, version: str = "24.1.1") -> None:
         self.root = root
         major, minor = version.split(".")[:2]
         self.version = int(major), int(minor)
         made_by = {"Name": "fMRIPrep", "Version": version}
-        _json(root / "dataset_description.json", {
-            "Name": "fMRIPrep - fMRI PREProcessing workflow", "BIDSVersion": "1.4.0", "DatasetType": "derivative",
-            **({"PipelineDescription": made_by} if self.version < (20, 2) else {"GeneratedBy": [made_by]}),
-        })  # fmt: skip
+        _json(
+            root / "dataset_description.json",
+            {
+                "Name": "fMRIPrep - fMRI PREProcessing workflow",
+                "BIDSVersion": "1.4.0",
+                "DatasetType": "derivative",
+                **(
+                    {"PipelineDescription": made_by}
+                    if self.version < (20, 2)
+                    else {"GeneratedBy": [made_by]}
+                ),
+            },
+        )
 
     def _folder(self, source: Path, kind: str) -> Path:
         labels = dict(part.split("-", 1) for part in source.name.split("_") if "-" in part)
@@ -110,14 +131,22 @@ class FmriprepMaker:
 
     def _put(self, data: np.ndarray, like: Any, path: Path, dtype: str = "float32") -> None:
         nb.Nifti1Image(data.astype(dtype), like.affine).to_filename(path)
-        _json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"SkullStripped": False})
+        _json(
+            path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"SkullStripped": False}
+        )
 
     def anat(
-        self, t1w: Path, *, to_std: np.ndarray | None = None, space: str = SPACE, maps: Sequence[np.ndarray] = ()
+        self,
+        t1w: Path,
+        *,
+        to_std: np.ndarray | None = None,
+        space: str = SPACE,
+        maps: Sequence[np.ndarray] = (),
     ) -> None:
         """Anatomy of a T1w image: brain, tissues, and transforms to a template.
 
-        `to_std` takes a T1w point to its template point; `maps` are the brain and probabilities of GM, WM and CSF.
+        `to_std` takes a T1w point to its template point; `maps` are the brain and probabilities of
+        GM, WM and CSF.
         """
         folder, stem, image = self._folder(t1w, "anat"), _stem(t1w), nb.load(t1w)
         data = np.asarray(image.dataobj, np.float32)
@@ -134,7 +163,9 @@ class FmriprepMaker:
         self._put(labels, image, folder / f"{stem}_dseg.nii.gz", "uint8")
         self._put(data, image, folder / f"{stem}_space-{space}_desc-preproc_T1w.nii.gz")
         matrix = np.eye(4) if to_std is None else to_std
-        write_composite(folder / f"{stem}_from-T1w_to-{space}_mode-image_xfm.h5", np.linalg.inv(matrix))
+        write_composite(
+            folder / f"{stem}_from-T1w_to-{space}_mode-image_xfm.h5", np.linalg.inv(matrix)
+        )
         write_composite(folder / f"{stem}_from-{space}_to-T1w_mode-image_xfm.h5", matrix)
         write_linear(folder / f"{stem}_from-T1w_to-fsnative_mode-image_xfm.txt", np.eye(4))
 
@@ -151,11 +182,15 @@ class FmriprepMaker:
     ) -> Path:
         """Minimal and full derivatives of a run under the names of the version; returns its stem.
 
-        `motion` takes reference points to the points of each volume, `coreg` T1w points to those of the reference.
-        `func` stands for ``--output-spaces func``; `name` is the stem where that is not the one of the series.
+        `motion` takes reference points to the points of each volume, `coreg` T1w points to those
+        of the reference. `func` stands for ``--output-spaces func``; `name` is the stem where that
+        is not the one of the series.
         """
         folder, image = self._folder(bold, "func"), nb.load(bold)
-        data, stem = np.asarray(image.dataobj, np.float32), self._folder(bold, "func") / (name or _stem(bold))
+        data, stem = (
+            np.asarray(image.dataobj, np.float32),
+            self._folder(bold, "func") / (name or _stem(bold)),
+        )
         motion = np.tile(np.eye(4), (data.shape[3], 1, 1)) if motion is None else motion
         mean, version = data[..., n_dummy:].mean(3), self.version
         coreg = np.eye(4) if coreg is None else coreg
@@ -175,15 +210,21 @@ class FmriprepMaker:
                 write_linear(Path(f"{stem}_from-scanner_to-boldref_mode-image_xfm.txt"), motion)
             if version >= (20, 2):
                 write_linear(Path(f"{stem}_from-scanner_to-T1w_mode-image_xfm.txt"), coreg)
-                write_linear(Path(f"{stem}_from-T1w_to-scanner_mode-image_xfm.txt"), np.linalg.inv(coreg))
+                write_linear(
+                    Path(f"{stem}_from-T1w_to-scanner_mode-image_xfm.txt"), np.linalg.inv(coreg)
+                )
         kind = "regressors" if version < (20, 2) else "timeseries"
-        self.confounds(Path(f"{stem}_desc-confounds_{kind}.tsv"), fsl_parameters(motion, mean, image), n_dummy)
+        self.confounds(
+            Path(f"{stem}_desc-confounds_{kind}.tsv"), fsl_parameters(motion, mean, image), n_dummy
+        )
         assert folder.is_dir()
         return stem
 
     @staticmethod
     def confounds(path: Path, six: np.ndarray, n_dummy: int) -> None:
-        """A table with the columns of fMRIPrep, more of them than are used here; `six` are those of head motion."""
+        """A table with the columns of fMRIPrep, more of them than are used here; `six` are those
+        of head motion.
+        """
         rows, rng = len(six), np.random.default_rng(4)
         table: dict[str, list[str]] = {}
 
@@ -194,7 +235,12 @@ class FmriprepMaker:
             put(name, 500 + rng.normal(size=rows))
         for name in ("std_dvars", "dvars", "framewise_displacement", "rmsd"):
             put(name, np.r_[np.nan, rng.random(rows - 1)])
-        for prefix, count in (("t_comp_cor", 3), ("a_comp_cor", 8), ("w_comp_cor", 2), ("cosine", 2)):
+        for prefix, count in (
+            ("t_comp_cor", 3),
+            ("a_comp_cor", 8),
+            ("w_comp_cor", 2),
+            ("cosine", 2),
+        ):
             for k in range(count):
                 put(
                     f"{prefix}{'_' * prefix.endswith('cor')}{k:02d}",
@@ -209,29 +255,45 @@ class FmriprepMaker:
         put("motion_outlier00", (np.arange(rows) == rows // 2).astype(float))
         lines = ["\t".join(table), *("\t".join(row) for row in zip(*table.values(), strict=True))]
         path.write_text("\n".join(lines) + "\n")
-        masks = {f"a_comp_cor_{k:02d}": {"Mask": "combined", "Method": "aCompCor"} for k in range(8)}
+        masks = {
+            f"a_comp_cor_{k:02d}": {"Mask": "combined", "Method": "aCompCor"} for k in range(8)
+        }
         _json(path.with_suffix(".json"), masks)
 
     def field(
-        self, bold: Path, hertz: np.ndarray, affine: np.ndarray, *, to_field: np.ndarray | None = None,
+        self,
+        bold: Path,
+        hertz: np.ndarray,
+        affine: np.ndarray,
+        *,
+        to_field: np.ndarray | None = None,
         name: str = "auto00000",
-    ) -> None:  # fmt: skip
-        """A field map (Hz) and its place: `to_field` takes points of the reference to those of the field map."""
+    ) -> None:
+        """A field map (Hz) and its place: `to_field` takes points of the reference to those of the
+        field map.
+        """
         folder, subject = self._folder(bold, "fmap"), bold.name.split("_")[0]
         image = nb.Nifti1Image(hertz.astype("float32"), affine)
-        session = next((f"_{part}" for part in bold.name.split("_") if part.startswith("ses-")), "")
+        session = next(
+            (f"_{part}" for part in bold.name.split("_") if part.startswith("ses-")), ""
+        )
         stem = folder / f"{subject}{session}_fmapid-{name}"
         image.to_filename(f"{stem}_desc-preproc_fieldmap.nii.gz")
         shutil.copyfile(f"{stem}_desc-preproc_fieldmap.nii.gz", f"{stem}_desc-epi_fieldmap.nii.gz")
-        _json(Path(f"{stem}_desc-preproc_fieldmap.json"), {"Units": "Hz", "B0FieldIdentifier": name})
-        func = self._folder(bold, "func") / f"{_stem(bold)}_from-boldref_to-{name}_mode-image_desc-fmap_xfm.txt"
+        _json(
+            Path(f"{stem}_desc-preproc_fieldmap.json"), {"Units": "Hz", "B0FieldIdentifier": name}
+        )
+        func = (
+            self._folder(bold, "func")
+            / f"{_stem(bold)}_from-boldref_to-{name}_mode-image_desc-fmap_xfm.txt"
+        )
         write_linear(func, np.linalg.inv(np.eye(4) if to_field is None else to_field))
 
 
 def prepared(
     data: BidsMaker, label: str = "01", session: str = "", version: str = "24.1.1", **run: Any
 ) -> FmriprepMaker:
-    """Everything fMRIPrep would leave of a participant, in a folder ``prep`` beside the data set."""
+    """Everything fMRIPrep would leave of a participant, in a folder ``prep`` by the data set."""
     maker = FmriprepMaker(data.root.parent / "prep", version)
     stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
     maker.anat(data.path(f"{stem}_T1w.nii.gz", "anat"))
@@ -244,8 +306,17 @@ def settings_of(data: BidsMaker, *options: str) -> Settings:
     from bids_sr.cli.parser import parse_settings
 
     root = data.root.parent
-    argv = [str(data.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
-    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(run_uuid="x")
+    argv = [
+        str(data.root),
+        str(root / "out"),
+        "participant",
+        "-w",
+        str(root / "work"),
+        "--skip-bids-validation",
+    ]
+    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolved(
+        run_uuid="x"
+    )
 
 
 def planned(data: BidsMaker, *options: str) -> Plan:
@@ -262,7 +333,9 @@ def refusals(data: BidsMaker, *options: str) -> str:
     return "\n".join(map(str, problems))
 
 
-def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = False) -> FmriprepMaker:
+def of_phantom(
+    bids: Path, root: Path, *, label: str = "01", with_field: bool = False
+) -> FmriprepMaker:
     """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
     from scipy import ndimage
 
@@ -270,7 +343,9 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
     from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
     from bids_sr.spatial.transforms import read_itk
 
-    truth = bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"
+    truth = (
+        bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"
+    )
     bold = bids / f"sub-{label}" / "func" / f"sub-{label}_task-tap_bold.nii.gz"
     t1w = bids / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
     to_t1w = read_itk(Path(f"{truth}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[
@@ -282,13 +357,23 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
 
     def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         there = np.linalg.inv(to_t1w)
-        return sample_volume(data.astype(np.float32), affine, image.shape, image.affine, there, linear)
+        return sample_volume(
+            data.astype(np.float32), affine, image.shape, image.affine, there, linear
+        )
 
     brain = carried(template.mask.data, template.mask.affine) > 0.5
-    gray, white = (np.clip(carried(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues)
+    gray, white = (
+        np.clip(carried(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues
+    )
     maker = FmriprepMaker(root)
-    maker.anat(t1w, to_std=np.linalg.inv(to_t1w), maps=(brain, gray, white, brain * np.clip(1 - gray - white, 0, 1)))
-    reference = json.loads(Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text())
+    maker.anat(
+        t1w,
+        to_std=np.linalg.inv(to_t1w),
+        maps=(brain, gray, white, brain * np.clip(1 - gray - white, 0, 1)),
+    )
+    reference = json.loads(
+        Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text()
+    )
     maker.run(
         bold,
         motion=read_itk(Path(f"{truth}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt")),
@@ -300,7 +385,8 @@ def of_phantom(bids: Path, root: Path, *, label: str = "01", with_field: bool = 
         sidecar = json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())
         moved, step = np.asarray(known.dataobj, float), float(known.affine[1, 1])
         at = np.stack(np.meshgrid(*map(np.arange, moved.shape), indexing="ij")).astype(float)
-        shift = np.zeros(moved.shape)  # mm along +y by which the signal is shifted: minus where it comes from
+        # mm along +y by which the signal is shifted: minus where it comes from
+        shift = np.zeros(moved.shape)
         for _ in range(20):
             there = np.stack([at[0], at[1] + shift / step, at[2]])
             shift = -ndimage.map_coordinates(moved, there, order=1, mode="nearest")

@@ -12,7 +12,14 @@ from bids_sr.workflows.base import graph_of
 
 def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     """The whole graph; results would go to `root`. Nothing may stand against the call."""
-    argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work"), "--skip-bids-validation"]
+    argv = [
+        str(maker.root),
+        str(root / "out"),
+        "participant",
+        "-w",
+        str(root / "work"),
+        "--skip-bids-validation",
+    ]
     settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
     plan = check(settings)
     assert plan.problems == ()

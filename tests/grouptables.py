@@ -1,4 +1,4 @@
-"""Outputs of several made-up participants: tables of metrics with known figures, and nothing else."""
+"""Outputs of several made-up participants: tables of metrics with known figures, nothing else."""
 
 import io
 import json
@@ -13,9 +13,17 @@ from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
 from bids_sr.stats.group import group_values
 
 BEYOND: dict[str, Any] = {
-    "task": "tap", "variant": "n/a", "table": "evaluation", "statistic": "ev", "band": "beyond",
-    "reference": "measured", "region": "brain", "threshold": "n/a", "contrast": "all", "fwhm_mm": 0.0,
-}  # fmt: skip
+    "task": "tap",
+    "variant": "n/a",
+    "table": "evaluation",
+    "statistic": "ev",
+    "band": "beyond",
+    "reference": "measured",
+    "region": "brain",
+    "threshold": "n/a",
+    "contrast": "all",
+    "fwhm_mm": 0.0,
+}
 """What the rows of `detail` are about."""
 FACTS = {"GeneratedByVersion": "1.0", "SettingsDigest": "abc"}
 
@@ -44,7 +52,9 @@ def write_tables(
 
 
 def write_as_finished(output_dir: Path, participant: str) -> None:
-    """Write a file for every name that a finished participant has; of its content only what the group level reads."""
+    """Write a file for every name that a finished participant has; of its content only what the
+    group level reads.
+    """
     for name in (Path(__file__).parent / "expected_outputs.txt").read_text().split():
         path = output_dir / name.replace("sub-01", f"sub-{participant}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +63,9 @@ def write_as_finished(output_dir: Path, participant: str) -> None:
 
 
 def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[list[Any]]:
-    """What pybids finds of participants' tables of metrics: of the outputs alone, and beside their data set."""
+    """What pybids finds of participants' tables of metrics: of the outputs alone, and beside their
+    data set.
+    """
     from bids import BIDSLayout
 
     alone = BIDSLayout(output_dir, validate=validate, is_derivative=True)
@@ -66,16 +78,34 @@ def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[
 
 def detail(series: str, value: float, **how: float) -> MetricRow:
     """Confirmed detail beyond Nyquist of one series."""
-    about = {name: BEYOND[name] for name in ("statistic", "band", "reference", "region", "contrast")}
+    about = {
+        name: BEYOND[name] for name in ("statistic", "band", "reference", "region", "contrast")
+    }
     return MetricRow(series=series, value=value, **about, **how)
 
 
-def sizes(series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0) -> list[MetricRow]:
+def sizes(
+    series: str, thumb: float, little: float, dice: float | None, fwhm: float = 0.0
+) -> list[MetricRow]:
     """Region sizes and overlap of one series."""
     return [
-        *metric_rows(series, {"size_acquired_voxels": thumb}, threshold="quarter", fwhm_mm=fwhm, contrast="thumb"),
-        *metric_rows(series, {"size_acquired_voxels": little}, threshold="quarter", fwhm_mm=fwhm, contrast="little"),
-        *metric_rows(series, {"dice": dice}, threshold="quarter", fwhm_mm=fwhm, contrast="thumb+little"),
+        *metric_rows(
+            series,
+            {"size_acquired_voxels": thumb},
+            threshold="quarter",
+            fwhm_mm=fwhm,
+            contrast="thumb",
+        ),
+        *metric_rows(
+            series,
+            {"size_acquired_voxels": little},
+            threshold="quarter",
+            fwhm_mm=fwhm,
+            contrast="little",
+        ),
+        *metric_rows(
+            series, {"dice": dice}, threshold="quarter", fwhm_mm=fwhm, contrast="thumb+little"
+        ),
     ]
 
 
@@ -85,7 +115,7 @@ def joined(output_dir: Path) -> group_values.Joined:
 
 
 def values_of(series: Mapping[str, Mapping[str, float]], **about: object) -> pd.DataFrame:
-    """Values by series and participant, as they are joined; `about` is what differs from `BEYOND`."""
+    """Values by series and participant, as joined; `about` is what differs from `BEYOND`."""
     rows = [
         {**BEYOND, **about, "series": name, "participant": who, "value": value}
         for name, people in series.items()
@@ -97,21 +127,31 @@ def values_of(series: Mapping[str, Mapping[str, float]], **about: object) -> pd.
 def one(comparisons: pd.DataFrame, series: str, minus: str, **about: object) -> Any:
     """The comparison of two series on one question, told as in `values_of`."""
     wanted = {**BEYOND, **about, "series": series, "minus": minus}
-    (row,) = (each for each in comparisons.itertuples() if all(getattr(each, k) == v for k, v in wanted.items()))
+    (row,) = (
+        each
+        for each in comparisons.itertuples()
+        if all(getattr(each, k) == v for k, v in wanted.items())
+    )
     return row
 
 
 def cohort(output_dir: Path, count: int = 8) -> list[str]:
-    """A group in which sbl beats all, zerofill is bspline, and regions shrink by interpolation alone."""
+    """A group in which sbl beats all, zerofill is bspline, and regions shrink by interpolation
+    alone.
+    """
     labels = [f"{number:02d}" for number in range(1, count + 1)]
     for number, label in enumerate(labels):
         base, odd = 0.02 + 0.003 * number, 0.0005 * (-1) ** number
         swing = 80 * odd + 0.00011 * number**2
         rows = [
-            detail("bspline", base), detail("zerofill", base + odd), detail("inject", base + 0.02 + odd / 3),
-            detail("srgan", base + swing), detail("sbl", base + 0.1 + 0.001 * number),
-            detail("sblMirror", base + 0.01), detail("measured", base + 0.2 + odd),
-        ]  # fmt: skip
+            detail("bspline", base),
+            detail("zerofill", base + odd),
+            detail("inject", base + 0.02 + odd / 3),
+            detail("srgan", base + swing),
+            detail("sbl", base + 0.1 + 0.001 * number),
+            detail("sblMirror", base + 0.01),
+            detail("measured", base + 0.2 + odd),
+        ]
         activation = [
             *sizes("raw", 100 + number, 120 + number, 0.6),
             *sizes("bspline", 80 + number, 90 + 2 * number, 0.5),

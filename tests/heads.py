@@ -28,7 +28,9 @@ def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
 
 @cache
 def t2star(mm: float = 1.5) -> Volume:
-    """Another contrast of the same brain: gray matter brighter than white, CSF brightest, a smooth sensitivity."""
+    """Another contrast of the same brain: gray matter brighter than white, CSF brightest, a smooth
+    sensitivity.
+    """
     full = template()
     assert full.tissues is not None
     gray, white = (masks.coarsen(image.data, image.affine, mm)[0] for image in full.tissues)
@@ -39,15 +41,25 @@ def t2star(mm: float = 1.5) -> Volume:
     return Volume(data=np.maximum(image, 0).astype(np.float32), affine=affine)
 
 
-def grid(shape: tuple[int, int, int], zooms: tuple[float, float, float], middle: tuple[float, float, float]) -> Volume:
-    """An empty image whose field of view is centered on a point (mm); axis 0 runs to the left, as scanners store it."""
+def grid(
+    shape: tuple[int, int, int],
+    zooms: tuple[float, float, float],
+    middle: tuple[float, float, float],
+) -> Volume:
+    """An empty image whose field of view is centered on a point (mm); axis 0 runs to the left, as
+    scanners store it.
+    """
     affine = np.diag([-zooms[0], zooms[1], zooms[2], 1.0])
     affine[:3, 3] = np.array(middle) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def seen(image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> Volume:
-    """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to the image's point."""
+def seen(
+    image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed: int = 0
+) -> Volume:
+    """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to
+    the image's point.
+    """
     factor = masks.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     outside = OUTSIDE_IS_ZERO
@@ -58,7 +70,7 @@ def seen(image: Volume, on: Volume, xfm: np.ndarray, *, noise: float = 0.0, seed
 
 
 def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Volume, np.ndarray]:
-    """The template's brain inside a dark skull, a bright scalp and a neck; and the brain's mask."""
+    """The template's brain inside a dark skull, a bright scalp and a neck; and its mask."""
     image, mask = brain(mm)
     pad = int(pad_mm / mm)
     affine = image.affine.copy()
@@ -70,14 +82,19 @@ def whole_head(mm: float = 2.5, pad_mm: float = 20.0) -> tuple[Volume, np.ndarra
     neck[middle - 14 : middle + 14, 20:50, : pad + 6] = True
     data = np.pad(image.data, pad) * 500
     data = np.where((scalp | neck) & ~skull, 420.0, np.where(skull & ~inside, 25.0, data))
-    return Volume(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine), inside
+    return (
+        Volume(data=ndimage.gaussian_filter(data, 0.5).astype(np.float32), affine=affine),
+        inside,
+    )
 
 
-def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -> tuple[Volume, np.ndarray]:
+def head_with_neck(
+    mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9
+) -> tuple[Volume, np.ndarray]:
     """A whole head as MPRAGE shows it, and the brain's mask.
 
-    The brain is smaller than the template's (`scale`), under a dark skull and a bright scalp, over a face and a neck of
-    muscle; slices of `slice_mm` from foot to head.
+    The brain is smaller than the template's (`scale`), under a dark skull and a bright scalp, over
+    a face and a neck of muscle; slices of `slice_mm` from foot to head.
     """
     image, mask = brain(mm)
     affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
@@ -87,7 +104,8 @@ def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -
     inside, data = np.pad(mask, around), np.pad(image.data, around) * 500
     skull, scalp = (masks.grow(inside, affine, mm) for mm in (5.0, 13.0))
     x, y, z = (
-        axis.reshape(inside.shape) for axis in (np.argwhere(np.ones(inside.shape)) @ affine[:3, :3].T + affine[:3, 3]).T
+        axis.reshape(inside.shape)
+        for axis in (np.argwhere(np.ones(inside.shape)) @ affine[:3, :3].T + affine[:3, 3]).T
     )
     neck = ((x / 62) ** 2 + ((y + 25) / 62) ** 2 < 1) & (z < -35)
     face = ((x / 58) ** 2 + ((y - 45) / 48) ** 2 < 1) & (z < -8) & (z > -110)
@@ -101,4 +119,9 @@ def head_with_neck(mm: float = 2.5, slice_mm: float = 2.5, scale: float = 0.9) -
         return whole, inside
     shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
     thick = masks.coverage(inside, affine, shape, grid_affine, mm=1.0) > 0.5
-    return Volume(data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine), thick
+    return (
+        Volume(
+            data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine
+        ),
+        thick,
+    )

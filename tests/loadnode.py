@@ -1,4 +1,6 @@
-"""A node that keeps the libraries beneath the steps busy and tells what it took; stands in for a step on a GPU."""
+"""A node that keeps the libraries beneath the steps busy and tells what it took; stands in for a
+step on a GPU.
+"""
 
 import os
 import time
@@ -22,7 +24,7 @@ class _Out(TraitedSpec):
 
 
 class Load(SimpleInterface):
-    """Sleep, keep matrix products and convolutions busy, or hold 0.2 GB; say when, and what with."""
+    """Sleep, keep matrix products and convolutions busy, or hold 0.2 GB; say when and by what."""
 
     input_spec = _In
     output_spec = _Out
@@ -36,17 +38,28 @@ class Load(SimpleInterface):
             told["held"] = len(held)
         else:
             time.sleep(self.inputs.seconds)
-        self._results["out"] = {**told, "start": start, "end": time.time(), "use_gpu": self.inputs.use_gpu}
+        self._results["out"] = {
+            **told,
+            "start": start,
+            "end": time.time(),
+            "use_gpu": self.inputs.use_gpu,
+        }
         return runtime
 
 
 def _busy(seconds: float) -> dict[str, Any]:
-    """Matrix products of numpy and convolutions of torch; processor time over wall clock, threads of each pool."""
+    """Matrix products of numpy and convolutions of torch; processor time over wall clock, threads
+    of each pool.
+    """
     import numpy as np
     import torch
     from threadpoolctl import threadpool_info
 
-    image, kernel, square = torch.ones(4, 16, 96, 96), torch.ones(16, 16, 3, 3), np.ones((400, 400))
+    image, kernel, square = (
+        torch.ones(4, 16, 96, 96),
+        torch.ones(16, 16, 3, 3),
+        np.ones((400, 400)),
+    )
     torch.nn.functional.conv2d(image, kernel)
     wall, cpu = time.monotonic(), time.process_time()
     while time.monotonic() - wall < seconds:

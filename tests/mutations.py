@@ -1,7 +1,8 @@
-"""Spoils small data sets at random: headers, JSON, tables, names, sizes, places; each kind by one function.
+"""Spoils small data sets at random: headers, JSON, tables, names, sizes, places; each kind by one
+function.
 
-Every function of `KINDS` takes a generator of random numbers and the maker of a sound data set, spoils one thing in it,
-and returns the options of the command line that belong to it.
+Every function of `KINDS` takes a generator of random numbers and the maker of a sound data set,
+spoils one thing in it, and returns the options of the command line that belong to it.
 """
 
 from __future__ import annotations
@@ -20,18 +21,70 @@ from bidsmaker import BidsMaker
 Rng = np.random.Generator
 Kind = Callable[[Rng, BidsMaker], "list[str] | None"]
 KINDS: dict[str, Kind] = {}
-NUMBERS = (0.0, -1.0, 1.0, 2.0, 1e-30, 1e30, 3e38, -1e30, float("nan"), float("inf"), float("-inf"))
+NUMBERS = (
+    0.0,
+    -1.0,
+    1.0,
+    2.0,
+    1e-30,
+    1e30,
+    3e38,
+    -1e30,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+)
 HOSTILE = (
-    "../../../etc/passwd", "..", "<script>alert(1)</script>", "a/b", "", " ", "a b", "ä½", "\u202e", "x" * 5000,
-    "rest", "n/a", "all", "constant", "drift_1", "a+b", "a-b", "=x", "1e3", "$(touch x)", "'; DROP", "{subject}", "%s",
-    "\\frac", "nan", "__class__", "\x00", "None", "&amp;", "trans_x", "-", "thumbMinusLittle",
-)  # fmt: skip
+    "../../../etc/passwd",
+    "..",
+    "<script>alert(1)</script>",
+    "a/b",
+    "",
+    " ",
+    "a b",
+    "ä½",
+    "\u202e",
+    "x" * 5000,
+    "rest",
+    "n/a",
+    "all",
+    "constant",
+    "drift_1",
+    "a+b",
+    "a-b",
+    "=x",
+    "1e3",
+    "$(touch x)",
+    "'; DROP",
+    "{subject}",
+    "%s",
+    "\\frac",
+    "nan",
+    "__class__",
+    "\x00",
+    "None",
+    "&amp;",
+    "trans_x",
+    "-",
+    "thumbMinusLittle",
+)
 _FIELDS = {  # name: offset, format, count
-    "sizeof_hdr": (0, "i", 1), "dim_info": (39, "B", 1), "dim": (40, "h", 8), "datatype": (70, "h", 1),
-    "bitpix": (72, "h", 1), "pixdim": (76, "f", 8), "vox_offset": (108, "f", 1), "scl": (112, "f", 2),
-    "xyzt_units": (123, "B", 1), "cal": (124, "f", 4), "codes": (252, "h", 2), "quatern": (256, "f", 6),
-    "srow": (280, "f", 12), "magic": (344, "B", 4), "extension": (348, "B", 4),
-}  # fmt: skip
+    "sizeof_hdr": (0, "i", 1),
+    "dim_info": (39, "B", 1),
+    "dim": (40, "h", 8),
+    "datatype": (70, "h", 1),
+    "bitpix": (72, "h", 1),
+    "pixdim": (76, "f", 8),
+    "vox_offset": (108, "f", 1),
+    "scl": (112, "f", 2),
+    "xyzt_units": (123, "B", 1),
+    "cal": (124, "f", 4),
+    "codes": (252, "h", 2),
+    "quatern": (256, "f", 6),
+    "srow": (280, "f", 12),
+    "magic": (344, "B", 4),
+    "extension": (348, "B", 4),
+}
 
 
 def kind(function: Kind) -> Kind:
@@ -86,9 +139,12 @@ def no_events(rng: Rng, maker: BidsMaker) -> list[str]:
     """A run at rest, with seeds that may be none."""
     for path in maker.root.rglob("*_events.tsv"):
         path.unlink()
-    return [[], ["--seeds", "components"], ["--seeds", pick(rng, HOSTILE)], ["--seeds", "a=1,2,3"]][
-        int(rng.integers(4))
-    ]
+    return [
+        [],
+        ["--seeds", "components"],
+        ["--seeds", pick(rng, HOSTILE)],
+        ["--seeds", "a=1,2,3"],
+    ][int(rng.integers(4))]
 
 
 @kind
@@ -114,7 +170,31 @@ def header_field(rng: Rng, maker: BidsMaker) -> None:
             if form == "f":
                 value: Any = pick(rng, NUMBERS)
             elif form == "h":
-                value = pick(rng, (-1, 0, 1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 128, 256, 512, 768, 1536, 2048, 2304, 32767))
+                value = pick(
+                    rng,
+                    (
+                        -1,
+                        0,
+                        1,
+                        2,
+                        3,
+                        4,
+                        5,
+                        7,
+                        8,
+                        16,
+                        32,
+                        64,
+                        128,
+                        256,
+                        512,
+                        768,
+                        1536,
+                        2048,
+                        2304,
+                        32767,
+                    ),
+                )
             elif form == "B":
                 value = int(rng.integers(256))
             else:
@@ -142,7 +222,8 @@ def header_swapped(rng: Rng, maker: BidsMaker) -> None:
 def dims_claimed(rng: Rng, maker: BidsMaker) -> None:
     """More voxels than there are, up to petabytes, or another number of axes."""
     dims = pick(rng, (
-        [4, 32767, 32767, 32767, 32767], [4, 2000, 2000, 500, 100], [5, 8, 8, 6, 30, 2], [3, 8, 8, 6], [2, 8, 8],
+        [4, 32767, 32767, 32767, 32767], [4, 2000, 2000, 500, 100], [5, 8, 8, 6, 30, 2],
+        [3, 8, 8, 6], [2, 8, 8],
         [7, 8, 8, 6, 1, 1, 1, 30], [4, 8, 8, 6, 1], [4, 1, 1, 1, 30], [4, 8, 8, 6, 31],
     ))  # fmt: skip
 
@@ -165,10 +246,26 @@ def content_other(rng: Rng, maker: BidsMaker) -> None:
     raw = path.read_bytes()
     plain = gzip.decompress(raw)
     noise = rng.bytes(2000)
-    path.write_bytes(pick(rng, (
-        b"", b"\x1f\x8b", plain, raw + noise, raw + raw, gzip.compress(noise), gzip.compress(b""), raw[:20] + noise,
-        gzip.compress(plain[:352]), gzip.compress(plain[:340]), b"\0" * 400, b"#!/bin/sh\n", gzip.compress(raw),
-    )))  # fmt: skip
+    path.write_bytes(
+        pick(
+            rng,
+            (
+                b"",
+                b"\x1f\x8b",
+                plain,
+                raw + noise,
+                raw + raw,
+                gzip.compress(noise),
+                gzip.compress(b""),
+                raw[:20] + noise,
+                gzip.compress(plain[:352]),
+                gzip.compress(plain[:340]),
+                b"\0" * 400,
+                b"#!/bin/sh\n",
+                gzip.compress(raw),
+            ),
+        )
+    )
 
 
 @kind
@@ -183,15 +280,22 @@ def voxels(rng: Rng, maker: BidsMaker) -> None:
         zooms = (6.0, 6.0, 4.0)
         maker.image(path.name, path.parent.name, zooms, n_volumes=30 if bold else None, data=data)
     else:
-        edit(path, lambda content: content[:352] + struct.pack("<h", value) * ((len(content) - 352) // 2))
+        edit(
+            path,
+            lambda content: content[:352] + struct.pack("<h", value) * ((len(content) - 352) // 2),
+        )
 
 
 @kind
 def place(rng: Rng, maker: BidsMaker) -> None:
-    """Something that is no file where a file is due: nothing of it may be waited for or read without end."""
+    """Something that is no file where a file is due: nothing of it may be waited for or read
+    without end.
+    """
     path = Path(pick(rng, sorted(p for p in maker.root.rglob("*") if p.is_file())))
     path.unlink()
-    how = pick(rng, ("directory", "broken", "loop", "fifo", "zero", "null", "gone", "locked", "up"))
+    how = pick(
+        rng, ("directory", "broken", "loop", "fifo", "zero", "null", "gone", "locked", "up")
+    )
     if how == "directory":
         path.mkdir()
     elif how == "fifo":
@@ -200,52 +304,139 @@ def place(rng: Rng, maker: BidsMaker) -> None:
         path.write_text("{}")
         path.chmod(0)
     elif how != "gone":
-        target = {"broken": "nowhere", "loop": path.name, "zero": "/dev/zero", "null": "/dev/null", "up": "../.."}[how]
+        target = {
+            "broken": "nowhere",
+            "loop": path.name,
+            "zero": "/dev/zero",
+            "null": "/dev/null",
+            "up": "../..",
+        }[how]
         path.symlink_to(target)
 
 
 def _sidecar(rng: Rng, maker: BidsMaker) -> Path:
     own = maker.path("sub-01_task-tap_bold.json", "func")
     others = [
-        maker.root / "dataset_description.json", maker.root / "task-tap_bold.json",
-        maker.path("sub-01_task-tap_events.json", "func"), maker.root / "task-tap_events.json",
+        maker.root / "dataset_description.json",
+        maker.root / "task-tap_bold.json",
+        maker.path("sub-01_task-tap_events.json", "func"),
+        maker.root / "task-tap_events.json",
         maker.path("sub-01_acq-highres_T2starw.json", "anat"),
-    ]  # fmt: skip
+    ]
     return own if rng.random() < 0.6 else Path(pick(rng, others))
 
 
 @kind
 def json_text(rng: Rng, maker: BidsMaker) -> None:
-    good = json.dumps({"TaskName": "tä", "RepetitionTime": 1.0, "Name": "x", "trial_type": {"Levels": {"a": "b"}}})
+    good = json.dumps(
+        {
+            "TaskName": "tä",
+            "RepetitionTime": 1.0,
+            "Name": "x",
+            "trial_type": {"Levels": {"a": "b"}},
+        }
+    )
     deep = 100_000
-    _sidecar(rng, maker).write_bytes(pick(rng, (
-        b"", b"[]", b"null", b"3", b'"x"', b"{", good[: len(good) // 2].encode(), good.encode("latin-1"),
-        good.encode("utf-16"), b"\xef\xbb\xbf" + good.encode(), good.encode() + b"}", b"\0" * 100, rng.bytes(200),
-        b'{"a":' * deep + b"1" + b"}" * deep, b"[" * deep, b'{"RepetitionTime": ' + b"9" * 5000 + b"}",
-        b'{"RepetitionTime": ' + b"9" * 400 + b"}", b'{"Name": "' + b"x" * 5_000_000 + b'"}',
-        b'{"RepetitionTime": 1, "RepetitionTime": 2}', b"{'a': 1}", b'{"a": NaN, "RepetitionTime": 1.0}',
-    )))  # fmt: skip
+    _sidecar(rng, maker).write_bytes(
+        pick(
+            rng,
+            (
+                b"",
+                b"[]",
+                b"null",
+                b"3",
+                b'"x"',
+                b"{",
+                good[: len(good) // 2].encode(),
+                good.encode("latin-1"),
+                good.encode("utf-16"),
+                b"\xef\xbb\xbf" + good.encode(),
+                good.encode() + b"}",
+                b"\0" * 100,
+                rng.bytes(200),
+                b'{"a":' * deep + b"1" + b"}" * deep,
+                b"[" * deep,
+                b'{"RepetitionTime": ' + b"9" * 5000 + b"}",
+                b'{"RepetitionTime": ' + b"9" * 400 + b"}",
+                b'{"Name": "' + b"x" * 5_000_000 + b'"}',
+                b'{"RepetitionTime": 1, "RepetitionTime": 2}',
+                b"{'a': 1}",
+                b'{"a": NaN, "RepetitionTime": 1.0}',
+            ),
+        )
+    )
 
 
 @kind
 def json_value(rng: Rng, maker: BidsMaker) -> None:
     path = _sidecar(rng, maker)
     content = json.loads(path.read_text()) if path.exists() else {}
-    keys = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "TaskName", "EchoTime", "Name", "IntendedFor",
-            "trial_type", "PhaseEncodingDirection", "NumberOfVolumesDiscardedByScanner", "task", "subject", "run",
-            "Sources", "BIDSVersion", "DatasetType")  # fmt: skip
+    keys = (
+        "RepetitionTime",
+        "SliceTiming",
+        "SliceEncodingDirection",
+        "TaskName",
+        "EchoTime",
+        "Name",
+        "IntendedFor",
+        "trial_type",
+        "PhaseEncodingDirection",
+        "NumberOfVolumesDiscardedByScanner",
+        "task",
+        "subject",
+        "run",
+        "Sources",
+        "BIDSVersion",
+        "DatasetType",
+    )
     content[pick(rng, keys)] = json_thing(rng)
     path.write_text(json.dumps(content))
 
 
 def json_thing(rng: Rng) -> Any:
     """A value of any type, small or monstrous."""
-    return pick(rng, (
-        None, True, False, 0, -1, 1e-300, 1e300, float("nan"), float("inf"), 10**400, -(10**400), "", "1.0", [], {},
-        [[]], [None], [True] * 6, [1e300] * 6, [10**400] * 6, [float("nan")] * 6, [0.1, "x"], ["../../x"] * 6,
-        {"Levels": []}, {"Levels": {"<b>": 1}}, {"Levels": 3}, {"Levels": {"": None}}, {"a": {"b": [1]}},
-        [0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [-0.1] * 6, "i", "k-", "z", 2.0, 99.0, 0.001, *HOSTILE,
-    ))  # fmt: skip
+    return pick(
+        rng,
+        (
+            None,
+            True,
+            False,
+            0,
+            -1,
+            1e-300,
+            1e300,
+            float("nan"),
+            float("inf"),
+            10**400,
+            -(10**400),
+            "",
+            "1.0",
+            [],
+            {},
+            [[]],
+            [None],
+            [True] * 6,
+            [1e300] * 6,
+            [10**400] * 6,
+            [float("nan")] * 6,
+            [0.1, "x"],
+            ["../../x"] * 6,
+            {"Levels": []},
+            {"Levels": {"<b>": 1}},
+            {"Levels": 3},
+            {"Levels": {"": None}},
+            {"a": {"b": [1]}},
+            [0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
+            [-0.1] * 6,
+            "i",
+            "k-",
+            "z",
+            2.0,
+            99.0,
+            0.001,
+            *HOSTILE,
+        ),
+    )
 
 
 @kind

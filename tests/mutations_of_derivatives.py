@@ -1,7 +1,7 @@
 """Spoils what another program has made, and what foreign data sets showed; see `mutations`.
 
-Where the program has to say something, `maker.expected` holds it as a regular expression: a case that passes without
-it is a silent acceptance. `maker.accepted` is set where a refusal is wrong.
+Where the program has to say something, `maker.expected` holds it as a regular expression: a case
+that passes without it is a silent acceptance. `maker.accepted` is set where a refusal is wrong.
 """
 
 from __future__ import annotations
@@ -22,10 +22,16 @@ TEXT = (".tsv", ".json", ".txt")
 
 
 def _folder(maker: BidsMaker, rng: Rng) -> tuple[FmriprepMaker, list[str]]:
-    """A sound folder of fMRIPrep beside the data set, of any version, and the option that names it."""
+    """A sound folder of fMRIPrep beside the data set, of any version, and the option that names
+    it.
+    """
     inside = np.zeros((8, 8, 6), bool)
     inside[1:-1, 1:-1, 1:-1] = True
-    prep = prepared(maker, version=pick(rng, ("20.0.6", "20.2.7", "22.1.1", "23.2.3", "24.1.1", "25.0.0")), mask=inside)
+    prep = prepared(
+        maker,
+        version=pick(rng, ("20.0.6", "20.2.7", "22.1.1", "23.2.3", "24.1.1", "25.0.0")),
+        mask=inside,
+    )
     return prep, ["-d", f"fmriprep={prep.root}"]
 
 
@@ -40,9 +46,14 @@ def _relabel(root: Path) -> None:
 
 @kind
 def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
-    """``-d fmriprep`` with the folder of another participant or data set, of another program, or of none."""
+    """``-d fmriprep`` with the folder of another participant or data set, of another program, or
+    of none.
+    """
     prep, option = _folder(maker, rng)
-    how = pick(rng, ("participant", "raw", "program", "nobody", "nothing", "file", "parent", "data", "length"))
+    how = pick(
+        rng,
+        ("participant", "raw", "program", "nobody", "nothing", "file", "parent", "data", "length"),
+    )
     maker.expected = r"no sub-01 in|left out"
     if how == "participant":
         _relabel(prep.root)
@@ -50,9 +61,14 @@ def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
         option = ["-d", f"fmriprep={maker.root}"]
         maker.expected = r"left out|derivative|not fMRIPrep"
     elif how in ("program", "nobody"):
-        made_by = [{"Name": pick(rng, ("FreeSurfer", "QSIPrep", "SPM", "", "bids-sr"))}] if how == "program" else []
+        made_by = (
+            [{"Name": pick(rng, ("FreeSurfer", "QSIPrep", "SPM", "", "bids-sr"))}]
+            if how == "program"
+            else []
+        )
         maker.json(
-            prep.root / "dataset_description.json", {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made_by}
+            prep.root / "dataset_description.json",
+            {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made_by},
         )
         maker.expected = r"left out|fMRIPrep"
     elif how == "nothing":
@@ -125,7 +141,9 @@ def derivatives_spoiled(rng: Rng, maker: BidsMaker) -> list[str]:
     raw = path.read_bytes()
     path.unlink()
     if how == "link":
-        path.symlink_to(f"../../../.git/annex/objects/Xx/Yy/MD5E-s{len(raw)}--0/MD5E-s{len(raw)}--0")
+        path.symlink_to(
+            f"../../../.git/annex/objects/Xx/Yy/MD5E-s{len(raw)}--0/MD5E-s{len(raw)}--0"
+        )
     elif how == "directory":
         path.mkdir()
     elif how != "gone":
@@ -139,10 +157,22 @@ def derivatives_text(rng: Rng, maker: BidsMaker) -> list[str]:
     prep, option = _folder(maker, rng)
     path = pick(rng, [p for end in TEXT for p in _files(prep, end)])
     raw = path.read_bytes()
-    path.write_bytes(pick(rng, (
-        b"\xef\xbb\xbf" + raw, raw.replace(b"\n", b"\r\n"), raw.replace(b"\n", b"\r"), raw.decode().encode("utf-16"),
-        raw.replace(b".", b","), raw.replace(b"0.", b"nan"), raw.replace(b"\t", b" "), raw + raw, raw.upper(),
-    )))  # fmt: skip
+    path.write_bytes(
+        pick(
+            rng,
+            (
+                b"\xef\xbb\xbf" + raw,
+                raw.replace(b"\n", b"\r\n"),
+                raw.replace(b"\n", b"\r"),
+                raw.decode().encode("utf-16"),
+                raw.replace(b".", b","),
+                raw.replace(b"0.", b"nan"),
+                raw.replace(b"\t", b" "),
+                raw + raw,
+                raw.upper(),
+            ),
+        )
+    )
     return option
 
 
@@ -150,18 +180,24 @@ def derivatives_text(rng: Rng, maker: BidsMaker) -> list[str]:
 def retrospective_small(rng: Rng, maker: BidsMaker) -> list[str]:
     """``--retrospective`` on a run that is too small to be downsampled."""
     zooms = tuple(float(pick(rng, (3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 48.0))) for _ in range(2))
-    maker.bold(zooms=(*zooms, float(pick(rng, (2.0, 4.0, 12.0, 24.0)))), n_volumes=int(pick(rng, (2, 5, 12, 20, 30))))
+    maker.bold(
+        zooms=(*zooms, float(pick(rng, (2.0, 4.0, 12.0, 24.0)))),
+        n_volumes=int(pick(rng, (2, 5, 12, 20, 30))),
+    )
     if rng.random() < 0.5:
         for path in maker.root.rglob("*T2starw*"):
             path.unlink()
     if rng.random() < 0.3:
         maker.path("sub-01_task-tap_events.tsv", "func").unlink()
-    return ["--retrospective", *pick(rng, ([], ["noisy"], ["clean"], ["--sr-method", "sbl"], ["--sr-factor", "4"]))]
+    return [
+        "--retrospective",
+        *pick(rng, ([], ["noisy"], ["clean"], ["--sr-method", "sbl"], ["--sr-factor", "4"])),
+    ]
 
 
 @kind
 def axis_orders(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Every image with its axes in an order of its own, turned and flipped; oblique now and then."""
+    """Every image with its axes in an order of its own, turned and flipped; some oblique."""
     for path in sorted(maker.root.rglob("*.nii.gz")):
         image = nb.load(path)
         order = nb.orientations.io_orientation(image.affine)
@@ -192,8 +228,13 @@ def _foreign_events(rng: Rng) -> tuple[str, str]:
         rows[int(rng.integers(4))][1] = "n/a"
         return _lines(rows), r"left out|without"
     if how == "late":
-        return _lines([*rows, (float(rng.uniform(31, 60)), 2.0, "thumb")]), r"left out|after the end|outside"
-    names = {"script": ("左手", "большой", "θέα", "أحمر"), "sign": ("+1", "-1")}.get(how, ("a b", "c/d"))
+        return (
+            _lines([*rows, (float(rng.uniform(31, 60)), 2.0, "thumb")]),
+            r"left out|after the end|outside",
+        )
+    names = {"script": ("左手", "большой", "θέα", "أحمر"), "sign": ("+1", "-1")}.get(
+        how, ("a b", "c/d")
+    )
     for k, row in enumerate(rows):
         row[2] = names[k % len(names)]
     if how == "columns":
@@ -208,31 +249,57 @@ def _foreign_events(rng: Rng) -> tuple[str, str]:
 
 @kind
 def foreign_events(rng: Rng, maker: BidsMaker) -> None:
-    """Tables of events of foreign data sets, with the line ends of any system: all of them are to be read."""
+    """Tables of events of foreign data sets, with the line ends of any system: all of them are to
+    be read.
+    """
     text, maker.expected = _foreign_events(rng)
     ends = pick(rng, ("\n", "\r\n"))
     mark = pick(rng, ("", "\ufeff"))
-    maker.path("sub-01_task-tap_events.tsv", "func").write_bytes((mark + text.replace("\n", ends)).encode())
+    maker.path("sub-01_task-tap_events.tsv", "func").write_bytes(
+        (mark + text.replace("\n", ends)).encode()
+    )
     maker.accepted = True
 
 
 @kind
 def tables_elsewhere(rng: Rng, maker: BidsMaker) -> None:
-    """``participants.tsv``, scans and JSON with a byte order mark, line ends of other systems, or odd content."""
-    name = pick(rng, ("participants.tsv", "participants.json", "sub-01/sub-01_scans.tsv", "README", ".bidsignore"))
-    text = "participant_id\tage\nsub-01\t30\nsub-07\tn/a\n" if name.endswith("ts.tsv") else "filename\tacq_time\n\t\n"
+    """``participants.tsv``, scans and JSON with a byte order mark, line ends of other systems, or
+    odd content.
+    """
+    name = pick(
+        rng,
+        (
+            "participants.tsv",
+            "participants.json",
+            "sub-01/sub-01_scans.tsv",
+            "README",
+            ".bidsignore",
+        ),
+    )
+    text = (
+        "participant_id\tage\nsub-01\t30\nsub-07\tn/a\n"
+        if name.endswith("ts.tsv")
+        else "filename\tacq_time\n\t\n"
+    )
     text = json.dumps({"age": {"Units": "year"}}) if name.endswith("json") else text
     spoil: tuple[Callable[[str], bytes], ...] = (
-        lambda t: t.encode("utf-8-sig"), lambda t: t.replace("\n", "\r\n").encode("utf-8-sig"), lambda t: b"",
-        lambda t: t.replace("\n", "\r").encode(), lambda t: t.encode("utf-16"), lambda t: (t * 2000).encode(),
-        lambda t: t.replace("sub-01", pick(rng, HOSTILE)).encode("utf-8", "surrogatepass"), lambda t: rng.bytes(99),
-    )  # fmt: skip
+        lambda t: t.encode("utf-8-sig"),
+        lambda t: t.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda t: b"",
+        lambda t: t.replace("\n", "\r").encode(),
+        lambda t: t.encode("utf-16"),
+        lambda t: (t * 2000).encode(),
+        lambda t: t.replace("sub-01", pick(rng, HOSTILE)).encode("utf-8", "surrogatepass"),
+        lambda t: rng.bytes(99),
+    )
     (maker.root / name).write_bytes(pick(rng, spoil)(text))
 
 
 @kind
 def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
-    """A run that cannot be done beside one that can: it alone is left out, or all stops with ``--strict``."""
+    """A run that cannot be done beside one that can: it alone is left out, or all stops with
+    ``--strict``.
+    """
     bad = maker.bold("sub-01_task-tap_run-2", n_volumes=int(pick(rng, (1, 2, 30))))
     maker.events("sub-01_task-tap_run-2")
     image = nb.load(bad)

@@ -44,16 +44,38 @@ def _lines(rows: Any = EVENTS, header: str = HEADER) -> str:
 @kind
 def table_text(rng: Rng, maker: BidsMaker) -> None:
     good = _lines()
-    _events(maker).write_bytes(pick(rng, (
-        b"", b"\n", b"\n\n\n", HEADER.encode(), good.replace("\n", "\r\n").encode(), good.replace("\n", "\r").encode(),
-        good.replace("\t", "  ").encode(), good.replace("\t", ",").encode(), good.encode("utf-16"), rng.bytes(500),
-        b"\xef\xbb\xbf" + good.encode(), good.replace("thumb", "d\xe4umen").encode("latin-1"), good.encode() * 2,
-        good.replace("thumb", "th\0umb").encode(), good.replace("thumb", '"thumb').encode(), b"\0" * 1000,
-        good.replace("thumb", '"' + "x" * 200_000).encode(), good.encode() + b"\t\t\t\t\t\n", good[:20].encode(),
-        _lines(header="onset\tonset\tduration\ttrial_type").encode(), _lines(header="").encode(),
-        _lines(header="Onset\tDuration\tTrial_Type").encode(), _lines(header=HEADER + "\t\t").encode(),
-        (good + "1\t1\n2\n\n3\t1\tthumb\tmore\tcells\n").encode(), ("\n" * 50 + good).encode(),
-    )))  # fmt: skip
+    _events(maker).write_bytes(
+        pick(
+            rng,
+            (
+                b"",
+                b"\n",
+                b"\n\n\n",
+                HEADER.encode(),
+                good.replace("\n", "\r\n").encode(),
+                good.replace("\n", "\r").encode(),
+                good.replace("\t", "  ").encode(),
+                good.replace("\t", ",").encode(),
+                good.encode("utf-16"),
+                rng.bytes(500),
+                b"\xef\xbb\xbf" + good.encode(),
+                good.replace("thumb", "d\xe4umen").encode("latin-1"),
+                good.encode() * 2,
+                good.replace("thumb", "th\0umb").encode(),
+                good.replace("thumb", '"thumb').encode(),
+                b"\0" * 1000,
+                good.replace("thumb", '"' + "x" * 200_000).encode(),
+                good.encode() + b"\t\t\t\t\t\n",
+                good[:20].encode(),
+                _lines(header="onset\tonset\tduration\ttrial_type").encode(),
+                _lines(header="").encode(),
+                _lines(header="Onset\tDuration\tTrial_Type").encode(),
+                _lines(header=HEADER + "\t\t").encode(),
+                (good + "1\t1\n2\n\n3\t1\tthumb\tmore\tcells\n").encode(),
+                ("\n" * 50 + good).encode(),
+            ),
+        )
+    )
 
 
 @kind
@@ -62,7 +84,9 @@ def table_columns(rng: Rng, maker: BidsMaker) -> None:
     rng.shuffle(names)
     names = names[: int(rng.integers(1, 6))]
     cells = {"onset": "2.0", "duration": "4.0", "trial_type": "thumb"}
-    _events(maker).write_text(_lines([[cells.get(name, "1") for name in names]] * 4, "\t".join(names)))
+    _events(maker).write_text(
+        _lines([[cells.get(name, "1") for name in names]] * 4, "\t".join(names))
+    )
 
 
 @kind
@@ -85,15 +109,30 @@ def table_types(rng: Rng, maker: BidsMaker) -> list[str]:
 def table_long(rng: Rng, maker: BidsMaker) -> None:
     count, kinds = pick(rng, ((1_000_000, 2), (20_000, 20_000), (500, 300), (50_000, 1)))
     onsets = np.linspace(-10, pick(rng, (20, 1e6)), count)
-    _events(maker).write_text(_lines((f"{t:.4f}", "0.01", f"t{n % kinds}") for n, t in enumerate(onsets)))
+    _events(maker).write_text(
+        _lines((f"{t:.4f}", "0.01", f"t{n % kinds}") for n, t in enumerate(onsets))
+    )
 
 
 @kind
 def table_timing(rng: Rng, maker: BidsMaker) -> None:
     first, length = pick(
-        rng, ((-1e9, 1), (-30, 1), (28, 1e9), (1e9, 1), (0, 0), (29.999, 0), (0, 30), (-20, 45), (1, -1))
+        rng,
+        (
+            (-1e9, 1),
+            (-30, 1),
+            (28, 1e9),
+            (1e9, 1),
+            (0, 0),
+            (29.999, 0),
+            (0, 30),
+            (-20, 45),
+            (1, -1),
+        ),
     )
-    _events(maker).write_text(_lines([(first, length, "thumb"), (first, length, "little"), (first, length, "thumb")]))
+    _events(maker).write_text(
+        _lines([(first, length, "thumb"), (first, length, "little"), (first, length, "thumb")])
+    )
 
 
 def _rename(path: Path, name: str) -> None:
@@ -103,12 +142,44 @@ def _rename(path: Path, name: str) -> None:
 @kind
 def names(rng: Rng, maker: BidsMaker) -> None:
     """Odd names of the run with all its files, or of one of them."""
-    label = pick(rng, ("", " ", "a b", "ä", "\u202e", "..", "%s", "{x}", "$(id)", "'", '"', "\n", "<b>", "x" * 150,
-    "-", "1",
-                       "tap_", "tap-tap", "&", "*", "?", "[a", "\\", "\udcff", "tap_run-1_run-2", "tap_ses-x",
-                       "tap_echo-1",
-                       "tap_part-phase", "tap_sub-02", "tap_run-abc", "tap_run--1", "tap_run-" + "9" * 30,
-                       "tap_dir-"))  # fmt: skip
+    label = pick(
+        rng,
+        (
+            "",
+            " ",
+            "a b",
+            "ä",
+            "\u202e",
+            "..",
+            "%s",
+            "{x}",
+            "$(id)",
+            "'",
+            '"',
+            "\n",
+            "<b>",
+            "x" * 150,
+            "-",
+            "1",
+            "tap_",
+            "tap-tap",
+            "&",
+            "*",
+            "?",
+            "[a",
+            "\\",
+            "\udcff",
+            "tap_run-1_run-2",
+            "tap_ses-x",
+            "tap_echo-1",
+            "tap_part-phase",
+            "tap_sub-02",
+            "tap_run-abc",
+            "tap_run--1",
+            "tap_run-" + "9" * 30,
+            "tap_dir-",
+        ),
+    )
     paths = sorted(maker.root.rglob("*task-tap*"))
     for path in paths if rng.random() < 0.7 else [pick(rng, paths)]:
         _rename(path, path.name.replace("task-tap", f"task-{label}"))
@@ -118,14 +189,30 @@ def names(rng: Rng, maker: BidsMaker) -> None:
 def names_of_one(rng: Rng, maker: BidsMaker) -> None:
     path = Path(pick(rng, sorted(maker.root.rglob("*.nii.gz"))))
     stem = path.name.removesuffix(".nii.gz")
-    _rename(path, pick(rng, (
-        stem + ".NII.GZ", stem + ".nii", stem + ".nii.gz.nii.gz", "." + path.name, stem.replace("sub-01",
-        "sub-02") + ".nii.gz",
-        stem.replace("sub-01_", "") + ".nii.gz", stem.replace("_", "__") + ".nii.gz", stem.replace("_",
-        "-") + ".nii.gz",
-        stem.replace("sub-01", "sub-01_ses-x") + ".nii.gz", "sub-01_bold.nii.gz", "bold.nii.gz", "_bold.nii.gz",
-        stem.replace("sub", "SUB") + ".nii.gz", "x.nii.gz", stem + "\n.nii.gz", "sub-01_T1w_bold.nii.gz",
-    )))  # fmt: skip
+    _rename(
+        path,
+        pick(
+            rng,
+            (
+                stem + ".NII.GZ",
+                stem + ".nii",
+                stem + ".nii.gz.nii.gz",
+                "." + path.name,
+                stem.replace("sub-01", "sub-02") + ".nii.gz",
+                stem.replace("sub-01_", "") + ".nii.gz",
+                stem.replace("_", "__") + ".nii.gz",
+                stem.replace("_", "-") + ".nii.gz",
+                stem.replace("sub-01", "sub-01_ses-x") + ".nii.gz",
+                "sub-01_bold.nii.gz",
+                "bold.nii.gz",
+                "_bold.nii.gz",
+                stem.replace("sub", "SUB") + ".nii.gz",
+                "x.nii.gz",
+                stem + "\n.nii.gz",
+                "sub-01_T1w_bold.nii.gz",
+            ),
+        ),
+    )
 
 
 @kind
@@ -135,7 +222,19 @@ def folders(rng: Rng, maker: BidsMaker) -> None:
     if how == 0:
         own.rename(
             maker.root
-            / pick(rng, ("sub-", "sub-01 copy", "sub-0_1", "sub-ä", "sub-01\n", "sub-..", "sub-<b>", "sub-02"))
+            / pick(
+                rng,
+                (
+                    "sub-",
+                    "sub-01 copy",
+                    "sub-0_1",
+                    "sub-ä",
+                    "sub-01\n",
+                    "sub-..",
+                    "sub-<b>",
+                    "sub-02",
+                ),
+            )
         )
     elif how == 1:
         (own / "func").rename(own / pick(rng, ("Func", "func ", "anat2", "dwi")))
@@ -165,8 +264,12 @@ def folders(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def sizes(rng: Rng, maker: BidsMaker) -> None:
-    """Pairs of odd factors, other fields of view, series of few or many volumes, tiny and long voxels."""
-    zooms = tuple(float(pick(rng, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 12.0, 24.0, 0.5))) for _ in range(3))
+    """Pairs of odd factors, other fields of view, series of few or many volumes, tiny and long
+    voxels.
+    """
+    zooms = tuple(
+        float(pick(rng, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 12.0, 24.0, 0.5))) for _ in range(3)
+    )
     shift = tuple(float(rng.normal(0, 30)) for _ in range(3))
     how = int(rng.integers(5))
     if how == 0:
@@ -180,7 +283,9 @@ def sizes(rng: Rng, maker: BidsMaker) -> None:
         maker.bold(n_volumes=count, tr=float(pick(rng, (0.001, 0.5, 1.0, 30.0, 99.0))))
     else:
         maker.bold(
-            zooms=zooms, dtype=pick(rng, ("uint8", "int16", "float32", "float64", "complex64", "uint32")), shift=shift
+            zooms=zooms,
+            dtype=pick(rng, ("uint8", "int16", "float32", "float64", "complex64", "uint32")),
+            shift=shift,
         )
 
 
@@ -194,7 +299,15 @@ def several(rng: Rng, maker: BidsMaker) -> list[str]:
             options += KINDS[name](rng, maker) or []
         except OSError:
             continue  # an earlier one has taken the file away
-        except (ValueError, EOFError, IndexError, TypeError, AttributeError, ImageFileError, HeaderDataError):
+        except (
+            ValueError,
+            EOFError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            ImageFileError,
+            HeaderDataError,
+        ):
             continue  # or its content
     maker.expected, maker.accepted = "", False  # what one expects another may undo
     return options
@@ -203,15 +316,47 @@ def several(rng: Rng, maker: BidsMaker) -> list[str]:
 @kind
 def filter_file(rng: Rng, maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "filter.json"
-    entity = pick(rng, ("echo", "session", "task", "nothing", "suffix", "extension", "datatype", "subject", "scope",
-    "target",
-                        "return_type", "regex_search", "invalid_filters", "run", "RepetitionTime", "self",
-                        ""))  # fmt: skip
+    entity = pick(
+        rng,
+        (
+            "echo",
+            "session",
+            "task",
+            "nothing",
+            "suffix",
+            "extension",
+            "datatype",
+            "subject",
+            "scope",
+            "target",
+            "return_type",
+            "regex_search",
+            "invalid_filters",
+            "run",
+            "RepetitionTime",
+            "self",
+            "",
+        ),
+    )
     value = pick(
         rng,
-        (json_thing(rng), "../x", ["a", {"b": 1}], "Query.NONE", "query.any", "query.bad", 1, [1, "1"], "bold", ".nii"),
+        (
+            json_thing(rng),
+            "../x",
+            ["a", {"b": 1}],
+            "Query.NONE",
+            "query.any",
+            "query.bad",
+            1,
+            [1, "1"],
+            "bold",
+            ".nii",
+        ),
     )
-    content = pick(rng, ({pick(rng, ("bold", "t1w", "t2starw", "x")): {entity: value}}, {"bold": value}, value))
+    content = pick(
+        rng,
+        ({pick(rng, ("bold", "t1w", "t2starw", "x")): {entity: value}}, {"bold": value}, value),
+    )
     path.write_text(json.dumps(content))
     return ["--bids-filter-file", str(path)]
 
@@ -219,45 +364,115 @@ def filter_file(rng: Rng, maker: BidsMaker) -> list[str]:
 @kind
 def config_file(rng: Rng, maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "config.toml"
-    key = pick(rng, ("selection.participant_label", "selection.task_id", "paths.output_dir", "run.run_uuid",
-    "activation.roi",
-                     "superres.hr_acq", "preprocessing.output_spaces", "activation.smoothing", "resources.nprocs",
-                     "x.y",
-                     "superres.factor", "evaluation.truth", "activation.contrasts", "resources.mem_gb"))  # fmt: skip
+    key = pick(
+        rng,
+        (
+            "selection.participant_label",
+            "selection.task_id",
+            "paths.output_dir",
+            "run.run_uuid",
+            "activation.roi",
+            "superres.hr_acq",
+            "preprocessing.output_spaces",
+            "activation.smoothing",
+            "resources.nprocs",
+            "x.y",
+            "superres.factor",
+            "evaluation.truth",
+            "activation.contrasts",
+            "resources.mem_gb",
+        ),
+    )
     section, name = key.split(".")
-    value = pick(rng, ('"../../x"', '["../../x"]', "-1", "1e400", "nan", "[]", "{}", "true", '["a", 1]', '""',
-    "9" * 400, '"\\u0000"',
-                       "1979-05-27", '["<b>"]'))  # fmt: skip
-    text = pick(rng, (f"[{section}]\n{name} = {value}\n",) * 6 + ("", "[", "\0", "a = 1", "[[run]]\n", "x" * 100_000))
+    value = pick(
+        rng,
+        (
+            '"../../x"',
+            '["../../x"]',
+            "-1",
+            "1e400",
+            "nan",
+            "[]",
+            "{}",
+            "true",
+            '["a", 1]',
+            '""',
+            "9" * 400,
+            '"\\u0000"',
+            "1979-05-27",
+            '["<b>"]',
+        ),
+    )
+    text = pick(
+        rng,
+        (f"[{section}]\n{name} = {value}\n",) * 6
+        + ("", "[", "\0", "a = 1", "[[run]]\n", "x" * 100_000),
+    )
     path.write_text(text)
     return ["--config-file", str(path)]
 
 
 @kind
 def options(rng: Rng, maker: BidsMaker) -> list[str]:
-    return list(pick(rng, (
-        ["--participant-label", "../.."], ["--participant-label", "99"], ["--task-id", "<b>"], ["--run-id", "9" * 30],
-        ["--contrasts", "../../x=thumb"], ["--contrasts", "x" * 5000], ["--contrasts", "1e400*thumb"],
-        ["--contrasts", "a+" * 3000],
-        ["--contrasts", "(" * 3000], ["--contrasts", "nan*thumb"], ["--contrasts", "thumb*0"], ["--roi", "/dev/zero"],
-        ["--roi", "/"], ["--roi", "../../x"], ["--hr-acq", "../../x"], ["--output-spaces", "../../x"],
-        ["--sr-factor", "1e30"],
-        ["--sr-factor", "nan"], ["--sr-factor", "0"], ["--smoothing", "nan"], ["--smoothing", "1e30"],
-        ["--smoothing", "-1"],
-        ["--truth", "/dev/null"], ["--truth", "/"], ["--mem", "0"], ["--mem", "9" * 400], ["--nprocs", "0"],
-        ["--nprocs", "-1"],
-        ["--pretrained", "/dev/zero"], ["--pretrained", "/"], ["--model-dir", "/dev/zero"], ["--dummy-scans",
-        "1000000"],
-        ["--random-seed", "-1"], ["--random-seed", "9" * 50], ["--slice-time-ref", "7"], ["--high-pass", "inf"],
-        ["--low-pass", "nan"],
-        ["--bids-database-dir", "/dev/null"], ["--bids-database-dir", str(maker.root.parent / "db")], ["--margin",
-        "nan"],
-        ["--bids-filter-file", "/dev/zero"], ["--config-file", "/"], ["-w", "/dev/null"], ["-w", "/proc/x"],
-        ["--threshold", "nan"],
-        ["--vgg-weights", "/dev/zero"], ["--n-ensemble", "9" * 30], ["--max-train-minutes", "nan"],
-        ["--retrospective"],
-        ["--derivatives", "fmriprep=/"], ["--derivatives", "/dev/null"], ["--derivatives", "fmriprep=../../x"],
-    )))  # fmt: skip
+    return list(
+        pick(
+            rng,
+            (
+                ["--participant-label", "../.."],
+                ["--participant-label", "99"],
+                ["--task-id", "<b>"],
+                ["--run-id", "9" * 30],
+                ["--contrasts", "../../x=thumb"],
+                ["--contrasts", "x" * 5000],
+                ["--contrasts", "1e400*thumb"],
+                ["--contrasts", "a+" * 3000],
+                ["--contrasts", "(" * 3000],
+                ["--contrasts", "nan*thumb"],
+                ["--contrasts", "thumb*0"],
+                ["--roi", "/dev/zero"],
+                ["--roi", "/"],
+                ["--roi", "../../x"],
+                ["--hr-acq", "../../x"],
+                ["--output-spaces", "../../x"],
+                ["--sr-factor", "1e30"],
+                ["--sr-factor", "nan"],
+                ["--sr-factor", "0"],
+                ["--smoothing", "nan"],
+                ["--smoothing", "1e30"],
+                ["--smoothing", "-1"],
+                ["--truth", "/dev/null"],
+                ["--truth", "/"],
+                ["--mem", "0"],
+                ["--mem", "9" * 400],
+                ["--nprocs", "0"],
+                ["--nprocs", "-1"],
+                ["--pretrained", "/dev/zero"],
+                ["--pretrained", "/"],
+                ["--model-dir", "/dev/zero"],
+                ["--dummy-scans", "1000000"],
+                ["--random-seed", "-1"],
+                ["--random-seed", "9" * 50],
+                ["--slice-time-ref", "7"],
+                ["--high-pass", "inf"],
+                ["--low-pass", "nan"],
+                ["--bids-database-dir", "/dev/null"],
+                ["--bids-database-dir", str(maker.root.parent / "db")],
+                ["--margin", "nan"],
+                ["--bids-filter-file", "/dev/zero"],
+                ["--config-file", "/"],
+                ["-w", "/dev/null"],
+                ["-w", "/proc/x"],
+                ["--threshold", "nan"],
+                ["--vgg-weights", "/dev/zero"],
+                ["--n-ensemble", "9" * 30],
+                ["--max-train-minutes", "nan"],
+                ["--retrospective"],
+                ["--derivatives", "fmriprep=/"],
+                ["--derivatives", "/dev/null"],
+                ["--derivatives", "fmriprep=../../x"],
+            ),
+        )
+    )
 
 
 ALL: dict[str, Kind] = KINDS

@@ -1,6 +1,7 @@
 """Tables of metrics of bids-sr 0.2.0.dev and before: where each of their numbers stands now.
 
-As a program, ``python tests/oldtables.py BEFORE AFTER`` looks every number of the tables of one run up in another.
+As a program, ``python tests/oldtables.py BEFORE AFTER`` looks every number of the tables of one
+run up in another.
 """
 
 import csv
@@ -32,41 +33,81 @@ class Place(NamedTuple):
 EFFECTS = {"r": "r", "ev": "ev", "amplitude": "amplitude", "right": "correct_fraction"}
 BANDS = {"signal": "all", "effect": "all", "beyond": "beyond", "within": "within"}
 OF_MAPS = {
-    "r_t": "r_t", "ap": "average_precision", "auc": "auc", "dice": "active_dice", "centroid": "active_distance",
-    "connected_acc": "connected_accuracy", "connected_fdr": "connected_fdr", "connected_jaccard": "connected_jaccard",
+    "r_t": "r_t",
+    "ap": "average_precision",
+    "auc": "auc",
+    "dice": "active_dice",
+    "centroid": "active_distance",
+    "connected_acc": "connected_accuracy",
+    "connected_fdr": "connected_fdr",
+    "connected_jaccard": "connected_jaccard",
     "foci": "foci_contrast",
-}  # fmt: skip
+}
 OF_REGIONS = {
-    "threshold": "threshold_value", "paper": "size_acquired_voxels", "voxels": "voxels", "volume": "volume",
-    "roi_volume": "roi_volume", "dice": "dice", "centroid_distance": "centroid_distance",
-    "centroid_x": "centroid_x", "centroid_y": "centroid_y", "centroid_z": "centroid_z",
-}  # fmt: skip
-OF_TISSUES = {"volume": "tissue_volume", "dice": "tissue_dice", "tpf": "tpf", "tnf": "tnf", "ppv": "ppv"}
+    "threshold": "threshold_value",
+    "paper": "size_acquired_voxels",
+    "voxels": "voxels",
+    "volume": "volume",
+    "roi_volume": "roi_volume",
+    "dice": "dice",
+    "centroid_distance": "centroid_distance",
+    "centroid_x": "centroid_x",
+    "centroid_y": "centroid_y",
+    "centroid_z": "centroid_z",
+}
+OF_TISSUES = {
+    "volume": "tissue_volume",
+    "dice": "tissue_dice",
+    "tpf": "tpf",
+    "tnf": "tnf",
+    "ppv": "ppv",
+}
 TISSUES = ("gm", "wm", "csf", "wmh")
 DROPPED = {
-    "alff_median", "falff_median", "alff_half_r", "unrepeated_share", "flag_unrepeated", "ensemble_r",
-    "ensemble_coverage", "ensemble_nominal", "split_r_percent", "gain_split_r_percent",
+    "alff_median",
+    "falff_median",
+    "alff_half_r",
+    "unrepeated_share",
+    "flag_unrepeated",
+    "ensemble_r",
+    "ensemble_coverage",
+    "ensemble_nominal",
+    "split_r_percent",
+    "gain_split_r_percent",
     *(f"null_{name}" for name in ("rate", "nominal", "fwe", "threshold", "peak", "active")),
     *(f"self_r_{band}" for band in ("signal", "beyond", "within")),
-    *(f"control_best_{name}_{band}" for name in ("r", "ev") for band in ("signal", "percent", "beyond", "within")),
-    *(f"r_{stat}_with_{other}" for stat in ("cc", "effect", "t", "z") for other in ("raw", "bspline")),
-}  # fmt: skip
+    *(
+        f"control_best_{name}_{band}"
+        for name in ("r", "ev")
+        for band in ("signal", "percent", "beyond", "within")
+    ),
+    *(
+        f"r_{stat}_with_{other}"
+        for stat in ("cc", "effect", "t", "z")
+        for other in ("raw", "bspline")
+    ),
+}
 """What is no longer computed, as nobody decides by it."""
 DROPPED_OF_MEASURED = {"truth_ap", "truth_auc", "truth_dice", "truth_centroid", "truth_foci"}
-"""What is still computed with known activation, but not with a measured map, whose noise the series share."""
+"""What is still computed with known activation, but not with a measured map, whose noise the
+series share.
+"""
 
 
 def _known() -> dict[str, tuple[str, str, str, str]]:
-    """Statistic, band, reference and threshold by old name, those of maps with `truth` as their reference."""
+    """Statistic, band, reference and threshold by old name, those of maps with `truth` as their
+    reference.
+    """
     known = {
         f"{family}_{old}_{band}": (new, BANDS[band], reference, NONE)
         for family, reference, bands in (
-            ("split", "measured", ("signal", "beyond", "within")), ("truth", "truth", ("effect", "beyond", "within")),
+            ("split", "measured", ("signal", "beyond", "within")),
+            ("truth", "truth", ("effect", "beyond", "within")),
             ("other", "otherRun", ("within",)),
         )
         for band in bands
         for old, new in EFFECTS.items()
-    }  # fmt: skip
+    }
     known |= {f"truth_{old}": (new, NONE, "truth", NONE) for old, new in OF_MAPS.items()}
     for score in ("psnr", "ssim"):
         known[f"truth_{score}"] = (score, NONE, "measured", NONE)
@@ -75,7 +116,9 @@ def _known() -> dict[str, tuple[str, str, str, str]]:
         known |= {f"{label}_{old}": (new, NONE, NONE, label) for old, new in OF_REGIONS.items()}
     known["tested_share"] = ("tested_share", NONE, "oneLevelDown", NONE)
     known |= {f"compared_{band}": ("compared", band, NONE, NONE) for band in ("within", "beyond")}
-    known |= {f"control_{name}": (f"control_{name}", NONE, "measured", NONE) for name in ("fwhm", "rank")}
+    known |= {
+        f"control_{name}": (f"control_{name}", NONE, "measured", NONE) for name in ("fwhm", "rank")
+    }
     return known
 
 
@@ -85,10 +128,15 @@ KNOWN = _known()
 def place_of(table: str, row: Mapping[str, str]) -> Place | None:
     """Where the number of a row of an old table stands now; None for what is no longer computed.
 
-    A difference of ``gain_truth_*`` is one to known activation here; `found_in` looks in the measured map, too.
+    A difference of ``gain_truth_*`` is one to known activation here; `found_in` looks in the
+    measured map, too.
     """
     measure, against = row["measure"], row.get("against", NONE)
-    here = {"series": row["series"], "contrast": row["contrast"], "fwhm_mm": row.get("fwhm_mm", "0")}
+    here = {
+        "series": row["series"],
+        "contrast": row["contrast"],
+        "fwhm_mm": row.get("fwhm_mm", "0"),
+    }
     if table == "anat":
         held_out = row["reference"] == "heldOut"
         first, _, last = measure.rpartition("_")
@@ -98,7 +146,9 @@ def place_of(table: str, row: Mapping[str, str]) -> Place | None:
         if measure.startswith("ratio_"):
             *tissues, name = measure.removeprefix("ratio_").replace("_over_", "_").split("_")
             return _placed(here, (f"ratio_{name}", NONE, NONE, NONE), region="/".join(tissues))
-        return _placed(here, (measure, NONE, "heldOut" if held_out else NONE, NONE), region="brain")
+        return _placed(
+            here, (measure, NONE, "heldOut" if held_out else NONE, NONE), region="brain"
+        )
     plain = measure.replace("pair_gain_", "pair_").removeprefix("gain_")
     is_gain = plain != measure
     if measure in DROPPED or (plain in DROPPED_OF_MEASURED and (is_gain or against == "measured")):
@@ -112,7 +162,13 @@ def place_of(table: str, row: Mapping[str, str]) -> Place | None:
 
 def _placed(here: Mapping[str, str], told: tuple[str, str, str, str], **more: str) -> Place:
     statistic, band, reference, threshold = told
-    place = {"statistic": statistic, "band": band, "reference": reference, "threshold": threshold, "minus": NONE}
+    place = {
+        "statistic": statistic,
+        "band": band,
+        "reference": reference,
+        "threshold": threshold,
+        "minus": NONE,
+    }
     return Place(**{**here, **place, **more})
 
 
@@ -139,9 +195,16 @@ def against_of(row: MetricRow) -> str:
     return {"measuredMap": "measured", "heldOut": NONE}.get(row.reference, row.reference)
 
 
-def named_row(series: str, measure: str, value: float, *, against: str = NONE, **more: Any) -> MetricRow:
+def named_row(
+    series: str, measure: str, value: float, *, against: str = NONE, **more: Any
+) -> MetricRow:
     """A row by its old name; a difference of whole-run maps is one to known activation."""
-    cells = {"series": series, "measure": measure, "against": against, "region": more.pop("region", NONE)}
+    cells = {
+        "series": series,
+        "measure": measure,
+        "against": against,
+        "region": more.pop("region", NONE),
+    }
     place = place_of("evaluation", {**cells, "contrast": more.pop("contrast", NONE)})
     assert place is not None, measure
     return MetricRow(**{**place._asdict(), "fwhm_mm": 0.0, "value": value, **more})
@@ -158,7 +221,9 @@ def numbers_of(path: Path) -> dict[Place, tuple[str, ...]]:
     read_frame(path)
     rows = rows_of(path)
     found = {
-        Place(*(row[name] for name in Place._fields)): tuple(row[name] for name in ("value", "lower", "upper", "n"))
+        Place(*(row[name] for name in Place._fields)): tuple(
+            row[name] for name in ("value", "lower", "upper", "n")
+        )
         for row in rows
     }
     assert len(found) == len(rows), f"{path}: two rows are about the same"
@@ -173,7 +238,9 @@ def lost(table: str, old: list[dict[str, str]], new: Mapping[Place, tuple[str, .
         if place is None:
             continue
         if place not in new or (place in used and row["measure"].startswith("gain_truth_")):
-            place = place._replace(reference={"truth": "measuredMap"}.get(place.reference, place.reference))
+            place = place._replace(
+                reference={"truth": "measuredMap"}.get(place.reference, place.reference)
+            )
         numbers = tuple(row.get(name, NONE) for name in ("value", "lower", "upper", "n"))
         if place in used or new.get(place) != numbers:
             missing.append(f"{row['measure']} {place} {numbers}: {new.get(place, 'absent')}")
@@ -190,7 +257,10 @@ def main(before: Path, after: Path) -> int:
             old = rows_of(path)
             missing = lost(table, old, numbers_of(there)) if there.exists() else [f"no {there}"]
             kept = sum(place_of(table, row) is not None for row in old)
-            print(f"{path.relative_to(before)}: {len(old)} numbers, {kept} still computed, {len(missing)} not found")
+            print(
+                f"{path.relative_to(before)}: {len(old)} numbers, {kept} still computed,"
+                f" {len(missing)} not found"
+            )
             print(*missing[:20], sep="\n")
             total += len(missing)
     return int(total > 0)

@@ -1,4 +1,6 @@
-"""Recipes of docs/extending.md: the lines that a chapter shows, and a copy of the program that has them."""
+"""Recipes of docs/extending.md: the lines that a chapter shows, and a copy of the program that has
+them.
+"""
 
 import os
 import re
@@ -22,20 +24,32 @@ class Change(NamedTuple):
 
 def chapter_of(title: str) -> str:
     """A chapter of the page."""
-    return (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
+    return (
+        (ROOT / "docs" / "extending.md")
+        .read_text(encoding="utf-8")
+        .split(f"## {title}\n")[1]
+        .split("\n## ")[0]
+    )
 
 
 def changes_of(title: str) -> list[Change]:
-    """What a chapter changes: its diffs, and its new files, whose first line is a comment with their place."""
+    """What a chapter changes: its diffs, and its new files, whose first line is a comment with
+    their place.
+    """
     found = []
-    for kind, code in re.findall(r"^ *```(diff|python)\n(.*?)^ *```", chapter_of(title), flags=re.S | re.M):
+    for kind, code in re.findall(
+        r"^ *```(diff|python)\n(.*?)^ *```", chapter_of(title), flags=re.S | re.M
+    ):
         text = textwrap.dedent(code)
         if kind == "python" and (place := re.match(r"# (\S+\.py)\n", text)):
             found.append(Change(place[1], "", text[place.end() :]))
         for part in text.split("--- a/")[1:] if kind == "diff" else ():
             for hunk in re.split(r"^@@ .*\n", part, flags=re.M)[1:]:
                 lines = hunk.splitlines(keepends=True)
-                sides = ["".join(line[1:] or "\n" for line in lines if line[0] in marks) for marks in (" -\n", " +\n")]
+                sides = [
+                    "".join(line[1:] or "\n" for line in lines if line[0] in marks)
+                    for marks in (" -\n", " +\n")
+                ]
                 found.append(Change(part.partition("\n")[0], *sides))
     return found
 
@@ -60,9 +74,18 @@ def copy_with(title: str, folder: Path) -> Path:
 
 
 def told_by(folder: Path, script: str, *args: str) -> str:
-    """What a script prints that runs on a copy of the program, with the helpers of the tests beside it."""
+    """What a script prints that runs on a copy of the program, with the helpers of the tests
+    beside it.
+    """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT / "tests")))}
-    command = [sys.executable, "-c", f"import bids_sr; assert {str(folder)!r} in bids_sr.__file__\n{script}", *args]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        f"import bids_sr; assert {str(folder)!r} in bids_sr.__file__\n{script}",
+        *args,
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,4 +1,6 @@
-"""A short run of a made-up head on a small grid, with blocks of a task, as files; for tests of whole methods."""
+"""A short run of a made-up head on a small grid, with blocks of a task, as files; for tests of
+whole methods.
+"""
 
 from pathlib import Path
 
@@ -13,17 +15,24 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 FACTOR = (2.0, 2.0, 1.0)
 COUNT, DUMMIES, TR = 84, 2, 2.0
 FINE = np.diag([1.5, 1.5, 4, 1.0])
-EVENTS = pd.DataFrame([
-    {"onset": 8.0 + 20.0 * k, "duration": 10.0, "trial_type": ("thumb", "little")[k % 2]} for k in range(8)
-])  # fmt: skip
+EVENTS = pd.DataFrame(
+    [
+        {"onset": 8.0 + 20.0 * k, "duration": 10.0, "trial_type": ("thumb", "little")[k % 2]}
+        for k in range(8)
+    ]
+)
 
 
 def make_run(folder: Path) -> Path:
-    """Write fine.nii, low.nii (a pair), truth.nii, bold.nii, mask.nii, events.tsv and hmc.txt; returns the folder."""
+    """Write fine.nii, low.nii (a pair), truth.nii, bold.nii, mask.nii, events.tsv and hmc.txt;
+    returns the folder.
+    """
     rng = np.random.default_rng(0)
     x, y, _ = np.indices((60, 56, 5), dtype=float)
     head = ((x - 29) / 23) ** 2 + ((y - 28) / 25) ** 2 < 1
-    anatomy = (head * (600 + 300 * gaussian_filter(rng.standard_normal(head.shape), (1.2, 1.2, 0)))).astype(np.float32)
+    anatomy = (
+        head * (600 + 300 * gaussian_filter(rng.standard_normal(head.shape), (1.2, 1.2, 0)))
+    ).astype(np.float32)
     where = head * (np.abs(np.sin(x / 3.1 + 0.8 * np.sin(y / 7))) > 0.85) * (1 + (x > 30))
     white = gaussian_filter(rng.standard_normal((12, *head.shape)), (0, 1.5, 1.5, 0))
     modes = 20 * where * white / white.std()
@@ -34,7 +43,9 @@ def make_run(folder: Path) -> Path:
         for onset in EVENTS.onset[EVENTS.trial_type == condition]:
             courses[(time >= onset + 4) & (time < onset + 14), k] += 2.0
     lowres, affine = kspace_crop(anatomy, FINE, factor=FACTOR)
-    fine = np.stack([anatomy + np.tensordot(course, modes, 1) for course in courses], -1).astype(np.float32)
+    fine = np.stack([anatomy + np.tensordot(course, modes, 1) for course in courses], -1).astype(
+        np.float32
+    )
     bold = np.stack([kspace_crop(fine[..., t], FINE, factor=FACTOR)[0] for t in range(COUNT)], -1)
     bold = (1.5 * bold + rng.normal(0, 0.5, bold.shape)).astype(np.float32)
     bold[..., :DUMMIES] *= 1.3

@@ -29,7 +29,9 @@ def submission(
 ) -> Submission:
     """A submission below a folder, of one array, with a group job."""
     tasks = in_tasks(names, batch)
-    array = ArrayJob(name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST)
+    array = ArrayJob(
+        name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST
+    )
     values = {
         "id": "20260101-000000-abcdef",
         "bids_dir": root / "data",
@@ -43,8 +45,12 @@ def submission(
     return Submission(**values)  # type: ignore[arg-type]
 
 
-def start(script: Path, task: int, path: Path | None = None, **variables: str) -> subprocess.Popen[str]:
-    """Start a script as SLURM would start a task of the array 7; programs in `path` are found first."""
+def start(
+    script: Path, task: int, path: Path | None = None, **variables: str
+) -> subprocess.Popen[str]:
+    """Start a script as SLURM would start a task of the array 7; programs in `path` are found
+    first.
+    """
     environment = {
         **os.environ,
         "SLURM_ARRAY_TASK_ID": str(task),
@@ -54,5 +60,9 @@ def start(script: Path, task: int, path: Path | None = None, **variables: str) -
         **variables,
     }
     return subprocess.Popen(
-        ["bash", str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["bash", str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )

@@ -12,28 +12,45 @@ from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.scans import add_structural
 
 _OPENING = """\
-Results included in this manuscript come from *bids-sr* {version}, which is based on *Nipype* [@nipype]. \
-The acquired series, plain interpolations of it and super-resolved series went through the same analysis, \
-so that the effect of super-resolution can be separated from those of interpolation and smoothing.
+Results included in this manuscript come from *bids-sr* {version}, which is based on \
+*Nipype* [@nipype]. The acquired series, plain interpolations of it and super-resolved series \
+went through the same analysis, so that the effect of super-resolution can be separated from \
+those of interpolation and smoothing.
 """
 
 
 def _settings_by_name(settings: Settings) -> dict[str, object]:
-    """Every setting by its name, which is unique over the groups: what the outermost scope knows."""
+    """Return all settings by name for the outermost scope.
+
+    Names are unique over the groups.
+    """
     groups = (getattr(settings, group.name) for group in dataclasses.fields(settings))
-    known = {item.name: getattr(group, item.name) for group in groups for item in dataclasses.fields(group)}
-    own = {"omp_nthreads": settings.resources.omp_nthreads or 1, "figures_dir": settings.figures_dir}
+    known = {
+        item.name: getattr(group, item.name)
+        for group in groups
+        for item in dataclasses.fields(group)
+    }
+    own = {
+        "omp_nthreads": settings.resources.omp_nthreads or 1,
+        "figures_dir": settings.figures_dir,
+    }
     return {**known, **own}
 
 
 def primary_series(graph: Graph) -> list[str]:
     """The series of all runs that other programs are given, each once."""
-    return sorted({str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings})
+    return sorted(
+        {str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings}
+    )
 
 
 def stores_atlas(graph: Graph) -> bool:
     """Whether the labels of an atlas are among all results."""
-    kept = (placed for placed in graph.placed if placed.step is graph.scope.store and placed.name == "keep_atlas_t1w")
+    kept = (
+        placed
+        for placed in graph.placed
+        if placed.step is graph.scope.store and placed.name == "keep_atlas_t1w"
+    )
     return any(graph.settings[placed]["in_output"] for placed in kept)
 
 

@@ -1,4 +1,4 @@
-"""Series of other programs (``--compare``): imported, brought to the grid of the run, judged beside it."""
+"""Series of other programs (``--compare``): imported, resampled to the run's grid and judged."""
 
 from pathlib import Path
 
@@ -21,18 +21,26 @@ def add_compared(run: RunOf) -> None:
     scope.say(Part.SERIES, placing.compared_text(run.compared))
     for one in run.bold.compared:
         correct = timed and not one.is_corrected
-        run.series[one.name] = place_compared(scope, one.name, one.bold, one.header.order, correct=correct)
+        run.series[one.name] = place_compared(
+            scope, one.name, one.bold, one.header.order, correct=correct
+        )
     other = run.bold.another
     if other is not None and run.bold.bold not in run.planned.plan.unsplit:
         correct = timed and other.slice_timing is not None
         own = scope.within(
-            "another_run_wf", axis_order=other.header.order, tr=other.tr, slice_times=other.slice_timing,
-            has_stc=correct, dummy_scans=run.planned.settings.preprocessing.dummy_scans,
-        )  # fmt: skip
+            "another_run_wf",
+            axis_order=other.header.order,
+            tr=other.tr,
+            slice_times=other.slice_timing,
+            has_stc=correct,
+            dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+        )
         add_another_run(own, other.bold, other.events, correct=correct)
 
 
-def place_compared(scope: Scope, name: str, file: Path, order: AxisOrder, *, correct: bool) -> Scope:
+def place_compared(
+    scope: Scope, name: str, file: Path, order: AxisOrder, *, correct: bool
+) -> Scope:
     """Place the steps that bring a series of another program to the grid of its run.
 
     Parameters
@@ -57,8 +65,12 @@ def place_compared(scope: Scope, name: str, file: Path, order: AxisOrder, *, cor
     return own
 
 
-def add_another_run(own: Scope, file: Path, events: Path | Events | None, *, correct: bool) -> None:
-    """Another acquired run of the task: its motion, its place on the run, the effects of its blocks.
+def add_another_run(
+    own: Scope, file: Path, events: Path | Events | None, *, correct: bool
+) -> None:
+    """Add another acquired run of the task.
+
+    This gives its motion, its alignment to the run, and the effects of its blocks.
 
     Parameters
     ----------
@@ -70,7 +82,13 @@ def add_another_run(own: Scope, file: Path, events: Path | Events | None, *, cor
     own.give(bold_file=file, regressors=events)
     own.add(motion.import_series, motion.count_dummies, quiet=True)
     own.add(motion.average_volumes, rename={"boldref": "other_ref"}, keep=False, quiet=True)
-    own.add(motion.mask_head, motion.estimate_motion, wires={"boldref": own["other_ref"]}, keep=False, quiet=True)
+    own.add(
+        motion.mask_head,
+        motion.estimate_motion,
+        wires={"boldref": own["other_ref"]},
+        keep=False,
+        quiet=True,
+    )
     if correct:
         own.add(motion.correct_slice_timing, quiet=True)
     else:

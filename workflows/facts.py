@@ -1,4 +1,4 @@
-"""What was found and what will be done, in words: the first lines of a participant and of a run in the report."""
+"""Inputs found and steps planned, in words: first report lines of a participant and of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,31 @@ Facts = dict[str, object]
 
 
 def subject_facts(
-    settings: Settings, subject: Subject, series: Sequence[str], told: Mapping[str, Sequence[str]], *, template: str,
+    settings: Settings,
+    subject: Subject,
+    series: Sequence[str],
+    told: Mapping[str, Sequence[str]],
+    *,
+    template: str,
     roi: str,
-) -> Facts:  # fmt: skip
+) -> Facts:
     """The first section of a report; `series` are those of all runs, `told` warnings and notes."""
-    sessions = sorted({run.entities["session"] for run in subject.runs if "session" in run.entities})
+    sessions = sorted(
+        {run.entities["session"] for run in subject.runs if "session" in run.entities}
+    )
     given = subject.precomputed
     return {
         "Participant": subject.label,
         **({"Sessions": sessions} if sessions else {}),
         "Runs": [run.stem for run in subject.runs],
-        "T1w image": subject.t1w[0].name if subject.t1w else "none: the whole brain stands for the motor area",
+        "T1w image": subject.t1w[0].name
+        if subject.t1w
+        else "none: the whole brain stands for the motor area",
         "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
-        "High-resolution reference": sorted({str(run.truth.root) for run in subject.runs if run.truth}) or "none",
+        "High-resolution reference": sorted(
+            {str(run.truth.root) for run in subject.runs if run.truth}
+        )
+        or "none",
         **_taken_over(given, given.files(template) if given else {}),
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
@@ -38,10 +50,17 @@ def subject_facts(
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), timed: bool) -> Facts:
-    """The first lines of a run, with warnings of it that were `told`; `timed`: its slice timing is corrected."""
+def run_facts(
+    settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), timed: bool
+) -> Facts:
+    """Return the first report lines of a run, with its warnings among `told`.
+
+    `timed` says that its slice timing is corrected.
+    """
     return {
-        "warnings": [str(each) for each in told if (each.run, each.level) == (run.stem, "warning")],
+        "warnings": [
+            str(each) for each in told if (each.run, each.level) == (run.stem, "warning")
+        ],
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
         "Volumes": run.n_volumes,
@@ -74,7 +93,9 @@ def _description_of(image: Path) -> str:
         return ""
 
 
-def _taken_over(found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]) -> Facts:
+def _taken_over(
+    found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+) -> Facts:
     """Which files of another program are used."""
     if found is None:
         return {}

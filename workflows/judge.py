@@ -1,4 +1,7 @@
-"""Evaluation of a run: all metrics that tell whether its finer maps are true in one table, with a verdict in words."""
+"""Evaluation of a run: all metrics on whether its finer maps are true, and a verdict.
+
+The metrics are in one table, the verdict is in words.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,43 +14,66 @@ from bids_sr.workflows.run_scope import RunOf
 
 
 def add_evaluation(run: RunOf) -> None:
-    """Place what judges the series of a run: split halves, references, controls, quality control, flags, verdict."""
+    """Add the steps that evaluate the series of a run.
+
+    They are split halves, references, controls, quality control, flags and the verdict.
+    """
     scope = run.scope
     split = run.bold.bold not in run.planned.plan.unsplit
-    tables = [scope[name] for scope in run.models.values() for name in ("holdout",) if name in scope.makers]
+    tables = [
+        scope[name]
+        for scope in run.models.values()
+        for name in ("holdout",)
+        if name in scope.makers
+    ]
     tables += scope.gather("precision_rows").values()
     if split:
-        tables += add_split_halves(scope, {name: run.series[name] for name in run.judged}, run.compared)
+        tables += add_split_halves(
+            scope, {name: run.series[name] for name in run.judged}, run.compared
+        )
     else:
         scope.say(Part.EVALUATION, evaluation.UNSPLIT)
     stored = [one for one in run.wanted if one.stored]
     _say(run, split=split)
     known = run.bold.truth is not None and bool(run.bold.truth.activations)
     with_models = "glm" in run.planned.settings.activation.kinds
-    tables += add_truth(scope, run.mapped[1:], has_known=known, with_models=with_models, split=split)
+    tables += add_truth(
+        scope, run.mapped[1:], has_known=known, with_models=with_models, split=split
+    )
     tables += add_other_rows(scope, run.compared)
-    tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]  # no ensemble's
+    # no ensemble's
+    tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
     tables += [scope["tested_shares"], *_quality_control(run, split=split)]
-    cards = scope.gather("card_file", [one.name for one in stored if one.learned_from == "run" and one.judged])
+    cards = scope.gather(
+        "card_file", [one.name for one in stored if one.learned_from == "run" and one.judged]
+    )
     scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
     every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
     scope.add(judgment.judge, wires=every)
 
 
 def _say(run: RunOf, *, split: bool) -> None:
-    """Sentences about several steps: quality control, placebos, tests one level of resolution down."""
+    """Add methods text on several steps: quality control, placebos, one-level-down tests.
+
+    These tests are at one level of resolution down.
+    """
     ensembles = _ensembles(run)
     if split and ensembles:
-        run.scope.say(Part.EVALUATION, quality.uncertainty_text(list(ensembles), 1 + max(map(len, ensembles.values()))))
+        run.scope.say(
+            Part.EVALUATION,
+            quality.uncertainty_text(list(ensembles), 1 + max(map(len, ensembles.values()))),
+        )
     placebos = [one.name for one in run.wanted if one.placebo]
     run.scope.say(Part.EVALUATION, super_resolution.placebos_text(placebos))
     if any(one.learned_from == "run" for one in run.wanted):
         run.scope.say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
 
 
-def add_split_halves(scope: Scope, series: Mapping[str, Scope], compared: Sequence[str]) -> list[Maker]:
+def add_split_halves(
+    scope: Scope, series: Mapping[str, Scope], compared: Sequence[str]
+) -> list[Maker]:
     """Effects of every block in every series, and what the two halves say of one another.
 
     Parameters
@@ -73,13 +99,16 @@ def add_split_halves(scope: Scope, series: Mapping[str, Scope], compared: Sequen
     return [scope["split_half"]]
 
 
-def add_truth(scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool, split: bool) -> list[Maker]:
+def add_truth(
+    scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool, split: bool
+) -> list[Maker]:
     """Maps against measured ones and against known activation, volumes against measured ones.
 
     Parameters
     ----------
     scope : of the run
-    series : names of those whose volumes are compared, the measured one among them where there is one
+    series : names of those whose volumes are compared, the measured one among them where there is
+        one
     has_known : whether activation is known
     with_models : whether maps of linear models are made
     split : whether blocks were split into halves
@@ -106,7 +135,11 @@ def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
 
 
 def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
-    """Distortion against the pair, whether networks know such images, and uncertainty of ensembles."""
+    """Add quality control: distortion, domain of networks and uncertainty of ensembles.
+
+    Distortion is measured against the pair; the domain check tells whether networks know such
+    images.
+    """
     scope = run.scope
     found: list[Maker] = []
     if run.bold.pair is not None:
@@ -114,16 +147,22 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
         scope.add(quality.compare_edges, guided_names=guided)
         found.append(scope["edges"])
     for name in run.methods:
-        if any(one.name == name and one.network for one in run.wanted):  # variance maps are of the run itself
+        # variance maps are of the run itself
+        if any(one.name == name and one.network for one in run.wanted):
             run.series[name].add(quality.check_domain)
             found.append(run.series[name]["domain_rows"])
     for name, members in _ensembles(run).items() if split else ():
-        run.series[name].add(quality.measure_uncertainty, wires={"member_effects": scope.gather("effects", members)})
+        run.series[name].add(
+            quality.measure_uncertainty, wires={"member_effects": scope.gather("effects", members)}
+        )
         found.append(run.series[name]["uncertainty_rows"])
     return found
 
 
 def _ensembles(run: RunOf) -> dict[str, list[str]]:
     """Further members of the ensemble of each method that has one."""
-    members = {name: [one.name for one in run.wanted if one.seed and one.source == name] for name in run.methods}
+    members = {
+        name: [one.name for one in run.wanted if one.seed and one.source == name]
+        for name in run.methods
+    }
     return {name: others for name, others in members.items() if others}

@@ -25,17 +25,29 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
     made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
     scope = root.within(
-        scope_of(f"sub-{subject.label}"), entities={"subject": subject.label}, provenance={},
-        axis_order=(0, 1, 2), template_space=template, roi=roi, n_runs=len(subject.runs),
+        scope_of(f"sub-{subject.label}"),
+        entities={"subject": subject.label},
+        provenance={},
+        axis_order=(0, 1, 2),
+        template_space=template,
+        roi=roi,
+        n_runs=len(subject.runs),
         subject_facts=subject_facts(
-            planned.settings, subject, ["raw", *made], planned.plan.told_to(subject.label), template=template, roi=roi
+            planned.settings,
+            subject,
+            ["raw", *made],
+            planned.plan.told_to(subject.label),
+            template=template,
+            roi=roi,
         ),
-    )  # fmt: skip
+    )
     anat = _add_anatomy(scope, planned, subject, template) if subject.t1w else None
     pairs: dict[Pair, tuple[Scope, _Models]] = {}
     for number, pair in enumerate(subject.pairs, 1):
         learned = [one for each in wanted.values() for one in each if one.learned_from == "pair"]
-        pairs[pair] = _add_pair(scope, planned, subject, pair, number, {one.name: one for one in learned})
+        pairs[pair] = _add_pair(
+            scope, planned, subject, pair, number, {one.name: one for one in learned}
+        )
     for run in subject.runs:
         pair_scope, models = pairs[run.pair] if run.pair is not None else (None, {})
         add_run(scope, planned, run, wanted[run.bold], anat, pair_scope, models)
@@ -43,40 +55,57 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
 
 
 def _roi(planned: Planned, subject: Subject) -> str:
-    """Region of interest of a participant: by the names of its tasks where nothing was asked for."""
+    """Return a participant's ROI, by the names of its tasks where none was requested."""
     if planned.settings.activation.roi != AUTO:
         return planned.settings.activation.roi
-    if not is_aal2(planned.settings.activation.atlas):  # regions that tasks tell are groups of its labels
+    # regions that tasks tell are groups of its labels
+    if not is_aal2(planned.settings.activation.atlas):
         return BRAIN
-    return region_of_tasks({run.entities.get("task", "") for run in subject.runs if run.events is not None})
+    return region_of_tasks(
+        {run.entities.get("task", "") for run in subject.runs if run.events is not None}
+    )
 
 
 def _template(planned: Planned, subject: Subject) -> str:
-    """The space that the T1w image is registered to: the one asked for, or one to which there are transforms."""
-    there = [space for space in SPACES if subject.precomputed is not None and space in subject.precomputed.spaces]
+    """Return the space that the T1w image is registered to.
+
+    It is the requested one, or one for which there are transforms.
+    """
+    there = [
+        space
+        for space in SPACES
+        if subject.precomputed is not None and space in subject.precomputed.spaces
+    ]
     return [*planned.settings.preprocessing.templates, *there, SPACES[0]][0]
 
 
 def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str) -> Scope:
-    """The T1w image: bias field, brain, template, tissues, atlas and region of interest, as far as they are not given.
+    """Add the steps of the T1w image that make what is not given.
+
+    They are bias field, brain, template, tissues, atlas and region of interest.
 
     Every step takes one thread, because sums over threads are not reproducible.
     """
     t1w, given = subject.t1w[0], subject.precomputed
     files = given.files(template) if given else {}
     anat = scope.within(
-        "anat_wf", entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
-        datasets=planned.datasets(subject.runs), alias={"reference": "t1w_preproc"},
-    )  # fmt: skip
+        "anat_wf",
+        entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
+        datasets=planned.datasets(subject.runs),
+        alias={"reference": "t1w_preproc"},
+    )
     anat.give(t1w_file=files.get("t1w_preproc", t1w))
     anat.give(**{f"given_{name}": path for name, path in files.items()})
     anat.add(anatomy.load_template)
     if given is None:
         anat.add(anatomy.correct_head, anatomy.mask_brain, anatomy.correct_brain)
     else:
-        anat.say(Part.ANATOMY, anatomy.text_of_imported_anatomy(given.origin.text, template, files))
+        anat.say(
+            Part.ANATOMY, anatomy.text_of_imported_anatomy(given.origin.text, template, files)
+        )
         anat.add(imported.import_anatomy)
-        if "t1w2std_xfm" not in files:  # the mask is known, but not where the search for the template begins
+        # the mask is known, but not where the search for the template begins
+        if "t1w2std_xfm" not in files:
             anat.add(anatomy.find_start)
     anat.add(imported.show_in_template if "t1w2std_xfm" in files else anatomy.normalize_t1w)
     if "gm" in files:
@@ -90,14 +119,23 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     anat.add(anatomy.define_region, wires={} if by_name else NO_ATLAS)
     add_templates(anat, planned, subject)
     add_brains(anat, planned)
-    scope.within("anat_figures_wf", beside=(anat,)).add(draw_anatomy.draw_brain, draw_anatomy.draw_normalization)
+    scope.within("anat_figures_wf", beside=(anat,)).add(
+        draw_anatomy.draw_brain, draw_anatomy.draw_normalization
+    )
     return anat
 
 
 def _add_pair(
-    scope: Scope, planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
+    scope: Scope,
+    planned: Planned,
+    subject: Subject,
+    pair: Pair,
+    number: int,
+    learned: Mapping[str, Wanted],
 ) -> tuple[Scope, _Models]:
-    """One T2*-weighted pair: its register, a model of each method and of each member, derivatives and figures.
+    """Add one T2*-weighted pair: registration, models, derivatives and figures.
+
+    There is one model for each method and for each member.
 
     Parameters
     ----------
@@ -105,7 +143,8 @@ def _add_pair(
     """
     place = named(pair.highres, "session", "run")
     twins = [each for each in subject.pairs if named(each.highres, "session", "run") == place]
-    tag = f"pair{number}" if len(twins) > 1 else ""  # one image may serve runs of two resolutions: two models
+    # one image may serve runs of two resolutions: two models
+    tag = f"pair{number}" if len(twins) > 1 else ""
     common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
     own = _registered(scope, planned, pair, f"pair_{number}_wf", common, tag, keep=True)
     methods = [one for one in learned.values() if one.stored]
@@ -114,11 +153,15 @@ def _add_pair(
         models[one.name] = own.within(one.name, planned.model_settings(one), factor=pair.factor)
         models[one.name].add(training.train_on_pair, keep=one.stored, quiet=not one.stored)
         if one.stored:
-            models[one.name].add(draw_training.draw_training, method_label=one.name if len(methods) > 1 else "")
+            models[one.name].add(
+                draw_training.draw_training, method_label=one.name if len(methods) > 1 else ""
+            )
     own.add(draw_anatomy.draw_pair)
     held_out = subject.holdouts.get(pair)
     if held_out is not None and methods:
-        other = _registered(scope, planned, held_out, f"holdout_{number}_wf", common, tag, keep=False)
+        other = _registered(
+            scope, planned, held_out, f"holdout_{number}_wf", common, tag, keep=False
+        )
         members = {name: other[name] for name in ("train_highres", "train_lowres", "pair_mask")}
         for one in methods:
             models[one.name].add(training.score_pair, wires=members, factor=held_out.factor)
@@ -126,7 +169,14 @@ def _add_pair(
 
 
 def _registered(
-    scope: Scope, planned: Planned, pair: Pair, name: str, common: Mapping[str, str], tag: str, *, keep: bool
+    scope: Scope,
+    planned: Planned,
+    pair: Pair,
+    name: str,
+    common: Mapping[str, str],
+    tag: str,
+    *,
+    keep: bool,
 ) -> Scope:
     """The members of a pair in one frame.
 
@@ -136,11 +186,20 @@ def _registered(
     tag : tells it from another pair of the same images; "" where there is none
     """
     own = scope.within(
-        name, entities={**common, "datatype": "anat"}, pair_tag=tag, alias={"reference": "train_lowres"},
-        factor=pair.factor, axis_order=pair.orders[1], highres_order=pair.orders[0], lowres_order=pair.orders[1],
+        name,
+        entities={**common, "datatype": "anat"},
+        pair_tag=tag,
+        alias={"reference": "train_lowres"},
+        factor=pair.factor,
+        axis_order=pair.orders[1],
+        highres_order=pair.orders[0],
+        lowres_order=pair.orders[1],
         highres_entities=named(pair.highres, "acquisition"),
         lowres_entities=named(pair.lowres or pair.highres, "acquisition"),
-    )  # fmt: skip
+    )
     own.give(highres_file=pair.highres, lowres_file=pair.lowres)
-    own.add(registration.truncate_pair if pair.lowres is None else registration.register_pair, keep=keep)
+    own.add(
+        registration.truncate_pair if pair.lowres is None else registration.register_pair,
+        keep=keep,
+    )
     return own

@@ -25,17 +25,25 @@ class Planned:
     @cached_property
     def made_by(self) -> dict[str, str]:
         """What sidecars of tables say of what made them."""
-        return {"GeneratedByVersion": self.version, "SettingsDigest": analysis_digest(self.settings)}
+        return {
+            "GeneratedByVersion": self.version,
+            "SettingsDigest": analysis_digest(self.settings),
+        }
 
     def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
         """Series that are made of a run besides ``raw``."""
         return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
 
     def primary(self, run: BoldRun) -> str:
-        """The series of a run that other programs are given: of its last method; without one, the B-spline series."""
+        """Return the series that other programs are given.
+
+        It is that of the run's last method; without one, the B-spline series.
+        """
         made = [name for name in self.plan.series_of(run) if name != "raw"]
         methods = [name for name in series_names(self.settings.superres.learned) if name in made]
-        return next(iter([*methods[::-1], *(name for name in made if name == "bspline"), *made[::-1]]))
+        return next(
+            iter([*methods[::-1], *(name for name in made if name == "bspline"), *made[::-1]])
+        )
 
     def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
         """The primary series of some runs, each once: there is a data set of each."""
@@ -48,13 +56,18 @@ class Planned:
         return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
     def model_settings(self, one: Wanted) -> dict[str, object]:
-        """What the model of a series is trained with, or found by, beside what was asked for in general."""
+        """Return the settings of a series' model beside the general ones.
+
+        The model is trained with these, or found by them.
+        """
         assert one.method is not None
         superres, seed = self.settings.superres, self.settings.resources.random_seed
         return {
-            "method": one.method.name, "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
-            "pretrained": pretrained_for(superres, one.method.name), "random_seed": seed + one.seed,
-        }  # fmt: skip
+            "method": one.method.name,
+            "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
+            "pretrained": pretrained_for(superres, one.method.name),
+            "random_seed": seed + one.seed,
+        }
 
 
 def named(path: Path, *names: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Results in other spaces than that of a run: registration to further templates, and grids in T1w and in templates."""
+"""Results in spaces other than a run's: registration to further templates, and grids.
+
+The grids are in T1w and in templates.
+"""
 
 from bids_sr.bids import Subject
 from bids_sr.config.spaces import FUNC, Space
@@ -10,7 +13,10 @@ from bids_sr.workflows.run_scope import RunOf
 
 
 def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
-    """Spaces that a run has results in: without a T1w image its own alone, else those that were asked for."""
+    """Return the spaces that a run has results in.
+
+    Without a T1w image that is its own alone, else those that were requested.
+    """
     asked = planned.settings.preprocessing.spaces
     return asked if with_anat else (Space(name=FUNC),)
 
@@ -37,19 +43,27 @@ def add_brains(anat: Scope, planned: Planned) -> None:
     for space in (space for space in planned.settings.preprocessing.spaces if space.is_template):
         name = "_".join(["template_brain", *space.entities.values()]) + "_wf"
         own = anat.within(
-            name, beside=(templates[space.template],), space_entities=space.entities, resolution=space.resolution,
+            name,
+            beside=(templates[space.template],),
+            space_entities=space.entities,
+            resolution=space.resolution,
             template_space=space.template,
-        )  # fmt: skip
+        )
         own.add(primary.mask_in_template)
 
 
 def _templates(anat: Scope) -> dict[object, Scope]:
     """Scopes with the transforms to a template, by its name."""
-    return {one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers}
+    return {
+        one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers
+    }
 
 
 def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
-    """Place the grids of a run in the spaces that are asked for, with the images that describe them; who makes them."""
+    """Add the run's grids in the requested spaces, and return the steps that make them.
+
+    The images that describe the grids are placed with them.
+    """
     wanted = [space for space in spaces_of(run.planned, with_anat=True) if space.name != FUNC]
     templates, grids = _templates(anat), []
     for space in wanted:
@@ -57,9 +71,12 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
         if space.is_template:
             beside = (templates[space.template],)
             own = run.scope.within(
-                name, beside=beside, space_entities=space.entities, resolution=space.resolution,
+                name,
+                beside=beside,
+                space_entities=space.entities,
+                resolution=space.resolution,
                 template_space=space.template,
-            )  # fmt: skip
+            )
             own.add(registration.grid_in_template)
         else:
             own = run.scope.within(name, space_entities=space.entities)
@@ -71,10 +88,13 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
 
 
 def show_spaces(run: RunOf) -> None:
-    """The reference and the brain of the primary series in each space, once the series is there."""
+    """Show the primary series' reference and brain in each space, once the series is there."""
     scope = run.scope
     series = run.series[str(scope.setting("primary"))]
     series.add(primary.average_series, keep=bool(scope.setting("in_func")))
-    for grid in [each for each in scope.inner if "space_grid" in each.makers]:  # of which the series itself is made
-        own = scope.within(f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities"))
+    # of which the series itself is made
+    for grid in [each for each in scope.inner if "space_grid" in each.makers]:
+        own = scope.within(
+            f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities")
+        )
         own.add(primary.show_in_space, wires={"series_mean": series["series_mean"]})

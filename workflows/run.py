@@ -20,7 +20,7 @@ from bids_sr.steps import (
     seed_regressors,
     super_resolution,
     training,
-)  # fmt: skip
+)
 from bids_sr.steps.figures import (
     draw_evaluation,
     draw_maps,
@@ -29,7 +29,7 @@ from bids_sr.steps.figures import (
     draw_quality,
     draw_registration,
     draw_training,
-)  # fmt: skip
+)
 from bids_sr.steps.quality import guard_precision
 from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
@@ -43,27 +43,37 @@ ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
 """What the grid of a series makes of the names of brain and region of interest."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
-NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(("atlas_source", "atlas_labels", "atlas_xfms"), ())
+NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
+    ("atlas_source", "atlas_labels", "atlas_xfms"), ()
+)
 _NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
     ("calibration_patterns", "boldref2calibration_xfm", "calibration_facts"), ()
 )
 
 
 def add_run(
-    subject: Scope, planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], anat: Scope | None, pair: Scope | None,
+    subject: Scope,
+    planned: Planned,
+    bold: BoldRun,
+    wanted: Sequence[Wanted],
+    anat: Scope | None,
+    pair: Scope | None,
     models: Mapping[str, Scope],
-) -> None:  # fmt: skip
+) -> None:
     """Place the steps of a run.
 
     Parameters
     ----------
-    subject, anat, pair : scopes of the participant, of its T1w image and of the pair of the run, where there are any
+    subject, anat, pair : scopes of the participant, of its T1w image and of the pair of the run,
+        where there are any
     wanted : series that are made of it besides ``raw``
     models : scopes of the models that were trained on the pair, by series
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)
-    scope = subject.within(scope_of(bold.stem), settings, beside=beside, alias={"reference": "boldref"})
+    scope = subject.within(
+        scope_of(bold.stem), settings, beside=beside, alias={"reference": "boldref"}
+    )
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
@@ -81,7 +91,9 @@ def add_run(
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
 
 
-def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with_anat: bool) -> dict[str, object]:
+def _settings(
+    planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with_anat: bool
+) -> dict[str, object]:
     """What the steps of a run are told beside what was asked for."""
     settings, given = planned.settings, bold.precomputed
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
@@ -89,34 +101,54 @@ def _settings(planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with
     dummies, truth, how = settings.preprocessing.dummy_scans, bold.truth, settings.activation
     known = {} if truth is None else truth.activations
     places = {space.name for space in spaces_of(planned, with_anat=with_anat)}
-    calibrates = any(one.method is not None and one.method.calibrated for one in wanted if one.learned_from == "run")
+    calibrates = any(
+        one.method is not None and one.method.calibrated
+        for one in wanted
+        if one.learned_from == "run"
+    )
     return {
-        "entities": {**{k: v for k, v in bold.entities.items() if k not in left_out}, "datatype": "func"},
+        "entities": {
+            **{k: v for k, v in bold.entities.items() if k not in left_out},
+            "datatype": "func",
+        },
         "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
-        "primary": planned.primary(bold), "datasets": planned.datasets([bold]),
-        "in_func": FUNC in places, "elsewhere": places != {FUNC},
-        "series_name": "raw", "run_name": bold.stem,
+        "primary": planned.primary(bold),
+        "datasets": planned.datasets([bold]),
+        "in_func": FUNC in places,
+        "elsewhere": places != {FUNC},
+        "series_name": "raw",
+        "run_name": bold.stem,
         "run_facts": run_facts(settings, bold, told=planned.plan.warnings, timed=timed),
-        "tr": bold.tr, "factor": factor_of(bold, settings), "voxel": bold.zooms, "axis_order": bold.axis_order,
+        "tr": bold.tr,
+        "factor": factor_of(bold, settings),
+        "voxel": bold.zooms,
+        "axis_order": bold.axis_order,
         "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),
         "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
-        "slice_times": bold.slice_timing if timed else None, "has_stc": timed,
-        "contrasts": {name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()},
+        "slice_times": bold.slice_timing if timed else None,
+        "has_stc": timed,
+        "contrasts": {
+            name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
+        },
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
-        "method_names": methods_of(wanted), "compared_names": tuple(one.name for one in bold.compared),
+        "method_names": methods_of(wanted),
+        "compared_names": tuple(one.name for one in bold.compared),
         "with_anat": with_anat,
         "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
         "origin": given.origin.text if given else "",
         "readout": given.field.readout if given and given.field else 0.0,
         "calibrated": bold.calibration is not None and calibrates,
-    }  # fmt: skip
+    }
 
 
 def _add_motion(run: RunOf) -> None:
-    """Head motion on the acquired series, or what another program found; slice timing in time only."""
+    """Add head motion of the acquired series, or what another program found.
+
+    Slice timing is corrected in time only.
+    """
     bold, scope = run.bold, run.scope
     if bold.echoes:
         files, times = zip(*bold.echoes, strict=True)
@@ -142,13 +174,18 @@ def _add_motion(run: RunOf) -> None:
 
 
 def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
-    """The reference to T1w image and pair; brain, tissues and region of interest on the grids of the run."""
+    """Add registration of the reference to T1w and pair, and masks on the run's grids.
+
+    Brain, tissues and region of interest are brought to these grids.
+    """
     taken, scope, given = run.taken, run.scope, run.bold.precomputed
     new = with_anat and "boldref2t1w_xfm" not in taken
     scope.say(Part.PREPROCESSING, registration.text_of_registration(to_t1w=new, to_pair=with_pair))
     scope.add(imported.import_mask if "bold_mask" in taken else registration.mask_bold)
     if with_anat:
-        scope.add(imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w)
+        scope.add(
+            imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w
+        )
         scope.add(registration.tissues_to_bold, registration.region_to_bold, primary.invert_coreg)
     else:
         scope.alias |= {"roi_bold": "bold_mask", "roi_bold_hr": "bold_mask_hr"}
@@ -163,24 +200,40 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
 def _add_calibration(run: RunOf, found: Companion) -> None:
     """A short high-resolution run that tells where the run fluctuates, in register with it."""
     own = run.scope.within(
-        "calibration_wf", axis_order=found.header.order, tr=found.tr,
-        dummy_scans=run.planned.settings.preprocessing.dummy_scans, alias={"reference": "calibration_ref"},
-    )  # fmt: skip
+        "calibration_wf",
+        axis_order=found.header.order,
+        tr=found.tr,
+        dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+        alias={"reference": "calibration_ref"},
+    )
     own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
     own.give(bold_file=found.bold)
     own.add(motion.import_series, motion.count_dummies, quiet=True)
     own.add(motion.average_volumes, rename={"boldref": "calibration_ref"}, keep=False, quiet=True)
-    own.add(motion.mask_head, motion.estimate_motion, wires={"boldref": own["calibration_ref"]}, keep=False, quiet=True)
+    own.add(
+        motion.mask_head,
+        motion.estimate_motion,
+        wires={"boldref": own["calibration_ref"]},
+        keep=False,
+        quiet=True,
+    )
     own.add(calibration_run.register_calibration)
     if found.events is not None:
         own.give(calibration_events=found.events)
     own.add(calibration_run.measure_calibration)
-    names = "calibration_ref", "calibration_patterns", "boldref2calibration_xfm", "calibration_facts"
+    names = (
+        "calibration_ref",
+        "calibration_patterns",
+        "boldref2calibration_xfm",
+        "calibration_facts",
+    )
     run.scope.give(**{name: own[name] for name in names})
 
 
 def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
-    """Raw with its confounds, every baseline and method, the measured one, then what is only evaluated.
+    """Add raw with its confounds, baselines, methods and the measured series.
+
+    What is only evaluated follows.
 
     The primary one is also brought to `grids` in other spaces.
     """
@@ -189,7 +242,9 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"])
-    scope.add(imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds)
+    scope.add(
+        imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds
+    )
     if run.bold.events is not None:
         scope.give(regressors=run.bold.events)
     else:
@@ -200,7 +255,10 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
             _add_stored(run, one, names, grids if one.name == scope.setting("primary") else ())
     show_spaces(run)
     if measured is not None:
-        timed = measured.slice_timing is not None and "slicetiming" not in run.planned.settings.preprocessing.ignore
+        timed = (
+            measured.slice_timing is not None
+            and "slicetiming" not in run.planned.settings.preprocessing.ignore
+        )
         own = run.series[MEASURED] = scope.within(MEASURED, alias=_FINE, series_name=MEASURED)
         own.give(bold_file=measured.bold)
         own.add(motion.import_series, quiet=True, axis_order=measured.header.order)
@@ -216,7 +274,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
 
 
 def _add_seeds(run: RunOf) -> None:
-    """Time series that take the place of events: of seeds, or of temporal components where there are none."""
+    """Add time series that replace events: of seeds or, without any, temporal components."""
     how, with_anat = run.planned.settings.activation, bool(run.scope.setting("with_anat"))
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
     if seeds:
@@ -229,44 +287,65 @@ def _add_seeds(run: RunOf) -> None:
 def _series_scope(
     run: RunOf, one: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
 ) -> Scope:
-    """The scope of a series on the high-resolution grid; `anew`: settings of a model that is made for it alone."""
+    """Return the scope of a series on the high-resolution grid.
+
+    `anew` are settings of a model that is made for this series alone.
+    """
     on_processor = {"omp_nthreads": 1, "device": "cpu"}
-    model = on_processor if one.method is None else {**run.planned.model_settings(one), **(anew or {})}
+    model = (
+        on_processor if one.method is None else {**run.planned.model_settings(one), **(anew or {})}
+    )
     own = run.scope.within(one.name, model, beside=beside, alias=_FINE, series_name=one.name)
     run.series[one.name] = own
     return own
 
 
 def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
-    """One series that is stored, with the training that it needs, also on `grids` in other spaces."""
+    """Add one stored series with the training it needs, also on `grids` in other spaces."""
     beside = (run.models[one.name],) if one.name in run.models else ()
     own = _series_scope(run, one, beside)
     if one.learned_from == "volumes":
         own.add(training.train_on_volumes)
         own.add(draw_training.draw_volume_training)
     elif one.learned_from == "run":
-        first = not any("weight" in each.makers for each in run.series.values())  # what needs no map is tried once
+        # what needs no map is tried once
+        first = not any("weight" in each.makers for each in run.series.values())
         plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
         own.add(
-            training.estimate_variance, keep=not one.control, quiet=one.control, interpolations=plain if first else (),
+            training.estimate_variance,
+            keep=not one.control,
+            quiet=one.control,
+            interpolations=plain if first else (),
             wires=_NO_CALIBRATION if one.control else {},
-        )  # fmt: skip
+        )
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
-    lower = superres.precision == "bf16" or (superres.precision == "auto" and resources.device == "cuda")
+    lower = superres.precision == "bf16" or (
+        superres.precision == "auto" and resources.device == "cuda"
+    )
     if one.network and lower:
         own.add(guard_precision)
-    own.add(super_resolution.super_resolve, wires={**({} if one.guided else NO_GUIDE), "space_grids": grids})
+    own.add(
+        super_resolution.super_resolve,
+        wires={**({} if one.guided else NO_GUIDE), "space_grids": grids},
+    )
 
 
 def _add_unstored(run: RunOf, one: Wanted) -> None:
-    """A placebo of a method, or a further member of its ensemble: made for the evaluation alone."""
+    """Add a method's placebo or further ensemble member, made for the evaluation only."""
     source = run.series[one.source]
     beside = run.models[one.name] if one.seed and one.name in run.models else source
-    anew = {"model_source": "auto" if one.learned_from == "run" else "train", "model_dir": None, "pretrained": None}
-    own = _series_scope(run, one, (beside,), anew if one.placebo == "T1w" or one.learned_from == "run" else {})
+    anew = {
+        "model_source": "auto" if one.learned_from == "run" else "train",
+        "model_dir": None,
+        "pretrained": None,
+    }
+    own = _series_scope(
+        run, one, (beside,), anew if one.placebo == "T1w" or one.learned_from == "run" else {}
+    )
     if one.model is not None:
         own.give(model_file=one.model)
-    elif one.placebo == "T1w":  # a network of the pair's kind that has seen the T1w image in its place
+    # a network of the pair's kind that has seen the T1w image in its place
+    elif one.placebo == "T1w":
         own.add(super_resolution.another_contrast)
         mask = {"pair_mask": run.scope["bold_mask"]}
         own.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
@@ -276,9 +355,15 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
         own.add(training.train_on_volumes, keep=False, quiet=True)
     displaced = one.placebo.lower() if one.placebo in ("Mirror", "Shift") else ""
     own.add(
-        super_resolution.super_resolve, keep=False, quiet=True, wires={} if one.guided else NO_GUIDE,
-        series_name=one.source, data_consistency="off", displaced=displaced, force=True,
-    )  # fmt: skip
+        super_resolution.super_resolve,
+        keep=False,
+        quiet=True,
+        wires={} if one.guided else NO_GUIDE,
+        series_name=one.source,
+        data_consistency="off",
+        displaced=displaced,
+        force=True,
+    )
 
 
 def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
@@ -291,7 +376,9 @@ def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
     for name in run.mapped:
         own = run.series[name]
         for width in settings.activation.smoothing:
-            own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(activation.map_series)
+            own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(
+                activation.map_series
+            )
         own.add(activation.measure_quality)
         if grids:
             own.add(registration.maps_to_spaces, wires={"space_grids": grids})
@@ -302,7 +389,9 @@ def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
 def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     """Figures and tables of a run in the report; no result depends on them."""
     scope, stored = run.scope, [one for one in run.wanted if one.stored]
-    scope.add(draw_motion.summarize_run, draw_motion.draw_motion, draw_registration.show_registration)
+    scope.add(
+        draw_motion.summarize_run, draw_motion.draw_motion, draw_registration.show_registration
+    )
     if "glm" in run.planned.settings.activation.kinds:
         scope.add(draw_maps.draw_design)
     if with_anat:
@@ -312,13 +401,21 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     estimated = [one for one in stored if one.learned_from == "run"]
     tested = scope.gather("tested", [one.name for one in estimated])
     if scope.setting("calibrated"):
-        entered = next(one.name for one in estimated if one.method is not None and one.method.calibrated)
+        entered = next(
+            one.name for one in estimated if one.method is not None and one.method.calibrated
+        )
         scope.add(draw_registration.draw_calibration, wires={"tested": tested[entered]})
     if estimated:
         name = estimated[-1].name
         made = {"weight": scope.gather("weight", [name])[name], "tested": tested[name]}
         scope.add(draw_quality.draw_variance, wires=made)
-    scope.add(draw_maps.draw_slice, draw_maps.draw_output, wires={"series": scope.gather("series", run.mapped[1:])})
+    scope.add(
+        draw_maps.draw_slice,
+        draw_maps.draw_output,
+        wires={"series": scope.gather("series", run.mapped[1:])},
+    )
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
-    scope.add(draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation)
+    scope.add(
+        draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation
+    )
     scope.add(draw_quality.draw_quality)

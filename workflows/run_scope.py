@@ -19,7 +19,10 @@ def methods_of(wanted: Sequence[Wanted]) -> tuple[str, ...]:
 
 @frozen
 class RunOf:
-    """A run while its steps are placed: its inputs, and its scope with those of its series by their names."""
+    """A run while its steps are placed.
+
+    It holds the inputs, the scope of the run, and those of its series by their names.
+    """
 
     planned: Planned
     bold: BoldRun
@@ -50,10 +53,15 @@ class RunOf:
 
     @property
     def mapped(self) -> tuple[str, ...]:
-        """Series that are mapped: raw, those of the plan, those of other programs, the measured one."""
-        return ("raw", *(one.name for one in self.wanted if one.stored), *self.compared, *self.measured)
+        """Return the mapped series: raw, the plan's, other programs', and the measured one."""
+        return (
+            "raw",
+            *(one.name for one in self.wanted if one.stored),
+            *self.compared,
+            *self.measured,
+        )
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Series on the high-resolution grid that are evaluated: those mapped, then those that are not."""
+        """Return the evaluated high-resolution series: those mapped, then the others."""
         return (*self.mapped[1:], *(one.name for one in self.wanted if not one.stored))

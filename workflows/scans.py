@@ -1,4 +1,7 @@
-"""Structural scans of participants: fused as channels, super-resolved together, measured and shown."""
+"""Structural scans of participants, super-resolved jointly, measured and shown.
+
+The scans are fused as channels.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,14 +20,17 @@ _MODEL = ("made_scans", "model_file", "card_file", "log_file")
 def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -> None:
     """Place the steps of participants with structural scans.
 
-    All heads are prepared in scopes of their own, because networks may be trained on the heads of others.
+    All heads are prepared in scopes of their own, because networks may be trained on the heads of
+    others.
     """
     prepared = {subject.label: _add_prepared(root, planned, subject) for subject in subjects}
     for subject in subjects:
         own = subject.label
         heads = {own: prepared[own]}
         if planned.settings.superres.train_on == "others":
-            alike = {each.label for each in subjects if _suffixes(each) == _suffixes(subject)} - {own}
+            alike = {each.label for each in subjects if _suffixes(each) == _suffixes(subject)} - {
+                own
+            }
             heads = {label: scope for label, scope in prepared.items() if label in alike}
         _add_participant(root, planned, subject, prepared[own], heads)
 
@@ -38,10 +44,12 @@ def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope
     sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     return outer.within(
-        name, entities={"subject": subject.label, **session, "datatype": "anat"},
-        provenance={}, suffixes=_suffixes(subject),
+        name,
+        entities={"subject": subject.label, **session, "datatype": "anat"},
+        provenance={},
+        suffixes=_suffixes(subject),
         template_space=next(iter(planned.settings.preprocessing.templates), SPACES[0]),
-    )  # fmt: skip
+    )
 
 
 def _add_prepared(root: Scope, planned: Planned, subject: Subject) -> Scope:
@@ -58,12 +66,18 @@ def _add_prepared(root: Scope, planned: Planned, subject: Subject) -> Scope:
 def _add_participant(
     root: Scope, planned: Planned, subject: Subject, prepared: Scope, heads: Mapping[str, Scope]
 ) -> None:
-    """A network of each method, on the heads that it learns from; what it makes of the prepared scans, and measures."""
+    """Add each method's network, what it makes of the prepared scans, and their metrics.
+
+    Each network is trained on the heads that it learns from.
+    """
     superres = planned.settings.superres
     scope = root.within(
-        scope_of(f"sub-{subject.label}"), beside=(prepared,), entities={"subject": subject.label}, provenance={},
+        scope_of(f"sub-{subject.label}"),
+        beside=(prepared,),
+        entities={"subject": subject.label},
+        provenance={},
         subject_facts=_facts(planned.settings, subject, planned.plan.told_to(subject.label)),
-    )  # fmt: skip
+    )
     measured = _scope(scope, "measured", planned, subject)
     learned: Wires = {
         "heads_fine": [head["fine_scans"] for head in heads.values()],
@@ -72,28 +86,37 @@ def _add_participant(
     }
     for method in superres.chosen:
         own = measured.within(
-            method, method=method, pretrained=pretrained_for(superres, method),
+            method,
+            method=method,
+            pretrained=pretrained_for(superres, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
-        )  # fmt: skip
+        )
         own.add(structural.train_on_scans, wires=learned)
         own.add(structural.super_resolve_scans)
         scope.add(
-            draw_scans.explain_scans, name=f"explain_{method}", wires={name: own[name] for name in _MODEL},
-            rename={"explain_scans": f"explain_{method}"}, method_label=method if len(superres.chosen) > 1 else "",
-        )  # fmt: skip
+            draw_scans.explain_scans,
+            name=f"explain_{method}",
+            wires={name: own[name] for name in _MODEL},
+            rename={"explain_scans": f"explain_{method}"},
+            method_label=method if len(superres.chosen) > 1 else "",
+        )
     measured.add(structural.measure_scans)
     scope.add(draw_scans.draw_scans, wires={"scan_metrics": measured["scan_metrics"]})
     scope.add(draw_anatomy.summarize_subject)
 
 
-def _facts(settings: Settings, subject: Subject, told: Mapping[str, Sequence[str]]) -> dict[str, object]:
+def _facts(
+    settings: Settings, subject: Subject, told: Mapping[str, Sequence[str]]
+) -> dict[str, object]:
     """What was found and what will be done, for the first section of the report."""
     others = settings.superres.train_on == "others"
     return {
         "Participant": subject.label,
         "Target": "structural scans",
         "Contrasts, fused": list(_suffixes(subject)),
-        "Scans": [path.name for pair in subject.structural for path in (pair.highres, pair.lowres)],
+        "Scans": [
+            path.name for pair in subject.structural for path in (pair.highres, pair.lowres)
+        ],
         "Scans brought together": settings.superres.anat_align,
         "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this call" if others else "these scans",

@@ -1,4 +1,4 @@
-"""Which series a run gets: those that are stored, and placebos and members of ensembles that are only evaluated."""
+"""Series of a run: those stored, and placebos and ensemble members that are only evaluated."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +20,14 @@ class Wanted:
     Attributes
     ----------
     name : of the series
-    method : that makes it, or that it is a variant of; None for an interpolation and for what needs the pair alone
-    learned_from : images of the pair, volumes of the run (or given for it), or how the run changes; "" without a model
+    method : that makes it, or that it is a variant of; None for an interpolation and for what
+        needs the pair alone
+    learned_from : images of the pair, volumes of the run (or given for it), or how the run
+        changes; "" without a model
     guided : static detail of the high-resolution image of the pair enters it
     seed : added to that of the settings; not 0 for a further member of an ensemble
-    placebo : "" or what sets it apart from its method: "Phantom", "Other", "T1w", "Mirror", "Shift"
+    placebo : "" or what sets it apart from its method: "Phantom", "Other", "T1w", "Mirror",
+        "Shift"
     model : weights that take the place of its own, or None
     """
 
@@ -62,18 +65,32 @@ class Wanted:
         return self.learned_from in ("pair", "volumes")
 
 
-def wanted_series(settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool) -> tuple[Wanted, ...]:
-    """Series of a run in the order of computation: those that are stored, then members of ensembles, then placebos.
+def wanted_series(
+    settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
+) -> tuple[Wanted, ...]:
+    """Return the series of a run in order of computation.
+
+    Those that are stored come first, then members of ensembles, then placebos.
 
     Parameters
     ----------
     names : of those that are stored; ``raw`` is passed over
     """
     stored = [_stored(settings, run, name) for name in names if name != "raw"]
-    learned = [one for one in stored if one.method is not None and (one.network or one.learned_from == "run")]
+    learned = [
+        one
+        for one in stored
+        if one.method is not None and (one.network or one.learned_from == "run")
+    ]
     members = [each for one in learned for each in _members(settings, one)]
-    placebos = [each for one in learned if not one.control for each in _placebos(settings, run, one, with_anat)]
-    order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}  # kinds side by side, of all methods
+    placebos = [
+        each
+        for one in learned
+        if not one.control
+        for each in _placebos(settings, run, one, with_anat)
+    ]
+    # kinds side by side, of all methods
+    order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
     return (*stored, *members, *sorted(placebos, key=lambda one: order[one.placebo]))
 
 
@@ -110,7 +127,9 @@ def _members(settings: Settings, one: Wanted) -> Iterator[Wanted]:
 def _placebos(settings: Settings, run: BoldRun, one: Wanted, with_anat: bool) -> Iterator[Wanted]:
     """The placebos of a method that can be made of a run, where they were asked for."""
     assert one.method is not None
-    offered = {each.suffix for each in one.method.placebos} if settings.evaluation.null_checks else set()
+    offered = (
+        {each.suffix for each in one.method.placebos} if settings.evaluation.null_checks else set()
+    )
     shipped = HERE / "models" / f"{one.name}_phantom.safetensors"
     models = {"Phantom": [shipped] if shipped.exists() else []}
     if "Other" in offered:

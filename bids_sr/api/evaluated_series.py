@@ -1,4 +1,4 @@
-"""What `Evaluator` makes and measures of a run: baselines, series of other programs, another run, rows of all."""
+"""Baselines, series of other programs, another run and metric rows that `Evaluator` computes."""
 
 from __future__ import annotations
 
@@ -79,25 +79,54 @@ class JudgedRun:
     """
 
     def __init__(
-        self, acquired: Path, run: PreparedRun, brain: Volume, given: Inputs, regressors: Regressors, how: Model,
-        compared: Sequence[str], folder: Path,
-    ) -> None:  # fmt: skip
-        self.contrasts: dict[str, Mapping[str, float]] = dict(resolve_contrasts(regressors.conditions, how.contrasts))
+        self,
+        acquired: Path,
+        run: PreparedRun,
+        brain: Volume,
+        given: Inputs,
+        regressors: Regressors,
+        how: Model,
+        compared: Sequence[str],
+        folder: Path,
+    ) -> None:
+        self.contrasts: dict[str, Mapping[str, float]] = dict(
+            resolve_contrasts(regressors.conditions, how.contrasts)
+        )
         self._known = given_as.truths_on(brain, given.known, self.contrasts, folder)
-        self._scope = Scope("run", {
-            "tr": how.tr, "factor": how.factor, "high_pass": how.high_pass, "slice_time_ref": how.slice_time_ref,
-            "has_stc": how.slice_timing_corrected, "n_boot": how.n_boot, "random_seed": how.random_state,
-            "n_dummy": run.n_dummy, "contrasts": self.contrasts, "compared_names": list(compared),
-            "at_rest": given.seeds is not None, "omp_nthreads": how.n_jobs, **_BASELINES,
-        })  # fmt: skip
+        self._scope = Scope(
+            "run",
+            {
+                "tr": how.tr,
+                "factor": how.factor,
+                "high_pass": how.high_pass,
+                "slice_time_ref": how.slice_time_ref,
+                "has_stc": how.slice_timing_corrected,
+                "n_boot": how.n_boot,
+                "random_seed": how.random_state,
+                "n_dummy": run.n_dummy,
+                "contrasts": self.contrasts,
+                "compared_names": list(compared),
+                "at_rest": given.seeds is not None,
+                "omp_nthreads": how.n_jobs,
+                **_BASELINES,
+            },
+        )
         confounds = given.confounds
         if confounds is None:
-            confounds = pd.DataFrame(motion_columns(motion_table(run.params, np.full(len(run.params), np.nan))))
+            confounds = pd.DataFrame(
+                motion_columns(motion_table(run.params, np.full(len(run.params), np.nan)))
+            )
         self._scope.give(
-            bold=acquired, stc=acquired, boldref=run.boldref, bold_mask=run.brain, hmc_xfms=run.poses,
-            bold_mask_hr=brain, regressors=regressors, confounds=confounds,
+            bold=acquired,
+            stc=acquired,
+            boldref=run.boldref,
+            bold_mask=run.brain,
+            hmc_xfms=run.poses,
+            bold_mask_hr=brain,
+            regressors=regressors,
+            confounds=confounds,
             roi_hr=brain if given.roi is None else mask_on(given.roi, brain, folder, "roi"),
-        )  # fmt: skip
+        )
         if self._known:
             self._scope.give(truth_maps=self._known)
         self._given, self._compared, self._folder = given, compared, folder
@@ -114,7 +143,9 @@ class JudgedRun:
         for name in names:
             refuse_without_guide(name, None, guide)
         has_guide, images = guide.guide is not None, self._folder / "guide"
-        detailed = [name for name in names if has_guide and (name in PAIR_BASELINES or name not in PLAIN)]
+        detailed = [
+            name for name in names if has_guide and (name in PAIR_BASELINES or name not in PLAIN)
+        ]
         images.mkdir()  # a series may be called as an image is
         paired = bool(detailed) and guide.lowres is not None
         place_images(self._scope, guide, images, paired=paired, guided=bool(detailed))
@@ -122,7 +153,9 @@ class JudgedRun:
         for name in names:
             own = self._of(name)
             if name not in PLAIN:
-                own.add(estimate_variance, quiet=True, method=name, recipe="fast", model_source="train")
+                own.add(
+                    estimate_variance, quiet=True, method=name, recipe="fast", model_source="train"
+                )
             own.add(super_resolve, wires={} if name in detailed else NO_GUIDE, quiet=True)
 
     def place(self, name: str, image: ImageLike) -> Mapping[str, object]:
@@ -137,7 +170,9 @@ class JudgedRun:
         ImageInputError : its frame is none of the run
         """
         file = series_file(image, self._folder, name, allow_nan=True)
-        own = self._series[name] = place_compared(self._scope, name, file, AS_STORED, correct=False)
+        own = self._series[name] = place_compared(
+            self._scope, name, file, AS_STORED, correct=False
+        )
         try:
             (facts,) = self._here.load(own["compared_facts"])
         except ComparedError as error:
@@ -149,46 +184,71 @@ class JudgedRun:
         self._of(name).give(series=file)
 
     def _of(self, name: str) -> Scope:
-        own = self._series[name] = self._scope.within(name, alias={"mask": "bold_mask_hr"}, series_name=name)
+        own = self._series[name] = self._scope.within(
+            name, alias={"mask": "bold_mask_hr"}, series_name=name
+        )
         return own
 
     def measure(self, say: Say) -> tuple[list[MetricRow], dict[str, float]]:
-        """Rows of all series; smoothing (mm) to the resolution of each series of another program."""
+        """Return the metric rows of all series and the smoothing per compared series.
+
+        The smoothing (mm) brings the run to the resolution of each series of another program.
+        """
         scope, given, compared = self._scope, self._given, self._compared
         if given.measured is not None:
             own = self._of(MEASURED)
             own.give(stc=series_file(given.measured, self._folder, "truth"))
             own.add(place_measured)
         tables = add_split_halves(scope, self._series, compared)
-        tables += add_truth(scope, [*self._series], has_known=bool(self._known), with_models=True, split=True)
+        tables += add_truth(
+            scope, [*self._series], has_known=bool(self._known), with_models=True, split=True
+        )
         if compared and given.other_run is not None and given.other_events is not None:
             say("another run")
             file = series_file(given.other_run, self._folder, "other_run")
             with SeriesReader(file) as reader:
                 tr = told_tr(reader.header) or scope.setting("tr")
-            other = scope.within("another_run", axis_order=AS_STORED, tr=tr, slice_times=None, dummy_scans=None)
+            other = scope.within(
+                "another_run", axis_order=AS_STORED, tr=tr, slice_times=None, dummy_scans=None
+            )
             add_another_run(other, file, given_as.events_of(given.other_events), correct=False)
             tables += add_other_rows(scope, compared)
         found = cast("list[list[MetricRow]]", self._here.load(*tables))
-        widths = cast("Mapping[str, object]", self._here.load(scope["same_widths"])[0]) if compared else None
+        widths = (
+            cast("Mapping[str, object]", self._here.load(scope["same_widths"])[0])
+            if compared
+            else None
+        )
         return [row for rows in found for row in rows], widths_of(widths)
 
 
 def check_inputs(
-    acquired: SeriesReader, compared: Mapping[str, ImageLike], given: Inputs, how: Model, folder: Path
+    acquired: SeriesReader,
+    compared: Mapping[str, ImageLike],
+    given: Inputs,
+    how: Model,
+    folder: Path,
 ) -> None:
     """Hold all that is given for a run against the run, before any work.
 
     Raises
     ------
-    ImageInputError : a file is missing, or times, grid, values or position are not those of the run; a line each
+    ImageInputError : a file is missing, or times, grid, values or position are not those of the
+        run; a line each
     """
     found = list[Exception]()
 
     def tried(check: Callable[..., object], *args: object) -> None:
         try:
             check(*args)
-        except (ImageInputError, ImageError, ComparedError, ContrastError, TooFewBlocks, DesignError) as error:
+        except (
+            ImageInputError,
+            ImageError,
+            ComparedError,
+            ContrastError,
+            TooFewBlocks,
+            DesignError,
+        ) as error:
             found.append(error)
 
     if not how.tr > 0:
@@ -203,7 +263,12 @@ def check_inputs(
     if given.other_events is not None:
         tried(given_as.events_of, given.other_events)
     if given.mask is not None:
-        tried(mask_on, given.mask, Volume(np.zeros(acquired.shape[:3], bool), acquired.affine), folder)
+        tried(
+            mask_on,
+            given.mask,
+            Volume(np.zeros(acquired.shape[:3], bool), acquired.affine),
+            folder,
+        )
     if given.other_run is not None:
         tried(_check_other_run, given.other_run, folder)
     for name, image in given.known.items():
@@ -242,10 +307,16 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
 
 def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, how: Model, folder: Path
-) -> None:  # fmt: skip
+) -> None:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         wrong = misfits(
-            reader.shape, reader.affine, told_tr(reader.header), acquired.shape, acquired.affine, how.tr, how.factor
+            reader.shape,
+            reader.affine,
+            told_tr(reader.header),
+            acquired.shape,
+            acquired.affine,
+            how.tr,
+            how.factor,
         )
         problems = [f"{reason}. {fix}" for reason, fix in wrong]
         try:

@@ -61,15 +61,26 @@ class FittedRun(BaseEstimator):
     _statistics: TemporalStatistics | None
 
     def _upsampler(self, affine: Array | None = None) -> Upsampler:
-        """What takes a volume (x, y, z), of the run's affine unless given, and its pose (4, 4) to the finer grid."""
+        """Return the upsampler from a volume (x, y, z) and its pose (4, 4) to the finer grid.
+
+        The volume has the affine of the run unless `affine` is given.
+        """
         check_is_fitted(self)
         run, own = self._run, self._run.boldref.affine if affine is None else affine
         if self.model_ is not None:
             check_model(self.model_.card, describe(own, "bold", self.factor_))
         acquired = Acquired.run(
-            run.boldref.data, run.boldref.affine, run.brain.data, self.factor_, affine=own, guide=self._guide,
-            statistics=self._statistics, precision=self.precision, device=self.device, threads=self.n_jobs,
-        )  # fmt: skip
+            run.boldref.data,
+            run.boldref.affine,
+            run.brain.data,
+            self.factor_,
+            affine=own,
+            guide=self._guide,
+            statistics=self._statistics,
+            precision=self.precision,
+            device=self.device,
+            threads=self.n_jobs,
+        )
         return make_upsampler(self.method, acquired, self.model_)
 
     def _transform_one(
@@ -81,29 +92,43 @@ class FittedRun(BaseEstimator):
             poses = self._poses(reader, motion)
             target = folder / "fine.nii" if out_file is None else Path(out_file)
             if target.resolve() == reader.path.resolve():
-                raise ImageInputError(f"out_file: {target} is the series itself; name another file")
+                raise ImageInputError(
+                    f"out_file: {target} is the series itself; name another file"
+                )
             say(f"{reader.shape[3]} volumes by {self.method}")
             write_series(
-                reader, target, self._upsampler(reader.affine), poses, self._run.boldref.affine, factor=self.factor_,
-                consistency=self.data_consistency, threads=self.n_jobs, tr=told_tr(reader.header),
-            )  # fmt: skip
+                reader,
+                target,
+                self._upsampler(reader.affine),
+                poses,
+                self._run.boldref.affine,
+                factor=self.factor_,
+                consistency=self.data_consistency,
+                threads=self.n_jobs,
+                tr=told_tr(reader.header),
+            )
             fine = nib.Nifti1Image.from_filename(target)
             if out_file is None:
                 data = np.asarray(fine.dataobj, dtype=np.float32)
-                fine = nib.Nifti1Image(data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header)
+                fine = nib.Nifti1Image(
+                    data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header
+                )
         return fine
 
     def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array:
         """Head motion of a series that may be another run than that of `fit`."""
         run, shape = self._run, self._run.boldref.data.shape
-        if reader.shape[:3] != shape or not np.allclose(reader.affine, run.boldref.affine, atol=1e-3):
+        if reader.shape[:3] != shape or not np.allclose(
+            reader.affine, run.boldref.affine, atol=1e-3
+        ):
             own = f"its grid {reader.shape[:3]} is not that of the run of fit {shape}"
             raise ImageInputError(f"bold: {own}; fit on this run")
         if same_run_as(reader) == self._same:
             return run.poses if motion is None else poses_of(motion, reader.shape[3])
         if self.method not in PLAIN and get_method(self.method).of_the_run:
             raise ImageInputError(
-                f"bold: {self.method} learned from another run and serves that one alone; fit on this run"
+                f"bold: {self.method} learned from another run and serves that one alone; fit on"
+                " this run"
             )
         if motion is not None:
             return poses_of(motion, reader.shape[3])

@@ -42,20 +42,23 @@ _PAGE = """<!DOCTYPE html>
 body{{font:15px/1.5 system-ui,sans-serif;color:#1f2933;background:#fff;
 max-width:62rem;margin:1.5rem auto;padding:0 1rem}}
 .lead{{border-left:4px solid {color};padding:.3rem .8rem;background:#f4f7f9}}
-svg{{width:100%;height:auto}} table{{border-collapse:collapse}} td,th{{padding:.15rem .6rem;text-align:left}}
-pre{{white-space:pre-wrap;background:#f4f7f9;padding:.6rem}} footer{{color:#5b6770;font-size:.85em}}
-</style></head><body><h1>{title}</h1>{body}<footer>bids-sr {version}; for research, not for clinical use</footer>
+svg{{width:100%;height:auto}} table{{border-collapse:collapse}}
+td,th{{padding:.15rem .6rem;text-align:left}}
+pre{{white-space:pre-wrap;background:#f4f7f9;padding:.6rem}}
+footer{{color:#5b6770;font-size:.85em}}
+</style></head><body><h1>{title}</h1>{body}
+<footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
 _GOOD, _DOUBT = "#009e73", "#d55e00"
 
 
 class HtmlReport:
-    """One self-contained page, with the methods of nilearn's; a notebook shows it in a frame of its own.
+    """Self-contained HTML page with nilearn's report methods, shown in a frame in notebooks.
 
     Examples
     --------
     >>> HtmlReport("<p>a page</p>")._repr_html_()
-    '<iframe srcdoc="&lt;p&gt;a page&lt;/p&gt;" width="100%" height="600" frameborder="0"></iframe>'
+    '<iframe srcdoc="&lt;p&gt;a page&lt;/p&gt;" width="100%" ...></iframe>'
     """
 
     def __init__(self, html: str) -> None:
@@ -65,7 +68,10 @@ class HtmlReport:
         return self.html
 
     def _repr_html_(self) -> str:
-        return f'<iframe srcdoc="{html.escape(self.html)}" width="100%" height="600" frameborder="0"></iframe>'
+        return (
+            f'<iframe srcdoc="{html.escape(self.html)}" width="100%" height="600"'
+            ' frameborder="0"></iframe>'
+        )
 
     def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
         """Write the page, whole or not at all."""
@@ -86,7 +92,9 @@ def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bo
     for k, (lead, parts) in enumerate(contents, 1):
         head = Markup("<h2>Run {}</h2>").format(k) if len(contents) > 1 else Markup("")
         body += head + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
-    page = _PAGE.format(title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD)
+    page = _PAGE.format(
+        title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD
+    )
     return HtmlReport(page)
 
 
@@ -97,7 +105,10 @@ def _drawn(figure: Figure, caption: str) -> Markup:
     own = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda found: found[1] + own, text)
     head = f'<svg role="img" aria-label="{escape(caption)}"'
-    return Markup(f"<figure>{text.replace('<svg', head, 1)}<figcaption>{escape(caption)}</figcaption></figure>")
+    return Markup(
+        f"<figure>{text.replace('<svg', head, 1)}"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _folded(title: str, text: str) -> Markup:
@@ -105,7 +116,11 @@ def _folded(title: str, text: str) -> Markup:
 
 
 def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
-    """Lead and parts of one run: whether the method was applied, a volume beside the B-spline's, map and facts."""
+    """Return the lead and parts of one super-resolved run.
+
+    They tell whether the method was applied and show a volume beside the B-spline's, the map and
+    the facts.
+    """
     run, factor, name = fitted._run, fitted.factor_, fitted.method
     brain = run.fine_brain(factor)
     shape, affine = brain.data.shape, brain.affine
@@ -117,11 +132,17 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     shown = {
         label: Volume(np.asarray(data, np.float32), grid)
         for label, data, grid in (
-            ("acquired", volume, run.boldref.affine), ("bspline", spline, affine), (name, fine, affine),
+            ("acquired", volume, run.boldref.affine),
+            ("bspline", spline, affine),
+            (name, fine, affine),
         )
-    }  # fmt: skip
-    parts = [_drawn(series_figure(shown, brain, mask=brain),
-                    "One volume as acquired, by cubic B-spline and by the method; below, the difference")]  # fmt: skip
+    }
+    parts = [
+        _drawn(
+            series_figure(shown, brain, mask=brain),
+            "One volume as acquired, by cubic B-spline and by the method; below, the difference",
+        )
+    ]
     if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
         maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
         weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
@@ -143,16 +164,26 @@ def evaluated(
     table: pd.DataFrame,
     compared: Sequence[ComparedVerdict] = (),
 ) -> tuple[str, list[Markup]]:
-    """Lead and parts of one run: verdict, agreement of all series in the first contrast, and the table."""
+    """Return the lead and parts of one evaluated run: verdict, agreement and table.
+
+    The agreement of all series is that in the first contrast.
+    """
     contrast = "all" if "all" in contrasts else contrasts[0]
     told = verdict.to_json() | {"compared": [each.to_json() for each in compared]}
     parts = [compared_html(told)]
     if any(row.statistic == "ev" and row.contrast == contrast for row in of_halves(rows)):
-        caption = f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
+        caption = (
+            f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
+        )
         parts.append(_drawn(agreement_figure(rows, statistic="ev", contrast=contrast), caption))
-    for head, lines in (("Evidence", [s.text for s in verdict.sentences]), ("Limitations", verdict.limits)):
+    for head, lines in (
+        ("Evidence", [s.text for s in verdict.sentences]),
+        ("Limitations", verdict.limits),
+    ):
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:
             parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
-    parts.append(_folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")))
+    parts.append(
+        _folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a"))
+    )
     return verdict_line(told), parts

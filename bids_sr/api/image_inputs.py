@@ -1,4 +1,7 @@
-"""What users hand over, as what the functions below take: series as files, images, masks and poses as arrays, runs."""
+"""User inputs as the API takes them: series as files, other images as arrays, and runs.
+
+Images, masks and poses become arrays.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,8 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
         return there(image, what)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
-            f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make one of an array by "
-            "nibabel.Nifti1Image(array, affine)"
+            f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make"
+            " one of an array by nibabel.Nifti1Image(array, affine)"
         )
     own = image.get_filename()
     if own and Path(own).exists() and _unchanged(image, nib.load(own)):
@@ -81,7 +84,7 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
 
 
 def _unchanged(image: nib.Nifti1Image, stored: object) -> bool:
-    """Whether the file holds what the image in memory says: values, grid, voxel sizes, times and axes."""
+    """Return whether the file matches the image in memory: values, grid, zooms, times and axes."""
     if not isinstance(stored, nib.Nifti1Image) or stored.shape != image.shape:
         return False
     one, other = image.dataobj, stored.dataobj
@@ -98,7 +101,8 @@ def _unchanged(image: nib.Nifti1Image, stored: object) -> bool:
 def told_tr(header: nib.Nifti1Header) -> float:
     """Repetition time (s) that a header tells; 0 where it tells none.
 
-    A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no measurement.
+    A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no
+    measurement.
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
@@ -108,12 +112,21 @@ def told_tr(header: nib.Nifti1Header) -> float:
 def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
     shape, single = image.shape, len(image.shape) == 3
     if len(shape) not in (3, 4):
-        raise ImageInputError(f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)")
+        raise ImageInputError(
+            f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)"
+        )
     if single:
-        save_image(_finite(image.dataobj, 0, what, allow_nan), image.affine, path, header_like=image.header)
+        save_image(
+            _finite(image.dataobj, 0, what, allow_nan),
+            image.affine,
+            path,
+            header_like=image.header,
+        )
         return path
     x, y, z, count = shape
-    with SeriesWriter(path, (x, y, z, count), image.affine, told_tr(image.header), header_like=image.header) as writer:
+    with SeriesWriter(
+        path, (x, y, z, count), image.affine, told_tr(image.header), header_like=image.header
+    ) as writer:
         for t in range(count):
             writer.append(_finite(image.dataobj[..., t], t, what, allow_nan))
     return path
@@ -122,7 +135,9 @@ def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) 
 def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
-        raise ImageInputError(f"{what}: volume {t} holds NaN or infinite values; replace or mask them first")
+        raise ImageInputError(
+            f"{what}: volume {t} holds NaN or infinite values; replace or mask them first"
+        )
     return volume
 
 
@@ -134,8 +149,13 @@ def working_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def opened(image: ImageLike, folder: Path, what: str, *, any_order: bool = False) -> Iterator[SeriesReader]:
-    """A reader of a series; with `any_order` a compressed one is unpacked below the folder for the time."""
+def opened(
+    image: ImageLike, folder: Path, what: str, *, any_order: bool = False
+) -> Iterator[SeriesReader]:
+    """Open a reader of a series.
+
+    With `any_order`, a compressed series is temporarily unpacked below the folder.
+    """
     path = series_file(image, folder, what)
     if any_order:
         below = folder / f"{what}_unpacked"
@@ -162,7 +182,9 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
             fix = "give its mean over time"
-            raise ImageInputError(f"{what}: one volume is needed, not a series of {reader.shape}; {fix}")
+            raise ImageInputError(
+                f"{what}: one volume is needed, not a series of {reader.shape}; {fix}"
+            )
     return path
 
 
@@ -179,13 +201,23 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
     ------
     ImageInputError : another grid, or an empty mask
     """
-    found, shape = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what), grid.data.shape
+    found, shape = (
+        grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what),
+        grid.data.shape,
+    )
     if found.data.shape != shape or not np.allclose(found.affine, grid.affine, atol=1e-3):
-        fix = "bring it there, for instance by nilearn.image.resample_to_img(mask, image, interpolation='nearest')"
-        raise ImageInputError(f"{what}: it lies on another grid ({found.data.shape}) than {shape}; {fix}")
+        fix = (
+            "bring it there, for instance by nilearn.image.resample_to_img(mask, image,"
+            " interpolation='nearest')"
+        )
+        raise ImageInputError(
+            f"{what}: it lies on another grid ({found.data.shape}) than {shape}; {fix}"
+        )
     inside = np.asarray(found.data > 0.5)
     if not inside.any():
-        raise ImageInputError(f"{what}: it is empty; give one with the brain in it, or None to have it found")
+        raise ImageInputError(
+            f"{what}: it is empty; give one with the brain in it, or None to have it found"
+        )
     return grid.like(inside)
 
 
@@ -200,7 +232,10 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
         motion = read_itk(there(motion, what))
     found = np.asarray(motion, dtype=np.float64)
     if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
-        fix = "give the transforms that take a boldref point (RAS mm) to its point in each volume, or None to have them"
+        fix = (
+            "give the transforms that take a boldref point (RAS mm) to its point in each volume,"
+            " or None to have them"
+        )
         own = f"{found.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
         raise ImageInputError(f"{what}: {own}; {fix} estimated")
     return found
@@ -208,7 +243,10 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
 def transform_of(xfm: Motion, what: str) -> Float:
     """One 4x4 transform from an ITK text file or an array."""
-    found = np.asarray(read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm, dtype=np.float64)
+    found = np.asarray(
+        read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
+        dtype=np.float64,
+    )
     return poses_of(found[None] if found.ndim == 2 else found, 1, what)[0]
 
 
@@ -228,15 +266,21 @@ def in_plane(factor: object) -> tuple[float, float, float]:
             raise TypeError
         x, y, z = (float(value) for value in values)
     except TypeError:
-        raise ImageInputError(f"factor: {factor!r} is neither a number nor three of them; for instance 2") from None
+        raise ImageInputError(
+            f"factor: {factor!r} is neither a number nor three of them; for instance 2"
+        ) from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
-        raise ImageInputError(f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)")
+        raise ImageInputError(
+            f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)"
+        )
     return x, y, z
 
 
 def in_memory(image: Volume) -> nib.Nifti1Image:
     """An image for nibabel; masks are stored as bytes."""
-    return nib.Nifti1Image(np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine)
+    return nib.Nifti1Image(
+        np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,21 +308,36 @@ def checked_series(reader: SeriesReader, what: str) -> None:
     ImageInputError : fewer than two volumes
     """
     if reader.shape[3] < 2:
-        raise ImageInputError(f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of the run")
+        raise ImageInputError(
+            f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of"
+            " the run"
+        )
 
 
 def slices_last(reader: SeriesReader) -> None:
-    """Refuse a series whose header says that slices lie along another axis than the third, by ImageInputError."""
+    """Raise ImageInputError if the header says that slices do not lie along the third axis."""
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
-        what = f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken along axis 2"
-        raise ImageInputError(f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical")
+        what = (
+            f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken"
+            " along axis 2"
+        )
+        raise ImageInputError(
+            f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical"
+        )
 
 
 def prepare_run(
-    reader: SeriesReader, folder: Path, *, mask: MaskLike | None = None, boldref: ImageLike | None = None,
-    motion: Motion | None = None, realigned: bool = False, n_dummy: Dummies = "auto", say: Say = silent,
-) -> PreparedRun:  # fmt: skip
+    reader: SeriesReader,
+    folder: Path,
+    *,
+    mask: MaskLike | None = None,
+    boldref: ImageLike | None = None,
+    motion: Motion | None = None,
+    realigned: bool = False,
+    n_dummy: Dummies = "auto",
+    say: Say = silent,
+) -> PreparedRun:
     """Take what is given and find the rest.
 
     Parameters
@@ -296,17 +355,27 @@ def prepare_run(
     """
     total = reader.shape[3]
     slices_last(reader)
-    dummies = min(nonsteady_at_start(reader.path), max(total - 2, 0)) if n_dummy == "auto" else int(n_dummy)
+    dummies = (
+        min(nonsteady_at_start(reader.path), max(total - 2, 0))
+        if n_dummy == "auto"
+        else int(n_dummy)
+    )
     if not 0 <= dummies < total or (total > 1 and dummies > total - 2):
-        raise ImageInputError(f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number")
+        raise ImageInputError(
+            f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number"
+        )
     poses = poses_of(motion, total) if motion is not None else None
     still = poses is None and (realigned or total == 1)
     if still:
         poses = np.repeat(np.eye(4)[None], total, 0)
     if boldref is not None:
         image = volume_of(boldref, folder, "boldref")
-        if image.data.shape != reader.shape[:3] or not np.allclose(image.affine, reader.affine, atol=1e-3):
-            raise ImageInputError(f"boldref: {image.data.shape} is not the grid of the series {reader.shape[:3]}")
+        if image.data.shape != reader.shape[:3] or not np.allclose(
+            image.affine, reader.affine, atol=1e-3
+        ):
+            raise ImageInputError(
+                f"boldref: {image.data.shape} is not the grid of the series {reader.shape[:3]}"
+            )
     elif poses is not None:
         image = Volume(mean_in_reference(reader, poses, n_dummy=dummies), reader.affine)
     else:
@@ -331,14 +400,19 @@ def prepare_run(
 
 
 def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> None:
-    """Warn where volumes of a series that is said to be realigned lie elsewhere than its reference."""
+    """Warn if volumes of a supposedly realigned series do not align with its reference."""
     at = sorted({first, (first + reader.shape[3]) // 2, reader.shape[3] - 1})
     with np.errstate(all="ignore"):
         found = hmc.estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
     far = moved_mm(found.matrices, mask, reader.affine)
     if far.max() > _MOST_LEFT_MM:
-        where = f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the reference"
-        text = f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
+        where = (
+            f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the"
+            " reference"
+        )
+        text = (
+            f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
+        )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
 

@@ -1,4 +1,4 @@
-"""What a method learns from a run: the pair, the calibration, and the model, by the steps of the program."""
+"""Fitting of a method to a run: pair, calibration and model, by the steps of the program."""
 
 from __future__ import annotations
 
@@ -52,10 +52,11 @@ _Found = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """Images that a method may learn from, and what is known of where they lie; a transform of None is estimated."""
+    """Images that a method may learn from, with transforms (None: estimated)."""
 
     guide: ImageLike | None = None  # high-resolution T2*-weighted image
-    lowres: ImageLike | None = None  # the low-resolution one; made by truncating k-space where None
+    # the low-resolution one; made by truncating k-space where None
+    lowres: ImageLike | None = None
     guide_xfm: Motion | None = None  # boldref point to guide point (RAS mm)
     calibration: ImageLike | None = None  # high-resolution BOLD run
     calibration_xfm: Motion | None = None  # boldref point to calibration point (RAS mm)
@@ -66,7 +67,7 @@ class Given:
 
 
 def known_method(name: str, recipe: str) -> Method:
-    """The method of a name, which knows the recipe; ImageInputError with all names where there is none."""
+    """Return the method of a name; ImageInputError lists all names if there is none."""
     try:
         method = get_method(name)
         get_recipe(method, recipe_name(method, recipe))
@@ -78,21 +79,24 @@ def known_method(name: str, recipe: str) -> Method:
 
 def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
     """ImageInputError where a series needs a high-resolution image, and none is given."""
-    needed = name in PAIR_BASELINES or (name not in PLAIN and get_method(name).needs_pair and not pretrained)
+    needed = name in PAIR_BASELINES or (
+        name not in PLAIN and get_method(name).needs_pair and not pretrained
+    )
     if given.guide is None and needed:
         raise ImageInputError(
-            f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give guide=... (and "
-            "lowres=...), or take a method that needs none, such as sbl"
+            f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give"
+            " guide=... (and lowres=...), or take a method that needs none, such as sbl"
         )
 
 
 def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
-    """Have the high-resolution image brought to the low-resolution one, to the reference of the run, or to both.
+    """Align the high-resolution image to the low-resolution one, the run's reference, or both.
 
     Parameters
     ----------
     scope : of the run
-    paired : whether the two images are needed in one frame, as training takes them, or to start from
+    paired : whether the two images are needed in one frame, as training takes them, or to start
+        from
     guided : whether the image is needed in the frame of the run
     """
     if given.guide is not None and (paired or guided):
@@ -116,16 +120,22 @@ def _give_registered(scope: Scope, given: Given, folder: Path) -> None:
     """The pair in one frame, which the headers of its images tell."""
     assert given.guide is not None
     assert given.lowres is not None
-    highres, lowres = volume_of(given.guide, folder, "guide"), volume_of(given.lowres, folder, "lowres")
+    highres, lowres = (
+        volume_of(given.guide, folder, "guide"),
+        volume_of(given.lowres, folder, "lowres"),
+    )
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, scope.setting("factor"))  # type: ignore[arg-type]
     scope.give(
-        train_highres=Volume(sample_volume(highres.data, highres.affine, shape, grid), grid), train_lowres=lowres,
+        train_highres=Volume(sample_volume(highres.data, highres.affine, shape, grid), grid),
+        train_lowres=lowres,
         pair_mask=lowres.like(brain_mask(lowres.data, lowres.affine)),
-    )  # fmt: skip
+    )
 
 
-def _calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path) -> tuple[Volume, Array, _Found]:
-    """Patterns of the calibration, what takes a boldref point to its point, and whether it is usable.
+def _calibration_of(
+    given: Given, run: PreparedRun, factor: Factor, folder: Path
+) -> tuple[Volume, Array, _Found]:
+    """Return the calibration's patterns, its xfm from boldref, and whether it is usable.
 
     Raises
     ------
@@ -137,31 +147,51 @@ def _calibration_of(given: Given, run: PreparedRun, factor: Factor, folder: Path
         if reader.ndim == 4 and not tr > 0:
             fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
             fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
-            raise ImageInputError(f"calibration: its header tells no repetition time, or one without a unit; {fix}")
+            raise ImageInputError(
+                f"calibration: its header tells no repetition time, or one without a unit; {fix}"
+            )
         own = prepare_run(reader, folder, realigned=given.realigned)
         told: _Found
         if given.calibration_xfm is None and not given.registered:
             xfm, told = register_calibration(
-                run.boldref, run.brain, own.boldref, own.brain, folder, factor=factor, random_seed=given.seed
+                run.boldref,
+                run.brain,
+                own.boldref,
+                own.brain,
+                folder,
+                factor=factor,
+                random_seed=given.seed,
             )
         else:
             known = given.calibration_xfm
             xfm = (np.eye(4) if known is None else transform_of(known, "calibration_xfm"))[None]
-            told = agreement(run.boldref, run.brain.data, own.boldref, own.brain.data, xfm[0], factor)
+            told = agreement(
+                run.boldref, run.brain.data, own.boldref, own.brain.data, xfm[0], factor
+            )
         motion = pd.DataFrame(own.params, columns=list(MOTION))
         patterns, facts = measure_calibration(
             reader, own.brain, own.poses, motion, told, given.events, n_dummy=own.n_dummy, tr=tr
         )
     if not facts["usable"]:
-        text = f"calibration: it is left out, and the run's own variance is used instead: {facts['reason']}"
+        text = (
+            "calibration: it is left out, and the run's own variance is used instead:"
+            f" {facts['reason']}"
+        )
         warnings.warn(text, SuperResolutionWarning, stacklevel=6)
     return patterns, xfm, facts
 
 
 def learn(
-    name: str, method: Method | None, acquired: Path, run: PreparedRun, given: Given, factor: Factor,
-    settings: Mapping[str, object], folder: Path, say: Say,
-) -> tuple[LoadedModel | None, TemporalStatistics | None, PosedImage | None, dict[str, _Found]]:  # fmt: skip
+    name: str,
+    method: Method | None,
+    acquired: Path,
+    run: PreparedRun,
+    given: Given,
+    factor: Factor,
+    settings: Mapping[str, object],
+    folder: Path,
+    say: Say,
+) -> tuple[LoadedModel | None, TemporalStatistics | None, PosedImage | None, dict[str, _Found]]:
     """Train, or take the model that is given, and register the guide; of both what a series needs.
 
     Parameters
@@ -173,8 +203,8 @@ def learn(
 
     Returns
     -------
-    Model; of variance methods, statistics of the run; the high-resolution image in whatever pose it is asked for; what
-    was measured of calibration, registration and pair
+    Model; of variance methods, statistics of the run; the high-resolution image in whatever pose
+    it is asked for; what was measured of calibration, registration and pair
 
     Raises
     ------
@@ -185,13 +215,27 @@ def learn(
     guided = given.guide is not None and (name in PAIR_BASELINES or estimated)
     scope = Scope("run", {**settings, "method": name, "factor": factor, "n_dummy": run.n_dummy})
     scope.give(stc=acquired, boldref=run.boldref, bold_mask=run.brain, hmc_xfms=run.poses)
-    place_images(scope, given, folder, paired=trained or (guided and given.lowres is not None), guided=guided)
-    here, model, statistics, guide, facts = RunHere(scope, folder), None, None, None, dict[str, _Found]()
+    place_images(
+        scope,
+        given,
+        folder,
+        paired=trained or (guided and given.lowres is not None),
+        guided=guided,
+    )
+    here, model, statistics, guide, facts = (
+        RunHere(scope, folder),
+        None,
+        None,
+        None,
+        dict[str, _Found](),
+    )
     if method is not None:
         say(f"learning {name}")
         if estimated and method.calibrated and given.calibration is not None:
             patterns, xfm, found = _calibration_of(given, run, factor, folder)
-            scope.give(calibration_patterns=patterns, boldref2calibration_xfm=xfm, calibration_facts=found)
+            scope.give(
+                calibration_patterns=patterns, boldref2calibration_xfm=xfm, calibration_facts=found
+            )
             facts["calibration"] = found
         by_source = {"series": (undo_motion, estimate_variance), "self": (train_on_volumes,)}
         scope.add(*by_source.get(method.trained_on, (train_on_pair,)), quiet=True)

@@ -1,4 +1,4 @@
-"""Lists of runs, as nilearn takes them, each worked on alone; and what `verbose` shows of the work."""
+"""Lists of runs as nilearn takes them, each run processed alone, and output of `verbose`."""
 
 import sys
 import time
@@ -15,7 +15,9 @@ def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
     return isinstance(what, (list, tuple))
 
 
-def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T, dict[str, object]]]:
+def each_run(
+    runs: Sequence[T], given: Mapping[str, object]
+) -> Iterator[tuple[T, dict[str, object]]]:
     """Every run with its own arguments.
 
     Parameters
@@ -31,16 +33,24 @@ def each_run(runs: Sequence[T], given: Mapping[str, object]) -> Iterator[tuple[T
         raise ImageInputError("an empty list of runs; give one image or path for each run")
     for name, value in given.items():
         if is_several(value) and len(value) != len(runs):
-            raise ImageInputError(f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run")
+            raise ImageInputError(
+                f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run"
+            )
     for k, run in enumerate(runs):
-        yield run, {name: value[k] if is_several(value) else value for name, value in given.items()}
+        yield (
+            run,
+            {name: value[k] if is_several(value) else value for name, value in given.items()},
+        )
 
 
 def of_one_run(given: Mapping[str, object]) -> None:
     """ImageInputError where one of the arguments of a single run is a list."""
     for name, value in given.items():
         if is_several(value):
-            raise ImageInputError(f"{name}: a list, but there is a single run; give a list of runs, too, or one {name}")
+            raise ImageInputError(
+                f"{name}: a list, but there is a single run; give a list of runs, too, or one"
+                f" {name}"
+            )
 
 
 def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:

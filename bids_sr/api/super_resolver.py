@@ -45,37 +45,51 @@ if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
 
-_FITTED = ("boldref_", "mask_img_", "motion_", "n_dummy_", "factor_", "model_", "applied_", "facts_")
+_FITTED = (
+    "boldref_",
+    "mask_img_",
+    "motion_",
+    "n_dummy_",
+    "factor_",
+    "model_",
+    "applied_",
+    "facts_",
+)
 
 
 class SuperResolver(TransformerMixin, FittedRun):
     """Bring a BOLD series to a higher resolution in plane.
 
-    The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the same functions: head
-    motion is estimated, each volume is upsampled on the grid on which it was acquired, and interpolated once onto the
-    high-resolution grid of the reference (boldref). Slice timing is not corrected here.
+    The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the
+    same functions: head motion is estimated, each volume is upsampled on the grid on which it was
+    acquired, and interpolated once onto the high-resolution grid of the reference (boldref). Slice
+    timing is not corrected here.
 
     Parameters
     ----------
     method : str, default="sbl"
-        A method (``sbl``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``, ``inject``,
-        ``ratio``, ...); any other name raises an error that lists them all.
+        A method (``sbl``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``,
+        ``inject``, ``ratio``, ...); any other name raises an error that lists them all.
     factor : float or tuple of three, default=2
         Acquired over wanted voxel size, in plane, or by axis.
     recipe : {"fast", "paper", "paper-mse"}, default="fast"
         How the method is trained.
     n_dummy : int or "auto", default="auto"
-        Volumes at the start that are not in steady state; they are super-resolved and not learned from.
+        Volumes at the start that are not in steady state; they are super-resolved and not learned
+        from.
     realigned : bool, default=False
-        Head motion was undone before; nothing is estimated, and three volumes are checked for what may be left.
+        Head motion was undone before; nothing is estimated, and three volumes are checked for what
+        may be left.
     registered : bool, default=False
-        The headers of guide and calibration tell where they lie; else they are registered to the reference.
+        The headers of guide and calibration tell where they lie; else they are registered to the
+        reference.
     pretrained : path, optional
         Weights to use instead of training, with the model's card beside them.
     data_consistency : {"off", "enforce"}, default="off"
         "enforce" puts what was acquired back into its band of k-space.
     precision : {"fp32", "bf16", "auto"}, default="fp32"
-        Arithmetic of networks; the program tries whether a lower one leaves the statistics alone, this class does not.
+        Arithmetic of networks; the program tries whether a lower one leaves the statistics alone,
+        this class does not.
     random_state : int, default=0
         Seed of all that is drawn.
     n_jobs : int, default=1
@@ -90,7 +104,8 @@ class SuperResolver(TransformerMixin, FittedRun):
     Attributes
     ----------
     runs_ : list of SuperResolver
-        Fitted estimator of each run where `fit` was given a list; all attributes below are lists then.
+        Fitted estimator of each run where `fit` was given a list; all attributes below are lists
+        then.
     boldref_, mask_img_ : nibabel.Nifti1Image
         Reference of the run and its brain, on the acquired grid.
     motion_ : ndarray (T, 4, 4)
@@ -102,7 +117,8 @@ class SuperResolver(TransformerMixin, FittedRun):
     model_ : object or None
         Recipe, card and weights; None for baselines.
     applied_ : bool
-        False where the method was put to the test on the run, failed, and fell back to zero filling.
+        False where the method was put to the test on the run, failed, and fell back to zero
+        filling.
     facts_ : dict
         What was measured on the way: the test, registrations, the calibration.
 
@@ -115,24 +131,37 @@ class SuperResolver(TransformerMixin, FittedRun):
     >>> import nibabel as nib, numpy as np
     >>> from bids_sr import SuperResolver
     >>> rng = np.random.default_rng(0)
-    >>> bold = nib.Nifti1Image(rng.normal(100, 5, (16, 16, 4, 12)).astype("float32"), np.diag([3, 3, 3, 1]))
+    >>> values = rng.normal(100, 5, (16, 16, 4, 12)).astype("float32")
+    >>> bold = nib.Nifti1Image(values, np.diag([3, 3, 3, 1]))
     >>> plain = SuperResolver("zerofill", factor=2, n_dummy=0)
-    >>> fine = plain.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=np.tile(np.eye(4), (12, 1, 1)))
+    >>> still = np.tile(np.eye(4), (12, 1, 1))
+    >>> fine = plain.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=still)
     >>> fine.shape, [float(size) for size in fine.header.get_zooms()[:3]]
     ((32, 32, 4, 12), [1.5, 1.5, 3.0])
     >>> SuperResolver("sbll").fit(bold)
     Traceback (most recent call last):
         ...
-    bids_sr.api.image_inputs.ImageInputError: method: no method named 'sbll'; ... Did you mean sbl? ...
+    bids_sr.api.image_inputs.ImageInputError: method: no method named 'sbll'; ... sbl? ...
     """
 
     def __init__(
-        self, method: str = "sbl", factor: float | tuple[float, float, float] = 2, *, recipe: RecipeName = "fast",
-        n_dummy: Dummies = "auto", realigned: bool = False, registered: bool = False,
-        pretrained: str | os.PathLike[str] | None = None, data_consistency: Keeping = "off",
-        precision: Precision = "fp32", random_state: int = 0, n_jobs: int = 1,
-        device: Literal["cpu", "cuda"] = "cpu", max_train_minutes: float | None = None, verbose: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        method: str = "sbl",
+        factor: float | tuple[float, float, float] = 2,
+        *,
+        recipe: RecipeName = "fast",
+        n_dummy: Dummies = "auto",
+        realigned: bool = False,
+        registered: bool = False,
+        pretrained: str | os.PathLike[str] | None = None,
+        data_consistency: Keeping = "off",
+        precision: Precision = "fp32",
+        random_state: int = 0,
+        n_jobs: int = 1,
+        device: Literal["cpu", "cuda"] = "cpu",
+        max_train_minutes: float | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.method = method
         self.factor = factor
         self.recipe = recipe
@@ -149,36 +178,48 @@ class SuperResolver(TransformerMixin, FittedRun):
         self.verbose = verbose
 
     def fit(
-        self, bold: ImageLike | Sequence[ImageLike], y: None = None, *, mask: MaskLike | None = None,
-        guide: ImageLike | None = None, lowres: ImageLike | None = None, calibration: ImageLike | None = None,
-        motion: Motion | None = None, boldref: ImageLike | None = None, guide_xfm: Motion | None = None,
-        calibration_xfm: Motion | None = None, calibration_events: str | Path | None = None,
-    ) -> SuperResolver:  # fmt: skip
+        self,
+        bold: ImageLike | Sequence[ImageLike],
+        y: None = None,
+        *,
+        mask: MaskLike | None = None,
+        guide: ImageLike | None = None,
+        lowres: ImageLike | None = None,
+        calibration: ImageLike | None = None,
+        motion: Motion | None = None,
+        boldref: ImageLike | None = None,
+        guide_xfm: Motion | None = None,
+        calibration_xfm: Motion | None = None,
+        calibration_events: str | Path | None = None,
+    ) -> SuperResolver:
         """Learn what the method needs of a run.
 
         Parameters
         ----------
         bold : path or nibabel.Nifti1Image, or list of them
-            Series (x, y, z, t) on the grid on which it was acquired, slice timing corrected where that is wanted. A
-            file is read volume by volume. Runs of a list are fitted one by one, each to its own reference; of every
-            other argument, a list has one for each run, and anything else holds for all.
+            Series (x, y, z, t) on the grid on which it was acquired, slice timing corrected where
+            that is wanted. A file is read volume by volume. Runs of a list are fitted one by one,
+            each to its own reference; of every other argument, a list has one for each run, and
+            anything else holds for all.
         y : None
             Not used; scikit-learn's convention.
         mask : path, image or array (x, y, z), optional
             Brain; found in the reference where None.
         guide, lowres : path or image, optional
-            T2*-weighted pair: high resolution, and low resolution (made by truncating k-space where None). Networks are
-            trained on it, ``inject`` and ``ratio`` take their detail from it, variance methods add its static detail.
+            T2*-weighted pair: high resolution, and low resolution (made by truncating k-space
+            where None). Networks are trained on it, ``inject`` and ``ratio`` take their detail
+            from it, variance methods add its static detail.
         calibration : path or image, optional
-            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and its like. Its header
-            must tell the repetition time with a unit.
+            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and
+            its like. Its header must tell the repetition time with a unit.
         motion : path or array (T, 4, 4), optional
-            Transforms that take a boldref point (RAS mm) to its point in each volume (ITK text as the program writes
-            it, or matrices); estimated where None, unless ``realigned``.
+            Transforms that take a boldref point (RAS mm) to its point in each volume (ITK text as
+            the program writes it, or matrices); estimated where None, unless ``realigned``.
         boldref : path or image, optional
             Reference that `motion` belongs to.
         guide_xfm, calibration_xfm : path or array (4, 4), optional
-            Boldref point to guide point, and to calibration point; estimated where None, unless ``registered``.
+            Boldref point to guide point, and to calibration point; estimated where None, unless
+            ``registered``.
         calibration_events : path, optional
             BIDS events of the calibration, which are then taken out of its variance.
 
@@ -193,12 +234,20 @@ class SuperResolver(TransformerMixin, FittedRun):
             An argument or a parameter that cannot be used.
         """
         given = {
-            "mask": mask, "guide": guide, "lowres": lowres, "calibration": calibration, "motion": motion,
-            "boldref": boldref, "guide_xfm": guide_xfm, "calibration_xfm": calibration_xfm,
+            "mask": mask,
+            "guide": guide,
+            "lowres": lowres,
+            "calibration": calibration,
+            "motion": motion,
+            "boldref": boldref,
+            "guide_xfm": guide_xfm,
+            "calibration_xfm": calibration_xfm,
             "calibration_events": calibration_events,
-        }  # fmt: skip
+        }
         if is_several(bold):
-            self.runs_: list[SuperResolver] = [clone(self).fit(one, **own) for one, own in each_run(bold, given)]
+            self.runs_: list[SuperResolver] = [
+                clone(self).fit(one, **own) for one, own in each_run(bold, given)
+            ]
             self.__dict__.update(in_lists(self.runs_, _FITTED))
         else:
             self.runs_ = []
@@ -207,34 +256,61 @@ class SuperResolver(TransformerMixin, FittedRun):
         return self
 
     def _fit_one(
-        self, *, bold: ImageLike, mask: MaskLike | None, motion: Motion | None, boldref: ImageLike | None,
-        guide: ImageLike | None, lowres: ImageLike | None, guide_xfm: Motion | None, calibration: ImageLike | None,
-        calibration_xfm: Motion | None, calibration_events: str | Path | None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        bold: ImageLike,
+        mask: MaskLike | None,
+        motion: Motion | None,
+        boldref: ImageLike | None,
+        guide: ImageLike | None,
+        lowres: ImageLike | None,
+        guide_xfm: Motion | None,
+        calibration: ImageLike | None,
+        calibration_xfm: Motion | None,
+        calibration_events: str | Path | None,
+    ) -> None:
         """Learn from one run."""
         name, factor, method = self._checked()
         given = Given(
-            guide=guide, lowres=lowres, guide_xfm=guide_xfm, calibration=calibration, calibration_xfm=calibration_xfm,
-            events=None if calibration_events is None else there(calibration_events, "calibration_events"),
-            registered=self.registered, realigned=self.realigned, seed=self.random_state,
-        )  # fmt: skip
+            guide=guide,
+            lowres=lowres,
+            guide_xfm=guide_xfm,
+            calibration=calibration,
+            calibration_xfm=calibration_xfm,
+            events=(
+                None
+                if calibration_events is None
+                else there(calibration_events, "calibration_events")
+            ),
+            registered=self.registered,
+            realigned=self.realigned,
+            seed=self.random_state,
+        )
         refuse_without_guide(name, self.pretrained, given)
         say = notes("SuperResolver.fit", self.verbose)
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             checked_series(reader, "bold")
             run = prepare_run(
-                reader, folder, mask=mask, boldref=boldref, motion=motion, realigned=self.realigned,
-                n_dummy=self.n_dummy, say=say,
-            )  # fmt: skip
+                reader,
+                folder,
+                mask=mask,
+                boldref=boldref,
+                motion=motion,
+                realigned=self.realigned,
+                n_dummy=self.n_dummy,
+                say=say,
+            )
             self._learn(name, factor, method, reader, run, given, folder, say)
             self._same = same_run_as(reader)
             middle = (run.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), run.poses[middle]
 
     def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
-        """Name, factor and, unless it is a plain baseline, the method; parameters are checked here and not before."""
+        """Return the name, factor and, unless a plain baseline, method, after checks."""
         if self.data_consistency not in ("off", "enforce"):
-            raise ImageInputError(f"data_consistency: {self.data_consistency!r}; it is 'off' or 'enforce'")
+            raise ImageInputError(
+                f"data_consistency: {self.data_consistency!r}; it is 'off' or 'enforce'"
+            )
         if self.device not in ("cpu", "cuda"):
             raise ImageInputError(f"device: {self.device!r}; it is 'cpu' or 'cuda'")
         if self.device == "cuda":
@@ -246,15 +322,26 @@ class SuperResolver(TransformerMixin, FittedRun):
         return self.method, in_plane(self.factor), method
 
     def _learn(
-        self, name: str, factor: tuple[float, float, float], method: Method | None, reader: SeriesReader,
-        run: PreparedRun, given: Given, folder: Path, say: Say,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        factor: tuple[float, float, float],
+        method: Method | None,
+        reader: SeriesReader,
+        run: PreparedRun,
+        given: Given,
+        folder: Path,
+        say: Say,
+    ) -> None:
         """Everything that `transform` needs."""
         settings = {
-            "recipe": self.recipe, "model_source": "train", "random_seed": self.random_state,
-            "pretrained": None if self.pretrained is None else Path(self.pretrained), "omp_nthreads": self.n_jobs,
-            "device": self.device, "max_train_minutes": self.max_train_minutes,
-        }  # fmt: skip
+            "recipe": self.recipe,
+            "model_source": "train",
+            "random_seed": self.random_state,
+            "pretrained": None if self.pretrained is None else Path(self.pretrained),
+            "omp_nthreads": self.n_jobs,
+            "device": self.device,
+            "max_train_minutes": self.max_train_minutes,
+        }
         self.model_, self._statistics, self._guide, facts = learn(
             name, method, reader.path, run, given, factor, settings, folder, say
         )
@@ -272,7 +359,11 @@ class SuperResolver(TransformerMixin, FittedRun):
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
         if not self.applied_:
             reason = self.facts_["held_out"]["model"]
-            warnings.warn(f"{name} was not applied to this run ({reason})", SuperResolutionWarning, stacklevel=4)
+            warnings.warn(
+                f"{name} was not applied to this run ({reason})",
+                SuperResolutionWarning,
+                stacklevel=4,
+            )
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
@@ -285,26 +376,31 @@ class SuperResolver(TransformerMixin, FittedRun):
         return tags
 
     def transform(
-        self, bold: ImageLike | Sequence[ImageLike], *, motion: Motion | Sequence[Motion] | None = None,
+        self,
+        bold: ImageLike | Sequence[ImageLike],
+        *,
+        motion: Motion | Sequence[Motion] | None = None,
         out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
-    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:  # fmt: skip
+    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
         """Super-resolve a series, head motion undone.
 
         Parameters
         ----------
         bold : path or nibabel.Nifti1Image, or list of them
-            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``, ``tv``)
-            serve that run alone. After a list of runs in `fit`, a list of as many.
+            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``,
+            ``tv``) serve that run alone. After a list of runs in `fit`, a list of as many.
         motion : path or array (T, 4, 4), optional
-            Transforms of another run's volumes, from the same reference; that of the run of `fit` is known.
+            Transforms of another run's volumes, from the same reference; that of the run of `fit`
+            is known.
         out_file : path, optional
-            Where to write (.nii or .nii.gz), volume by volume; memory does not grow with the length of the run then.
+            Where to write (.nii or .nii.gz), volume by volume; memory does not grow with the
+            length of the run then.
 
         Returns
         -------
         nibabel.Nifti1Image, or list of them
-            Series (X, Y, Z, t) in signal units on the high-resolution grid of the reference, float32; of `out_file`
-            where that is given, else in memory.
+            Series (X, Y, Z, t) in signal units on the high-resolution grid of the reference,
+            float32; of `out_file` where that is given, else in memory.
 
         Raises
         ------
@@ -315,14 +411,20 @@ class SuperResolver(TransformerMixin, FittedRun):
         if is_several(bold):
             return self._transform_each(bold, motion, out_file)
         if self.runs_:
-            raise ImageInputError(f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too")
+            raise ImageInputError(
+                f"bold: one run, but `fit` was given a list of {len(self.runs_)}; give a list, too"
+            )
         of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
 
-    def _transform_each(self, runs: Sequence[ImageLike], motion: object, out_file: object) -> list[nib.Nifti1Image]:
-        """Images of several runs, each by the estimator that was fitted to it, or all by the one that there is."""
+    def _transform_each(
+        self, runs: Sequence[ImageLike], motion: object, out_file: object
+    ) -> list[nib.Nifti1Image]:
+        """Transform several runs, each by its own estimator, or all by the only one."""
         if out_file is not None and not is_several(out_file):
-            raise ImageInputError("out_file: one file for several runs; give a list with one for each run")
+            raise ImageInputError(
+                "out_file: one file for several runs; give a list with one for each run"
+            )
         estimators = self.runs_ or [self] * len(runs)
         made = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
         return [
@@ -331,26 +433,34 @@ class SuperResolver(TransformerMixin, FittedRun):
         ]
 
     def fit_transform(
-        self, bold: ImageLike | Sequence[ImageLike], y: None = None, *,
-        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, **fit_params: object,
-    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:  # fmt: skip
+        self,
+        bold: ImageLike | Sequence[ImageLike],
+        y: None = None,
+        *,
+        out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        **fit_params: object,
+    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
         """`fit`, then `transform` of the same run or runs; parameters are those of the two."""
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)  # type: ignore[arg-type]
 
     def generate_report(self) -> HtmlReport:
-        """One page on the fitted estimator, self-contained: `save_as_html`, `open_in_browser`, or shown by a notebook.
+        """Return a self-contained page on the fitted estimator.
+
+        Use `save_as_html` or `open_in_browser`, or let a notebook show it.
 
         Returns
         -------
         HtmlReport
-            Whether the method was applied, a slice beside the B-spline's, where the run fluctuates, what was measured;
-            run by run where `fit` was given a list.
+            Whether the method was applied, a slice beside the B-spline's, where the run
+            fluctuates, what was measured; run by run where `fit` was given a list.
         """
         from bids_sr.api.html_report import page, resolved
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
         doubt = not all(each.applied_ for each in runs)
-        return page(f"SuperResolver: {self.method}", [resolved(each) for each in runs], doubt=doubt)
+        return page(
+            f"SuperResolver: {self.method}", [resolved(each) for each in runs], doubt=doubt
+        )
 
     report = generate_report

@@ -1,13 +1,22 @@
 """BIDS inputs: BOLD runs of a data set with events, metadata, T1w image and T2*-weighted pair.
 
-`survey` returns what the workflows need, and everything that speaks against the run at once, for preflight. pybids and
-nibabel are imported when they are called.
+`survey` returns what the workflows need, and everything that speaks against the run at once, for
+preflight. pybids and nibabel are imported when they are called.
 """
 
 from bids_sr.bids.collect import survey
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import BoldRun, Pair, RunFiles, Subject, Survey, entities_of, factor_of, stem_of
+from bids_sr.bids.inputs import (
+    BoldRun,
+    Pair,
+    RunFiles,
+    Subject,
+    Survey,
+    entities_of,
+    factor_of,
+    stem_of,
+)
 from bids_sr.bids.method_options import guide_of, pretrained_for
 from bids_sr.bids.pairs import needs_pair
 from bids_sr.bids.structural_scans import survey_structural

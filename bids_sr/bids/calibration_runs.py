@@ -1,11 +1,15 @@
-"""Calibration of BOLD runs: short high-resolution runs of the participant, which are not super-resolved themselves.
+"""Calibration of BOLD runs by short high-resolution runs of the same participant.
 
-A run calibrates another one if its in-plane voxels are smaller by the factor of that run (within 10 %, as with the
-T2*-weighted pair), its slices are as thick, the fields of view overlap and it has volumes enough for a variance. Where
-neither a pair nor ``--sr-factor`` tells the factor, the calibration does.
+Calibration runs are not super-resolved themselves.
 
-A run that calibrates another one is not super-resolved itself, however long it is, as it has been measured at the
-resolution of the super-resolved others; nor is a short finer run, or one without events, with ``--calibration none``.
+A run calibrates another one if its in-plane voxels are smaller by the factor of that run (within
+10 %, as with the T2*-weighted pair), its slices are as thick, the fields of view overlap and it
+has volumes enough for a variance. Where neither a pair nor ``--sr-factor`` tells the factor, the
+calibration does.
+
+A run that calibrates another one is not super-resolved itself, however long it is, as it has been
+measured at the resolution of the super-resolved others; nor is a short finer run, or one without
+events, with ``--calibration none``.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,27 +36,37 @@ _KnownFactor = Callable[[Header, str | None], Triple | None]
 
 @dataclass(slots=True)
 class _Chosen(Findings):
-    """The calibration of a run, and what is to be said of it; no calibration and no problem means that none fits."""
+    """Calibration of a run with notices; no calibration and no problem means none fits."""
 
     calibration: Companion | None = None
 
 
 def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> None:
-    """A file named with ``--calibration`` that is none of the participants chosen, or an option that excludes it."""
+    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
     superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
     if superres.calibration in _WORDS:
         return
     if settings.evaluation.retrospective is not None:
-        reason = "--retrospective makes its own high-resolution data of each run, and takes no calibration"
+        reason = (
+            "--retrospective makes its own high-resolution data of each run, and takes no"
+            " calibration"
+        )
         found.refuse_option(option, reason, "Leave one of the two options out.")
     elif file is not None and not file.exists():
-        found.refuse_option(option, "there is no such file", "Check the path, or give an acq- label.")
+        found.refuse_option(
+            option, "there is no such file", "Check the path, or give an acq- label."
+        )
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
         whose = f"of sub-{owner}" if owner else "of no participant: its name has no sub- label"
-        reason = f"it is {whose}, and the participants worked on are {', '.join(f'sub-{x}' for x in labels)}"
+        reason = (
+            f"it is {whose}, and the participants worked on are"
+            f" {', '.join(f'sub-{x}' for x in labels)}"
+        )
         found.refuse_option(
-            option, reason, "Give a run of the same participant; a variance map of another brain cannot be used."
+            option,
+            reason,
+            "Give a run of the same participant; a variance map of another brain cannot be used.",
         )
 
 
@@ -65,7 +79,7 @@ def known_factor(pair: Pair | None, settings: Settings) -> Triple | None:
 
 
 def _candidate(path: Path, index: Index) -> Companion | None:
-    """A series that may calibrate others, a single echo of magnitude; None for one that is unsound."""
+    """Return a single-echo magnitude series that may calibrate others, or None if unsound."""
     unused = Findings()  # what is wrong with a run is told where it is read for itself
     alone = is_magnitude(path) and "echo" not in entities_of(path)
     header = hd.read_header(path, unused) if alone else None
@@ -90,22 +104,30 @@ def _acquisition(one: Companion) -> str:
 
 
 def _is_finer(header: Header, other: Header) -> bool:
-    """Whether the voxels of a series are smaller in plane than those of another one, by more than the tolerance."""
+    """Return whether a series has smaller in-plane voxels than another, beyond the tolerance."""
     ratio = np.asarray(other.zooms[:2]) / np.asarray(header.zooms[:2])
     return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
 def _calibrate(
-    bold: Header, session: str | None, candidates: Sequence[Companion], factor: Triple | None, settings: Settings
+    bold: Header,
+    session: str | None,
+    candidates: Sequence[Companion],
+    factor: Triple | None,
+    settings: Settings,
 ) -> _Chosen:
-    """Choose the calibration of one run of a session, among the series of all sessions and the file that was named.
+    """Choose a run's calibration among the series of all sessions and the named file.
 
     `factor` is that of super-resolution of the run; None where only the calibration can tell it.
     """
     superres, chosen = settings.superres, _Chosen()
     if superres.calibration == "none" or settings.evaluation.retrospective is not None:
         return chosen
-    others = [replace(c, header=hd.like(c.header, bold.affine)) for c in candidates if c.bold != bold.path]
+    others = [
+        replace(c, header=hd.like(c.header, bold.affine))
+        for c in candidates
+        if c.bold != bold.path
+    ]
     file = superres.calibration_file
     those = [c for c in others if superres.calibration in ("auto", _acquisition(c))]
     if file is not None:
@@ -114,12 +136,19 @@ def _calibrate(
     fitting = [c for c in those if not reasons[c.bold]]
     if fitting:
         _take_best(bold, session, fitting, factor, chosen)
-    elif superres.calibration == "auto":  # what is finer was meant for it; others are just other runs
+    # what is finer was meant for it; others are just other runs
+    elif superres.calibration == "auto":
         for path in (c.bold for c in those if _is_finer(c.header, bold)):
-            chosen.tell(path, f"it is finer than {bold.path.name} and does not calibrate it: {reasons[path]}.")
+            chosen.tell(
+                path,
+                f"it is finer than {bold.path.name} and does not calibrate it: {reasons[path]}.",
+            )
     elif not those and file is None:
         there = sorted({_acquisition(c) for c in others} - {""})
-        reason = f"no other BOLD run of the participant of {bold.path.name} has the label acq-{superres.calibration}"
+        reason = (
+            f"no other BOLD run of the participant of {bold.path.name} has the label"
+            f" acq-{superres.calibration}"
+        )
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {OUT}."
         chosen.refuse_option(f"--calibration {superres.calibration}", reason, fix)
     for path, reason in reasons.items():
@@ -144,7 +173,10 @@ def _against(bold: Header, found: Companion, factor: Triple | None, settings: Se
         return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
     steady = header.shape[3] - (settings.preprocessing.dummy_scans or 0)
     if steady < _LEAST_VOLUMES:
-        return f"it has {steady} steady-state volumes; {_LEAST_VOLUMES} are needed, 20 are recommended"
+        return (
+            f"it has {steady} steady-state volumes; {_LEAST_VOLUMES} are needed, 20 are"
+            " recommended"
+        )
     share = overlap(bold, header)
     if share < MIN_OVERLAP:
         return f"its field of view covers {share:.0%} of that of the run: they do not overlap"
@@ -152,26 +184,41 @@ def _against(bold: Header, found: Companion, factor: Triple | None, settings: Se
 
 
 def _told(ratio: np.ndarray) -> Triple | None:
-    """Factor that voxel sizes tell: a simple fraction, or a whole number that comes near; along slices 1."""
+    """Return the factor that the voxel sizes imply (along slices 1), or None.
+
+    In plane it is a simple fraction, or a whole number within the tolerance.
+    """
     mean = float(ratio[:2].mean())
-    near = simple_ratio(mean) or (float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None)
+    near = simple_ratio(mean) or (
+        float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None
+    )
     return None if near is None or near <= 1 else (near, near, 1.0)
 
 
 def _take_best(
-    bold: Header, session: str | None, fitting: Sequence[Companion], factor: Triple | None, chosen: _Chosen
+    bold: Header,
+    session: str | None,
+    fitting: Sequence[Companion],
+    factor: Triple | None,
+    chosen: _Chosen,
 ) -> None:
-    """Of several that fit, one of the same session before others, then one without events, then the longest."""
-    ranks = {c.bold: (c.session != session, c.events is not None, -c.header.shape[3], c.bold.name) for c in fitting}
+    """Choose the best calibration: same session first, then without events, then the longest."""
+    ranks = {
+        c.bold: (c.session != session, c.events is not None, -c.header.shape[3], c.bold.name)
+        for c in fitting
+    }
     first, *rest = sorted(fitting, key=lambda candidate: ranks[candidate.bold])
     if rest:
         others = ", ".join(c.bold.name for c in rest)
-        text = f"it calibrates {bold.path.name}; so could {others} (--calibration LABEL or FILE chooses)."
+        text = (
+            f"it calibrates {bold.path.name}; so could {others} (--calibration LABEL or FILE"
+            " chooses)."
+        )
         chosen.tell(first.bold, text)
     if first.session != session:
         text = (
-            f"it calibrates {bold.path.name} of another session. In our tests a misregistered calibration was "
-            "worse than none: check its registration in the report."
+            f"it calibrates {bold.path.name} of another session. In our tests a misregistered"
+            " calibration was worse than none: check its registration in the report."
         )
         chosen.tell(first.bold, text)
     told = factor or _told(np.asarray(bold.zooms) / np.asarray(first.header.zooms))
@@ -179,8 +226,13 @@ def _take_best(
     chosen.calibration = replace(first, factor=told)
 
 
-def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[Path, _Chosen]) -> dict[Path, str]:
-    """Runs that are not super-resolved themselves, and why; `chosen` is the calibration of each that can be read."""
+def left_out(
+    bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[Path, _Chosen]
+) -> dict[Path, str]:
+    """Return the runs that are not super-resolved themselves, and why.
+
+    `chosen` is the calibration of each run that can be read.
+    """
     used: dict[Path, str] = {}
     for bold, choice in chosen.items():
         if choice.calibration is not None and choice.calibration.bold in bolds:
@@ -188,21 +240,34 @@ def left_out(bolds: Sequence[Path], found: dict[Path, Companion], chosen: dict[P
     out = {}
     for path in bolds:
         own = found.get(path)
-        coarser_run = own and any(_is_finer(own.header, found[b].header) for b in bolds if b != path and b in found)
+        coarser_run = own and any(
+            _is_finer(own.header, found[b].header) for b in bolds if b != path and b in found
+        )
         if path in used:
             out[path] = f"it calibrates {used[path]} and is not super-resolved itself"
             if own and own.events is not None and own.header.shape[3] >= _SHORT:
                 out[path] += " (it would be with --calibration none, or if it were chosen alone)"
         elif own and coarser_run and (own.events is None or own.header.shape[3] < _SHORT):
-            why = "has no events" if own.events is None else f"has {own.header.shape[3]} volumes only"
+            why = (
+                "has no events"
+                if own.events is None
+                else f"has {own.header.shape[3]} volumes only"
+            )
             out[path] = f"it is finer than other runs and {why}: it is left out"
     return out
 
 
 def of_runs(
-    index: Index, bolds: Sequence[Path], every: Sequence[Path], factor: _KnownFactor, settings: Settings, seen: Findings
+    index: Index,
+    bolds: Sequence[Path],
+    every: Sequence[Path],
+    factor: _KnownFactor,
+    settings: Settings,
+    seen: Findings,
 ) -> tuple[dict[Path, Companion], list[Path]]:
-    """Calibration of each run that has one, and the runs that are left when calibrations are taken out.
+    """Return the calibration of each run that has one, and the runs left to super-resolve.
+
+    The runs that serve as calibrations are taken out.
 
     Parameters
     ----------
@@ -213,12 +278,20 @@ def of_runs(
     seen : takes what is to be said
     """
     named = settings.superres.calibration_file
-    own = named is not None and entities_of(named).get("subject") == entities_of(every[0]).get("subject")
+    own = named is not None and entities_of(named).get("subject") == entities_of(every[0]).get(
+        "subject"
+    )
     further = [named.absolute()] if named is not None and own else []
     read = {path: _candidate(path, index) for path in dict.fromkeys([*every, *further])}
     found = {path: candidate for path, candidate in read.items() if candidate is not None}
     chosen = {
-        bold: _calibrate(one.header, one.session, list(found.values()), factor(one.header, one.session), settings)
+        bold: _calibrate(
+            one.header,
+            one.session,
+            list(found.values()),
+            factor(one.header, one.session),
+            settings,
+        )
         for bold in bolds
         if (one := found.get(bold)) is not None
     }
@@ -229,4 +302,6 @@ def of_runs(
     for bold, choice in ((bold, chosen[bold]) for bold in kept if bold in chosen):
         with seen.about(entities_of(bold)["subject"], stem_of_echoes(bold)):
             seen.add_all(choice)
-    return {b: c.calibration for b, c in chosen.items() if c.calibration is not None and b in kept}, kept
+    return {
+        b: c.calibration for b, c in chosen.items() if c.calibration is not None and b in kept
+    }, kept

@@ -1,4 +1,7 @@
-"""Walk through a data set: participants and their runs with pair, T1w image, events and metadata, and all problems."""
+"""Survey of a data set: participants, their runs with all companion files, and problems.
+
+The companions of a run are its pair, T1w image, events and metadata.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +37,10 @@ from bids_sr.region_names import is_file
 
 
 def survey(settings: Settings) -> Survey:
-    """Walk through the data set; problems are returned, not raised. Only headers, tables and sidecars are read."""
+    """Survey the data set; problems are returned, not raised.
+
+    Only headers, tables and sidecars are read.
+    """
     seen = Survey()
     try:
         _walk(settings, seen)
@@ -85,7 +91,9 @@ def _walk(settings: Settings, seen: Survey) -> None:
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
         with seen.about(label):
-            subject = _subject(index, label, bolds, every[label], settings, seen) if bolds else None
+            subject = (
+                _subject(index, label, bolds, every[label], settings, seen) if bolds else None
+            )
         if subject is not None and subject.runs:
             subjects.append(subject)
     tasks = {run.entities.get("task", "") for run in seen.runs}
@@ -93,18 +101,31 @@ def _walk(settings: Settings, seen: Survey) -> None:
     seen.subjects = tuple(subjects)
 
 
-def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Survey) -> dict[str, list[Path]]:
-    """Runs of the sessions, tasks and runs asked for; what was asked for and is nowhere is a problem."""
-    asked = {"session": selection.session_label, "task": selection.task_id, "run": tuple(map(str, selection.run_id))}
+def _select(
+    every: Mapping[str, Sequence[Path]], selection: Selection, seen: Survey
+) -> dict[str, list[Path]]:
+    """Select runs by session, task and run label; a label found nowhere is a problem."""
+    asked = {
+        "session": selection.session_label,
+        "task": selection.task_id,
+        "run": tuple(map(str, selection.run_id)),
+    }
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
     for entity, wanted in asked.items():
-        existing = sorted({label_of(entities_of(path), entity) for paths in every.values() for path in paths} - {""})
+        existing = sorted(
+            {label_of(entities_of(path), entity) for paths in every.values() for path in paths}
+            - {""}
+        )
         for label in (each for each in wanted if each not in existing):
             reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
             fix = f"There are: {query.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
-        label: [p for p in paths if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())]
+        label: [
+            p
+            for p in paths
+            if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())
+        ]
         for label, paths in every.items()
     }
     nothing_refused = not seen.problems
@@ -114,19 +135,29 @@ def _select(every: Mapping[str, Sequence[Path]], selection: Selection, seen: Sur
         if label in selection.participant_label and nothing_refused:
             seen.refuse(
                 f"sub-{label}",
-                "it has no BOLD run" + (" of the sessions, tasks and runs asked for" if any(asked.values()) else ""),
+                "it has no BOLD run"
+                + (" of the sessions, tasks and runs asked for" if any(asked.values()) else ""),
                 "Leave the participant out, or add `func/sub-…_task-…_bold.nii.gz`.",
             )
         elif not selection.participant_label:
             with seen.about(label):
                 seen.tell(f"sub-{label}", "it has no BOLD run asked for and is left out.")
     if every and not any(chosen.values()) and not seen.problems:
-        seen.refuse("sub-*/func", "there is no BOLD run in the data set", "Add `func/sub-…_task-…_bold.nii.gz`.")
+        seen.refuse(
+            "sub-*/func",
+            "there is no BOLD run in the data set",
+            "Add `func/sub-…_task-…_bold.nii.gz`.",
+        )
     return chosen
 
 
 def _subject(
-    index: Index, label: str, bolds: Sequence[Path], every: Sequence[Path], settings: Settings, seen: Survey
+    index: Index,
+    label: str,
+    bolds: Sequence[Path],
+    every: Sequence[Path],
+    settings: Settings,
+    seen: Survey,
 ) -> Subject:
     images = query.well_named(index.find("t1w", label), seen)
     anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
@@ -173,10 +204,13 @@ def _subject(
     return subject
 
 
-def _choose(bold: Header, session: str | None, stars: Sequence[Header], settings: Settings) -> pairs.Choice:
+def _choose(
+    bold: Header, session: str | None, stars: Sequence[Header], settings: Settings
+) -> pairs.Choice:
     """The pair that a run is trained on, and the one that is held out where that was asked for."""
     superres = settings.superres
-    if settings.evaluation.retrospective is not None:  # the factor is by how much the BOLD will be downsampled
+    # the factor is by how much the BOLD will be downsampled
+    if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=None)
     choose = pairs.choose_two if settings.evaluation.pair_holdout else pairs.choose
     return choose(bold, session, stars, superres)
@@ -210,7 +244,9 @@ def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
     images = query.magnitudes(found, seen)
     sessions, roi = settings.selection.session_label, settings.activation.roi
-    images.sort(key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions)
+    images.sort(
+        key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions
+    )
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
@@ -219,10 +255,15 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
             text += "the region of interest is the whole brain; "
         elif roi != "brain":
             text += (
-                "the ROI file cannot be transformed to the BOLD" if is_file(roi) else f"the region {roi} is not known"
+                "the ROI file cannot be transformed to the BOLD"
+                if is_file(roi)
+                else f"the region {roi} is not known"
             )
             text += ", so the region of interest is the whole brain; "
-        text += "nothing is normalized to template space, and there are no confounds of white matter and CSF"
+        text += (
+            "nothing is normalized to template space, and there are no confounds of white matter"
+            " and CSF"
+        )
         seen.tell(f"sub-{label}", f"{text} (csf, white_matter, CompCor of them).")
     elif len(images) > 1:
         seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
@@ -232,35 +273,64 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
 def volume_header(path: Path, found: Findings) -> Header | None:
     """Header of a single 3D image, or None with a problem."""
     header = hd.read_header(path, found)
-    if header is None or (len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)):
+    if header is None or (
+        len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)
+    ):
         return header
     if header.colored:
-        found.refuse(path, hd.COLORED, "Convert the DICOM images of the scan itself, or leave this file out.")
+        found.refuse(
+            path,
+            hd.COLORED,
+            "Convert the DICOM images of the scan itself, or leave this file out.",
+        )
         return None
     what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
-    found.refuse(path, f"it has {what}; one 3D magnitude image is expected", "Store the magnitude as a 3D image.")
+    found.refuse(
+        path,
+        f"it has {what}; one 3D magnitude image is expected",
+        "Store the magnitude as a 3D image.",
+    )
     return None
 
 
-def _run_files(index: Index, bold: Path, settings: Settings, seen: Survey, *, of_echoes: bool) -> RunFiles:
+def _run_files(
+    index: Index, bold: Path, settings: Settings, seen: Survey, *, of_echoes: bool
+) -> RunFiles:
     """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
     sidecar, grid, tr, said = _sidecar(index, bold, seen), hd.read_header(bold, seen), None, ""
     if grid is not None:
         grid, said = hd.with_slices_last(grid, sidecar or {})
         sidecar = None if sidecar is None else hd.sidecar_in_order(sidecar, grid.order)
     header = grid
-    if sidecar is None or header is None or not hd.is_bold(header, seen) or not hd.is_wide(header, seen):
+    if (
+        sidecar is None
+        or header is None
+        or not hd.is_bold(header, seen)
+        or not hd.is_wide(header, seen)
+    ):
         header = None
     else:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
     if said and tr is not None:
         seen.tell(bold, said)
     events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-    named = {key: label for key, label in entities_of(bold).items() if not (of_echoes and key == "echo")}
-    return RunFiles(bold=bold, events=events, entities=named, sidecar=sidecar or {}, header=header, tr=tr, grid=grid)
+    named = {
+        key: label for key, label in entities_of(bold).items() if not (of_echoes and key == "echo")
+    }
+    return RunFiles(
+        bold=bold,
+        events=events,
+        entities=named,
+        sidecar=sidecar or {},
+        header=header,
+        tr=tr,
+        grid=grid,
+    )
 
 
-def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey) -> tuple[tuple[Path, float], ...]:
+def _echoes(
+    index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey
+) -> tuple[tuple[Path, float], ...]:
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
     found = []
     for path in paths:
@@ -270,11 +340,18 @@ def _echoes(index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey) 
         first = seen.headers.get(files.bold)
         if files.header is not None and first is not None and header.shape != first.shape:
             reason = f"its shape {header.shape} is not that of {files.bold.name}, {first.shape}"
-            seen.refuse(path, reason, "Convert the DICOM images again, or choose one echo with --echo N.")
+            seen.refuse(
+                path, reason, "Convert the DICOM images again, or choose one echo with --echo N."
+            )
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
-            reason = f"EchoTime is {te!r}, which is not a time in seconds, and echoes are combined by it"
-            seen.refuse(path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo N.")
+            reason = (
+                f"EchoTime is {te!r}, which is not a time in seconds, and echoes are combined"
+                " by it"
+            )
+            seen.refuse(
+                path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo N."
+            )
         else:
             found.append((path, 1000.0 * te))
     times = [te for _, te in found]
@@ -293,17 +370,28 @@ def _make_run(files: RunFiles, header: Header, settings: Settings, seen: Survey)
     x, y, z, n_volumes = header.shape
     with_timing = "slicetiming" not in settings.preprocessing.ignore
     return BoldRun(
-        bold=files.bold, events=files.events, sidecar=files.sidecar, entities=files.entities, tr=files.tr,
-        slice_timing=hd.slice_times(header, files.sidecar, files.tr, seen) if with_timing else None,
-        n_volumes=n_volumes, shape=(x, y, z), zooms=header.zooms, affine=header.affine, axis_order=header.order,
-    )  # fmt: skip
+        bold=files.bold,
+        events=files.events,
+        sidecar=files.sidecar,
+        entities=files.entities,
+        tr=files.tr,
+        slice_timing=(
+            hd.slice_times(header, files.sidecar, files.tr, seen) if with_timing else None
+        ),
+        n_volumes=n_volumes,
+        shape=(x, y, z),
+        zooms=header.zooms,
+        affine=header.affine,
+        axis_order=header.order,
+    )
 
 
 def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[str, ...]:
     """Order of trial types that every participant of the data set shares.
 
-    That of Levels in the events sidecar; else of first appearance in the first events table of the data set, whichever
-    participants were chosen, so that ``thumbMinusLittle`` has one sign for all.
+    That of Levels in the events sidecar; else of first appearance in the first events table of the
+    data set, whichever participants were chosen, so that ``thumbMinusLittle`` has one sign for
+    all.
     """
     for run in seen.runs:
         if run.entities.get("task", "") == task and run.events is not None:

@@ -1,4 +1,4 @@
-"""Notices that are collected while a data set is checked; those that are errors are its problems."""
+"""Notices collected while a data set is checked; those that are errors are its problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refusal(what: Path | str, why: str, remedy: str) -> InputError:
 
 
 def absent(path: Path) -> str:
-    """What stands in place of a file that was not downloaded: a dangling link or a pointer; "" for any other file."""
+    """Return what replaces a file not downloaded (dangling link or pointer), or "" otherwise."""
     if path.is_symlink() and not path.exists():
         return "a link whose target is missing"
     try:
@@ -45,8 +45,17 @@ def absent(path: Path) -> str:
 
 def _not_downloaded(path: Path, what: str) -> Notice:
     code: Code = "lfs" if "LFS" in what else "annex"
-    get = f"`git lfs pull -I {path.name}`" if code == "lfs" else f"`datalad get {path}` (or `git annex get`)"
-    return Notice(what=str(path), why=f"it is not downloaded: {what}", remedy=f"Download it: {get}.", code=code)
+    get = (
+        f"`git lfs pull -I {path.name}`"
+        if code == "lfs"
+        else f"`datalad get {path}` (or `git annex get`)"
+    )
+    return Notice(
+        what=str(path),
+        why=f"it is not downloaded: {what}",
+        remedy=f"Download it: {get}.",
+        code=code,
+    )
 
 
 def require(path: Path) -> None:
@@ -57,7 +66,10 @@ def require(path: Path) -> None:
 
 
 def grouped(problems: Iterable[Notice]) -> list[Notice]:
-    """Problems as they are shown: one of several runs once, all links of DataLad without a target with one command."""
+    """Group problems for display.
+
+    A problem of several runs is shown once, all DataLad links without a target with one command.
+    """
     every = list(dict.fromkeys(problem.of_all() for problem in problems))
     links = [problem for problem in every if problem.code == "annex"]
     if len(links) < 2:
@@ -67,19 +79,28 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     one = Notice(
         what=f"{top} ({len(links)} files)",
         why="they are not downloaded: links or pointers of git-annex",
-        remedy=f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex get`).",
+        remedy=(
+            f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex"
+            " get`)."
+        ),
     )
     first = every.index(links[0])
-    return [one if k == first else problem for k, problem in enumerate(every) if k == first or problem not in links]
+    return [
+        one if k == first else problem
+        for k, problem in enumerate(every)
+        if k == first or problem not in links
+    ]
 
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
-    """Notices as they are shown: of those that say the same, one with the first file and how many more there are."""
+    """Group equal notices for display, as the first file and the number of others."""
     files: dict[tuple[str, Level], dict[str, None]] = {}
     for notice in notices:
         files.setdefault((notice.why, notice.level), {})[notice.what] = None
     return [
-        Notice(what=first if not others else f"{first} and {len(others)} more", why=why, level=level)
+        Notice(
+            what=first if not others else f"{first} and {len(others)} more", why=why, level=level
+        )
         for (why, level), (first, *others) in files.items()
     ]
 
@@ -100,7 +121,7 @@ class Findings:
 
     @contextlib.contextmanager
     def about(self, subject: str, run: str = "") -> Iterator[None]:
-        """Say that all that is added meanwhile is about this participant or run, unless it says so itself."""
+        """Attribute notices added in the context to this participant or run by default."""
         before = self._subject, self._run
         self._subject, self._run = subject, run
         try:
@@ -113,7 +134,7 @@ class Findings:
         self.add([Notice(what=str(what), why=why, remedy=remedy)])
 
     def refuse_option(self, what: str, why: str, remedy: str) -> None:
-        """Add a problem of an option, which stops the whole call also where a run has brought it to light."""
+        """Add a problem of an option, which stops the whole call even if one run revealed it."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
     def tell(self, what: Path | str, why: str, *, code: Code = "") -> None:
@@ -141,7 +162,11 @@ class Findings:
     def add(self, found: Iterable[Notice]) -> None:
         """Add what is not there yet."""
         for each in found:
-            one = each if each.subject or not self._subject else replace(each, subject=self._subject, run=self._run)
+            one = (
+                each
+                if each.subject or not self._subject
+                else replace(each, subject=self._subject, run=self._run)
+            )
             if one not in self._known:
                 self._known.add(one)
                 (self.problems if one.level == "error" else self.notices).append(one)

@@ -1,19 +1,19 @@
-"""Precomputed results of fMRIPrep (``--derivatives``) of a participant and of a run, found and checked.
+"""Precomputed fMRIPrep results (``--derivatives``) of participants and runs, with their checks.
 
 Names and what is kept have changed with the versions:
 
-====================  ==================  ===================  ====================  ==============================
-of a run              20.0 and 20.1       20.2 to 22.0         22.1 to 23.1          since 23.2
-====================  ==================  ===================  ====================  ==============================
-head motion           in the table        in the table         scanner to boldref    orig to boldref, ``desc-hmc``
-registration to T1w                       scanner to T1w       scanner to T1w        boldref to T1w, ``desc-coreg``
-confounds             ``_regressors``     ``_timeseries``      ``_timeseries``       ``_timeseries`` (``--level full``)
-brain mask            with ``func`` among the ``--output-spaces``                    always since 23.2.3
-place of field map                                                                   boldref to its identifier
-====================  ==================  ===================  ====================  ==============================
+===========  ===============  ===============  ==================  ==============================
+of a run     20.0 and 20.1    20.2 to 22.0     22.1 to 23.1        since 23.2
+===========  ===============  ===============  ==================  ==============================
+head motion  in the table     in the table     scanner to boldref  orig to boldref, ``desc-hmc``
+to T1w                        scanner to T1w   scanner to T1w      boldref to T1w, ``desc-coreg``
+confounds    ``_regressors``  ``_timeseries``  ``_timeseries``     the same (``--level full``)
+brain mask   with ``func`` among the ``--output-spaces``           always since 23.2.3
+field map                                                          boldref to its identifier
+===========  ===============  ===============  ==================  ==============================
 
-Nothing but names, headers, tables and transform files is read, and of those only what is used: images of DataLad that
-nobody needs may stay where they are.
+Nothing but names, headers, tables and transform files is read, and of those only what is used:
+images of DataLad that nobody needs may stay where they are.
 """
 
 import re
@@ -38,9 +38,14 @@ from bids_sr.io.template_cache import CARRIED
 
 _TISSUES = ("GM", "WM", "CSF")
 SPACES = tuple(CARRIED)
-"""Templates of which packages carry a copy, so that a transform to them can be used without a download."""
+"""Templates of which packages carry a copy, so that a transform to them can be used without a
+download.
+"""
 _ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
-_HMC = ("from-orig_to-boldref_mode-image_desc-hmc_xfm.txt", "from-scanner_to-boldref_mode-image_xfm.txt")
+_HMC = (
+    "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+    "from-scanner_to-boldref_mode-image_xfm.txt",
+)
 _COREG = (
     *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in _ANATOMIES),
     "from-scanner_to-T1w_mode-image_xfm.txt",
@@ -48,20 +53,32 @@ _COREG = (
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 MASK, COREGISTRATION, TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
-ANATOMY, MAPS, MOTION = "T1w image with a brain mask", "tissue maps (label-{GM,WM,CSF}_probseg)", "head motion"
+ANATOMY, MAPS, MOTION = (
+    "T1w image with a brain mask",
+    "tissue maps (label-{GM,WM,CSF}_probseg)",
+    "head motion",
+)
 _OPTIONS = {
     MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
     COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
     TABLE: "`--level full`, the default, writes them",
-    MOTION: "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it",
+    MOTION: (
+        "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it"
+    ),
     ANATOMY: "every call writes them to the anat folder",
     MAPS: "every call writes them to the anat folder",
 }
-"""What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in its tests)."""
+"""What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in
+its tests).
+"""
 
 
 def precomputed_anat(
-    sources: Sequence[Derivatives], label: str, images: Sequence[Path], spaces: Sequence[str], found: Findings
+    sources: Sequence[Derivatives],
+    label: str,
+    images: Sequence[Path],
+    spaces: Sequence[str],
+    found: Findings,
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
@@ -75,9 +92,21 @@ def precomputed_anat(
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)
-        there = sorted({path.name for origin in sources for path in origin.root.glob("sub-*") if path.is_dir()})
-        fix = f"Give the fMRIPrep folder that contains sub-{label}, or choose others by --participant-label."
-        found.refuse(f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix)
+        there = sorted(
+            {
+                path.name
+                for origin in sources
+                for path in origin.root.glob("sub-*")
+                if path.is_dir()
+            }
+        )
+        fix = (
+            f"Give the fMRIPrep folder that contains sub-{label}, or choose others by"
+            " --participant-label."
+        )
+        found.refuse(
+            f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix
+        )
         return None
     session = entities_of(images[0]).get("session") if images else None
     for origin in sources:
@@ -87,16 +116,26 @@ def precomputed_anat(
         there = [space for space in spaces or SPACES if space in anat.spaces]
         _check_anat(anat, there if spaces else there[:1], found)
         missing = {} if anat.tpms else {MAPS: _OPTIONS[MAPS]}
-        lacking = [space for space in spaces if space not in there] or ([] if there else list(SPACES))
+        lacking = [space for space in spaces if space not in there] or (
+            [] if there else list(SPACES)
+        )
         if lacking:
             asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
-            missing[f"transforms between T1w and {' or '.join(lacking)}"] = f"`--output-spaces {asked}` writes them"
+            missing[f"transforms between T1w and {' or '.join(lacking)}"] = (
+                f"`--output-spaces {asked}` writes them"
+            )
         if missing:
-            found.tell(f"sub-{label}", f"{origin.text} output has {_without(missing)}; computed here instead.")
+            found.tell(
+                f"sub-{label}",
+                f"{origin.text} output has {_without(missing)}; computed here instead.",
+            )
         return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        text = f"{programs} output has {_without({ANATOMY: _OPTIONS[ANATOMY]})}; the anatomy is processed here."
+        text = (
+            f"{programs} output has {_without({ANATOMY: _OPTIONS[ANATOMY]})}; the anatomy is"
+            " processed here."
+        )
         found.tell(f"sub-{label}", text)
     return None
 
@@ -106,13 +145,26 @@ def _without(missing: Mapping[str, str]) -> str:
     return " and ".join(f"no {name} ({option})" for name, option in missing.items())
 
 
-def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findings) -> PrecomputedAnat | None:
-    """Files of the participant's own folder, else of the session of its T1w image, else of its first session."""
+def _anat_of(
+    origin: Derivatives, label: str, session: str | None, found: Findings
+) -> PrecomputedAnat | None:
+    """Return anatomical files of the participant, else of the T1w session, else the first one.
+
+    The T1w session is the session of the participant's T1w image.
+    """
     top = origin.root / f"sub-{label}"
-    folders = [top / "anat", *([top / f"ses-{session}" / "anat"] if session else []), *sorted(top.glob("ses-*/anat"))]
+    folders = [
+        top / "anat",
+        *([top / f"ses-{session}" / "anat"] if session else []),
+        *sorted(top.glob("ses-*/anat")),
+    ]
     for folder in folders:
         files = [path for path in sorted(folder.glob("sub-*_*")) if _own_space(path)]
-        images = [path for path in files if path.name.endswith(tuple(f"_desc-preproc_T1w{e}" for e in IMAGES))]
+        images = [
+            path
+            for path in files
+            if path.name.endswith(tuple(f"_desc-preproc_T1w{e}" for e in IMAGES))
+        ]
         if not images:
             continue
         mask = _only(files, images[0], "_desc-brain_mask")
@@ -121,9 +173,13 @@ def _anat_of(origin: Derivatives, label: str, session: str | None, found: Findin
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
         return PrecomputedAnat(
-            origin=origin, preproc=images[0], mask=mask, dseg=_only(files, images[0], "_dseg"),
-            tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (), spaces=_spaces(folder),
-        )  # fmt: skip
+            origin=origin,
+            preproc=images[0],
+            mask=mask,
+            dseg=_only(files, images[0], "_dseg"),
+            tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
+            spaces=_spaces(folder),
+        )
     return None
 
 
@@ -134,14 +190,18 @@ def _own_space(path: Path) -> bool:
 def _only(files: Sequence[Path], beside: Path, ending: str) -> Path | None:
     """The file with an ending and the entities of another one."""
     stem = re.sub(r"_desc-preproc_T1w\..*$", "", beside.name)
-    return next((path for path in files for e in IMAGES if path.name == f"{stem}{ending}{e}"), None)
+    return next(
+        (path for path in files for e in IMAGES if path.name == f"{stem}{ending}{e}"), None
+    )
 
 
 def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Templates to which there are transforms both ways."""
     both: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*_mode-image_xfm.*")):
-        ends = re.search(r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$", path.name)
+        ends = re.search(
+            r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$", path.name
+        )
         if ends and "T1w" in ends.group(1, 2):
             space, way = (ends[2], "there") if ends[1] == "T1w" else (ends[1], "back")
             both.setdefault(space, {})[way] = path
@@ -149,10 +209,17 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -> None:
-    """All images on one grid of three axes; transforms to the space that is used are what their names say."""
+    """Check that all images share one 3D grid and that transforms match their names.
+
+    Only transforms to the space that is used are checked.
+    """
     grid = hd.read_header(anat.preproc, found)
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
-        found.refuse(anat.preproc, f"it has the shape {grid.shape}; one 3D image is expected", "Run fMRIPrep again.")
+        found.refuse(
+            anat.preproc,
+            f"it has the shape {grid.shape}; one 3D image is expected",
+            "Run fMRIPrep again.",
+        )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, found)
@@ -169,7 +236,11 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -
             except OSError:  # a folder, or no right to read it
                 sound = False
             if not sound:
-                found.refuse(path, "it is not an HDF5 file, as composite transforms are", "Copy the file again.")
+                found.refuse(
+                    path,
+                    "it is not an HDF5 file, as composite transforms are",
+                    "Copy the file again.",
+                )
         else:
             check_transforms(path, 1, found)
 
@@ -189,9 +260,15 @@ def precomputed_run(
         left[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
-        text = f"no head motion of this run ({_OPTIONS[MOTION]})" if any(left.values()) else "nothing of this run"
+        text = (
+            f"no head motion of this run ({_OPTIONS[MOTION]})"
+            if any(left.values())
+            else "nothing of this run"
+        )
         found.tell(
-            run.bold, f"{programs} output has {text}; head motion, registration, mask and confounds are computed here."
+            run.bold,
+            f"{programs} output has {text}; head motion, registration, mask and confounds are"
+            " computed here.",
         )
     return None
 
@@ -199,16 +276,30 @@ def precomputed_run(
 def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     """Files of a run in its own space, by what their names have beyond the run's entities."""
     top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
-    folders = [top] if session is None else [path for path in top.glob("ses-*") if _is_session(path, session)]
-    paths = [path for folder in folders for path in (folder / "func").glob("sub-*_*") if _own_space(path)]
+    folders = (
+        [top]
+        if session is None
+        else [path for path in top.glob("ses-*") if _is_session(path, session)]
+    )
+    paths = [
+        path
+        for folder in folders
+        for path in (folder / "func").glob("sub-*_*")
+        if _own_space(path)
+    ]
     known = {path: entities_of(path) for path in paths}
     own = [path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)]
-    if not own and "direction" in run.entities:  # some versions leave out `dir-`, where runs do not differ in it alone
+    # some versions leave out `dir-`, where runs do not differ in it alone
+    if not own and "direction" in run.entities:
         keys = tuple(key for key in RUN_KEYS if key != "direction")
         others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
         directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
         if directions == {run.entities["direction"]}:
-            own = [p for p, e in known.items() if "direction" not in e and same_run(e, run.entities, keys)]
+            own = [
+                p
+                for p, e in known.items()
+                if "direction" not in e and same_run(e, run.entities, keys)
+            ]
     found: dict[str, Path] = {}
     for path in sorted(own, key=lambda path: ("echo" in known[path], path.name)):
         if known[path].get("part", "mag") == "mag":
@@ -220,7 +311,9 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
 def _is_session(folder: Path, label: str) -> bool:
     """Whether a folder is that of a session; numbers may have leading zeros."""
     named = {"session": folder.name.removeprefix("ses-")}
-    return label_of(named, "session", ("session",)) == label_of({"session": label}, "session", ("session",))
+    return label_of(named, "session", ("session",)) == label_of(
+        {"session": label}, "session", ("session",)
+    )
 
 
 def _image(files: Mapping[str, Path], stem: str) -> Path | None:
@@ -228,44 +321,79 @@ def _image(files: Mapping[str, Path], stem: str) -> Path | None:
 
 
 def _run_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], anat: PrecomputedAnat | None, found: Findings
+    origin: Derivatives,
+    run: BoldRun,
+    files: Mapping[str, Path],
+    anat: PrecomputedAnat | None,
+    found: Findings,
 ) -> PrecomputedRun:
     """Files of a run, checked; what is not there is told."""
     hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
-    mask, coreg = _image(files, "desc-brain_mask"), _first(files, _COREG) if anat is not None else None
+    mask, coreg = (
+        _image(files, "desc-brain_mask"),
+        _first(files, _COREG) if anat is not None else None,
+    )
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, found)
-    references = [path for path in (_image(files, stem) for stem in _REFERENCES) if path is not None]
+    references = [
+        path for path in (_image(files, stem) for stem in _REFERENCES) if path is not None
+    ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
             continue  # it is only looked at
         header = hd.read_header(path, found)
         if header is not None:
-            fix = "Give the fMRIPrep output of this data set; its transforms apply to no other grid."
-            check_grid(hd.like(header, run.affine), run.shape, run.affine, f"the run {run.bold.name}", fix, found)
+            fix = (
+                "Give the fMRIPrep output of this data set; its transforms apply to no other grid."
+            )
+            check_grid(
+                hd.like(header, run.affine),
+                run.shape,
+                run.affine,
+                f"the run {run.bold.name}",
+                fix,
+                found,
+            )
     there = {MASK: mask, COREGISTRATION: coreg or anat is None, TABLE: confounds}
     if coreg is not None and anat is not None:
         own = _t1w_of(origin, run)
         if own not in (None, anat.preproc):
-            text = f"{coreg.name} goes to {own.name}, and {anat.preproc.name} is used; registered to that here."
+            text = (
+                f"{coreg.name} goes to {own.name}, and {anat.preproc.name} is used; registered to"
+                " that here."
+            )
             found.tell(run.bold, text)
             coreg = None
         else:
             check_transforms(coreg, 1, found)
-    if confounds is not None and not (absent(confounds) or confounds.with_suffix(".json").exists()):
-        text = "there is no JSON beside it, so the mask of each component of aCompCor is unknown and the first are used"
+    if confounds is not None and not (
+        absent(confounds) or confounds.with_suffix(".json").exists()
+    ):
+        text = (
+            "there is no JSON beside it, so the mask of each component of aCompCor is unknown and"
+            " the first are used"
+        )
         found.tell(confounds, f"{text}; copy it too.")
     missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
     if missing:
-        found.tell(run.bold, f"{origin.text} output has {_without(missing)}; computed here instead.")
+        found.tell(
+            run.bold, f"{origin.text} output has {_without(missing)}; computed here instead."
+        )
     if hmc is None:
-        text = f"{origin.text} output has no head-motion transforms; they are rebuilt from the six parameters of its"
+        text = (
+            f"{origin.text} output has no head-motion transforms; they are rebuilt from the six"
+            " parameters of its"
+        )
         found.tell(run.bold, f"{text} confounds ({_OPTIONS[MOTION]}).")
     return PrecomputedRun(
-        origin=origin, hmc=hmc, mask=mask, coreg=coreg, confounds=confounds,
+        origin=origin,
+        hmc=hmc,
+        mask=mask,
+        coreg=coreg,
+        confounds=confounds,
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
         field=_field_of(origin, run, files, found),
-    )  # fmt: skip
+    )
 
 
 def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
@@ -273,56 +401,94 @@ def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
 
 
 def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
-    """The T1w image to which a folder's transforms of a run go: of its session, else of the participant."""
+    """Return the T1w target of a folder's xfms of a run: the session's, else the participant's."""
     top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
-    of_session = [path for path in top.glob("ses-*") if session is not None and _is_session(path, session)]
+    of_session = [
+        path for path in top.glob("ses-*") if session is not None and _is_session(path, session)
+    ]
     for folder in (*of_session, top):
-        images = [path for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*")) if _own_space(path)]
+        images = [
+            path
+            for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
+            if _own_space(path)
+        ]
         if images:
             return images[0]
     return None
 
 
-def _field_of(origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings) -> PrecomputedField | None:
+def _field_of(
+    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings
+) -> PrecomputedField | None:
     """The field map that the run was corrected with."""
-    pattern = re.compile(r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt")
+    pattern = re.compile(
+        r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
+    )
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
     fields = {name: path for name, path in ways.items() if name not in (*_ANATOMIES, "T2w")}
     if not fields:  # the report shows a run before and after correction for distortion
-        figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob("sub-*_desc-sdc_bold.svg")
+        figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob(
+            "sub-*_desc-sdc_bold.svg"
+        )
         if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
-            text = f"{origin.text} corrected its distortion without storing the field map's registration (23.2 does)"
+            text = (
+                f"{origin.text} corrected its distortion without storing the field map's"
+                " registration (23.2 does)"
+            )
             found.tell(run.bold, f"{text}; the distortion is not corrected here.")
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
         fix = "Keep the one that the run was corrected with."
-        found.refuse(next(iter(fields.values())), f"the run is registered to several field maps ({paths})", fix)
+        found.refuse(
+            next(iter(fields.values())),
+            f"the run is registered to several field maps ({paths})",
+            fix,
+        )
         return None
     (name, xfm), place = next(iter(fields.items())), run.entities.get("session")
     top = origin.root / f"sub-{run.entities['subject']}"
     folder = (top / f"ses-{place}" if place else top) / "fmap"
-    images = [p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))]
+    images = [
+        p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))
+    ]
     if not images:
         found.refuse(
             xfm,
             f"the run was corrected with the field map {name}, which is not in {folder}",
-            "Copy the fmap folder of the fMRIPrep output too; without it the correction cannot be applied here.",
+            "Copy the fmap folder of the fMRIPrep output too; without it the correction cannot be"
+            " applied here.",
         )
         return None
     check_transforms(xfm, 1, found)
     header, units = hd.read_header(images[0], found), _units(images[0], found)
     if header is not None and len(hd.squeeze_3d(header)) != 3:
-        found.refuse(images[0], f"it has the shape {header.shape}; one 3D image is expected", "Run fMRIPrep again.")
+        found.refuse(
+            images[0],
+            f"it has the shape {header.shape}; one 3D image is expected",
+            "Run fMRIPrep again.",
+        )
     if units != "Hz":
         found.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
-    direction, readout = str(run.sidecar.get("PhaseEncodingDirection", "")), _total_readout_time(run)
+    direction, readout = (
+        str(run.sidecar.get("PhaseEncodingDirection", "")),
+        _total_readout_time(run),
+    )
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        fix = f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal follows from it."
-        found.refuse(run.bold, f"its metadata have no usable {lacking}, which the field map {name} needs", fix)
+        fix = (
+            f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal"
+            " follows from it."
+        )
+        found.refuse(
+            run.bold,
+            f"its metadata have no usable {lacking}, which the field map {name} needs",
+            fix,
+        )
         return None
-    return PrecomputedField(name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout)
+    return PrecomputedField(
+        name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout
+    )
 
 
 def _units(image: Path, found: Findings) -> object:
@@ -338,7 +504,10 @@ def _units(image: Path, found: Findings) -> object:
 
 
 def _total_readout_time(run: BoldRun) -> float | None:
-    """TotalReadoutTime (s) of a run, or what its EffectiveEchoSpacing makes of its matrix; None without either."""
+    """Return the TotalReadoutTime (s) of a run, or None.
+
+    Without it, it is derived from EffectiveEchoSpacing and the matrix; None if both are missing.
+    """
     readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
     axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])
     if readout is None and isinstance(spacing, str | int | float) and axis >= 0:

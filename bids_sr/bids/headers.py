@@ -62,20 +62,35 @@ def _read(path: Path, found: Findings) -> Header | None:
         known, apart = orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = f"its header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
-        found.refuse(path, reason, "Copy the file again from where it came, or convert the DICOM images again.")
+        reason = (
+            f"its header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
+        )
+        found.refuse(
+            path,
+            reason,
+            "Copy the file again from where it came, or convert the DICOM images again.",
+        )
         return None
-    if len(shape) < 3 or min(shape) < 1 or not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+    if (
+        len(shape) < 3
+        or min(shape) < 1
+        or not np.all(np.isfinite(affine))
+        or abs(np.linalg.det(affine[:3, :3])) < 1e-6
+    ):
         reason = f"its header is invalid: shape {shape}, or an affine that is singular"
         found.refuse(path, reason, "Convert the DICOM images again.")
         return None
     if not known:
-        reason = "left and right are unknown: neither qform nor sform of its header is set (both codes are 0)"
+        reason = (
+            "left and right are unknown: neither qform nor sform of its header is set (both codes"
+            " are 0)"
+        )
         found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
     if apart > _ORIENTATION_TOLERANCE_MM:
         text = (
-            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes precedence where its code is"
+            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes"
+            " precedence where its code is"
         )
         found.tell(path, f"{text} set.")
     affine.setflags(write=False)
@@ -93,7 +108,10 @@ def _read(path: Path, found: Findings) -> Header | None:
 
 
 def orientation(image: "Nifti1Image") -> tuple[bool, float]:
-    """Whether qform or sform of a NIfTI image is set, and by how much (mm, at the corners) the two disagree if both."""
+    """Return whether qform or sform is set, and their disagreement at the corners (mm).
+
+    The disagreement exists only if both are set.
+    """
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
         return bool(qform[1] or sform[1]), 0.0
@@ -116,10 +134,14 @@ def is_bold(header: Header, found: Findings) -> bool:
     size = "×".join(map(str, shape))
     before = len(found.problems)
     if header.colored:
-        found.refuse(path, COLORED, "Convert the DICOM images of the series itself, or leave this file out.")
+        found.refuse(
+            path, COLORED, "Convert the DICOM images of the series itself, or leave this file out."
+        )
     elif header.complex:
         reason = "its voxels are complex numbers; a BOLD series of magnitudes is needed"
-        found.refuse(path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`).")
+        found.refuse(
+            path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`)."
+        )
     elif len(shape) == 3:
         fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
         found.refuse(path, f"it is a 3D image of {size} voxels where a 4D series is expected", fix)
@@ -133,20 +155,32 @@ def is_bold(header: Header, found: Findings) -> bool:
 
 
 def is_wide(header: Header, found: Findings) -> bool:
-    """Whether the slices of a series, along its third axis, are no single rows or columns; a problem says so."""
+    """Return whether slices (third axis) are more than single rows or columns.
+
+    Otherwise a problem is added.
+    """
     x, y = header.shape[:2]
     if min(x, y) >= LEAST_MATRIX:
         return True
     reason = f"its slices have {x}×{y} voxels, fewer than {LEAST_MATRIX} along an axis in plane"
-    fix = "Leave the run out (--task-id, --run-id), or name the axis of its slices (SliceEncodingDirection)."
+    fix = (
+        "Leave the run out (--task-id, --run-id), or name the axis of its slices"
+        " (SliceEncodingDirection)."
+    )
     found.refuse(header.path, reason, fix)
     return False
 
 
 def _likely_tr(tr: float | None) -> float | None:
-    """Repetition time (s) that a number most likely stands for: of one too long or too short, milliseconds."""
+    """Return the most likely repetition time (s) of a number.
+
+    A number that is too long or too short is taken for milliseconds.
+    """
     guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
-    return next((guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR), None)
+    return next(
+        (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
+        None,
+    )
 
 
 def _header_text(tr: float | None) -> str:
@@ -154,7 +188,13 @@ def _header_text(tr: float | None) -> str:
     likely = _likely_tr(tr)
     if tr is None or likely == tr:
         return f" (the header says {tr:g} s)" if tr else ""
-    meant = "" if likely is None else f", probably {tr:g} ms" if tr > likely else f", probably {likely:g} s"
+    meant = (
+        ""
+        if likely is None
+        else f", probably {tr:g} ms"
+        if tr > likely
+        else f", probably {likely:g} s"
+    )
     return f" (the header says {tr:g} s{meant})"
 
 
@@ -169,10 +209,17 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
     said = _header_text(header.tr)
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"
-        fix = f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was measured.'
+        fix = (
+            f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was'
+            " measured."
+        )
         found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _SHORTEST_TR <= value < _LONGEST_TR:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not _SHORTEST_TR <= value < _LONGEST_TR
+    ):
         reason = f"RepetitionTime is {value!r}, which is not a time in seconds{said}"
         fix = "Give RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
@@ -185,24 +232,33 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
         found.tell(path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used.")
     elif abs(header.tr - value) > _TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
-        fix = "Find out which is right and correct the other (header: pixdim[4] and the unit of time)."
+        fix = (
+            "Find out which is right and correct the other (header: pixdim[4] and the unit of"
+            " time)."
+        )
         found.refuse(path, reason, fix)
         return None
     return float(value)
 
 
-def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found: Findings) -> tuple[float, ...] | None:
-    """Acquisition time of each slice along axis 2 (s), or None where there is nothing to correct or to trust."""
+def slice_times(
+    header: Header, sidecar: Mapping[str, object], tr: float, found: Findings
+) -> tuple[float, ...] | None:
+    """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust."""
     value = sidecar.get("SliceTiming")
     if value is None:
         return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
-    if not isinstance(value, list) or not all(isinstance(t, int | float) and abs(t) < 1e6 for t in value):
+    if not isinstance(value, list) or not all(
+        isinstance(t, int | float) and abs(t) < 1e6 for t in value
+    ):
         why = "SliceTiming is not a list of times in seconds"
     elif len(value) != header.shape[2]:
         why = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices"
     elif min(value) < 0 or max(value) >= tr:
-        why = f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond the TR of {tr:g} s"
+        why = (
+            f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond the TR of {tr:g} s"
+        )
     elif direction not in ("k", "k-"):
         why = f"slices were acquired along axis {direction}"
     else:
@@ -215,15 +271,17 @@ def slice_times(header: Header, sidecar: Mapping[str, object], tr: float, found:
 def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
     """Axis along which slices were acquired, and what tells it.
 
-    In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries, the third before the
-    others and not where both others have as many; the header; the one axis of a single voxel; the one voxel size that
-    differs; else the third axis.
+    In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries,
+    the third before the others and not where both others have as many; the header; the one axis of
+    a single voxel; the one voxel size that differs; else the third axis.
     """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
         return "ijk".index(direction), "SliceEncodingDirection"
     timing = sidecar.get("SliceTiming")
-    as_many = [axis for axis in range(3) if isinstance(timing, list) and header.shape[axis] == len(timing)]
+    as_many = [
+        axis for axis in range(3) if isinstance(timing, list) and header.shape[axis] == len(timing)
+    ]
     if 2 in as_many or len(as_many) == 1:
         return as_many[-1], "the number of entries of SliceTiming"
     if header.slice_axis is not None:
@@ -240,9 +298,10 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
 
 
 def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
-    """Header of a series in the order of axes in which it is worked on, and a sentence on that where it is not its own.
+    """Return the header in the working order of axes, and a note if it was reordered.
 
-    The sentence is empty where slices are on the third axis and those in plane near to right and anterior already.
+    The sentence is empty where slices are on the third axis and those in plane near to right and
+    anterior already.
     """
     axis, told_by = slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
@@ -252,7 +311,10 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     if axis == 2:
         text = "its in-plane axes are exchanged"
     taken = ", ".join(_AXES[axis] for axis in order)
-    text += f"; it is processed with the axis order {taken}; results on its own grids are stored in its original order."
+    text += (
+        f"; it is processed with the axis order {taken}; results on its own grids are stored in"
+        " its original order."
+    )
     return _in_order(header, order), text
 
 
@@ -262,19 +324,26 @@ def _in_order(header: Header, order: AxisOrder) -> Header:
     named = None if header.slice_axis is None else inverse(order)[header.slice_axis]
     shape, zooms = header.shape, header.zooms
     return replace(
-        header, shape=(shape[x], shape[y], shape[z], *shape[3:]), zooms=(zooms[x], zooms[y], zooms[z]),
-        affine=reordered_affine(header.affine, order), slice_axis=named, order=order,
-    )  # fmt: skip
+        header,
+        shape=(shape[x], shape[y], shape[z], *shape[3:]),
+        zooms=(zooms[x], zooms[y], zooms[z]),
+        affine=reordered_affine(header.affine, order),
+        slice_axis=named,
+        order=order,
+    )
 
 
 def like(header: Header, affine: np.ndarray) -> Header:
-    """Header, in whatever order → header of the same image with its axes nearest to those of a grid (4x4, RAS mm)."""
+    """Return a header with its axes reordered to match those of a grid (4x4, RAS mm).
+
+    The axes of the header given may be in any order.
+    """
     stored = _in_order(header, inverse(header.order))
     return _in_order(stored, nearest(stored.affine, affine))
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
-    """Metadata of a series whose axes are in another order: what names an axis names it by its new place."""
+    """Return the metadata of a reordered series, with axes named by their new places."""
     found = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
         text = str(found.get(key, ""))
@@ -291,8 +360,14 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     every = tuple(subjects)
     runs = [run for one in every for run in one.runs]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
-    high = max((prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0)
-    calibrated = [run for run in runs if run.calibration is not None] if settings.superres.calibrated else []
+    high = max(
+        (prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0
+    )
+    calibrated = (
+        [run for run in runs if run.calibration is not None]
+        if settings.superres.calibrated
+        else []
+    )
     return Sizes(
         scans=scans,
         trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
@@ -301,13 +376,18 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         high=high,
         learned=high if settings.superres.volume_trained else 0.0,
         dense=high if settings.superres.dense else 0.0,
-        spaces=max((elsewhere(run, settings) for one in every if one.t1w for run in one.runs), default=0.0),
-        calibrated=max((held_of_calibrated(prod(run.shape), high, run.n_volumes) for run in calibrated), default=0.0),
+        spaces=max(
+            (elsewhere(run, settings) for one in every if one.t1w for run in one.runs), default=0.0
+        ),
+        calibrated=max(
+            (held_of_calibrated(prod(run.shape), high, run.n_volumes) for run in calibrated),
+            default=0.0,
+        ),
     )
 
 
 def elsewhere(run: BoldRun, settings: Settings) -> float:
-    """Millions of voxels of one volume of a run on its grids in other spaces, all of them together."""
+    """Return the voxels (millions) of one volume of a run, summed over the other spaces."""
     around_brain = _BRAIN_BOX_MM3 / (prod(run.zooms) / prod(factor_of(run, settings)))
     grids = [
         grid_of(space.template, space.resolution) if space.resolution else None

@@ -22,5 +22,6 @@ class Header:
     affine: np.ndarray = field(compare=False)  # 4x4, voxel → RAS mm, read-only
     slice_axis: int | None  # axis of slices where the header names it
     complex: bool  # voxels of complex numbers
-    order: AxisOrder = AS_STORED  # axis of the file that each axis here is, in the order that is worked on
+    # axis of the file that each axis here is, in the order that is worked on
+    order: AxisOrder = AS_STORED
     colored: bool = False  # voxels of RGB

@@ -1,4 +1,7 @@
-"""Data model of the inputs: participants, BOLD runs, image pairs and what belongs to them, as frozen values."""
+"""Data model of the inputs, as frozen values: participants, BOLD runs and image pairs.
+
+What belongs to participants, runs and pairs is modeled here, too.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,14 +20,45 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 
 ENTITIES: dict[str, str] = {
-    "sub": "subject", "ses": "session", "sample": "sample", "task": "task", "tracksys": "tracksys",
-    "acq": "acquisition", "ce": "ceagent", "trc": "tracer", "stain": "staining", "rec": "reconstruction",
-    "dir": "direction", "run": "run", "mod": "modality", "echo": "echo", "flip": "flip", "inv": "inv", "mt": "mt",
-    "part": "part", "proc": "proc", "space": "space", "split": "split", "recording": "recording", "chunk": "chunk",
-    "res": "res", "den": "den", "label": "label", "desc": "desc",
-}  # fmt: skip
+    "sub": "subject",
+    "ses": "session",
+    "sample": "sample",
+    "task": "task",
+    "tracksys": "tracksys",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "trc": "tracer",
+    "stain": "staining",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "run": "run",
+    "mod": "modality",
+    "echo": "echo",
+    "flip": "flip",
+    "inv": "inv",
+    "mt": "mt",
+    "part": "part",
+    "proc": "proc",
+    "space": "space",
+    "split": "split",
+    "recording": "recording",
+    "chunk": "chunk",
+    "res": "res",
+    "den": "den",
+    "label": "label",
+    "desc": "desc",
+}
 """Short entity name in a file name → long name of pybids."""
-RUN_KEYS = ("subject", "session", "task", "acquisition", "ceagent", "reconstruction", "direction", "run")
+RUN_KEYS = (
+    "subject",
+    "session",
+    "task",
+    "acquisition",
+    "ceagent",
+    "reconstruction",
+    "direction",
+    "run",
+)
 """Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
 
 
@@ -36,8 +70,10 @@ class Pair:
     lowres: Path | None  # None where only the other one was acquired
     session: str | None
     factor: Triple  # low-resolution voxel size / high-resolution voxel size, each axis
-    truncated: bool  # the low-resolution image has to be made from the other one by k-space truncation
-    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)  # of axes of the files, to lie as those of the run
+    # the low-resolution image has to be made from the other one by k-space truncation
+    truncated: bool
+    # of axes of the files, to lie as those of the run
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
 
     def __post_init__(self) -> None:
         if self.truncated is not (self.lowres is None):
@@ -55,7 +91,7 @@ class StructuralPair:
 
 @frozen
 class Companion:
-    """Another series of the same head that a run is processed with; its header lies as the run does."""
+    """Another series of the same head, aligned with a run and used to process it."""
 
     header: Header
     tr: float | None = None  # s; None where only the run's own is known
@@ -88,23 +124,29 @@ class Companion:
 
 @frozen
 class Truth:
-    """What the finer maps of a run should show: the series as measured, or known effects, or both."""
+    """Reference for the finer maps of a run: the measured series, known effects, or both."""
 
     root: Path | None = None  # folder of the reference
     series: Companion | None = None  # measured high-resolution series of the same run
-    activations: Mapping[str, Path] = field(default_factory=dict)  # condition → map in signal units, high resolution
+    # condition → map in signal units, high resolution
+    activations: Mapping[str, Path] = field(default_factory=dict)
 
 
 @frozen
 class BoldRun:
-    """One functional run with what belongs to it; slices lie along its third axis, whatever the order in its file."""
+    """Functional run with the files and metadata that belong to it.
+
+    Slices lie along its third axis, whatever the order in its file.
+    """
 
     bold: Path  # absolute, as all paths
     events: Path | None  # none at rest, and where they are ignored
     sidecar: Mapping[str, object]  # metadata after inheritance
-    entities: Mapping[str, str]  # long pybids name → label, as they stand in the file name and in that order
+    # long pybids name → label, as they stand in the file name and in that order
+    entities: Mapping[str, str]
     tr: float  # repetition time (s)
-    slice_timing: tuple[float, ...] | None  # s from the start of a volume, one per slice along axis 2
+    # s from the start of a volume, one per slice along axis 2
+    slice_timing: tuple[float, ...] | None
     n_volumes: int
     shape: tuple[int, int, int]  # (X, Y, Z)
     zooms: Triple  # mm
@@ -113,17 +155,24 @@ class BoldRun:
     pair: Pair | None = None  # the images of the same person that this run is super-resolved with
     holdout: Pair | None = None  # a second pair, which is not trained on, where that was asked for
     truth: Truth | None = None  # what is known of the run, where that was asked for
-    precomputed: PrecomputedRun | None = None  # what another program has made of it, where that was asked for
-    calibration: Companion | None = None  # short run at the high resolution that it is calibrated with
-    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty for a single echo
+    # what another program has made of it, where that was asked for
+    precomputed: PrecomputedRun | None = None
+    # short run at the high resolution that it is calibrated with
+    calibration: Companion | None = None
+    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
+    # for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
 
-    another: Companion | None = None  # run of the same task, where series of other programs are judged
+    # run of the same task, where series of other programs are judged
+    another: Companion | None = None
     compared: tuple[Companion, ...] = ()  # series of other programs that are judged beside it
 
     @property
     def stem(self) -> str:
-        """File name without its suffix and extension (``sub-01_ses-1_task-tap_run-1``), of all echoes one."""
+        """File name without suffix and extension, common to all echoes.
+
+        An example is ``sub-01_ses-1_task-tap_run-1``.
+        """
         return stem_of_echoes(self.bold) if self.echoes else stem_of(self.bold)
 
     @property
@@ -141,7 +190,11 @@ class BoldRun:
         """Images that are read for this run besides those of its pairs."""
         measured = None if self.truth is None else self.truth.series
         others = (self.calibration, measured, self.another, *self.compared)
-        return self.bold, *(path for path, _ in self.echoes[1:]), *(one.bold for one in others if one is not None)
+        return (
+            self.bold,
+            *(path for path, _ in self.echoes[1:]),
+            *(one.bold for one in others if one is not None),
+        )
 
 
 @frozen
@@ -151,7 +204,8 @@ class Subject:
     label: str  # without prefix
     t1w: tuple[Path, ...]  # of which the first is used
     runs: tuple[BoldRun, ...]
-    precomputed: PrecomputedAnat | None = None  # what another program has made; its T1w image is then the first
+    # what another program has made; its T1w image is then the first
+    precomputed: PrecomputedAnat | None = None
     structural: tuple[StructuralPair, ...] = ()  # contrasts that ``--sr-target anat`` works on
 
     @property
@@ -164,19 +218,30 @@ class Subject:
         """Every image that is read, each once: what is checked voxel by voxel before the work."""
         found: list[Path | None] = [*self.t1w[:1]]
         found += [path for scans in self.structural for path in (scans.highres, scans.lowres)]
-        found += [path for pair in (*self.pairs, *self.holdouts.values()) for path in (pair.highres, pair.lowres)]
+        found += [
+            path
+            for pair in (*self.pairs, *self.holdouts.values())
+            for path in (pair.highres, pair.lowres)
+        ]
         found += [path for run in self.runs for path in run.images]
         return tuple(dict.fromkeys(path for path in found if path is not None))
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:
         """Pair that is trained on → pair that is scored, in the order of the runs."""
-        return {run.pair: run.holdout for run in self.runs if run.pair is not None and run.holdout is not None}
+        return {
+            run.pair: run.holdout
+            for run in self.runs
+            if run.pair is not None and run.holdout is not None
+        }
 
 
 @frozen
 class RunFiles:
-    """A BOLD run as files, before anything is known to be sound; sidecar and header with slices on the third axis."""
+    """Files of a BOLD run before any check.
+
+    The sidecar and header have slices on the third axis.
+    """
 
     bold: Path
     events: Path | None  # the table that applies to the run
@@ -191,18 +256,22 @@ class RunFiles:
 class Survey(Findings):
     """Everything that file names, sidecars and headers tell, and what speaks against it.
 
-    `type_order` has for each task the trial types in the order that decides the sign of default contrasts, the same for
-    every participant of the data set.
+    `type_order` has for each task the trial types in the order that decides the sign of default
+    contrasts, the same for every participant of the data set.
     """
 
     subjects: tuple[Subject, ...] = ()  # with the runs that are sound
-    runs: list[RunFiles] = field(default_factory=list)  # all chosen, so that tables of unsound ones are checked too
+    # all chosen, so that tables of unsound ones are checked too
+    runs: list[RunFiles] = field(default_factory=list)
     sources: tuple[Derivatives, ...] = ()  # folders of derivatives
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def factor_of(run: BoldRun, settings: Settings) -> Triple:
-    """Factor of a run: that of its pair, else the one named, else that of its calibration, else 2 in plane."""
+    """Return the factor of a run: of its pair, else named, else its calibration's, else 2.
+
+    The default of 2 is in plane.
+    """
     if run.pair is not None:
         return run.pair.factor
     if settings.superres.factor is None and run.calibration is not None:
@@ -214,7 +283,12 @@ def factor_of(run: BoldRun, settings: Settings) -> Triple:
 
 def stem_of(path: Path) -> str:
     """File name of an image without extension and BIDS suffix."""
-    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv").removesuffix(".json")
+    name = (
+        path.name.removesuffix(".gz")
+        .removesuffix(".nii")
+        .removesuffix(".tsv")
+        .removesuffix(".json")
+    )
     return name.rpartition("_")[0]
 
 
@@ -228,15 +302,21 @@ def stem_of_echoes(path: Path) -> str:
 
 
 def entities_of(path: Path) -> dict[str, str]:
-    """Entities in a file name, with the long names of pybids, in the order of the name (labels stay text)."""
+    """Return the entities of a file name, with pybids' long names, in the order of the name.
+
+    Labels remain text.
+    """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
 
 
 def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable[str]) -> bool:
-    """Whether two sets of entities name one scan, as far as these keys tell; session and run count as numbers.
+    """Return whether two sets of entities name one scan, as far as these keys tell.
 
-    >>> same_run({"task": "tap", "run": "01"}, {"task": "tap", "run": "1", "desc": "hmc"}, ("task", "run"))
+    Session and run are compared as numbers.
+
+    >>> first, second = {"task": "tap", "run": "01"}, {"task": "tap", "run": "1", "desc": "hmc"}
+    >>> same_run(first, second, ("task", "run"))
     True
     """
     numbered = ("session", "run")
@@ -244,13 +324,16 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
 
 
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
-    """Label of an entity, "" without one; that of an entity which is numbered without leading zeros."""
+    """Return the label of an entity ("" without one), without leading zeros if numbered."""
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
 
 
 def applies_to(file: Path, image: Path) -> bool:
-    """Whether all entities in the name of a sidecar or table are those of an image (inheritance principle)."""
+    """Return whether a sidecar or table applies to an image (inheritance principle).
+
+    It does if all entities in its name are those of the image.
+    """
     own = entities_of(image)
     return all(own.get(key) == value for key, value in entities_of(file).items())
 

@@ -1,8 +1,11 @@
-"""Index of a data set by pybids, asked once for all participants; sidecars and tables by inheritance.
+"""Index of a data set by pybids, made once; sidecars and tables by inheritance.
 
-pybids indexes names only. Its own reading of sidecars asks the database once for every events table, which grows with
-the square of the number of participants; sidecars are read here, when they are needed. Its `database_path` is used, in
-a folder named by the files that are there, as pybids reads a database without asking whether it still holds.
+It is queried once for all participants.
+
+pybids indexes names only. Its own reading of sidecars asks the database once for every events
+table, which grows with the square of the number of participants; sidecars are read here, when they
+are needed. Its `database_path` is used, in a folder named by the files that are there, as pybids
+reads a database without asking whether it still holds.
 """
 
 from __future__ import annotations
@@ -38,17 +41,26 @@ KINDS: dict[str, tuple[str, str]] = {
     "flair": ("anat", "FLAIR"),
 }
 """Kind of image, as ``--bids-filter-file`` names it → folder and suffix."""
-_NAME_KEYS = frozenset({*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"})
+_NAME_KEYS = frozenset(
+    {*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"}
+)
 
 
 class Index:
-    """What pybids knows of the data set, asked once for each kind of image; filters are by kind of image."""
+    """pybids index of the data set, queried once per kind of image.
 
-    def __init__(self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]) -> None:
+    Filters are given by kind of image.
+    """
+
+    def __init__(
+        self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]
+    ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
         self._images: dict[str, dict[str, list[Path]]] = {}
         self._beside: dict[tuple[Path, str, str], list[Path]] = {}
-        for name in layout.get(extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"):
+        for name in layout.get(
+            extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"
+        ):
             path = Path(name)
             self._beside.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
 
@@ -57,26 +69,39 @@ class Index:
         if kind in self._images:
             return self._images[kind].get(label, [])
         folder, suffix = KINDS[kind]
-        query = {"extension": list(IMAGES), "datatype": folder, "suffix": suffix, **self._filters.get(kind, {})}
+        query = {
+            "extension": list(IMAGES),
+            "datatype": folder,
+            "suffix": suffix,
+            **self._filters.get(kind, {}),
+        }
         query.pop("subject", None)
-        folders = query.pop("datatype")  # pybids takes it from the whole path, also from above the data set
+        # pybids takes it from the whole path, also from above the data set
+        folders = query.pop("datatype")
         folders = folders if isinstance(folders, list) else [folders]
         try:
             found = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
             raise refusal(
                 f"--bids-filter-file ({kind})",
-                f"it has an entity or a value that does not occur in the data set ({str(error).split('. ')[0][:200]})",
-                "Use the long names of pybids: session, acquisition, run, echo, part, reconstruction, direction.",
+                "it has an entity or a value that does not occur in the data set"
+                f" ({str(error).split('. ')[0][:200]})",
+                "Use the long names of pybids: session, acquisition, run, echo, part,"
+                " reconstruction, direction.",
             ) from error
         images = self._images[kind] = {}
         for path in sorted(map(Path, found)):
             if path.parent.name in folders:
-                images.setdefault(path.relative_to(self._root).parts[0].removeprefix("sub-"), []).append(path)
+                images.setdefault(
+                    path.relative_to(self._root).parts[0].removeprefix("sub-"), []
+                ).append(path)
         return images.get(label, [])
 
     def _inherited(self, image: Path, suffix: str, extension: str) -> Iterator[Path]:
-        """Files of this suffix and extension in the folder of an image and above, from the root on, that apply."""
+        """Return the applicable files of a suffix and extension, from the root downward.
+
+        They lie in the folder of the image or above it.
+        """
         above = [image.parent, *image.parent.parents]
         if self._root not in above:  # a file of another data set has what lies beside it
             beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
@@ -108,8 +133,8 @@ def open_index(
 ) -> Index:
     """Index what is needed: anatomical and functional files of the chosen participants.
 
-    With a database directory everything is indexed, as the database serves later calls with other participants. It is
-    made again once a file was added, removed or renamed.
+    With a database directory everything is indexed, as the database serves later calls with other
+    participants. It is made again once a file was added, removed or renamed.
 
     Parameters
     ----------
@@ -127,7 +152,9 @@ def open_index(
     return Index(layout, bids_dir, filters)
 
 
-def _layout(bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool) -> BIDSLayout:
+def _layout(
+    bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
+) -> BIDSLayout:
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
     indexer = BIDSLayoutIndexer(
@@ -140,31 +167,48 @@ def _layout(bids_dir: Path, labels: Sequence[str] | None, database: Path | None,
     )
     place = str(database) if database else None
     try:
-        return BIDSLayout(str(bids_dir), validate=False, derivatives=False, indexer=indexer, database_path=place)
+        return BIDSLayout(
+            str(bids_dir), validate=False, derivatives=False, indexer=indexer, database_path=place
+        )
     except UnicodeEncodeError as error:
-        odd = next((entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir)
+        odd = next(
+            (entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir
+        )
         shown = os.fsencode(odd).decode(errors="backslashreplace")
-        raise refusal(shown, "its name is not UTF-8 text", "Rename it: names have letters, digits, _ and -.") from error
+        raise refusal(
+            shown, "its name is not UTF-8 text", "Rename it: names have letters, digits, _ and -."
+        ) from error
     except OSError as error:
         raise refusal(
-            bids_dir, f"a file in it cannot be read ({error}; {error.__cause__})", "Correct that file."
+            bids_dir,
+            f"a file in it cannot be read ({error}; {error.__cause__})",
+            "Correct that file.",
         ) from error
 
 
 def ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
-    """Pattern of the paths below the root that are not indexed: all but images, and tables and sidecars of runs.
+    """Return the pattern of paths that are not indexed, relative to the root.
+
+    Only images, and the tables and sidecars of runs, are indexed.
 
     Only folders of BIDS are entered, so that links which lead back up cannot be followed for ever.
     """
     label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
     place = f"/sub-{label}(?:/ses-{_LABEL})?"
     folder = f"{place}/(?:{'|'.join(_FOLDERS)})"
-    wanted = [f"/{_TABLE}", place, f"{place}/{_TABLE}", folder, f"{folder}/{_TABLE}", rf"{folder}/[^/]+\.nii(?:\.gz)?"]
+    wanted = [
+        f"/{_TABLE}",
+        place,
+        f"{place}/{_TABLE}",
+        folder,
+        f"{folder}/{_TABLE}",
+        rf"{folder}/[^/]+\.nii(?:\.gz)?",
+    ]
     return re.compile(f"^(?!(?:{'|'.join(wanted)})$)")
 
 
 def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
-    """The database of this state of the data set; made where it is not there, in place of older ones."""
+    """Return the database of this state of the data set, made if missing, replacing older ones."""
     own = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
     folder = database_dir / f"{own}-{fingerprint(bids_dir, metadata=metadata)}"
     try:
@@ -175,14 +219,18 @@ def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout
                     shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise refusal(
-            f"--bids-database-dir {database_dir}", f"the index cannot be written there ({error})",
+            f"--bids-database-dir {database_dir}",
+            f"the index cannot be written there ({error})",
             "Choose a directory that can be written, or leave the option out.",
-        ) from error  # fmt: skip
+        ) from error
     return _layout(bids_dir, None, folder, metadata=metadata)
 
 
 def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
-    """Make a database beside its place and move it there whole; another process may have been quicker."""
+    """Make a database in a temporary place and move it into its own as a whole.
+
+    Another process may have been quicker.
+    """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -198,7 +246,7 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
 
 
 def fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
-    """Digest of the names of all files that are indexed; with metadata also of the state of the sidecars."""
+    """Return a digest of all indexed file names, and of the sidecars' state with `metadata`."""
     seen = hashlib.sha256(f"{_FORM} {metadata}".encode())
     for entry in listing(bids_dir):
         state = entry.stat() if metadata and entry.name.endswith(".json") else None
@@ -219,12 +267,18 @@ def listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _indexed_in(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
-    found = (e for e in os.scandir(folder) if e.name.endswith(images) or _TABLE_NAME.fullmatch(e.name))
+    found = (
+        e for e in os.scandir(folder) if e.name.endswith(images) or _TABLE_NAME.fullmatch(e.name)
+    )
     return sorted(found, key=lambda entry: entry.name)
 
 
 def _folders(folder: Path, prefix: str) -> list[Path]:
-    return sorted(Path(entry) for entry in os.scandir(folder) if entry.name.startswith(prefix) and entry.is_dir())
+    return sorted(
+        Path(entry)
+        for entry in os.scandir(folder)
+        if entry.name.startswith(prefix) and entry.is_dir()
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -245,7 +299,9 @@ def read_object(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(path, f"it cannot be read as JSON ({error})", "Correct the file.") from error
     if not isinstance(found, dict):
-        raise refusal(path, "it is not a JSON object", "Correct the file: metadata are one JSON object, {…}.")
+        raise refusal(
+            path, "it is not a JSON object", "Correct the file: metadata are one JSON object, {…}."
+        )
     return found
 
 
@@ -264,7 +320,10 @@ def suffix_of(path: Path) -> str:
 
 def _applicable(image: Path, files: Iterable[Path]) -> list[Path]:
     """Files of one folder that apply to an image, those with more entities later."""
-    return sorted((file for file in files if applies_to(file, image)), key=lambda file: len(entities_of(file)))
+    return sorted(
+        (file for file in files if applies_to(file, image)),
+        key=lambda file: len(entities_of(file)),
+    )
 
 
 def sidecars_on_disk(image: Path, root: Path) -> Iterator[Path]:
@@ -272,13 +331,23 @@ def sidecars_on_disk(image: Path, root: Path) -> Iterator[Path]:
     suffix = suffix_of(image)
     for folder in reversed(image.parents):
         if folder == root or root in folder.parents:
-            yield from _applicable(image, (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix))
+            yield from _applicable(
+                image,
+                (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix),
+            )
 
 
 def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
-    """Table that applies to an image by the inheritance principle: nearest directory, then most entities in common.
+    """Return the table that applies to an image by the inheritance principle.
 
-    A table applies when it stands in the directory of the image or above and all its entities are those of the image.
+    The nearest directory comes first, then the most entities in common.
+
+    A table applies when it stands in the directory of the image or above and all its entities are
+    those of the image.
     """
-    fitting = [table for table in tables if table.parent in image.parents and applies_to(table, image)]
-    return max(fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None)
+    fitting = [
+        table for table in tables if table.parent in image.parents and applies_to(table, image)
+    ]
+    return max(
+        fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None
+    )

@@ -1,4 +1,7 @@
-"""Options of methods: image of static detail, models given with ``--pretrained``, options without effect."""
+"""Options of methods: static detail, ``--pretrained`` models, and options without effect.
+
+Static detail is taken from an image.
+"""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +18,10 @@ _GuideKind = Literal["highres", "none"]
 
 
 def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
-    """Image whose static detail variance methods add: what was asked for, or the pair's where there is one."""
+    """Return the image whose static detail variance methods add, if any.
+
+    It is the one asked for, or that of the pair where there is one.
+    """
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
     return superres.guide
@@ -25,7 +31,11 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     """Why a run cannot have a method or baseline that needs not be there, or ""."""
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
-    if name not in superres.pair_trained or not superres.auto or pretrained_for(superres, name) is not None:
+    if (
+        name not in superres.pair_trained
+        or not superres.auto
+        or pretrained_for(superres, name) is not None
+    ):
         return ""
     if run.pair is None:
         return "no T2*w pair"
@@ -33,11 +43,14 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
 
 
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
-    """Series of a run in the order of computation, ``raw`` first; those that its data do not allow are left out.
+    """Return the series of a run in order of computation, ``raw`` first, as the data allow.
 
-    Baselines of the pair stand beside a method where a reference judges both, and elsewhere where they are asked for.
+    Baselines of the pair stand beside a method where a reference judges both, and elsewhere where
+    they are asked for.
     """
-    without = [name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)]
+    without = [
+        name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
+    ]
     if run.truth is None and superres.baselines == "default":
         without += [name for name in PAIR_BASELINES if name not in superres.chosen]
     return ("raw", *(name for name in superres.series if name not in series_names(without)))
@@ -62,39 +75,55 @@ def check_options(settings: Settings, found: Findings) -> None:
     """Options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
-    refuse_all(found, [
-        (
-            superres.train_on != "own", f"--train-on {superres.train_on}",
-            "it applies to structural scans only, and these are BOLD runs", anat,
-        ),
-        (
-            superres.anat_align != "rigid", f"--anat-align {superres.anat_align}",
-            "it applies to structural scans only, and these are BOLD runs", anat,
-        ),
-        (
-            superres.n_ensemble > 1 and not superres.learned, f"--n-ensemble {superres.n_ensemble}",
-            "no method of --sr-method is trained, so there are no models to vary",
-            "Leave the option out, or name a method.",
-        ),
-    ])  # fmt: skip
+    refuse_all(
+        found,
+        [
+            (
+                superres.train_on != "own",
+                f"--train-on {superres.train_on}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_align != "rigid",
+                f"--anat-align {superres.anat_align}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
+                superres.n_ensemble > 1 and not superres.learned,
+                f"--n-ensemble {superres.n_ensemble}",
+                "no method of --sr-method is trained, so there are no models to vary",
+                "Leave the option out, or name a method.",
+            ),
+        ],
+    )
     check_given_models(superres, found)
     _check_perceptual(settings, found)
-    refuse_all(found, [
-        (
-            evaluation.retrospective is not None and bool(settings.preprocessing.derivatives), "--derivatives",
-            "--retrospective processes downsampled copies of the runs, on whose grid fMRIPrep's output does not lie",
-            "Leave one of the two options out.",
-        ),
-        (
-            evaluation.pair_holdout and not superres.pair_trained, "--pair-holdout",
-            "no method of --sr-method is trained on the pair, so there is nothing to evaluate",
-            "Leave the option out, or add such a method: srgan.",
-        ),
-    ])  # fmt: skip
+    refuse_all(
+        found,
+        [
+            (
+                evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
+                "--derivatives",
+                (
+                    "--retrospective processes downsampled copies of the runs, on whose grid"
+                    " fMRIPrep's output does not lie"
+                ),
+                "Leave one of the two options out.",
+            ),
+            (
+                evaluation.pair_holdout and not superres.pair_trained,
+                "--pair-holdout",
+                "no method of --sr-method is trained on the pair, so there is nothing to evaluate",
+                "Leave the option out, or add such a method: srgan.",
+            ),
+        ],
+    )
 
 
 def check_given_models(superres: SuperRes, found: Findings) -> None:
-    """Models given with ``--pretrained`` that no method asks for, or of which there are two of one method."""
+    """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
     first: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
@@ -108,35 +137,49 @@ def check_given_models(superres: SuperRes, found: Findings) -> None:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
             found.refuse_option(where, f"{what}, which is not among --sr-method", fix)
         elif method in first:
-            fix = "Give one model per method; run twice, with two output directories, to compare two of them."
+            fix = (
+                "Give one model per method; run twice, with two output directories, to compare two"
+                " of them."
+            )
             found.refuse_option(where, f"{what}, and so is {first[method]}", fix)
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = "every method has its model given with --pretrained, so there is nothing to vary"
-        found.refuse_option(f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out.")
+        found.refuse_option(
+            f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out."
+        )
 
 
 def _check_perceptual(settings: Settings, found: Findings) -> None:
-    """A training that features of VGG-19 alone would tie to the high-resolution image, without their weights.
+    """Refuse a training that needs VGG-19 features if their weights are missing.
 
-    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w image.
+    Only these features would tie such a training to the high-resolution image.
+
+    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w
+    image.
     """
     superres, placebo = settings.superres, settings.evaluation.null_checks
     if superres.recipe != "paper" or superres.vgg_weights is not None:
         return
     for name in superres.learned:
-        trained = placebo or (superres.model_source != "reuse" and pretrained_for(superres, name) is None)
+        trained = placebo or (
+            superres.model_source != "reuse" and pretrained_for(superres, name) is None
+        )
         if trained and get_method(name).recipes["paper"].needs_vgg:
             found.refuse_option(
                 f"--sr-method {name} --recipe paper",
-                "as published it is taught by features of VGG-19, and there are no weights of that network",
-                "Give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place, "
-                "or --recipe fast.",
+                "as published it is taught by features of VGG-19, and there are no weights of that"
+                " network",
+                "Give them with --vgg-weights, or take --recipe paper-mse, which has squared error"
+                " in their place, or --recipe fast.",
             )
 
 
 def method_of_model(model: Path) -> str | None:
-    """Method that a ``.safetensors`` file belongs to, as the card beside it says; None where it does not say."""
+    """Return the method of a ``.safetensors`` file by its model card, or None.
+
+    It is None if the card beside the file does not name a method.
+    """
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -146,5 +189,8 @@ def method_of_model(model: Path) -> str | None:
 
 
 def pretrained_for(superres: SuperRes, method: str) -> Path | None:
-    """The model given with ``--pretrained`` that is one of this method; the other methods are trained as usual."""
+    """Return the ``--pretrained`` model of this method, or None.
+
+    Methods without such a model are trained as usual.
+    """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)

@@ -1,4 +1,7 @@
-"""T2*-weighted pair of a run, chosen by voxel sizes or by labels; with ``--pair-holdout`` a second one to score."""
+"""T2*-weighted pair of a run, chosen by voxel sizes or labels.
+
+With ``--pair-holdout``, a second pair is kept for scoring.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +20,26 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import mm_text, size_text
 from bids_sr.series import PAIR_BASELINES
 
-SIZE_TOLERANCE = 0.10  # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
+# of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
+SIZE_TOLERANCE = 0.10
 _RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
 _MAX_DENOMINATOR = 4
 MIN_OVERLAP, FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that the image covers
-_HOW_TO_CHOOSE = "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
+_HOW_TO_CHOOSE = (
+    "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
+)
 _TWO = (
-    "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both images "
-    "(a --bids-filter-file that keeps one of them hides the other)."
+    "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both"
+    " images (a --bids-filter-file that keeps one of them hides the other)."
 )
 
 
 @dataclass(slots=True)
 class Choice(Findings):
-    """A pair, or why there is none; neither means that the participant has no T2*-weighted image."""
+    """Pair, or why there is none.
+
+    Neither means that the participant has no T2*-weighted image.
+    """
 
     pair: Pair | None = None  # to train on
     holdout: Pair | None = None  # to score, where that was asked for
@@ -45,7 +54,9 @@ class _Session(NamedTuple):
 
 
 def simple_ratio(ratio: float) -> float | None:
-    """Return the simple fraction within 2 % of a ratio (denominator up to 4, the simplest first), or None.
+    """Return the simple fraction within 2 % of a ratio, or None.
+
+    The denominator is at most 4, and the simplest fraction comes first.
 
     >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
@@ -58,7 +69,7 @@ def simple_ratio(ratio: float) -> float | None:
 
 
 def overlap(target: Header, other: Header) -> float:
-    """Share of the field of view of `target` that lies in that of `other` (0 to 1), in world coordinates."""
+    """Return the share (0 to 1) of `target`'s field of view in `other`, in world coordinates."""
     ticks = [(np.arange(12) + 0.5) / 12 * n - 0.5 for n in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
     matrix = np.linalg.inv(other.affine) @ target.affine
@@ -84,10 +95,13 @@ def sizes(header: Header) -> str:
     return size_text(header.zooms, "×")
 
 
-def choose(bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes) -> Choice:
+def choose(
+    bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes
+) -> Choice:
     """Choose the pair of one run of a session, whose slices lie on the third axis.
 
-    Candidates are the magnitude T2*-weighted images of the participant, every session, axes in any order.
+    Candidates are the magnitude T2*-weighted images of the participant, every session, axes in any
+    order.
     """
     found = Choice()
     candidates = [hd.like(header, bold.affine) for header in candidates]
@@ -102,31 +116,49 @@ def choose(bold: Header, session: str | None, candidates: Sequence[Header], supe
     chosen = [s for s in usable if s.label == session] or usable
     if len(chosen) > 1:
         names = ", ".join(f"ses-{s.label}" for s in chosen)
-        reason = f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
+        reason = (
+            f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
+        )
         fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         found.refuse(bold.path, reason, fix)
     elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
-        high, low = (", ".join(h.path.name for h in images) for images in (chosen[0].high, chosen[0].low))
+        high, low = (
+            ", ".join(h.path.name for h in images) for images in (chosen[0].high, chosen[0].low)
+        )
         fix = f"{_HOW_TO_CHOOSE}."
-        if any(len(set(map(_acq, images))) < len(images) for images in (chosen[0].high, chosen[0].low)):
+        if any(
+            len(set(map(_acq, images))) < len(images) for images in (chosen[0].high, chosen[0].low)
+        ):
             fix += (
-                ' Repeats under one label are told apart with --bids-filter-file and {"t2starw": {"run": 1}}; '
-                "--pair-holdout trains on the first and scores on the second."
+                ' Repeats under one label are told apart with --bids-filter-file and {"t2starw":'
+                ' {"run": 1}}; --pair-holdout trains on the first and scores on the second.'
             )
-        what = f"more than one T2*-weighted pair fits it: high resolution {high}; low resolution {low or 'none'}"
+        what = (
+            f"more than one T2*-weighted pair fits it: high resolution {high}; low resolution"
+            f" {low or 'none'}"
+        )
         found.refuse(bold.path, what, fix)
     elif chosen:
-        _make(bold, chosen[0].high[0], next(iter(chosen[0].low), None), chosen[0].label, superres, found)
+        _make(
+            bold,
+            chosen[0].high[0],
+            next(iter(chosen[0].low), None),
+            chosen[0].label,
+            superres,
+            found,
+        )
     elif candidates:
         _refuse_unfit(bold, candidates, superres, found)
     return found
 
 
-def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes) -> Choice:
+def choose_two(
+    bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes
+) -> Choice:
     """Choose the pair of a run that is trained on, and the one that is held out.
 
-    Images of one session and one number of a run make a pair. Those of the run's own session come first, then the
-    lowest numbers; the second is held out.
+    Images of one session and one number of a run make a pair. Those of the run's own session come
+    first, then the lowest numbers; the second is held out.
 
     Parameters
     ----------
@@ -141,28 +173,48 @@ def choose_two(bold: Header, session: str | None, candidates: Sequence[Header], 
     for header in candidates:
         labels = entities_of(header.path)
         groups.setdefault((labels.get("session"), labels.get("run", "")), []).append(header)
-    order = sorted(groups, key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0))
+    order = sorted(
+        groups,
+        key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0),
+    )
     choices = [choose(bold, key[0], groups[key], superres) for key in order]
     sound = [(choice, choice.pair) for choice in choices if choice.pair is not None]
     if candidates and len(sound) < 2:
-        why = "; ".join(dict.fromkeys(p.why for choice in choices if choice.pair is None for p in choice.problems))
-        reason = f"--pair-holdout needs two T2*-weighted pairs of the participant, and there is {len(sound) or 'none'}"
+        why = "; ".join(
+            dict.fromkeys(
+                p.why for choice in choices if choice.pair is None for p in choice.problems
+            )
+        )
+        reason = (
+            "--pair-holdout needs two T2*-weighted pairs of the participant, and there is"
+            f" {len(sound) or 'none'}"
+        )
         found.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
     elif candidates:
         (first, pair), (second, spare) = sound[:2]
-        names = [" and ".join(path.name for path in (each.highres, each.lowres) if path) for each in (pair, spare)]
+        names = [
+            " and ".join(path.name for path in (each.highres, each.lowres) if path)
+            for each in (pair, spare)
+        ]
         if pair.factor == spare.factor:
             found.pair, found.holdout = pair, spare
             found.add([*first.notices, *second.notices])
             found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
         else:
-            reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+            reason = (
+                f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+            )
             found.refuse(bold.path, reason, _TWO)
     return found
 
 
-def _split(label: str | None, images: Sequence[Header], bold: Header, superres: SuperRes) -> _Session:
-    """High- and low-resolution images of a session, by the labels that the user named or else by voxel size."""
+def _split(
+    label: str | None, images: Sequence[Header], bold: Header, superres: SuperRes
+) -> _Session:
+    """Split the images of a session into high and low resolution, by label or voxel size.
+
+    The user's labels take precedence.
+    """
     free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
     high = [h for h in free if np.all(_in_plane(h) / _in_plane(bold) < 1 - SIZE_TOLERANCE)]
     low = [h for h in free if _is_like(h, bold)]
@@ -174,9 +226,17 @@ def _split(label: str | None, images: Sequence[Header], bold: Header, superres: 
 
 
 def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) -> bool:
-    """Refuse two images whose resolutions are equal, or the other way round than their labels say."""
-    high = [h for h in images if _acq(h) == superres.hr_acq or (not superres.hr_acq and "high" in _acq(h).lower())]
-    low = [h for h in images if _acq(h) == superres.lr_acq or (not superres.lr_acq and "low" in _acq(h).lower())]
+    """Refuse two images whose resolutions are equal or contradict their labels."""
+    high = [
+        h
+        for h in images
+        if _acq(h) == superres.hr_acq or (not superres.hr_acq and "high" in _acq(h).lower())
+    ]
+    low = [
+        h
+        for h in images
+        if _acq(h) == superres.lr_acq or (not superres.lr_acq and "low" in _acq(h).lower())
+    ]
     if len(high) != 1 or len(low) != 1:
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
             return False
@@ -185,30 +245,59 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) 
             return False
     ratio = _in_plane(low[0]) / _in_plane(high[0])
     if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
-        reason = f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no detail to learn"
-        found.refuse(high[0].path, reason, f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.")
+        reason = (
+            f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no"
+            " detail to learn"
+        )
+        found.refuse(
+            high[0].path,
+            reason,
+            f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.",
+        )
     elif np.any(ratio < 1):
-        reason = f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in {low[0].path.name}"
-        found.refuse(high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}.")
+        reason = (
+            f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in"
+            f" {low[0].path.name}"
+        )
+        found.refuse(
+            high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}."
+        )
     return bool(found.problems)
 
 
-def _refuse_unfit(bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings) -> None:
+def _refuse_unfit(
+    bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings
+) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
     fix = f"Add a finer acq-highres_T2starw image. {_HOW_TO_CHOOSE}."
     if asked:
         reason = f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})"
-        fix = "Give labels that occur in these file names with --hr-acq and --lr-acq, or leave the options out."
-    elif all(np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates):
-        reason = f"the T2*-weighted images have equal resolutions, none finer than the BOLD's {sizes(bold)} ({listed})"
+        fix = (
+            "Give labels that occur in these file names with --hr-acq and --lr-acq, or leave the"
+            " options out."
+        )
+    elif all(
+        np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates
+    ):
+        reason = (
+            "the T2*-weighted images have equal resolutions, none finer than the BOLD's"
+            f" {sizes(bold)} ({listed})"
+        )
     else:
-        reason = f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
+        reason = (
+            f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
+        )
     found.refuse(bold.path, reason, fix)
 
 
 def _make(
-    bold: Header, high: Header, low: Header | None, session: str | None, superres: SuperRes, found: Choice
+    bold: Header,
+    high: Header,
+    low: Header | None,
+    session: str | None,
+    superres: SuperRes,
+    found: Choice,
 ) -> None:
     """Check the two images against the run and one another, and work out the factor."""
     for image in [high, low] if low else [high]:
@@ -225,33 +314,52 @@ def _make(
         return
     if low is None:
         text = (
-            f"there is no low-resolution T2*-weighted image; a k-space-truncated copy of it (factor {factor[0]:g}) "
-            "is used instead. Such a copy is an easier case than a real acquisition."
+            "there is no low-resolution T2*-weighted image; a k-space-truncated copy of it"
+            f" (factor {factor[0]:g}) is used instead. Such a copy is an easier case than a real"
+            " acquisition."
         )
         found.tell(high.path, text)
     found.pair = Pair(
-        highres=high.path, lowres=low.path if low else None, session=session, factor=factor, truncated=low is None,
+        highres=high.path,
+        lowres=low.path if low else None,
+        session=session,
+        factor=factor,
+        truncated=low is None,
         orders=(high.order, (low or high).order),
-    )  # fmt: skip
+    )
 
 
 def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
     share = overlap(bold, image)
     if share < MIN_OVERLAP:
-        reason = f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not overlap"
-        fix = "Check the orientation in the headers (qform, sform), or choose another pair (--hr-acq, --lr-acq)."
+        reason = (
+            f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not"
+            " overlap"
+        )
+        fix = (
+            "Check the orientation in the headers (qform, sform), or choose another pair"
+            " (--hr-acq, --lr-acq)."
+        )
         found.refuse(image.path, reason, fix)
     elif not found.problems and share < FAIR_OVERLAP:
         found.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
 
 
-def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings) -> Triple | None:
-    """Ratio of voxel sizes; along slices 1 where the low-resolution image is made from the other one, in plane."""
+def _factor(
+    bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings
+) -> Triple | None:
+    """Return the ratio of voxel sizes.
+
+    It is 1 along slices if the low-resolution image is made from the other one, in plane.
+    """
     lowres = low or bold
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            text = f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's {mm_text(bold.zooms[2])} mm."
+            text = (
+                f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's"
+                f" {mm_text(bold.zooms[2])} mm."
+            )
             found.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
@@ -259,13 +367,25 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         limit = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
             stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
-            reason = f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of --sr-factor"
-            found.refuse(high.path, reason, "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).")
+            reason = (
+                f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of"
+                " --sr-factor"
+            )
+            found.refuse(
+                high.path,
+                reason,
+                "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).",
+            )
         factors[:2] = [superres.factor, superres.factor]
-    elif low is None:  # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
+    # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
+    elif low is None:
         near = [float(round(ratio)) for ratio in ratios[:2]]
-        fits = all(abs(r / n - 1) <= SIZE_TOLERANCE for r, n in zip(ratios[:2], near, strict=True) if n)
-        factors[:2] = [f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)]
+        fits = all(
+            abs(r / n - 1) <= SIZE_TOLERANCE for r, n in zip(ratios[:2], near, strict=True) if n
+        )
+        factors[:2] = [
+            f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)
+        ]
     x, y, z = factors
     if x is None or y is None or z is None:
         reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
@@ -273,24 +393,33 @@ def _factor(bold: Header, high: Header, low: Header | None, superres: SuperRes, 
         found.refuse(high.path, reason, fix)
         return None
     if z != 1.0:
-        reason = f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work in plane"
+        reason = (
+            f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work"
+            " in plane"
+        )
         fix = "Give a pair with the slice thickness of the BOLD, or try with --force."
         found.refuse_unless(superres.force, high.path, reason, fix)
     return x, y, z
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Series asked for that need a T2*-weighted pair: methods trained on it, and guided baselines that were named.
+    """Return requested series that need a T2*-weighted pair: methods and guided baselines.
 
-    A method whose model is given needs none, nor does ``auto``: a run without a pair does without its methods.
+    A method whose model is given needs none, nor does ``auto``: a run without a pair does without
+    its methods.
     """
     trained = () if superres.auto else superres.pair_trained
     named = tuple(name for name in superres.methods if name in PAIR_BASELINES)
     return tuple(name for name in trained if pretrained_for(superres, name) is None) + named
 
 
-def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, found: Findings) -> None:
-    """What stands against runs whose participant has no T2*-weighted image at all, with every way out."""
+def refuse_without_pair(
+    label: str, bolds: Sequence[Path], settings: Settings, found: Findings
+) -> None:
+    """Refuse runs without any T2*-weighted image, with every way out.
+
+    These are the runs of participants who have no such image.
+    """
     wanted = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
         wanted = (*wanted, "--pair-holdout")
@@ -301,14 +430,15 @@ def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings, f
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     verb = "needs" if len(wanted) == 1 else "need"
     reason = (
-        f"{', '.join(wanted)} {verb} a pair of T2*-weighted images of the participant, one at the resolution of the "
-        f"BOLD and one finer, and there is none: no file matches {looked}"
+        f"{', '.join(wanted)} {verb} a pair of T2*-weighted images of the participant, one at the"
+        f" resolution of the BOLD and one finer, and there is none: no file matches {looked}"
     )
     fix = (
-        "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and anat/sub-…_acq-lowres_T2starw.nii.gz; or the "
-        "highres image alone (a k-space-truncated copy is then used as the lowres one). Without a pair: "
-        "--sr-method auto, the default, uses the run alone; --sr-method bspline zerofill runs baselines "
-        "only; --retrospective downsamples the BOLD, super-resolves it and compares it with the original."
+        "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
+        " anat/sub-…_acq-lowres_T2starw.nii.gz; or the highres image alone (a k-space-truncated"
+        " copy is then used as the lowres one). Without a pair: --sr-method auto, the default,"
+        " uses the run alone; --sr-method bspline zerofill runs baselines only; --retrospective"
+        " downsamples the BOLD, super-resolves it and compares it with the original."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     found.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)

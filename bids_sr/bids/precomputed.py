@@ -1,4 +1,7 @@
-"""Precomputed derivatives of another program: data model, folders, and checks of transform files, tables and grids."""
+"""Precomputed derivatives: data model, folders, and checks of transforms, tables and grids.
+
+They are made by another program.
+"""
 
 import csv
 import json
@@ -22,7 +25,9 @@ _OWN = "bids-sr"
 _LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
-"""How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an oblique one by 1e-3 rad."""
+"""How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an
+oblique one by 1e-3 rad.
+"""
 _DESCRIPTION = "dataset_description.json"
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 
@@ -50,7 +55,8 @@ class Derivatives:
 class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
-    `spaces`: name of a template to (file that brings the T1w image there, file that brings the template back).
+    `spaces`: name of a template to (file that brings the T1w image there, file that brings the
+    template back).
     """
 
     origin: Derivatives
@@ -86,14 +92,15 @@ class PrecomputedField:
 class PrecomputedRun:
     """One BOLD run; None where there is no such file.
 
-    `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it the six parameters in
-    `confounds` tell the motion.
+    `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it
+    the six parameters in `confounds` tell the motion.
     """
 
     origin: Derivatives
     hmc: Path | None
     mask: Path | None = None  # brain on the grid of the reference
-    coreg: Path | None = None  # ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
+    # ITK text, brings the reference onto the T1w image of `PrecomputedAnat`
+    coreg: Path | None = None
     confounds: Path | None = None  # table, one row a volume
     n_dummy: int | None = None  # volumes at the start that the table marks as not steady
     field: PrecomputedField | None = None  # of the susceptibility correction
@@ -111,7 +118,11 @@ class PrecomputedRun:
 def taken_text(run: PrecomputedRun) -> str:
     """What of a run is taken over, in words."""
     files = run.files
-    words = {"hmc_xfms": "head motion", "bold_mask": "brain mask", "boldref2t1w_xfm": "registration to T1w"}
+    words = {
+        "hmc_xfms": "head motion",
+        "bold_mask": "brain mask",
+        "boldref2t1w_xfm": "registration to T1w",
+    }
     words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
     taken = [word for name, word in words.items() if name in files]
     if run.hmc is None:
@@ -119,7 +130,9 @@ def taken_text(run: PrecomputedRun) -> str:
     return f"{', '.join(taken)} of {run.origin.text}"
 
 
-def open_derivatives(options: Iterable[str], bids_dir: Path, found: Findings) -> tuple[Derivatives, ...]:
+def open_derivatives(
+    options: Iterable[str], bids_dir: Path, found: Findings
+) -> tuple[Derivatives, ...]:
     """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
     opened: dict[str, Derivatives] = {}
     for text in options:
@@ -152,17 +165,29 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
         return None
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         reason = f"it does not say which program made the folder ({type(error).__name__})"
-        found.refuse(described, reason, _proposal(root) or "Copy the file again; it names the program in GeneratedBy.")
+        found.refuse(
+            described,
+            reason,
+            _proposal(root) or "Copy the file again; it names the program in GeneratedBy.",
+        )
         return None
     if program.lower() == _OWN:
-        reason = "it was made by bids-sr itself: what it holds is super-resolved, and no preprocessing of a run"
-        fix = "Leave --derivatives out: with the same output and working directory (-w) no finished step is repeated."
+        reason = (
+            "it was made by bids-sr itself: what it holds is super-resolved, and no preprocessing"
+            " of a run"
+        )
+        fix = (
+            "Leave --derivatives out: with the same output and working directory (-w) no finished"
+            " step is repeated."
+        )
         found.refuse(described, reason, _proposal(root) or fix)
         return None
     if program.lower() not in _PROGRAMS:
         fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
         found.refuse(
-            described, f"it was made by {program or 'unknown software'}, not by fMRIPrep", _proposal(root) or fix
+            described,
+            f"it was made by {program or 'unknown software'}, not by fMRIPrep",
+            _proposal(root) or fix,
         )
         return None
     return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
@@ -176,7 +201,9 @@ def _made_by(described: Path) -> tuple[str, str]:
 
 
 def _proposal(root: Path) -> str:
-    """Which folder fMRIPrep made that a wrong one was made from, or that is in, around or beside it.
+    """Propose the fMRIPrep folder that was probably meant instead of a wrong one.
+
+    The wrong folder was made from it, or it lies in, around or beside the wrong folder.
 
     The parent of the output folder is often named.
     """
@@ -191,7 +218,10 @@ def _proposal(root: Path) -> str:
     for described in [*inner, *around, *sorted(root.parent.glob(f"*/{_DESCRIPTION}"))]:
         if _is_of_fmriprep(described):
             where = "around" if described.parent in root.parents else "beside"
-            return f"Name the folder {'inside' if root in described.parents else where} it: {described.parent}."
+            return (
+                f"Name the folder {'inside' if root in described.parents else where} it:"
+                f" {described.parent}."
+            )
     return ""
 
 
@@ -203,7 +233,7 @@ def _is_of_fmriprep(described: Path) -> bool:
 
 
 def _linked(root: Path) -> Iterator[Path]:
-    """Folders on this machine that a description of derivatives names among those that they were made from."""
+    """Yield the local source folders that a description of derivatives names."""
     try:
         links = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
         named = [urlsplit(str(link)) for link in links.values()]
@@ -214,16 +244,30 @@ def _linked(root: Path) -> Iterator[Path]:
             yield Path(os.path.normpath(root / unquote(link.path)))
 
 
-def check_grid(header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings) -> None:
-    """Refuse an image on another grid than this one, which is that of `other`; rounding of a qform is none."""
-    corners = np.array([[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)])
+def check_grid(
+    header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings
+) -> None:
+    """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
+    corners = np.array(
+        [
+            [x, y, z, 1]
+            for x in (0, shape[0] - 1)
+            for y in (0, shape[1] - 1)
+            for z in (0, shape[2] - 1)
+        ]
+    )
     apart = float(np.linalg.norm((header.affine - affine) @ corners.T, axis=0).max())
-    allowed = min(GRID_TOLERANCE_VOXELS * float(np.linalg.norm(affine[:3, :3], axis=0).min()), GRID_TOLERANCE_MM)
+    allowed = min(
+        GRID_TOLERANCE_VOXELS * float(np.linalg.norm(affine[:3, :3], axis=0).min()),
+        GRID_TOLERANCE_MM,
+    )
     if tuple(header.shape[:3]) != tuple(shape[:3]):
         own, wanted = (" × ".join(map(str, each)) for each in (header.shape[:3], shape[:3]))
         found.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
     elif apart > allowed:
-        found.refuse(header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix)
+        found.refuse(
+            header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix
+        )
 
 
 def check_transforms(path: Path, count: int, found: Findings) -> None:
@@ -241,7 +285,9 @@ def check_transforms(path: Path, count: int, found: Findings) -> None:
     if not text.startswith("#Insight Transform File"):
         found.refuse(path, "it is not an ITK transform text file", _COPY_AGAIN)
     elif other:
-        found.refuse(path, f"it holds transforms of the kind {other}, not affine ones", _COPY_AGAIN)
+        found.refuse(
+            path, f"it holds transforms of the kind {other}, not affine ones", _COPY_AGAIN
+        )
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
         found.refuse(path, "some of its transforms are incomplete or not numeric", _COPY_AGAIN)
     elif len(kinds) != count:
@@ -257,7 +303,10 @@ def _finite(line: str) -> bool:
 
 
 def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
-    """Volumes marked as not steady in a table with one row a volume and the six motion parameters; None if refused."""
+    """Return the number of non-steady-state volumes of a confounds table, or None.
+
+    The table needs one row per volume and the six motion parameters; None if it is refused.
+    """
     sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
     if not found.fetched(path) or not found.fetched(sidecar):
         return None
@@ -277,7 +326,9 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
         fix = "Give the fMRIPrep output of this run; both must have all volumes."
     elif any(len(row) != len(names) for row in body):
         reason = "rows of the table differ in length from its first line"
-    elif odd := [name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)]:
+    elif odd := [
+        name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)
+    ]:
         reason = f"the column {odd[0]} has values that are not numeric"
     if reason:
         found.refuse(path, reason, fix)

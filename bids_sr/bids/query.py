@@ -1,4 +1,4 @@
-"""Selection of what a data set holds: root, participants, filters, well-formed names and one file a run."""
+"""Selection of data: root, participants, filters, well-formed names and one file per run."""
 
 import json
 import re
@@ -20,7 +20,9 @@ _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set."""
     if not bids_dir.is_dir():
-        what = "it is a file, not a directory" if bids_dir.exists() else "there is no such directory"
+        what = (
+            "it is a file, not a directory" if bids_dir.exists() else "there is no such directory"
+        )
         raise refusal(bids_dir, what, "Give the root directory of a BIDS data set.")
     description = bids_dir / "dataset_description.json"
     require(description)
@@ -59,7 +61,7 @@ def choice(label: str, existing: Sequence[str]) -> str:
 
 
 def participants(bids_dir: Path, found: Findings) -> list[str]:
-    """Labels of all participants of a data set, sorted; folders whose names are no labels are told.
+    """Return sorted labels of all participants, and report folders with invalid labels.
 
     Raises
     ------
@@ -68,7 +70,9 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
-        raise refusal(bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set.")
+        raise refusal(
+            bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set."
+        )
     for label in sorted(set(named) - set(existing)):
         text = "its name is not a BIDS label (letters, digits and +), so it is left out."
         found.tell(bids_dir / f"sub-{label}", text)
@@ -76,7 +80,10 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     for label in existing:
         alike.setdefault(label.lower(), []).append(label)
     for labels in (each for each in alike.values() if len(each) > 1):
-        text = f"participants {' and '.join(labels)} differ only in upper and lower case: on file systems that do not "
+        text = (
+            f"participants {' and '.join(labels)} differ only in upper and lower case: on file"
+            " systems that do not "
+        )
         found.tell(
             bids_dir / f"sub-{labels[0]}",
             text + "distinguish them (macOS, Windows), their results overwrite each other.",
@@ -84,18 +91,24 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
     return existing
 
 
-def choose(bids_dir: Path, existing: Sequence[str], selection: Selection, found: Findings) -> list[str]:
+def choose(
+    bids_dir: Path, existing: Sequence[str], selection: Selection, found: Findings
+) -> list[str]:
     """Labels to work on, and a problem for each that was asked for and is not there."""
     wanted, there = selection.participant_label or existing, set(existing)
     for label in wanted:
         if label not in there:
             fix = f"Choose among {choice(label, existing)}"
-            found.refuse(bids_dir / f"sub-{label}", f"there is no participant {label!r} in the data set", fix)
+            found.refuse(
+                bids_dir / f"sub-{label}",
+                f"there is no participant {label!r} in the data set",
+                fix,
+            )
     return [label for label in wanted if label in there]
 
 
 def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
-    """Images below ``sub-…[/ses-…]/anat`` or ``func`` whose names are sound; others become problems.
+    """Return well-named images below ``sub-…[/ses-…]/anat`` or ``func``; report the others.
 
     Labels end up in the names of results, so nothing but letters, digits and + may be in them.
     """
@@ -104,13 +117,21 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
         *entities, _ = path.name.split(".")[0].split("_")
         odd = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
         place = path.parent.parent
-        folders = [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
+        folders = (
+            [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
+        )
         own = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if odd is not None:
-            reason = f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then letters and digits"
+            reason = (
+                f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then"
+                " letters and digits"
+            )
             found.refuse(path, reason, "Rename the file, and its sidecars.")
         elif own != folders:
-            reason = f"its file name has {' '.join(own) or 'no participant'}, its folders have {' '.join(folders)}"
+            reason = (
+                f"its file name has {' '.join(own) or 'no participant'}, its folders have"
+                f" {' '.join(folders)}"
+            )
             found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
         else:
             sound.append(path)
@@ -126,7 +147,10 @@ def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
 
 
 def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[tuple[Path, ...]]:
-    """The files of each run: its magnitude, or those of its echoes or of the one chosen; a phase alone is refused."""
+    """Return the files of each run: its magnitude, its echoes, or the chosen echo.
+
+    A run with a phase image alone is refused.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
         key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
@@ -149,7 +173,9 @@ def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> t
     if echo is not None and echoes != [0]:
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
-            found.refuse(files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo.")
+            found.refuse(
+                files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo."
+            )
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
@@ -167,23 +193,32 @@ def _echo(path: Path) -> int:
 
 
 def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
-    """Read a filter file as fMRIPrep takes it: ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
+    """Read a filter file in fMRIPrep's format.
+
+    An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
     Raises
     ------
     InputError
-        the file is missing or no JSON, names another kind of image, or a value could leave the data set
+        the file is missing or no JSON, names another kind of image, or a value could leave the
+        data set
     """
     if path is None:
         return {}
     try:
         content = json.loads(read_text(path))
     except OSError as error:
-        raise refusal(path, f"the filter file cannot be read ({error.strerror})", "Check the path.") from error
+        raise refusal(
+            path, f"the filter file cannot be read ({error.strerror})", "Check the path."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise refusal(path, f"the filter file is not valid JSON ({error})", "Correct the file.") from error
+        raise refusal(
+            path, f"the filter file is not valid JSON ({error})", "Correct the file."
+        ) from error
     example = 'Write for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
-    if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(value, dict) for value in content.values()
+    ):
         raise refusal(path, "the filter file must hold one query per kind of image", example)
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
@@ -197,13 +232,17 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
 def _filter_value(path: Path, value: object) -> object:
     if isinstance(value, list):
         return [_filter_value(path, item) for item in value]
-    if value is None or (isinstance(value, str) and value.lower() in ("query.none", "query.any", "query.optional")):
+    if value is None or (
+        isinstance(value, str) and value.lower() in ("query.none", "query.any", "query.optional")
+    ):
         from bids.layout import Query
 
         return Query.NONE if value is None else Query[str(value).split(".")[1].upper()]
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
         raise refusal(
-            path, f"{value!r} is not a BIDS label", "Labels consist of letters and digits; paths are not accepted."
+            path,
+            f"{value!r} is not a BIDS label",
+            "Labels consist of letters and digits; paths are not accepted.",
         )
     return value
 
@@ -218,14 +257,24 @@ _FIELD_MAPS = {
 
 
 def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
-    """Say which field maps a participant has, and that they are not used here: sdcflows needs FSL or AFNI for them."""
-    folders = [bids_dir / f"sub-{label}" / "fmap", *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap"))]
-    suffixes = {path.name.split(".")[0].rpartition("_")[2] for folder in folders for path in folder.glob("*.nii*")}
+    """Report the field maps of a participant, which are not used here.
+
+    Using them by sdcflows needs FSL or AFNI.
+    """
+    folders = [
+        bids_dir / f"sub-{label}" / "fmap",
+        *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap")),
+    ]
+    suffixes = {
+        path.name.split(".")[0].rpartition("_")[2]
+        for folder in folders
+        for path in folder.glob("*.nii*")
+    }
     kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
-            f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not corrected here. "
-            "fMRIPrep corrects it; with -d fmriprep=DIR its field map is used."
+            f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not"
+            " corrected here. fMRIPrep corrects it; with -d fmriprep=DIR its field map is used."
         )
         found.tell(f"sub-{label}/fmap", text)
 
@@ -233,6 +282,10 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
 def first_table(bids_dir: Path, task: str) -> Path | None:
     """First events table of a task in the data set, by name, whichever participants are chosen."""
     participants = sorted(bids_dir.glob("sub-*"))
-    folders = (folder for one in participants for folder in (one / "func", *sorted(one.glob("ses-*/func"))))
+    folders = (
+        folder
+        for one in participants
+        for folder in (one / "func", *sorted(one.glob("ses-*/func")))
+    )
     tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
     return next((table for table in tables if entities_of(table).get("task", "") == task), None)

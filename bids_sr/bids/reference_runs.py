@@ -1,4 +1,7 @@
-"""High-resolution reference of a run (``--truth``): its measured series or known activation, found by its labels."""
+"""High-resolution reference of a run (``--truth``), found by its labels.
+
+It is the measured series of the run, or its known activation.
+"""
 
 import math
 from collections.abc import Collection
@@ -9,7 +12,15 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids import query
 from bids_sr.bids.findings import Findings, InputError, refusal
 from bids_sr.bids.image_header import Header, Triple
-from bids_sr.bids.inputs import BoldRun, Companion, Truth, entities_of, is_magnitude, same_run, stem_of
+from bids_sr.bids.inputs import (
+    BoldRun,
+    Companion,
+    Truth,
+    entities_of,
+    is_magnitude,
+    same_run,
+    stem_of,
+)
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.tables import column
@@ -18,7 +29,10 @@ _TIME_TOLERANCE = 1e-3  # s
 _KEYS = ("subject", "session", "task", "run")
 PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
-USED = "this high-resolution reference was found in the data set and is used (--truth none ignores it)."
+USED = (
+    "this high-resolution reference was found in the data set and is used (--truth none ignores"
+    " it)."
+)
 _PATTERNS = ("func/*_bold.nii*", "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*")
 """Series, maps of known activation."""
 _FORMS = (
@@ -28,16 +42,22 @@ _FORMS = (
 
 
 def check_root(root: Path) -> None:
-    """Raise `InputError` for a directory of the truth that is not there, or holds no participant."""
+    """Raise `InputError` if the directory of the truth is missing or holds no participant."""
     if not root.is_dir():
         raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
         inner = root / "derivatives" / "ground-truth"
-        fix = f"Give {inner}." if inner.is_dir() else f"Give the directory that holds the sub-… directories. {_FORMS}."
+        fix = (
+            f"Give {inner}."
+            if inner.is_dir()
+            else f"Give the directory that holds the sub-… directories. {_FORMS}."
+        )
         raise refusal(f"--truth {root}", "it holds no sub-… directory", fix)
 
 
-def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True) -> Truth | None:
+def find_truth(
+    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True
+) -> Truth | None:
     """Find the truth of one run and hold it against the run.
 
     Parameters
@@ -58,20 +78,30 @@ def find_truth(root: Path, run: BoldRun, factor: Triple, found: Findings, *, wit
     return None if own.problems else truth
 
 
-def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool) -> Truth | None:
+def _checked(
+    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool
+) -> Truth | None:
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
         there = query.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
         fix = (
-            f"Give the reference of this participant, or choose those that have one with --participant-label ({there})."
+            "Give the reference of this participant, or choose those that have one with"
+            f" --participant-label ({there})."
         )
-        found.refuse(folder, f"there is no high-resolution reference of sub-{label} in {root}", fix)
+        found.refuse(
+            folder, f"there is no high-resolution reference of sub-{label} in {root}", fix
+        )
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
-        others = query.some(sorted({path.name for pattern in _PATTERNS for path in folder.rglob(pattern)}))
-        reason = f"there is no high-resolution reference of {run.stem} in it, only of other runs ({others})"
+        others = query.some(
+            sorted({path.name for pattern in _PATTERNS for path in folder.rglob(pattern)})
+        )
+        reason = (
+            f"there is no high-resolution reference of {run.stem} in it, only of other runs"
+            f" ({others})"
+        )
         found.refuse(folder, reason, f"Give the reference of this run (--truth). {_FORMS}.")
         return None
     if len(bolds) > 1:
@@ -86,19 +116,28 @@ def _checked(root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_
             found.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
             _is_on_grid(header, run, factor, found)
-    series = _series(bolds[0], run, factor, root, found, with_timing=with_timing) if bolds else None
+    series = (
+        _series(bolds[0], run, factor, root, found, with_timing=with_timing) if bolds else None
+    )
     return Truth(root=root, series=series, activations=activations)
 
 
 def truth_in_dataset(
-    root: Path, run: BoldRun, factor: Triple, found: Findings, *, with_timing: bool = True, seeds: Collection[str] = ()
+    root: Path,
+    run: BoldRun,
+    factor: Triple,
+    found: Findings,
+    *,
+    with_timing: bool = True,
+    seeds: Collection[str] = (),
 ) -> Truth | None:
-    """Find the reference of one run that lies in the data set itself (`PLACES`); one that does not fit is told.
+    """Find the reference of a run in the data set itself (`PLACES`), or report a misfit.
 
     Parameters
     ----------
     root : the data set; run, factor, with_timing : as for `find_truth`
-    seeds : names of what is mapped in a run without events; known activation of anything else says nothing of it
+    seeds : names of what is mapped in a run without events; known activation of anything else says
+        nothing of it
     found : takes what is told; nothing in those places refuses a run
     """
     for place in (root / name for name in PLACES):
@@ -114,7 +153,10 @@ def truth_in_dataset(
             found.tell(place, USED, code="reference")
             return truth
         for problem in own.problems:
-            found.tell(problem.what, f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}")
+            found.tell(
+                problem.what,
+                f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}",
+            )
     return None
 
 
@@ -122,34 +164,52 @@ def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     """Series and maps of activation of a run in a folder of references."""
     folder = root / f"sub-{run.entities['subject']}"
     every = (sorted(folder.rglob(pattern)) for pattern in _PATTERNS)
-    series, maps = ([p for p in paths if same_run(entities_of(p), run.entities, _KEYS)] for paths in every)
+    series, maps = (
+        [p for p in paths if same_run(entities_of(p), run.entities, _KEYS)] for paths in every
+    )
     return list(filter(is_magnitude, series)), maps
 
 
 def _series(
     path: Path, run: BoldRun, factor: Triple, root: Path, found: Findings, *, with_timing: bool
 ) -> Companion | None:
-    """The measured series of a run; the first reason against it that makes the others pointless ends it."""
+    """Return the measured series of a run, or report why it cannot be used.
+
+    The checks end at the first reason that makes the others pointless.
+    """
     sidecar = merged(sidecars_on_disk(path, root))
     if not found.fetched(path):
         return None
     if path.resolve() == run.bold.resolve() or path.samefile(run.bold):
         inner = path.parents[1] / ".." / "derivatives" / "ground-truth"
-        hint = "the known activation lies in derivatives/ground-truth" if inner.is_dir() else _FORMS
+        hint = (
+            "the known activation lies in derivatives/ground-truth" if inner.is_dir() else _FORMS
+        )
         fix = f"Give another directory: {hint}."
         found.refuse(path, "it is the run itself, which cannot be its own reference", fix)
         return None
     header = hd.read_header(path, found)
-    if header is None or not hd.is_bold(header, found) or not _is_on_grid(header, run, factor, found):
+    if (
+        header is None
+        or not hd.is_bold(header, found)
+        or not _is_on_grid(header, run, factor, found)
+    ):
         return None
     n_volumes = header.shape[3]
     if n_volumes != run.n_volumes:
-        reason = f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or trimmed differently"
-        found.refuse(path, reason, "Give the high-resolution series of this run, with the same volumes.")
+        reason = (
+            f"it has {n_volumes} volumes and {run.bold.name} {run.n_volumes}: another run, or"
+            " trimmed differently"
+        )
+        found.refuse(
+            path, reason, "Give the high-resolution series of this run, with the same volumes."
+        )
     tr = sidecar.get("RepetitionTime", header.tr)
     if isinstance(tr, int | float) and abs(tr - run.tr) > _TIME_TOLERANCE:
         reason = f"its repetition time is {tr:g} s and that of {run.bold.name} {run.tr:g} s"
-        found.refuse(path, reason, "Give the high-resolution series of this run, or correct the sidecar.")
+        found.refuse(
+            path, reason, "Give the high-resolution series of this run, or correct the sidecar."
+        )
     _check_events(path, run, found)
     one = Companion(header=hd.like(header, run.affine), sidecar=sidecar)
     if not with_timing or found.problems:
@@ -158,24 +218,33 @@ def _series(
 
 
 def _is_on_grid(header: Header, run: BoldRun, factor: Triple, found: Findings) -> bool:
-    """Whether an image lies on the high-resolution grid of the run: its outer edges, divided by the factor."""
+    """Return whether an image lies on the high-resolution grid of the run.
+
+    That grid has the outer edges of the run, divided by the factor.
+    """
     header = hd.like(header, run.affine)
     expected = tuple(math.floor(n * f + 0.5) for n, f in zip(run.shape, factor, strict=True))
     if header.shape[:3] != expected:
         names = " and ".join("×".join(map(str, shape)) for shape in (header.shape[:3], expected))
         by = "×".join(f"{f:g}" for f in factor)
         reason = f"its matrix is not that of {run.bold.name} super-resolved by {by}: {names}"
-        fix = "Give the reference at the high resolution of the run (--sr-factor where there is no pair)."
+        fix = (
+            "Give the reference at the high resolution of the run (--sr-factor where there is no"
+            " pair)."
+        )
         found.refuse(header.path, reason, fix)
         return False
     apart = corners_apart(header.shape[:3], header.affine, run.shape, run.affine)
     limit = EDGE_TOLERANCE * min(header.zooms)
     if apart > limit:
         reason = (
-            f"its field of view is not that of {run.bold.name}: the outer edges lie up to {apart:.3g} mm apart, "
-            f"{limit:.2g} mm are allowed"
+            f"its field of view is not that of {run.bold.name}: the outer edges lie up to"
+            f" {apart:.3g} mm apart, {limit:.2g} mm are allowed"
         )
-        fix = "Give a reference with the same field of view and axis directions (see the affines in the headers)."
+        fix = (
+            "Give a reference with the same field of view and axis directions (see the affines in"
+            " the headers)."
+        )
         found.refuse(header.path, reason, fix)
     return apart <= limit
 
@@ -187,15 +256,22 @@ def _check_events(path: Path, run: BoldRun, found: Findings) -> None:
         return
     own, other = (_rows(file) for file in (run.events, table))
     pairs = list(zip(own, other, strict=False))
-    if len(own) != len(other) or not all(a[2] == b[2] and _close(a[0], b[0]) and _close(a[1], b[1]) for a, b in pairs):
+    if len(own) != len(other) or not all(
+        a[2] == b[2] and _close(a[0], b[0]) and _close(a[1], b[1]) for a, b in pairs
+    ):
         these = f"its {len(other)} events are not the {len(own)} of {run.events.name}"
-        fix = "Give the reference of this run; if volumes were removed, shift the onsets in both tables."
+        fix = (
+            "Give the reference of this run; if volumes were removed, shift the onsets in both"
+            " tables."
+        )
         found.refuse(table, f"{these} in onset, duration and trial type", fix)
 
 
 def _rows(table: Path) -> list[tuple[str, str, str]]:
     columns = [column(table, name) for name in ("onset", "duration", "trial_type")]
-    return sorted(zip(*columns, strict=True)) if len({len(column) for column in columns}) == 1 else []
+    return (
+        sorted(zip(*columns, strict=True)) if len({len(column) for column in columns}) == 1 else []
+    )
 
 
 def _close(first: str, second: str) -> bool:

@@ -1,4 +1,7 @@
-"""What the console shows around the work: a start of four lines, what was made at the end, and finished reports."""
+"""Console output around the work: four start lines, the outputs, and finished reports.
+
+The outputs are listed at the end.
+"""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -21,26 +24,38 @@ def item(name: str, text: str) -> str:
     '  results   /out'
     """
     return textwrap.fill(
-        text, 118, initial_indent=f"  {name:<{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        118,
+        initial_indent=f"  {name:<{_INDENT - 2}}",
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
-    """Where the results go, which runs, how long it takes, what is done with each run, and what to know beforehand."""
+    """Yield the output folder, runs, expected duration, steps per run, and warnings."""
     from bids_sr import preflight
     from bids_sr.bids.query import some
 
     paths, told = settings.paths, preflight.notes(plan, settings)
     yield from (item(word, text) for word, text in told if word == "warning")
     yield item(
-        "results", f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files: {paths.work_dir})"
+        "results",
+        f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files:"
+        f" {paths.work_dir})",
     )
     runs = [run.stem for run in plan.runs]
-    scans = [f"sub-{subject.label} {scan.contrast}" for subject in plan.subjects for scan in subject.structural]
+    scans = [
+        f"sub-{subject.label} {scan.contrast}"
+        for subject in plan.subjects
+        for scan in subject.structural
+    ]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")
-    yield item(f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}")
+    yield item(
+        f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}"
+    )
     yield item("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
         yield item(title, line)
@@ -57,7 +72,10 @@ def count_text(number: int, noun: str) -> str:
 
 
 def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
-    """The verdict of each run in a line, and where series, maps, the data sets for other tools, and reports are."""
+    """Yield the verdict of each run, and the paths of series, maps and reports.
+
+    The data sets for other tools are listed, too.
+    """
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.reports.participants_page import INDEX
@@ -74,14 +92,25 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
                 yield item("compared", line)
     where = [str(folder) for folder in sorted(folders)]
     if where:
-        stored = {path.name.partition("_desc-")[2] for place in folders for path in place.glob("*_desc-*_bold.nii.gz")}
+        stored = {
+            path.name.partition("_desc-")[2]
+            for place in folders
+            for path in place.glob("*_desc-*_bold.nii.gz")
+        }
         there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
-        yield item("series", f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in {some(where, _MOST_NAMED)}")
+        yield item(
+            "series",
+            f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in"
+            f" {some(where, _MOST_NAMED)}",
+        )
         yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]
         zero = (
-            f"NOT super-resolved but zero-filled: {some(idle, _MOST_NAMED)} ({name} was not applied). " if idle else ""
+            f"NOT super-resolved but zero-filled: {some(idle, _MOST_NAMED)} ({name} was not"
+            " applied). "
+            if idle
+            else ""
         )
         text = "The preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others"
         yield item("exported", f"{dataset_of(out, name)}: {zero}{text}")
@@ -93,7 +122,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 
 
 def warning_lines(folder: Path) -> Iterator[str]:
-    """What the steps of a run warned of, from its record; each once, with the runs, the first few."""
+    """Yield the warnings of a run's steps, each once with the first few of its runs."""
     from bids_sr.bids.query import some
     from bids_sr.notices import RECORD, recorded
 

@@ -1,4 +1,7 @@
-"""Console script `bids-sr-evaluate`: is a series of another program more accurate than the run as acquired?"""
+"""Console script `bids-sr-evaluate`: test another program's series against the acquired run.
+
+It tells whether the series is more accurate than the run as acquired.
+"""
 
 import argparse
 import sys
@@ -40,28 +43,68 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="bids-sr-evaluate",
-        description="Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is each more "
-        "accurate than the series as acquired, in which band of spatial frequencies, and by how much?",
-        epilog="References: --truth, --other-run; without one the verdict is 'not assessed'. Exit codes: 0 done, "
-        "2 wrong usage or input.",
+        description=(
+            "Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is"
+            " each more accurate than the series as acquired, in which band of spatial"
+            " frequencies, and by how much?"
+        ),
+        epilog=(
+            "References: --truth, --other-run; without one the verdict is 'not assessed'. Exit"
+            " codes: 0 done, 2 wrong usage or input."
+        ),
     )
     add = parser.add_argument
     add("acquired", type=Path, metavar="ACQUIRED", help="series as acquired, 4D NIfTI")
-    add("compared", type=named, nargs="+", metavar="NAME=FILE", help="series made of it, acquired grid or finer")
-    add("--events", type=Path, required=True, metavar="TSV", help="BIDS events: onset, duration (s), trial_type")
-    known = "series measured at the high resolution in the same run, or known activation as CONTRAST=FILE"
+    add(
+        "compared",
+        type=named,
+        nargs="+",
+        metavar="NAME=FILE",
+        help="series made of it, acquired grid or finer",
+    )
+    add(
+        "--events",
+        type=Path,
+        required=True,
+        metavar="TSV",
+        help="BIDS events: onset, duration (s), trial_type",
+    )
+    known = (
+        "series measured at the high resolution in the same run, or known activation as"
+        " CONTRAST=FILE"
+    )
     add("--truth", type=truth, nargs="+", default=[], metavar="FILE", help=known)
     add("--other-run", type=Path, metavar="FILE", help="another acquired run of the same task")
     add("--other-events", type=Path, metavar="TSV", help="its events")
-    add("--factor", type=float, default=2.0, metavar="N", help="acquired over high-resolution voxel in plane (2)")
+    add(
+        "--factor",
+        type=float,
+        default=2.0,
+        metavar="N",
+        help="acquired over high-resolution voxel in plane (2)",
+    )
     add("--tr", type=float, metavar="S", help="repetition time (default: of the header)")
     add("--mask", type=Path, metavar="FILE", help="brain on the acquired grid (default: found)")
     add("--contrasts", nargs="+", metavar="EXPR", help="as of bids-sr (its defaults without)")
-    add("--n-dummy", type=int, metavar="N", help="volumes at the start that are left out (default: detected)")
-    add("--slice-timing-corrected", action="store_true", help="slice timing was corrected in all series")
+    add(
+        "--n-dummy",
+        type=int,
+        metavar="N",
+        help="volumes at the start that are left out (default: detected)",
+    )
+    add(
+        "--slice-timing-corrected",
+        action="store_true",
+        help="slice timing was corrected in all series",
+    )
     add("--random-seed", type=int, default=0, metavar="N", help="seed of the resampled blocks (0)")
     add("--dry-run", action="store_true", help="check all inputs, and stop")
-    add("--out", type=Path, metavar="DIR", help="write verdict.json, evaluation.tsv and report.html there")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write verdict.json, evaluation.tsv and report.html there",
+    )
     return parser
 
 
@@ -85,7 +128,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         found = evaluated(options, by_contrast)
-    except (ImageInputError, TooFewBlocks, ContrastError, DesignError, ImageError, OSError) as error:
+    except (
+        ImageInputError,
+        TooFewBlocks,
+        ContrastError,
+        DesignError,
+        ImageError,
+        OSError,
+    ) as error:
         for line in str(error).splitlines():
             print(f"bids-sr-evaluate: {line}", file=sys.stderr)
         return _WRONG
@@ -109,20 +159,30 @@ def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Eval
     from bids_sr.stats.evaluation.verdict_text import COMMAND
 
     evaluator = Evaluator(
-        factor=options.factor, tr=options.tr, contrasts=options.contrasts, random_state=options.random_seed,
+        factor=options.factor,
+        tr=options.tr,
+        contrasts=options.contrasts,
+        random_state=options.random_seed,
         n_dummy="auto" if options.n_dummy is None else options.n_dummy,
-        slice_timing_corrected=options.slice_timing_corrected, verbose=1,
-    )  # fmt: skip
+        slice_timing_corrected=options.slice_timing_corrected,
+        verbose=1,
+    )
     evaluator._advice, evaluator._name = COMMAND, "bids-sr-evaluate"
     given = {
-        "events": options.events, "mask": options.mask, "truth": by_contrast.get("", by_contrast or None),
-        "other_run": options.other_run, "other_events": options.other_events,
-    }  # fmt: skip
+        "events": options.events,
+        "mask": options.mask,
+        "truth": by_contrast.get("", by_contrast or None),
+        "other_run": options.other_run,
+        "other_events": options.other_events,
+    }
     compared = dict(options.compared)
     if not options.dry_run:
         return evaluator.fit(options.acquired, compared=compared, **given)
     checked_names({}, (), compared)
-    with working_folder() as folder, opened(options.acquired, folder, "acquired", any_order=True) as reader:
+    with (
+        working_folder() as folder,
+        opened(options.acquired, folder, "acquired", any_order=True) as reader,
+    ):
         check_inputs(reader, compared, Inputs(**given), evaluator._model(reader), folder)
     return None
 

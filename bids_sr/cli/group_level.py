@@ -1,6 +1,9 @@
-"""The group level: from the participants' tables and maps in the output folder to statistics and one page.
+"""The group level: from the participants' tables and maps to statistics and one page.
 
-No image of the data set is read; of ``bids_dir`` only the names of participants and runs are asked.
+The tables and maps are those in the output folder.
+
+No image of the data set is read; of ``bids_dir`` only the names of participants and runs are
+asked.
 """
 
 import csv
@@ -32,7 +35,7 @@ _RUN_PARTICIPANTS = "run the participant level first; partial results are enough
 
 @frozen
 class _Group:
-    """What the group level works on: metrics tables and maps of the runs asked for, who and what is missing."""
+    """Inputs of the group level: metrics tables, maps of requested runs, and who is missing."""
 
     tables: "pd.DataFrame"  # as of `find_tables`
     runs: tuple[RunMaps, ...]
@@ -41,11 +44,16 @@ class _Group:
 
 
 def prepare(settings: Settings) -> _Group:
-    """Find the tables; raises `UsageError` for none, one participant, or those of other versions or settings."""
+    """Find the tables of the group level.
+
+    Raises `UsageError` for none, for one participant, or for tables of other versions or settings.
+    """
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
         raise UsageError(
-            f"{bids_dir} is not a folder", "its list of participants shows who is missing", "check the path"
+            f"{bids_dir} is not a folder",
+            "its list of participants shows who is missing",
+            "check the path",
         )
     chosen = _chooser(settings)
     tables = find_tables(output_dir, chosen)
@@ -53,17 +61,29 @@ def prepare(settings: Settings) -> _Group:
         why = "the group level combines these tables"
         raise UsageError(f"no tables of metrics in {output_dir}", why, _RUN_PARTICIPANTS)
     if lines := mixed(tables):
-        what = "\n  ".join(["metrics of different versions or settings cannot be combined", *lines])
-        why = "; ".join(_what_differs(set(tables["digest"]), output_dir)) or "their values are not comparable"
-        fix = "run the participant level again for those, with one version and the same settings; --force does not help"
+        what = "\n  ".join(
+            ["metrics of different versions or settings cannot be combined", *lines]
+        )
+        why = (
+            "; ".join(_what_differs(set(tables["digest"]), output_dir))
+            or "their values are not comparable"
+        )
+        fix = (
+            "run the participant level again for those, with one version and the same settings;"
+            " --force does not help"
+        )
         raise UsageError(what, why, fix)
     people = tuple(tables["participant"].unique())
     expected = _expected_participants(settings)
     missing = absent(expected, tables) + absent_runs(_expected_runs(bids_dir, chosen), tables)
     if not expected:
-        missing.append(("", f"missing participants cannot be identified: {bids_dir} lists no participants"))
+        missing.append(
+            ("", f"missing participants cannot be identified: {bids_dir} lists no participants")
+        )
     if len(people) < 2:
-        what = "\n  ".join([f"one participant ({people[0]}) at the group level", *(line for _, line in missing)])
+        what = "\n  ".join(
+            [f"one participant ({people[0]}) at the group level", *(line for _, line in missing)]
+        )
         why = "statistics over participants need at least two"
         raise UsageError(what, why, "run the participant level for more of them")
     return _Group(
@@ -77,18 +97,28 @@ def prepare(settings: Settings) -> _Group:
 def _chooser(settings: Settings) -> Callable[[Mapping[str, str]], bool]:
     """Whether a run, told by its entities, was asked for."""
     asked = settings.selection
-    labels = {"subject": asked.participant_label, "session": asked.session_label, "task": asked.task_id}
+    labels = {
+        "subject": asked.participant_label,
+        "session": asked.session_label,
+        "task": asked.task_id,
+    }
 
     def chosen(entities: Mapping[str, str]) -> bool:
         run = entities.get("run", "")
         numbered = not asked.run_id or (run.isdecimal() and int(run) in asked.run_id)
-        return numbered and all(not wanted or entities.get(key) in wanted for key, wanted in labels.items())
+        return numbered and all(
+            not wanted or entities.get(key) in wanted for key, wanted in labels.items()
+        )
 
     return chosen
 
 
 def _expected_participants(settings: Settings) -> list[str]:
-    """Participants that were asked for, else those of ``participants.tsv`` and the folders of the data set."""
+    """Return the participants expected in the group.
+
+    These are the requested ones, else those of ``participants.tsv`` and the folders of the data
+    set.
+    """
     if settings.selection.participant_label:
         return [f"sub-{label}" for label in settings.selection.participant_label]
     bids_dir = settings.paths.bids_dir
@@ -98,13 +128,21 @@ def _expected_participants(settings: Settings) -> list[str]:
         with listing.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
         names = [row.get("participant_id") for row in rows]
-        found |= {f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()}
+        found |= {
+            f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()
+        }
     return sorted(found)
 
 
-def _expected_runs(bids_dir: Path, chosen: Callable[[Mapping[str, str]], bool]) -> list[dict[str, str]]:
+def _expected_runs(
+    bids_dir: Path, chosen: Callable[[Mapping[str, str]], bool]
+) -> list[dict[str, str]]:
     """Runs of the data set that were asked for, by the entities of their series."""
-    paths = (path for folder in ("sub-*/func", "sub-*/ses-*/func") for path in bids_dir.glob(f"{folder}/*_bold.nii*"))
+    paths = (
+        path
+        for folder in ("sub-*/func", "sub-*/ses-*/func")
+        for path in bids_dir.glob(f"{folder}/*_bold.nii*")
+    )
     return [entities for entities in map(entities_of, sorted(paths)) if chosen(entities)]
 
 
@@ -128,10 +166,16 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     """The lines of who is missing, with the step that crashed where the logs name one."""
     from bids_sr.reports.participants_page import crash_files, read_crash
 
-    nodes = [read_crash(path).node for path in crash_files(output_dir / "logs") if path.suffix != ".pklz"]
+    nodes = [
+        read_crash(path).node
+        for path in crash_files(output_dir / "logs")
+        if path.suffix != ".pklz"
+    ]
     lines = []
     for whose, line in absent:
-        own = dict.fromkeys(node for node in nodes if whose and f"{run_of(node)}_".startswith(f"{whose}_"))
+        own = dict.fromkeys(
+            node for node in nodes if whose and f"{run_of(node)}_".startswith(f"{whose}_")
+        )
         lines.append(f"{line}; crashed: {', '.join(own)}" if own else line)
     return lines
 
@@ -149,16 +193,27 @@ def maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]
     ----------
     series : of the tables
     """
-    stored = {key[1] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
+    stored = {
+        key[1] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps
+    }
     if not stored:
-        return ["group maps: no maps are stored; the participant level stores them with --level standard or full"]
+        return [
+            "group maps: no maps are stored; the participant level stores them with --level"
+            " standard or full"
+        ]
     lacking = [name for name in series if name not in stored]
-    text = f"group maps of {', '.join(lacking)}: the participant level stores their maps with --level full"
+    text = (
+        f"group maps of {', '.join(lacking)}: the participant level stores their maps with --level"
+        " full"
+    )
     return [text] if lacking else []
 
 
 def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> "RunOutcome":
-    """Join, test, map, and write ``group_metrics``, ``group_stats`` and ``group.html``; `say` prints one line."""
+    """Join, test and map the metrics, and write the group results; `say` prints one line.
+
+    The results are ``group_metrics``, ``group_stats`` and ``group.html``.
+    """
     import multiprocessing
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -188,7 +243,9 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
         try:
             joined, comparisons = tables.result()
         except TableError as error:
-            raise UsageError(str(error), "it is not a table of this version", "run that participant again") from error
+            raise UsageError(
+                str(error), "it is not a table of this version", "run that participant again"
+            ) from error
     present = set(joined.series["series"])
     unstored = maps_not_stored([name for name in series if name in present], group.runs)
     for line in unstored:
@@ -202,7 +259,11 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
         maps=replace(maps, left_out=(*maps.left_out, *unstored)),
         method=default,
         margin=margin,
-        about={"bids-sr version": __version__, "Run": settings.run.run_uuid, "Command": " ".join(sys.argv)},
+        about={
+            "bids-sr version": __version__,
+            "Run": settings.run.run_uuid,
+            "Command": " ".join(sys.argv),
+        },
     )
     page = build_group_report(output_dir, content)
     write_index(output_dir)

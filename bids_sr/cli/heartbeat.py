@@ -31,5 +31,8 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
 def still(say: Callable[[str], None], what: str, every_s: float = EVERY_S) -> Iterator[None]:
     """Say once a minute that some work, which says nothing itself, goes on."""
     began = time.monotonic()
-    with heartbeat(lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"), every_s):
+    with heartbeat(
+        lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"),
+        every_s,
+    ):
         yield

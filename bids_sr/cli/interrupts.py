@@ -1,8 +1,9 @@
-"""Signals that end a run: the first asks, the second ends at once, and what does not stop in time is ended.
+"""Signals that end a run: the first asks, the second (or a timeout) ends it at once.
 
-SIGINT, SIGTERM (schedulers, containers) and SIGHUP (a terminal that is closed) become `KeyboardInterrupt`. That may be
-lost on the way, in a callback of a library or in a long call of compiled code; so a thread, which the interpreter
-wakes whatever the main one does, sees to it that the process is gone before schedulers kill it the hard way.
+SIGINT, SIGTERM (schedulers, containers) and SIGHUP (a terminal that is closed) become
+`KeyboardInterrupt`. That may be lost on the way, in a callback of a library or in a long call of
+compiled code; so a thread, which the interpreter wakes whatever the main one does, sees to it that
+the process is gone before schedulers kill it the hard way.
 """
 
 import contextlib
@@ -23,7 +24,9 @@ _ASKED, _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 0
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Make the signals interrupt what runs in the context; afterwards the process has to end if one came.
+    """Make signals interrupt what runs in the context.
+
+    If a signal came, the process has to end afterwards.
 
     A signal that was ignored before, as `nohup` has it, stays ignored.
     """
@@ -48,7 +51,8 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         if came:
-            _end_children()  # a fork server that is still loading would notice seconds later that nobody needs it
+            # a fork server that is still loading would notice seconds later that nobody needs it
+            _end_children()
         signal.set_wakeup_fd(wakeup)
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -57,7 +61,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
-    """Read the numbers of signals as they come; end the process at the second, or when the grace is over."""
+    """Read signal numbers; end the process at the second, or after the grace period."""
     late: threading.Timer | None = None
     with open(reading, "rb", buffering=0) as stream:
         while (number := stream.read(1)) and number[0] != _STOP:
@@ -65,13 +69,15 @@ def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
                 continue
             if late is not None:
                 _end_now(_AT_ONCE)
-            late = threading.Timer(GRACE_S, _end_now, args=(f"had not stopped {GRACE_S:g} s after it was asked to",))
+            late = threading.Timer(
+                GRACE_S, _end_now, args=(f"had not stopped {GRACE_S:g} s after it was asked to",)
+            )
             late.daemon = True
             late.start()
 
 
 def _end_now(why: str) -> None:
-    """End this process and its children at once; locks and unfinished steps are for the next run to see to."""
+    """End this process and its children at once, leaving locks and unfinished steps."""
     _end_children()
     with contextlib.suppress(OSError):
         os.write(2, f"bids-sr: {why}; rerun the same command to resume\n".encode())
@@ -79,9 +85,12 @@ def _end_now(why: str) -> None:
 
 
 def _end_children() -> None:
-    """Kill the processes that this one has started, but for the one of Python that cleans up after the others."""
+    """Kill the child processes of this one, except Python's own cleanup process."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and b"resource_tracker" not in entry.with_name("cmdline").read_bytes():
+            if (
+                int(fields[1]) == os.getpid()
+                and b"resource_tracker" not in entry.with_name("cmdline").read_bytes()
+            ):
                 os.kill(int(entry.parent.name), signal.SIGKILL)

@@ -1,12 +1,12 @@
-"""``bids-sr``: read the command line, check everything, run, check what came out, and end with one code.
+"""``bids-sr``: read the command line, check, run, verify the outputs, and return one exit code.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
 0       done
 1       a step crashed, an output is missing, a disk is full, or runs were left out; each is named
-2       the command line or the data set cannot be used, or another run works on it; nothing was written
-130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
+2       the command line or the data set cannot be used, or another run works on it; nothing was
+written 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
 ======  ====================================================================
 """
 
@@ -45,7 +45,10 @@ COMMANDS = {"report": report_command.main}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr`` with these arguments (those of the process by default) and return its exit code."""
+    """Run ``bids-sr`` and return its exit code.
+
+    The arguments are those of the process by default.
+    """
     try:
         with interruptible():
             return _run(sys.argv[1:] if argv is None else argv)
@@ -63,18 +66,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
-            _complain(f"bids-sr: {error}" if isinstance(error, DiskFullError) else f"bids-sr: {full_text(place)}")
+            _complain(
+                f"bids-sr: {error}"
+                if isinstance(error, DiskFullError)
+                else f"bids-sr: {full_text(place)}"
+            )
             return FAILED
         _complain(traceback.format_exc().rstrip())
         _complain(
-            "bids-sr: an unexpected error, see above; please report it with the settings (logs/*/settings.toml in the "
-            "output, or what --verbose prints)"
+            "bids-sr: an unexpected error, see above; please report it with the settings"
+            " (logs/*/settings.toml in the output, or what --verbose prints)"
         )
         return FAILED
 
 
 def _command_of(argv: Sequence[str]) -> str:
-    """The command of `COMMANDS` that a command line is; "" for a data set, also in a folder of that name.
+    """Return the command of `COMMANDS` in a command line, or "" for a data set.
+
+    A data set in a folder with the name of a command counts as a data set.
 
     >>> command_of(["report", "out", "--open"]), command_of(["report", "out", "participant"])
     ('report', '')
@@ -89,12 +98,25 @@ def _run(argv: Sequence[str]) -> int:
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level
+    )
     logging.getLogger("bids_sr").setLevel(level)
-    _stage(f"bids-sr {__version__}, {settings.selection.analysis_level} level: {settings.paths.bids_dir}")
+    _stage(
+        f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
+        f" {settings.paths.bids_dir}"
+    )
     for line in settings.summary() if settings.run.verbosity else ():
-        print(textwrap.fill(line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False))
-    return _participants(settings) if settings.selection.analysis_level == "participant" else _group(settings)
+        print(
+            textwrap.fill(
+                line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False
+            )
+        )
+    return (
+        _participants(settings)
+        if settings.selection.analysis_level == "participant"
+        else _group(settings)
+    )
 
 
 def _participants(settings: Settings) -> int:
@@ -109,7 +131,10 @@ def _participants(settings: Settings) -> int:
             from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.base import graph_of
 
-            _stage("graph (step: what it makes [as what it is kept] <- of what (who makes it); settings)")
+            _stage(
+                "graph (step: what it makes [as what it is kept] <- of what (who makes it);"
+                " settings)"
+            )
             print(*who_makes_what(graph_of(settings, plan, __version__)), sep="\n")
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
@@ -117,7 +142,10 @@ def _participants(settings: Settings) -> int:
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
             inner = ("sourcedata/*", str(dataset_of(Path(), "*")))
-            for folder in (paths.output_dir, *(each for part in inner for each in paths.output_dir.glob(part))):
+            for folder in (
+                paths.output_dir,
+                *(each for part in inner for each in paths.output_dir.glob(part)),
+            ):
                 remove_leftovers(folder / f"sub-{label}")
         if not (settings.run.boilerplate_only or settings.run.reports_only):
             plan = _without_damaged(plan, settings)
@@ -129,7 +157,8 @@ def _participants(settings: Settings) -> int:
 
         try:
             outcome = run_participants(settings, plan, _stage)
-        except BaseException:  # the call that resumes does not repeat the steps, nor what they warned of
+        # the call that resumes does not repeat the steps, nor what they warned of
+        except BaseException:
             for line in warning_lines(paths.output_dir / "logs" / run):
                 print(line, flush=True)
             raise
@@ -137,9 +166,12 @@ def _participants(settings: Settings) -> int:
 
 
 def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
-    """Read all voxels; runs with damaged images are left out, unless that leaves none or ``--strict`` was given.
+    """Read all voxels and leave out runs with damaged images.
 
-    A reference that was found in the data set and does not fit is told and not used, as one whose header does not.
+    The whole call is refused if no run is left or ``--strict`` was given.
+
+    A reference that was found in the data set and does not fit is told and not used, as one whose
+    header does not.
     """
     from bids_sr import preflight
 
@@ -154,12 +186,14 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:
-        _tell_left_out({run: why for run, why in left.left_out.items() if run not in plan.left_out})
+        _tell_left_out(
+            {run: why for run, why in left.left_out.items() if run not in plan.left_out}
+        )
     return left
 
 
 def _found_before(plan: "Plan") -> "Iterator[Notice]":
-    """What the record of a run begins with: runs left out, each with its reasons, and what the checks tell."""
+    """Return the initial record of a run: runs left out, with reasons, and check results."""
     for run, problems in plan.left_out.items():
         yield from (dataclasses.replace(each, run=run, code="left-out") for each in problems)
     yield from plan.warnings
@@ -185,7 +219,9 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     made, found = _check(derived), Findings()
     tell_retrospective(plan.subjects, settings, found)
     left_out = {**plan.left_out, **made.left_out}
-    return derived, dataclasses.replace(made, left_out=left_out, warnings=(*found.notices, *made.warnings))
+    return derived, dataclasses.replace(
+        made, left_out=left_out, warnings=(*found.notices, *made.warnings)
+    )
 
 
 def _group(settings: Settings) -> int:
@@ -231,18 +267,26 @@ def _refuse(problems: "Sequence[Notice]") -> None:
 
 
 def _write_settings(settings: Settings) -> None:
-    write_whole(settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml", settings.to_toml())
+    write_whole(
+        settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
+        settings.to_toml(),
+    )
 
 
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
-    """Say what was made and where, what came of it, what crashed and what can be done about it, and what is missing."""
+    """Print what was made and where, the verdict, crashes with remedies, and what is missing."""
     text_alone = settings.run.boilerplate_only
     made = [item("methods" if text_alone else "report", str(path)) for path in outcome.reports]
     for line in made if plan is None or text_alone else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)
-    if full := next((each.advice for each in outcome.crashes if each.disk_full), ""):  # the others follow from it
+    # the others follow from it
+    if full := next((each.advice for each in outcome.crashes if each.disk_full), ""):
         need = None if plan is None else plan.estimate
-        size = "" if need is None else f"{need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work"
+        size = (
+            ""
+            if need is None
+            else f"{need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work"
+        )
         _complain(f"bids-sr: {full}" + (f" In all, about {size} are needed." if size else ""))
         return FAILED
     known = {each.file: each for each in outcome.crashes}
@@ -257,7 +301,10 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict stops instead)")
+        _complain(
+            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict"
+            " stops instead)"
+        )
         return FAILED
     _stage("done")
     return DONE
@@ -268,5 +315,6 @@ def _stage(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that was closed; the exit code still says what happened
+    # a terminal that was closed; the exit code still says what happened
+    with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)

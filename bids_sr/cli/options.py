@@ -1,4 +1,7 @@
-"""Options of ``bids-sr``, made from the settings: each field says its flags, its help and where it is shown."""
+"""Options of ``bids-sr``, made from the fields of the settings.
+
+Each field states its flags, its help and where it is shown.
+"""
 
 import argparse
 import dataclasses
@@ -15,7 +18,7 @@ _READERS = {Path: path, int: int, float: float}
 
 
 def add_options(parser: argparse.ArgumentParser, *, everything: bool = True) -> None:
-    """Add the option of every setting to a parser; the help lists the common ones, or everything."""
+    """Add the option of every setting to a parser, whose help lists the common ones or all."""
     groups = list(get_type_hints(Settings).items())
     for shown in dataclasses.fields(Settings):
         if shown.metadata:
@@ -25,23 +28,36 @@ def add_options(parser: argparse.ArgumentParser, *, everything: bool = True) -> 
 
 
 def add_group(
-    parser: argparse._ActionsContainer, name: str, group: type[Checked], *, among: str = "", everything: bool = True,
+    parser: argparse._ActionsContainer,
+    name: str,
+    group: type[Checked],
+    *,
+    among: str = "",
+    everything: bool = True,
     only: Collection[str] = (),
-) -> None:  # fmt: skip
-    """Add the options of one group of settings: those that the help shows `among` others, or `only` some."""
+) -> None:
+    """Add the options of one group, those with help `among` others, or `only` some settings."""
     kinds = get_type_hints(group)
     for item in dataclasses.fields(group):  # type: ignore[arg-type]  # all groups are dataclasses
         option = option_of(item)
-        if option.flags and (option.among or name) == (among or name) and (not only or item.name in only):
+        if (
+            option.flags
+            and (option.among or name) == (among or name)
+            and (not only or item.name in only)
+        ):
             *names, last = option.flags.split()
-            names, how = ([*names, last], {}) if last.startswith("-") else (names, {"metavar": last})
+            names, how = (
+                ([*names, last], {}) if last.startswith("-") else (names, {"metavar": last})
+            )
             help = option.help if everything or option.common else argparse.SUPPRESS
             how |= {"dest": f"{name}.{item.name}", "help": help}
-            parser.add_argument(*names, **_of_kind({**how, **option.how}, kinds[item.name], item.default))
+            parser.add_argument(
+                *names, **_of_kind({**how, **option.how}, kinds[item.name], item.default)
+            )
 
 
 def _of_kind(how: Mapping[str, object], kind: object, default: object) -> dict[str, Any]:
-    """What the type of a setting and its default say of its option, besides what is said already."""
+    """Complete option arguments from the type and default of a setting."""
     if kind is bool:
         return {**how, "action": "store_true"}
     if how.get("action") == "count":

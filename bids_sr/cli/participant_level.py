@@ -1,4 +1,7 @@
-"""The participant level: from a plan without problems to derivatives and a report for every participant."""
+"""The participant level: from a plan without problems to derivatives and reports.
+
+Every participant gets a report.
+"""
 
 import contextlib
 import dataclasses
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
-    """Build the graph of a plan without problems, run it, and write citations and reports; `say` prints one line."""
+    """Run the graph of a plan without problems, and write citations and reports.
+
+    `say` prints one line.
+    """
     from bids_sr.execution.usage import limit_threads
 
     limit_threads()
@@ -44,14 +50,20 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     log_dir = out / "logs" / run.run_uuid
     labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
     links, exported = {each.name: each.root for each in plan.sources}, list[str]()
-    describe = partial(write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links)
+    describe = partial(
+        write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
+    )
     digest, changed = analysis_digest(settings), True
-    configure_nipype(crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0)
+    configure_nipype(
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
+    )
     if not run.reports_only:
         with still(say, "building the graph of steps"):
             graph, sizes = graph_of(settings, plan, __version__), plan.estimate.sizes
             work_dir = settings.paths.work_dir or Path()
-            workflow = workflow_of(graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes))
+            workflow = workflow_of(
+                graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes)
+            )
             write_citations(graph.methods_text(), out, log_dir)
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
@@ -63,22 +75,36 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         # what is given, less what the program and waiting workers hold
         wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-        workers = max(workers_that_fit(given, wanted, largest_gb(sizes)), resources.omp_nthreads or 1)
+        workers = max(
+            workers_that_fit(given, wanted, largest_gb(sizes)), resources.omp_nthreads or 1
+        )
         if workers < wanted and resources.use_plugin is None:
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
         nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
         progress = Progress(nodes, plan, say, slower=pace_now(plan.estimate.processors).slower)
         with contextlib.closing(progress), packed_figures(settings.figures_dir, out, labels):
             outcome = execute(
-                workflow, nprocs=workers, mem_gb=for_steps_gb(given, workers), crash_dir=log_dir, progress=progress,
-                plugin=Plugin.from_toml(resources.use_plugin) if resources.use_plugin else Plugin(),
-                has_gpu=resources.device != "cpu" and bool(settings.superres.learned) and machine.has_gpu(),
-            )  # fmt: skip
+                workflow,
+                nprocs=workers,
+                mem_gb=for_steps_gb(given, workers),
+                crash_dir=log_dir,
+                progress=progress,
+                plugin=Plugin.from_toml(resources.use_plugin)
+                if resources.use_plugin
+                else Plugin(),
+                has_gpu=resources.device != "cpu"
+                and bool(settings.superres.learned)
+                and machine.has_gpu(),
+            )
         changed = note_run(log_dir, labels, settings=digest, left_out=plan.reasons)
     say("reports")
     with still(say, "reports"):
-        reports = write_participants(out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv))
-        if (changed or not (out / INDEX).exists()) and is_last(out, settings.paths.bids_dir, digest):
+        reports = write_participants(
+            out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv)
+        )
+        if (changed or not (out / INDEX).exists()) and is_last(
+            out, settings.paths.bids_dir, digest
+        ):
             write_index(out)
     for series in exported:  # whose runs may hold no more than zero filling
         describe(series=series)

@@ -1,8 +1,9 @@
-"""Progress of a run on the console: one bar on a terminal, elsewhere one line a stage and one a minute at least.
+"""Progress of a run on the console: a bar on a terminal, else a line per stage or minute.
 
-The time left is the estimate of what is not done yet, times the pace so far: the minutes that the run has taken over
-those that were estimated for what it has done. A step that runs counts by its time at the pace of the steps that ended,
-and never as done; so one that takes longer than it should slows the pace, and raises the time left.
+The time left is the estimate of what is not done yet, times the pace so far: the minutes that the
+run has taken over those that were estimated for what it has done. A step that runs counts by its
+time at the pace of the steps that ended, and never as done; so one that takes longer than it
+should slows the pace, and raises the time left.
 """
 
 import contextlib
@@ -29,7 +30,11 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "register_pair": ("registration", _ANATOMICAL, 0.3),
     "estimate_variance": ("variance maps of the run", _TRAINING, 1),
     "prepare_scans": ("structural scans: bias field, brain, registration", ("preparation",), 1),
-    "structural": ("structural scans: training and super-resolution of all contrasts", ("training",), 1),
+    "structural": (
+        "structural scans: training and super-resolution of all contrasts",
+        ("training",),
+        1,
+    ),
     "anatomy": ("anatomy: bias field, brain mask, template, atlas", _ANATOMICAL, 9),
     "registration": ("registration", _ANATOMICAL, 1),
     "imported": ("what other programs made", _ANATOMICAL, 1),
@@ -46,27 +51,32 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "primary": ("files for other tools", ("report",), 0.01),
     "figures": ("figures", ("report",), 1),
 }
-"""Step, or the module in which it stands → what its stage is called, the rows of the estimate (their start), and its
-part of them beside the other stages that share them, as the README's example took them."""
+"""Step, or the module in which it stands → what its stage is called, the rows of the estimate
+(their start), and its part of them beside the other stages that share them, as the README's
+example took them."""
 _BETWEEN = frozenset({OTHER, "primary", "figures"})
 """What runs in between as soon as it can, and begins no stage."""
 
 
 def stage_of(node: "Node") -> str:
-    """Key of `STAGES` for what a node runs; ``OTHER`` where it belongs to no stage, as what stores or joins."""
+    """Return the key of `STAGES` for a node, or ``OTHER`` if it only stores or joins."""
     step = getattr(node.interface, "step", None)
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
     return next((name for name in known if name in STAGES), OTHER)
 
 
 def stage_minutes(plan: "Plan", there: Collection[str]) -> dict[str, float]:
-    """Estimated processor minutes of each stage of `STAGES`; those that are `there` share the rows of the estimate."""
+    """Return the estimated processor minutes of each stage of `STAGES`.
+
+    Stages that are `there` share the rows of the estimate.
+    """
     rows, known = plan.estimate.rows, [STAGES[key] for key in STAGES if key in there]
     return {
         key: sum(row.minutes for row in rows if row.stage.startswith(starts))
-        * part / (sum(each for _, others, each in known if others == starts) or part)
+        * part
+        / (sum(each for _, others, each in known if others == starts) or part)
         for key, (_, starts, part) in STAGES.items()
-    }  # fmt: skip
+    }
 
 
 _LOOK_S = 2.0
@@ -76,16 +86,26 @@ _FIRST = 0.05  # of the work, before which no time left is told: the plan has to
 
 
 class Progress:
-    """Tells how far a run is; the scheduler calls it for every node, by its full name, that starts, ends or fails.
+    """Progress display, which the scheduler calls for every node by its full name.
 
-    The estimate of the plan says what each stage weighs and how long all takes, which `slower` multiplies, see
-    `bids_sr.preflight.pace`. `say` prints one line; a bar goes to `stream` if that is a terminal.
+    It is called when a node starts, ends or fails.
+
+    The estimate of the plan says what each stage weighs and how long all takes, which `slower`
+    multiplies, see `bids_sr.preflight.pace`. `say` prints one line; a bar goes to `stream` if that
+    is a terminal.
     """
 
     def __init__(
-        self, nodes: Iterable["Node"], plan: "Plan", say: Callable[[str], None], *, slower: float = 1.0,
-        stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic, look_s: float = _LOOK_S,
-    ) -> None:  # fmt: skip
+        self,
+        nodes: Iterable["Node"],
+        plan: "Plan",
+        say: Callable[[str], None],
+        *,
+        slower: float = 1.0,
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        look_s: float = _LOOK_S,
+    ) -> None:
         counts = Counter(map(stage_of, nodes))
         minutes = {**stage_minutes(plan, counts), OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
@@ -98,7 +118,8 @@ class Progress:
         self._clock, self._began, self._said = clock, clock(), clock()
         self._done, self._ended, self._told = 0.0, set[str](), set[tuple[str, str]]()
         self._pace_of_ended, self._furthest = 1.0, 0.0
-        self._running: dict[str, tuple[str, str, float]] = {}  # node → participant or run, stage, since when
+        # node → participant or run, stage, since when
+        self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
         stream = stream or sys.stdout
         self._bar: tqdm[NoReturn] | None = None
@@ -107,19 +128,30 @@ class Progress:
             import tqdm as bars
 
             self._bar = bars.tqdm(
-                total=100, file=stream, bar_format="{percentage:3.0f} % |{bar:30}| {desc}", leave=False
+                total=100,
+                file=stream,
+                bar_format="{percentage:3.0f} % |{bar:30}| {desc}",
+                leave=False,
             )
         self._open = contextlib.ExitStack()
         self._open.enter_context(heartbeat(self.beat, look_s))
 
     @property
     def share(self) -> float:
-        """Share of the estimated work that is done, 0 to 1, never less than before; see the module's text."""
+        """Share of the estimated work that is done (0 to 1), which never decreases.
+
+        See the module's docstring.
+        """
         under_way = 0.0
         for _, stage, since in self._running.values():
             weight = self._weights.get(stage, 0.0)
-            expected = weight / self._total * self._estimate * self._processors * 60 * self._pace_of_ended  # s
-            under_way += weight * min(_MOST, (self._clock() - since) / expected if expected > 0 else 0.0)
+            # s
+            expected = (
+                weight / self._total * self._estimate * self._processors * 60 * self._pace_of_ended
+            )
+            under_way += weight * min(
+                _MOST, (self._clock() - since) / expected if expected > 0 else 0.0
+            )
         self._furthest = max(self._furthest, min(1.0, (self._done + under_way) / self._total))
         return self._furthest
 
@@ -130,7 +162,10 @@ class Progress:
         return (1 - share) * self._estimate * self._pace(share)
 
     def _pace(self, share: float) -> float:
-        """Minutes that a share of the work has taken, over those that it should have; at first as estimated."""
+        """Return the ratio of minutes taken to minutes estimated for a share of the work.
+
+        At first it is as estimated.
+        """
         took, trusted = (self._clock() - self._began) / 60, _TRUSTED * self._estimate
         return (took + trusted) / (share * self._estimate + trusted) if trusted else 1.0
 
@@ -154,13 +189,15 @@ class Progress:
                 self._show()
 
     def beat(self) -> None:
-        """Keep the bar moving; where lines are printed, repeat one if nothing was said for almost a minute."""
+        """Keep the bar moving, or repeat a printed line after almost a minute of silence."""
         with self._lock:
             self._show()
             if self._bar is not None or self._clock() - self._said < EVERY_S:
                 return
             known = (each for each in self._running.values() if each[1] != OTHER)
-            label, stage, _ = min(known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", OTHER, 0.0))
+            label, stage, _ = min(
+                known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", OTHER, 0.0)
+            )
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:

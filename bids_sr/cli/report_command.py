@@ -1,4 +1,6 @@
-"""``bids-sr report OUTPUT_DIR``: assemble the pages of finished outputs again from their figures, and open them.
+"""``bids-sr report OUTPUT_DIR``: rebuild the pages of finished outputs, and open them.
+
+The pages are assembled from the existing figures.
 
 Needs the output directory alone, neither the data set nor the working directory.
 """
@@ -15,10 +17,19 @@ from bids_sr.config import UsageError
 
 def build_parser() -> Parser:
     """The parser; needs nothing but the standard library."""
-    parser = Parser(prog="bids-sr report", description="Rebuild the reports of finished outputs, and open them.")
+    parser = Parser(
+        prog="bids-sr report",
+        description="Rebuild the reports of finished outputs, and open them.",
+    )
     add = parser.add_argument
     add("output_dir", metavar="OUTPUT_DIR", type=Path, help="output directory of bids-sr")
-    add("--participant-label", nargs="+", default=[], metavar="LABEL", help="participants (default: all)")
+    add(
+        "--participant-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="participants (default: all)",
+    )
     add("--open", action="store_true", help="open them in the browser")
     return parser
 
@@ -33,27 +44,39 @@ def main(argv: Sequence[str]) -> int:
     for page in pages:
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
-            print(item("note", f"no browser could be started; open {page} yourself"), file=sys.stderr)
+            print(
+                item("note", f"no browser could be started; open {page} yourself"), file=sys.stderr
+            )
     return 0
 
 
 def _make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
-    """Assemble ``sub-XX.html`` of each participant; the group's page, where there is one, is named as it is.
+    """Write ``sub-XX.html`` of each participant and list the pages.
+
+    The group's page, where there is one, is listed unchanged.
 
     Raises `UsageError` where a participant has no figures, or none has.
     """
-    from bids_sr.reports.participants_page import participants_with_figures, write_index, write_participants
+    from bids_sr.reports.participants_page import (
+        participants_with_figures,
+        write_index,
+        write_participants,
+    )
     from bids_sr.steps.figures import declared
 
     root = output_dir.absolute()
     there = participants_with_figures(root)
     wanted = [label.removeprefix("sub-") for label in labels] or there
     if not there:
-        raise UsageError(str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run")
+        raise UsageError(
+            str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run"
+        )
     for label in wanted:
         if label not in there:
             fix = f"choose among {', '.join(there)}"
-            raise UsageError(f"sub-{label}", f"{output_dir} has no figures of this participant", fix)
+            raise UsageError(
+                f"sub-{label}", f"{output_dir} has no figures of this participant", fix
+            )
     pages = list(write_participants(root, wanted, shown=declared(), log_dir=root / "logs"))
     write_index(root)
     group = root / "group.html"

@@ -1,7 +1,10 @@
-"""``python -m bids_sr.cli.rerun NODE_DIR``: run one step of a finished or crashed run alone, to see why it fails.
+"""``python -m bids_sr.cli.rerun NODE_DIR``: rerun one step alone to see why it fails.
 
-The step takes its inputs from where they are and works in a new directory, so that the working directory of the run
-stays as it is; a step that stores derivatives stores them where it always does.
+The step is one of a finished or crashed run.
+
+The step takes its inputs from where they are and works in a new directory, so that the working
+directory of the run stays as it is; a step that stores derivatives stores them where it always
+does.
 """
 
 import argparse
@@ -23,9 +26,15 @@ DONE, FAILED, REFUSED = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step and return 0, 1 where it failed, or 2 where there is none in that directory."""
-    parser = argparse.ArgumentParser(prog="python -m bids_sr.cli.rerun", description=__doc__.partition("\n")[0])
-    parser.add_argument("node_dir", type=Path, help="directory of the step in the working directory")
-    parser.add_argument("-w", "--work-dir", type=Path, help="where it works (default: a new temporary directory)")
+    parser = argparse.ArgumentParser(
+        prog="python -m bids_sr.cli.rerun", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "node_dir", type=Path, help="directory of the step in the working directory"
+    )
+    parser.add_argument(
+        "-w", "--work-dir", type=Path, help="where it works (default: a new temporary directory)"
+    )
     try:
         options = parser.parse_args(argv)
         node = _load(options.node_dir)
@@ -40,13 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _load(folder: Path) -> "Node":
     """The step as it was left in its directory.
 
-    Raises `UsageError` where there is none, it cannot be read, or it belongs to another user: reading it runs what is
-    in it.
+    Raises `UsageError` where there is none, it cannot be read, or it belongs to another user:
+    reading it runs what is in it.
     """
     file = folder / "_node.pklz"
     if not file.is_file():
         why = "it holds no _node.pklz, which a step leaves when it begins"
-        raise UsageError(f"{folder} is no directory of a step", why, "take the directory that the crash file names")
+        raise UsageError(
+            f"{folder} is no directory of a step",
+            why,
+            "take the directory that the crash file names",
+        )
     if file.stat().st_uid not in (os.getuid(), 0):
         why = "reading it would run whatever that user has put into it"
         raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
@@ -60,7 +73,9 @@ def _load(folder: Path) -> "Node":
         return loadpkl(file)
     except Exception as error:
         fix = "give the command of the whole run again: it makes this step anew"
-        raise UsageError(f"{file} cannot be read", f"{type(error).__name__}: {error}", fix) from error
+        raise UsageError(
+            f"{file} cannot be read", f"{type(error).__name__}: {error}", fix
+        ) from error
 
 
 def _run(node: "Node", work_dir: Path) -> int:

@@ -1,4 +1,7 @@
-"""Settings of one call, and the one kind of refusal; the standard library is all that this imports."""
+"""Settings of one call, and the only exception for refusals.
+
+The package imports nothing but the standard library.
+"""
 
 from bids_sr.config.groups import Paths, Resources, Selection
 from bids_sr.config.settings import Settings

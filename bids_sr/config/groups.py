@@ -1,7 +1,9 @@
-"""Settings by group: every default stands here and nowhere else, every value is checked when it is made.
+"""Settings by group, with all defaults and checks.
 
-A value that cannot hold is refused with a `UsageError` when the object is built, whether it came from the
-command line, from a settings file or from Python.
+Every default is defined here and nowhere else, and every value is checked on creation.
+
+A value that cannot hold is refused with a `UsageError` when the object is built, whether it came
+from the command line, from a settings file or from Python.
 """
 
 import re
@@ -23,12 +25,17 @@ from bids_sr.frozen import frozen
 
 @frozen
 class Paths(Checked):
-    """Where the data are, where results go, and where the work is kept so that it can be resumed."""
+    """Paths of the data, the results and the work folder, which allows resuming a run."""
 
     bids_dir: Path = field(metadata=GIVEN)
     output_dir: Path = field(metadata=GIVEN)
     work_dir: Path | None = option(
-        None, "-w --work-dir DIR", "intermediate files (default: ./work)", common=True, decides=False, among="run"
+        None,
+        "-w --work-dir DIR",
+        "intermediate files (default: ./work)",
+        common=True,
+        decides=False,
+        among="run",
     )
 
     @property
@@ -46,40 +53,68 @@ class Paths(Checked):
 class Selection(Checked):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
-    analysis_level: Literal["participant", "group"] = option("participant", decides=False, once=True)
+    analysis_level: Literal["participant", "group"] = option(
+        "participant", decides=False, once=True
+    )
     participant_label: tuple[str, ...] = option(
         (), "--participant-label LABEL", "participants (default: all)", common=True, decides=False
     )
-    session_label: tuple[str, ...] = option((), "--session-label LABEL", "sessions (default: all)", decides=False)
-    task_id: tuple[str, ...] = option((), "-t --task-id TASK", "tasks (default: all)", common=True, decides=False)
-    run_id: tuple[int, ...] = option((), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number)
+    session_label: tuple[str, ...] = option(
+        (), "--session-label LABEL", "sessions (default: all)", decides=False
+    )
+    task_id: tuple[str, ...] = option(
+        (), "-t --task-id TASK", "tasks (default: all)", common=True, decides=False
+    )
+    run_id: tuple[int, ...] = option(
+        (), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number
+    )
     bids_filter_file: Path | None = option(
-        None, "--bids-filter-file FILE", "JSON with pybids filters for bold, t2starw, t1w, t2w, flair", decides=False
+        None,
+        "--bids-filter-file FILE",
+        "JSON with pybids filters for bold, t2starw, t1w, t2w, flair",
+        decides=False,
     )
     bids_database_dir: Path | None = option(
         None, "--bids-database-dir DIR", "pybids database of a large data set", decides=False
     )
     skip_bids_validation: bool = option(
-        False, "--skip-bids-validation", "do not run the BIDS validator on the input", decides=False
+        False,
+        "--skip-bids-validation",
+        "do not run the BIDS validator on the input",
+        decides=False,
     )
 
     def _check(self) -> None:
-        for name, prefix in (("participant_label", "sub-"), ("session_label", "ses-"), ("task_id", "task-")):
-            labels = tuple(dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name)))
+        for name, prefix in (
+            ("participant_label", "sub-"),
+            ("session_label", "ses-"),
+            ("task_id", "task-"),
+        ):
+            labels = tuple(
+                dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name))
+            )
             self._set(name, labels)
             for label in labels:
-                why = f"{label!r} is no BIDS label: letters, digits and +, several of them separated by spaces"
+                why = (
+                    f"{label!r} is no BIDS label: letters, digits and +, several of them separated"
+                    " by spaces"
+                )
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
-        self._need(all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up")
+        self._need(
+            all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up"
+        )
 
 
 @frozen
 class Preprocessing(Checked):
-    """Before super-resolution. `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
+    """Settings before super-resolution.
+
+    `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
 
     `echo`: of multi-echo runs the one that is used alone; None: they are combined.
-    `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in them is not made again.
+    `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in
+    them is not made again.
     """
 
     dummy_scans: int | None = option(
@@ -88,28 +123,37 @@ class Preprocessing(Checked):
     derivatives: tuple[str, ...] = option(
         (),
         "-d --derivatives NAME=DIR",
-        "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion, field maps and "
-        "confounds are used instead of computed",
+        "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion,"
+        " field maps and confounds are used instead of computed",
         common=True,
         decides=False,
         type=readers.named_folder,
     )
     echo: int | None = option(
-        None, "--echo N", "use only this echo of a multi-echo run (default: optimal combination of all)"
+        None,
+        "--echo N",
+        "use only this echo of a multi-echo run (default: optimal combination of all)",
     )
     slice_time_ref: float = option(
-        0.5, "--slice-time-ref FRACTION", "reference time for slice-timing correction (fraction of TR)"
+        0.5,
+        "--slice-time-ref FRACTION",
+        "reference time for slice-timing correction (fraction of TR)",
     )
     fd_spike_threshold: float = option(
-        0.5, "--fd-spike-threshold MM", "framewise displacement above which a volume is a motion outlier (confounds)"
+        0.5,
+        "--fd-spike-threshold MM",
+        "framewise displacement above which a volume is a motion outlier (confounds)",
     )
     dvars_spike_threshold: float = option(
-        1.5, "--dvars-spike-threshold VALUE", "standardized DVARS above which a volume is a motion outlier (confounds)"
+        1.5,
+        "--dvars-spike-threshold VALUE",
+        "standardized DVARS above which a volume is a motion outlier (confounds)",
     )
     return_all_components: bool = option(
         False,
         "--return-all-components",
-        "all components of CompCor in the confounds, not only those that explain half of the variance",
+        "all components of CompCor in the confounds, not only those that explain half of the"
+        " variance",
     )
     ignore: tuple[Literal["slicetiming", "events"], ...] = option(
         (), "--ignore", "steps to skip; a run whose events are ignored is treated as resting state"
@@ -117,7 +161,8 @@ class Preprocessing(Checked):
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
         "--output-spaces SPACE",
-        "spaces of the super-resolved series and the maps: func, T1w, templates such as MNI152NLin2009cAsym:res-2",
+        "spaces of the super-resolved series and the maps: func, T1w, templates such as"
+        " MNI152NLin2009cAsym:res-2",
         common=True,
         decides=False,
     )
@@ -128,12 +173,26 @@ class Preprocessing(Checked):
     def _check(self) -> None:
         self._each_once("derivatives")
         for text in self.derivatives:
-            self._need(bool(text.strip()) and not text.endswith("="), "derivatives", "it is NAME=DIR, or DIR alone")
-        self._need_positive("fd_spike_threshold", "volumes are told apart by a displacement above 0 mm")
+            self._need(
+                bool(text.strip()) and not text.endswith("="),
+                "derivatives",
+                "it is NAME=DIR, or DIR alone",
+            )
+        self._need_positive(
+            "fd_spike_threshold", "volumes are told apart by a displacement above 0 mm"
+        )
         self._need_positive("dvars_spike_threshold", "volumes are told apart by a value above 0")
         self._need(self.echo is None or self.echo >= 1, "echo", "echoes are numbered from 1")
-        self._need(self.dummy_scans is None or self.dummy_scans >= 0, "dummy_scans", "it is a number from 0 up")
-        self._need(0 <= self.slice_time_ref <= 1, "slice_time_ref", "a fraction of the TR lies from 0 to 1")
+        self._need(
+            self.dummy_scans is None or self.dummy_scans >= 0,
+            "dummy_scans",
+            "it is a number from 0 up",
+        )
+        self._need(
+            0 <= self.slice_time_ref <= 1,
+            "slice_time_ref",
+            "a fraction of the TR lies from 0 to 1",
+        )
         try:
             parse_spaces(self.output_spaces)
         except SpaceError as error:
@@ -154,17 +213,21 @@ class Preprocessing(Checked):
 
 @frozen
 class Activation(Checked):
-    """Maps of activity. `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
+    """Settings of activation maps.
 
-    `low_pass` None switches the filter off. `contrasts` empty: see `bids_sr.stats.glm.contrasts.default_contrasts`.
-    `roi`: auto, brain, names of regions joined by commas, or a file; see `bids_sr.region_names`.
-    `seeds`: of the connectivity maps of runs without events, see `bids_sr.config.seed_options`.
+    `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
+
+    `low_pass` None switches the filter off. `contrasts` empty: see
+    `bids_sr.stats.glm.contrasts.default_contrasts`. `roi`: auto, brain, names of regions joined by
+    commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
+    without events, see `bids_sr.config.seed_options`.
     """
 
     contrasts: tuple[str, ...] = option(
         (),
         "--contrasts EXPR",
-        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each type, all, and comparisons of up to eight)",
+        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each type, all, and"
+        " comparisons of up to eight)",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
@@ -177,26 +240,30 @@ class Activation(Checked):
         action=readers.Flatten,
     )
     low_pass: float | None = option(
-        0.1, "--low-pass HZ", "low-pass cut-off of the cross-correlation (Hz), or none", type=readers.frequency
+        0.1,
+        "--low-pass HZ",
+        "low-pass cut-off of the cross-correlation (Hz), or none",
+        type=readers.frequency,
     )
     high_pass: float = option(1 / 128, "--high-pass HZ", "high-pass cut-off of the GLM (Hz)")
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
-        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas, NAME=LABEL[,LABEL], "
-        "NAME=x,y,z[,radius] in mm (MNI), or components",
+        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas,"
+        " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
     )
     atlas: str = option(
         region_names.AAL2,
         "--atlas {NAME,FILE}",
-        "labels of the brain for --roi, --seeds and the table of clusters: AAL2, an atlas in TemplateFlow's cache such "
-        "as Schaefer2018:400Parcels7Networks, or a NIfTI file with its table (index, name) beside it as .tsv",
+        "labels of the brain for --roi, --seeds and the table of clusters: AAL2, an atlas in"
+        " TemplateFlow's cache such as Schaefer2018:400Parcels7Networks, or a NIfTI file with its"
+        " table (index, name) beside it as .tsv",
     )
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory, labels of the atlas "
-        "joined by commas, or a mask",
+        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory,"
+        " labels of the atlas joined by commas, or a mask",
         common=True,
     )
     thresholds: tuple[str, ...] = option(
@@ -208,44 +275,60 @@ class Activation(Checked):
     def _check(self) -> None:
         self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
         self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
-        self._need(COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone")
+        self._need(
+            COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone"
+        )
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
         self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
-        self._need(all(0 <= mm <= 50 for mm in self.smoothing), "smoothing", "a width lies from 0 to 50 mm")
-        self._need(_apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter")
+        self._need(
+            all(0 <= mm <= 50 for mm in self.smoothing),
+            "smoothing",
+            "a width lies from 0 to 50 mm",
+        )
+        self._need(
+            _apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter"
+        )
         self._need(self.high_pass >= 0, "high_pass", "a frequency is not negative")
         above = self.low_pass is None or self.low_pass > self.high_pass
         self._need(above, "low_pass", "it lies above the high-pass frequency")
-        numbers = [threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")]
+        numbers = [
+            threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
+        ]
         readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
-        self._need(readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1")
-        self._need(_apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths")
+        self._need(
+            readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1"
+        )
+        self._need(
+            _apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths"
+        )
 
 
 @frozen
 class Evaluation(Checked):
     """What tells whether the finer maps are true.
 
-    `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto (in the data), none.
-    `null_checks`: whether placebos are made. `margin`: of the equivalence test; None: a tenth of B-spline to measured.
+    `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto
+    (in the data), none. `null_checks`: whether placebos are made. `margin`: of the equivalence
+    test; None: a tenth of B-spline to measured.
     """
 
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: data set with the same runs measured at the high resolution, or with their known "
-        "activation; auto finds derivatives/highres-reference and derivatives/ground-truth in the data set",
+        "high-resolution reference: data set with the same runs measured at the high resolution,"
+        " or with their known activation; auto finds derivatives/highres-reference and"
+        " derivatives/ground-truth in the data set",
         decides=False,
         type=readers.folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
         "--retrospective",
-        "downsample the BOLD series by the factor (default 2), super-resolve it and compare with the original; "
-        "noisy also adds thermal noise up to the original level (default: clean)",
+        "downsample the BOLD series by the factor (default 2), super-resolve it and compare with"
+        " the original; noisy also adds thermal noise up to the original level (default: clean)",
         common=True,
         nargs="?",
         const="clean",
@@ -253,13 +336,17 @@ class Evaluation(Checked):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "judge a series that another program made of the run, on the acquired or a finer grid: is it more accurate "
-        "than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL of BIDS derivatives",
+        "judge a series that another program made of the run, on the acquired or a finer grid: is"
+        " it more accurate than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL"
+        " of BIDS derivatives",
         decides=False,
         type=readers.named_series,
     )
     pair_holdout: bool = option(
-        False, "--pair-holdout", "with two T2*w pairs, train on the first and evaluate on the second", decides=False
+        False,
+        "--pair-holdout",
+        "with two T2*w pairs, train on the first and evaluate on the second",
+        decides=False,
     )
     null_checks: bool = option(
         False,
@@ -268,7 +355,9 @@ class Evaluation(Checked):
         decides=False,
     )
     roi_grow: bool = option(
-        False, "--roi-grow", "extend the region of interest to adjacent activation that its border cuts off"
+        False,
+        "--roi-grow",
+        "extend the region of interest to adjacent activation that its border cuts off",
     )
     margin: float | None = option(
         None,
@@ -281,7 +370,10 @@ class Evaluation(Checked):
     def _check(self) -> None:
         why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
-        why = "a series of the run cannot be held against its downsampled copy; leave out evaluation.retrospective"
+        why = (
+            "a series of the run cannot be held against its downsampled copy; leave out"
+            " evaluation.retrospective"
+        )
         self._need(not self.compare or self.retrospective is None, "compare", why)
         self._need_positive("margin", "it is a positive number")
 
@@ -295,12 +387,18 @@ class Evaluation(Checked):
 class Resources(Checked):
     """What the machine gives. None: all processors, one thread a node, the memory that is free.
 
-    `use_plugin` is a file that says how nodes become jobs of a cluster, see `bids_sr.config.plugin`.
+    `use_plugin` is a file that says how nodes become jobs of a cluster, see
+    `bids_sr.config.plugin`.
     """
 
-    nprocs: int | None = option(None, "--nprocs --n-cpus N", "processors (default: all)", common=True, decides=False)
+    nprocs: int | None = option(
+        None, "--nprocs --n-cpus N", "processors (default: all)", common=True, decides=False
+    )
     omp_nthreads: int | None = option(
-        None, "--omp-nthreads N", "threads per step (default: 1; steps run in parallel)", decides=False
+        None,
+        "--omp-nthreads N",
+        "threads per step (default: 1; steps run in parallel)",
+        decides=False,
     )
     mem_gb: float | None = option(
         None,
@@ -310,7 +408,9 @@ class Resources(Checked):
         decides=False,
         type=readers.gigabytes,
     )
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device for the networks", decides=False)
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "--device", "device for the networks", decides=False
+    )
     random_seed: int = option(0, "--random-seed N", "seed of all random numbers")
     use_plugin: Path | None = option(
         None,
@@ -323,18 +423,23 @@ class Resources(Checked):
         for name in ("nprocs", "omp_nthreads"):
             self._need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
         fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
-        why = f"one step cannot take more threads than there are processors (nprocs is {self.nprocs})"
+        why = (
+            "one step cannot take more threads than there are processors (nprocs is"
+            f" {self.nprocs})"
+        )
         self._need(fits, "omp_nthreads", why)
         self._need_positive("mem_gb", "it is a positive number of gigabytes")
-        self._need(0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295")
+        self._need(
+            0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295"
+        )
 
 
 @frozen
 class Run(Checked):
     """How this one call runs, what it stores and what it tells.
 
-    `level`: see `bids_sr.config.levels`. `strict`: one run that cannot be done stops all. `verbosity`: 0 stages, 1
-    details, 2 everything.
+    `level`: see `bids_sr.config.levels`. `strict`: one run that cannot be done stops all.
+    `verbosity`: 0 stages, 1 details, 2 everything.
     """
 
     config_file: Path | None = option(
@@ -347,15 +452,20 @@ class Run(Checked):
     level: Level = option(
         "standard",
         "--level",
-        "files that are stored: minimal (series, confounds, report, tables), standard (also maps of raw, bspline, the "
-        "methods and measured), full (also maps and series of all baselines); the results are the same",
+        "files that are stored: minimal (series, confounds, report, tables), standard (also maps"
+        " of raw, bspline, the methods and measured), full (also maps and series of all"
+        " baselines); the results are the same",
         decides=False,
     )
     boilerplate_only: bool = option(
         False, "--boilerplate-only", "write the methods text and stop", decides=False, once=True
     )
     reports_only: bool = option(
-        False, "--reports-only", "rebuild the reports of finished outputs", decides=False, once=True
+        False,
+        "--reports-only",
+        "rebuild the reports of finished outputs",
+        decides=False,
+        once=True,
     )
     strict: bool = option(
         False,
@@ -370,7 +480,9 @@ class Run(Checked):
         decides=False,
     )
     sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
-    verbosity: int = option(0, "-v --verbose", "print more; may be given twice", decides=False, action="count")
+    verbosity: int = option(
+        0, "-v --verbose", "print more; may be given twice", decides=False, action="count"
+    )
     dry_run: bool = option(
         False,
         "--dry-run",
@@ -381,13 +493,21 @@ class Run(Checked):
         among="selection",
     )
     graph: bool = option(
-        False, "--graph", "as --dry-run, and print which step makes what of what", decides=False, once=True,
+        False,
+        "--graph",
+        "as --dry-run, and print which step makes what of what",
+        decides=False,
+        once=True,
         among="selection",
-    )  # fmt: skip
+    )
     run_uuid: str = option("", decides=False, once=True)
 
     def _check(self) -> None:
-        self._need(not (self.boilerplate_only and self.reports_only), "boilerplate_only", "it excludes reports_only")
+        self._need(
+            not (self.boilerplate_only and self.reports_only),
+            "boilerplate_only",
+            "it excludes reports_only",
+        )
         self._need(self.verbosity >= 0, "verbosity", "it is a number from 0 up")
 
 

@@ -1,8 +1,8 @@
-"""How much of what is made is stored: the levels, and which series and maps of a run each of them stores.
+"""Levels of storage: which series and maps of a run each level stores.
 
-Every level makes the same results and the same report, and decides which of them become files. What is stored is known
-from the settings alone, before anything runs. What a user named beyond the defaults is stored at the standard level,
-too.
+Every level makes the same results and the same report, and decides which of them become files.
+What is stored is known from the settings alone, before anything runs. What a user named beyond the
+defaults is stored at the standard level, too.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,8 +27,8 @@ def reaches(asked: Level, least: Level) -> bool:
 def series_level(name: str, asked_for: Collection[str]) -> Level:
     """The smallest level at which a series is stored.
 
-    The acquired one and those of the methods always; baselines and the measured one can be made again. `asked_for`:
-    names of the methods and baselines that were asked for.
+    The acquired one and those of the methods always; baselines and the measured one can be made
+    again. `asked_for`: names of the methods and baselines that were asked for.
     """
     can_be_made_again = name == MEASURED or (name in BASELINES and name not in asked_for)
     return "full" if can_be_made_again else "minimal"
@@ -42,7 +42,7 @@ def maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
 
 @frozen
 class _Stored:
-    """What is stored at one smoothing: maps by statistic, regions by threshold (as of the settings)."""
+    """Maps by statistic and regions by threshold (as in the settings) stored at one smoothing."""
 
     stats: Sequence[str] = ()
     thresholds: Sequence[str] = ()
@@ -50,7 +50,10 @@ class _Stored:
 
 @frozen
 class StoredMaps:
-    """What decides which maps become files: settings of these names; `methods` with the baselines that were named."""
+    """Settings that decide which maps become files.
+
+    The fields are named as the settings; `methods` includes the named baselines.
+    """
 
     level: Level
     methods: Collection[str] = ()
@@ -62,15 +65,18 @@ class StoredMaps:
     def of(self, series: str) -> Mapping[float, _Stored]:
         """What is stored of every contrast of a series, by FWHM (mm).
 
-        Full: everything. Standard: t, effect, its variance and the correlation at the smallest width, t and effect,
-        which the group level reads, at the smallest width above 0, and the region of the first threshold. Widths that
-        were named get what the smallest gets, and thresholds that were named have their regions.
+        Full: everything. Standard: t, effect, its variance and the correlation at the smallest
+        width, t and effect, which the group level reads, at the smallest width above 0, and the
+        region of the first threshold. Widths that were named get what the smallest gets, and
+        thresholds that were named have their regions.
         """
         if not reaches(self.level, maps_level(series, series_names(self.methods), self.baselines)):
             return {}
         correlated, fitted = "cc" in self.kinds, "glm" in self.kinds
         every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))
-        possible = [each for each in self.thresholds if (correlated if each == "quarter" else fitted)]
+        possible = [
+            each for each in self.thresholds if (correlated if each == "quarter" else fitted)
+        ]
         if self.level == "full":
             return {width: _Stored(stats=every, thresholds=possible) for width in self.smoothing}
         most = _Stored(
@@ -84,4 +90,8 @@ class StoredMaps:
 
     def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
         """Whether the maps of a statistic are stored of a series at one smoothing."""
-        return any(stat in own.stats for width, own in self.of(series).items() if round(10 * (width - fwhm_mm)) == 0)
+        return any(
+            stat in own.stats
+            for width, own in self.of(series).items()
+            if round(10 * (width - fwhm_mm)) == 0
+        )

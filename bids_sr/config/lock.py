@@ -1,9 +1,10 @@
 """A lock against two runs over one participant in one output or one working directory.
 
-One small file for each participant in both directories names who holds it. Whether its holder still runs is told
-without comparing clocks: on the same machine by the process, elsewhere by whether the holder touches the file while
-it is watched. A run whose lock was taken from it, because its machine slept, interrupts itself. The library filelock
-has no such heartbeat: it trusts ``flock``, which several network file systems of clusters keep on one host alone.
+One small file for each participant in both directories names who holds it. Whether its holder
+still runs is told without comparing clocks: on the same machine by the process, elsewhere by
+whether the holder touches the file while it is watched. A run whose lock was taken from it,
+because its machine slept, interrupts itself. The library filelock has no such heartbeat: it trusts
+``flock``, which several network file systems of clusters keep on one host alone.
 """
 
 import contextlib
@@ -36,8 +37,10 @@ class _Holder:
     host: str
     pid: int
     began: str  # as text for people; never compared
-    machine: str  # one start of one system and one numbering of its processes; "" where that is unknown
-    ticks: str  # when the process began, as the kernel counts; tells it from a later one of the same number
+    # one start of one system and one numbering of its processes; "" where that is unknown
+    machine: str
+    # when the process began, as the kernel counts; tells it from a later one of the same number
+    ticks: str
 
     def __str__(self) -> str:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
@@ -47,7 +50,14 @@ def myself(run: str) -> _Holder:
     """This process as a holder."""
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     machine, ticks = _machine(), _ticks(os.getpid()) or ""
-    return _Holder(run=run, host=socket.gethostname(), pid=os.getpid(), began=began, machine=machine, ticks=ticks)
+    return _Holder(
+        run=run,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        began=began,
+        machine=machine,
+        ticks=ticks,
+    )
 
 
 def _machine() -> str:
@@ -60,9 +70,14 @@ def _machine() -> str:
 
 
 def _ticks(pid: int) -> str | None:
-    """Start of a process, None where there is none of that number (or only what is left of one)."""
+    """Return the start time of a process, or None if it does not exist or is a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return None
     return None if fields[0] in ("Z", "X") else fields[19]
@@ -77,7 +92,7 @@ def read_holder(path: Path) -> _Holder | None:
 
 
 def _still_runs(path: Path, holder: _Holder | None) -> bool:
-    """Whether the holder of a lock still runs; takes `WATCH_S` for one that died on another machine."""
+    """Return whether a lock's holder still runs; takes `WATCH_S` if it died on another machine."""
     if holder is not None and holder.machine and holder.machine == _machine():
         return _ticks(holder.pid) == holder.ticks
     first = _beat(path)
@@ -102,13 +117,15 @@ def _beat(path: Path) -> int | None:
 def output_lock(
     output_dir: Path, work_dir: Path | None, *, participants: Sequence[str] | None, run_uuid: str
 ) -> Iterator[None]:
-    """Hold the locks of some participants in both directories while the block runs, all of them or none.
+    """Hold the locks of participants (all or none) in both directories while the block runs.
 
-    `participants` are labels; None is the group level, which has a lock of its own. Raises `UsageError` where another
-    run holds one, naming it and the way out; nothing is left behind.
+    `participants` are labels; None is the group level, which has a lock of its own. Raises
+    `UsageError` where another run holds one, naming it and the way out; nothing is left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
-    folders = [output_dir / "logs" / _FOLDER] + ([work_dir / _FOLDER] if work_dir is not None else [])
+    folders = [output_dir / "logs" / _FOLDER] + (
+        [work_dir / _FOLDER] if work_dir is not None else []
+    )
     made = {parent for folder in folders for parent in folder.parents if not parent.exists()}
     holder = myself(run_uuid)
     held: list[Path] = []
@@ -124,9 +141,9 @@ def output_lock(
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "two at once would write the same files. " + "; ".join(lines),
-                "wait until it has ended, or stop it, then give the command again; it may work on other participants "
-                "(--participant-label) at the same time. If you know that it no longer runs, delete the file named "
-                "here",
+                "wait until it has ended, or stop it, then give the command again; it may work on"
+                " other participants (--participant-label) at the same time. If you know that it"
+                " no longer runs, delete the file named here",
             )
         beats.start()
         yield
@@ -155,7 +172,9 @@ def _lock(path: Path, holder: _Holder) -> bool:
         except FileNotFoundError:
             continue  # another run has just removed the directory that it left empty
         except OSError as error:
-            raise UsageError(f"cannot write {path}", str(error), "choose a directory that can be written") from error
+            raise UsageError(
+                f"cannot write {path}", str(error), "choose a directory that can be written"
+            ) from error
 
 
 def _create(path: Path, text: str) -> None:
@@ -177,7 +196,9 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
     except FileNotFoundError:
         return  # another run was quicker
     if read_holder(aside) == dead:
-        _LOGGER.warning("%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run")
+        _LOGGER.warning(
+            "%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run"
+        )
     elif not path.exists():
         os.rename(aside, path)  # another run was quicker and holds it now
         return
@@ -192,7 +213,10 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
                 os.utime(path)
             if stop.is_set() or read_holder(path) == holder or _unreachable(path):
                 continue
-            _LOGGER.error("%s is no longer held by this run: another one has taken over, so this one stops", path)
+            _LOGGER.error(
+                "%s is no longer held by this run: another one has taken over, so this one stops",
+                path,
+            )
             os.kill(os.getpid(), signal.SIGTERM)
             return
 

@@ -1,7 +1,7 @@
 """What this machine lets the program have: processors, memory and a GPU.
 
-A container, a SLURM job and a mask of processors each give less than the machine has, and a program that takes what the
-machine has is throttled or killed. So the least of all counts.
+A container, a SLURM job and a mask of processors each give less than the machine has, and a
+program that takes what the machine has is throttled or killed. So the least of all counts.
 """
 
 import math
@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-_UNLIMITED = 2.0**60  # what the first version of control groups says where there is no limit is larger
+# what the first version of control groups says where there is no limit is larger
+_UNLIMITED = 2.0**60
 _SHARE = 0.9  # of the memory that is free, the rest is left to others
 _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
 
@@ -20,13 +21,17 @@ _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
     """How many processors this process may keep busy; `root` is where ``proc`` and ``sys`` are.
 
-    The least of the mask of processors, the quota of every control group above the process, and what SLURM granted.
+    The least of the mask of processors, the quota of every control group above the process, and
+    what SLURM granted.
     """
     found: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
         quota, period = _words(folder / "cpu.max", 2)
         if quota is None:
-            (quota,), (period,) = _words(folder / "cpu.cfs_quota_us", 1), _words(folder / "cpu.cfs_period_us", 1)
+            (quota,), (period,) = (
+                _words(folder / "cpu.cfs_quota_us", 1),
+                _words(folder / "cpu.cfs_period_us", 1),
+            )
         if quota is not None and period and quota > 0:
             found.append(quota / period)
     if granted := _slurm_processors(environ):
@@ -35,11 +40,19 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
 
 
 def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
-    """Memory that may be taken now (GB): nine tenths of what is free here, within every limit on this process."""
-    kilobytes = {w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1}
+    """Return the memory that may be used now (GB).
+
+    It is nine tenths of the free memory, within every limit on this process.
+    """
+    kilobytes = {
+        w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
+    }
     free = [kilobytes["MemAvailable:"] * 1024 if "MemAvailable:" in kilobytes else 4e9]
     for folder in _groups(root, "memory"):
-        for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for names in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
             limit, used = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
                 free.append(limit - max(0.0, (used or 0.0) - _cached(folder)))
@@ -49,22 +62,32 @@ def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -
 
 
 def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Memory that SLURM granted to the job on this node (GB); None outside of a job, or where it grants all."""
-    a_node, a_processor = _number(environ.get("SLURM_MEM_PER_NODE")), _number(environ.get("SLURM_MEM_PER_CPU"))
+    """Return the memory granted by SLURM on this node (GB), or None without job or limit."""
+    a_node, a_processor = (
+        _number(environ.get("SLURM_MEM_PER_NODE")),
+        _number(environ.get("SLURM_MEM_PER_CPU")),
+    )
     if not a_node and a_processor:
-        a_node = a_processor * (_number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0)
+        a_node = a_processor * (
+            _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
+        )
     return a_node * 2**20 / 1e9 if a_node else None
 
 
 def has_gpu(
-    root: Path = Path("/"), environ: Mapping[str, str] = os.environ, ask: Callable[[], bool] | None = None
+    root: Path = Path("/"),
+    environ: Mapping[str, str] = os.environ,
+    ask: Callable[[], bool] | None = None,
 ) -> bool:
     """Whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use for it.
+    Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use
+    for it.
     """
     shown = environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None and (not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"):
+    if shown is not None and (
+        not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"
+    ):
         return False
     devices = root / "dev"
     if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():
@@ -72,18 +95,24 @@ def has_gpu(
     if ask is not None:
         return ask()
     python = sys.executable or shutil.which("python3") or "python3"
-    return subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def _slurm_processors(environ: Mapping[str, str]) -> float | None:
-    """Processors of a task of a SLURM job; of all on the node where it did not say how many a task has."""
-    return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(environ.get("SLURM_CPUS_ON_NODE"))
+    """Return the processors per task of a SLURM job, or those of the node if unspecified."""
+    return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(
+        environ.get("SLURM_CPUS_ON_NODE")
+    )
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Directories of the control groups of this process, from its own up, in both versions of them.
+    """Return this process's control group directories (both versions), from its own upward.
 
-    In a container the path that ``/proc`` tells is that of the host, and only the root of the tree is there.
+    In a container the path that ``/proc`` tells is that of the host, and only the root of the tree
+    is there.
     """
     for line in _lines(root / "proc/self/cgroup"):
         number, names, path = line.split(":", 2)
@@ -92,7 +121,10 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
             top = top / "unified" if (top / "unified").is_dir() else top
         elif controller in names.split(","):
             base = root / "sys/fs/cgroup"
-            top = next((base / name for name in (names, controller) if (base / name).is_dir()), base / controller)
+            top = next(
+                (base / name for name in (names, controller) if (base / name).is_dir()),
+                base / controller,
+            )
         else:
             continue
         here = top / path.strip("/")
@@ -103,11 +135,15 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _cached(folder: Path) -> float:
-    """Pages of files that a control group is charged for and gives back when memory is short (bytes)."""
-    found = dict(line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2)
+    """Return the reclaimable page cache (bytes) charged to a control group."""
+    found = dict(
+        line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2
+    )
     for prefix in ("total_", ""):
         if f"{prefix}inactive_file" in found:
-            return sum(float(found.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
+            return sum(
+                float(found.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active")
+            )
     return 0.0
 
 

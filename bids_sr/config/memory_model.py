@@ -1,7 +1,8 @@
 """Memory of the steps: what each declares to the scheduler, and how many can run side by side.
 
-The numbers were measured by ``benchmarks/resources.py``, in the process that ran the step. A run takes what the program
-and its fork server hold, a little for each worker that waits, and what the steps add that run at one time.
+The numbers were measured by ``benchmarks/resources.py``, in the process that ran the step. A run
+takes what the program and its fork server hold, a little for each worker that waits, and what the
+steps add that run at one time.
 """
 
 import math
@@ -24,12 +25,15 @@ _DENSE_AT_ONCE = 0.52
 
 @frozen
 class Sizes:
-    """Millions of voxels of the largest T1w image (0 without one), acquired volume and high-resolution volume.
+    """Millions of voxels of the T1w image, the acquired volume and the high-resolution volume.
 
-    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise; `trained` those of
-    all heads that one network is trained on; `learned` those of the high-resolution volume where a method learns from
-    the run's own volumes, and 0 otherwise; `dense` those where a dense network of recipe `paper` works; `spaces` those
-    of a run's grids in other spaces, all of them together; `calibrated` millions of values that are held of a run with
+    The T1w image is the largest one, with 0 voxels if there is none.
+
+    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise;
+    `trained` those of all heads that one network is trained on; `learned` those of the
+    high-resolution volume where a method learns from the run's own volumes, and 0 otherwise;
+    `dense` those where a dense network of recipe `paper` works; `spaces` those of a run's grids in
+    other spaces, all of them together; `calibrated` millions of values that are held of a run with
     a calibration, see `held_of_calibrated`, and 0 without one.
     """
 
@@ -51,7 +55,10 @@ class Sizes:
 
 @frozen
 class Need:
-    """What a kind of step adds (GB): always, and for a million voxels of each grid. `t1w` alone needs a T1w image."""
+    """Memory that a kind of step adds (GB): a constant, and a value per million voxels.
+
+    There is one such value for each grid. `t1w` alone needs a T1w image.
+    """
 
     always: float = 0.03
     t1w: float = 0.0
@@ -68,7 +75,9 @@ class Need:
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes."""
         grids = [item.name for item in fields(self) if item.name != "always"]
-        return _HEADROOM * (self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids))
+        return _HEADROOM * (
+            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
+        )
 
     def is_there(self, sizes: Sizes) -> bool:
         """Whether data of these sizes have the grids that it works on."""
@@ -77,9 +86,13 @@ class Need:
 
 
 def held_of_calibrated(voxels: int, high: float, volumes: int) -> float:
-    """Millions of values: acquired volumes of so many voxels, patterns (`high` million voxels), matrices of a tile.
+    """Return the values (millions) held in memory by a calibrated method.
 
-    See `bids_sr.sr.variance.in_reference`; 800 volumes more of 64 x 64 x 6 voxels, 79 MB, added 66 MB.
+    These are acquired volumes of `voxels` voxels each, patterns (`high` million voxels) and the
+    matrices of a tile.
+
+    See `bids_sr.sr.variance.in_reference`; 800 volumes more of 64 x 64 x 6 voxels, 79 MB, added 66
+    MB.
     """
     return voxels * volumes / 1e6 + 40 * high + 60
 
@@ -88,14 +101,22 @@ def _of_t1w(always: float, t1w: float) -> Need:
     return Need(always=always, t1w=t1w, high=0.0)
 
 
-# Ten dense layers keep some 2,000 channels of whole volumes for their gradients (``benchmarks/dense_memory.py``)
+# Ten dense layers keep some 2,000 channels of whole volumes for their gradients
+# (``benchmarks/dense_memory.py``)
 _DENSE_TRAINING = 14.0
 # Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03
-SEGMENT, REGION, SHOW_IN_TEMPLATE = _of_t1w(0.31, 0.032), _of_t1w(0.05, 0.052), _of_t1w(0.35, 0.030)
+SEGMENT, REGION, SHOW_IN_TEMPLATE = (
+    _of_t1w(0.31, 0.032),
+    _of_t1w(0.05, 0.052),
+    _of_t1w(0.35, 0.030),
+)
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
-VARIANCE, SERIES = Need(always=0.1, high=0.33), Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
+VARIANCE, SERIES = (
+    Need(always=0.1, high=0.33),
+    Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES),
+)
 RESOLVE = replace(SERIES, calibrated=4e-3)
 # 100 volumes as float32, those of the brain once more, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
@@ -104,16 +125,30 @@ MAPS, EFFECTS, TO_TEMPLATE = (
     Need(always=0.06, high=0.75),
     Need(always=0.35, spaces=_SPACES),
 )
-# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and for a million voxels
-# more as many float32 arrays as a step holds at one time; registration alone, on 1.2 million voxels: 0.44 GB rigidly,
-# 0.76 GB with a deformation, with the libraries
+# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and
+# for a million voxels more as many float32 arrays as a step holds at one time; registration alone,
+# on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
 LARGE = (
-    SEGMENT, REGION, SHOW_IN_TEMPLATE, TRAIN, TRAIN_ON_VOLUMES, VARIANCE, RESOLVE, CALIBRATE, EFFECTS, TO_TEMPLATE,
-    PREPARE_SCANS, TRAIN_ON_SCANS, RESOLVE_SCANS, MEASURE_SCANS,
-)  # fmt: skip
-"""Of the steps of every graph none needs more than these, so that preflight need not import the steps."""
+    SEGMENT,
+    REGION,
+    SHOW_IN_TEMPLATE,
+    TRAIN,
+    TRAIN_ON_VOLUMES,
+    VARIANCE,
+    RESOLVE,
+    CALIBRATE,
+    EFFECTS,
+    TO_TEMPLATE,
+    PREPARE_SCANS,
+    TRAIN_ON_SCANS,
+    RESOLVE_SCANS,
+    MEASURE_SCANS,
+)
+"""Of the steps of every graph none needs more than these, so that preflight need not import the
+steps.
+"""
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:
@@ -127,11 +162,11 @@ def largest_gb(sizes: Sizes) -> float:
 
 
 def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
-    """How many workers there may be, so that the largest step can run beside all others waiting; 0 if not even one."""
+    """Return the workers that fit beside the largest step, all waiting; 0 if none fits."""
     room = mem_gb - BASE_GB - largest
     return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / WORKER_GB + 1e-9))
 
 
 def for_steps_gb(mem_gb: float, workers: int) -> float:
-    """Memory that the steps which run at one time may declare together, so that the whole stays within `mem_gb`."""
+    """Return the memory (GB) that concurrent steps may declare together within `mem_gb`."""
     return mem_gb - BASE_GB - WORKER_GB * (workers - 1)

@@ -1,4 +1,4 @@
-"""Plugin file (``--use-plugin``): whether steps run on this machine or as jobs of SLURM, and how jobs are asked for."""
+"""Plugin file (``--use-plugin``): run steps on this machine or as SLURM jobs, and how."""
 
 import dataclasses
 import os
@@ -13,28 +13,47 @@ from bids_sr.frozen import frozen
 
 _NAMES = ("MultiProc", "SLURM", "SLURMGraph")
 _OWN = {
-    "-a": "--array", "-d": "--dependency", "-D": "--chdir", "-J": "--job-name", "-o": "--output", "-e": "--error",
-    "-W": "--wait", "-h": "--help", "-V": "--version", "-Q": "--quiet", "-H": "--hold",
-}  # fmt: skip
-"""Options of sbatch, short and long, that the plugin sets itself or that would make it wait in vain."""
+    "-a": "--array",
+    "-d": "--dependency",
+    "-D": "--chdir",
+    "-J": "--job-name",
+    "-o": "--output",
+    "-e": "--error",
+    "-W": "--wait",
+    "-h": "--help",
+    "-V": "--version",
+    "-Q": "--quiet",
+    "-H": "--hold",
+}
+"""Options of sbatch, short and long, that the plugin sets itself or that would make it wait in
+vain.
+"""
 _REFUSED_OPTIONS = {
-    *_OWN.values(), "--wrap", "--parsable", "--test-only", "--usage", "--kill-on-invalid-dep", "--clusters",
-}  # fmt: skip
+    *_OWN.values(),
+    "--wrap",
+    "--parsable",
+    "--test-only",
+    "--usage",
+    "--kill-on-invalid-dep",
+    "--clusters",
+}
 
 
 @frozen
 class Plugin(Checked):
     """How the steps of a run reach a processor.
 
-    ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn has come;
-    ``SLURMGraph``: the same, submitted at once with dependencies. With `join_small` steps that only handle small tables
-    run in the program that submits; with ``SLURMGraph`` in the job of the step that needs them.
+    ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
+    has come; ``SLURMGraph``: the same, submitted at once with dependencies. With `join_small`
+    steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in the
+    job of the step that needs them.
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
     sbatch_args: tuple[str, ...] = ()  # of every job, one string each
     gpu_args: tuple[str, ...] = ()  # more for steps that use a GPU
-    template: str = "#!/bin/bash"  # first lines of every job script, or a file with them, relative to the settings file
+    # first lines of every job script, or a file with them, relative to the settings file
+    template: str = "#!/bin/bash"
     time_minutes: float | None = None  # time limit; None: the partition's
     memory_extra_gb: float = 0.7  # what a process takes beyond its step's
     join_small: bool = True
@@ -57,13 +76,17 @@ class Plugin(Checked):
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read the file; raises `UsageError` for what cannot be read, is unknown, or has no effect."""
+        """Read the file, raising `UsageError` for unreadable, unknown or ineffective entries."""
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UsageError(f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path") from error
+            raise UsageError(
+                f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"plugin file {path}", f"is no TOML: {error}", "mend that line") from error
+            raise UsageError(
+                f"plugin file {path}", f"is no TOML: {error}", "mend that line"
+            ) from error
         arguments = tables.pop("plugin_args", {})
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         name = tables.get("plugin")
@@ -71,11 +94,15 @@ class Plugin(Checked):
             fix = nearest_name(str(name), _NAMES) or 'write plugin = "SLURM" on the first line'
             raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
-            raise UsageError(f"plugin_args in {path}", "it is a table", "write it as [plugin_args]")
+            raise UsageError(
+                f"plugin_args in {path}", "it is a table", "write it as [plugin_args]"
+            )
         known = [item.name for item in dataclasses.fields(cls) if item.name != "plugin"]
         _refuse_unknown(arguments, known, path)
         if name == "MultiProc" and arguments:
-            raise UsageError(f"plugin_args in {path}", "MultiProc takes none", "use --nprocs and --mem")
+            raise UsageError(
+                f"plugin_args in {path}", "MultiProc takes none", "use --nprocs and --mem"
+            )
         if name == "SLURMGraph" and "max_jobs" in arguments:
             fix = 'leave it out, or plugin = "SLURM"'
             raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
@@ -92,7 +119,9 @@ def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) 
     for name in found:
         if name not in known:
             fix = nearest_name(name, known) or f"there are {', '.join(known)}"
-            raise UsageError(f"unknown key {name!r} in {path}", "the plugin has no such setting", fix)
+            raise UsageError(
+                f"unknown key {name!r} in {path}", "the plugin has no such setting", fix
+            )
 
 
 def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
@@ -100,11 +129,17 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
         option = word.partition("=")[0]
         option = _OWN.get(word[:2], option) if not word.startswith("--") else option
         if option in _REFUSED_OPTIONS:
-            raise UsageError(f"plugin_args.{name}: {word}", f"the plugin itself decides on {option}", "leave it out")
+            raise UsageError(
+                f"plugin_args.{name}: {word}",
+                f"the plugin itself decides on {option}",
+                "leave it out",
+            )
         if word.startswith("-") and " " in word and "=" not in word:
             head, _, rest = word.partition(" ")
             why = "each string is one argument, as no shell takes it apart"
-            raise UsageError(f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"')
+            raise UsageError(
+                f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"'
+            )
 
 
 def _template(text: str, beside: Path) -> str:
@@ -116,4 +151,6 @@ def _template(text: str, beside: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise UsageError(f"plugin_args.template: {text}", why, "give a file, or lines that begin with #!") from error
+        raise UsageError(
+            f"plugin_args.template: {text}", why, "give a file, or lines that begin with #!"
+        ) from error

@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value; what is no such value is refused with the forms that there are."""
+"""Conversion of option text to values, refusing invalid text with the valid forms."""
 
 import argparse
 import re
@@ -7,47 +7,63 @@ from pathlib import Path
 
 from bids_sr.config.values import split_named
 
-_PAPER_SMOOTHING_MM = (3.5, 13.2)  # sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+# sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+_PAPER_SMOOTHING_MM = (3.5, 13.2)
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
 
 def gigabytes(text: str) -> float:
-    """Read a size of memory in GB: ``8``, ``8G``, ``1.5 GB``, ``512M``, ``2000MiB``; a bare number is in GB.
+    """Read a size of memory in GB.
+
+    Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``; a bare number is in GB.
 
     >>> gigabytes("512M")
     0.5
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write it as 8, 8G or 512M")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a memory size; write it as 8, 8G or 512M"
+        )
     return float(match[1]) * _GIGABYTES[match[2] or "g"]
 
 
 def path(text: str) -> Path:
-    """Read a path; an empty one, as an unset variable of a shell leaves it, would mean the current directory."""
+    """Read a path, refusing an empty one.
+
+    An empty path, as from an unset shell variable, would mean the current directory.
+    """
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
 
 
 def folder(text: str) -> str:
-    """Read a folder for which a word such as ``auto`` may stand, as it is written: ``./auto`` is no such word."""
+    """Read a folder, or a word such as ``auto``, as it is written.
+
+    ``./auto`` is a folder and not the word.
+    """
     path(text)
     return text
 
 
 def named_folder(text: str) -> str:
-    """Read ``NAME=DIR`` or ``DIR``; an empty folder, as an unset variable of a shell leaves it, is refused."""
+    """Read ``NAME=DIR`` or ``DIR``, refusing an empty folder.
+
+    An unset shell variable would leave an empty folder.
+    """
     if not text.strip() or text.endswith("="):
         raise argparse.ArgumentTypeError(f"{text!r} names no folder; write it as fmriprep=DIR")
     return text
 
 
 def named_series(text: str) -> str:
-    """Read ``NAME=FILE``, ``NAME=DIR`` or ``NAME=DIR:desc-LABEL``; a name without a path is refused."""
+    """Read ``NAME=FILE``, ``NAME=DIR`` or ``NAME=DIR:desc-LABEL``, with a mandatory path."""
     name, where = split_named(text)
     if not name or not where.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=FILE, or NORDIC=DIR")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no series; write it as NORDIC=FILE, or NORDIC=DIR"
+        )
     return text
 
 
@@ -68,7 +84,11 @@ def _number(text: str, otherwise: str) -> float:
 
 def widths(text: str) -> tuple[float, ...]:
     """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
-    return _PAPER_SMOOTHING_MM if text == "paper" else (_number(text, "number of mm; give the FWHM, or paper"),)
+    return (
+        _PAPER_SMOOTHING_MM
+        if text == "paper"
+        else (_number(text, "number of mm; give the FWHM, or paper"),)
+    )
 
 
 def frequency(text: str) -> float | None:
@@ -80,9 +100,12 @@ class Flatten(argparse.Action):
     """Collect values of which each may stand for several."""
 
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object,
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
         option_string: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Add what was read to what was there."""
         several = values if isinstance(values, Sequence) else ()
         before = getattr(namespace, self.dest, ())

@@ -1,4 +1,4 @@
-"""Checks of the options that name an atlas and labels of it: ``--atlas``, ``--roi``, ``--seeds``."""
+"""Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``--seeds``."""
 
 from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, known_names, parse_seed
@@ -32,7 +32,10 @@ def _check_roi(roi: str, atlas: str) -> None:
         choices = ", ".join(["auto", "brain", *groups, f"labels of {atlas}"])
         why = f"{error} is not a region: choose {choices}, or a mask file"
         if not groups and error.name in region_names.GROUPS:
-            why = f"{error} stands for labels of AAL2, and the atlas is {atlas}: choose {choices}, or a mask file"
+            why = (
+                f"{error} stands for labels of AAL2, and the atlas is {atlas}: choose {choices},"
+                " or a mask file"
+            )
         known = (*groups, "brain", *region_names.atlas_labels(atlas))
         fix = nearest_name(error.name, known) or "for a mask file, give its path with the folder"
         raise SettingError("activation.roi", roi, why, fix) from error

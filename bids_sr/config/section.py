@@ -1,4 +1,7 @@
-"""What stands on a field of the settings: its default, its option and help, whether it decides results, its check."""
+"""Metadata of a settings field: default, option, help, effect on results, and check.
+
+The effect states whether the field decides the results.
+"""
 
 from collections.abc import Mapping
 from dataclasses import Field, field
@@ -14,21 +17,34 @@ T = TypeVar("T")
 class _Option:
     """What is known of a setting besides its default and its type."""
 
-    flags: str = ""  # with the name of the value, as they stand in the help; none: no option fills it
+    # with the name of the value, as they stand in the help; none: no option fills it
+    flags: str = ""
     help: str = ""
     common: bool = False  # whether --help shows it; --help-all shows all
     decides: bool = True  # whether a result depends on it
-    once: bool = False  # whether it belongs to one call, and is not taken from an older settings file
-    among: str = ""  # the group whose options it stands with in the help, where that is not its own
-    how: Mapping[str, object] = field(default_factory=dict)  # to `argparse`, beyond what the type of the setting tells
+    # whether it belongs to one call, and is not taken from an older settings file
+    once: bool = False
+    # the group whose options it stands with in the help, where that is not its own
+    among: str = ""
+    # to `argparse`, beyond what the type of the setting tells
+    how: Mapping[str, object] = field(default_factory=dict)
 
 
 def option(
-    default: T, flags: str = "", help: str = "", *, common: bool = False, decides: bool = True, once: bool = False,
-    among: str = "", **how: object,
-) -> T:  # fmt: skip
+    default: T,
+    flags: str = "",
+    help: str = "",
+    *,
+    common: bool = False,
+    decides: bool = True,
+    once: bool = False,
+    among: str = "",
+    **how: object,
+) -> T:
     """A field of a group of settings: its default, and what `_Option` says of it."""
-    told = _Option(flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how)
+    told = _Option(
+        flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how
+    )
     return field(default=default, metadata={"option": told})
 
 
@@ -43,7 +59,7 @@ def option_of(item: "Field[Any]") -> _Option:
 
 
 class Checked:
-    """What all groups of settings share: values are brought to their annotated types, then checked."""
+    """Base class of settings groups, which converts values to their annotated types and checks."""
 
     __slots__ = ()
 

@@ -1,7 +1,10 @@
-"""Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels, without a heavy import.
+"""Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels.
 
-The networks are those of the paper (TV self-supervision, section 3.3); it gives no coordinates, which are those of Van
-Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where there are two.
+The module has no heavy imports.
+
+The networks are those of the paper (TV self-supervision, section 3.3); it gives no coordinates,
+which are those of Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where
+there are two.
 """
 
 import math
@@ -23,7 +26,10 @@ _Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A sphere in the template: name (letters and digits), center (RAS mm, MNI), radius (mm); or atlas labels."""
+    """Seed: a sphere in the template, or atlas labels.
+
+    A sphere has a name (letters and digits), a center (RAS mm, MNI) and a radius (mm).
+    """
 
     name: str
     center: _Point = (0.0, 0.0, 0.0)
@@ -46,11 +52,18 @@ N_COMPONENTS = 3
 
 
 def seeds_of(named: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
-    """The seeds of a run by what the user named; none where its leading temporal components take their place.
+    """Return the seeds that the user named for a run.
 
-    That is where they were asked for, or no T1w image leads to the template in which seeds are given.
+    There are none where the leading temporal components of the run take their place.
+
+    That is where they were asked for, or no T1w image leads to the template in which seeds are
+    given.
     """
-    return () if not with_anat or named == (COMPONENTS,) else tuple(parse_seed(each, atlas) for each in named)
+    return (
+        ()
+        if not with_anat or named == (COMPONENTS,)
+        else tuple(parse_seed(each, atlas) for each in named)
+    )
 
 
 def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
@@ -59,14 +72,17 @@ def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
     >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
     (('motor', 'hand'), 'component1')
     """
-    return tuple(seed.name for seed in seeds) or tuple(f"component{k}" for k in range(1, N_COMPONENTS + 1))
+    return tuple(seed.name for seed in seeds) or tuple(
+        f"component{k}" for k in range(1, N_COMPONENTS + 1)
+    )
 
 
 @lru_cache
 def parse_seed(text: str, atlas: str = AAL2) -> Seed:
-    """A seed by its name, as ``NAME=x,y,z`` or ``NAME=x,y,z,radius`` in mm, or by labels of the atlas.
+    """Read a seed from ``NAME=x,y,z``, ``NAME=x,y,z,radius`` (mm) or labels of the atlas.
 
-    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides), ``NAME=Calcarine_L,Cuneus_L``.
+    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides),
+    ``NAME=Calcarine_L,Cuneus_L``.
 
     Raises
     ------
@@ -96,7 +112,9 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
     radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
     seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
     if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
-        raise ValueError(f"a seed lies inside the head, and its radius is at most {_MAX_RADIUS_MM:g} mm")
+        raise ValueError(
+            f"a seed lies inside the head, and its radius is at most {_MAX_RADIUS_MM:g} mm"
+        )
     return seed
 
 

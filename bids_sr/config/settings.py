@@ -1,4 +1,4 @@
-"""All settings of one call: made from options or a file, written as a file, filled in for a machine, compared."""
+"""All settings of one call: from options or a file, written, resolved for a machine, compared."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,10 @@ def _group(made_by: Callable[[], T], title: str) -> T:
 
 @frozen
 class Settings:
-    """All settings of one call; see the groups for their meaning and `usage.md` for the options."""
+    """All settings of one call.
+
+    See the groups for their meaning and `usage.md` for the options.
+    """
 
     paths: groups.Paths
     selection: groups.Selection = _group(groups.Selection, "which data")
@@ -43,9 +46,12 @@ class Settings:
 
     @property
     def figures_dir(self) -> Path:
-        """Root of the folders that figures are stored in: all results, or below the full level a folder of the work.
+        """Return the root of the folders of figures.
 
-        From there they are packed, see `bids_sr.reports.figure_archive`. Other results have another folder.
+        It is the root of all results, or below the full level a folder of the work directory.
+
+        From there they are packed, see `bids_sr.reports.figure_archive`. Other results have
+        another folder.
         """
         out, work = self.paths.output_dir, self.paths.work_dir
         if self.run.level == "full" or work is None:
@@ -63,7 +69,9 @@ class Settings:
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
             values = {**values, "superres": {**superres, "methods": _ANAT_METHODS}}
-        return cls(**{group: get_type_hints(cls)[group](**names) for group, names in values.items()})
+        return cls(
+            **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
+        )
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -71,7 +79,10 @@ class Settings:
         return cls.from_mapping(read_toml(path))
 
     def to_toml(self) -> str:
-        """Return the text of the settings file; a value of None whose default is None is left out."""
+        """Return the text of the settings file.
+
+        A value of None whose default is None is left out.
+        """
         lines = []
         for group in dataclasses.fields(self):
             lines.append(f"[{group.name}]")
@@ -84,7 +95,7 @@ class Settings:
         return "\n".join(lines)
 
     def summary(self) -> list[str]:
-        """Return the settings as lines to print, one a group; a star marks what differs from the default."""
+        """Return the settings as lines to print, one per group; a star marks non-defaults."""
         lines = []
         for group in dataclasses.fields(self):
             section = getattr(self, group.name)
@@ -98,9 +109,12 @@ class Settings:
         return lines
 
     def resolved(self, *, run_uuid: str) -> Self:
-        """Return settings in which paths are absolute and everything that depends on the machine is filled in."""
+        """Return settings with absolute paths and all machine-dependent values filled in."""
         values: dict[str, dict[str, Any]] = {
-            group: {name: _absolute(value) if isinstance(value, Path) else value for name, value in found.items()}
+            group: {
+                name: _absolute(value) if isinstance(value, Path) else value
+                for name, value in found.items()
+            }
             for group, found in dataclasses.asdict(self).items()
         }
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
@@ -115,12 +129,16 @@ class Settings:
             values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
         named = (
-            (name, str(_absolute(Path(folder)))) for name, folder in map(split_named, self.preprocessing.derivatives)
+            (name, str(_absolute(Path(folder))))
+            for name, folder in map(split_named, self.preprocessing.derivatives)
         )
-        values["preprocessing"]["derivatives"] = tuple("=".join(filter(None, each)) for each in named)
+        values["preprocessing"]["derivatives"] = tuple(
+            "=".join(filter(None, each)) for each in named
+        )
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()
-        if resources["omp_nthreads"] is None:  # small batches train several times slower on two threads
+        # small batches train several times slower on two threads
+        if resources["omp_nthreads"] is None:
             resources["omp_nthreads"] = 1
         values["run"]["dry_run"] |= values["run"]["graph"]
         values["run"]["run_uuid"] = run_uuid
@@ -132,27 +150,38 @@ def _absolute(path: Path) -> Path:
 
 
 def _check_keys(group: str, names: object) -> None:
-    """Raise `UsageError` naming the nearest known key if a setting ``group.name`` does not exist."""
-    known = [f"{section}.{name}" for section, cls in get_type_hints(Settings).items() for name in get_type_hints(cls)]
+    """Raise `UsageError`, naming the nearest key, if a setting ``group.name`` does not exist."""
+    known = [
+        f"{section}.{name}"
+        for section, cls in get_type_hints(Settings).items()
+        for name in get_type_hints(cls)
+    ]
     asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
     for key in asked or ([group] if group not in get_type_hints(Settings) else []):
         if key not in known:
-            fix = nearest_name(key, known) or f"the groups are {', '.join(get_type_hints(Settings))}"
+            fix = (
+                nearest_name(key, known) or f"the groups are {', '.join(get_type_hints(Settings))}"
+            )
             raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
 
 
 def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
     """Read a settings file as ``{group: {name: value}}``.
 
-    With `reusable_only` what belongs to the call that wrote the file (its directories, its identifier, a dry
-    run) is left out. Raises `UsageError` for a file that cannot be read, is no TOML, or has an unknown key.
+    With `reusable_only` what belongs to the call that wrote the file (its directories, its
+    identifier, a dry run) is left out. Raises `UsageError` for a file that cannot be read, is no
+    TOML, or has an unknown key.
     """
     try:
         tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
-        raise UsageError(f"settings file {path}", f"cannot be read: {error.strerror}", "check the path") from error
+        raise UsageError(
+            f"settings file {path}", f"cannot be read: {error.strerror}", "check the path"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"settings file {path}", f"is no TOML: {error}", "mend that line") from error
+        raise UsageError(
+            f"settings file {path}", f"is no TOML: {error}", "mend that line"
+        ) from error
     for group, names in tables.items():
         _check_keys(group, names)
     superres = tables.get("superres", {})
@@ -171,7 +200,10 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
 
 
 def decisive(settings: Settings) -> dict[str, object]:
-    """Settings that decide the results, by ``group.name``; files stand for their content, lists for their sets."""
+    """Return the settings that decide the results, by ``group.name``.
+
+    Files are represented by their content, and lists as sets.
+    """
     found: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
@@ -190,15 +222,20 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return sorted(value)
     if isinstance(value, Path):
-        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else "a file that is not there"
+        return (
+            hashlib.sha256(value.read_bytes()).hexdigest()
+            if value.is_file()
+            else "a file that is not there"
+        )
     return value
 
 
 def analysis_digest(settings: Settings) -> str:
     """Twelve hexadecimal digits that are equal where the settings that decide the results are.
 
-    Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection of data and the
-    machine do not. A model, weights or a region given as a file count by their content.
+    Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection
+    of data and the machine do not. A model, weights or a region given as a file count by their
+    content.
     """
     text = json.dumps(decisive(settings), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
@@ -207,4 +244,8 @@ def analysis_digest(settings: Settings) -> str:
 def differing(one: Settings, other: Settings) -> list[str]:
     """Decisive settings in which two calls differ, as ``group.name: this and that``."""
     a, b = decisive(one), decisive(other)
-    return [f"{key}: {a.get(key)} and {b.get(key)}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    return [
+        f"{key}: {a.get(key)} and {b.get(key)}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key) != b.get(key)
+    ]

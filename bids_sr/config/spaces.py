@@ -1,7 +1,10 @@
-"""Spaces of the results, as ``--output-spaces`` names them in niworkflows' syntax; what they are is looked up later.
+"""Spaces of the results, as ``--output-spaces`` names them in niworkflows' syntax.
 
-Here only the form is read, with the standard library, so that a settings file and ``--help`` need nothing else. Whether
-a template has that resolution or cohort is checked once the run begins (`bids_sr.preflight.output_spaces`).
+What the spaces are is looked up later.
+
+Here only the form is read, with the standard library, so that a settings file and ``--help`` need
+nothing else. Whether a template has that resolution or cohort is checked once the run begins
+(`bids_sr.preflight.output_spaces`).
 """
 
 import re
@@ -56,11 +59,18 @@ class Space:
         >>> Space(name="MNI152NLin2009cAsym", resolution="2").entities
         {'space': 'MNI152NLin2009cAsym', 'res': '2'}
         """
-        told = {"space": "" if self.name == FUNC else self.name, "cohort": self.cohort, "res": self.resolution}
+        told = {
+            "space": "" if self.name == FUNC else self.name,
+            "cohort": self.cohort,
+            "res": self.resolution,
+        }
         return {name: label for name, label in told.items() if label}
 
     def __str__(self) -> str:
-        parts = [self.name, *(f"{key}-{v}" for key, v in (("cohort", self.cohort), ("res", self.resolution)) if v)]
+        parts = [
+            self.name,
+            *(f"{key}-{v}" for key, v in (("cohort", self.cohort), ("res", self.resolution)) if v),
+        ]
         return ":".join(parts)
 
 
@@ -78,17 +88,24 @@ def _parse_space(text: str) -> Iterator[Space]:
     if name in _OTHERS:
         raise SpaceError(f"it is called {_OTHERS[name]} here")
     if name.startswith(_SURFACES):
-        raise SpaceError("results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a template")
+        raise SpaceError(
+            "results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a"
+            " template"
+        )
     found: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
         key, _, value = part.partition("-")
         if key == "den":
-            raise SpaceError("a density belongs to a surface, and results on surfaces are not written")
+            raise SpaceError(
+                "a density belongs to a surface, and results on surfaces are not written"
+            )
         if key not in found or not re.fullmatch(r"[A-Za-z0-9]+", value):
             raise SpaceError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
         found[key].append("" if (key, value) == ("res", _NATIVE) else value)
     if parts and name in (FUNC, T1W):
-        raise SpaceError(f"{name} has the voxels of the series; it takes no {parts[0].partition('-')[0]}")
+        raise SpaceError(
+            f"{name} has the voxels of the series; it takes no {parts[0].partition('-')[0]}"
+        )
     for cohort in found["cohort"] or [""]:
         for resolution in found["res"] or [""]:
             yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)

@@ -1,4 +1,4 @@
-"""Values: read from files of others, brought to their annotated type or refused, and written as TOML."""
+"""Read values from files of others, check and convert their types, and write them as TOML."""
 
 import difflib
 import json
@@ -16,7 +16,10 @@ _CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
 class UsageError(Exception):
-    """A request that cannot be carried out as it stands, the reason, and what the user can do; ends with code 2."""
+    """A request that cannot be carried out, with the reason and a remedy.
+
+    The program exits with code 2.
+    """
 
     def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
         super().__init__(what, why, remedy)
@@ -35,26 +38,35 @@ class SettingError(UsageError):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the known name that is most like `name`, or an empty string where none is close.
+    """Return ``did you mean 'x'?`` for the known name closest to `name`, or an empty string.
 
-    >>> nearest_name("--smoth", ["--smoothing", "--strict"]), nearest_name("--run", ["--run-id", "--truth"])
-    ("did you mean '--smoothing'?", "did you mean '--run-id'?")
-    >>> nearest_name("precentrla", ["Heschl_L", "Precentral_L"]), nearest_name("--notrack", ["--force", "--truth"])
-    ("did you mean 'Precentral_L'?", '')
+    >>> nearest_name("--smoth", ["--smoothing", "--strict"])
+    "did you mean '--smoothing'?"
+    >>> nearest_name("--run", ["--run-id", "--truth"])
+    "did you mean '--run-id'?"
+    >>> nearest_name("precentrla", ["Heschl_L", "Precentral_L"])
+    "did you mean 'Precentral_L'?"
+    >>> nearest_name("--notrack", ["--force", "--truth"])
+    ''
     """
     word, bare = name.lstrip("-").lower(), {each.lstrip("-").lower(): each for each in known}
     part = [
-        each for each in bare if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
+        each
+        for each in bare
+        if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
     ]
-    close = part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
+    close = (
+        part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
+    )
     return f"did you mean {bare[close[0]]!r}?" if close else ""
 
 
 def as_annotated(value: object, hint: object, where: str) -> object:
     """Return `value` as the annotation `hint` asks for.
 
-    A list becomes a tuple, text a path, an integer a float where that is meant; the word ``none`` stands for a number
-    that is not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
+    A list becomes a tuple, text a path, an integer a float where that is meant; the word ``none``
+    stands for a number that is not set. Raises `UsageError`, naming `where`, if the value is
+    nothing of the kind.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
@@ -74,12 +86,22 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         if isinstance(value, str | Path):
             return Path(value)
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and abs(value) <= _LARGEST
+        ):
             return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    elif (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool or not isinstance(value, bool))
+    ):
         return value
     kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
-    raise SettingError(where, repr(value), f"this setting takes a value of kind {kind}", "give such a value")
+    raise SettingError(
+        where, repr(value), f"this setting takes a value of kind {kind}", "give such a value"
+    )
 
 
 def as_toml(value: object) -> str:
@@ -94,7 +116,9 @@ def as_toml(value: object) -> str:
 
 
 def split_named(text: str) -> tuple[str, str]:
-    """Name and value of an option's ``NAME=VALUE``; the name is "" where there is none, as in a path that holds ``=``.
+    """Split an option's ``NAME=VALUE`` into name and value.
+
+    The name is "" where there is none, as in a path that holds ``=``.
 
     >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
     (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))

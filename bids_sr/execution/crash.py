@@ -1,4 +1,7 @@
-"""Crash files: what failed, where, with what, what to do about it, and the command that runs the step alone."""
+"""Crash files: what failed, where, on which inputs, the remedy and a command to rerun the step.
+
+The command runs the step alone.
+"""
 
 import contextlib
 import logging
@@ -26,9 +29,12 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _LONGEST = 300  # characters of an input that are shown
 
-_FULL = re.compile(r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b")
+_FULL = re.compile(
+    r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b"
+)
 _MEMORY = re.compile(
-    r"WorkerDied|was killed|MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate memory|out of memory"
+    r"WorkerDied|was killed|MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate"
+    r" memory|out of memory"
     r"|OUT_OF_ME|Unable to allocate"
 )
 _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
@@ -36,7 +42,7 @@ _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30
 
 @frozen
 class Crash:
-    """A step that failed: where its crash file lies, and what of it the user is told at the end."""
+    """A failed step: the path of its crash file and what the user is told of it at the end."""
 
     file: Path
     node: str  # full name of the step
@@ -53,10 +59,15 @@ class Crash:
 
 
 def write_crash(
-    node: "Node", traceback: Sequence[str], *, crash_dir: Path, host: str = "", peak_gb: float | None = None,
+    node: "Node",
+    traceback: Sequence[str],
+    *,
+    crash_dir: Path,
+    host: str = "",
+    peak_gb: float | None = None,
     remedy: str = "",
-) -> Crash:  # fmt: skip
-    """Write the crash file of a step, beside the logs, or where these cannot be written in another place.
+) -> Crash:
+    """Write the crash file of a step, beside the logs or, if that fails, in another directory.
 
     Parameters
     ----------
@@ -64,17 +75,21 @@ def write_crash(
     host : where it ran; this machine by default
     peak_gb : most memory that its process held, where known
     remedy : what the user can do, where the caller knows better than the text of the error tells
-
     """
     _keep_node(node)
     folder, why = Path(node.output_dir()), "".join(traceback).rstrip()
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
     crash = Crash(
-        file=crash_dir / name, node=node.fullname,
-        happened=next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "nothing was said"),
+        file=crash_dir / name,
+        node=node.fullname,
+        happened=next(
+            (line.strip() for line in reversed(why.splitlines()) if line.strip()),
+            "nothing was said",
+        ),
         advice=remedy or advice(why, folder, getattr(node.inputs, "base_directory", None)),
-        rerun=shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]), disk_full=disk_is_full(traceback),
-    )  # fmt: skip
+        rerun=shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]),
+        disk_full=disk_is_full(traceback),
+    )
     text = _crash_text(node, crash, why, host=host, peak_gb=peak_gb)
     for place in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
@@ -84,15 +99,26 @@ def write_crash(
 
 
 def disk_is_full(traceback: Sequence[str]) -> bool:
-    """Whether a step failed for want of room on a disk; no other step could write its results either."""
+    """Return whether a step failed because a disk is full.
+
+    No other step could write its results either.
+    """
     return bool(_FULL.search("".join(traceback)))
 
 
 def report_crash(
-    node: "Node", traceback: Sequence[str], written: list[Crash], *, host: str = "", peak_gb: float | None = None,
+    node: "Node",
+    traceback: Sequence[str],
+    written: list[Crash],
+    *,
+    host: str = "",
+    peak_gb: float | None = None,
     remedy: str = "",
-) -> str:  # fmt: skip
-    """Write the crash file where nipype's settings of the step say, add it to those `written`, and return its path."""
+) -> str:
+    """Write the crash file, add it to `written`, and return its path.
+
+    Its directory is that of nipype's settings of the step.
+    """
     crash = write_crash(
         node,
         traceback,
@@ -120,7 +146,13 @@ def _crash_text(node: "Node", crash: Crash, why: str, *, host: str, peak_gb: flo
         "Directory": node.output_dir(),
         **told,
     }
-    lines = [*(f"{name}: {value}" for name, value in facts.items()), "", "Inputs:", *_inputs(node), ""]
+    lines = [
+        *(f"{name}: {value}" for name, value in facts.items()),
+        "",
+        "Inputs:",
+        *_inputs(node),
+        "",
+    ]
     return "\n".join([*lines, why if "Traceback" in why else f"Traceback:\n{why}", ""])
 
 
@@ -131,7 +163,10 @@ def participant_of(fullname: str) -> str:
 
 
 def advice(why: str, folder: Path, stored: object = None) -> str:
-    """What the user can do, told from the error; `stored` is where a step that stores derivatives writes to."""
+    """Return advice to the user for an error.
+
+    `stored` is the directory to which a step that stores derivatives writes.
+    """
     again = "then rerun the same command to resume"
     if _FULL.search(why):
         places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
@@ -141,10 +176,13 @@ def advice(why: str, folder: Path, stored: object = None) -> str:
         return f"memory ran out. Use fewer --nprocs, a larger --mem, or a bigger machine, {again}."
     if _FORBIDDEN.search(why):
         place = atomic_files.file_system_of(folder)
-        return f"something cannot be read or written; check the permissions, and whether {place} is read-only, {again}."
+        return (
+            f"something cannot be read or written; check the permissions, and whether {place} is"
+            f" read-only, {again}."
+        )
     return (
-        "rerun the same command: it retries this step and repeats nothing that was finished. If it fails again, run "
-        "the step alone, and report the bug with this file."
+        "rerun the same command: it retries this step and repeats nothing that was finished. If it"
+        " fails again, run the step alone, and report the bug with this file."
     )
 
 
@@ -161,17 +199,22 @@ def _memory(node: "Node", peak_gb: float | None) -> str:
 
 def _inputs(node: "Node") -> list[str]:
     """Inputs by name, with what other steps gave where these have ended."""
-    with contextlib.suppress(Exception):  # a result that cannot be read may be the very reason of the crash
+    # a result that cannot be read may be the very reason of the crash
+    with contextlib.suppress(Exception):
         node._get_inputs()
     shown = {name: repr(value) for name, value in sorted(node.inputs.get_traitsfree().items())}
     return [
-        f"  {name} = {text}" if len(text) <= _LONGEST else f"  {name} = {text[:_LONGEST]}… ({len(text)} characters)"
+        (
+            f"  {name} = {text}"
+            if len(text) <= _LONGEST
+            else f"  {name} = {text[:_LONGEST]}… ({len(text)} characters)"
+        )
         for name, text in shown.items()
     ] or ["  none"]
 
 
 def _keep_node(node: "Node") -> None:
-    """Leave the step in its directory, so that it can be run alone, where nipype has not done so."""
+    """Leave the step in its directory, if nipype has not done so, so that it can be run alone."""
     from nipype.utils.filemanip import savepkl
 
     target = Path(node.output_dir(), "_node.pklz")

@@ -27,7 +27,11 @@ _SILENT = logging.CRITICAL + 1
 
 @frozen
 class RunOutcome:
-    """Crash files, what is known of the nodes that failed, full names of those whose outputs are missing, reports."""
+    """Outcome of a run: crash files, failed nodes, nodes without outputs, and reports.
+
+    It holds what is known of the nodes that failed, and the full names of those whose outputs are
+    missing.
+    """
 
     crash_files: tuple[Path, ...] = ()
     crashes: tuple[Crash, ...] = ()
@@ -36,7 +40,10 @@ class RunOutcome:
 
 
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
-    """Settings of nipype that the whole run shares; nothing is sent or looked up over the network."""
+    """Configure nipype for the whole run.
+
+    Nothing is sent or looked up over the network.
+    """
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
     from nipype import logging as nipype_logging
@@ -51,7 +58,8 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
                 "stop_on_first_rerun": "false",
                 "remove_unnecessary_outputs": "false",
                 "check_version": "false",
-                "create_report": "false",  # nobody reads it, and two runs would write one at a time to one place
+                # nobody reads it, and two runs would write one at a time to one place
+                "create_report": "false",
             },
             "logging": {"log_to_file": "false"},
         }
@@ -70,15 +78,20 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
     return nodes
 
 
-def _runner(plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _Told | None) -> PluginBase:
+def _runner(
+    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _Told | None
+) -> PluginBase:
     """The plugin of nipype; nothing of the others is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
 
         return ResilientMultiProc(
-            n_procs=nprocs, memory_gb=mem_gb, has_gpu=has_gpu, status_callback=progress,
+            n_procs=nprocs,
+            memory_gb=mem_gb,
+            has_gpu=has_gpu,
+            status_callback=progress,
             raise_insufficient=False,
-        )  # fmt: skip
+        )
     from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
 
     chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[plugin.plugin]
@@ -87,7 +100,10 @@ def _runner(plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress:
 
 @contextlib.contextmanager
 def _steady_time() -> Iterator[None]:
-    """Give the schedulers of nipype a clock that nobody sets: they would sleep for as long as it was put back."""
+    """Give nipype's schedulers a monotonic clock.
+
+    With the system clock, they would sleep for as long as it was put back.
+    """
     from nipype.pipeline.plugins import base
 
     before, base.time = base.time, time.monotonic
@@ -98,12 +114,17 @@ def _steady_time() -> Iterator[None]:
 
 
 def _tell_cluster_failure(failure: Exception | None, crash_dir: Path) -> None:
-    """Write the crash file of a run that no single node brought down: SLURM itself could not be used."""
+    """Write the crash file of a run that failed because SLURM itself could not be used.
+
+    No single node is at fault.
+    """
     from bids_sr.slurm.slurm_calls import SlurmError
 
     if isinstance(failure, SlurmError):
         name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-slurm-{uuid.uuid4()}.txt"
-        (crash_dir / name).write_text(f"{failure}\nThe same command ends jobs that are left and goes on.\n")
+        (crash_dir / name).write_text(
+            f"{failure}\nThe same command ends jobs that are left and goes on.\n"
+        )
 
 
 def execute(
@@ -124,14 +145,18 @@ def execute(
     plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
     progress : see `_Told`
 
-    Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished nodes stay finished.
+    Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished
+    nodes stay finished.
 
     """
     before = set(crash_dir.glob("crash*.txt"))
-    # steps run again whose files were deleted, cut short or touched since; nipype would call them done
+    # steps run again whose files were deleted, cut short or touched since; nipype would call them
+    # done
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
-        _LOGGER.warning("files of %d steps are no longer as they were left: these steps run again", again)
+        _LOGGER.warning(
+            "files of %d steps are no longer as they were left: these steps run again", again
+        )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     failure: Exception | None = None
     try:
@@ -140,10 +165,15 @@ def execute(
     except Exception as error:
         failure = error
         if not isinstance(error, DiskFullError):  # which is said once, at the end
-            _LOGGER.error("the run did not finish: %s", str(error).strip().splitlines()[-1] if str(error) else error)
+            _LOGGER.error(
+                "the run did not finish: %s",
+                str(error).strip().splitlines()[-1] if str(error) else error,
+            )
     _tell_cluster_failure(failure, crash_dir)
     crashes: tuple[Crash, ...] = tuple(getattr(runner, "crashes", ()))
-    files = tuple(sorted({*crash_dir.glob("crash*.txt"), *(each.file for each in crashes)} - before))
+    files = tuple(
+        sorted({*crash_dir.glob("crash*.txt"), *(each.file for each in crashes)} - before)
+    )
     if failure is not None and not files:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]

@@ -2,16 +2,18 @@
 
 Defects of nipype, as reports would say them:
 
-- When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken and every pending
-  future raises `BrokenProcessPool`; `_async_callback` raises it within a done callback, where it is only logged, no
-  task is ever marked as done, and `run` polls for ever. When the scheduler is killed, its workers live on.
-- `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s that `execute` sets)
-  and `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of dependencies and calls `gc.collect()`,
-  whether or not a node has ended. With thousands of nodes an idle scheduler takes a quarter of a core.
+- When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken
+  and every pending future raises `BrokenProcessPool`; `_async_callback` raises it within a done
+  callback, where it is only logged, no task is ever marked as done, and `run` polls for ever. When
+  the scheduler is killed, its workers live on.
+- `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s
+  that `execute` sets) and `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of
+  dependencies and calls `gc.collect()`, whether or not a node has ended. With thousands of nodes
+  an idle scheduler takes a quarter of a core.
 
-Here a task whose worker died is tried once more in a pool of its own, so that the others that shared the broken pool
-finish; if it dies again, the node is reported as crashed, with the remedy, and the rest of the graph goes on. The
-scheduler sleeps until a node ends.
+Here a task whose worker died is tried once more in a pool of its own, so that the others that
+shared the broken pool finish; if it dies again, the node is reported as crashed, with the remedy,
+and the rest of the graph goes on. The scheduler sleeps until a node ends.
 """
 
 import fcntl
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-_WAIT_S = 60.0  # for a killed worker to be gone; one that the kernel holds in a file system can take long
+# for a killed worker to be gone; one that the kernel holds in a file system can take long
+_WAIT_S = 60.0
 _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
 _PRELOAD = (
     "nipype.pipeline.engine",
@@ -57,26 +60,33 @@ _PRELOAD = (
     "matplotlib.pyplot",
     "skimage.metrics",
 )
-"""Loaded once, in the fork server: every worker then shares them, 0.2 GB and 3 s of a processor for each."""
+"""Loaded once, in the fork server: every worker then shares them, 0.2 GB and 3 s of a processor
+for each.
+"""
 
 
 def start_worker(cwd: str, level: int) -> None:
     """Begin a worker: in the directory of the run, as silent as the process that asked for it."""
-    gc.freeze()  # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a worker
+    # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a
+    # worker
+    gc.freeze()
     os.chdir(cwd)
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
     _end_with_parent()
-    logging.getLogger("bids_sr").propagate = False  # what the steps warn of is kept, and told at the end
-    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):  # importing this module has set them up
+    # what the steps warn of is kept, and told at the end
+    logging.getLogger("bids_sr").propagate = False
+    # importing this module has set them up
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
 
 
 def _end_with_parent() -> None:
     """Have the kernel end this worker when its scheduler is gone, also where that was killed.
 
-    A worker that outlived it would write to directories that the next run uses. The kernel signals when the other end
-    of the pipe to the scheduler closes, so that no thread of Python has to be free to notice it.
+    A worker that outlived it would write to directories that the next run uses. The kernel signals
+    when the other end of the pipe to the scheduler closes, so that no thread of Python has to be
+    free to notice it.
     """
     parent = mp.parent_process()
     if parent is None:  # a job of a cluster, which ends by itself
@@ -90,7 +100,10 @@ def _end_with_parent() -> None:
 
 
 def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
-    """Run one node in a worker; an error comes back as text, also where the node left no result to load."""
+    """Run one node in a worker and return any error as text.
+
+    This holds also where the node left no result to load.
+    """
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
     if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
@@ -106,7 +119,10 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
 
 
 def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
-    """End every worker of a pool, those too that were being started when it broke; `wait` until they are gone."""
+    """Terminate every worker of a pool; `wait` until they are gone.
+
+    This includes workers that were being started when the pool broke.
+    """
     workers = list((getattr(pool, "_processes", None) or {}).values())
     for worker in workers:
         if worker.is_alive() and worker.pid:
@@ -118,13 +134,17 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
 
 
 class _WorkerDied(RuntimeError):
-    """The process that ran a node was killed from outside, most often by the kernel for want of memory."""
+    """The process that ran a node was killed from outside, mostly for lack of memory.
+
+    The kernel does this when memory runs out.
+    """
 
 
 class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     """MultiProc with workers from a fork server, which recovers when one of them is killed.
 
-    Fork servers rather than forks: a forked child of a process that has used torch hangs in its first convolution.
+    Fork servers rather than forks: a forked child of a process that has used torch hangs in its
+    first convolution.
 
     Parameters
     ----------
@@ -135,11 +155,20 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     pool: ProcessPoolExecutor
 
     def __init__(
-        self, *, n_procs: int, memory_gb: float, has_gpu: bool = False,
+        self,
+        *,
+        n_procs: int,
+        memory_gb: float,
+        has_gpu: bool = False,
         **arguments: object,
-    ) -> None:  # fmt: skip
+    ) -> None:
         mp.get_context("forkserver").set_forkserver_preload(list(_PRELOAD))
-        known = {"mp_context": "forkserver", "n_procs": n_procs, "memory_gb": memory_gb, **arguments}
+        known = {
+            "mp_context": "forkserver",
+            "n_procs": n_procs,
+            "memory_gb": memory_gb,
+            **arguments,
+        }
         super().__init__(plugin_args=known)
         self.n_gpu_procs = 1  # whatever there is: torch takes the first that is visible
         self._has_gpu = has_gpu
@@ -153,11 +182,17 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
         self.crashes: list[Crash] = []
 
-    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
+    def run(
+        self,
+        graph: "DiGraph[Node]",
+        config: "Mapping[str, Mapping[str, str]]",
+        updatehash: bool = False,
+    ) -> None:
         """Run the graph; whatever ends it, no worker outlives it."""
         unslept = {**config, "execution": {**config["execution"], "poll_sleep_duration": "0"}}
         gc.collect()
-        gc.freeze()  # the nodes that are there from the start are no garbage, so they are not searched for any
+        # the nodes that are there from the start are no garbage, so they are not searched for any
+        gc.freeze()
         try:
             super().run(graph, unslept, updatehash=updatehash)
         except BaseException:
@@ -171,11 +206,19 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         """Mark the nodes that take the GPU; nipype gives a slot of it to one at a time."""
         for node in graph.nodes():
             if hasattr(node.inputs, "use_gpu"):
-                node.inputs.use_gpu = self._has_gpu and getattr(node.inputs, "device", "cpu") in ("auto", "cuda")
+                node.inputs.use_gpu = self._has_gpu and getattr(node.inputs, "device", "cpu") in (
+                    "auto",
+                    "cuda",
+                )
         super()._prerun_check(graph)
 
-    def _send_procs_to_workers(self, updatehash: bool = False, graph: "DiGraph[Node]" = None) -> None:
-        """Submit what can be submitted; where nothing has changed since, wait until a step ends."""
+    def _send_procs_to_workers(
+        self, updatehash: bool = False, graph: "DiGraph[Node]" = None
+    ) -> None:
+        """Submit the tasks that are ready.
+
+        Where nothing has changed since the last call, wait until a step ends.
+        """
         before = self._state()
         if before == self._settled:
             self._news.wait(_LOOK_AGAIN_S)
@@ -186,7 +229,12 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._settled = after if after == before else None
 
     def _state(self) -> tuple[int, ...]:
-        return int(self.proc_done.sum()), int(self.proc_pending.sum()), len(self.procs), len(self.pending_tasks)
+        return (
+            int(self.proc_done.sum()),
+            int(self.proc_pending.sum()),
+            len(self.procs),
+            len(self.pending_tasks),
+        )
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -201,7 +249,8 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._nodes[self._taskid] = (node, updatehash)
         try:
             self._submit_to(self.pool, self._taskid)
-        except (BrokenProcessPool, OSError):  # it broke before, or just now: then its queue is closed
+        # it broke before, or just now: then its queue is closed
+        except (BrokenProcessPool, OSError):
             self.pool = self._new_pool(self.processors)
             self._submit_to(self.pool, self._taskid)
         return self._taskid
@@ -213,40 +262,61 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         future.add_done_callback(lambda done: self._collect(taskid, done))
 
     def _collect(self, taskid: int, future: Future[Answer]) -> None:
-        """Take the result of a task; runs in a thread of the pool, so it only notes what happened."""
+        """Take the result of a task.
+
+        This runs in a thread of the pool, so it only notes what happened.
+        """
         if future.cancelled() or future is not self._task_obj.get(taskid):
             return
         error = future.exception()
         if error is None:
             self._taskresult[taskid] = future.result()
         else:
-            self._taskresult[taskid] = {"result": None, "traceback": [str(error)], "taskid": taskid, "error": error}
+            self._taskresult[taskid] = {
+                "result": None,
+                "traceback": [str(error)],
+                "taskid": taskid,
+                "error": error,
+            }
         self._news.set()
 
     def _get_result(self, taskid: int) -> Answer | None:
         result = self._taskresult.get(taskid)
-        broken = isinstance(result.get("error"), BrokenProcessPool) if result else self._forgotten(taskid)
+        broken = (
+            isinstance(result.get("error"), BrokenProcessPool)
+            if result
+            else self._forgotten(taskid)
+        )
         if not broken:
             return result
         node = self._nodes[taskid][0]
         if taskid not in self._second_try:
-            _LOGGER.warning("The worker that ran %s was killed; trying once more on its own.", node.fullname)
+            _LOGGER.warning(
+                "The worker that ran %s was killed; trying once more on its own.", node.fullname
+            )
             self._second_try.add(taskid)
             self._taskresult.pop(taskid, None)
-            _kill_pool(self._pool_of[taskid], wait=True)  # one that was just starting would do the same step beside us
+            # one that was just starting would do the same step beside us
+            _kill_pool(self._pool_of[taskid], wait=True)
             pool = self._own_pools[taskid] = self._new_pool(1)
             self._submit_to(pool, taskid)
             return None
         died = _WorkerDied(
-            f"The worker that ran {node.fullname} was killed twice, most likely because memory ran out "
-            f"(the node declares {node.mem_gb:.2f} GB). "
-            "Give it more: fewer --nprocs, a larger --mem, or a bigger machine."
+            f"The worker that ran {node.fullname} was killed twice, most likely because memory ran"
+            f" out (the node declares {node.mem_gb:.2f} GB). Give it more: fewer --nprocs, a"
+            " larger --mem, or a bigger machine."
         )
         return {"result": None, "traceback": [str(died)], "taskid": taskid}
 
     def _forgotten(self, taskid: int) -> bool:
-        """Whether the pool broke while the task was handed to it: then nobody may ever say so of the task."""
-        return bool(getattr(self._pool_of[taskid], "_broken", False)) and not self._task_obj[taskid].done()
+        """Return whether the pool broke while the task was submitted.
+
+        In that case the failure of the task may never be reported.
+        """
+        return (
+            bool(getattr(self._pool_of[taskid], "_broken", False))
+            and not self._task_obj[taskid].done()
+        )
 
     def _clear_task(self, taskid: int) -> None:
         del self._task_obj[taskid]

@@ -1,7 +1,8 @@
-"""What a job of the cluster does: run the steps that were laid in its folder, and say in one file what came of them.
+"""A cluster job: run the steps in its folder and write one file with their outcomes.
 
-``python -m bids_sr.execution.node_job FOLDER``.  The answer is written whole or not at all, under a number that no
-earlier run has used, so that it cannot be mistaken; a job that is killed leaves none.
+``python -m bids_sr.execution.node_job FOLDER``.  The answer is written whole or not at all, under
+a number that no earlier run has used, so that it cannot be mistaken; a job that is killed leaves
+none.
 """
 
 import json
@@ -20,7 +21,7 @@ CALLED_OFF = "called_off"
 
 
 def main(argv: list[str]) -> int:
-    """Run the steps of the folder named in the arguments; 0 where all of them succeeded, else 1."""
+    """Run the steps of the folder in the arguments; return 0 if all of them succeeded, else 1."""
     folder = Path(argv[0])
     order = json.loads((folder / "order.json").read_text())
     if (folder.parent / CALLED_OFF).exists():
@@ -44,7 +45,10 @@ def main(argv: list[str]) -> int:
     except Exception:
         import traceback
 
-        answer |= {"failed": getattr(node, "fullname", None), "traceback": traceback.format_exception(*sys.exc_info())}
+        answer |= {
+            "failed": getattr(node, "fullname", None),
+            "traceback": traceback.format_exception(*sys.exc_info()),
+        }
     beside = Path(order["answer"]).with_suffix(".partial")
     with beside.open("w", encoding="utf-8") as out:
         json.dump(answer, out)

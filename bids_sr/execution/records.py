@@ -1,9 +1,10 @@
 """What finished steps have left, so that a rerun takes nothing over that has changed since.
 
-nipype calls a step done where a result file lies beside a hash of the inputs, whatever became of the files: one cut
-short by a loss of power, or touched by a hand, would pass. So the size and the time stamp of every file of a step are
-noted when it ends, in the process that ran it, and compared before its results are used again. Time stamps are only
-ever compared for equality, so that no jump of a clock matters.
+nipype calls a step done where a result file lies beside a hash of the inputs, whatever became of
+the files: one cut short by a loss of power, or touched by a hand, would pass. So the size and the
+time stamp of every file of a step are noted when it ends, in the process that ran it, and compared
+before its results are used again. Time stamps are only ever compared for equality, so that no jump
+of a clock matters.
 """
 
 import contextlib
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 RECORD = "_left.json"
-_OWN = {"_node.pklz", "_inputs.pklz", RECORD}  # nipype rewrites the first two, and reads neither to run a step
+# nipype rewrites the first two, and reads neither to run a step
+_OWN = {"_node.pklz", "_inputs.pklz", RECORD}
 _HASH = "_0x*.json"
 
 _Stamp = list[int]
@@ -36,35 +38,51 @@ def note_left(folder: Path) -> None:
         with atomic_files.whole_file(folder / RECORD, durable=False) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
-        _LOGGER.warning("%s: what it holds could not be noted, so a rerun does this step again (%s)", folder, error)
+        _LOGGER.warning(
+            "%s: what it holds could not be noted, so a rerun does this step again (%s)",
+            folder,
+            error,
+        )
 
 
 def intact(folder: Path) -> bool:
     """Whether all that a step has left is there as it was left."""
     try:
         stamps: dict[str, _Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return bool(stamps) and all(_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items())
+        return bool(stamps) and all(
+            _stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
+        )
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
 
 def all_stored(folder: Path) -> bool:
-    """Whether a step that stores derivatives has finished, and those that it recorded are there."""
+    """Return whether a storing step has finished and the files that it recorded exist.
+
+    A storing step is one that stores derivatives.
+    """
     try:
-        return all(os.path.exists(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8")))
+        return all(
+            os.path.exists(path)
+            for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError):
         return False
 
 
 def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
-    """Make the steps run again that nipype would call done and whose files are not as they were left; their names.
+    """Make steps with changed files run again and return their names.
+
+    These are steps that nipype would take as done although their files are not as they were left.
 
     What depends on them runs again by itself, because its inputs bear new time stamps.
     """
     damaged = []
     for node in nodes:
         folder = Path(node.output_dir())
-        hashes = [path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")]
+        hashes = [
+            path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")
+        ]
         if hashes and not intact(folder):
             damaged.append(node.fullname)
             for path in (*hashes, folder / RECORD):
@@ -73,7 +91,7 @@ def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
 
 
 class NotesLeft:
-    """To be mixed into a plugin of nipype: notes what steps have left that ran in the process of the scheduler."""
+    """Mixin for nipype plugins that notes what steps run in the scheduler's process have left."""
 
     procs: "list[Node]"
 

@@ -1,8 +1,9 @@
 """Submit, poll and classify SLURM jobs, also those that end without a result.
 
-A job counts as done when it has written its answer, and as lost when SLURM has let go of it, the file system had time
-to catch up and there is still no answer.  Its state in SLURM alone decides nothing: a controller that is silent, or has
-forgotten the job, does not make a finished step fail, and a result of an earlier run does not make a dead one succeed.
+A job counts as done when it has written its answer, and as lost when SLURM has let go of it, the
+file system had time to catch up and there is still no answer.  Its state in SLURM alone decides
+nothing: a controller that is silent, or has forgotten the job, does not make a finished step fail,
+and a result of an earlier run does not make a dead one succeed.
 """
 
 import json
@@ -32,9 +33,17 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _NEVER = {
-    "DependencyNeverSatisfied", "BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionConfig",
-    "PartitionNodeLimit", "PartitionTimeLimit", "AccountNotAllowed", "QOSNotAllowed", "JobHoldMaxRequeue",
-}  # fmt: skip
+    "DependencyNeverSatisfied",
+    "BadConstraints",
+    "InvalidAccount",
+    "InvalidQOS",
+    "PartitionConfig",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
+    "JobHoldMaxRequeue",
+}
 """Why a job waits that will never start."""
 
 _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
@@ -48,19 +57,21 @@ class Ending:
     traceback: tuple[str, ...] = ()  # empty where all succeeded
     remedy: str = ""  # what the user can do about a job that did not answer
     host: str = ""  # where it ran
-    peak_gb: float | None = None  # most memory that its process held, where a step failed and it is known
+    # most memory that its process held, where a step failed and it is known
+    peak_gb: float | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class _Job:
-    """One job under way: steps that run one after the other, and what SLURM calls it (empty where it was not taken)."""
+    """One active job: steps that run in sequence, and its SLURM ID (empty if not accepted)."""
 
     nodes: "tuple[Node, ...]"
     folder: Path
     slurm_id: str = ""
     running: bool = False  # whether it has been seen to run
     doomed: str = ""  # why it will never start
-    since: float | None = None  # when it was first seen to have left the queue, and to have answered (monotonic s)
+    # when it was first seen to have left the queue, and to have answered (monotonic s)
+    since: float | None = None
     answered: float | None = None
     ending: Ending | None = None
 
@@ -91,10 +102,12 @@ class Jobs:
         return self.root / self.token
 
     def take_over(self, names: Collection[str]) -> None:
-        """End what a driver that was killed has left in the queue: it would write where this run writes.
+        """End jobs that a killed driver left in the queue.
 
-        `names` are the full names of the steps of this run; jobs of other participants are left alone. Raises
-        `SlurmError` when such jobs do not end.
+        They would write where this run writes.
+
+        `names` are the full names of the steps of this run; jobs of other participants are left
+        alone. Raises `SlurmError` when such jobs do not end.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -114,11 +127,13 @@ class Jobs:
                 "end them with scancel, then run the same command again"
             )
 
-    def start(self, nodes: "Sequence[Node]", *, updatehash: bool, after: Sequence[str] = ()) -> int:
-        """Ask for one job that runs these steps one after the other; returns its number in this run.
+    def start(
+        self, nodes: "Sequence[Node]", *, updatehash: bool, after: Sequence[str] = ()
+    ) -> int:
+        """Submit one job that runs these steps in sequence, and return its number in this run.
 
-        `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that SLURM refuses ends at
-        once.
+        `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that
+        SLURM refuses ends at once.
         """
         from nipype.utils.filemanip import savepkl
 
@@ -137,20 +152,31 @@ class Jobs:
         (folder / "order.json").write_text(json.dumps(order))
         (folder / "job.sh").write_text(script(folder, self.options.template))
         job = self._jobs[number] = _Job(nodes=tuple(nodes), folder=folder)
-        dependency = [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []
+        dependency = (
+            [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
+            if after
+            else []
+        )
         arguments = [*requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
         name = f"{_plain(nodes[-1].fullname)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
-            job.ending = self._lost(job, f"SLURM refuses the job of {_name(job)}: {error}.", Why.REFUSED)
+            job.ending = self._lost(
+                job, f"SLURM refuses the job of {_name(job)}: {error}.", Why.REFUSED
+            )
         except Unreachable as error:
-            self.unreachable = Unreachable(f"{error}; no job could be asked for to run {_name(job)}")
+            self.unreachable = Unreachable(
+                f"{error}; no job could be asked for to run {_name(job)}"
+            )
             raise self.unreachable from None
         return number
 
     def ended(self, number: int) -> Ending | None:
-        """What came of a job; None while it is under way. Looks at files and queue no more often than needed."""
+        """Return the outcome of a job, or None while it is active.
+
+        Files and queue are checked no more often than needed.
+        """
         self._look()
         return self._jobs[number].ending
 
@@ -169,14 +195,20 @@ class Jobs:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def call_off(self) -> None:
-        """End every job of this run, also one whose submission was cut short; takes a few seconds."""
+        """Cancel every job of this run.
+
+        This includes jobs whose submission was cut short, and takes a few seconds.
+        """
         if not self.folder.exists():
             return
         (self.folder / CALLED_OFF).touch()
         self.queue.cancel(job.slurm_id for job in self._waiting().values())
         self.queue.cancel(self.queue.named(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
-            _LOGGER.warning("jobs %s were told to end and have not yet", ", ".join(self.queue.named(self._is_own)))
+            _LOGGER.warning(
+                "jobs %s were told to end and have not yet",
+                ", ".join(self.queue.named(self._is_own)),
+            )
 
     def tidy(self) -> None:
         """Remove the folder of this run where nothing in it tells of a failure."""
@@ -199,7 +231,11 @@ class Jobs:
         return bool(self._waiting())
 
     def _waiting(self) -> dict[int, _Job]:
-        return {number: job for number, job in self._jobs.items() if job.slurm_id and job.ending is None}
+        return {
+            number: job
+            for number, job in self._jobs.items()
+            if job.slurm_id and job.ending is None
+        }
 
     def _answer(self, number: int) -> Path:
         return self.folder / "answers" / f"{number:06d}.json"
@@ -209,7 +245,8 @@ class Jobs:
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        written = set(os.listdir(self.folder / "answers"))  # listing, unlike asking for a name, is fresh on NFS
+        # listing, unlike asking for a name, is fresh on NFS
+        written = set(os.listdir(self.folder / "answers"))
         for number, job in self._waiting().items():
             if f"{number:06d}.json" in written:
                 self._take(number, job)
@@ -225,14 +262,23 @@ class Jobs:
             failed = answer["failed"] or _name(job)
             head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
             lines, host = (head, *answer["traceback"]), answer["host"]
-            job.ending = Ending(failed=failed, traceback=lines, host=host, peak_gb=answer.get("peak_gb"))
+            job.ending = Ending(
+                failed=failed, traceback=lines, host=host, peak_gb=answer.get("peak_gb")
+            )
             return
-        unseen = [node.output_dir() for node in job.nodes if f"result_{node.name}.pklz" not in _listed(node)]
+        unseen = [
+            node.output_dir()
+            for node in job.nodes
+            if f"result_{node.name}.pklz" not in _listed(node)
+        ]
         job.answered = job.answered or time.monotonic()
         if not unseen:
             job.ending = Ending(host=answer["host"])
         elif time.monotonic() - job.answered > self.options.grace_seconds:
-            text = f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot be seen here."
+            text = (
+                f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot"
+                " be seen here."
+            )
             job.ending = self._lost(job, text, Why.UNSEEN)
 
     def _poll(self, waiting: Mapping[int, _Job]) -> None:
@@ -252,7 +298,9 @@ class Jobs:
                 job.since = None
             elif job.since is None:
                 job.since = now
-            elif now - job.since >= self.options.grace_seconds and not self._answer(number).exists():
+            elif (
+                now - job.since >= self.options.grace_seconds and not self._answer(number).exists()
+            ):
                 job.ending = self._classify_lost_job(job)
 
     def _classify_lost_job(self, job: _Job) -> Ending:
@@ -262,16 +310,31 @@ class Jobs:
             text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
             return self._lost(job, text, Why.REFUSED)
         told = self.queue.end_state(job.slurm_id)
-        details = ", ".join(filter(None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)))
+        details = ", ".join(
+            filter(
+                None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)
+            )
+        )
         details = f" ({details})" if details else ""
-        text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a result."
+        text = (
+            f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a"
+            " result."
+        )
         return self._lost(job, text, told.why, host=told.host)
 
     def _lost(self, job: _Job, text: str, why: Why, host: str = "") -> Ending:
         node = job.nodes[-1]
-        asked = [word for word in requests(job.nodes, job.folder, self.options) if word.startswith(("--mem", "--time"))]
+        asked = [
+            word
+            for word in requests(job.nodes, job.folder, self.options)
+            if word.startswith(("--mem", "--time"))
+        ]
         had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
-        lines = (*_tail(job.folder / "log.txt"), f"{had}the step declares {node.mem_gb:.2f} GB.\n", f"{text}\n")
+        lines = (
+            *_tail(job.folder / "log.txt"),
+            f"{had}the step declares {node.mem_gb:.2f} GB.\n",
+            f"{text}\n",
+        )
         return Ending(failed=node.fullname, traceback=lines, remedy=REMEDIES[why][1], host=host)
 
 
@@ -304,13 +367,25 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 
 def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Arguments of ``sbatch`` for a job; what the user gives comes later and has precedence."""
-    extra = [word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))]
-    on_gpu = any(getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda") for node in nodes)
+    extra = [
+        word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))
+    ]
+    on_gpu = any(
+        getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda") for node in nodes
+    )
     gpu = options.gpu_args if on_gpu else ()
     given = [*options.sbatch_args, *gpu, *extra]
     no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
-    own = ["--no-requeue", "--nodes=1", "--ntasks=1", f"--chdir={folder}", f"--output={no_pattern}/log.txt"]
-    if not any(word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in given):
+    own = [
+        "--no-requeue",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--chdir={folder}",
+        f"--output={no_pattern}/log.txt",
+    ]
+    if not any(
+        word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in given
+    ):
         gigabytes = max(node.mem_gb for node in nodes) + options.memory_extra_gb
         own.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
     own.append(f"--cpus-per-task={max(node.n_procs for node in nodes)}")
@@ -321,13 +396,24 @@ def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str
 
 
 def is_small(node: "Node") -> bool:
-    """Whether a step only handles a few small tables, in less time than it takes to start a job."""
-    return bool(node.run_without_submitting or getattr(getattr(node.interface, "step", None), "small", False))
+    """Return whether a step only handles a few small tables.
+
+    Such a step takes less time than starting a job.
+    """
+    return bool(
+        node.run_without_submitting
+        or getattr(getattr(node.interface, "step", None), "small", False)
+    )
 
 
 def script(folder: Path, template: str) -> str:
-    """The script of a job: the template, then the job itself in its place, so that signals reach it."""
+    """Return the script of a job.
+
+    It is the template and then the job itself, which replaces the shell so that signals reach it.
+    """
     lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
-    lines += [f"export {key}={shlex.quote(os.environ[key])}" for key in _HANDED_ON if key in os.environ]
+    lines += [
+        f"export {key}={shlex.quote(os.environ[key])}" for key in _HANDED_ON if key in os.environ
+    ]
     run = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
     return "\n".join([*lines, "export NIPYPE_NO_ET=1", run]) + "\n"

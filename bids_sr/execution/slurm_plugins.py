@@ -1,8 +1,11 @@
-"""Nodes as SLURM jobs, one job a node, by nipype's two plugins (SLURM and SLURMGraph) with their endings told apart.
+"""Run nodes as SLURM jobs, one per node, by nipype's plugins SLURM and SLURMGraph.
 
-Defects of nipype, as reports would say them: `SLURMPlugin` reads the result file of an earlier run when a job died
-without one; a job that was killed raises in the scheduler and takes the run down; jobs stay in the queue when the run
-is interrupted; `SLURMGraphPlugin.run` returns with success as soon as the jobs are submitted.
+The different endings of a job are told apart.
+
+Defects of nipype, as reports would say them: `SLURMPlugin` reads the result file of an earlier run
+when a job died without one; a job that was killed raises in the scheduler and takes the run down;
+jobs stay in the queue when the run is interrupted; `SLURMGraphPlugin.run` returns with success as
+soon as the jobs are submitted.
 """
 
 import contextlib
@@ -50,7 +53,7 @@ class _OnCluster:
 
     @contextlib.contextmanager
     def _using(self, graph: "DiGraph[Node]") -> Iterator[None]:
-        """Folder and queue for the jobs of a graph, after those that an earlier run has left are ended.
+        """Set up folder and queue for the jobs of a graph, ending those left by an earlier run.
 
         Whatever ends the block, no job outlives it.
         """
@@ -68,14 +71,27 @@ class _OnCluster:
 
     def _tell_crash(self, node: "Node", ending: Ending) -> str:
         return report_crash(
-            node, ending.traceback, self.crashes, host=ending.host, peak_gb=ending.peak_gb, remedy=ending.remedy
+            node,
+            ending.traceback,
+            self.crashes,
+            host=ending.host,
+            peak_gb=ending.peak_gb,
+            remedy=ending.remedy,
         )
 
 
 class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
-    """SLURM with a driver that submits a step when those before it are done; small steps run in the driver."""
+    """SLURM plugin whose driver submits a step once its predecessors are done.
 
-    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
+    Small steps run in the driver.
+    """
+
+    def run(
+        self,
+        graph: "DiGraph[Node]",
+        config: "Mapping[str, Mapping[str, str]]",
+        updatehash: bool = False,
+    ) -> None:
         """Run the graph; whatever ends it, no job outlives it."""
         for node in graph.nodes():
             node.run_without_submitting |= self._options.join_small and is_small(node)
@@ -94,7 +110,9 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
     def _clear_task(self, taskid: int) -> None:
         self._jobs.forget(taskid)
 
-    def _clean_queue(self, jobid: int, graph: "DiGraph[Node]", result: "_Ended | None" = None) -> dict[str, object]:
+    def _clean_queue(
+        self, jobid: int, graph: "DiGraph[Node]", result: "_Ended | None" = None
+    ) -> dict[str, object]:
         """Report a step; where SLURM itself is gone, the first report says it for all."""
         told = super()._clean_queue(jobid, graph, result=result)
         if self._jobs.unreachable is not None:
@@ -105,25 +123,39 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
         ending = (result or {}).get("ending")
         if ending is None:  # it failed in the driver itself
             told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
-            ending = Ending(failed=node.fullname, traceback=(told,) if isinstance(told, str) else tuple(told))
+            ending = Ending(
+                failed=node.fullname, traceback=(told,) if isinstance(told, str) else tuple(told)
+            )
         return self._tell_crash(node, ending)
 
 
 class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
-    """SLURMGraph whose driver stays until all is done: SLURM orders the jobs, the driver sees to it that each ends.
+    """SLURMGraph plugin whose driver stays until all jobs end.
+
+    SLURM orders the jobs, and the driver makes sure that each of them ends.
 
     A small step runs in the job of the step that needs it, where there is only one.
     """
 
     def __init__(
-        self, *, options: Plugin,
+        self,
+        *,
+        options: Plugin,
         status_callback: "Callable[[Node, str], None] | None" = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(options=options)
         self._tell = status_callback or (lambda node, status: None)
 
-    def run(self, graph: "DiGraph[Node]", config: "Mapping[str, Mapping[str, str]]", updatehash: bool = False) -> None:
-        """Run the graph and wait for it; raises `RuntimeError` when a step failed, after the others have run."""
+    def run(
+        self,
+        graph: "DiGraph[Node]",
+        config: "Mapping[str, Mapping[str, str]]",
+        updatehash: bool = False,
+    ) -> None:
+        """Run the graph and wait for it.
+
+        Raises `RuntimeError` when a step failed, after the others have run.
+        """
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
         with self._using(graph):
             groups = grouped(graph, finished(graph), join_small=self._options.join_small)
@@ -139,21 +171,31 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         left_out: set[Node] = set()
         needs: dict[int, list[int]] = {}
         for group in groups:
-            sources = {node for member in group for node in graph.predecessors(member)} - set(group)
+            sources = {node for member in group for node in graph.predecessors(member)} - set(
+                group
+            )
             before = {job_of[node] for node in sources if node in job_of}
-            # A job that has ended may be forgotten by SLURM, and a dependency on it would never be met.
+            # A job that has ended may be forgotten by SLURM, and a dependency on it would never be
+            # met.
             endings = {number: self._jobs.ended(number) for number in before}
-            if sources & left_out or any(ending and ending.traceback for ending in endings.values()):
+            if sources & left_out or any(
+                ending and ending.traceback for ending in endings.values()
+            ):
                 left_out.update(group)
                 continue
-            after = [self._jobs[number].slurm_id for number, ending in endings.items() if ending is None]
+            after = [
+                self._jobs[number].slurm_id for number, ending in endings.items() if ending is None
+            ]
             number = self._jobs.start(group, updatehash=updatehash, after=after)
             needs[number] = sorted(before)
             job_of.update(dict.fromkeys(group, number))
         return needs
 
     def _watch(self, needs: Mapping[int, Collection[int]]) -> list[str]:
-        """Wait for the end of every job; those that need a failed one are ended. Returns what was said of failures."""
+        """Wait for the end of every job and return the error messages.
+
+        Jobs that need a failed one are ended.
+        """
         waiting, failures = set(needs), []
         told: set[int] = set()  # those that have been said to begin
         while waiting:
@@ -194,19 +236,25 @@ def finished(graph: "DiGraph[Node]") -> "set[Node]":
     """The steps whose results are there and current, as are those of all steps before them."""
     done: set[Node] = set()
     for node in nx.topological_sort(graph):
-        if done.issuperset(graph.predecessors(node)) and not (node.overwrite or node.interface.always_run):
+        if done.issuperset(graph.predecessors(node)) and not (
+            node.overwrite or node.interface.always_run
+        ):
             try:
                 current = all(deepcopy(node).is_cached())  # a copy, as asking fills in the inputs
             except Exception:
-                _LOGGER.debug("cannot tell whether %s is done; it runs", node.fullname, exc_info=True)
+                _LOGGER.debug(
+                    "cannot tell whether %s is done; it runs", node.fullname, exc_info=True
+                )
                 current = False
             if current:
                 done.add(node)
     return done
 
 
-def grouped(graph: "DiGraph[Node]", done: "Collection[Node]", *, join_small: bool) -> "list[list[Node]]":
-    """The steps but those `done`, as groups that share a job, so that no group comes before one that it needs.
+def grouped(
+    graph: "DiGraph[Node]", done: "Collection[Node]", *, join_small: bool
+) -> "list[list[Node]]":
+    """Group the steps that are not `done` into jobs, each group after those that it needs.
 
     With `join_small` a small step joins the job of those that need it, where that is one job.
     """
@@ -223,7 +271,10 @@ def grouped(graph: "DiGraph[Node]", done: "Collection[Node]", *, join_small: boo
 
 
 def dependents(number: int, needs: Mapping[int, Collection[int]]) -> set[int]:
-    """Jobs that need a job, directly or through others; jobs have larger numbers than those that they need."""
+    """Return the jobs that need a job, directly or indirectly.
+
+    Jobs have larger numbers than those that they need.
+    """
     found = {number}
     for other in sorted(needs):
         if found.intersection(needs[other]):

@@ -1,6 +1,7 @@
 """Calls of sbatch, squeue, sacct and scancel, repeated while the controller is busy or restarting.
 
-Nothing goes through a shell: names with spaces, percent signs or quotes are arguments like any other.
+Nothing goes through a shell: names with spaces, percent signs or quotes are arguments like any
+other.
 """
 
 import logging
@@ -25,11 +26,15 @@ from bids_sr.slurm.slurm_calls import (
 _LOGGER = logging.getLogger(__name__)
 
 _SILENT = re.compile(
-    r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at the moment|temporarily"
-    r"|zero bytes|standby|munge|authentication|transport endpoint|not responding|unexpected message",
+    r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at"
+    r" the moment|temporarily"
+    r"|zero bytes|standby|munge|authentication|transport endpoint|not responding|unexpected"
+    r" message",
     re.IGNORECASE,
 )
-_CROWDED = re.compile(r"SubmitJobs?\w*Limit|GrpSubmit|maximum number of jobs|MaxJobCount", re.IGNORECASE)
+_CROWDED = re.compile(
+    r"SubmitJobs?\w*Limit|GrpSubmit|maximum number of jobs|MaxJobCount", re.IGNORECASE
+)
 
 
 class Unreachable(SlurmError):
@@ -59,22 +64,30 @@ class JobEndState:
 
 @dataclass(kw_only=True, slots=True)
 class Queue:
-    """SLURM's queue of one user: how long the controller may be silent, and the first pause before a new try (s)."""
+    """SLURM's queue of one user.
+
+    The settings are how long the controller may be silent, and the first pause before a new try
+    (s).
+    """
 
     patience: float
     pause: float = 1.0
     _silent_since: float | None = field(default=None, init=False)
 
     def submit(self, name: str, arguments: Sequence[str], *, alive: Callable[[], bool]) -> str:
-        """Submit a job and return its identifier; waits where SLURM is silent or the user has too many jobs.
+        """Submit a job and return its identifier.
+
+        This waits where SLURM is silent or the user has too many jobs.
 
         Parameters
         ----------
-        name : no other job ever had it: a job whose submission was not answered is recognized by it
+        name : no other job ever had it: a job whose submission was not answered is recognized by
+            it
         arguments : of ``sbatch``, the script last
         alive : whether jobs are under way that will make room
 
-        Raises `Refused` when SLURM will not take this job, `Unreachable` when it did not answer for too long.
+        Raises `Refused` when SLURM will not take this job, `Unreachable` when it did not answer
+        for too long.
         """
         pause, tried = self.pause, False
         while True:
@@ -104,7 +117,9 @@ class Queue:
         """
         found: dict[str, tuple[str, str]] = {}
         for part in chunks(sorted(jobs)):
-            done = call("squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(part)}")
+            done = call(
+                "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(part)}"
+            )
             if done.returncode and "invalid job id" not in done.stderr.lower():
                 self._silent(done.stderr.strip())
                 return None
@@ -125,7 +140,9 @@ class Queue:
 
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Jobs of this user that are under way and whose name belongs to what is looked for."""
-        done = call("squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20)
+        done = call(
+            "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
+        )
         return [job for job, state, name in rows(done.stdout) if state in ACTIVE and belongs(name)]
 
     def cancel(self, jobs: Iterable[str]) -> None:
@@ -134,7 +151,10 @@ class Queue:
             call("scancel", "--quiet", *part, seconds=5)
 
     def _named_exactly(self, name: str) -> str:
-        """The job of this name, whatever its state: an unanswered submission may have been heard."""
+        """Find the job of this name in any state.
+
+        A submission without an answer may still have been accepted.
+        """
         done = call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i")
         return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
 
@@ -145,6 +165,11 @@ class Queue:
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now
-            _LOGGER.warning("SLURM does not answer (%s); trying again for %.0f s", said, self.patience)
+            _LOGGER.warning(
+                "SLURM does not answer (%s); trying again for %.0f s", said, self.patience
+            )
         if now - self._silent_since >= self.patience:
-            raise Unreachable(f"SLURM has not answered for {now - self._silent_since:.0f} s; it last said: {said}")
+            raise Unreachable(
+                f"SLURM has not answered for {now - self._silent_since:.0f} s; it last said:"
+                f" {said}"
+            )

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 POOLS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
 """Environment of the libraries that start threads of their own."""
 
 
 def limit_threads() -> None:
-    """One thread for every library in this process and those it starts; call it before the libraries are loaded.
+    """Limit every library in this and child processes to one thread.
+
+    Call this before the libraries are loaded.
 
     Steps run side by side instead, and a step that takes more asks for it itself (`hold_threads`).
     """
@@ -32,7 +39,10 @@ def limit_threads() -> None:
 
 
 def hold_threads(count: int) -> None:
-    """Set torch, where it is loaded, to the threads of the step that begins; the step before may have had others."""
+    """Set torch, if loaded, to the number of threads of the current step.
+
+    The step before may have had another number.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:
         torch.set_num_threads(count)
@@ -42,7 +52,8 @@ class Answer(TypedDict, total=False):
     """What the process that ran a node says of it."""
 
     result: object
-    traceback: Sequence[str] | None  # lines, where it failed; of the driver itself nipype gives one text
+    # lines, where it failed; of the driver itself nipype gives one text
+    traceback: Sequence[str] | None
     taskid: int
     peak_gb: float  # most memory that the process held, where it failed
     error: BaseException  # of the process itself
@@ -65,10 +76,12 @@ def kind_of(node: "Node") -> str:
 
 
 def keep_warnings(folder: Path, step: str) -> None:
-    """Have this process write what bids-sr warns of, with the name of the step, into the record of notices in a folder.
+    """Write the warnings of bids-sr in this process to the notice record in a folder.
 
-    One that cannot be written is done without. Nothing goes to the terminal from here on where the logger has no other
-    handler above it, as in `start_worker`.
+    Each is written with the name of the step.
+
+    One that cannot be written is done without. Nothing goes to the terminal from here on where the
+    logger has no other handler above it, as in `start_worker`.
     """
     forget_warnings()
     handler = _Kept(logging.WARNING)
@@ -93,7 +106,16 @@ class _Kept(logging.Handler):
         why = " ".join(self.format(record).split())
         with contextlib.suppress(OSError):
             notices.record(
-                self.folder, [Notice(what=self.step, why=why, level="warning", run=run_of(self.step), code="step")]
+                self.folder,
+                [
+                    Notice(
+                        what=self.step,
+                        why=why,
+                        level="warning",
+                        run=run_of(self.step),
+                        code="step",
+                    )
+                ],
             )
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,7 @@
-"""What a group analysis finds in the outputs of participants: tables, maps, the way of each run to the template."""
+"""Find the participants' outputs for a group analysis: tables, maps and transforms.
+
+The transforms are those from each run to the template.
+"""
 
 import json
 import os
@@ -27,13 +30,22 @@ _LISTED = 6  # files of an odd version in a message
 
 def run_name(entities: Mapping[str, str]) -> str:
     """Start of the names of all files of a run, whose echoes and parts are one."""
-    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in entities.items() if key not in _OF_FILES)
+    return "_".join(
+        f"{_SHORT.get(key, key)}-{label}"
+        for key, label in entities.items()
+        if key not in _OF_FILES
+    )
 
 
 def _run_text(columns: pd.DataFrame) -> pd.Series:
     """The runs of a table of them as text."""
     text = columns["participant"]
-    for start, name in ((" ses-", "session"), (" task-", "task"), (" run-", "run"), (" ", "variant")):
+    for start, name in (
+        (" ses-", "session"),
+        (" task-", "task"),
+        (" run-", "run"),
+        (" ", "variant"),
+    ):
         text = text + (start + columns[name]).where(columns[name] != MISSING, "")
     return text
 
@@ -52,8 +64,13 @@ def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
 
 
-def _func_files(output_dir: Path, ending: str, wanted: _Wanted) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Files in the folders ``func`` of all participants; matching paths by pattern takes many times as long."""
+def _func_files(
+    output_dir: Path, ending: str, wanted: _Wanted
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Return the files in the ``func`` folders of all participants.
+
+    Matching paths by pattern takes many times as long.
+    """
     for participant in output_dir.glob("sub-*"):
         for place, _, names in os.walk(participant):
             if os.path.basename(place) == "func":
@@ -63,7 +80,7 @@ def _func_files(output_dir: Path, ending: str, wanted: _Wanted) -> Iterator[tupl
 
 
 def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFrame:
-    """All metrics tables of participants below a folder of derivatives, in the order of their runs.
+    """Find all metrics tables of participants in a derivatives folder, in the order of their runs.
 
     Parameters
     ----------
@@ -84,25 +101,32 @@ def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFr
         if entities.get("desc") in TABLES:
             beside = path.with_suffix(".json")
             facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-            rows.append({
-                **_run_columns(entities),
-                "table": entities["desc"],
-                "path": path,
-                "version": str(facts.get("GeneratedByVersion", "")),
-                "digest": str(facts.get("SettingsDigest", "")),
-                "at_rest": facts.get("MappedBy") == "seeds",
-                "scan": _scan(entities),
-            })  # fmt: skip
+            rows.append(
+                {
+                    **_run_columns(entities),
+                    "table": entities["desc"],
+                    "path": path,
+                    "version": str(facts.get("GeneratedByVersion", "")),
+                    "digest": str(facts.get("SettingsDigest", "")),
+                    "at_rest": facts.get("MappedBy") == "seeds",
+                    "scan": _scan(entities),
+                }
+            )
     if not rows:
         return pd.DataFrame()
     found = pd.DataFrame(rows)
     found["table"] = pd.Categorical(found["table"], categories=TABLES, ordered=True)
-    found = found.sort_values(["participant", "session", "task", "run", "variant", "table"], ignore_index=True)
+    found = found.sort_values(
+        ["participant", "session", "task", "run", "variant", "table"], ignore_index=True
+    )
     return found.assign(name=_run_text(found))
 
 
 def mixed(tables: pd.DataFrame) -> list[str]:
-    """What keeps tables from being joined: other versions or settings, named with their files; empty if nothing.
+    """Return the reasons why tables cannot be joined.
+
+    The reasons are other versions or settings, named with their files. The list is empty if there
+    are none.
 
     The most frequent is taken for the rule and the files that differ from it are listed.
     """
@@ -122,27 +146,42 @@ def mixed(tables: pd.DataFrame) -> list[str]:
 
 
 def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Who and what is missing: participants (``sub-…``) without any table, runs without one that others have.
+    """Return the participants and runs that are missing.
+
+    These are participants (``sub-…``) without any table, and runs without one that others have.
 
     Each as what logs call whom it is about (nobody: empty), and in words.
     """
     lines = [
-        (label, f"{label}: no table of metrics at all") for label in sorted(set(expected) - set(tables["participant"]))
+        (label, f"{label}: no table of metrics at all")
+        for label in sorted(set(expected) - set(tables["participant"]))
     ]
     for _, of_task in tables.groupby("task", sort=False):
         for name, own in of_task.groupby("name", sort=False):
-            lacking = [each for each in TABLES if each in set(of_task["table"]) - set(own["table"])]
+            lacking = [
+                each for each in TABLES if each in set(of_task["table"]) - set(own["table"])
+            ]
             if lacking:
-                lines.append((own["participant"].iloc[0], f"{name}: no table of {' and of '.join(lacking)} metrics"))
+                lines.append(
+                    (
+                        own["participant"].iloc[0],
+                        f"{name}: no table of {' and of '.join(lacking)} metrics",
+                    )
+                )
     nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]
 
 
 def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Runs of the participants that entered, by their entities, of which there is no table; as `absent` tells them."""
+    """Return runs without a table of the included participants, in the form of `absent`.
+
+    The runs are found by their entities.
+    """
     people, known = set(tables["participant"]), set(tables["scan"])
     why = "no table (left out or not run, if it is no calibration or reference)"
-    lacking = [run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known]
+    lacking = [
+        run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known
+    ]
     return [(name, f"{name}: {why}") for name in dict.fromkeys(map(run_name, lacking))]
 
 
@@ -155,7 +194,8 @@ class RunMaps:
     variant: str
     name: str  # start of the names of its files
     native: Mapping[MapKey, Path]  # map file on a grid in boldref's space, by key
-    in_space: Mapping[str, Mapping[MapKey, Path]]  # the same in a template's space, by space and key
+    # the same in a template's space, by space and key
+    in_space: Mapping[str, Mapping[MapKey, Path]]
     mask: Path | None  # brain and mean image on the acquired grid, or None
     boldref: Path | None
     boldref2t1w: Path | None  # ITK file that takes a T1w point to its boldref point, or None
@@ -164,14 +204,22 @@ class RunMaps:
     def reaches(self, space: str) -> bool:
         """Whether the maps can be had in a template's space, and their scale is known."""
         by_transform = self.boldref2t1w is not None and space in self.t1w2std
-        return self.mask is not None and self.boldref is not None and (by_transform or space in self.in_space)
+        return (
+            self.mask is not None
+            and self.boldref is not None
+            and (by_transform or space in self.in_space)
+        )
 
 
 def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMaps]:
-    """Runs with effect maps below a folder of derivatives, in the order of their names; parameters of `find_tables`."""
+    """Find runs with effect maps in a derivatives folder, sorted by name.
+
+    The parameters are those of `find_tables`.
+    """
     runs: dict[Path, dict[str, dict[MapKey, Path]]] = defaultdict(lambda: defaultdict(dict))
     for path, entities in _func_files(output_dir, "_statmap.nii.gz", wanted):
-        if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":  # which is of one head alone
+        # which is of one head alone
+        if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
@@ -185,10 +233,12 @@ def _run(stem: Path, maps: Mapping[str, Mapping[MapKey, Path]]) -> RunMaps:
     mask, before, boldref, coreg = (
         path if (path := stem.with_name(f"{stem.name}_{name}")).exists() else None
         for name in (
-            "desc-rawBrain_mask.nii.gz", "desc-brain_mask.nii.gz", "desc-hmc_boldref.nii.gz",
+            "desc-rawBrain_mask.nii.gz",
+            "desc-brain_mask.nii.gz",
+            "desc-hmc_boldref.nii.gz",
             "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
         )
-    )  # fmt: skip
+    )
     subject = next(parent for parent in stem.parents if parent.name == columns["participant"])
     return RunMaps(
         participant=columns["participant"],
@@ -205,7 +255,10 @@ def _run(stem: Path, maps: Mapping[str, Mapping[MapKey, Path]]) -> RunMaps:
 
 
 def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
-    """Transforms to templates by space; those of the run's own session come first, then those of no session."""
+    """Return transforms to templates by space.
+
+    Those of the run's own session come first, then those of no session.
+    """
     found: dict[str, Path] = {}
     folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
     for path in (path for folder in folders for path in sorted(folder.glob("*_xfm.h5"))):
@@ -216,18 +269,29 @@ def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:
-    """The space that most participants reach; of several, the first by name. None where nobody reaches any."""
+    """Return the space available for most participants, or None.
+
+    Of several, the first by name is taken. None means that no participant has any.
+    """
     reached = Counter(
         space
         for _, space in {
-            (run.participant, space) for run in runs for space in (*run.t1w2std, *run.in_space) if run.reaches(space)
+            (run.participant, space)
+            for run in runs
+            for space in (*run.t1w2std, *run.in_space)
+            if run.reaches(space)
         }
     )
     return min(reached, key=lambda space: (-reached[space], space)) if reached else None
 
 
 def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
-    """The smallest smoothing above 0 (mm) that the maps have, 0 where there is none other; None without maps."""
-    widths = {key[2] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
+    """Return the smallest nonzero smoothing (mm) of the maps.
+
+    It is 0 where the maps have no other, and None without maps.
+    """
+    widths = {
+        key[2] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps
+    }
     above = [width for width in widths if width > 0]
     return min(above) if above else min(widths, default=None)

@@ -1,9 +1,12 @@
-"""Group activation in template space: every participant's effect maps, one test over participants for each series.
+"""Group activation in template space: for each series, one test of the effect maps.
 
-Effects are in percent of the mean signal of the run's brain, one number for all series of a run, as scanners differ in
-their units. Runs of a participant are combined by fixed effects (precision-weighted where the t maps tell the
-variance), then a one-sample t test tests the mean over participants. Participants are added up one after the other, so
-memory does not grow with their number, and voxels that lie outside anybody's brain are left behind on the way.
+The test is over the effect maps of all participants.
+
+Effects are in percent of the mean signal of the run's brain, one number for all series of a run,
+as scanners differ in their units. Runs of a participant are combined by fixed effects
+(precision-weighted where the t maps tell the variance), then a one-sample t test tests the mean
+over participants. Participants are added up one after the other, so memory does not grow with
+their number, and voxels that lie outside anybody's brain are left behind on the way.
 """
 
 import logging
@@ -48,7 +51,9 @@ class _PeopleSums:
         self.inside = both
 
 
-def _summed(people: Sequence[Sequence[RunMaps]], *, target: Target, keys: Sequence[MapKey]) -> _PeopleSums:
+def _summed(
+    people: Sequence[Sequence[RunMaps]], *, target: Target, keys: Sequence[MapKey]
+) -> _PeopleSums:
     """Add up participants, each by its runs; one participant's maps are in memory at a time."""
     n = len(target.points)
     sums = _PeopleSums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
@@ -116,7 +121,11 @@ def group_maps(
         target = target_of(space)
     except TemplateError as error:
         return GroupMaps(left_out=(f"group maps: {error}",))
-    left_out = [f"group maps: {run.name} has no transform to {space}" for run in runs if not run.reaches(space)]
+    left_out = [
+        f"group maps: {run.name} has no transform to {space}"
+        for run in runs
+        if not run.reaches(space)
+    ]
     reaching = [run for run in runs if run.reaches(space)]
     made = []
     tested = np.zeros(target.shape, dtype=bool)
@@ -133,9 +142,14 @@ def group_maps(
         chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
         sums = _joined((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
-            left_out.append(f"group maps of task {task}: no voxel lies in the brain of every participant")
+            left_out.append(
+                f"group maps of task {task}: no voxel lies in the brain of every participant"
+            )
             continue
-        say(f"group maps of task {task}: {len(own)} participants, {int(sums.inside.sum())} voxels of {space}")
+        say(
+            f"group maps of task {task}: {len(own)} participants, {int(sums.inside.sum())} voxels"
+            f" of {space}"
+        )
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
         for key, test in sums.tests.items():
@@ -144,7 +158,8 @@ def group_maps(
             else:
                 made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
         left_out += [
-            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)}, {_LEAST} are needed"
+            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
+            f" {_LEAST} are needed"
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(
@@ -188,14 +203,22 @@ def _one_map(
         },
         "peak_z": float(found["z"][best]),
         "peak_mm": tuple(target.points[inside][best].tolist()),
-        "active_mm3": float((found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))),
+        "active_mm3": float(
+            (found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))
+        ),
     }
 
 
 def _store(
-    stat: str, values: Array, target: Target, inside: Array, output_dir: Path, run: RunMaps, key: MapKey,
+    stat: str,
+    values: Array,
+    target: Target,
+    inside: Array,
+    output_dir: Path,
+    run: RunMaps,
+    key: MapKey,
     people: Sequence[str],
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
 
@@ -204,13 +227,22 @@ def _store(
 
     contrast, name, fwhm, _ = key
     what, unit = {
-        "effect": ("Mean over participants of the effect, percent of the mean signal of each run's brain", "percent"),
+        "effect": (
+            "Mean over participants of the effect, percent of the mean signal of each run's brain",
+            "percent",
+        ),
         "variance": ("Variance of that mean, its squared standard error", "percent^2"),
         "t": (f"t of that mean, {len(people) - 1} degrees of freedom", None),
         "z": ("The same as z", None),
     }[stat]
     parts = ["group", f"task-{run.task}", *([run.variant] if run.variant != MISSING else [])]
-    parts += [f"space-{target.space}", "res-2", f"contrast-{contrast}", f"stat-{stat}", f"desc-{map_label(name, fwhm)}"]
+    parts += [
+        f"space-{target.space}",
+        "res-2",
+        f"contrast-{contrast}",
+        f"stat-{stat}",
+        f"desc-{map_label(name, fwhm)}",
+    ]
     stem = output_dir / "group" / f"{'_'.join(parts)}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     sidecar = {

@@ -1,4 +1,6 @@
-"""One participant's effect maps on the voxels of the template: each by one linear interpolation of what is stored.
+"""Resample one participant's effect maps to the template.
+
+Each stored map is interpolated once, linearly.
 
 The way of a run's points is worked out once, and all maps on one grid are interpolated together.
 """
@@ -24,7 +26,7 @@ from bids_sr.spatial.transforms import linear_values, moved, points_in
 
 @frozen
 class Target:
-    """Voxels of the template that can enter: grid, boolean mask, and their points (N, 3) in RAS mm."""
+    """Usable template voxels: grid, boolean mask, and their points (N, 3) in RAS mm."""
 
     space: str
     shape: tuple[int, ...]
@@ -44,18 +46,31 @@ def target_of(space: str) -> Target:
     grid = two_mm_grid(template.t1)
     background, mask = (
         sample_volume(
-            np.asarray(image.data, dtype=np.float32), image.affine, grid.data.shape, grid.affine, None, OUTSIDE_IS_ZERO
+            np.asarray(image.data, dtype=np.float32),
+            image.affine,
+            grid.data.shape,
+            grid.affine,
+            None,
+            OUTSIDE_IS_ZERO,
         )
         for image in (template.t1, template.mask)
     )
     points = points_in(mask > 0.5, grid.affine)
     return Target(
-        space=space, shape=grid.data.shape, affine=grid.affine, mask=mask > 0.5, background=background, points=points
+        space=space,
+        shape=grid.data.shape,
+        affine=grid.affine,
+        mask=mask > 0.5,
+        background=background,
+        points=points,
     )
 
 
 def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
-    """Values of an image at points (N, 3; RAS mm), 0 beyond half a voxel outside its outermost samples."""
+    """Sample an image at points (N, 3; RAS mm).
+
+    The values are 0 beyond half a voxel outside its outermost samples.
+    """
     from scipy import ndimage
 
     at = moved(np.linalg.inv(affine), points).T
@@ -67,7 +82,9 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
 
 
 def load_map(path: Path) -> tuple[Array, Array]:
-    """Data and affine of a 3D image; the plain form in which maps are stored is read without further ado.
+    """Load the data and affine of a 3D image.
+
+    The plain form in which maps are stored is read directly.
 
     Raises
     ------
@@ -82,7 +99,9 @@ def load_map(path: Path) -> tuple[Array, Array]:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error):
         return load_image(path)
-    header = np.frombuffer(raw[:348], dtype=header_dtype.newbyteorder("<")) if len(raw) >= 352 else None
+    header = (
+        np.frombuffer(raw[:348], dtype=header_dtype.newbyteorder("<")) if len(raw) >= 352 else None
+    )
     if header is None or not _plain(header[0]):
         return load_image(path)
     shape = tuple(int(n) for n in header["dim"][0, 1:4])
@@ -98,9 +117,21 @@ def load_map(path: Path) -> tuple[Array, Array]:
 
 def _plain(header: np.void) -> bool:
     """Whether a header is that of a 3D image of unscaled little-endian float32 with an sform."""
-    wanted = {"sizeof_hdr": 348, "datatype": 16, "vox_offset": 352, "scl_slope": 1, "scl_inter": 0, "magic": b"n+1"}
+    wanted = {
+        "sizeof_hdr": 348,
+        "datatype": 16,
+        "vox_offset": 352,
+        "scl_slope": 1,
+        "scl_inter": 0,
+        "magic": b"n+1",
+    }
     same = all(header[name] == value for name, value in wanted.items())
-    return bool(same and header["dim"][0] == 3 and header["dim"][1:4].min() > 0 and header["sform_code"] > 0)
+    return bool(
+        same
+        and header["dim"][0] == 3
+        and header["dim"][1:4].min() > 0
+        and header["sform_code"] > 0
+    )
 
 
 @dataclass(slots=True)
@@ -110,7 +141,8 @@ class _Way:
     run: RunMaps
     target: Target  # of which `at`, (N,) boolean, tells the voxels
     at: Array
-    points: Array | None  # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
+    # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
+    points: Array | None
     inside: Array  # (voxels of `at`,) whether they lie in the run's brain
     scale: float  # turns signal into percent of the mean signal of the run's brain
 
@@ -123,7 +155,8 @@ class _Way:
 
     def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
         """Values of maps (data, affine) at the points, those on one grid together."""
-        assert self.points is not None  # maps that are in the template's space are read, not sampled
+        # maps that are in the template's space are read, not sampled
+        assert self.points is not None
         out: list[Array | None] = [None] * len(maps)
         grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
         for number, (data, affine) in enumerate(maps):
@@ -153,7 +186,9 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
-        way.points = carry_points(target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1)
+        way.points = carry_points(
+            target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
+        )
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
         return way
     files = [path for key, path in run.in_space[target.space].items() if key[3] == "effect"]
@@ -162,7 +197,10 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
 
 
 def _stored(path: Path, way: _Way, *, any_grid: bool) -> Array | None:
-    """Values of a map in the target's space; on another grid interpolated where that is allowed, else None."""
+    """Return the values of a map in the target's space, or None.
+
+    A map on another grid is interpolated where that is allowed.
+    """
     data, affine = load_map(path)
     target = way.target
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
@@ -178,26 +216,44 @@ def values_of(way: _Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
         values = _stored(stored[key], way, any_grid=way.points is None) if key in stored else None
         if values is not None:
             found[key] = values
-    rest = [key for key in keys if key not in found and key in way.run.native] if way.points is not None else []
+    rest = (
+        [key for key in keys if key not in found and key in way.run.native]
+        if way.points is not None
+        else []
+    )
     if rest:
-        found |= dict(zip(rest, way.sampled([load_map(way.run.native[key]) for key in rest]), strict=True))
+        found |= dict(
+            zip(rest, way.sampled([load_map(way.run.native[key]) for key in rest]), strict=True)
+        )
     return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
 
 
 def _variance_of(way: _Way, key: MapKey) -> Array | None:
-    """Variance of the effect, (effect / t)², on the template's voxels; not positive where it is not known."""
-    files = [path for stat in ("effect", "t") if (path := way.run.native.get((*key[:3], stat))) is not None]
+    """Return the effect variance, (effect / t)², on template voxels.
+
+    It is not positive where it is unknown.
+    """
+    files = [
+        path
+        for stat in ("effect", "t")
+        if (path := way.run.native.get((*key[:3], stat))) is not None
+    ]
     if way.points is None or len(files) < 2:
         return None
     (effect, affine), (t, _) = (load_map(path) for path in files)
     known = t != 0
-    variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0).astype(np.float32)
+    variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0).astype(
+        np.float32
+    )
     whole, values = way.sampled([(known.astype(np.float32), affine), (variance, affine)])
     return np.where(whole > 1 - 1e-4, values, 0)
 
 
 def fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
-    """Effects of several runs as one: weighted by precision where every run's variance is known, else their mean."""
+    """Combine the effects of several runs.
+
+    They are weighted by precision where the variance of every run is known, else averaged.
+    """
     stack = np.stack(effects).astype(np.float64)
     if any(each is None for each in variances):
         return np.asarray(stack.mean(axis=0))
@@ -216,5 +272,7 @@ def participant_of(ways: Sequence[_Way], keys: Sequence[MapKey]) -> Mapping[MapK
         if len(own) == 1:
             found[key] = own[0][1]
         elif own:
-            found[key] = fixed_effects([values for _, values in own], [_variance_of(way, key) for way, _ in own])
+            found[key] = fixed_effects(
+                [values for _, values in own], [_variance_of(way, key) for way, _ in own]
+            )
     return found

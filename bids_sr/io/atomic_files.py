@@ -1,7 +1,7 @@
 """Files in whole or not at all: written beside their place, brought to the disk, then renamed.
 
-Whoever reads a file under its final name finds the old content or the new one, whatever ended the writer. What a
-killed writer leaves has a hidden name that `remove_leftovers` knows.
+Whoever reads a file under its final name finds the old content or the new one, whatever ended the
+writer. What a killed writer leaves has a hidden name that `remove_leftovers` knows.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ _PART = ".part"
 
 
 class DiskFullError(OSError):
-    """A file system has no room for a file of `needed` bytes (as far as known); what was there before is as it was."""
+    """A file system is too full for a file of `needed` bytes (if known).
+
+    What was there before is unchanged.
+    """
 
     def __init__(self, path: Path, needed: int) -> None:
         super().__init__(errno.ENOSPC, full_text(path, needed=needed))
@@ -48,9 +51,9 @@ def full_text(path: Path, *, needed: int | None = None) -> str:
     """What ran out where, and what to do about it; `needed` in bytes, where it is known."""
     wanted = "" if needed is None else f" needs {_amount(needed)}"
     return (
-        f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. "
-        "Free some room, or choose another directory on a larger disk, then rerun the same command to resume. Nothing "
-        "half-written was left."
+        f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. Free"
+        " some room, or choose another directory on a larger disk, then rerun the same command to"
+        " resume. Nothing half-written was left."
     )
 
 
@@ -70,17 +73,22 @@ def _amount(size: float) -> str:
 
 
 def beside(path: Path) -> Path:
-    """A hidden name in the same directory that no other writer has, on whatever machine it runs."""
+    """Return a unique hidden name in the same directory.
+
+    No other writer has it, on whatever machine it runs.
+    """
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a name beside `path` to write to; it replaces `path` when the block ends well, and is removed otherwise.
+    """Yield a temporary name beside `path` to write to.
 
-    `durable` waits until the content is on the disk, so that not even a loss of power leaves less of it; not needed for
-    files that are checked before they are used again. DiskFullError where the file system had no room; a file that was
-    at `path` before is as it was.
+    It replaces `path` when the block ends without error, and is removed otherwise.
+
+    `durable` waits until the content is on the disk, so that not even a loss of power leaves less
+    of it; not needed for files that are checked before they are used again. DiskFullError where
+    the file system had no room; a file that was at `path` before is as it was.
     """
     part = beside(path)
     try:
@@ -97,7 +105,8 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
 def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a finished file to its final name.
 
-    Where it is to be durable, its content is on the disk first, and a target of the same content is left as it is.
+    Where it is to be durable, its content is on the disk first, and a target of the same content
+    is left as it is.
     """
     if durable:
         if target.is_file() and filecmp.cmp(part, target, shallow=False):
@@ -110,8 +119,8 @@ def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
 def link_whole(source: Path, target: Path) -> None:
     """Give a finished file a second name: a hard link, or a copy where the file system has none.
 
-    A target that is this file already is left alone, and so is a copy of the same content. Directories are made as
-    needed.
+    A target that is this file already is left alone, and so is a copy of the same content.
+    Directories are made as needed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
@@ -126,7 +135,8 @@ def link_whole(source: Path, target: Path) -> None:
     try:
         os.replace(part, target)
     finally:
-        part.unlink(missing_ok=True)  # where another has made the same link: renaming then does nothing
+        # where another has made the same link: renaming then does nothing
+        part.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:
@@ -134,14 +144,17 @@ def _to_disk(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that keep nothing to bring to a disk
+        # file systems that keep nothing to bring to a disk
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file in whole; the same content keeps the file as it is. Directories are made as needed.
+    """Write a file atomically.
+
+    A file of the same content is left as it is. Directories are made as needed.
 
     DiskFullError where there is no room for it; the old file is as it was.
     """
@@ -167,7 +180,10 @@ def write_json(path: Path, content: Mapping[str, object]) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed writers left below a directory in which nobody writes now; the number of files removed."""
+    """Remove the leftovers of killed writers and return their number.
+
+    Nobody may be writing below the directory at the time.
+    """
     left = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
     for path in left:
         path.unlink(missing_ok=True)
@@ -175,7 +191,10 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def regular(path: Path) -> os.stat_result:
-    """State of a file of bytes, links followed; raises `OSError` for none, or a directory, pipe, socket or device."""
+    """Return the state of a regular file, following links.
+
+    Raises `OSError` where there is none, or for a directory, pipe, socket or device.
+    """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
@@ -185,14 +204,18 @@ def regular(path: Path) -> os.stat_result:
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """Text of a file with its line ends as they are, without waiting for a pipe or filling the memory.
+    """Read a text file with its line ends as they are.
 
-    Raises `OSError` as `regular` does, and for a file larger than `_LARGEST_BYTES`; `UnicodeDecodeError` for another
-    encoding.
+    This neither waits for a pipe nor fills the memory.
+
+    Raises `OSError` as `regular` does, and for a file larger than `_LARGEST_BYTES`;
+    `UnicodeDecodeError` for another encoding.
     """
     size = regular(path).st_size
     if size > _LARGEST_BYTES:
         raise OSError(
-            errno.EFBIG, f"it has {size / 1e6:.0f} MB, more than the {_LARGEST_BYTES / 1e6:.0f} MB that are read"
+            errno.EFBIG,
+            f"it has {size / 1e6:.0f} MB, more than the {_LARGEST_BYTES / 1e6:.0f} MB that are"
+            " read",
         )
     return path.read_bytes().decode(encoding)

@@ -1,4 +1,4 @@
-"""Copies of images, a volume in memory at a time: in another type, compressed, or with their axes in another order."""
+"""Copy images volume by volume in another data type, compression or order of axes."""
 
 import math
 from pathlib import Path
@@ -12,13 +12,20 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 
 def compress_series(
-    src_nii: Path, dst_gz: Path, *, dtype: npt.DTypeLike = "float32",
-    order: AxisOrder = AS_STORED, code: int | None = None,
-) -> None:  # fmt: skip
-    """Copy a series to .nii.gz in another type (little-endian) and order of axes, one volume in memory.
+    src_nii: Path,
+    dst_gz: Path,
+    *,
+    dtype: npt.DTypeLike = "float32",
+    order: AxisOrder = AS_STORED,
+    code: int | None = None,
+) -> None:
+    """Copy a series to .nii.gz in another data type and order of axes.
 
-    Integers take two passes: the first finds the range of the run, the second stores every volume with that one slope,
-    so that no volume is quantized unlike its neighbors. 0 stays 0. `code`: see `save_reordered`.
+    The type is little-endian, and one volume is in memory at a time.
+
+    Integers take two passes: the first finds the range of the run, the second stores every volume
+    with that one slope, so that no volume is quantized unlike its neighbors. 0 stays 0. `code`:
+    see `save_reordered`.
     """
     kind = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
@@ -26,16 +33,29 @@ def compress_series(
         if kind.kind in "iu":
             lowest = highest = 0.0
             for volume in reader.volumes():
-                lowest, highest = min(lowest, float(volume.min())), max(highest, float(volume.max()))
+                lowest, highest = (
+                    min(lowest, float(volume.min())),
+                    max(highest, float(volume.max())),
+                )
             slope, inter = _scale(lowest, highest, kind)
-        _copy(reader, dst_gz, order, reader.tr, code=code, dtype=kind, slope=slope, inter=inter, compressed=True)
+        _copy(
+            reader,
+            dst_gz,
+            order,
+            reader.tr,
+            code=code,
+            dtype=kind,
+            slope=slope,
+            inter=inter,
+            compressed=True,
+        )
 
 
 def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, float]:
     """Slope and intercept with which a range about 0 fills an integer type, and 0 comes back as 0.
 
-    The intercept is a whole multiple of the slope, which has eight significant bits, so that the multiple is exact in
-    the single precision of the header, and of programs that read it.
+    The intercept is a whole multiple of the slope, which has eight significant bits, so that the
+    multiple is exact in the single precision of the header, and of programs that read it.
     """
     limits = np.iinfo(np.dtype(kind))
     if highest - lowest < 1e-30:
@@ -46,19 +66,28 @@ def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, f
 
 
 def copy_series(
-    src: Path, dst: Path, *, order: AxisOrder = AS_STORED,
-    dtype: npt.DTypeLike = "float32", tr: float | None = None, masked: bool = False,
-) -> None:  # fmt: skip
-    """Copy a series with its axes in another order (see `io.grids`), one volume in memory; values stay.
+    src: Path,
+    dst: Path,
+    *,
+    order: AxisOrder = AS_STORED,
+    dtype: npt.DTypeLike = "float32",
+    tr: float | None = None,
+    masked: bool = False,
+) -> None:
+    """Copy a series with its axes in another order (see `io.grids`).
 
-    `tr` is its repetition time (s), that of its header by default, which may be missing or in a wrong unit. Of one that
-    is `masked` what is not finite becomes 0; else it is refused.
+    One volume is in memory at a time, and the values are unchanged.
+
+    `tr` is its repetition time (s), that of its header by default, which may be missing or in a
+    wrong unit. Of one that is `masked` what is not finite becomes 0; else it is refused.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
         _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
 
 
-def save_reordered(src: Path, dst: Path, *, order: AxisOrder = AS_STORED, code: int | None = None) -> None:
+def save_reordered(
+    src: Path, dst: Path, *, order: AxisOrder = AS_STORED, code: int | None = None
+) -> None:
     """Copy a 3D image with its axes in another order to a compressed file; type and values stay.
 
     `code` is that of qform and sform, by default those of the image.
@@ -77,14 +106,30 @@ def _header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1H
 
 
 def _copy(
-    reader: SeriesReader, dst: Path, order: AxisOrder, tr: float, *, dtype: npt.DTypeLike, code: int | None = None,
-    slope: float = 1.0, inter: float = 0.0, compressed: bool | None = None,
-) -> None:  # fmt: skip
+    reader: SeriesReader,
+    dst: Path,
+    order: AxisOrder,
+    tr: float,
+    *,
+    dtype: npt.DTypeLike,
+    code: int | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
+    compressed: bool | None = None,
+) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine, header = reordered_affine(reader.affine, order), _header(reader, order, code)
     with SeriesWriter(
-        dst, shape, affine, tr, dtype=dtype, header_like=header, slope=slope, inter=inter, compressed=compressed
+        dst,
+        shape,
+        affine,
+        tr,
+        dtype=dtype,
+        header_like=header,
+        slope=slope,
+        inter=inter,
+        compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
             writer.append(reordered(np.nan_to_num(volume, posinf=0, neginf=0), order))

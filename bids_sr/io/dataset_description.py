@@ -1,4 +1,7 @@
-"""What makes a folder of derivatives a BIDS data set: description, README and CHANGES, and what is no part of it."""
+"""BIDS metadata of a derivatives folder: description, README, CHANGES and ``.bidsignore``.
+
+``.bidsignore`` lists what is no part of the data set.
+"""
 
 import json
 import os
@@ -22,16 +25,32 @@ NO_DATA = (
     "group_*.json",
     "**/figures",
 )
-"""Pages, citations, ratings (of an earlier version), and what the group level makes: no participant's data."""
+"""Pages, citations, ratings (of an earlier version), and what the group level makes: no
+participant's data.
+"""
 UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
-"""Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep, the others ours."""
+"""Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep,
+the others ours.
+"""
 IGNORED = (*NO_DATA, *(f"**/*_{kind}.*" for kind in UNKNOWN_KINDS))
 
 RESULTS = "bids-sr"
 """How URIs in the data set of a primary series name the one that holds all results, and it."""
-_OF_THE_USER = ("Authors", "Acknowledgements", "Funding", "EthicsApprovals", "ReferencesAndLinks", "DatasetDOI")
-"""Keys of a description that are kept once they are there: whoever publishes results fills them in."""
-_MARK = "*bids-sr wrote this file. It writes it anew with other results; a README without this line is left alone.*\n"
+_OF_THE_USER = (
+    "Authors",
+    "Acknowledgements",
+    "Funding",
+    "EthicsApprovals",
+    "ReferencesAndLinks",
+    "DatasetDOI",
+)
+"""Keys of a description that are kept once they are there: whoever publishes results fills them
+in.
+"""
+_MARK = (
+    "*bids-sr wrote this file. It writes it anew with other results; a README without this line is"
+    " left alone.*\n"
+)
 _README = """\
 # {about}
 
@@ -51,30 +70,48 @@ What is no data, or of a kind that the BIDS validator does not know, is named in
 _README_OF_SERIES = """\
 # {about}
 {idle}
-bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed BOLD
-(`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of participants with a T1w image.
-All other series, maps and the evaluation are in the folder two levels up (`bids:bids-sr:` in `Sources`). Large files
-are hard links to files there: what changes one in place changes the other.
+bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed
+BOLD (`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of
+participants with a T1w image. All other series, maps and the evaluation are in the folder two
+levels up (`bids:bids-sr:` in `Sources`). Large files are hard links to files there: what changes
+one in place changes the other.
 """
 
 
 def dataset_of(output_dir: Path, series: str) -> Path:
-    """Root of the data set that holds one series alone, as other programs look for a preprocessed one."""
+    """Return the root of the data set of one series alone.
+
+    Other programs look there for a preprocessed series.
+    """
     return output_dir / "derivatives" / f"{RESULTS}-{series}"
 
 
 def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
-    """Whether the method of a series was applied, by the runs of the data set that holds it alone."""
+    """Return by run whether the method of a series was applied.
+
+    The runs are those of the data set that holds this series alone.
+    """
     told: dict[str, bool] = {}
-    for path in sorted(dataset_of(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")):
-        told[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = _read(path).get("Applied") is not False
+    for path in sorted(
+        dataset_of(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
+    ):
+        told[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
+            _read(path).get("Applied") is not False
+        )
     return told
 
 
 def write_dataset(
-    output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None, series: str = ""
+    output_dir: Path,
+    *,
+    bids_dir: Path,
+    version: str,
+    links: Mapping[str, Path] | None = None,
+    series: str = "",
 ) -> None:
-    """Write description, README, CHANGES and ``.bidsignore``; files that say the same already are left as they are.
+    """Write description, README, CHANGES and ``.bidsignore``.
+
+    Files that already have this content are left as they are.
 
     A README of the user's own is left alone, and so is what a description has of `_OF_THE_USER`.
 
@@ -90,11 +127,19 @@ def write_dataset(
     root, about, readme = output_dir, f"super-resolved BOLD and activation maps of {name}", _README
     text = ""
     if series:
-        root, readme, applied = dataset_of(output_dir, series), _README_OF_SERIES, applied_in(output_dir, series)
+        root, readme, applied = (
+            dataset_of(output_dir, series),
+            _README_OF_SERIES,
+            applied_in(output_dir, series),
+        )
         about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
         if idle := [run for run, value in applied.items() if not value]:
             some = f"{about}; {len(idle)} of {len(applied)} runs zero-filled"
-            about = some if any(applied.values()) else f"BOLD of {name} by zero filling ({series} was not applied)"
+            about = (
+                some
+                if any(applied.values())
+                else f"BOLD of {name} by zero filling ({series} was not applied)"
+            )
             where = f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied there:"
             text = f"\n{where} `desc-preproc_bold` is the zero-filled series.\n"
     about = f"bids-sr: {about}"
@@ -109,14 +154,19 @@ def write_dataset(
 def _described(
     root: Path, about: str, sources: Mapping[str, Path], version: str, further: Mapping[str, str]
 ) -> dict[str, object]:
-    """The description of a data set: what its sources say of authors and license holds for what is made of them."""
+    """Return the description of a data set.
+
+    Authors and license of its sources hold for what is derived from them.
+    """
     raw, there = _description(sources["raw"]), _description(root)
     generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := os.environ.get("BIDS_SR_CONTAINER_TAG"):
         generated["Container"] = {"Type": "docker", "Tag": container}
     place = f"{further[RESULTS]}/" if RESULTS in further else ""
     cited = f"Cite bids-sr and what it is based on: {place}CITATION.md has the references"
-    own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(map(str, _listed(raw.get("ReferencesAndLinks"))))
+    own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
+        map(str, _listed(raw.get("ReferencesAndLinks")))
+    )
     links = {key: link_to(folder, root) for key, folder in sources.items()} | dict(further)
     taken = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
     return {
@@ -144,7 +194,9 @@ def _source(folder: Path, link: str) -> dict[str, object]:
 
 
 def link_to(folder: Path, root: Path) -> str:
-    """A data set as seen from another: a relative path, unless they have nothing but the root of the system in common.
+    """Return the link from one data set to another.
+
+    It is a relative path, unless they have only the root of the system in common.
 
     >>> link_to(Path("/data/study"), Path("/data/study/derivatives/bids-sr"))
     '../..'
@@ -176,7 +228,10 @@ def _write_readme(root: Path, text: str) -> None:
 
 
 def _write_changes(root: Path, version: str) -> None:
-    """One entry for each version that wrote here, the newest first, as CPAN's change logs have it."""
+    """Write one CHANGES entry for each version that wrote here.
+
+    The newest comes first, in the format of CPAN's change logs.
+    """
     path = root / "CHANGES"
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if not any(line.startswith(f"{version} ") for line in before.splitlines()):
@@ -185,10 +240,10 @@ def _write_changes(root: Path, version: str) -> None:
 
 
 def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
-    """Write what is to be said of an atlas whose labels are among the results: its license before all."""
+    """Write the notes on an atlas whose labels are among the results, above all its license."""
     atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
 
 
 def write_ignored(output_dir: Path) -> None:
-    """Write ``.bidsignore``: what is no data, and kinds of files for which the standard has no name yet."""
+    """Write ``.bidsignore``: what is no data, and kinds of files that BIDS has no name for yet."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")

@@ -1,8 +1,9 @@
-"""Grids of images: the order of their voxel axes, and their fields of view held against one another.
+"""Grids of images: the order of their voxel axes, and the comparison of their fields of view.
 
-An order names, for each axis of an array as it is used, the axis of the stored array that it is: (1, 2, 0) takes a
-sagittal series with its slices on the first axis to slices on the third. Axes are exchanged, never turned round, and
-no value is interpolated; directions stand in the affine. A field of view ends at the outer edges of the voxels.
+An order names, for each axis of an array as it is used, the axis of the stored array that it is:
+(1, 2, 0) takes a sagittal series with its slices on the first axis to slices on the third. Axes
+are exchanged, never turned round, and no value is interpolated; directions stand in the affine. A
+field of view ends at the outer edges of the voxels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,11 +22,15 @@ T = TypeVar("T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 LEAST_SAMPLES = 4
-"""Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there is no gradient."""
+"""Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there
+is no gradient.
+"""
 
 
 def mm_text(length: float) -> str:
-    """A length (mm) as text in three digits, alike for what rounding in headers makes of one length.
+    """Format a length (mm) with three digits.
+
+    Lengths that differ only by the rounding in headers give the same text.
 
     >>> mm_text(3.75), mm_text(3.7499998), mm_text(3.1250001), mm_text(2.0)
     ('3.75', '3.75', '3.12', '2')
@@ -39,7 +44,9 @@ def size_text(sizes: Iterable[float], by: str = " × ", unit: str = " mm") -> st
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
-    """The order with slices on the third axis, and the axes in plane as near to right, anterior, superior as can be.
+    """Return the axis order with slices last and in-plane axes closest to RAS.
+
+    The axes in plane are as near to right, anterior, superior as can be.
 
     So all orders in which one acquisition can be stored lead to one.
 
@@ -60,16 +67,23 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 
 
 def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
-    """The order in which the axes of an image lie nearest to those of a reference, whatever their directions.
+    """Return the order of an image's axes closest to those of a reference.
+
+    Their directions do not matter.
 
     Examples
     --------
     >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
     (1, 2, 0)
     """
-    own, other = (each[:3, :3] / np.linalg.norm(each[:3, :3], axis=0) for each in (affine, reference))
+    own, other = (
+        each[:3, :3] / np.linalg.norm(each[:3, :3], axis=0) for each in (affine, reference)
+    )
     cosines = np.abs(other.T @ own)
-    best = max(permutations(range(3)), key=lambda order: float(sum(cosines[k, axis] for k, axis in enumerate(order))))
+    best = max(
+        permutations(range(3)),
+        key=lambda order: float(sum(cosines[k, axis] for k, axis in enumerate(order))),
+    )
     return best[0], best[1], best[2]
 
 
@@ -102,22 +116,31 @@ def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
 
 
 def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
-    """A NIfTI header whose axes of frequency, phase and slices are named as `reordered` leaves them."""
+    """Return a NIfTI header with frequency, phase and slice axes as `reordered` leaves them."""
     copy = header.copy()
-    copy.set_dim_info(*(None if axis is None else list(order).index(axis) for axis in header.get_dim_info()))
+    copy.set_dim_info(
+        *(None if axis is None else list(order).index(axis) for axis in header.get_dim_info())
+    )
     return copy
 
 
 EDGE_TOLERANCE = 0.1
-"""Of a high-resolution voxel: so far may the corners of two fields of view lie apart that are taken for one."""
+"""Of a high-resolution voxel: so far may the corners of two fields of view lie apart that are
+taken for one.
+"""
 
 
-def corners_apart(shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array) -> float:
-    """Largest distance (mm) of corresponding corners of two fields of view, the outer edges of their voxels.
+def corners_apart(
+    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
+) -> float:
+    """Return the largest distance (mm) between corresponding corners of two fields of view.
+
+    The corners are at the outer edges of the voxels.
 
     Parameters
     ----------
-    shape, affine, other_shape, other_affine : matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4)
+    shape, affine, other_shape, other_affine : matrices (x, y, z) of the two grids, and voxel to
+        RAS mm (4, 4)
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""Values of JSON files as the types that are expected of them; what is of another type counts as absent."""
+"""Read JSON values as their expected types.
+
+A value of another type counts as absent.
+"""
 
 import math
 from collections.abc import Mapping

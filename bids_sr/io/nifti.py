@@ -1,8 +1,9 @@
 """NIfTI series volume by volume, so that memory does not grow with the length of a run.
 
-Reads are explicit (no memory mapping: mapped pages count as the process's own). A reader holds one volume; a writer
-fills a file beside the final name and renames it once every volume is there. Compressed files carry neither time nor
-name in their gzip header, so that equal data give equal bytes.
+Reads are explicit (no memory mapping: mapped pages count as the process's own). A reader holds one
+volume; a writer fills a file beside the final name and renames it once every volume is there.
+Compressed files carry neither time nor name in their gzip header, so that equal data give equal
+bytes.
 """
 
 import contextlib
@@ -54,12 +55,15 @@ class SeriesReader:
 
     Attributes
     ----------
-    shape, affine, zooms : (X, Y, Z, T), T is 1 for a 3D file; voxel to RAS mm, 4x4 float64; voxel size in mm
-    tr, header : repetition time in s (pixdim[4] with its unit; 0 where it is not told); NIfTI header as stored
+    shape, affine, zooms : (X, Y, Z, T), T is 1 for a 3D file; voxel to RAS mm, 4x4 float64; voxel
+        size in mm
+    tr, header : repetition time in s (pixdim[4] with its unit; 0 where it is not told); NIfTI
+        header as stored
 
     Raises
     ------
-    ImageError : not NIfTI, truncated, without real numbers, or not finite; the message names the file
+    ImageError : not NIfTI, truncated, without real numbers, or not finite; the message names the
+        file
     """
 
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
@@ -78,14 +82,17 @@ class SeriesReader:
             float(z) for z in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         )  # type: ignore[assignment]
         unit = self.header.get_xyzt_units()[1]
-        self.tr = float(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0) if self.ndim == 4 else 0.0
+        self.tr = (
+            float(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0) if self.ndim == 4 else 0.0
+        )
         self.compressed = self.path.suffix == ".gz"
         stored: Any = image.dataobj
         self.dtype = np.dtype(stored.dtype)
         if self.dtype.kind not in "iuf":
             raise ImageError(f"{self.path}: stored as {self.dtype}, not as real numbers")
         self._slope, self._inter = float(stored.slope), float(stored.inter)
-        self.scaled = (self._slope, self._inter) != (1.0, 0.0)  # the header of a loaded image does not tell
+        # the header of a loaded image does not tell
+        self.scaled = (self._slope, self._inter) != (1.0, 0.0)
         self._offset = int(stored.offset)
         self._allow_nan = allow_nan
         self._voxels = int(np.prod(self.shape[:3]))
@@ -94,7 +101,9 @@ class SeriesReader:
         if not self.compressed:
             wanted = self._offset + self._voxels * self.shape[3] * self.dtype.itemsize
             if self.path.stat().st_size < wanted:
-                raise ImageError(f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)")
+                raise ImageError(
+                    f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)"
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +118,10 @@ class SeriesReader:
         self._stream = None
 
     def _seek(self, t: int) -> IO[bytes]:
-        """Stream that stands at volume t. A compressed file goes forward where it can, else from its start."""
+        """Return a stream positioned at volume t.
+
+        A compressed file is read forward where possible, else from its start.
+        """
         stream = self._stream
         if stream is None or (self.compressed and t < self._next):
             self.close()
@@ -120,7 +132,9 @@ class SeriesReader:
             try:
                 stream.seek(self._offset + t * self._voxels * self.dtype.itemsize)
             except (EOFError, OSError, zlib.error) as err:
-                raise ImageError(f"{self.path}: truncated or damaged before volume {t} ({err})") from err
+                raise ImageError(
+                    f"{self.path}: truncated or damaged before volume {t} ({err})"
+                ) from err
         return stream
 
     def _read(self, stream: IO[bytes], count: int, what: str) -> Array:
@@ -136,14 +150,18 @@ class SeriesReader:
     def _scaled(self, raw: Array, what: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
-        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite and is refused below
+        # a double beyond float32 becomes infinite and is refused below
+        with np.errstate(over="ignore"):
             out = raw.astype(np.float32)
         if not self._allow_nan and not np.isfinite(out).all():
             raise ImageError(f"{self.path}: {what} holds NaN or infinite values")
         return out
 
     def volume(self, t: int) -> Float32:
-        """Volume t (negative counts from the end) as a C-contiguous float32 array (X, Y, Z), scaling applied."""
+        """Return volume t as a C-contiguous, scaled float32 array (X, Y, Z).
+
+        A negative t counts from the end.
+        """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
@@ -159,7 +177,10 @@ class SeriesReader:
             yield self.volume(t)
 
     def slab(self, z0: int, z1: int) -> Float32:
-        """Slices z0..z1-1 of all volumes, float32 (X, Y, z1 - z0, T), Fortran order; uncompressed files only."""
+        """Return slices z0..z1-1 of all volumes as float32 (X, Y, z1 - z0, T).
+
+        The array is in Fortran order. This works with uncompressed files only.
+        """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs need an uncompressed file")
         if not 0 <= z0 < z1 <= self.shape[2]:
@@ -169,20 +190,32 @@ class SeriesReader:
         with open(self.path, "rb") as stream:
             for t in range(n):
                 stream.seek(self._offset + (t * self._voxels + z0 * x * y) * self.dtype.itemsize)
-                out[t] = self._scaled(self._read(stream, out.shape[1], f"volume {t}"), f"volume {t}")
+                out[t] = self._scaled(
+                    self._read(stream, out.shape[1], f"volume {t}"), f"volume {t}"
+                )
         return out.reshape(n, z1 - z0, y, x).T
 
 
 def _header(
-    shape: tuple[int, ...], affine: Array, tr: float, dtype: npt.DTypeLike, like: nib.Nifti1Header | None, slope: float,
+    shape: tuple[int, ...],
+    affine: Array,
+    tr: float,
+    dtype: npt.DTypeLike,
+    like: nib.Nifti1Header | None,
+    slope: float,
     inter: float,
-) -> nib.Nifti1Header:  # fmt: skip
-    """Little-endian NIfTI-1 header in mm and s; q/sform codes are those of `like` (1 where it has none)."""
+) -> nib.Nifti1Header:
+    """Return a little-endian NIfTI-1 header in mm and s.
+
+    The q/sform codes are those of `like` (1 where it has none).
+    """
     header = nib.Nifti1Header(endianness="<")
     header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
     header.set_data_shape(shape)
     header.set_xyzt_units("mm", "sec" if len(shape) == 4 else "unknown")
-    qcode, scode = (int(like["qform_code"]), int(like["sform_code"])) if like is not None else (1, 1)
+    qcode, scode = (
+        (int(like["qform_code"]), int(like["sform_code"])) if like is not None else (1, 1)
+    )
     if qcode == scode == 0:
         qcode = scode = 1
     header.set_qform(affine, code=qcode, strip_shears=True)
@@ -209,10 +242,13 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
 
 
 class PackedStream(io.RawIOBase):
-    """Gzip by run-length coding into another, buffered file, which stays open when this one is closed.
+    """Run-length coded gzip into another, buffered file.
 
-    Series that were interpolated repeat nothing but their background of zeros: looking only for runs of one byte takes
-    half the time of gzip's fastest level, and files come out no larger. Equal content gives equal bytes.
+    That file stays open when this one is closed.
+
+    Series that were interpolated repeat nothing but their background of zeros: looking only for
+    runs of one byte takes half the time of gzip's fastest level, and files come out no larger.
+    Equal content gives equal bytes.
     """
 
     def __init__(self, below: IO[bytes]) -> None:
@@ -240,9 +276,12 @@ class PackedStream(io.RawIOBase):
 
 
 class SeriesWriter:
-    """A 4D NIfTI file written volume by volume (or slab by slab), there under its name only when complete.
+    """Writer of a 4D NIfTI file by volume or by slab.
 
-    ImageError for a wrong volume shape, or closed before all volumes were written (nothing is left on disk).
+    The file has its final name only when complete.
+
+    ImageError for a wrong volume shape, or closed before all volumes were written (nothing is left
+    on disk).
 
     Parameters
     ----------
@@ -253,10 +292,18 @@ class SeriesWriter:
     """
 
     def __init__(
-        self, path: Path, shape4d: tuple[int, int, int, int], affine: Array, tr: float, *,
-        dtype: npt.DTypeLike = "float32", header_like: nib.Nifti1Header | None = None, slope: float = 1.0,
-        inter: float = 0.0, compressed: bool | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        shape4d: tuple[int, int, int, int],
+        affine: Array,
+        tr: float,
+        *,
+        dtype: npt.DTypeLike = "float32",
+        header_like: nib.Nifti1Header | None = None,
+        slope: float = 1.0,
+        inter: float = 0.0,
+        compressed: bool | None = None,
+    ) -> None:
         self.path = path
         if len(shape4d) != 4:
             raise ImageError(f"{self.path}: a series has 4 axes, not {len(shape4d)}")
@@ -276,7 +323,9 @@ class SeriesWriter:
     def append(self, volume: Array) -> None:
         """Write the next volume, (X, Y, Z)."""
         if volume.shape != self.shape[:3]:
-            raise ImageError(f"{self.path}: volume of shape {volume.shape}, expected {self.shape[:3]}")
+            raise ImageError(
+                f"{self.path}: volume of shape {volume.shape}, expected {self.shape[:3]}"
+            )
         if self._written >= self.shape[3]:
             raise ImageError(f"{self.path}: more than {self.shape[3]} volumes")
         stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
@@ -284,10 +333,20 @@ class SeriesWriter:
         self._written += 1
 
     def put_slab(self, z0: int, slab: Array) -> None:
-        """Write slices z0.. of all volumes, (X, Y, z, T); uncompressed files only, not mixed with `append`."""
+        """Write slices z0.. of all volumes, (X, Y, z, T).
+
+        This works with uncompressed files only, and cannot be mixed with `append`.
+        """
         x, y, z, n = self.shape
-        if self._compressed or self._written or slab.shape != (x, y, slab.shape[2], n) or z0 + slab.shape[2] > z:
-            raise ImageError(f"{self.path}: cannot take a slab of shape {slab.shape} at slice {z0}")
+        if (
+            self._compressed
+            or self._written
+            or slab.shape != (x, y, slab.shape[2], n)
+            or z0 + slab.shape[2] > z
+        ):
+            raise ImageError(
+                f"{self.path}: cannot take a slab of shape {slab.shape} at slice {z0}"
+            )
         stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
         for t in range(n):
             self._stream.seek(352 + (t * z + z0) * x * y * self.dtype.itemsize)
@@ -300,7 +359,9 @@ class SeriesWriter:
             return
         if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
             self.discard()
-            raise ImageError(f"{self.path}: closed after {self._written} of {self.shape[3]} volumes")
+            raise ImageError(
+                f"{self.path}: closed after {self._written} of {self.shape[3]} volumes"
+            )
         try:
             self._stream.close()
             self._raw.close()
@@ -329,15 +390,22 @@ class SeriesWriter:
 
 
 def save_image(
-    data: Array, affine: Array, path: Path, *, dtype: npt.DTypeLike | None = None,
-    header_like: nib.Nifti1Header | None = None, tr: float | None = None, compressed: bool | None = None,
-) -> None:  # fmt: skip
+    data: Array,
+    affine: Array,
+    path: Path,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    header_like: nib.Nifti1Header | None = None,
+    tr: float | None = None,
+    compressed: bool | None = None,
+) -> None:
     """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
 
     Parameters
     ----------
     path : .nii or .nii.gz
-    dtype : type on disk; default float32 for floats, uint8 for booleans, else that of the data; never scaled
+    dtype : type on disk; default float32 for floats, uint8 for booleans, else that of the data;
+        never scaled
     header_like : header whose q/sform codes (and, in 4D, pixdim[4]) are kept
     tr : s, 4D only; overrules header_like
     compressed : whether to compress (None: told by the name)
@@ -357,13 +425,18 @@ def save_image(
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
-    content = header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
+    content = (
+        header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
+    )
     with atomic_files.whole_file(path, durable=False) as part:
         part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
 
 
 def load_image(path: Path, *, allow_nan: bool = False) -> tuple[Float32, Float]:
-    """(data float32 with the file's own number of axes, affine voxel to RAS mm); checks as SeriesReader."""
+    """Load (float32 data, affine voxel to RAS mm) of an image.
+
+    The data have the file's own number of axes. The checks are those of SeriesReader.
+    """
     with SeriesReader(path, allow_nan=allow_nan) as reader:
         if reader.ndim == 3:
             return reader.volume(0), reader.affine

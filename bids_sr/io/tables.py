@@ -31,7 +31,10 @@ def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[Tabl
 
 
 def column(table: Path, name: str) -> list[str]:
-    """Values of a column as text; empty where the table has none or cannot be read (preflight says so elsewhere)."""
+    """Return the values of a column as text.
+
+    They are empty where the table has no such column or cannot be read (preflight reports that).
+    """
     try:
         return [row.get(name) or "" for _, row in read_rows(table)[1]]
     except TABLE_ERRORS:

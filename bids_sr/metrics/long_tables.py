@@ -1,4 +1,7 @@
-"""The table of metrics: one value a row, all that it is about in columns; how it is written, read and described."""
+"""Metrics table: how it is written, read and described.
+
+It has one value per row, and columns for all that the value is about.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,20 @@ if TYPE_CHECKING:
 MISSING = "n/a"
 COLUMNS: Mapping[str, Mapping[str, object]] = {
     "series": {
-        "Description": "Series that the value is about: raw is the acquired grid, rawSpline its maps brought to the "
-        "high-resolution grid by a cubic spline; a baseline, a method, a control (bsplineSmooth, bsplinePca), a "
-        "placebo (such as sblMirror), measured (high-resolution BOLD) or run (no single series)"
+        "Description": (
+            "Series that the value is about: raw is the acquired grid, rawSpline its maps brought"
+            " to the high-resolution grid by a cubic spline; a baseline, a method, a control"
+            " (bsplineSmooth, bsplinePca), a placebo (such as sblMirror), measured"
+            " (high-resolution BOLD) or run (no single series)"
+        )
     },
     "minus": {"Description": "Series that was subtracted; n/a for a value by itself"},
     "statistic": {"Description": "What was computed"},
     "band": {
-        "Description": "Spatial frequencies in plane that entered; n/a where the statistic has no such distinction",
+        "Description": (
+            "Spatial frequencies in plane that entered; n/a where the statistic has no such"
+            " distinction"
+        ),
         "Levels": {
             "all": "all, signal units",
             "within": "within the acquired Nyquist limit",
@@ -34,45 +43,69 @@ COLUMNS: Mapping[str, Mapping[str, object]] = {
     "reference": {
         "Description": "What the series is held against; n/a where there is nothing of the kind",
         "Levels": {
-            "measured": "what was measured at the high resolution: effects of the other half of the blocks, single "
-            "volumes, structural scans",
-            "measuredMap": "maps of the whole measured run, whose noise is that of the same blocks",
+            "measured": (
+                "what was measured at the high resolution: effects of the other half of the"
+                " blocks, single volumes, structural scans"
+            ),
+            "measuredMap": (
+                "maps of the whole measured run, whose noise is that of the same blocks"
+            ),
             "truth": "known activation, at rest known connectivity",
             "otherRun": "another acquired run of the task",
-            "oneLevelDown": "acquired volumes, of which the series was made again from a lower resolution",
+            "oneLevelDown": (
+                "acquired volumes, of which the series was made again from a lower resolution"
+            ),
             "heldOut": "images that no model was trained on",
         },
     },
     "region": {
-        "Description": "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the half of "
-        "the blocks that is not the target, 4 mm FWHM), or of the whole run for its maps; active: where known "
-        "activation is at least a quarter of its maximum; of structural scans a tissue, or two whose ratio it is"
+        "Description": (
+            "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the"
+            " half of the blocks that is not the target, 4 mm FWHM), or of the whole run for its"
+            " maps; active: where known activation is at least a quarter of its maximum; of"
+            " structural scans a tissue, or two whose ratio it is"
+        )
     },
     "threshold": {
-        "Description": "How the region whose size or place it is was made from the map; n/a for all else",
+        "Description": (
+            "How the region whose size or place it is was made from the map; n/a for all else"
+        ),
         "Levels": {
             "quarter": "CC of at least max - (max - min)/4 of the region of interest",
             "fdr": "false discovery rate of .05",
         },
     },
     "contrast": {
-        "Description": "Contrast, or two joined by + where two are compared; of structural scans their suffix"
+        "Description": (
+            "Contrast, or two joined by + where two are compared; of structural scans their suffix"
+        )
     },
     "fwhm_mm": {
-        "Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm",
+        "Description": "Full width at half maximum of the Gaussian smoothing before statistics",
+        "Units": "mm",
     },
     "value": {"Description": "The value, in the unit of its row; n/a where it is not defined"},
-    "lower": {"Description": "Lower end of its 95 % interval (resampled blocks or volumes); n/a without"},
-    "upper": {"Description": "Upper end of its 95 % interval"},
-    "n": {"Description": "Units resampled for the interval: blocks, slices, stretches of volumes; n/a without"},
-    "unit": {
-        "Description": "Unit of the value; 1 for pure numbers, signal for the unit of the series (structural scans are "
-        "scaled to [0, 1])"
+    "lower": {
+        "Description": "Lower end of its 95 % interval (resampled blocks or volumes); n/a without"
     },
-}  # fmt: skip
+    "upper": {"Description": "Upper end of its 95 % interval"},
+    "n": {
+        "Description": (
+            "Units resampled for the interval: blocks, slices, stretches of volumes; n/a without"
+        )
+    },
+    "unit": {
+        "Description": (
+            "Unit of the value; 1 for pure numbers, signal for the unit of the series (structural"
+            " scans are scaled to [0, 1])"
+        )
+    },
+}
 """Columns of every table of metrics, with what the sidecar says of them."""
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
-_DTYPES = {name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS}
+_DTYPES = {
+    name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS
+}
 
 
 @frozen
@@ -127,17 +160,34 @@ class MetricRow:
 
 
 def metric_rows(
-    series: str, values: Mapping[str, float | None], *, reference: str = MISSING, region: str = MISSING,
-    threshold: str = MISSING, contrast: str = MISSING, fwhm_mm: float = 0.0, n: int | None = None,
-) -> list[MetricRow]:  # fmt: skip
-    """Rows of several statistics of one series, at one contrast, smoothing …; None is not defined."""
+    series: str,
+    values: Mapping[str, float | None],
+    *,
+    reference: str = MISSING,
+    region: str = MISSING,
+    threshold: str = MISSING,
+    contrast: str = MISSING,
+    fwhm_mm: float = 0.0,
+    n: int | None = None,
+) -> list[MetricRow]:
+    """Return rows of several statistics of one series.
+
+    They share one contrast, smoothing and so on. A value of None is not defined.
+    """
     return [
         MetricRow(
-            series=series, statistic=name, value=math.nan if value is None else value, reference=reference,
-            region=region, threshold=threshold, contrast=contrast, fwhm_mm=fwhm_mm, n=n,
+            series=series,
+            statistic=name,
+            value=math.nan if value is None else value,
+            reference=reference,
+            region=region,
+            threshold=threshold,
+            contrast=contrast,
+            fwhm_mm=fwhm_mm,
+            n=n,
         )
         for name, value in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def number_text(value: float | None) -> str:
@@ -154,7 +204,9 @@ def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
     """Rows as a table with all columns; n/a where a word is missing, NaN where a number is."""
     import pandas as pd
 
-    table = pd.DataFrame([{name: getattr(row, name) for name in COLUMNS} for row in rows], columns=list(COLUMNS))
+    table = pd.DataFrame(
+        [{name: getattr(row, name) for name in COLUMNS} for row in rows], columns=list(COLUMNS)
+    )
     return table.astype(_DTYPES)
 
 
@@ -165,7 +217,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     numbers = {name: [MISSING] for name in (*_NUMBERS, "n")}
     try:
         table = pd.read_csv(
-            path, sep="\t", quoting=csv.QUOTE_NONE, dtype=_DTYPES, keep_default_na=False, na_values=numbers
+            path,
+            sep="\t",
+            quoting=csv.QUOTE_NONE,
+            dtype=_DTYPES,
+            keep_default_na=False,
+            na_values=numbers,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -179,8 +236,14 @@ def read_frame(path: Path) -> pd.DataFrame:
 def rows_of(table: pd.DataFrame) -> list[MetricRow]:
     """The rows of a table that `frame` or `read_frame` gave."""
     columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
-    columns["n"] = [int(count) if known else None for count, known in zip(table["n"], table["n"].notna(), strict=True)]
-    return [MetricRow(**dict(zip(columns, cells, strict=True))) for cells in zip(*columns.values(), strict=True)]
+    columns["n"] = [
+        int(count) if known else None
+        for count, known in zip(table["n"], table["n"].notna(), strict=True)
+    ]
+    return [
+        MetricRow(**dict(zip(columns, cells, strict=True)))
+        for cells in zip(*columns.values(), strict=True)
+    ]
 
 
 def read_table(path: Path) -> list[MetricRow]:
@@ -189,8 +252,14 @@ def read_table(path: Path) -> list[MetricRow]:
 
 
 def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
-    """What the columns mean, with a level for every statistic that occurs; the JSON beside the table."""
-    levels = {name: f"{registered(name).description} ({registered(name).unit})" for name in sorted(set(statistics))}
+    """Describe the columns in the JSON beside the table.
+
+    Every statistic that occurs has a level.
+    """
+    levels = {
+        name: f"{registered(name).description} ({registered(name).unit})"
+        for name in sorted(set(statistics))
+    }
     told = {name: dict(text) for name, text in COLUMNS.items()}
     told["statistic"]["Levels"] = levels
     return told

@@ -15,8 +15,10 @@ def number(value: float, form: str = "") -> str:
 
     Examples
     --------
-    >>> number(0.12345), number(-12.345), number(0.274, ".0%"), number(-0.0004, "+.3f"), number(math.nan)
-    ('0.123', '−12.3', '27 %', '0.000', 'n/a')
+    >>> number(0.12345), number(-12.345), number(0.274, ".0%")
+    ('0.123', '−12.3', '27 %')
+    >>> number(-0.0004, "+.3f"), number(math.nan)
+    ('0.000', 'n/a')
     """
     if not math.isfinite(value):
         return _NOT_DEFINED
@@ -29,7 +31,9 @@ def number(value: float, form: str = "") -> str:
 
 
 def interval(lower: float, upper: float, form: str = "") -> str:
-    """An interval in brackets, of numbers or percentages without their sign; empty where there is none.
+    """Format an interval in brackets.
+
+    It is of numbers or percentages without their sign, and empty where there is none.
 
     >>> interval(-0.04, 0.1), interval(0.39, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[39, 41]', '')

@@ -1,4 +1,4 @@
-"""What changes in the simulated head: places of a task and of networks at rest, amplitudes, design and response."""
+"""Simulated activity: task and resting-state foci, amplitudes, design and response."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,10 @@ _Point = tuple[float, float, float]
 
 @frozen
 class _Place:
-    """Where activity is known: MNI mm, what drives it (conditions, or one network), range of the peak in percent."""
+    """A focus of known activity: MNI mm, driver and peak range in percent.
+
+    The driver is conditions, or one network.
+    """
 
     mni: _Point
     driven_by: tuple[str, ...]
@@ -25,23 +28,32 @@ class _Place:
 
 
 def _network(name: str, **places: _Point) -> dict[str, _Place]:
-    """Places of a network at rest; the peak is that at one standard deviation of the fluctuation."""
-    return {label: _Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()}
+    """Return the foci of a resting-state network.
+
+    The peak is that at one standard deviation of the fluctuation.
+    """
+    return {
+        label: _Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()
+    }
 
 
-# Two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both fingers. Networks after
-# Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored side.
+# Two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both
+# fingers. Networks after Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored
+# side.
 FOCI: dict[str, _Place] = {
     "thumb": _Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
     "little": _Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
     "sma": _Place(mni=(-4.0, -8.0, 58.0), driven_by=("thumb", "little"), peak=(2.0, 3.0)),
     **_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
     **_network(
-        "defaultMode", posteriorCingulate=(0.0, -53.0, 26.0), parietalLeft=(-48.0, -62.0, 36.0),
-        parietalRight=(46.0, -62.0, 32.0), medialPrefrontal=(0.0, 52.0, -6.0),
+        "defaultMode",
+        posteriorCingulate=(0.0, -53.0, 26.0),
+        parietalLeft=(-48.0, -62.0, 36.0),
+        parietalRight=(46.0, -62.0, 32.0),
+        medialPrefrontal=(0.0, 52.0, -6.0),
     ),
     **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
-}  # fmt: skip
+}
 _BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
 
 
@@ -55,13 +67,19 @@ class _Focus:
     # largest change in the scene, percent of its reference; FWHM of the vascular spread
     peak_percent: float
     spread_mm: float
-    # change of the signal while a long block lasts, as a share of the reference; float32, grid of the head
+    # change of the signal while a long block lasts, as a share of the reference; float32, grid of
+    # the head
     amplitude: Array
-    reference: str  # "local" (the resting signal of the same place) or "brain" (one number, the mean over the brain)
+    # "local" (the resting signal of the same place) or "brain" (one number, the mean over the
+    # brain)
+    reference: str
 
 
 def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
-    """Cube around a head point as slices, and its voxels' offsets from the point in mm, (3, x, y, z)."""
+    """Return a cube around a head point as slices, and its voxels' offsets (mm), (3, x, y, z).
+
+    The offsets are from the point.
+    """
     voxel = head.affine[0, 0]
     at = (center - head.affine[:3, 3]) / voxel
     half = int(np.ceil(_BOX / voxel))
@@ -75,7 +93,10 @@ def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
 
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
-    """Head point (mm) of the gray-matter voxel that serves best near `point`: pure gray matter, and close."""
+    """Return the head point (mm) of the best gray-matter voxel near `point`.
+
+    The best voxel is of pure gray matter, and close.
+    """
     window, offset = _box(head, point)
     far = np.sqrt((offset**2).sum(0))
     score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)
@@ -84,9 +105,12 @@ def _snap_to_ribbon(head: Head, point: Array) -> Array:
 
 
 def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
-    """Distance in mm from a seed voxel through a mask (26 neighbors); infinity beyond `limit` and outside the mask.
+    """Return the distance (mm) from a seed voxel within a mask (26 neighbors).
 
-    The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon; only the latter counts.
+    It is infinity beyond `limit` and outside the mask.
+
+    The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon;
+    only the latter counts.
     """
     from skimage.graph import MCP_Geometric
 
@@ -96,7 +120,10 @@ def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float)
 
 
 def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
-    """Share of gray matter, weighted by a Gaussian of the distance along the ribbon (sigma = extent, mm)."""
+    """Return the gray-matter share with Gaussian weights along the ribbon.
+
+    The weights are of the distance along the ribbon (sigma = extent, mm).
+    """
     gm = head.fractions["gm"][window]
     seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
     mask = gm > 0.4
@@ -106,7 +133,10 @@ def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float)
 
 
 def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array) -> Array:
-    """Venous blood around the vein that drains a focus: a clear one some 6 mm away, better towards the skull."""
+    """Return the venous blood around the vein that drains a focus.
+
+    It is a clear vein some 6 mm away, preferably toward the skull.
+    """
     veins = head.veins[window]
     far = np.sqrt((offset**2).sum(0))
     outwards = origin - np.array([0.0, -20.0, 10.0])
@@ -121,9 +151,9 @@ def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Arra
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
     """Draw one focus; `label` is a key of FOCI.
 
-    Scenes: "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the draining vein), "free"
-    (borders and place without relation to tissue; the change is in units of the brain's mean signal, because a share of
-    the local signal would carry the tissue's borders).
+    Scenes: "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the
+    draining vein), "free" (borders and place without relation to tissue; the change is in units of
+    the brain's mean signal, because a share of the local signal would carry the tissue's borders).
     """
     voxel = float(head.affine[0, 0])
     origin = _snap_to_ribbon(head, head.from_template(FOCI[label].mni))
@@ -133,9 +163,12 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
     sigma = spread / FWHM_PER_SIGMA / voxel
-    if scene == "free":  # a ragged island whose border is drawn at random: nothing in the anatomy knows it
+    # a ragged island whose border is drawn at random: nothing in the anatomy knows it
+    if scene == "free":
         ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
-        active = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(np.float32)
+        active = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(
+            np.float32
+        )
     else:
         active = _ribbon(head, window, offset, extent)
     active = ndimage.gaussian_filter(active, sigma)
@@ -147,16 +180,23 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)
     amplitude[window] = active * peak / 100
     return _Focus(
-        label=label, origin=origin, peak_percent=float(peak), spread_mm=float(spread), amplitude=amplitude,
+        label=label,
+        origin=origin,
+        peak_percent=float(peak),
+        spread_mm=float(spread),
+        amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
-    )  # fmt: skip
+    )
 
 
 Event = tuple[float, float, str]
 
 
 def block_design(preset: Preset) -> list[Event]:
-    """(onset, duration, trial type) in s: rest, then thumb, rest, little, rest, … while there is room."""
+    """Return (onset, duration, trial type) in s of a block design.
+
+    The order is rest, thumb, rest, little, rest, … while there is room.
+    """
     end = preset.volumes * preset.tr
     events: list[Event] = [(0.0, preset.lead, "rest")]
     onset, cycle = preset.lead, 4 * preset.block
@@ -170,7 +210,10 @@ def block_design(preset: Preset) -> list[Event]:
 
 
 def response(events: Sequence[Event], condition: str, times: Array) -> Array:
-    """Canonical (SPM, as nilearn has it) response to a condition's blocks at any times (s); 1 in a long block."""
+    """Return the SPM canonical response to a condition's blocks at any times (s).
+
+    It is computed as in nilearn, and is 1 in a long block.
+    """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 
     step = 0.05

@@ -1,8 +1,9 @@
-"""BOLD runs of a simulated subject: the run itself, each of its echoes, a calibration at the high resolution.
+"""BOLD runs of a simulated subject: the run, its echoes, and a high-resolution calibration.
 
-What a run shows depends on the echo time (TE) in two ways. Activity changes R2*, so that its share of the signal grows
-with TE. Drift, breathing, pulse and the approach to the steady state change the magnetization (S0), head motion changes
-where things lie: their shares are the same at every echo. Thermal noise is of one size at every echo, and independent.
+What a run shows depends on the echo time (TE) in two ways. Activity changes R2*, so that its share
+of the signal grows with TE. Drift, breathing, pulse and the approach to the steady state change
+the magnetization (S0), head motion changes where things lie: their shares are the same at every
+echo. Thermal noise is of one size at every echo, and independent.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ class BoldRun:
     ----------
     subject, preset, scanner : who lies there, the protocol, the geometry
     pose : takes a point of the subject's own run to its point here
-    events, courses, motion : of this run; the last is (T, 4, 4), and takes a point of the reference to the volume's
+    events, courses, motion : of this run; the last is (T, 4, 4), and takes a point of the
+        reference to the volume's
     transient : approach to the steady state
     sigma, stream : thermal noise of each component of a voxel, and where it is drawn from
     te : echo time (s)
@@ -77,19 +79,25 @@ class BoldRun:
     def maps(self) -> dict[str, Array]:
         """Change of the signal by each active focus, on the dense grid of the scanner.
 
-        The amplitudes of the foci are those at the preset's TE; the change of R2* that makes them acts for `te`.
+        The amplitudes of the foci are those at the preset's TE; the change of R2* that makes them
+        acts for `te`.
         """
         level, out = np.float32(self.scene[self.subject.head.brain].mean()), {}
         for focus in () if self.subject.null else self.subject.foci:
             share = np.expm1(np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te))
-            out[focus.label] = self.scanner.bring(share * (self.scene if focus.reference == "local" else level))
+            out[focus.label] = self.scanner.bring(
+                share * (self.scene if focus.reference == "local" else level)
+            )
         return out
 
     @cached_property
     def changes(self) -> dict[str, Array]:
         """Change of the signal by each condition, the sum of its foci; none without activity."""
         maps = self.maps.items()
-        driven = {name: [each for label, each in maps if name in FOCI[label].driven_by] for name in self.conditions}
+        driven = {
+            name: [each for label, each in maps if name in FOCI[label].driven_by]
+            for name in self.conditions
+        }
         return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}
 
     @property
@@ -101,28 +109,48 @@ class BoldRun:
     def parts(self) -> tuple[Array, dict[str, Array]]:
         """(rest, changes by condition) as `Scanner.moving` takes them."""
         prepare = self.scanner.prepare
-        return prepare(self.resting), {name: prepare(change) for name, change in self.changes.items()}
+        return prepare(self.resting), {
+            name: prepare(change) for name, change in self.changes.items()
+        }
 
     def still(self, **active: float) -> Array:
-        """The image without noise, motion and physiology, with so much of the change by each condition."""
+        """Return the image without noise, motion and physiology at given levels of activity.
+
+        A level is the share of each condition's signal change.
+        """
         rest, changes = self.parts
-        weights = {name: np.full(self.preset.bold_shape[2], share) for name, share in active.items()}
-        return self.scanner.moving(rest, np.eye(4), {name: changes[name] for name in active}, weights)
+        weights = {
+            name: np.full(self.preset.bold_shape[2], share) for name, share in active.items()
+        }
+        return self.scanner.moving(
+            rest, np.eye(4), {name: changes[name] for name in active}, weights
+        )
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
-        """The run volume by volume, float32; the number of threads changes nothing but the time."""
-        # the maps of physiology are those of every run; the time series are not, as their number of samples differs
+        """Yield the run volume by volume, float32.
+
+        The number of threads only affects the time.
+        """
+        # the maps of physiology are those of every run; the time series are not, as their number
+        # of samples differs
         draw = self.subject.draw
-        physiology = Physiology(draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient)
+        physiology = Physiology(
+            draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient
+        )
         times = np.arange(self.preset.volumes)[:, None] * self.preset.tr + self.preset.slice_times
         rest, changes = self.parts
         responses = {name: self.courses(name, times) for name in changes}
 
         def volume(t: int) -> Array:
             return self.scanner.moving(
-                rest, self.motion[t], changes, {name: course[t] for name, course in responses.items()},
-                modulation=physiology.factor(t), sigma=self.sigma if noise else 0.0, rng=draw(*self.stream, t),
-            )  # fmt: skip
+                rest,
+                self.motion[t],
+                changes,
+                {name: course[t] for name, course in responses.items()},
+                modulation=physiology.factor(t),
+                sigma=self.sigma if noise else 0.0,
+                rng=draw(*self.stream, t),
+            )
 
         return in_order(volume, self.preset.volumes, threads)
 
@@ -131,17 +159,35 @@ def bold_run(subject: SimulatedSubject) -> BoldRun:
     """The subject's run, a single echo at the preset's TE."""
     p, draw, head = subject.preset, subject.draw, subject.head
     plain = Scanner(
-        grid=subject.bold_grid, pose=subject.bold_pose, head_affine=head.affine, coil=draw.number("coil", 0)
+        grid=subject.bold_grid,
+        pose=subject.bold_pose,
+        head_affine=head.affine,
+        coil=draw.number("coil", 0),
     )
-    inside = sample_volume(head.brain.astype(np.float32), head.affine, *plain.dense_grid, subject.bold_pose) > 0.5
-    scanner = replace(plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, DISTORTION_MM))
+    inside = (
+        sample_volume(
+            head.brain.astype(np.float32), head.affine, *plain.dense_grid, subject.bold_pose
+        )
+        > 0.5
+    )
+    scanner = replace(
+        plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, DISTORTION_MM)
+    )
     transient = approach(head, p, scanner)
     events = [] if subject.task == "rest" else block_design(p)
     return BoldRun(
-        subject=subject, preset=p, scanner=scanner, pose=np.eye(4), events=events,
-        courses=_courses(subject, p, events), motion=draw_motion(draw("motion"), p.volumes, p.tr, transient.dummies),
-        transient=transient, sigma=BOLD_LEVEL / p.snr, stream=("bold",), te=p.te,
-    )  # fmt: skip
+        subject=subject,
+        preset=p,
+        scanner=scanner,
+        pose=np.eye(4),
+        events=events,
+        courses=_courses(subject, p, events),
+        motion=draw_motion(draw("motion"), p.volumes, p.tr, transient.dummies),
+        transient=transient,
+        sigma=BOLD_LEVEL / p.snr,
+        stream=("bold",),
+        te=p.te,
+    )
 
 
 def echo_of(run: BoldRun, number: int, te: float) -> BoldRun:
@@ -150,36 +196,60 @@ def echo_of(run: BoldRun, number: int, te: float) -> BoldRun:
 
 
 def calibration_of(run: BoldRun, volumes: int) -> BoldRun:
-    """A short run at the high resolution: same head, task and distortion; another pose, motion and noise.
+    """Simulate a short run at high resolution.
+
+    Head, task and distortion are the same; pose, motion and noise are others.
 
     Its distortion is that of the long run as if acceleration made up for lines.
     """
     subject, draw = run.subject, run.subject.draw
     p = calibration_preset(run.preset, volumes)
     pose = draw_pose(draw("calibration"), (0.5, 1.5), (0.3, 1.0))
-    scanner = replace(run.scanner, grid=(p.bold_shape, p.bold_affine), pose=run.scanner.pose @ invert(pose), shift=None)
+    scanner = replace(
+        run.scanner,
+        grid=(p.bold_shape, p.bold_affine),
+        pose=run.scanner.pose @ invert(pose),
+        shift=None,
+    )
     if run.scanner.shift is not None:
-        shift = sample_volume(run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose))
+        shift = sample_volume(
+            run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose)
+        )
         scanner = replace(scanner, shift=shift)
     transient = approach(subject.head, p, scanner)
     moved = draw_motion(draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1))
     events = calibration_events(p) if run.events else []
     return BoldRun(
-        subject=subject, preset=p, scanner=scanner, pose=pose, events=events,
-        courses=_courses(subject, p, events, 1), transient=transient,
-        motion=np.stack([rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in moved]),
-        sigma=run.sigma * float(np.prod(run.preset.factor)), stream=("calibration", 2), te=p.te,
-    )  # fmt: skip
+        subject=subject,
+        preset=p,
+        scanner=scanner,
+        pose=pose,
+        events=events,
+        courses=_courses(subject, p, events, 1),
+        transient=transient,
+        motion=np.stack(
+            [rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in moved]
+        ),
+        sigma=run.sigma * float(np.prod(run.preset.factor)),
+        stream=("calibration", 2),
+        te=p.te,
+    )
 
 
 def calibration_preset(preset: Preset, volumes: int) -> Preset:
     """Protocol of the calibration: the BOLD's, at the high resolution and short."""
     x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
-    dx, dy, dz = (v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True))
+    dx, dy, dz = (
+        v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True)
+    )
     return replace(
-        preset, bold_shape=(x, y, z), bold_voxel=(dx, dy, dz), volumes=volumes, tr=max(preset.tr, _LEAST_TR),
+        preset,
+        bold_shape=(x, y, z),
+        bold_voxel=(dx, dy, dz),
+        volumes=volumes,
+        tr=max(preset.tr, _LEAST_TR),
         multiband=1,
-    )  # fmt: skip
+    )
 
 
 def calibration_events(preset: Preset) -> list[Event]:
@@ -188,10 +258,17 @@ def calibration_events(preset: Preset) -> list[Event]:
     return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
 
 
-def _courses(subject: SimulatedSubject, preset: Preset, events: list[Event], *more: int) -> _Courses:
-    """Response to the blocks of a run, or at rest the fluctuations of its networks (`more`: of which run)."""
+def _courses(
+    subject: SimulatedSubject, preset: Preset, events: list[Event], *more: int
+) -> _Courses:
+    """Return the response to a run's blocks, or the fluctuations of networks at rest.
+
+    `more` names the run of the fluctuations.
+    """
     if subject.task == "rest":
-        return Fluctuations(subject.draw("fluctuations", *more), subject.conditions, preset.volumes * preset.tr)
+        return Fluctuations(
+            subject.draw("fluctuations", *more), subject.conditions, preset.volumes * preset.tr
+        )
     return partial(response, events)
 
 

@@ -9,17 +9,24 @@ from bids_sr.io.array_types import Array
 
 
 def upsample(samples: Array, shape: Sequence[int]) -> Array:
-    """Cubic spline of an array at `shape` points spread evenly from its first to its last sample (float32)."""
+    """Upsample an array to `shape` by a cubic spline (float32).
+
+    The points are spread evenly from its first to its last sample.
+    """
     out = np.asarray(samples, dtype=np.float32)
     for axis, n in enumerate(shape):
         m = out.shape[axis]
-        weights = interpolate.make_interp_spline(np.arange(m), np.eye(m), k=3)(np.linspace(0, m - 1, n))
+        weights = interpolate.make_interp_spline(np.arange(m), np.eye(m), k=3)(
+            np.linspace(0, m - 1, n)
+        )
         out = np.moveaxis(np.tensordot(weights.astype(np.float32), out, (1, axis)), 0, axis)
     return np.ascontiguousarray(out)
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
-    """Random field of zero mean and unit standard deviation, float32: white noise smoothed by `sigma` (voxels).
+    """Return a float32 random field of zero mean and unit standard deviation.
+
+    It is white noise smoothed by `sigma` (voxels).
 
     It is drawn on a grid of larger voxels where that loses nothing.
     """
@@ -31,12 +38,18 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -
 
 
 def distance(mask: Array, step: int, voxel: float) -> Array:
-    """Distance in mm from each voxel to the mask (0 inside), float32, computed on every `step`-th voxel."""
+    """Return the float32 distance (mm) from each voxel to the mask (0 inside).
+
+    It is computed on every `step`-th voxel.
+    """
     thinned = mask[::step, ::step, ::step]
     far = ndimage.distance_transform_edt(~thinned).astype(np.float32) * (step * voxel)
     if step == 1:
         return far
-    axes = [np.minimum(np.arange(n) / step, c - 1.0) for n, c in zip(mask.shape, thinned.shape, strict=True)]
+    axes = [
+        np.minimum(np.arange(n) / step, c - 1.0)
+        for n, c in zip(mask.shape, thinned.shape, strict=True)
+    ]
     for axis, at in enumerate(axes):
         low = np.minimum(at.astype(int), far.shape[axis] - 2)
         weight = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -45,7 +58,10 @@ def distance(mask: Array, step: int, voxel: float) -> Array:
 
 
 def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) -> Array:
-    """Random polynomial of second order over a grid, float32, about -1 to 1 within 100 mm of the grid's center."""
+    """Return a random polynomial of second order over a grid, float32.
+
+    It is about -1 to 1 within 100 mm of the grid's center.
+    """
     world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / 100.0 for a, n in enumerate(shape)]
     x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)
     c = rng.uniform(-1, 1, 9).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Ground truth of a simulated subject (activation, motion, poses, tissue), written as `derivatives/ground-truth`."""
+"""Ground truth of a simulated subject, written as `derivatives/ground-truth`.
+
+It holds activation, motion, poses and tissue.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +21,8 @@ from bids_sr.spatial.multi_echo import t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
-    "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady volume (see "
-    "ReferenceVolume), with the distortion of the EPI."
+    "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady"
+    " volume (see ReferenceVolume), with the distortion of the EPI."
 )
 _FOCI_COLUMNS = {
     "label": "focus",
@@ -45,7 +48,10 @@ def centroid(values: Array, affine: Array) -> Array:
 
 
 def _in_view(change: Array) -> bool:
-    """Whether a change on the dense grid reaches a thousandth of the brain's signal inside the field of view."""
+    """Return whether a change on the dense grid is visible in the field of view.
+
+    It must reach a thousandth of the brain's signal inside the field of view.
+    """
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
@@ -58,51 +64,68 @@ def foci_rows(run: BoldRun) -> list[list[str | float]]:
         change = run.maps.get(focus.label)
         if change is None or not _in_view(change):
             continue
-        rows.append([
-            focus.label, "+".join(FOCI[focus.label].driven_by), *map(float, centroid(change, affine)),
-            *map(float, _in_image(run.scanner, focus.origin)), float((change >= change.max() / 2).sum() * voxel),
-            focus.peak_percent, focus.spread_mm,
-        ])  # fmt: skip
+        rows.append(
+            [
+                focus.label,
+                "+".join(FOCI[focus.label].driven_by),
+                *map(float, centroid(change, affine)),
+                *map(float, _in_image(run.scanner, focus.origin)),
+                float((change >= change.max() / 2).sum() * voxel),
+                focus.peak_percent,
+                focus.spread_mm,
+            ]
+        )
     return rows
 
 
 def _in_image(scanner: Scanner, point: Array) -> Array:
-    """Where a head point (3,) in mm appears in the distorted image of the reference volume (RAS mm)."""
+    """Map a head point (3,) in mm to the distorted image of the reference volume (RAS mm)."""
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
         return np.asarray(target)
     at, inverse = target.copy(), np.linalg.inv(scanner.dense_grid[1])
     for _ in range(20):
         index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
-        at[1] = target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
+        at[1] = (
+            target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
+        )
     return np.asarray(at)
 
 
 def _weights(means: Sequence[Array], echoes: Sequence[BoldRun]) -> list[Array]:
-    """Weight of each echo in the optimal combination, of the shape of the echoes' mean images; their sum is 1.
+    """Return the weights of the echoes in the optimal combination; their sum is 1.
+
+    They have the shape of the echoes' mean images.
 
     Source: Posse et al. 1999; TE exp(-TE / T2*), T2* fitted to the means.
     """
     if len(echoes) == 1:
         return [np.ones_like(means[0])]
     tes = [echo.te for echo in echoes]
-    times = t2star([mean.ravel() for mean in means], [1000 * te for te in tes]).reshape(means[0].shape) / 1000
+    times = (
+        t2star([mean.ravel() for mean in means], [1000 * te for te in tes]).reshape(means[0].shape)
+        / 1000
+    )
     weights = [te * np.exp(-te / times) for te in tes]
     total = np.sum(weights, axis=0)
     return [(weight / total).astype(np.float32) for weight in weights]
 
 
 def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
-    """(noise-free resting image, change of it by condition in signal units), magnitude, on the high-resolution grid.
+    """Return the noise-free resting image and its signal change by condition.
 
-    Of a run or of the optimal combination of its echoes. A network outside the field of view has no entry; without
-    activity every condition has an empty one.
+    Both are magnitudes on the high-resolution grid, and the change is in signal units.
+
+    Of a run or of the optimal combination of its echoes. A network outside the field of view has
+    no entry; without activity every condition has an empty one.
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
     rests = [echo.scanner.ideal(echo.resting, factor) for echo in echoes]
     quiet = [np.abs(rest).astype(np.float32) for rest in rests]
     weights = _weights(quiet, echoes)
-    combined = np.sum([weight * image for weight, image in zip(weights, quiet, strict=True)], axis=0)
+    combined = np.sum(
+        [weight * image for weight, image in zip(weights, quiet, strict=True)], axis=0
+    )
     changes: dict[str, Array] = {}
     for echo, rest, image, weight in zip(echoes, rests, quiet, weights, strict=True):
         for name in conditions:
@@ -110,19 +133,29 @@ def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
             if change is None:
                 changes.setdefault(name, np.zeros_like(image))
             elif _in_view(change):
-                seen = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(np.float32)
+                seen = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(
+                    np.float32
+                )
                 changes[name] = changes.get(name, 0) + weight * seen
     return combined, changes
 
 
 def resting_image(echoes: Sequence[BoldRun]) -> Array:
-    """Resting image as the BOLD would be without noise, on its grid; with echoes, their optimal combination."""
+    """Return the noise-free resting image on the BOLD grid.
+
+    With several echoes, it is their optimal combination.
+    """
     means = [echo.still() for echo in echoes]
-    return np.asarray(np.sum([w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0))
+    return np.asarray(
+        np.sum([w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0)
+    )
 
 
 def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] = ()) -> None:
-    """Write one subject's truth under its name ("sub-01") into the derivative data set; `echoes` of its run, if any."""
+    """Write one subject's ground truth to the derivative data set.
+
+    The subject is given by name ("sub-01"), and `echoes` are those of its run, if any.
+    """
     subject, func, anat = run.subject, root / name / "func", root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,12 +163,18 @@ def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] =
     _write_images(run, func, stem, echoes or [run])
     _write_motion(run, str(func / stem), _FRAME)
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    about = f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into the volume"
+    about = (
+        f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into"
+        " the volume"
+    )
     _write_table(
         func / f"{stem}_desc-truth_motion.tsv",
         [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in run.motion],
         {
-            c: {"Units": "mm" if c.startswith("trans") else "rad", "Description": f"part of the translation or {about}"}
+            c: {
+                "Units": "mm" if c.startswith("trans") else "rad",
+                "Description": f"part of the translation or {about}",
+            }
             for c in columns
         },
     )
@@ -145,7 +184,10 @@ def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] =
     if subject.task == "rest":
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
         courses = [run.courses(network, times) for network in run.conditions]
-        text = "Fluctuation of the network at the middle of each volume, in standard deviations, .01 to .1 Hz"
+        text = (
+            "Fluctuation of the network at the middle of each volume, in standard deviations, .01"
+            " to .1 Hz"
+        )
         _write_table(
             func / f"{stem}_desc-truth_timeseries.tsv",
             [list(map(float, row)) for row in zip(*courses, strict=True)],
@@ -154,7 +196,9 @@ def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] =
     _write_poses(subject, func / stem, anat / name)
 
 
-def _write_table(path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **more: object) -> None:
+def _write_table(
+    path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **more: object
+) -> None:
     """A table with the description of its columns, and of what they have in common."""
     write_tsv(path, list(columns), rows)
     atomic_files.write_json(path.with_suffix(".json"), {**columns, **more})
@@ -169,30 +213,67 @@ def _write_images(run: BoldRun, func: Path, stem: str, echoes: Sequence[BoldRun]
         about = common | {"Description": description, "Units": unit}
         write_image(func / f"{stem}_{label}", data.astype(np.float32), where, about)
 
-    put("res-hr_desc-noisefree_boldref", quiet, affine, "Resting image in the steady state without noise or motion, as "
-        "a scan of the finer matrix would show it (no blur by the readout)", "arbitrary")  # fmt: skip
-    per = "of one standard deviation of the network" if run.subject.task == "rest" else "during a long block of"
+    put(
+        "res-hr_desc-noisefree_boldref",
+        quiet,
+        affine,
+        "Resting image in the steady state without noise or motion, as "
+        "a scan of the finer matrix would show it (no blur by the readout)",
+        "arbitrary",
+    )
+    per = (
+        "of one standard deviation of the network"
+        if run.subject.task == "rest"
+        else "during a long block of"
+    )
     level = np.maximum(quiet, 0.1 * float(quiet.max()))
     for condition, change in changes.items():
-        put(f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap", change, affine,
-            f"Change of the signal {per} {condition}", "as the BOLD")  # fmt: skip
-        put(f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap", 100 * change / level, affine,
-            f"Change of the signal {per} {condition}, of the resting image", "percent")  # fmt: skip
-    put("desc-noisefree_boldref", resting_image(echoes), run.subject.bold_grid[1],
-        "Resting image as the BOLD would be without noise", "arbitrary")  # fmt: skip
+        put(
+            f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
+            change,
+            affine,
+            f"Change of the signal {per} {condition}",
+            "as the BOLD",
+        )
+        put(
+            f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
+            100 * change / level,
+            affine,
+            f"Change of the signal {per} {condition}, of the resting image",
+            "percent",
+        )
+    put(
+        "desc-noisefree_boldref",
+        resting_image(echoes),
+        run.subject.bold_grid[1],
+        "Resting image as the BOLD would be without noise",
+        "arbitrary",
+    )
     if run.scanner.shift is not None:
         half = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
-        put("desc-distortion_fieldmap", run.scanner.shift[::2, ::2, ::2], half,
-            "Displacement along +y: the value at y comes from the undistorted y + displacement", "mm")  # fmt: skip
+        put(
+            "desc-distortion_fieldmap",
+            run.scanner.shift[::2, ::2, ::2],
+            half,
+            "Displacement along +y: the value at y comes from the undistorted y + displacement",
+            "mm",
+        )
 
 
 def _write_motion(run: BoldRun, stem: str, frame: str) -> None:
-    """Write the head motion of a run as ITK text; `stem` of its files up to the first entity of a transform."""
+    """Write the head motion of a run as ITK text.
+
+    `stem` is that of its files up to the first entity of a transform.
+    """
     write_transform(
-        f"{stem}_from-orig_to-boldref", run.motion,
-        "One matrix a volume: takes a point of the reference volume to where it lies in that volume",
-        ReferenceVolume=run.reference, NumberOfNonSteadyVolumes=run.transient.dummies, Frame=frame,
-    )  # fmt: skip
+        f"{stem}_from-orig_to-boldref",
+        run.motion,
+        "One matrix a volume: takes a point of the reference volume to where it lies in that"
+        " volume",
+        ReferenceVolume=run.reference,
+        NumberOfNonSteadyVolumes=run.transient.dummies,
+        Frame=frame,
+    )
 
 
 def write_calibration_truth(run: BoldRun, name: str, root: Path) -> None:
@@ -204,10 +285,15 @@ def write_calibration_truth(run: BoldRun, name: str, root: Path) -> None:
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
-    """Poses of T1w and pairs to the BOLD; each file's name says which image it brings onto which."""
+    """Write the transforms of T1w and pairs to the BOLD.
+
+    The name of each file says which image it brings onto which.
+    """
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
-        text = f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})"
+        text = (
+            f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})"
+        )
         write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME)
 
     put(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
@@ -219,13 +305,20 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
         put(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
 
 
-def write_structural_truth(subject: SimulatedSubject, scan: StillScan, name: str, root: Path) -> None:
-    """Write where a structural scan lies to the T1w image and, with the first, what the tissue is there."""
+def write_structural_truth(
+    subject: SimulatedSubject, scan: StillScan, name: str, root: Path
+) -> None:
+    """Write a structural scan's transform to the T1w image and, with the first, the tissue.
+
+    The tissue is the true tissue in the T1w image.
+    """
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     moving = f"{scan.acquisition}{scan.contrast}"
     text = f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)"
-    write_transform(str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text)
+    write_transform(
+        str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
+    )
     for label, share in tissue_shares(subject).items():
         stem = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg"
         if Path(f"{stem}.nii.gz").exists():

@@ -1,8 +1,9 @@
 """The head of one simulated subject: tissue and veins.
 
-It starts from the MNI152 templates that nilearn carries, bent by a random smooth deformation. The template is a mean
-of 152 people and has no fine detail of its own; tissue borders are therefore sharpened and roughened at random, so
-that each subject has detail that no template or other subject knows.
+It starts from the MNI152 templates that nilearn carries, bent by a random smooth deformation. The
+template is a mean of 152 people and has no fine detail of its own; tissue borders are therefore
+sharpened and roughened at random, so that each subject has detail that no template or other
+subject knows.
 """
 
 from functools import lru_cache
@@ -15,30 +16,43 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import distance, smooth_field, upsample
 
-_LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])  # mm, field of the scene
+# mm, field of the scene
+_LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])
 _DEFORM_STEP = 4.0  # mm, grid on which the deformation is drawn
-_OPEN = 3.2  # gain of the fluid's share: the sulci of a mean brain are closed by averaging, ours are open
+# gain of the fluid's share: the sulci of a mean brain are closed by averaging, ours are open
+_OPEN = 3.2
 _SHELLS = {"csf": (0.0, 1.5), "skull": (1.5, 6.5), "scalp": (6.5, 11.5)}  # mm from the brain
 
 
 @frozen
 class Head:
-    """Maps of one subject in the frame of the head (RAS mm; the head lies about as MNI152 does)."""
+    """Maps of one subject in the frame of the head (RAS mm).
+
+    The head lies approximately as MNI152 does.
+    """
 
     affine: Array  # voxel to RAS mm
-    fractions: dict[str, Array]  # share of each tissue in each voxel, float32; their sum is 1 or less (air)
+    # share of each tissue in each voxel, float32; their sum is 1 or less (air)
+    fractions: dict[str, Array]
     brain: Array
     veins: Array  # share of venous blood, 0 to 1
     texture: Array  # relative deviation of T2* and T1 from the tissue's value
-    deformation: Array  # (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
+    # (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
+    deformation: Array
 
     def from_template(self, point: tuple[float, float, float]) -> Array:
-        """Head point (3,) in mm that shows a template point (mm): fixed-point iteration on the deformation."""
+        """Map a template point (mm) to its head point (3,) in mm.
+
+        This is a fixed-point iteration on the deformation.
+        """
         target = at = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
         for _ in range(30):
             index = (inverse[:3, :3] @ at + inverse[:3, 3])[:, None]
-            shift = [ndimage.map_coordinates(d, index, order=1, mode="nearest")[0] for d in self.deformation]
+            shift = [
+                ndimage.map_coordinates(d, index, order=1, mode="nearest")[0]
+                for d in self.deformation
+            ]
             at = target - np.array(shift)
         return at
 
@@ -46,7 +60,11 @@ class Head:
 @lru_cache(maxsize=2)
 def _templates() -> tuple[tuple[Array, ...], Array]:
     """Gray matter, white matter, brain (float32, 1 mm), and the affine they share."""
-    loaders = (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template, datasets.load_mni152_brain_mask)
+    loaders = (
+        datasets.load_mni152_gm_template,
+        datasets.load_mni152_wm_template,
+        datasets.load_mni152_brain_mask,
+    )
     images = [load(resolution=1) for load in loaders]
     maps = tuple(np.asarray(image.get_fdata(dtype=np.float32)) for image in images)
     return maps, np.asarray(images[0].affine, dtype=np.float64)
@@ -61,20 +79,27 @@ def _scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
 
 
 def _deformation(rng: np.random.Generator, shape: tuple[int, int, int], affine: Array) -> Array:
-    """Random smooth displacement in mm, (3, X, Y, Z): size of the head, broad folds, finer ones."""
+    """Return a smooth random displacement in mm, (3, X, Y, Z).
+
+    It is the sum of the size of the head, broad folds and finer ones.
+    """
     voxel = affine[0, 0]
     drawn_shape = tuple(int(np.ceil((n - 1) * voxel / _DEFORM_STEP)) + 1 for n in shape)
     scale = rng.uniform(-0.03, 0.03, 3)
     out = np.empty((3, *shape), dtype=np.float32)
     for axis in range(3):
-        drawn = 1.8 * smooth_field(rng, drawn_shape, 20.0 / _DEFORM_STEP) + 0.5 * smooth_field(rng, drawn_shape, 2.0)
+        drawn = 1.8 * smooth_field(rng, drawn_shape, 20.0 / _DEFORM_STEP) + 0.5 * smooth_field(
+            rng, drawn_shape, 2.0
+        )
         out[axis] = upsample(drawn, shape)
         at = (affine[axis, 3] + voxel * np.arange(shape[axis])) * scale[axis]
         out[axis] += at.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
     return out
 
 
-def _deformed(maps: tuple[Array, ...], template_affine: Array, affine: Array, deformation: Array) -> list[Array]:
+def _deformed(
+    maps: tuple[Array, ...], template_affine: Array, affine: Array, deformation: Array
+) -> list[Array]:
     """Template maps seen through the deformation, on the scene's grid."""
     shape = deformation.shape[1:]
     inverse = np.linalg.inv(template_affine)
@@ -83,7 +108,11 @@ def _deformed(maps: tuple[Array, ...], template_affine: Array, affine: Array, de
         stop = min(x + 16, shape[0])
         grid = np.indices((stop - x, *shape[1:]), dtype=np.float32)
         grid[0] += x
-        points = grid * affine[0, 0] + affine[:3, 3].astype(np.float32)[:, None, None, None] + deformation[:, x:stop]
+        points = (
+            grid * affine[0, 0]
+            + affine[:3, 3].astype(np.float32)[:, None, None, None]
+            + deformation[:, x:stop]
+        )
         index = points * inverse[0, 0] + inverse[:3, 3].astype(np.float32)[:, None, None, None]
         for target, source in zip(out, maps, strict=True):
             target[x:stop] = ndimage.map_coordinates(source, index, order=1, mode="constant")
@@ -91,9 +120,18 @@ def _deformed(maps: tuple[Array, ...], template_affine: Array, affine: Array, de
 
 
 def _fractions(
-    rng: np.random.Generator, gm: Array, wm: Array, fluid: Array, brain: Array, outside: Array, voxel: float
+    rng: np.random.Generator,
+    gm: Array,
+    wm: Array,
+    fluid: Array,
+    brain: Array,
+    outside: Array,
+    voxel: float,
 ) -> dict[str, Array]:
-    """Tissue shares: sharpened and roughened template tissue, then fluid, skull and scalp around the brain."""
+    """Return the tissue shares.
+
+    They are sharpened and roughened template tissue, then fluid, skull and scalp around the brain.
+    """
     shape = gm.shape
     share = {"gm": gm, "wm": wm, "csf": fluid}
     total = np.full(shape, 1e-6, dtype=np.float32)
@@ -119,7 +157,10 @@ def _below(value: Array, soft: float) -> Array:
 
 
 def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:
-    """Thin tubes (0 to 1) where two smooth functions vanish together; radius is the sigma of their profile in mm."""
+    """Return thin tubes (0 to 1) where two smooth functions are both zero.
+
+    The radius is the sigma of their profile in mm.
+    """
     rho = np.zeros(first.shape, dtype=np.float32)
     for function in (first, second):
         slope = np.full(first.shape, 1e-8, dtype=np.float32)
@@ -129,8 +170,14 @@ def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:
     return np.exp(-rho / (2 * radius**2))
 
 
-def _veins(rng: np.random.Generator, fluid: Array, outside: Array, affine: Array, deformation: Array) -> Array:
-    """Share of venous blood: pial veins on the cortical surface and in the sulci, and the superior sagittal sinus."""
+def _veins(
+    rng: np.random.Generator, fluid: Array, outside: Array, affine: Array, deformation: Array
+) -> Array:
+    """Return the share of venous blood.
+
+    It is in pial veins on the cortical surface and in the sulci, and in the superior sagittal
+    sinus.
+    """
     voxel = float(affine[0, 0])
     shape = fluid.shape
     pial = ndimage.gaussian_filter(fluid, 0.8 / voxel) - 0.3
@@ -138,11 +185,14 @@ def _veins(rng: np.random.Generator, fluid: Array, outside: Array, affine: Array
     veins = _tube(pial, smooth_field(rng, shape, 4.0 / voxel), radius, voxel)
     veins *= smooth_field(rng, shape, 12.0 / voxel) > -0.5  # vessels end somewhere
     side, front, up = (
-        (affine[a, 3] + voxel * np.arange(shape[a], dtype=np.float32)).reshape([-1 if b == a else 1 for b in range(3)])
+        (affine[a, 3] + voxel * np.arange(shape[a], dtype=np.float32)).reshape(
+            [-1 if b == a else 1 for b in range(3)]
+        )
         + deformation[a]
         for a in range(3)
     )
-    # depth below a hull that does not follow the fissure; the sinus runs along the midline 2.5 mm above the brain
+    # depth below a hull that does not follow the fissure; the sinus runs along the midline 2.5 mm
+    # above the brain
     depth = distance(outside > 10, 2 if voxel <= 1 else 1, voxel)
     sinus = np.exp(-(side**2 + (depth - 7.5) ** 2) / (2 * 1.8**2)) * ((up > 20) & (front < 55))
     return np.asarray(np.clip(np.maximum(veins, sinus), 0, 1), dtype=np.float32)
@@ -158,8 +208,14 @@ def make_head(rng: np.random.Generator, voxel: float) -> Head:
     fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_OPEN)
     fractions = _fractions(rng, gm, wm, fluid, brain, outside, voxel)
     veins = _veins(rng, fluid, outside, affine, deformation)
-    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel) + 0.04 * smooth_field(rng, shape, 6.0 / voxel)
+    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel) + 0.04 * smooth_field(
+        rng, shape, 6.0 / voxel
+    )
     return Head(
-        affine=affine, fractions=fractions, brain=brain > 0.5, veins=veins, texture=texture.astype(np.float32),
+        affine=affine,
+        fractions=fractions,
+        brain=brain > 0.5,
+        veins=veins,
+        texture=texture.astype(np.float32),
         deformation=deformation,
-    )  # fmt: skip
+    )

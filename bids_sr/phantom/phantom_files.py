@@ -1,4 +1,7 @@
-"""Files of the simulated data set with their sidecars, written so that equal content gives equal bytes."""
+"""Write files and sidecars of the simulated data set.
+
+Equal content gives equal bytes.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,24 +15,40 @@ from bids_sr.spatial.transforms import write_itk
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a tab-separated table with a heading; floats with six significant digits after rounding noise is gone."""
+    """Write a tab-separated table with a header.
+
+    Floats have six significant digits, which removes rounding noise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(columns)]
     for row in rows:
-        lines.append("\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row))
+        lines.append(
+            "\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row)
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_image(
-    stem: Path, data: Array, affine: Array, sidecar: Mapping[str, object], *, dtype: DTypeLike = None
+    stem: Path,
+    data: Array,
+    affine: Array,
+    sidecar: Mapping[str, object],
+    *,
+    dtype: DTypeLike = None,
 ) -> None:
-    """Write an image (``.nii.gz``) and its metadata; `dtype` as of `bids_sr.io.nifti.save_image`."""
+    """Write an image (``.nii.gz``) and its metadata.
+
+    `dtype` is that of `bids_sr.io.nifti.save_image`.
+    """
     save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
     write_json(Path(f"{stem}.json"), dict(sidecar))
 
 
 def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
-    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with what they mean; `stem` up to ``_mode-image``."""
+    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with a description.
+
+    `stem` is the name up to ``_mode-image``.
+    """
     path = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{path}.txt"), matrix)
     write_json(Path(f"{path}.json"), {"Description": description, **more})

@@ -1,4 +1,7 @@
-"""Fluctuations of the simulated BOLD: drift, breathing, heartbeat, approach to the steady state, networks at rest."""
+"""Fluctuations of the simulated BOLD: drift, physiology, initial transient, resting networks.
+
+Physiology is breathing and heartbeat, and the transient is the approach to the steady state.
+"""
 
 from collections.abc import Sequence
 
@@ -13,14 +16,18 @@ from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Scanner
 from bids_sr.spatial.resampling import LINEAR, sample_volume
 
-DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02  # shares of the signal (peak, or so)
+# shares of the signal (peak, or so)
+DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
 
 
 @frozen
 class Transient:
-    """Approach to the steady state: relative excess of the first volumes' signal, (N, X, Y, Z) on the sampling grid.
+    """Approach to the steady state: relative signal excess of the first volumes, (N, X, Y, Z).
 
-    `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above 1 %.
+    It is on the sampling grid.
+
+    `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above
+    1 %.
     """
 
     excess: Array
@@ -38,23 +45,34 @@ def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
-        maps.append(sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, LINEAR))
+        maps.append(
+            sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, LINEAR)
+        )
         means.append(mean)
     mean_excess = np.array(means)
-    return Transient(excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum()))
+    return Transient(
+        excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum())
+    )
 
 
 class Physiology:
     """Factor on the signal at each volume and slice; rates, phases and maps are drawn."""
 
     def __init__(
-        self, rng: np.random.Generator, head: Head, preset: Preset, scanner: Scanner, transient: Transient
+        self,
+        rng: np.random.Generator,
+        head: Head,
+        preset: Preset,
+        scanner: Scanner,
+        transient: Transient,
     ) -> None:
         shape, affine = scanner.sampling_grid
         self._transient = transient
         pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
         pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])
-        self._pulse_map = sample_volume(pulsating, head.affine, shape, affine, scanner.pose, LINEAR)
+        self._pulse_map = sample_volume(
+            pulsating, head.affine, shape, affine, scanner.pose, LINEAR
+        )
         self._breath_map = 1 + 0.6 * polynomial(rng, affine, shape)
         self._drift_map = polynomial(rng, affine, shape)
         self._tr, self._slice_times = preset.tr, preset.slice_times
@@ -64,7 +82,9 @@ class Physiology:
         self._heart = _rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))
         part = self._clock / end - 0.5
         phases = rng.uniform(0, 2 * np.pi, 2)
-        self._drift = rng.choice([-1.0, 1.0]) * 2 * part + 0.5 * np.cos(3 * np.pi * part + phases[0])
+        self._drift = rng.choice([-1.0, 1.0]) * 2 * part + 0.5 * np.cos(
+            3 * np.pi * part + phases[0]
+        )
         self._uneven = np.cos(2 * np.pi * part + phases[1])
 
     def factor(self, t: int) -> Array:
@@ -76,7 +96,9 @@ class Physiology:
 
         out = 1 + np.float32(BREATH) * self._breath_map * at(self._breath)
         out += np.float32(HEARTBEAT) * self._pulse_map * at(self._heart)
-        out += np.float32(UNEVEN_DRIFT) * self._drift_map * at(self._uneven) + np.float32(DRIFT) * at(self._drift)
+        out += np.float32(UNEVEN_DRIFT) * self._drift_map * at(self._uneven) + np.float32(
+            DRIFT
+        ) * at(self._drift)
         if t < len(self._transient.excess):
             out *= 1 + self._transient.excess[t]
         return np.asarray(out, dtype=np.float32)
@@ -95,10 +117,11 @@ _STEP = 0.1  # s
 
 
 class Fluctuations:
-    """Known slow course of every network of a run at rest, unit standard deviation, at any time of it.
+    """Known slow time courses of resting-state networks, unit standard deviation, at any time.
 
-    All foci of a network follow its one course: what is correlated, and by how much, is known. Courses of different
-    networks are orthogonal over the run, so that a seed's map in a model of all seeds is that of the seed alone.
+    All foci of a network follow its one course: what is correlated, and by how much, is known.
+    Courses of different networks are orthogonal over the run, so that a seed's map in a model of
+    all seeds is that of the seed alone.
 
     `seconds` is the length of the run.
     """
@@ -107,7 +130,8 @@ class Fluctuations:
         self._clock = np.arange(0.0, seconds + 1.0, _STEP)
         length = self._clock.size * _STEP
         first = max(1, int(np.ceil(BAND[0] * length)))
-        last = max(first + len(names), int(BAND[1] * length))  # a run of seconds has no slow ones to choose from
+        # a run of seconds has no slow ones to choose from
+        last = max(first + len(names), int(BAND[1] * length))
         angle = 2 * np.pi / length * np.outer(self._clock, np.arange(first, last + 1))
         drawn = rng.standard_normal((2, last - first + 1, len(names)))
         basis, _ = np.linalg.qr(np.cos(angle) @ drawn[0] + np.sin(angle) @ drawn[1])

@@ -1,6 +1,7 @@
 """Poses of the head: one for each image, one for each volume of a run.
 
-All matrices take a point of a reference frame to where it lies in the image (RAS mm), as `spatial.transforms` says.
+All matrices take a point of a reference frame to where it lies in the image (RAS mm), as
+`spatial.transforms` says.
 """
 
 import numpy as np
@@ -12,8 +13,13 @@ from bids_sr.spatial.transforms import invert, rigid_matrix
 CENTER = (0.0, -18.0, 20.0)  # mm, about which heads turn
 
 
-def draw_pose(rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[float, float]) -> Array:
-    """Rigid 4x4 matrix with a translation and a rotation of random direction; sizes uniform in the given ranges."""
+def draw_pose(
+    rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[float, float]
+) -> Array:
+    """Draw a rigid 4x4 matrix with a random direction of translation and rotation.
+
+    The sizes are uniform in the given ranges.
+    """
     params = np.empty(6)
     for part, (low, high) in ((slice(0, 3), mm), (slice(3, 6), degrees)):
         direction = rng.standard_normal(3)
@@ -23,10 +29,13 @@ def draw_pose(rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[
 
 
 def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: int) -> Array:
-    """Head motion of a run, (T, 4, 4): takes a point of volume `reference` to where it lies in volume t.
+    """Draw the head motion of a run, (T, 4, 4).
 
-    Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes or so that dies
-    away in seconds, and a nod of some hundredths with breathing. Constant within a volume.
+    Each matrix takes a point of volume `reference` to where it lies in volume t.
+
+    Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes
+    or so that dies away in seconds, and a nod of some hundredths with breathing. Constant within a
+    volume.
     """
     times = np.arange(volumes) * tr
     params = np.zeros((volumes, 6))
@@ -36,7 +45,11 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     params += size * walk / np.sqrt(volumes)
     for _ in range(rng.poisson(volumes * tr / 120.0) + 1):
         begin = rng.uniform(0.1, 0.95) * times[-1]
-        kick = rng.uniform(0.2, 0.8, 6) * rng.choice([-1.0, 1.0], 6) * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
+        kick = (
+            rng.uniform(0.2, 0.8, 6)
+            * rng.choice([-1.0, 1.0], 6)
+            * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
+        )
         since = np.maximum(times - begin, 0)
         params += (times >= begin)[:, None] * np.exp(-since / 4.0)[:, None] * kick
     breath = np.sin(2 * np.pi * 0.27 * times + rng.uniform(0, 2 * np.pi))

@@ -32,23 +32,25 @@ class Preset:
     te: float
     flip: float
     multiband: int = 1
-    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)  # low- over high-resolution voxel of the T2*w pair
+    # low- over high-resolution voxel of the T2*w pair
+    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)
     pair_te: float = 0.025
     pair_tr: float = 2.0
     pair_flip: float = 90.0
     t1w_shape: tuple[int, int, int]
     t1w_voxel: float
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
-    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)  # the same of the structural scans on request
+    # the same of the structural scans on request
+    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)
     scene_mm: float = 1.0  # voxel of the scene
     # rest before the first block, length of each block (task and rest alternate)
     lead: float
     block: float
-    # thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each of the two
-    # components
+    # thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
+    # deviation of each of the two components
     snr: float
-    # signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres follows from the volume
-    # of its voxel
+    # signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres
+    # follows from the volume of its voxel
     pair_gain: float = 2.5
 
     @property
@@ -78,7 +80,7 @@ class Preset:
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
-        """(Z,) start of each slice after that of its volume: interleaved, ascending, even slices first."""
+        """(Z,) slice start times within the volume: interleaved, ascending, even slices first."""
         slices = self.bold_shape[2]
         shots = slices // self.multiband
         order = [*range(0, shots, 2), *range(1, shots, 2)]
@@ -88,7 +90,9 @@ class Preset:
         return start
 
 
-def centered_affine(shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]) -> npt.NDArray[np.float64]:
+def centered_affine(
+    shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
+) -> npt.NDArray[np.float64]:
     """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm)."""
     affine = np.diag([*voxel, 1.0])
     affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
@@ -97,16 +101,47 @@ def centered_affine(shape: Sequence[int], voxel: Sequence[float], center: Sequen
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        bold_shape=(40, 40, 14), bold_voxel=(6.0, 6.0, 5.0), bold_center=(0.0, -18.0, 48.0), volumes=60, tr=2.0,
-        te=0.030, flip=70.0, t1w_shape=(92, 112, 96), t1w_voxel=2.0, scene_mm=2.0, lead=6.0, block=14.0, snr=300.0,
-        pair_gain=1.0, anat_factor=(2.0, 2.0, 2.0),
+        bold_shape=(40, 40, 14),
+        bold_voxel=(6.0, 6.0, 5.0),
+        bold_center=(0.0, -18.0, 48.0),
+        volumes=60,
+        tr=2.0,
+        te=0.030,
+        flip=70.0,
+        t1w_shape=(92, 112, 96),
+        t1w_voxel=2.0,
+        scene_mm=2.0,
+        lead=6.0,
+        block=14.0,
+        snr=300.0,
+        pair_gain=1.0,
+        anat_factor=(2.0, 2.0, 2.0),
     ),
     "demo": Preset(
-        bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=144, tr=2.0, te=0.030, flip=70.0,
-        t1w_shape=(184, 224, 192), t1w_voxel=1.0, lead=16.0, block=16.0, snr=110.0,
+        bold_shape=(64, 64, 30),
+        bold_voxel=(3.75, 3.75, 4.0),
+        volumes=144,
+        tr=2.0,
+        te=0.030,
+        flip=70.0,
+        t1w_shape=(184, 224, 192),
+        t1w_voxel=1.0,
+        lead=16.0,
+        block=16.0,
+        snr=110.0,
     ),
     "paper": Preset(
-        bold_shape=(64, 64, 30), bold_voxel=(3.75, 3.75, 4.0), volumes=900, tr=0.5, te=0.025, flip=44.0, multiband=5,
-        t1w_shape=(184, 224, 192), t1w_voxel=1.0, lead=30.0, block=20.0, snr=80.0,
+        bold_shape=(64, 64, 30),
+        bold_voxel=(3.75, 3.75, 4.0),
+        volumes=900,
+        tr=0.5,
+        te=0.025,
+        flip=44.0,
+        multiband=5,
+        t1w_shape=(184, 224, 192),
+        t1w_voxel=1.0,
+        lead=30.0,
+        block=20.0,
+        snr=80.0,
     ),
-}  # fmt: skip
+}

@@ -1,8 +1,9 @@
 """MRI scanner of the phantom: an oversampled scene in, a magnitude image with noise out.
 
-Each acquisition samples the scene four times denser in-plane than the low resolution and about every millimeter
-through the slice, distorts it where the sequence does, averages over the slice, gives it a smooth phase, keeps the
-center of k-space, adds complex noise of its own and takes the magnitude last.
+Each acquisition samples the scene four times denser in-plane than the low resolution and about
+every millimeter through the slice, distorts it where the sequence does, averages over the slice,
+gives it a smooth phase, keeps the center of k-space, adds complex noise of its own and takes the
+magnitude last.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,10 @@ _PHASE = 2.0  # radians, of the coil
 
 
 def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
-    """Magnitude of a complex image with noise of standard deviation `sigma` in each component, float32."""
+    """Return the float32 magnitude of a complex image with noise.
+
+    The noise has standard deviation `sigma` in each component.
+    """
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
         image = image + (noise[0] + 1j * noise[1])
@@ -38,16 +42,25 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
 def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: float) -> Array:
     """Displacement along the phase-encoding axis (y, mm) on a grid, float32.
 
-    Smooth, strongest at the front and below where air is near, and without any part that a rigid or affine motion could
-    take: shimming has taken that out. `inside` is the head on the same grid; `size_mm` the largest size there.
+    Smooth, strongest at the front and below where air is near, and without any part that a rigid
+    or affine motion could take: shimming has taken that out. `inside` is the head on the same
+    grid; `size_mm` the largest size there.
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
-        *[affine[a, a] * np.arange(n, dtype=np.float32) + affine[a, 3] for a, n in enumerate(shape)],
-        indexing="ij", sparse=True,
-    )  # fmt: skip
+        *[
+            affine[a, a] * np.arange(n, dtype=np.float32) + affine[a, 3]
+            for a, n in enumerate(shape)
+        ],
+        indexing="ij",
+        sparse=True,
+    )
     field = np.zeros(shape, dtype=np.float32)
-    for at, width, sign in (((0, 62, 0), 22, 1.0), ((-52, -10, -25), 20, -0.7), ((52, -10, -25), 20, -0.7)):
+    for at, width, sign in (
+        ((0, 62, 0), 22, 1.0),
+        ((-52, -10, -25), 20, -0.7),
+        ((52, -10, -25), 20, -0.7),
+    ):
         cx, cy, cz = np.asarray(at) + rng.uniform(-4, 4, 3)
         field += sign * np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * width**2))
     field += 0.15 * polynomial(rng, affine, shape)
@@ -64,12 +77,13 @@ class Scanner:
 
     Parameters
     ----------
-    grid, pose : (shape, affine) of the image; 4x4, takes an image point to the head point seen there
+    grid, pose : (shape, affine) of the image; 4x4, takes an image point to the head point seen
+        there
     head_affine : of the grid of the scenes
-    coil, unevenness : seed of phase and receive field, which belong to the scanner and not to the head; relative size
-        of the latter
-    low_shape : matrix of the lowest resolution of this geometry (None: its own), so that every resolution measures the
-        very same samples of the scene
+    coil, unevenness : seed of phase and receive field, which belong to the scanner and not to the
+        head; relative size of the latter
+    low_shape : matrix of the lowest resolution of this geometry (None: its own), so that every
+        resolution measures the very same samples of the scene
     shift : displacement along +y by susceptibility (mm) on `dense_grid`, or None
     """
 
@@ -83,10 +97,17 @@ class Scanner:
 
     @property
     def ratio(self) -> tuple[float, float, int]:
-        """Samples of the scene in a voxel; through the slice about one a millimeter, an even number."""
+        """Scene samples per voxel.
+
+        Through the slice it is about one per millimeter, and an even number.
+        """
         (x, y, _), affine = self.grid
         low = self.low_shape or self.grid[0]
-        return low[0] * _OVERSAMPLE / x, low[1] * _OVERSAMPLE / y, max(2, 2 * round(float(affine[2, 2]) / 2))
+        return (
+            low[0] * _OVERSAMPLE / x,
+            low[1] * _OVERSAMPLE / y,
+            max(2, 2 * round(float(affine[2, 2]) / 2)),
+        )
 
     @cached_property
     def dense_grid(self) -> Grid:
@@ -102,29 +123,43 @@ class Scanner:
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
     def bring(self, scene: Array) -> Array:
-        """A scene (grid of the head) on the dense grid of the image, as it is displaced and stretched; float32."""
+        """Resample a scene (head grid) to the dense grid of the image, float32.
+
+        This includes its displacement and stretching.
+        """
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
         shift = (self.shift, self.pose[:3, 1])
-        displaced = sample_volume(scene, self.head_affine, *self.dense_grid, self.pose, shift=shift)
+        displaced = sample_volume(
+            scene, self.head_affine, *self.dense_grid, self.pose, shift=shift
+        )
         return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
     def ideal(self, dense: Array, factor: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Array:
-        """Complex image at `factor` times the resolution: no noise, no blur by the readout, no motion; complex64."""
+        """Return the complex64 image at `factor` times the resolution.
+
+        It is without noise, blur by the readout, and motion.
+        """
         x, y, through = self.ratio
-        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, through).mean(-1)  # the profile is a box
+        # the profile is a box
+        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, through).mean(-1)
         affine = hr_grid(*self.grid, (x, y, 1.0))[1]
         ratio = (x / factor[0], y / factor[1], 1.0)
         return kspace_crop(thick * self._sensitivity(thick.shape, affine), affine, factor=ratio)[0]
 
-    def still(self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
+    def still(
+        self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
+    ) -> Array:
         """One image of a scene (grid of the head) that does not move, see `magnitude`."""
         return magnitude(self.ideal(self.bring(scene)), sigma, rng)
 
     def prepare(self, dense: Array) -> Array:
-        """A scene on the dense grid as `moving` takes it: spline coefficients of what is averaged over the slice.
+        """Return the spline coefficients of a scene on the dense grid, as taken by `moving`.
 
-        It is low-passed well beyond what the acquisition can see in any pose, so that each volume is one sampling.
+        They are of the scene averaged over the slice.
+
+        It is low-passed well beyond what the acquisition can see in any pose, so that each volume
+        is one sampling.
         """
         through = self.ratio[2]
         box = np.full(through + 1, 1.0 / through, dtype=np.float32)
@@ -139,19 +174,26 @@ class Scanner:
         return spline_coefficients(thick)
 
     def moving(
-        self, rest: Array, motion: Array, changes: Mapping[str, Array] | None = None,
-        weights: Mapping[str, Array] | None = None, *, modulation: Array | None = None, sigma: float = 0.0,
+        self,
+        rest: Array,
+        motion: Array,
+        changes: Mapping[str, Array] | None = None,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        modulation: Array | None = None,
+        sigma: float = 0.0,
         rng: np.random.Generator | None = None,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         """One volume of a head that moves, float32 (X, Y, Z); noise as of `magnitude`.
 
         The distortion moves with the head, so that the motion of the images is exactly rigid.
 
         Parameters
         ----------
-        rest, motion : resting scene, of `prepare`; 4x4, takes a point of the reference volume to where it lies in this
-            one (RAS mm)
-        changes, weights : changes of the scene, of `prepare`, and how much of each there is at each slice's time (Z,)
+        rest, motion : resting scene, of `prepare`; 4x4, takes a point of the reference volume to
+            where it lies in this one (RAS mm)
+        changes, weights : changes of the scene, of `prepare`, and how much of each there is at
+            each slice's time (Z,)
         modulation : factor on the sampling grid (drift, physiology, approach to the steady state)
         """
         shape, affine = self.sampling_grid
@@ -173,7 +215,8 @@ class Scanner:
         rng = np.random.default_rng(self.coil)
         phase = _PHASE * polynomial(rng, affine, shape)
         return np.asarray(
-            (1 + self.unevenness * polynomial(rng, affine, shape)) * np.exp(1j * phase), dtype=np.complex64
+            (1 + self.unevenness * polynomial(rng, affine, shape)) * np.exp(1j * phase),
+            dtype=np.complex64,
         )
 
     @cached_property
@@ -182,9 +225,15 @@ class Scanner:
 
     @cached_property
     def _crop(self) -> list[Array]:
-        """Matrices that keep the center of k-space along both axes, the second with the blur of the readout."""
+        """Matrices that keep the center of k-space along both axes.
+
+        The second includes the blur of the readout.
+        """
         along = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
-        return [matrix.astype(np.complex64) for matrix in (along[0], readout_blur(self.grid[0][1]) @ along[1])]
+        return [
+            matrix.astype(np.complex64)
+            for matrix in (along[0], readout_blur(self.grid[0][1]) @ along[1])
+        ]
 
 
 def readout_blur(lines: int) -> Array:

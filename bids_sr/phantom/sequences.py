@@ -1,4 +1,4 @@
-"""Pulse sequences of the phantom: what signal a head gives under gradient echoes and spin echoes."""
+"""Pulse sequences of the phantom: the signal of a head in gradient echo and spin echo."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,10 @@ _DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
 
 @frozen
 class Tissue:
-    """Proton density (relative), T1, T2* and T2 (s) at 3 T, within the range of the literature, chosen by us."""
+    """Relative proton density, T1, T2* and T2 (s) at 3 T.
+
+    The values are our choice within the range of the literature.
+    """
 
     pd: float
     t1: float
@@ -36,7 +39,9 @@ _BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
 
 @frozen
 class PulseSequence:
-    """A spoiled gradient echo; or a spin echo (`refocused`) after a pulse of 90 degrees, with an inversion or without.
+    """A spoiled gradient echo, or a spin echo (`refocused`) with or without inversion.
+
+    The spin echo follows a pulse of 90 degrees.
 
     Parameters
     ----------
@@ -57,7 +62,8 @@ class PulseSequence:
         """Longitudinal magnetization before an excitation, relative to equilibrium; `t1` in s.
 
         `pulse` is the number of excitations before (0: relaxed); None for the steady state.
-        Source: M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-TR/T1) of a spoiled sequence; after an inversion
+        Source: M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-TR/T1) of a spoiled sequence; after an
+        inversion
         |1 - 2 exp(-TI/T1) + exp(-TR/T1)|, the echo time being short against TR.
         """
         t1 = np.asarray(t1, dtype=np.float32)
@@ -66,22 +72,42 @@ class PulseSequence:
             return np.asarray(np.abs(1 + e1 - 2 * np.exp(-self.ti / t1)))
         keep = e1 * np.float32(np.cos(np.deg2rad(self.flip)))
         steady = (1 - e1) / (1 - keep)
-        return np.asarray(steady if pulse is None else steady + (1 - steady) * keep**pulse, dtype=np.float32)
+        return np.asarray(
+            steady if pulse is None else steady + (1 - steady) * keep**pulse, dtype=np.float32
+        )
 
-    def signal(self, tissue: Tissue, texture: Array | float = 0.0, pulse: int | None = None) -> Array:
-        """Magnitude at the echo of a tissue whose T1, T2* and T2 deviate by a share (`texture`), before the flip."""
+    def signal(
+        self, tissue: Tissue, texture: Array | float = 0.0, pulse: int | None = None
+    ) -> Array:
+        """Return the magnitude at the echo of a tissue, before the flip.
+
+        T1, T2* and T2 of the tissue deviate by a share (`texture`).
+        """
         times = 1 + np.asarray(texture, dtype=np.float32)
         decay = (tissue.t2 if self.refocused else tissue.t2s) * times
-        return np.asarray(tissue.pd * self.magnetization(tissue.t1 * times, pulse) * np.exp(-self.te / decay))
+        return np.asarray(
+            tissue.pd * self.magnetization(tissue.t1 * times, pulse) * np.exp(-self.te / decay)
+        )
 
     def scene(self, head: "Head", pulse: int | None = None) -> Array:
-        """Signal of a head, float32 on its grid (relative units); venous blood replaces tissue by its share."""
+        """Return the signal of a head, float32 on its grid (relative units).
+
+        Venous blood replaces tissue by its share.
+        """
         out = np.zeros(head.veins.shape, dtype=np.float32)
         for name, share in head.fractions.items():
             texture = head.texture if name in ("gm", "wm") else 0.0
-            out += share * self.signal(TISSUES[name], texture, pulse) * (self.fat if name == "scalp" else 1.0)
+            out += (
+                share
+                * self.signal(TISSUES[name], texture, pulse)
+                * (self.fat if name == "scalp" else 1.0)
+            )
         if not self.refocused:  # veins dephase what lies within about 1 mm
-            out *= np.exp(-self.te * _DEPHASING * ndimage.gaussian_filter(head.veins, 1.0 / head.affine[0, 0]))
+            out *= np.exp(
+                -self.te
+                * _DEPHASING
+                * ndimage.gaussian_filter(head.veins, 1.0 / head.affine[0, 0])
+            )
         out += head.veins * (self.signal(_BLOOD, 0.0, pulse) - out)
         return out * np.float32(np.sin(np.deg2rad(self.flip)))
 
@@ -94,4 +120,9 @@ class PulseSequence:
     def sidecar(self) -> dict[str, object]:
         """Metadata of BIDS."""
         inversion = {} if self.ti is None else {"InversionTime": round(self.ti, 4)}
-        return {"RepetitionTime": self.tr, "EchoTime": self.te, "FlipAngle": self.flip, **inversion}
+        return {
+            "RepetitionTime": self.tr,
+            "EchoTime": self.te,
+            "FlipAngle": self.flip,
+            **inversion,
+        }

@@ -14,7 +14,11 @@ from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
 from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_of, echo_of
-from bids_sr.phantom.ground_truth import write_calibration_truth, write_structural_truth, write_truth
+from bids_sr.phantom.ground_truth import (
+    write_calibration_truth,
+    write_structural_truth,
+    write_truth,
+)
 from bids_sr.phantom.phantom_files import write_image, write_tsv
 from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
@@ -25,7 +29,8 @@ from bids_sr.version import __version__
 _Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
-EARLIEST_MS, LATEST_MS = 5.0, 150.0  # before, k-space is not read out; after, tissue has no signal left
+# before, k-space is not read out; after, tissue has no signal left
+EARLIEST_MS, LATEST_MS = 5.0, 150.0
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
@@ -43,27 +48,39 @@ class Study:
     seed: int = 0  # same seed, same files
     scene: str = "ribbon"  # one of SCENES
     null: bool = False  # no activity, although the task is there
-    anat: bool = False  # also T2w and FLAIR, and all three structural contrasts at a low resolution
+    # also T2w and FLAIR, and all three structural contrasts at a low resolution
+    anat: bool = False
     calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
     task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
     volumes: int = 0  # of the BOLD; 0 is as many as the preset has
-    echoes: tuple[float, ...] = ()  # echo times (ms) of the BOLD; none: a single echo at the preset's time
+    # echo times (ms) of the BOLD; none: a single echo at the preset's time
+    echoes: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         named = (
-            ("preset", self.preset, tuple(PRESETS)), ("scene", self.scene, SCENES), ("task", self.task, tuple(TASKS))
-        )  # fmt: skip
+            ("preset", self.preset, tuple(PRESETS)),
+            ("scene", self.scene, SCENES),
+            ("task", self.task, tuple(TASKS)),
+        )
         for what, value, known in named:
             if value not in known:
                 raise PhantomError(f"no {what} is called {value!r}; there are {', '.join(known)}")
-        for what, number, least in (("subjects", self.subjects, 1), ("pairs", self.pairs, 1), ("seed", self.seed, 0)):
+        for what, number, least in (
+            ("subjects", self.subjects, 1),
+            ("pairs", self.pairs, 1),
+            ("seed", self.seed, 0),
+        ):
             if number < least:
                 raise PhantomError(f"{what} must be at least {least}, not {number}")
         least = PRESETS[self.preset].least_volumes
         if self.volumes and self.volumes < least:
-            raise PhantomError(f"a run of {self.preset} has at least {least} volumes, not {self.volumes}")
+            raise PhantomError(
+                f"a run of {self.preset} has at least {least} volumes, not {self.volumes}"
+            )
         if self.calibration and self.calibration < 2:
-            raise PhantomError(f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}")
+            raise PhantomError(
+                f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}"
+            )
         self._check_echoes()
 
     def _check_echoes(self) -> None:
@@ -72,11 +89,18 @@ class Study:
             return
         listed = ", ".join(f"{te:g}" for te in self.echoes)
         if len(self.echoes) < 2:
-            raise PhantomError(f"a multi-echo run has at least 2 echoes, not one of {listed} ms; leave --echoes out")
+            raise PhantomError(
+                f"a multi-echo run has at least 2 echoes, not one of {listed} ms; leave"
+                " --echoes out"
+            )
         if list(self.echoes) != sorted(set(self.echoes)):
-            raise PhantomError(f"the echo times {listed} ms do not rise; give the first echo first")
+            raise PhantomError(
+                f"the echo times {listed} ms do not rise; give the first echo first"
+            )
         if self.echoes[0] < EARLIEST_MS or self.echoes[-1] > LATEST_MS:
-            raise PhantomError(f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms")
+            raise PhantomError(
+                f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms"
+            )
 
     @property
     def protocol(self) -> Preset:
@@ -85,24 +109,32 @@ class Study:
         return replace(preset, volumes=self.volumes) if self.volumes else preset
 
 
-def make_dataset(out: Path, study: Study, *, threads: int | None = None, progress: _Progress | None = None) -> None:
-    """Simulate a study and write it to a directory that does not exist or is empty, else raise `PhantomError`.
+def make_dataset(
+    out: Path, study: Study, *, threads: int | None = None, progress: _Progress | None = None
+) -> None:
+    """Simulate a study and write it to a new or empty directory.
 
-    `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and change nothing but the
-    time; `progress` is called with one line a step.
+    Raises `PhantomError` for any other directory.
+
+    `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and
+    change nothing but the time; `progress` is called with one line a step.
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
         raise PhantomError(f"{out} is a file; name a directory that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
-        raise PhantomError(f"{out} is not empty; name another directory, or remove what is there first")
+        raise PhantomError(
+            f"{out} is not empty; name another directory, or remove what is there first"
+        )
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     say = progress or (lambda _line: None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as err:
-        raise PhantomError(f"cannot write into {out.parent} ({err.strerror}); choose another place") from err
+        raise PhantomError(
+            f"cannot write into {out.parent} ({err.strerror}); choose another place"
+        ) from err
     try:
         _describe(partial, study)
         for number in range(study.subjects):
@@ -121,43 +153,77 @@ def _describe(root: Path, study: Study) -> None:
     kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
     name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
     made_by = {"Name": "bids-sr-phantom", "Version": __version__}
-    atomic_files.write_json(root / "dataset_description.json", {
-        "Name": name, "BIDSVersion": _BIDS_VERSION, "DatasetType": "raw", "License": "PDDL",
-        "Authors": ["bids-sr"], "GeneratedBy": [made_by | {"Description": f"simulated; {asdict(study)}"}],
-    })  # fmt: skip
-    atomic_files.write_json(root / "derivatives" / "ground-truth" / "dataset_description.json", {
-        "Name": f"{name}: truth", "BIDSVersion": _BIDS_VERSION, "DatasetType": "derivative",
-        "GeneratedBy": [made_by], "DatasetLinks": {"raw": "../.."},
-    })  # fmt: skip
+    atomic_files.write_json(
+        root / "dataset_description.json",
+        {
+            "Name": name,
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "raw",
+            "License": "PDDL",
+            "Authors": ["bids-sr"],
+            "GeneratedBy": [made_by | {"Description": f"simulated; {asdict(study)}"}],
+        },
+    )
+    atomic_files.write_json(
+        root / "derivatives" / "ground-truth" / "dataset_description.json",
+        {
+            "Name": f"{name}: truth",
+            "BIDSVersion": _BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [made_by],
+            "DatasetLinks": {"raw": "../.."},
+        },
+    )
     (root / "derivatives" / "ground-truth" / ".bidsignore").write_text(
         "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
     )
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
-        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person was measured.\n"
-        "The head comes from the MNI152 template, bent and detailed at random. What is known of it (activation,\n"
-        f"motion, poses) lies in derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
+        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person"
+        " was measured.\nThe head comes from the MNI152 template, bent and detailed at random."
+        " What is known of it (activation,\nmotion, poses) lies in"
+        f" derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
     )
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
-    rows = [[f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"] for k in range(study.subjects)]
+    rows = [
+        [f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"]
+        for k in range(study.subjects)
+    ]
     write_tsv(root / "participants.tsv", ["participant_id", "scene", "active"], rows)
-    atomic_files.write_json(root / "participants.json", {
-        "participant_id": {"Description": "simulated subject"},
-        "scene": {"Description": "how the activity lies to the anatomy", "Levels": {
-            "ribbon": "along the gray matter", "veins": "displaced towards a draining vein",
-            "free": "without relation to any border of the anatomy",
-        }},
-        "active": {"Description": "whether the task changes the signal", "Levels": {
-            "yes": "it does", "no": "it does not",
-        }},
-    })  # fmt: skip
+    atomic_files.write_json(
+        root / "participants.json",
+        {
+            "participant_id": {"Description": "simulated subject"},
+            "scene": {
+                "Description": "how the activity lies to the anatomy",
+                "Levels": {
+                    "ribbon": "along the gray matter",
+                    "veins": "displaced towards a draining vein",
+                    "free": "without relation to any border of the anatomy",
+                },
+            },
+            "active": {
+                "Description": "whether the task changes the signal",
+                "Levels": {
+                    "yes": "it does",
+                    "no": "it does not",
+                },
+            },
+        },
+    )
 
 
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Progress) -> None:
     preset, name = study.protocol, f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
     subject = SimulatedSubject(
-        preset, study.scene, seed=study.seed, number=number, null=study.null, pairs=study.pairs, task=study.task
+        preset,
+        study.scene,
+        seed=study.seed,
+        number=number,
+        null=study.null,
+        pairs=study.pairs,
+        task=study.task,
     )
     truth, func = root / "derivatives" / "ground-truth", root / name / "func"
     (root / name / "anat").mkdir(parents=True)
@@ -206,20 +272,27 @@ def _bold_sidecar(run: BoldRun) -> dict[str, object]:
     p, at_rest = run.preset, not run.events
     out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
-        "TaskDescription": "rest" if at_rest else "tapping with the thumb or the little finger of the right hand",
-        **replace(p.epi, te=run.te).sidecar, **_SCANNER,
-        "PulseSequenceType": "gradient-echo EPI", "PhaseEncodingDirection": "j",
-        "EffectiveEchoSpacing": round(READOUT / (p.bold_shape[1] - 1), 9), "TotalReadoutTime": READOUT,
+        "TaskDescription": (
+            "rest" if at_rest else "tapping with the thumb or the little finger of the right hand"
+        ),
+        **replace(p.epi, te=run.te).sidecar,
+        **_SCANNER,
+        "PulseSequenceType": "gradient-echo EPI",
+        "PhaseEncodingDirection": "j",
+        "EffectiveEchoSpacing": round(READOUT / (p.bold_shape[1] - 1), 9),
+        "TotalReadoutTime": READOUT,
         "SliceTiming": [round(float(time), 6) for time in p.slice_times],
         "NumberOfVolumesDiscardedByScanner": 0,
-    }  # fmt: skip
+    }
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
 def _write_bold(run: BoldRun, stem: Path, threads: int) -> None:
     """A BOLD series with its sidecar; `stem` up to ``_bold``."""
     p, path = run.preset, Path(f"{stem}_bold.nii.gz")
-    with SeriesWriter(path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16) as writer:
+    with SeriesWriter(
+        path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16
+    ) as writer:
         for volume in run.volumes(threads):
             writer.append(volume)
     atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(run))
@@ -230,9 +303,16 @@ def _write_events(events: Sequence[Event], stem: Path) -> None:
     if not events:
         return
     write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
-    levels = {"thumb": "tapping with the thumb", "little": "tapping with the little finger", "rest": "no movement"}
-    atomic_files.write_json(Path(f"{stem}_events.json"), {
-        "onset": {"Description": "start of the block", "Units": "s"},
-        "duration": {"Description": "length of the block", "Units": "s"},
-        "trial_type": {"Description": "what the subject does", "Levels": levels},
-    })  # fmt: skip
+    levels = {
+        "thumb": "tapping with the thumb",
+        "little": "tapping with the little finger",
+        "rest": "no movement",
+    }
+    atomic_files.write_json(
+        Path(f"{stem}_events.json"),
+        {
+            "onset": {"Description": "start of the block", "Units": "s"},
+            "duration": {"Description": "length of the block", "Units": "s"},
+            "trial_type": {"Description": "what the subject does", "Levels": levels},
+        },
+    )

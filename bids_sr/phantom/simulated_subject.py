@@ -1,4 +1,7 @@
-"""Simulated subject: the head, what is active in it, and where it lies in each image; everything drawn, all known."""
+"""Simulated subject: the head, its activity, and its pose in each image.
+
+Everything is drawn at random, and all of it is known.
+"""
 
 import numpy as np
 
@@ -11,15 +14,28 @@ from bids_sr.phantom.presets import TASKS, Preset
 from bids_sr.spatial.transforms import hr_grid
 
 _STREAMS = (
-    "head", "foci", "coil", "poses", "motion", "physiology", "distortion", "bold", "t1w", "pair", "anat", "calibration",
-    "fluctuations", "echoes",
-)  # fmt: skip
+    "head",
+    "foci",
+    "coil",
+    "poses",
+    "motion",
+    "physiology",
+    "distortion",
+    "bold",
+    "t1w",
+    "pair",
+    "anat",
+    "calibration",
+    "fluctuations",
+    "echoes",
+)
 
 
 @frozen
 class Draw:
-    """Random numbers of a subject: an independent stream for each purpose, so that one more volume, subject or pair
-    changes nothing that was there before.
+    """Random numbers of a subject: an independent stream for each purpose.
+
+    One more volume, subject or pair thus changes nothing that was there before.
     """
 
     seed: int
@@ -35,22 +51,34 @@ class Draw:
 
 
 class SimulatedSubject:
-    """A subject; `scene` is how activity lies to the anatomy, `null` that there is none, `task` what is done (TASKS).
+    """A simulated subject.
 
-    `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each pair, a point of the
-    BOLD to its point in that image (RAS mm).
+    `scene` is how activity lies relative to the anatomy, `null` that there is none, and `task`
+    what is done (TASKS).
+
+    `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each
+    pair, a point of the BOLD to its point in that image (RAS mm).
     """
 
     def __init__(
-        self, preset: Preset, scene: str, *, seed: int, number: int = 0, null: bool = False, pairs: int = 1,
+        self,
+        preset: Preset,
+        scene: str,
+        *,
+        seed: int,
+        number: int = 0,
+        null: bool = False,
+        pairs: int = 1,
         task: str = "tap",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.preset, self.null, self.task = preset, null, task
         self.conditions = TASKS[task]
         self.draw = draw = Draw(seed=seed, subject=number)
         self.head = make_head(draw("head"), preset.scene_mm)
         rng = draw("foci")
-        driven = [label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)]
+        driven = [
+            label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)
+        ]
         self.foci = tuple(make_focus(rng, self.head, label, scene) for label in driven)
         poses = draw("poses")
         self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))

@@ -1,7 +1,8 @@
 """Kinds of artifacts: what steps exchange, as values in memory and as files on disk.
 
-A kind is the annotation of a parameter or of a returned value. It knows how its value is saved to a file and loaded
-from one, so that a step holds neither. Kinds import what they need when they need it: this module is cheap to import.
+A kind is the annotation of a parameter or of a returned value. It knows how its value is saved to
+a file and loaded from one, so that a step holds neither. Kinds import what they need when they
+need it: this module is cheap to import.
 """
 
 import json
@@ -35,7 +36,8 @@ Content = Mapping[str, object]  # of a JSON file
 class Derivative:
     """A map, a region or something drawn, with its own entities and metadata.
 
-    `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of maps takes no memory
+    `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
+    maps takes no memory
     """
 
     content: object
@@ -68,7 +70,8 @@ class Kind(Generic[T]):
     """How values are kept in files; here as a file whose path is the value."""
 
     light: ClassVar[bool] = False  # its files are small
-    extension_stored: ClassVar[str] = ""  # of a file among the derivatives; "" where its values tell
+    # of a file among the derivatives; "" where its values tell
+    extension_stored: ClassVar[str] = ""
     drawn: ClassVar[bool] = False  # its files are shown, and are no data
 
     def load(self, path: Path) -> T:
@@ -76,7 +79,10 @@ class Kind(Generic[T]):
         return cast("T", path)
 
     def save(self, value: T, stem: Path) -> Path | list[Path]:
-        """Save a value beside others, under `stem` and the extension of its kind; the file, or files, that hold it."""
+        """Save a value under `stem` and the extension of its kind, and return its file(s).
+
+        It is saved beside others.
+        """
         return Path(str(value))
 
     def is_beside(self, path: Path) -> bool:
@@ -102,7 +108,8 @@ class _Series(Kind["SeriesReader"]):
 @dataclass(frozen=True)
 class _Volume(Kind[Volume]):
     extension_stored: ClassVar[str] = ".nii.gz"
-    extension: str = ".nii"  # what lies in the folders of steps is not compressed, which takes longer than the disk
+    # what lies in the folders of steps is not compressed, which takes longer than the disk
+    extension: str = ".nii"
 
     def load(self, path: Path) -> Volume:
         from bids_sr.io.nifti import SeriesReader, load_image
@@ -155,7 +162,13 @@ class _Table(Kind["pd.DataFrame"]):
         return pd.read_csv(path, sep="\t", na_values="n/a")
 
     def save(self, value: "pd.DataFrame", stem: Path) -> Path:
-        value.to_csv(path := stem.with_suffix(".tsv"), sep="\t", index=False, na_rep="n/a", float_format=self.digits)
+        value.to_csv(
+            path := stem.with_suffix(".tsv"),
+            sep="\t",
+            index=False,
+            na_rep="n/a",
+            float_format=self.digits,
+        )
         return path
 
 
@@ -232,7 +245,9 @@ class _Metrics(Kind[list["MetricRow"]]):
         return long_tables.read_table(path)
 
     def save(self, value: list["MetricRow"], stem: Path) -> Path:
-        (path := stem.with_suffix(".tsv")).write_text(long_tables.table_text(value), encoding="utf-8")
+        (path := stem.with_suffix(".tsv")).write_text(
+            long_tables.table_text(value), encoding="utf-8"
+        )
         return path
 
 
@@ -247,7 +262,10 @@ class _Facts(Kind[Content]):
 
 
 class _Derivatives(Kind[Derivative]):
-    """A volume, a figure or HTML in a file whose name is its entities, and its sidecar beside it."""
+    """A volume, figure or HTML file with its sidecar.
+
+    The name of the file is its entities.
+    """
 
     def load(self, path: Path) -> Derivative:
         entities = entities_of_name(path)
@@ -259,7 +277,10 @@ class _Derivatives(Kind[Derivative]):
 
     def save(self, value: Derivative, stem: Path) -> list[Path]:
         stem = stem.with_name(value.name)
-        return [self._content(value, stem), *([_Facts().save(dict(value.sidecar), stem)] if value.sidecar else [])]
+        return [
+            self._content(value, stem),
+            *([_Facts().save(dict(value.sidecar), stem)] if value.sidecar else []),
+        ]
 
     def _content(self, value: Derivative, stem: Path) -> Path:
         if isinstance(value.content, Path):
@@ -276,7 +297,10 @@ class _Derivatives(Kind[Derivative]):
 
 
 class _Figures(_Derivatives):
-    """What was drawn, and a note beside it of what it shows, which the figures of a participant are listed by."""
+    """A figure with a note of what it shows.
+
+    The figures of a participant are listed by these notes.
+    """
 
     light, drawn = True, True
 

@@ -1,7 +1,10 @@
-"""Figures of the report: one function that draws, and declares what it shows, where and in which words.
+"""Report figures: one function each, which draws and declares what is shown.
 
-A figure is a step: its parameters are what is drawn, by the names of the artifacts. What it draws is stored among the
-derivatives with a note of what it shows and in which words, from which the page is made.
+It declares what the figure shows, where and in which words.
+
+A figure is a step: its parameters are what is drawn, by the names of the artifacts. What it draws
+is stored among the derivatives with a note of what it shows and in which words, from which the
+page is made.
 """
 
 import inspect
@@ -28,7 +31,8 @@ Content = Union["Figure", str]
 class Drawn(NamedTuple):
     """What was drawn, and the desc of its declaration; of several, what each of them shows.
 
-    `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``, ``note``).
+    `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``,
+    ``note``).
     """
 
     desc: str
@@ -52,8 +56,8 @@ def figure(
 
     Parameters
     ----------
-    shown : what it shows. A function of one figure may return its content, or None where there is nothing to see; one
-        of several yields `Drawn`, each with the desc of one of these.
+    shown : what it shows. A function of one figure may return its content, or None where there is
+        nothing to see; one of several yields `Drawn`, each with the desc of one of these.
     memory : what it adds to a process
 
     Examples
@@ -77,7 +81,9 @@ def figure(
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
-        made = FigureStep(draw, memory=memory, keep={function.__name__: Keep(dataset="figures", level="minimal")})
+        made = FigureStep(
+            draw, memory=memory, keep={function.__name__: Keep(dataset="figures", level="minimal")}
+        )
         made.shown = shown
         return made
 
@@ -91,17 +97,31 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
         if each.html == html and each.desc == drawn.desc:
             contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
             desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
-            return Derivative(drawn.content, {**contrast, "desc": desc, "suffix": each.suffix}, _note(drawn, each))
-    raise ValueError(f"no {'HTML' if html else 'figure'} {drawn.desc} is declared, only {[one.desc for one in shown]}")
+            return Derivative(
+                drawn.content,
+                {**contrast, "desc": desc, "suffix": each.suffix},
+                _note(drawn, each),
+            )
+    raise ValueError(
+        f"no {'HTML' if html else 'figure'} {drawn.desc} is declared, only"
+        f" {[one.desc for one in shown]}"
+    )
 
 
 def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
-    """What the manifest of the figures tells of one; see `bids_sr.reports.figure_archive.ArchivedFigure`."""
+    """Return the manifest entry of a figure.
+
+    See `bids_sr.reports.figure_archive.ArchivedFigure`.
+    """
     smoothing = f"smoothed by {drawn.fwhm_mm:g} mm (FWHM)" if drawn.fwhm_mm else "not smoothed"
     words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}
     return {
-        "figure": shown.desc, "section": shown.section, **words, "label": drawn.label,
-        "heading": shown.heading.format(**words), "caption": shown.caption.format(**words),
+        "figure": shown.desc,
+        "section": shown.section,
+        **words,
+        "label": drawn.label,
+        "heading": shown.heading.format(**words),
+        "caption": shown.caption.format(**words),
         "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
         "notices": dict(drawn.notices),
-    }  # fmt: skip
+    }

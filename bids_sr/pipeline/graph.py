@@ -1,9 +1,12 @@
-"""Graphs from names: each parameter of a step is connected to the step that makes the artifact of that name.
+"""Build graphs from names: each parameter of a step is connected to the artifact of that name.
 
-Steps stand in scopes, such as a participant, a run, a series of the run. What a step asks for is looked up in its own
-scope, in those beside it, then outward; a parameter that is a list, or a dictionary by the names of scopes, takes what
-all inner scopes make under that name. `Graph` resolves all of it before anything runs and imports nothing that it does
-not need; `bids_sr.pipeline.nipype_workflow` makes a workflow of it.
+The artifact comes from the step that makes it.
+
+Steps stand in scopes, such as a participant, a run, a series of the run. What a step asks for is
+looked up in its own scope, in those beside it, then outward; a parameter that is a list, or a
+dictionary by the names of scopes, takes what all inner scopes make under that name. `Graph`
+resolves all of it before anything runs and imports nothing that it does not need;
+`bids_sr.pipeline.nipype_workflow` makes a workflow of it.
 """
 
 import difflib
@@ -21,11 +24,13 @@ AnyStep = Step[..., object]
 
 
 class GraphError(ValueError):
-    """An artifact or setting that is missing, made twice, or of another kind than what is asked for."""
+    """An artifact or setting that is missing, made twice, or of the wrong kind."""
 
 
 def scope_of(name: str) -> str:
-    """Name of the scope of a participant or run: nipype takes letters, digits and underscores alone.
+    """Return the scope name of a participant or run.
+
+    Nipype takes letters, digits and underscores alone.
 
     >>> scope_of("sub-01_task-tap+rest")
     'sub_01_task_tap__rest_wf'
@@ -36,11 +41,19 @@ def scope_of(name: str) -> str:
 def run_of(fullname: str) -> str:
     """Participant or run of a node; see `scope_of`.
 
-    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_a__b_wf.sbl.super_resolve"), run_of("bids_sr_wf.sub_A__B_wf.anat_wf.x")
-    ('sub-01_task-a+b', 'sub-A+B')
+    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_a__b_wf.sbl.super_resolve")
+    'sub-01_task-a+b'
+    >>> run_of("bids_sr_wf.sub_A__B_wf.anat_wf.x")
+    'sub-A+B'
     """
     parts = fullname.split(".")
-    named = parts[2] if len(parts) > 3 and parts[2].startswith("sub_") else parts[1] if len(parts) > 1 else ""
+    named = (
+        parts[2]
+        if len(parts) > 3 and parts[2].startswith("sub_")
+        else parts[1]
+        if len(parts) > 1
+        else ""
+    )
     words = named.removesuffix("_wf").removesuffix("_scans").replace("__", "+").split("_")
     return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False))
 
@@ -85,7 +98,11 @@ class Placed:
         return cast("Lookup", self.setting)
 
     def setting(self, name: str) -> object:
-        """A setting: its own, else that of the nearest scope, else the default of the function; `KeyError` for none."""
+        """Return a setting.
+
+        It is its own, else that of the nearest scope, else the default of the function; `KeyError`
+        for none.
+        """
         if name in self.settings:
             return self.settings[name]
         try:
@@ -118,12 +135,19 @@ class Scope:
     inner: list["Scope"] = field(default_factory=list)
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
-    texts: list[tuple[Part, str]] = field(default_factory=list)  # of all scopes, in the order in which they were said
+    # of all scopes, in the order in which they were said
+    texts: list[tuple[Part, str]] = field(default_factory=list)
 
     def within(
-        self, name: str, known: Mapping[str, object] | None = None, /, *, beside: tuple["Scope", ...] = (),
-        alias: Mapping[str, str] | None = None, **settings: object,
-    ) -> "Scope":  # fmt: skip
+        self,
+        name: str,
+        known: Mapping[str, object] | None = None,
+        /,
+        *,
+        beside: tuple["Scope", ...] = (),
+        alias: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> "Scope":
         """A new inner scope; its settings are those that are `known`, and those that are named."""
         own = {**(known or {}), **settings}
         inner = Scope(name, own, self, beside, dict(alias or {}), self.store, texts=self.texts)
@@ -131,7 +155,7 @@ class Scope:
         return inner
 
     def give(self, **artifacts: object) -> None:
-        """Artifacts that are there: files, lists of files, or what a step of another scope makes."""
+        """Add existing artifacts: files, lists of files, or outputs of steps in other scopes."""
         for name, value in artifacts.items():
             self._enter(name, value if isinstance(value, Maker) else Maker(value, name))
 
@@ -140,9 +164,15 @@ class Scope:
         self.texts.append((part, text))
 
     def add(
-        self, *steps: AnyStep, name: str = "", wires: Wires | None = None, rename: Mapping[str, str] | None = None,
-        keep: bool = True, quiet: bool = False, **settings: object,
-    ) -> None:  # fmt: skip
+        self,
+        *steps: AnyStep,
+        name: str = "",
+        wires: Wires | None = None,
+        rename: Mapping[str, str] | None = None,
+        keep: bool = True,
+        quiet: bool = False,
+        **settings: object,
+    ) -> None:
         """Place steps.
 
         Parameters
@@ -156,19 +186,27 @@ class Scope:
         """
         for step in steps:
             placed = Placed(step, self, name or step.__name__, settings, wires or {})
-            if unknown := settings.keys() - step.settings.keys() | placed.wires.keys() - {*step.inputs, *step.settings}:
+            if unknown := settings.keys() - step.settings.keys() | placed.wires.keys() - {
+                *step.inputs,
+                *step.settings,
+            }:
                 raise GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
             self.steps.append(placed)
             for made in step.outputs:
                 self._enter((rename or {}).get(made, made), Maker(placed, made))
             if step.text and not quiet:
-                self.texts.append((step.part, step.text if isinstance(step.text, str) else step.text(placed.lookup)))
+                self.texts.append(
+                    (
+                        step.part,
+                        step.text if isinstance(step.text, str) else step.text(placed.lookup),
+                    )
+                )
             if keep and self.store is not None:
                 for artifact, how in step.keep.items():
                     self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
 
     def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
-        """Place the step that stores an artifact, where the level that was asked for has files of it."""
+        """Add the step that stores an artifact, if it has files at the requested level."""
         assert self.store is not None
         linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
         in_output, among = _chosen(placed, how)
@@ -179,8 +217,13 @@ class Scope:
         entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
         sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
-        own: dict[str, object] = {"own_entities": None if entities is None else dict(entities), "in_output": in_output}
-        where = [one.settings["figures_dir"] for one in self.outward() if "figures_dir" in one.settings]
+        own: dict[str, object] = {
+            "own_entities": None if entities is None else dict(entities),
+            "in_output": in_output,
+        }
+        where = [
+            one.settings["figures_dir"] for one in self.outward() if "figures_dir" in one.settings
+        ]
         if how.dataset == "figures" and where:
             own["output_dir"] = where[0]
         if linked is not None:
@@ -196,11 +239,15 @@ class Scope:
         if not how.provenance:
             own["provenance"] = {}
         port = placed.step.outputs[artifact]
-        self.steps.append(Placed(self.store, self, f"keep_{name}", own, wires, bool(port and port.kind.light)))
+        self.steps.append(
+            Placed(self.store, self, f"keep_{name}", own, wires, bool(port and port.kind.light))
+        )
 
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
-            raise GraphError(f"{self.path}: {name} is made by {self.makers[name].source} and by {maker.source}")
+            raise GraphError(
+                f"{self.path}: {name} is made by {self.makers[name].source} and by {maker.source}"
+            )
         self.makers[name] = maker
 
     @property
@@ -235,11 +282,17 @@ class Scope:
         if (found := self.find(name)) is None:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
-            raise GraphError(f"{self.path}: no step makes {name}" + (f"; there are {similar}" if similar else ""))
+            raise GraphError(
+                f"{self.path}: no step makes {name}"
+                + (f"; there are {similar}" if similar else "")
+            )
         return found
 
     def gather(self, name: str, among: Sequence[str] | None = None) -> dict[str, Maker]:
-        """What inner scopes make under a name, by their names; `among` are those that are taken, in this order."""
+        """Return the artifacts of a name in inner scopes, by scope name.
+
+        `among` selects the scopes, in this order.
+        """
         found = {one.name: one.makers[name] for one in self.inward() if name in one.makers}
         return found if among is None else {each: found[each] for each in among}
 
@@ -249,7 +302,9 @@ class Scope:
 
 
 def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | None]:
-    """Whether an artifact is among all results at the level that was asked for; if it is several files, which of them.
+    """Return whether an artifact is stored at the requested level.
+
+    If it is several files, return also which of them.
 
     A graph of its own, without a level, stores all that it keeps.
     """
@@ -290,10 +345,14 @@ class Graph:
         provenance = Provenance(self.wires, scope.store, scope.uri)
         for placed in (each for each in self.placed if each.step is scope.store):
             placed.settings = {**placed.settings, **provenance.told(placed)}
-        self.settings = {placed: dict(_settings(placed, self.wires[placed])) for placed in self.placed}
+        self.settings = {
+            placed: dict(_settings(placed, self.wires[placed])) for placed in self.placed
+        }
 
     def methods_text(self) -> str:
-        """The methods text: parts in the order of the processing, each text once however many runs there are.
+        """Return the methods text in processing order.
+
+        Each text is there once, however many runs there are.
 
         A text that ends with a line feed ends a paragraph, and so does a part.
         """
@@ -306,17 +365,33 @@ class Graph:
 
 
 def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
-    """Makers of what a step takes: of its artifacts, and of settings that a step makes, such as a number of volumes."""
+    """Yield the makers of a step's inputs.
+
+    These are its artifacts, and settings that a step makes, such as a number of volumes.
+    """
     for name in placed.step.settings:
-        given = placed.wires.get(name) or (None if name in placed.settings else placed.scope.find(name))
-        own = isinstance(given, Maker) and given.source is placed  # it asks for one and makes another of that name
-        if isinstance(given, Maker) and isinstance(given.source, Placed) and given.port is None and not own:
+        given = placed.wires.get(name) or (
+            None if name in placed.settings else placed.scope.find(name)
+        )
+        # it asks for one and makes another of that name
+        own = isinstance(given, Maker) and given.source is placed
+        if (
+            isinstance(given, Maker)
+            and isinstance(given.source, Placed)
+            and given.port is None
+            and not own
+        ):
             yield name, Wire((given,))
     for name, port in placed.step.inputs.items():
         if wire := _wire(placed, name, port):
             for maker in wire.makers:
-                if isinstance(maker.source, Placed) and not (maker.port and port.takes(maker.port)):
-                    raise GraphError(f"{placed}: {name} of {maker.source} is {maker.port}, and {port} is asked for")
+                if isinstance(maker.source, Placed) and not (
+                    maker.port and port.takes(maker.port)
+                ):
+                    raise GraphError(
+                        f"{placed}: {name} of {maker.source} is {maker.port}, and {port} is"
+                        " asked for"
+                    )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
             placed.scope[name]  # says that nobody makes it
@@ -328,15 +403,26 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     if isinstance(given, Maker):
         return Wire((given,))
     if isinstance(given, Mapping):
-        return Wire(tuple(given.values()), tuple(given) if port.many == "dict" else ()) if given else None
+        return (
+            Wire(tuple(given.values()), tuple(given) if port.many == "dict" else ())
+            if given
+            else None
+        )
     if given is not None:
         return Wire(tuple(given)) if given else None
     maker = placed.scope.find(name)
-    if maker is not None and port.many and isinstance(maker.source, Mapping):  # files by name, which were given
-        return Wire(tuple(Maker(each, name) for each in maker.source.values()), tuple(maker.source))
+    # files by name, which were given
+    if maker is not None and port.many and isinstance(maker.source, Mapping):
+        return Wire(
+            tuple(Maker(each, name) for each in maker.source.values()), tuple(maker.source)
+        )
     if maker is not None and port.many != "dict":
         return Wire((maker,))
-    found = [(one.name, one.makers[name]) for one in placed.scope.inward() if name in one.makers] if port.many else []
+    found = (
+        [(one.name, one.makers[name]) for one in placed.scope.inward() if name in one.makers]
+        if port.many
+        else []
+    )
     names, makers = zip(*found, strict=True) if found else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
         raise GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")

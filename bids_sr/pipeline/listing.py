@@ -1,4 +1,7 @@
-"""Who makes what: a resolved graph as lines for a reader, without the steps that store what is kept."""
+"""List a resolved graph as lines: which step makes what.
+
+The steps that store results are left out.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -27,9 +30,11 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         told = (
-            self.where and f" ({self.where})", self.makes and f": {self.makes}", self.of and f" <- {self.of}",
+            self.where and f" ({self.where})",
+            self.makes and f": {self.makes}",
+            self.of and f" <- {self.of}",
             self.settings and f"; {self.settings}",
-        )  # fmt: skip
+        )
         return "".join(("  " * self.depth, self.name, *told))
 
 
@@ -38,23 +43,32 @@ _Block = tuple[Line, ...]
 
 
 def who_makes_what(graph: Graph) -> list[Line]:
-    """Scopes and steps of a graph in the order of the processing; what is alike in several scopes stands there once."""
+    """Return the scopes and steps of a graph in processing order.
+
+    What is the same in several scopes is listed once.
+    """
     return [line for block in _blocks(graph, graph.scope, 0) for line in block]
 
 
 def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
     """What a scope holds."""
-    held: dict[tuple[_Block, ...], list[str]] = {}  # and names of the scopes that hold it, none for a step
+    # and names of the scopes that hold it, none for a step
+    held: dict[tuple[_Block, ...], list[str]] = {}
     for member in _in_order(graph, scope):
         if isinstance(member, Placed):
             held[((_line(graph, member, depth),),)] = []
         elif inside := tuple(_blocks(graph, member, depth + 1)):
             held.setdefault(inside, []).append(member.name)
     before: dict[_Block, str] = {}  # where it stood first
-    return [_alike(inside, names, depth, before) if names else inside[0] for inside, names in held.items()]
+    return [
+        _alike(inside, names, depth, before) if names else inside[0]
+        for inside, names in held.items()
+    ]
 
 
-def _alike(inside: tuple[_Block, ...], names: list[str], depth: int, before: dict[_Block, str]) -> _Block:
+def _alike(
+    inside: tuple[_Block, ...], names: list[str], depth: int, before: dict[_Block, str]
+) -> _Block:
     """Scopes of one content, of which what stood in another is only named."""
     again: dict[str, list[str]] = {}
     for block in inside:
@@ -71,7 +85,10 @@ def _alike(inside: tuple[_Block, ...], names: list[str], depth: int, before: dic
 
 
 def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
-    """Steps and inner scopes of a scope, each after those of which it is made, as far as they need not one another."""
+    """Yield steps and inner scopes of a scope in dependency order.
+
+    Each comes after those that it is made of, unless they need one another.
+    """
     members: list[Placed | Scope] = [one for one in scope.steps if one.step is not scope.store]
     members += scope.inner
     seen: set[Placed | Scope] = set()
@@ -80,8 +97,17 @@ def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
         if member in seen:
             return
         seen.add(member)
-        inside = [member] if isinstance(member, Placed) else [each for one in member.inward() for each in one.steps]
-        sources = (maker.source for each in inside for wire in graph.wires[each].values() for maker in wire.makers)
+        inside = (
+            [member]
+            if isinstance(member, Placed)
+            else [each for one in member.inward() for each in one.steps]
+        )
+        sources = (
+            maker.source
+            for each in inside
+            for wire in graph.wires[each].values()
+            for maker in wire.makers
+        )
         for source in sources:
             around = {source, *source.scope.outward()} if isinstance(source, Placed) else set()
             for needed in (each for each in members if each in around):
@@ -95,11 +121,14 @@ def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
 def _line(graph: Graph, placed: Placed, depth: int) -> Line:
     kept = {
         maker.name: store.settings["own_entities"]
-        for store in placed.scope.steps if store.step is placed.scope.store
-        for maker in graph.wires[store]["files"].makers if maker.source is placed
-    }  # fmt: skip
+        for store in placed.scope.steps
+        if store.step is placed.scope.store
+        for maker in graph.wires[store]["files"].makers
+        if maker.source is placed
+    }
     makes = (
-        f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name for name in placed.step.outputs
+        f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name
+        for name in placed.step.outputs
     )
     taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
     where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
@@ -117,12 +146,19 @@ def _entities(own: object, scope: Scope) -> str:
     """Entities as they stand in a file name; what is the name of the scope is left open."""
     if not isinstance(own, Mapping):
         return "kept"
-    shown = {key: "…" if label == scope.name else label for key, label in own.items() if key != "extension"}
+    shown = {
+        key: "…" if label == scope.name else label
+        for key, label in own.items()
+        if key != "extension"
+    }
     return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
 
 
 def _who(placed: Placed, wire: Wire) -> str:
-    """The makers of an input: names of steps, with the scopes in which they are where these are not around it."""
+    """Return the makers of an input as step names.
+
+    Their scopes are added where these do not enclose the input.
+    """
     around = set(placed.scope.outward())
     found: dict[str, list[str]] = {}  # by step: the scopes
     for maker in wire.makers:
@@ -132,5 +168,10 @@ def _who(placed: Placed, wire: Wire) -> str:
             found.setdefault(maker.source.name, []).append(".".join(inside))
         else:
             found["given"] = [""]
-    told = ((name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"]) for name, scopes in found.items())
-    return ", ".join(name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in told)
+    told = (
+        (name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"])
+        for name, scopes in found.items()
+    )
+    return ", ".join(
+        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in told
+    )

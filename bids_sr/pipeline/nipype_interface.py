@@ -21,16 +21,22 @@ _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.S
 
 
 def interface_class(
-    function: Callable[..., object], inputs: Mapping[str, Port], settings: Mapping[str, inspect.Parameter],
-    outputs: Mapping[str, Port | None], *, run: Callable[[Mapping[str, object], Path], dict[str, object]],
+    function: Callable[..., object],
+    inputs: Mapping[str, Port],
+    settings: Mapping[str, inspect.Parameter],
+    outputs: Mapping[str, Port | None],
+    *,
+    run: Callable[[Mapping[str, object], Path], dict[str, object]],
     **own: object,
-) -> type[SimpleInterface]:  # fmt: skip
+) -> type[SimpleInterface]:
     """The interface class of a step.
 
     Parameters
     ----------
-    function : pickle finds the class, and its specifications, as attributes ``interface`` of what has its name
-    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it makes, by name
+    function : pickle finds the class, and its specifications, as attributes ``interface`` of what
+        has its name
+    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it
+        makes, by name
     run : runs it with the values of its traits in a folder; gives its outputs by name
     own : further attributes of the class
     """
@@ -40,15 +46,27 @@ def interface_class(
         return runtime
 
     def made(name: str, base: type, fields: Mapping[str, object]) -> type:
-        place = {"__module__": function.__module__, "__qualname__": f"{function.__qualname__}.interface{name}"}
-        return type(base)(f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **place})
+        place = {
+            "__module__": function.__module__,
+            "__qualname__": f"{function.__qualname__}.interface{name}",
+        }
+        return type(base)(
+            f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **place}
+        )
 
     taken: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
-    taken |= {f"{name}_names": traits.List(traits.Str) for name, port in inputs.items() if port.many == "dict"}
+    taken |= {
+        f"{name}_names": traits.List(traits.Str)
+        for name, port in inputs.items()
+        if port.many == "dict"
+    }
     taken |= {name: _setting_trait(one) for name, one in settings.items()}
     if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
         taken["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
-    given = {name: _file_trait(port, output=True) if port else traits.Any() for name, port in outputs.items()}
+    given = {
+        name: _file_trait(port, output=True) if port else traits.Any()
+        for name, port in outputs.items()
+    }
     specs = {
         "input_spec": made(".input_spec", BaseInterfaceInputSpec, taken),
         "output_spec": made(".output_spec", TraitedSpec, given),
@@ -60,11 +78,18 @@ def _file_trait(port: Port, *, output: bool = False) -> traits.TraitType:
     mandatory = {} if output else {"mandatory": port.default is REQUIRED}
     if port.many is None:
         return File(exists=True, **mandatory)
-    return traits.List(File(exists=True)) if output else InputMultiObject(File(exists=True), **mandatory)
+    return (
+        traits.List(File(exists=True))
+        if output
+        else InputMultiObject(File(exists=True), **mandatory)
+    )
 
 
 def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
-    """The trait of a setting; a default enters the hash of the node, so that a new one runs it again."""
+    """Return the trait of a setting.
+
+    A default enters the hash of the node, so that a new one runs it again.
+    """
     trait, default = _trait(parameter.annotation), parameter.default
     if default is REQUIRED:
         return trait(mandatory=True)

@@ -13,7 +13,9 @@ from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
 _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
 
 
-def workflow_of(graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float]) -> LiterateWorkflow:
+def workflow_of(
+    graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float]
+) -> LiterateWorkflow:
     """The workflow of a graph.
 
     Parameters
@@ -21,7 +23,11 @@ def workflow_of(graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float
     base_dir : folder of work
     need_gb : memory to declare (GB) for that of a step
     """
-    flows = {one: LiterateWorkflow(name=one.name) for one in graph.scope.inward() if any(s.steps for s in one.inward())}
+    flows = {
+        one: LiterateWorkflow(name=one.name)
+        for one in graph.scope.inward()
+        if any(s.steps for s in one.inward())
+    }
     flows[graph.scope].base_dir = str(base_dir)
     for one, flow in flows.items():
         if one is not graph.scope and one.outer is not None:
@@ -37,7 +43,9 @@ def workflow_of(graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float
 
 def _node(placed: Placed, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
     given = graph.settings[placed]
-    node = pe.Node(placed.step.interface(**given), name=placed.name, n_procs=given.get("omp_nthreads", 1))
+    node = pe.Node(
+        placed.step.interface(**given), name=placed.name, n_procs=given.get("omp_nthreads", 1)
+    )
     node.run_without_submitting = placed.light
     node._mem_gb = _NEXT_TO_NOTHING_GB if placed.light else need_gb(placed.step.memory)
     for name, wire in graph.wires[placed].items():
@@ -47,20 +55,34 @@ def _node(placed: Placed, graph: Graph, need_gb: Callable[[Need], float]) -> pe.
 
 
 def _connect(
-    wire: Wire, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow],
+    wire: Wire,
+    scope: Scope,
+    node: pe.Node,
+    name: str,
+    flows: dict[Scope, LiterateWorkflow],
     nodes: dict[Placed, pe.Node],
-) -> None:  # fmt: skip
+) -> None:
     """Connect makers to an input of a node, by a node that joins them where there are several."""
     made = [maker for maker in wire.makers if isinstance(maker.source, Placed)]
     if not made:
         files = [maker.source for maker in wire.makers]
-        several = [str(each) for found in files for each in (found if isinstance(found, list) else [found])]
-        setattr(node.inputs, name, several if len(several) > 1 or isinstance(files[0], list) else several[0])
+        several = [
+            str(each)
+            for found in files
+            for each in (found if isinstance(found, list) else [found])
+        ]
+        setattr(
+            node.inputs,
+            name,
+            several if len(several) > 1 or isinstance(files[0], list) else several[0],
+        )
         return
     if len(wire.makers) == 1:
         _edge(made[0], scope, node, name, flows, nodes)
         return
-    merge = pe.Node(Merge(len(wire.makers)), name=f"{node.name}_{name}", run_without_submitting=True)
+    merge = pe.Node(
+        Merge(len(wire.makers)), name=f"{node.name}_{name}", run_without_submitting=True
+    )
     merge._mem_gb = _NEXT_TO_NOTHING_GB
     flows[scope].add_nodes([merge])
     for number, maker in enumerate(wire.makers, 1):
@@ -72,9 +94,13 @@ def _connect(
 
 
 def _edge(
-    maker: Maker, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow],
+    maker: Maker,
+    scope: Scope,
+    node: pe.Node,
+    name: str,
+    flows: dict[Scope, LiterateWorkflow],
     nodes: dict[Placed, pe.Node],
-) -> None:  # fmt: skip
+) -> None:
     placed = maker.source
     assert isinstance(placed, Placed)
     around = set(placed.scope.outward())
@@ -86,7 +112,7 @@ def _edge(
 def _seen_from(
     common: Scope, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow]
 ) -> tuple[pe.Node | LiterateWorkflow, str]:
-    """(node or inner workflow, dotted name of the field in it) for a connection within the common scope."""
+    """Return (node or inner workflow, dotted field name) for a connection in the common scope."""
     around = set(common.outward())
     between = [one for one in scope.outward() if one not in around][::-1]
     inside = [*(one.name for one in between[1:]), node.name, name]

@@ -15,7 +15,10 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An artifact that a step takes or makes: its kind, and whether it is one, a list, or several by name."""
+    """An artifact that a step takes or makes: its kind, and whether it is one or several.
+
+    Several are a list, or given by name.
+    """
 
     kind: Kind[Any]
     many: Literal["list", "dict"] | None = None
@@ -29,7 +32,10 @@ class Port:
         return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
 
     def load(self, value: object, stack: ExitStack, names: object = None) -> object:
-        """The value of a file, or of several; series are closed with the stack. What is no file is a value itself."""
+        """Return the value of a file or files.
+
+        Series are closed with the stack. What is no file is a value itself.
+        """
         if self.many is None:
             if not isinstance(value, (str, Path)):
                 return value
@@ -38,7 +44,9 @@ class Port:
                 stack.callback(found.close)
             return found
         given = (Path(each) if isinstance(each, str) else each for each in _several(value))
-        own = [each for each in given if not (isinstance(each, Path) and self.kind.is_beside(each))]
+        own = [
+            each for each in given if not (isinstance(each, Path) and self.kind.is_beside(each))
+        ]
         loaded = [Port(self.kind).load(each, stack) for each in own]
         return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
 
@@ -47,9 +55,14 @@ class Port:
         if self.many is None:
             return str(self.kind.save(value, stem))
         saved = [
-            self.kind.save(each, stem.with_name(f"{stem.name}{number}")) for number, each in enumerate(_several(value))
+            self.kind.save(each, stem.with_name(f"{stem.name}{number}"))
+            for number, each in enumerate(_several(value))
         ]
-        return [str(path) for found in saved for path in (found if isinstance(found, list) else [found])]
+        return [
+            str(path)
+            for found in saved
+            for path in (found if isinstance(found, list) else [found])
+        ]
 
 
 def _several(value: object) -> Sequence[object]:
@@ -57,7 +70,12 @@ def _several(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
-_SEVERAL: Mapping[object, Literal["list", "dict"]] = {list: "list", Sequence: "list", dict: "dict", Mapping: "dict"}
+_SEVERAL: Mapping[object, Literal["list", "dict"]] = {
+    list: "list",
+    Sequence: "list",
+    dict: "dict",
+    Mapping: "dict",
+}
 
 
 def port_of(hint: object, default: object = REQUIRED) -> Port | None:

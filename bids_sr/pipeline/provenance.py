@@ -1,9 +1,10 @@
-"""Sources of what is stored, as the graph tells them: for each file, what was stored or given that it is made of.
+"""Sources of stored files, from the graph: the stored or given files that each is made of.
 
-From a stored artifact each wire is followed upward to the nearest artifact that is stored (``bids::…``) or file that
-was given; what is not stored is passed through, and names only what the other sources do not tell themselves. Settings
-that a step makes, such as a number of volumes, are no files and are passed over. The image on whose grid a stored image
-lies is known in its scope as ``reference``.
+From a stored artifact each wire is followed upward to the nearest artifact that is stored
+(``bids::…``) or file that was given; what is not stored is passed through, and names only what the
+other sources do not tell themselves. Settings that a step makes, such as a number of volumes, are
+no files and are passed over. The image on whose grid a stored image lies is known in its scope as
+``reference``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,9 @@ _NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
 _SERIES = "_bold.nii.gz"  # the parent of a series is always named
 _ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
-"""What images of a space lie on, by its name in the graph; the template's spaces are none of the graph."""
+"""What images of a space lie on, by its name in the graph; the template's spaces are none of the
+graph.
+"""
 
 
 class Provenance:
@@ -49,7 +52,10 @@ class Provenance:
         self._before = cache(self._before_once)
 
     def told(self, placed: "Placed") -> dict[str, object]:
-        """What the step that stores an artifact is told: its sources, and on what it lies, by space."""
+        """Return the metadata for a storing step: its sources, and spatial reference by space.
+
+        A storing step is the step that stores an artifact.
+        """
         (maker,) = self.wires[placed]["files"].makers
         source = maker.placed
         if source is None or (maker.port is not None and maker.port.kind.drawn):
@@ -57,9 +63,14 @@ class Provenance:
         uri, own = self.stored.get(maker, ""), placed.settings["own_entities"]
         spaces = [own.get("space", "")] if isinstance(own, Mapping) else [*_ALIGNED]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
-        lies_on = {space: placed.scope.find(_ALIGNED[space]) for space in spaces if space in _ALIGNED}
-        references = {space: self.stored[one] for space, one in lies_on.items() if one is not None and one.placed
-                      and one in self.stored}  # fmt: skip
+        lies_on = {
+            space: placed.scope.find(_ALIGNED[space]) for space in spaces if space in _ALIGNED
+        }
+        references = {
+            space: self.stored[one]
+            for space, one in lies_on.items()
+            if one is not None and one.placed and one in self.stored
+        }
         return {
             "sources": [each for each in self._told_once(source) if each != uri],
             "references": {space: one for space, one in references.items() if one != uri},
@@ -70,9 +81,10 @@ class Provenance:
         found = self._made_of(placed)
         further = [self._before(self.maker[uri]) for uri in found if uri in self.maker]
         return [
-            uri for uri, itself in found.items()
+            uri
+            for uri, itself in found.items()
             if itself or uri.endswith(_SERIES) or not any(uri in before for before in further)
-        ]  # fmt: skip
+        ]
 
     def _before_once(self, maker: "Maker") -> frozenset[str]:
         """All that a stored artifact goes back to."""
@@ -106,7 +118,10 @@ class Provenance:
 
 
 def _stored_path(placed: "Placed", maker: "Maker") -> str:
-    """Where a step stores an artifact, below all results; "" for nowhere, or where the names of its files tell it."""
+    """Return the path of a stored artifact relative to all results.
+
+    It is "" for nowhere, or where the names of its files tell it.
+    """
     own = placed.settings["own_entities"]
     if not isinstance(own, Mapping) or maker.port is None:
         return ""
@@ -119,7 +134,11 @@ def _stored_path(placed: "Placed", maker: "Maker") -> str:
     names, linked = placed.scope.setting("datasets"), placed.settings["linked"]
     assert isinstance(names, Sequence)
     assert isinstance(linked, Mapping)
-    return dataset_of(Path(), names[0]).joinpath(derivative_path({**found, **linked})).as_posix() if names else ""
+    return (
+        dataset_of(Path(), names[0]).joinpath(derivative_path({**found, **linked})).as_posix()
+        if names
+        else ""
+    )
 
 
 def _files(given: object) -> Iterator[Path]:

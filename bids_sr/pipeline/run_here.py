@@ -1,4 +1,7 @@
-"""Steps of a graph run in this process, one after the other, on files below a folder: without nipype, for Python."""
+"""Run the steps of a graph in sequence in this process, without nipype.
+
+This is for use from Python, on files below a folder.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,8 +14,8 @@ from bids_sr.pipeline.port import REQUIRED
 class RunHere:
     """What a scope makes, as it is asked for.
 
-    Only steps that an artifact needs are run, each once. They exchange files, as in a workflow, so that values are
-    those of the program. Steps may be placed between two requests.
+    Only steps that an artifact needs are run, each once. They exchange files, as in a workflow, so
+    that values are those of the program. Steps may be placed between two requests.
 
     Parameters
     ----------
@@ -48,14 +51,22 @@ class RunHere:
 
     def _given(self, graph: Graph, placed: Placed) -> dict[str, object]:
         """Settings of a step, and the files, or given values, of its artifacts."""
-        lists = (name for name, port in placed.step.inputs.items() if port.many and port.default is REQUIRED)
+        lists = (
+            name
+            for name, port in placed.step.inputs.items()
+            if port.many and port.default is REQUIRED
+        )
         given: dict[str, object] = {**{name: [] for name in lists}, **graph.settings[placed]}
         for name, wire in graph.wires[placed].items():
             found = [self._value(each) for each in wire.makers]
             if wire.names:
                 given[name], given[f"{name}_names"] = found, list(wire.names)
             else:
-                given[name] = found[0] if len(found) == 1 else [one for each in found for one in _listed(each)]
+                given[name] = (
+                    found[0]
+                    if len(found) == 1
+                    else [one for each in found for one in _listed(each)]
+                )
         return given
 
     def _value(self, maker: Maker) -> object:
@@ -67,11 +78,18 @@ class RunHere:
 
 
 def _needed(graph: Graph, makers: Sequence[Maker], there: set[Placed]) -> Iterator[Placed]:
-    """Steps that artifacts need beside those that are there, each behind those that it needs itself."""
+    """Yield the missing steps that artifacts need, in dependency order.
+
+    Steps in `there` are not repeated.
+    """
     for placed in (maker.placed for maker in makers):
         if placed is not None and placed not in there:
             there.add(placed)
-            yield from _needed(graph, [each for wire in graph.wires[placed].values() for each in wire.makers], there)
+            yield from _needed(
+                graph,
+                [each for wire in graph.wires[placed].values() for each in wire.makers],
+                there,
+            )
             yield placed
 
 

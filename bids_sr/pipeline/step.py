@@ -1,9 +1,10 @@
 """Steps: functions whose typed signature is the interface of a node.
 
-A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact, given by the step that makes it; `here`
-is the folder of the step; every other parameter is a setting. A step is called like any function. Its interface for
-nipype loads the artifacts, calls it and saves what it returns; it is made when it is first asked for, so that a module
-of steps imports neither nipype nor what its steps compute with.
+A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact, given by the step
+that makes it; `here` is the folder of the step; every other parameter is a setting. A step is
+called like any function. Its interface for nipype loads the artifacts, calls it and saves what it
+returns; it is made when it is first asked for, so that a module of steps imports neither nipype
+nor what its steps compute with.
 """
 
 import inspect
@@ -13,7 +14,16 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
+from typing import (
+    TYPE_CHECKING,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 from bids_sr.config.levels import Level
 from bids_sr.config.memory_model import Need
@@ -105,22 +115,29 @@ class Keep:
 
     Attributes
     ----------
-    entities : long names to labels, beside those of the scope; None: the names of its files tell them
+    entities : long names to labels, beside those of the scope; None: the names of its files tell
+        them
     sidecar : metadata, or the name of the artifact that holds them
-    facts : name of an artifact that holds further metadata, known only once the step has run; "" for none
+    facts : name of an artifact that holds further metadata, known only once the step has run; ""
+        for none
     provenance : whether the sidecar tells what made it
-    dataset : where it is stored: among all results, or only in the data set of the primary series for other programs
-        (`bids_sr.pipeline.store`); figures are stored where the report is made of them
-    linked : what of the entities is another one in that data set, where it is linked, an empty label for none;
-        None: it is not there
+    dataset : where it is stored: among all results, or only in the data set of the primary series
+        for other programs (`bids_sr.pipeline.store`); figures are stored where the report is made
+        of them
+    linked : what of the entities is another one in that data set, where it is linked, an empty
+        label for none; None: it is not there
     level : the smallest level (``--level``) at which it is among all results
-    among : of an artifact of several files, entities of those that are stored, each a choice; None stores all
-    varies : of an artifact of several files, entities by which files differ that share a sidecar, each with the keys
-        that differ with it, or a function that gives them; these keys stand in a sidecar a folder higher
+    among : of an artifact of several files, entities of those that are stored, each a choice; None
+        stores all
+    varies : of an artifact of several files, entities by which files differ that share a sidecar,
+        each with the keys that differ with it, or a function that gives them; these keys stand in
+        a sidecar a folder higher
     """
 
     entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
-    sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(default_factory=dict)
+    sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(
+        default_factory=dict
+    )
     facts: str = ""
     provenance: bool = False
     dataset: Literal["output", "primary", "figures"] = "output"
@@ -135,8 +152,8 @@ class Step(Generic[P, R]):
 
     Attributes
     ----------
-    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it makes (None for a plain
-        value, such as a number of volumes), by name
+    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it
+        makes (None for a plain value, such as a number of volumes), by name
     needs_folder : whether it asks for its folder, `here`
     """
 
@@ -144,35 +161,57 @@ class Step(Generic[P, R]):
     __qualname__: str
 
     def __init__(
-        self, function: Callable[P, R], makes: Sequence[str] = (), *, part: Part = Part.OPENING,
-        text: str | Callable[[Lookup], str] = "", keep: Mapping[str, Keep] | None = None, memory: Need | None = None,
-        small: bool = False, resumes: bool = False,
+        self,
+        function: Callable[P, R],
+        makes: Sequence[str] = (),
+        *,
+        part: Part = Part.OPENING,
+        text: str | Callable[[Lookup], str] = "",
+        keep: Mapping[str, Keep] | None = None,
+        memory: Need | None = None,
+        small: bool = False,
+        resumes: bool = False,
         reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         update_wrapper(self, function)
         self.function, self.part, self.text, self.keep = function, part, text, keep or {}
         self.memory, self.small, self.resumes, self.reads = memory or Need(), small, resumes, reads
         signature = inspect.signature(function)
-        ports = {name: port_of(one.annotation, one.default) for name, one in signature.parameters.items()}
+        ports = {
+            name: port_of(one.annotation, one.default)
+            for name, one in signature.parameters.items()
+        }
         self.inputs = {name: port for name, port in ports.items() if port is not None}
-        self.settings = {name: one for name, one in signature.parameters.items() if not ports[name] and name != "here"}
+        self.settings = {
+            name: one
+            for name, one in signature.parameters.items()
+            if not ports[name] and name != "here"
+        }
         self.needs_folder = "here" in ports
         names, returned = tuple(makes) or (function.__name__,), signature.return_annotation
         hints = get_args(returned) if len(names) > 1 else (returned,)
         if len(hints) != len(names) or self.keep.keys() - set(names):
-            raise TypeError(f"{function.__name__} makes {', '.join(names)}, returns {returned} and keeps {self.keep}")
+            raise TypeError(
+                f"{function.__name__} makes {', '.join(names)}, returns {returned} and keeps"
+                f" {self.keep}"
+            )
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def on_files(self, given: Mapping[str, object], here: Path) -> dict[str, object]:
-        """Load artifacts, call the function, and save what it returns; its files by the names of the artifacts."""
+        """Load artifacts, call the function, and save what it returns.
+
+        The files have the names of the artifacts.
+        """
         with ExitStack() as stack:
             values = {
-                name: self.inputs[name].load(value, stack, given.get(f"{name}_names"))
-                if name in self.inputs
-                else self._setting(name, value)
+                name: (
+                    self.inputs[name].load(value, stack, given.get(f"{name}_names"))
+                    if name in self.inputs
+                    else self._setting(name, value)
+                )
                 for name, value in given.items()
                 if name in self.inputs or name in self.settings
             }
@@ -180,11 +219,16 @@ class Step(Generic[P, R]):
                 values["here"] = here
             function: Callable[..., object] = self.function
             returned = function(**values)
-            made = returned if isinstance(returned, tuple) and len(self.outputs) > 1 else (returned,)
+            made = (
+                returned if isinstance(returned, tuple) and len(self.outputs) > 1 else (returned,)
+            )
             return dict(self._saved(made, here))
 
     def _setting(self, name: str, value: object) -> object:
-        """A setting as the function takes it: nipype has text for a path, so that the content of a file counts."""
+        """Convert a setting to the type of the function.
+
+        Nipype holds a path as text, so that the content of the file enters the hash.
+        """
         is_path = value is not None and bare(self.settings[name].annotation) is Path
         return Path(str(value)) if is_path else value
 
@@ -195,24 +239,37 @@ class Step(Generic[P, R]):
 
     @cached_property
     def interface(self) -> "type[SimpleInterface]":
-        """Class of the interface for nipype; pickle finds it, and its specifications, as attributes of this step."""
+        """Return the nipype interface class.
+
+        Pickle finds it, and its specifications, as attributes of this step.
+        """
         from bids_sr.pipeline.nipype_interface import interface_class
 
         own = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
-        return interface_class(self.function, self.inputs, self.settings, self.outputs, run=self.on_files, **own)
+        return interface_class(
+            self.function, self.inputs, self.settings, self.outputs, run=self.on_files, **own
+        )
 
 
 def step(
-    *, makes: str | Sequence[str] = (), part: Part = Part.OPENING, text: str | Callable[[Lookup], str] = "",
-    keep: Mapping[str, Keep] | None = None, memory: Need | None = None, small: bool = False, resumes: bool = False,
+    *,
+    makes: str | Sequence[str] = (),
+    part: Part = Part.OPENING,
+    text: str | Callable[[Lookup], str] = "",
+    keep: Mapping[str, Keep] | None = None,
+    memory: Need | None = None,
+    small: bool = False,
+    resumes: bool = False,
     reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]:  # fmt: skip
+) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a function as a step.
 
     Parameters
     ----------
-    makes : name of the artifact that it returns, or names, in order; that of the function where there is none
-    part, text : its sentences in the methods text, or a function that is given a look-up of settings, and their place
+    makes : name of the artifact that it returns, or names, in order; that of the function where
+        there is none
+    part, text : its sentences in the methods text, or a function that is given a look-up of
+        settings, and their place
     keep : how those of its artifacts are stored that are kept, by name
     memory : what it adds to a process
     small : it handles small tables alone, in less time than a job of a cluster needs to start
@@ -230,5 +287,13 @@ def step(
     """
     names = (makes,) if isinstance(makes, str) else makes
     return lambda function: Step(
-        function, names, part=part, text=text, keep=keep, memory=memory, small=small, resumes=resumes, reads=reads
+        function,
+        names,
+        part=part,
+        text=text,
+        keep=keep,
+        memory=memory,
+        small=small,
+        resumes=resumes,
+        reads=reads,
     )

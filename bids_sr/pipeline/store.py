@@ -1,7 +1,10 @@
-"""Store files as BIDS derivatives: names from ``io_spec.json``, whole files or none, sidecar first.
+"""Store files as BIDS derivatives with names from ``io_spec.json``.
 
-There are two kinds of data sets. One holds all results. The other, inside it, holds the primary series alone, named and
-laid out as other programs look for a preprocessed series; its files are links to those of the first, where it has them.
+Files are written in whole or not at all, the sidecar first.
+
+There are two kinds of data sets. One holds all results. The other, inside it, holds the primary
+series alone, named and laid out as other programs look for a preprocessed series; its files are
+links to those of the first, where it has them.
 """
 
 import json
@@ -21,7 +24,9 @@ from bids_sr.pipeline.step import Varies, step
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
 _WITHOUT_SIDECAR = frozenset({"xfm"})
-"""Kinds of which nobody asks metadata: in the data set for other programs these have none, which spares files."""
+"""Kinds of which nobody asks metadata: in the data set for other programs these have none, which
+spares files.
+"""
 _NOTHING_VARIES: Varies = {}
 
 
@@ -42,12 +47,14 @@ def derivative_path(entities: Mapping[str, str]) -> str:
 
     Parameters
     ----------
-    entities : long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``, ``extension``) to labels
+    entities : long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``,
+        ``extension``) to labels
 
     Raises
     ------
     UnknownEntityError
-        for an entity that is not declared, or a combination that fits no pattern (nothing is dropped silently)
+        for an entity that is not declared, or a combination that fits no pattern (nothing is
+        dropped silently)
     """
     from bids.layout.writing import build_path
 
@@ -55,7 +62,9 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     given = {key: value for key, value in entities.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(spec["entities"]))
     if unknown:
-        raise UnknownEntityError(f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}")
+        raise UnknownEntityError(
+            f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
+        )
     path = build_path(given, spec["default_path_patterns"], strict=True)
     if path is None:
         raise UnknownEntityError(f"no file name can be made of {given}")
@@ -78,7 +87,9 @@ def _dimensions(path: Path) -> int:
 
 
 def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) -> None:
-    """Bring ``source`` to ``target`` in whole; a target of the same content keeps its modification time.
+    """Copy ``source`` to ``target`` atomically.
+
+    A target of the same content keeps its modification time.
 
     `code` is that of qform and sform, which are those that niworkflows writes.
     """
@@ -95,13 +106,20 @@ def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) 
 
 
 def _write_sidecar(
-    root: Path, entities: Mapping[str, str], content: Mapping[str, object], varies: Varies = _NOTHING_VARIES
+    root: Path,
+    entities: Mapping[str, str],
+    content: Mapping[str, object],
+    varies: Varies = _NOTHING_VARIES,
 ) -> None:
-    """Write the sidecar of one file into its data set; or those that it shares with others, see `Keep`."""
+    """Write the sidecar of one file, or those that it shares with others.
+
+    For shared sidecars see `Keep`.
+    """
     own = derivative_path({**entities, "extension": ".json"})
     written: dict[str, Mapping[str, object]] = {}
     written.update(_shared(entities, content, varies))
-    if not written or (root / own).exists():  # of an earlier version; it would be taken before what is shared
+    # of an earlier version; it would be taken before what is shared
+    if not written or (root / own).exists():
         written[own] = content
     for path, told in written.items():
         atomic_files.write_json(root / path, told)
@@ -112,12 +130,15 @@ def _shared(
 ) -> Iterator[tuple[str, dict[str, object]]]:
     """Sidecars that a file inherits from, by path; none where its kind shares none.
 
-    BIDS lets one sidecar of a folder apply to a file. So one lies beside the files, named without the entity by which
-    they differ, and holds what they have in common; what differs with this entity is in one a folder higher.
+    BIDS lets one sidecar of a folder apply to a file. So one lies beside the files, named without
+    the entity by which they differ, and holds what they have in common; what differs with this
+    entity is in one a folder higher.
     """
     entity = next((name for name in varies if entities.get(name)), "")
     if not entity or (entities.get("space") and entities.get("res") == "hr"):
-        return  # what maps on the fine grid of the run share would apply to such a map too, and BIDS lets one apply
+        # what maps on the fine grid of the run share would apply to such a map too, and BIDS lets
+        # one apply
+        return
     common = {key: value for key, value in content.items() if key not in varies[entity]}
     yield derivative_path({**entities, entity: "", "extension": ".json"}), common
     if differs := {key: value for key, value in content.items() if key in varies[entity]}:
@@ -126,7 +147,10 @@ def _shared(
 
 
 def _sidecar_of(
-    given: Mapping[str, object], sources: Sequence[str], references: Mapping[str, str], entities: Mapping[str, str]
+    given: Mapping[str, object],
+    sources: Sequence[str],
+    references: Mapping[str, str],
+    entities: Mapping[str, str],
 ) -> dict[str, object]:
     """Sidecar of one file: its own keys, then what BIDS asks for."""
     content = {**given, **({"Sources": list(sources)} if sources else {})}
@@ -141,14 +165,20 @@ def _sidecar_of(
 
 
 def _is_described(entities: Mapping[str, str]) -> bool:
-    """Whether a file has a sidecar; the table of labels of a segmentation shares that of its image."""
+    """Return whether a file has a sidecar.
+
+    The label table of a segmentation shares that of its image.
+    """
     if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
         return False
     return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
 
 
 def _of_results(content: Mapping[str, object]) -> dict[str, object]:
-    """A sidecar as the data set for other programs has it, for which all results are another data set."""
+    """Return a sidecar as in the data set for other programs.
+
+    From there, all results are another data set.
+    """
 
     def renamed(value: object) -> object:
         if isinstance(value, list):
@@ -156,7 +186,10 @@ def _of_results(content: Mapping[str, object]) -> dict[str, object]:
         is_ours = isinstance(value, str) and value.startswith("bids::")
         return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_ours else value
 
-    return {key: renamed(value) if key in ("Sources", "SpatialReference") else value for key, value in content.items()}
+    return {
+        key: renamed(value) if key in ("Sources", "SpatialReference") else value
+        for key, value in content.items()
+    }
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -171,38 +204,56 @@ def _named(path: Path) -> dict[str, str]:
 
 @step(makes="stored")
 def store(
-    here: Path, files: Sequence[File] = (), sidecar: Facts | None = None, *, output_dir: Path,
-    entities: Mapping[str, str], own_entities: Mapping[str, str] | None = None,
-    own_sidecar: Mapping[str, object] = _NOTHING, among: list[Mapping[str, str]] | None = None,
-    sources: Sequence[str] = (), references: Mapping[str, str] = _NOTHING,
-    provenance: Mapping[str, str] = _NOTHING, axis_order: AxisOrder = AS_STORED,
-    output_dtype: Literal["float32", "int16"] = "float32", datasets: Sequence[str] = (),
-    in_output: bool = True, linked: Mapping[str, str] | None = None, varies: Mapping[str, list[str]] | None = None,
-) -> list[File]:  # fmt: skip
-    """Store files under their BIDS-Derivatives names; unknown entities are refused, never turned into metadata.
+    here: Path,
+    files: Sequence[File] = (),
+    sidecar: Facts | None = None,
+    *,
+    output_dir: Path,
+    entities: Mapping[str, str],
+    own_entities: Mapping[str, str] | None = None,
+    own_sidecar: Mapping[str, object] = _NOTHING,
+    among: list[Mapping[str, str]] | None = None,
+    sources: Sequence[str] = (),
+    references: Mapping[str, str] = _NOTHING,
+    provenance: Mapping[str, str] = _NOTHING,
+    axis_order: AxisOrder = AS_STORED,
+    output_dtype: Literal["float32", "int16"] = "float32",
+    datasets: Sequence[str] = (),
+    in_output: bool = True,
+    linked: Mapping[str, str] | None = None,
+    varies: Mapping[str, list[str]] | None = None,
+) -> list[File]:
+    """Store files under their BIDS-Derivatives names.
 
-    Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that its input has.
+    Unknown entities are refused, never turned into metadata.
+
+    Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that
+    its input has.
 
     Parameters
     ----------
     output_dir : root of the derivatives
     files : to store; none where a step had nothing to give
-    sidecar, own_sidecar : metadata that a step made, and what is known before, where no JSON file of the same name is
-        among the files
-    entities, own_entities : long names to labels, of the scope and of the artifact; where the latter are None the names
-        of the files tell them
+    sidecar, own_sidecar : metadata that a step made, and what is known before, where no JSON file
+        of the same name is among the files
+    entities, own_entities : long names to labels, of the scope and of the artifact; where the
+        latter are None the names of the files tell them
     among : entities of the files that are stored, each a choice; None: all
     sources : URIs of what the files are made of
-    references : URI of the image whose grid or frame an image has, by the entity ``space``; "" for none
+    references : URI of the image whose grid or frame an image has, by the entity ``space``; "" for
+        none
     provenance : keys that every sidecar gets, such as the version
     axis_order : axis of the stored image that each axis is in use
     output_dtype : stored type of uncompressed series
     datasets : series of whose data sets for other programs the files may be
     in_output : whether they are stored among all results
-    linked : what of the entities is another one in `datasets`, an empty label for none; None: they are not there
+    linked : what of the entities is another one in `datasets`, an empty label for none; None: they
+        are not there
     varies : entities by which files differ that share a sidecar, with the keys that differ
     """
-    told_by_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
+    told_by_files = (
+        [path for path in files if path.suffix == ".json"] if own_entities is None else []
+    )
     beside = {path.with_suffix("").name: path for path in told_by_files}
     written = []
     for source in (each for each in files if each not in beside.values()):
@@ -223,13 +274,16 @@ def store(
             _store(source, first := output_dir / derivative_path(found), output_dtype, order, code)
             if note is not None:
                 more = {"file": first.name, "entities": dict(entities)}
-                atomic_files.write_json(first.with_name(f"{first.name}.json"), {**more, **_read(note)})
+                atomic_files.write_json(
+                    first.with_name(f"{first.name}.json"), {**more, **_read(note)}
+                )
             written.append(first)
         for series in datasets if linked is not None else ():
             root = dataset_of(output_dir, series)
             there = {**found, **(linked or {})}
             if "space" in found or there["suffix"] not in _WITHOUT_SIDECAR:
-                all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there  # one for all tissues
+                # one for all tissues
+                all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there
                 _write_sidecar(root, all_labels, _of_results(content))
             written.append(target := root / derivative_path(there))
             if first is None:

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings, Header, Subject, Survey, pretrained_for, survey, survey_structural
+from bids_sr.bids import (
+    Findings,
+    Header,
+    Subject,
+    Survey,
+    pretrained_for,
+    survey,
+    survey_structural,
+)
 from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.method_options import series_of_run
@@ -24,16 +32,19 @@ from bids_sr.preflight.validator import validate
 def check(settings: Settings) -> Plan:
     """Plan a call and collect every problem; reads headers, sidecars and tables only.
 
-    Nothing is written but a template that is asked for and not here, into TemplateFlow's folder, and not by a dry run.
+    Nothing is written but a template that is asked for and not here, into TemplateFlow's folder,
+    and not by a dry run.
 
     Returns
     -------
-    plan : with `problems` empty if the work can start; the caller prints them all otherwise and ends with code 2
+    plan : with `problems` empty if the work can start; the caller prints them all otherwise and
+        ends with code 2
     """
     found = Findings()
     directories.check_places(settings, found)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
-    if any(problem.what in places for problem in found.problems):  # said before the data set is indexed
+    # said before the data set is indexed
+    if any(problem.what in places for problem in found.problems):
         return Plan(problems=tuple(found.problems))
     if settings.superres.target == "anat":
         return _check_structural(settings, found)
@@ -46,13 +57,20 @@ def check(settings: Settings) -> Plan:
         with found.about(each.entities["subject"], stem_of_echoes(each.bold)):
             names = events.check_events(each, found)
         if names:
-            types[each.bold] = events.ordered(names, surveyed.type_order.get(each.entities.get("task", ""), ()))
+            types[each.bold] = events.ordered(
+                names, surveyed.type_order.get(each.entities.get("task", ""), ())
+            )
     seeds = _seeds_of_runs(surveyed, settings, found)
     contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds
-    for run in (run for one in _worked_on(surveyed.subjects, settings) for run in one.runs if run.bold in types):
+    for run in (
+        run
+        for one in _worked_on(surveyed.subjects, settings)
+        for run in one.runs
+        if run.bold in types
+    ):
         with found.about(run.entities["subject"], run.stem):
             if not (
                 events.is_long_enough(run, len(types[run.bold]), settings, found)
@@ -67,57 +85,81 @@ def check(settings: Settings) -> Plan:
     without_anat = [subject.label for subject in surveyed.subjects if not subject.t1w]
     check_spaces(settings, found, labels=labels, without_anat=without_anat)
     directories.check_region(settings, found)
-    subjects = tuple(one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs))
+    subjects = tuple(
+        one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
+    )
     subjects = with_compared(subjects, settings, found)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
         subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)
         found = Findings(problems=list(problems), notices=found.notices)
     plan = Plan(
-        subjects=subjects, contrasts=contrasts, type_order=surveyed.type_order, left_out=left_out,
+        subjects=subjects,
+        contrasts=contrasts,
+        type_order=surveyed.type_order,
+        left_out=left_out,
         sources=surveyed.sources,
-    )  # fmt: skip
+    )
     return _costed(plan, frozenset(types), settings, found)
 
 
 def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Findings) -> None:
-    """Runs of a task without events, which would silently be mapped as those at rest; BIDS tells rest by the label."""
+    """Warn of task runs without events.
+
+    They would be mapped as resting-state runs without notice; BIDS identifies rest by the label.
+    """
     for run in surveyed.runs if "events" not in settings.preprocessing.ignore else ():
         if run.events is None and "rest" not in run.entities.get("task", "rest").lower():
             name = stem_of_echoes(run.bold)
             text = (
-                f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity of seeds. For maps of "
-                "the task add the table and run again; --ignore events says that this is meant."
+                f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity"
+                " of seeds. For maps of the task add the table and run again; --ignore events"
+                " says that this is meant."
             )
             with found.about(run.entities["subject"], name):
                 found.warn(run.bold, text)
 
 
-def _seeds_of_runs(surveyed: Survey, settings: Settings, found: Findings) -> dict[Path, tuple[str, ...]]:
+def _seeds_of_runs(
+    surveyed: Survey, settings: Settings, found: Findings
+) -> dict[Path, tuple[str, ...]]:
     """Names of the seeds of each run without events."""
     named, found_in = settings.activation.seeds, {}
     for subject in surveyed.subjects:
-        names = seed_names(seeds_of(named, with_anat=bool(subject.t1w), atlas=settings.activation.atlas))
+        names = seed_names(
+            seeds_of(named, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
+        )
         rest = [run for run in subject.runs if run.events is None]
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
-            text = "without a T1w image the seeds cannot be located; the leading temporal components are used instead."
+            text = (
+                "without a T1w image the seeds cannot be located; the leading temporal components"
+                " are used instead."
+            )
             with found.about(subject.label):
                 found.tell(f"sub-{subject.label}", text)
     return found_in
 
 
 def _worked_on(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
-    """The participants as they are worked on: with ``--retrospective`` as they will be downsampled."""
+    """Return the participants as processed.
+
+    With ``--retrospective``, they are as they will be downsampled.
+    """
     if settings.evaluation.retrospective is None:
         return subjects
     return tuple(foreseen(subject, settings) for subject in subjects)
 
 
 def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findings) -> Plan:
-    """The plan with series and cost of the runs that are left; `sound`: BOLD files whose tables are."""
+    """Return the plan with series and cost of the remaining runs.
+
+    `sound` are the BOLD files whose tables are valid.
+    """
     worked_on = _worked_on(plan.subjects, settings)
-    by_run = {run.bold: series_of_run(run, settings.superres) for one in worked_on for run in one.runs}
+    by_run = {
+        run.bold: series_of_run(run, settings.superres) for one in worked_on for run in one.runs
+    }
     made = {name for names in by_run.values() for name in names}
     series = ("raw", *(name for name in settings.superres.series if name in made or not made))
     plan = replace(plan, series=series, series_by_run=by_run)
@@ -131,13 +173,24 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     else:
         for run in (run for run in plan.runs if run.bold in sound):
             with found.about(run.entities["subject"], run.stem):
-                if not events.can_be_split(run, settings, found, n_seeds=len(plan.contrasts[run.bold])):
+                if not events.can_be_split(
+                    run, settings, found, n_seeds=len(plan.contrasts[run.bold])
+                ):
                     unsplit |= {run.bold}
-    return replace(plan, estimate=cost, unsplit=unsplit, problems=tuple(found.problems), warnings=tuple(found.notices))
+    return replace(
+        plan,
+        estimate=cost,
+        unsplit=unsplit,
+        problems=tuple(found.problems),
+        warnings=tuple(found.notices),
+    )
 
 
 def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
-    """The plan without the runs that problems stop; the plan itself where they stop more, or where there are none."""
+    """Return the plan without the runs that problems stop.
+
+    The plan itself is returned where problems stop more, or where there are none.
+    """
     runs = plan.runs
     subjects, left_out, remaining = exclude(problems, runs, plan.subjects)
     if remaining or not left_out:
@@ -145,8 +198,10 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
     return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
 
 
-def without_unfit_references(plan: Plan, problems: Sequence[Notice]) -> tuple[Plan, tuple[Notice, ...]]:
-    """Take references that were found by themselves, not named, from the runs they do not fit by their voxels.
+def without_unfit_references(
+    plan: Plan, problems: Sequence[Notice]
+) -> tuple[Plan, tuple[Notice, ...]]:
+    """Drop references found automatically, not named, where their voxels do not fit the run.
 
     Returns
     -------
@@ -159,18 +214,25 @@ def without_unfit_references(plan: Plan, problems: Sequence[Notice]) -> tuple[Pl
         for run in subject.runs:
             path = run.truth.series.bold if run.truth and run.truth.series else None
             owners = ((subject.label, run.stem), (subject.label, ""))
-            why = next((unfit[path, *each] for each in owners if path and (path, *each) in unfit), None)
+            why = next(
+                (unfit[path, *each] for each in owners if path and (path, *each) in unfit), None
+            )
             if path is not None and why is not None:
                 taken.add(why)
                 with found.about(run.entities["subject"], run.stem):
-                    found.tell(path, f"no high-resolution reference of {run.stem}: {why.why}. {why.remedy}")
+                    found.tell(
+                        path,
+                        f"no high-resolution reference of {run.stem}: {why.why}. {why.remedy}",
+                    )
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
     if not taken:
         return plan, tuple(problems)
     used = {str(run.truth.root) for one in subjects for run in one.runs if run.truth is not None}
-    known = [notice for notice in plan.warnings if notice.code != "reference" or notice.what in used]
+    known = [
+        notice for notice in plan.warnings if notice.code != "reference" or notice.what in used
+    ]
     plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *found.notices))
     return plan, tuple(problem for problem in problems if problem not in taken)
 
@@ -194,17 +256,31 @@ def _check_structural(settings: Settings, found: Findings) -> Plan:
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate_structural(plan, settings)
     if subjects:
-        check_spaces(settings, found, labels=[subject.label for subject in subjects], without_anat=[])
+        check_spaces(
+            settings, found, labels=[subject.label for subject in subjects], without_anat=[]
+        )
         directories.check_region(settings, found)
         directories.check_room(settings, cost, found)
         check_memory(settings, sizes_of(subjects, settings), settings.resources.mem_gb, found)
         if not settings.selection.skip_bids_validation:
-            validate(settings.paths.bids_dir.absolute(), {subject.label for subject in subjects}, (), found)
-    return replace(plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices))
+            validate(
+                settings.paths.bids_dir.absolute(),
+                {subject.label for subject in subjects},
+                (),
+                found,
+            )
+    return replace(
+        plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices)
+    )
 
 
-def _check_model(settings: Settings, subject: Subject, header: Header, file: Path, found: Findings) -> None:
-    """Why a model does not serve a participant, from its card and the header of the scan that is the frame."""
+def _check_model(
+    settings: Settings, subject: Subject, header: Header, file: Path, found: Findings
+) -> None:
+    """Return why a model does not serve a participant.
+
+    This is judged from the model card and the header of the scan that is the frame.
+    """
     from bids_sr.sr.models.compatibility import describe
     from bids_sr.sr.models.model import ModelError, read_card
     from bids_sr.sr.training.fused import SAME_GRID, joined
@@ -216,8 +292,13 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
     except ModelError:
         return  # told by `check_pretrained`
     if (channels := card.channels) != len(contrasts):
-        reason = f"the model takes {channels} contrasts ({card.contrast}), there are {joined(contrasts)}"
-        fix = "Give a model of these contrasts, or leave the file out of --pretrained to train one."
+        reason = (
+            f"the model takes {channels} contrasts ({card.contrast}), there are"
+            f" {joined(contrasts)}"
+        )
+        fix = (
+            "Give a model of these contrasts, or leave the file out of --pretrained to train one."
+        )
         found.refuse(where, reason, fix)
     else:
         image = describe(header.affine, joined(contrasts), SAME_GRID, superres.anat_align)

@@ -1,4 +1,4 @@
-"""Series of other programs that are judged beside a run (``--compare``): their names, their files, their grids."""
+"""Series of other programs compared with a run (``--compare``): names, files and grids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,14 +48,19 @@ def split(text: str) -> tuple[str, Path, str]:
     return name, path.absolute(), label
 
 
-def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findings) -> tuple[Subject, ...]:
-    """The participants with the series that their runs are compared with; what speaks against one is found."""
+def with_compared(
+    subjects: Sequence[Subject], settings: Settings, found: Findings
+) -> tuple[Subject, ...]:
+    """Return participants with the series their runs are compared with, and report problems."""
     given = [split(text) for text in settings.evaluation.compare]
     if not given or not _named_well(given, settings, found):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
     if len(runs) > 1 and (files := [path for _, path, _ in given if path.is_file()]):
-        fix = "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS derivatives."
+        fix = (
+            "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS"
+            " derivatives."
+        )
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
         reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
         found.refuse_option("--compare", reason, fix)
@@ -63,10 +68,18 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
     out = []
     for name, path, _ in given:
         if path.is_dir() and not any(_candidates(path, run) for run in runs):
-            there = ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4]) or "no series at all"
-            fix = f"Give its file (--compare {name}=FILE), or the folder that holds the sub-… directories."
+            there = (
+                ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4])
+                or "no series at all"
+            )
+            fix = (
+                f"Give its file (--compare {name}=FILE), or the folder that holds the sub-…"
+                " directories."
+            )
             found.refuse_option(
-                f"--compare {name}={path}", f"no series of a run that is selected is in it ({there})", fix
+                f"--compare {name}={path}",
+                f"no series of a run that is selected is in it ({there})",
+                fix,
             )
     for subject in subjects:
         own = []
@@ -80,14 +93,18 @@ def with_compared(subjects: Sequence[Subject], settings: Settings, found: Findin
 
 
 def another_run(run: BoldRun, settings: Settings, found: Findings) -> Companion | None:
-    """Another acquired run of the same task and grid, whose events have the same trial types; the nearest in number."""
+    """Return the nearest-numbered other acquired run of the same task, grid and trial types."""
     if run.events is None or run.echoes:
         return None
     fitting: dict[Path, Companion] = {}
     for path in sorted(run.bold.parent.glob("*_bold.nii*")):
         names, own = entities_of(path), entities_of(run.bold)
         others = (names.keys() | own.keys()) - {"run"}
-        if names == own or any(names.get(key) != own.get(key) for key in others) or not is_magnitude(path):
+        if (
+            names == own
+            or any(names.get(key) != own.get(key) for key in others)
+            or not is_magnitude(path)
+        ):
             continue
         if one := _as_another(path, run, settings):
             fitting[path] = one
@@ -95,16 +112,24 @@ def another_run(run: BoldRun, settings: Settings, found: Findings) -> Companion 
     def number(path: Path) -> int:
         return int(label) if (label := entities_of(path).get("run", "0")).isdigit() else 0
 
-    chosen = min(fitting, key=lambda path: (abs(number(path) - number(run.bold)), path.name), default=None)
+    chosen = min(
+        fitting, key=lambda path: (abs(number(path) - number(run.bold)), path.name), default=None
+    )
     if chosen is None:
         return None
-    text = f"series of other programs made of {run.bold.name} are held against it within the acquired band."
+    text = (
+        f"series of other programs made of {run.bold.name} are held against it within the acquired"
+        " band."
+    )
     found.tell(chosen, text)
     return fitting[chosen]
 
 
 def _as_another(path: Path, run: BoldRun, settings: Settings) -> Companion | None:
-    """A series as another run of the task; None for one that is unsound, on another grid, or of other events."""
+    """Return a series as another run of the task, or None where it does not qualify.
+
+    A series does not qualify if it is unsound, on another grid, or has other events.
+    """
     unused = Findings()
     header = headers.read_header(path, unused)
     if header is None or not headers.is_bold(header, unused) or run.events is None:
@@ -121,30 +146,44 @@ def _as_another(path: Path, run: BoldRun, settings: Settings) -> Companion | Non
     types, wanted = (set(column(table, "trial_type")) for table in (events, run.events))
     if not wanted <= types:
         return None
-    timing = headers.slice_times(header, headers.sidecar_in_order(sidecar, header.order), tr, unused)
-    return Companion(header=header, tr=tr, sidecar=sidecar, events=events.absolute(), slice_timing=timing)
+    timing = headers.slice_times(
+        header, headers.sidecar_in_order(sidecar, header.order), tr, unused
+    )
+    return Companion(
+        header=header, tr=tr, sidecar=sidecar, events=events.absolute(), slice_timing=timing
+    )
 
 
-def _named_well(given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings) -> bool:
+def _named_well(
+    given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings
+) -> bool:
     """Whether names and paths can be used at all."""
     before, names = len(found.problems), [name for name, _, _ in given]
     for name, path, label in given:
         option = f"--compare {name}={path}"
         if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
-            found.refuse_option(option, why, f"Take another name of letters and digits, none of: {taken}.")
+            found.refuse_option(
+                option, why, f"Take another name of letters and digits, none of: {taken}."
+            )
         elif names.count(name) > 1:
-            found.refuse_option(option, f"the name {name} is given twice", "Give each series a name of its own.")
+            found.refuse_option(
+                option, f"the name {name} is given twice", "Give each series a name of its own."
+            )
         if not path.exists():
             found.refuse_option(option, "there is no such file or folder", "Check the path.")
         elif label and path.is_file():
             found.refuse_option(
-                option, f"desc-{label} chooses among the series of a folder, and this is a file", "Leave it."
+                option,
+                f"desc-{label} chooses among the series of a folder, and this is a file",
+                "Leave it.",
             )
     if ACQUIRED not in settings.superres.series:
         fix = f"Add {ACQUIRED} to --sr-method."
         found.refuse_option(
-            "--compare", f"{ACQUIRED}, which stands for the acquired series, is not among the series", fix
+            "--compare",
+            f"{ACQUIRED}, which stands for the acquired series, is not among the series",
+            fix,
         )
     return len(found.problems) == before
 
@@ -166,56 +205,95 @@ def _series_of(
 
 def _candidates(folder: Path, run: BoldRun) -> list[Path]:
     """Series of a run in a folder of derivatives, whatever was done to them."""
-    keys = [key for key in RUN_KEYS if key in ("subject", "session", "task", "run") or key in run.entities]
+    keys = [
+        key
+        for key in RUN_KEYS
+        if key in ("subject", "session", "task", "run") or key in run.entities
+    ]
     every = sorted((folder / f"sub-{run.entities['subject']}").rglob("func/*_bold.nii*"))
-    return [path for path in every if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)]
+    return [
+        path
+        for path in every
+        if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)
+    ]
 
 
 def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
-    """The series of a run in a folder of derivatives; a run of which there is none is not compared, which is told."""
+    """Return a run's series in a derivatives folder; report and skip runs without one."""
     mine = _candidates(folder, run)
     if not mine:
         found.tell(folder, f"it holds no series of {run.stem}, which is not compared with {name}.")
         return None
-    chosen = [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
+    chosen = (
+        [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
+    )
     if not chosen:
         there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
-        found.refuse(folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {there}.")
+        found.refuse(
+            folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {there}."
+        )
         return None
     # in a template's space nothing lies on the grid of the run
-    native = [path for path in chosen if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))]
+    native = [
+        path
+        for path in chosen
+        if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))
+    ]
     native = native or chosen
     if len(native) > 1:
         listed = ", ".join(path.name for path in native)
         labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
-        how = f"--compare {name}={folder}{LABEL}{labels[0]}" if len(labels) > 1 else f"--compare {name}=FILE"
-        found.refuse(folder, f"several series could be meant for {run.stem}: {listed}", f"Choose one: {how}.")
+        how = (
+            f"--compare {name}={folder}{LABEL}{labels[0]}"
+            if len(labels) > 1
+            else f"--compare {name}=FILE"
+        )
+        found.refuse(
+            folder,
+            f"several series could be meant for {run.stem}: {listed}",
+            f"Choose one: {how}.",
+        )
         return None
     return native[0]
 
 
-def _checked(name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings) -> Companion | None:
+def _checked(
+    name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings
+) -> Companion | None:
     """A series that fits its run as far as header and sidecar tell."""
     header = headers.read_header(file, found)
     if header is None or not headers.is_bold(header, found):
         return None
     if file.samefile(run.bold):
-        found.refuse(file, "it is the run itself", "Give the series that another program made of it.")
+        found.refuse(
+            file, "it is the run itself", "Give the series that another program made of it."
+        )
         return None
     sidecar = merged(sidecars_on_disk(file, given if given.is_dir() else file.parent))
     one = Companion(name=name, header=headers.like(header, run.affine), sidecar=sidecar)
     return one if _fits(one.header, sidecar, run, settings, found) else None
 
 
-def _fits(header: Header, sidecar: Mapping[str, object], run: BoldRun, settings: Settings, found: Findings) -> bool:
+def _fits(
+    header: Header,
+    sidecar: Mapping[str, object],
+    run: BoldRun,
+    settings: Settings,
+    found: Findings,
+) -> bool:
     """Whether times and grid are those of the run, or of a finer grid in its field of view."""
     from bids_sr.registration.compared_frame import misfits
 
     tr, finest = sidecar.get("RepetitionTime", header.tr), factor_of(run, settings)
     wrong = misfits(
-        header.shape, header.affine, tr if isinstance(tr, int | float) else 0.0, (*run.shape, run.n_volumes),
-        np.asarray(run.affine), run.tr, finest,
-    )  # fmt: skip
+        header.shape,
+        header.affine,
+        tr if isinstance(tr, int | float) else 0.0,
+        (*run.shape, run.n_volumes),
+        np.asarray(run.affine),
+        run.tr,
+        finest,
+    )
     for reason, fix in wrong:
         found.refuse(header.path, reason, fix)
     return not wrong

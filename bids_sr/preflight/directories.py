@@ -1,4 +1,4 @@
-"""Directories and files of the options: where may be written, whether there is room, regions and models."""
+"""Directories and files given as options: write access, free space, regions and models."""
 
 import os
 import shutil
@@ -23,7 +23,10 @@ def _existing_parent(path: Path) -> Path:
 
 
 def check_places(settings: Settings, found: Findings) -> None:
-    """Directories that cannot be written or where results and data would mix, and files and models of options."""
+    """Report unusable directories, and problems with files and models given as options.
+
+    A directory is unusable if it cannot be written or if results and data would mix in it.
+    """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
     before = len(found.problems)
     root, derivatives = bids.resolve(), (bids / "derivatives").resolve()
@@ -31,15 +34,21 @@ def check_places(settings: Settings, found: Findings) -> None:
         if path is None:
             continue
         place = path.resolve()
-        if place.is_relative_to(root) and (place == derivatives or not place.is_relative_to(derivatives)):
+        if place.is_relative_to(root) and (
+            place == derivatives or not place.is_relative_to(derivatives)
+        ):
             reason = f"{what} lies inside the data set {bids}, which is never written to"
-            fix = f"Choose a directory outside the data set, or one in its derivatives: {bids / 'derivatives/bids-sr'}."
+            fix = (
+                "Choose a directory outside the data set, or one in its derivatives:"
+                f" {bids / 'derivatives/bids-sr'}."
+            )
             found.refuse(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory beside the data set."
             found.refuse(path, f"the data set {bids} lies inside {what}", fix)
         _check_writable(what, path, found)
-    if len(found.problems) == before:  # what an earlier run, of another user perhaps, has left in the output
+    # what an earlier run, of another user perhaps, has left in the output
+    if len(found.problems) == before:
         _check_writable("the directory of the logs", out / "logs", found, only_there=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
@@ -48,8 +57,14 @@ def check_places(settings: Settings, found: Findings) -> None:
         if file is not None and not file.is_file():
             found.refuse(file, "there is no such file", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
-            reason = "it is not a .safetensors file; files of torch.save can run code and are not opened"
-            fix = "Give a .safetensors file; docs/usage.md has the line that converts weights of torchvision."
+            reason = (
+                "it is not a .safetensors file; files of torch.save can run code and are not"
+                " opened"
+            )
+            fix = (
+                "Give a .safetensors file; docs/usage.md has the line that converts weights of"
+                " torchvision."
+            )
             found.refuse(file, reason, fix)
     _check_earlier_results(settings, found)
     _check_models(settings, found)
@@ -64,14 +79,19 @@ def _check_cluster(file: Path, found: Findings) -> None:
     except UsageError as error:
         found.refuse(file, f"{error.notice.what}: {error.notice.why}", error.notice.remedy)
         return
-    absent = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]
+    absent = [
+        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
+    ]
     if chosen.is_cluster and absent:
         fix = "Run where SLURM's commands are, or leave --use-plugin out."
         found.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
 
 
 def _check_earlier_results(settings: Settings, found: Findings) -> None:
-    """Results of other data under the same names (a downsampled copy of them), or none where a report needs them."""
+    """Report earlier results of other data, or missing results that a report needs.
+
+    Results of other data have the same names, such as those of a downsampled copy.
+    """
     out, retrospective = settings.paths.output_dir, settings.evaluation.retrospective is not None
     if any(out.glob("sub-*/func/*")):
         downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
@@ -82,8 +102,13 @@ def _check_earlier_results(settings: Settings, found: Findings) -> None:
         elif retrospective and not made:
             found.refuse(out, "it holds results of an earlier run without --retrospective", fix)
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
-        reason = "it has no figures of an earlier run from which --reports-only could rebuild the report"
-        found.refuse(out, reason, "Give the output directory of that run, or leave --reports-only out.")
+        reason = (
+            "it has no figures of an earlier run from which --reports-only could rebuild the"
+            " report"
+        )
+        found.refuse(
+            out, reason, "Give the output directory of that run, or leave --reports-only out."
+        )
 
 
 def _check_models(settings: Settings, found: Findings) -> None:
@@ -92,7 +117,12 @@ def _check_models(settings: Settings, found: Findings) -> None:
     check_pretrained(superres, found)
     folder = superres.models_to_reuse(settings.paths.output_dir)
     untold = [name for name in superres.learned if pretrained_for(superres, name) is None]
-    if len(found.problems) > before or superres.model_source != "reuse" or not untold or folder is None:
+    if (
+        len(found.problems) > before
+        or superres.model_source != "reuse"
+        or not untold
+        or folder is None
+    ):
         return
     if not any(folder.rglob("*.safetensors")):
         fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
@@ -106,7 +136,9 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
     if not parent.is_dir():
         found.refuse(path, f"{what} cannot be made: {parent} is not a directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
-        found.refuse(path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix)
+        found.refuse(
+            path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix
+        )
 
 
 def check_region(settings: Settings, found: Findings) -> None:
@@ -119,7 +151,7 @@ def check_region(settings: Settings, found: Findings) -> None:
 
 
 def _check_atlas(named: str, found: Findings) -> None:
-    """An image of labels is three-dimensional, of whole numbers, and each has a name in its table."""
+    """Check that a label image is 3D, holds integers, and has a name for each label."""
     import nibabel as nb
     import numpy as np
 
@@ -128,21 +160,29 @@ def _check_atlas(named: str, found: Findings) -> None:
     atlas, read, where = find_atlas(named), Findings(), f"--atlas {named}"
     header = read_header(atlas.image, read)
     if header is None:
-        found.refuse_option(where, read.problems[0].why, "Give an existing NIfTI label image, or AAL2.")
+        found.refuse_option(
+            where, read.problems[0].why, "Give an existing NIfTI label image, or AAL2."
+        )
         return
     if len(squeeze_3d(header)) != 3:
         found.refuse_option(
-            where, f"{atlas.image} is not a 3D image", "Give one label image; maps of probability are none."
+            where,
+            f"{atlas.image} is not a 3D image",
+            "Give one label image; maps of probability are none.",
         )
         return
     values = np.unique(np.asanyarray(nb.load(atlas.image).dataobj))  # type: ignore[attr-defined]
     numbers = values[values != 0]
     nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
     if not numbers.size:
-        found.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2.")
+        found.refuse_option(
+            where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2."
+        )
     elif (numbers != np.round(numbers)).any():
         found.refuse_option(
-            where, f"{atlas.image} has values that are no whole numbers", "Give a label image, or AAL2."
+            where,
+            f"{atlas.image} has values that are no whole numbers",
+            "Give a label image, or AAL2.",
         )
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
@@ -159,7 +199,11 @@ def _check_roi(path: Path, found: Findings) -> None:
     read, where = Findings(), f"--roi {path}"
     header = read_header(path, read)
     if header is None:
-        found.refuse_option(where, read.problems[0].why, "Give an existing NIfTI file, or --roi motor or --roi brain.")
+        found.refuse_option(
+            where,
+            read.problems[0].why,
+            "Give an existing NIfTI file, or --roi motor or --roi brain.",
+        )
     elif len(squeeze_3d(header)) != 3:
         found.refuse_option(where, "it is not a 3D image", "Give one mask or label image.")
     elif not (np.asanyarray(nb.load(path).dataobj) > 0).any():  # type: ignore[attr-defined]
@@ -168,10 +212,13 @@ def _check_roi(path: Path, found: Findings) -> None:
 
 
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
-    """Disks that are too small; what an earlier run of the same call has already written counts as there."""
+    """Report disks that are too small, counting what an earlier run of this call has written."""
     needs: dict[int, tuple[Path, float, list[Path]]] = {}
     paths = settings.paths
-    for path, gigabytes in ((paths.output_dir, estimate.output_gb), (paths.work_dir, estimate.work_gb)):
+    for path, gigabytes in (
+        (paths.output_dir, estimate.output_gb),
+        (paths.work_dir, estimate.work_gb),
+    ):
         if path is not None:
             parent = _existing_parent(path)
             _, so_far, others = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
@@ -179,12 +226,14 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
         if free < need + SPARE_GB and free + sum(map(_written_gb, places)) < need + SPARE_GB:
-            needed = f"{_gb(need + SPARE_GB)} are needed ({_gb(SPARE_GB)} of it for logs and figures)"
+            needed = (
+                f"{_gb(need + SPARE_GB)} are needed ({_gb(SPARE_GB)} of it for logs and figures)"
+            )
             found.refuse(
                 " and ".join(map(str, places)),
                 f"{needed} and {_gb(free)} are free",
-                "Free some disk space, choose other directories (-w for the working directory), or run fewer "
-                "participants or methods in one call.",
+                "Free some disk space, choose other directories (-w for the working directory), or"
+                " run fewer participants or methods in one call.",
             )
 
 

@@ -1,9 +1,10 @@
-"""Time, memory and disk of a call, from image sizes alone, and whether this machine has memory and device for it.
+"""Time, memory and disk from image sizes, and check of this machine's memory and device.
 
-Time is that of processors of 2024, measured as processor seconds of all processes by ``benchmarks/resources.py`` and
-spread over those that can be kept busy; memory is the peak of all processes together, which does not grow with the
-number of volumes because nodes stream, except where a calibration is used; disk counts what lies in the working
-directory (float32, uncompressed) and in the results.
+Time is that of processors of 2024, measured as processor seconds of all processes by
+``benchmarks/resources.py`` and spread over those that can be kept busy; memory is the peak of all
+processes together, which does not grow with the number of volumes because nodes stream, except
+where a calibration is used; disk counts what lies in the working directory (float32, uncompressed)
+and in the results.
 """
 
 import math
@@ -18,16 +19,24 @@ from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
 from bids_sr.config import Settings, machine, memory_model
 from bids_sr.config.levels import StoredMaps, reaches, series_level
-from bids_sr.config.memory_model import BASE_GB, WORKER_GB, Need, Sizes, largest_gb, step_gb, workers_that_fit
+from bids_sr.config.memory_model import (
+    BASE_GB,
+    WORKER_GB,
+    Need,
+    Sizes,
+    largest_gb,
+    step_gb,
+    workers_that_fit,
+)
 from bids_sr.frozen import frozen
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name, series_names
 from bids_sr.sr.method import get_method
 
-# Constants of the estimate: ``_S`` are processor seconds, ``_S_LOW`` and ``_S_HIGH`` those for a million voxels of one
-# volume on the acquired and on the high-resolution grid, ``_S_GRID`` for a million voxels of that grid however many
-# volumes there are.
+# Constants of the estimate: ``_S`` are processor seconds, ``_S_LOW`` and ``_S_HIGH`` those for a
+# million voxels of one volume on the acquired and on the high-resolution grid, ``_S_GRID`` for a
+# million voxels of that grid however many volumes there are.
 _STARTUP_S = 20.0
 _ANATOMICAL_S = (32.0, 1.2)  # always, and for a million voxels of the T1w image
 _PRECOMPUTED_SHARE = 0.4  # of the anatomical stage where another program has made most of it
@@ -69,12 +78,14 @@ _CORES_A_RUN = 2.5
 
 
 _ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
-"""What other transforms make of `_SCANS_PREPARE_S`: an affine measured; a deformation by its further iterations."""
+"""What other transforms make of `_SCANS_PREPARE_S`: an affine measured; a deformation by its
+further iterations.
+"""
 
 
 @frozen
 class _Costed:
-    """What rows of the estimate are made of: runs with a factor, and sizes of the largest grids."""
+    """Basis for rows of the estimate: runs with a factor, and sizes of the largest grids."""
 
     plan: Plan
     settings: Settings
@@ -95,7 +106,9 @@ class _Costed:
 
     def row(self, stage: str, seconds: float, need: Need, disk_gb: float = 0.0) -> Row:
         """A row whose memory is that of one kind of step."""
-        return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, self.sizes), disk_gb=disk_gb)
+        return Row(
+            stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, self.sizes), disk_gb=disk_gb
+        )
 
 
 def _run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
@@ -122,13 +135,16 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         *_series(work),
         _activation(work),
         *_evaluation(work),
-        work.row("report", report_s, Need(always=0.03, t1w=0.020) if sizes.t1w else Need(), figures_gb),
+        work.row(
+            "report", report_s, Need(always=0.03, t1w=0.020) if sizes.t1w else Need(), figures_gb
+        ),
     ]
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
     given = settings.resources.mem_gb
     workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
     cores = max(1.0, min(_CORE_USE * workers, _CORES_A_RUN * len(runs)))
-    side_by_side = len(runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)  # need none of each other
+    # need none of each other
+    side_by_side = len(runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
     peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + _BESIDE_GB)
     return Estimate(
         minutes=sum(row.minutes for row in rows) / cores,
@@ -157,11 +173,17 @@ def _anatomical(work: _Costed) -> Row:
 
 
 def _calibrations(work: _Costed) -> list[Row]:
-    """The calibration of each run that a method will use one for, and the file of what it adds to the volumes."""
+    """Return the calibration of each run whose method uses one, and the added file.
+
+    The file is that of what the calibration adds to the volumes.
+    """
     found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
     if not found or not work.settings.superres.calibrated:
         return []
-    volumes = [math.prod(run.shape) * math.prod(one.factor or ()) * one.n_volumes / 1e6 for run, one in found]
+    volumes = [
+        math.prod(run.shape) * math.prod(one.factor or ()) * one.n_volumes / 1e6
+        for run, one in found
+    ]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
     at_once = min(work.settings.resources.nprocs or 1, len(found))
     added = at_once * max(_run_gigabytes(run, work.settings)[1] for run, _ in found)
@@ -169,7 +191,8 @@ def _calibrations(work: _Costed) -> list[Row]:
 
 
 def _motion(work: _Costed) -> Row:
-    copies = 3 if any(run.slice_timing for run in work.runs) else 2  # imported, in time, in space (`raw`)
+    # imported, in time, in space (`raw`)
+    copies = 3 if any(run.slice_timing for run in work.runs) else 2
     disk = copies * sum(_run_gigabytes(run, work.settings)[0] for run in work.runs)
     return work.row("motion", _MOTION_S_LOW * work.low(work.runs), Need(), disk)
 
@@ -186,16 +209,23 @@ def _training(work: _Costed) -> list[Row]:
         if name in given:
             continue
         method, cost = get_method(name), get_method(name).cost(superres.recipe)
-        if method.trained_on == "series":  # each run by its own size; nothing is trained that could stop on the clock
-            seconds += sum(cost.training(low=work.grid([run]), volumes=work.high([run])) for run in work.runs)
+        # each run by its own size; nothing is trained that could stop on the clock
+        if method.trained_on == "series":
+            seconds += sum(
+                cost.training(low=work.grid([run]), volumes=work.high([run])) for run in work.runs
+            )
             continue
         count = len(work.runs) if method.of_the_run else pairs
         seconds += min(cost.training(low=low, high=high), limit) * count
-    return [work.row("training", seconds * superres.n_ensemble, memory_model.VARIANCE)] if seconds else []
+    return (
+        [work.row("training", seconds * superres.n_ensemble, memory_model.VARIANCE)]
+        if seconds
+        else []
+    )
 
 
 def _series_s(work: _Costed, name: str) -> float:
-    """Processor seconds that a million voxels of the high-resolution series take, and that keeping them takes."""
+    """Return processor seconds to compute and store a million high-resolution voxels."""
     superres = work.settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
     if method is not None:
@@ -212,7 +242,11 @@ def _series(work: _Costed) -> list[Row]:
             seconds = _SERIES_S * len(here) + _series_s(work, name) * work.high(here)
             rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
     if volumes := _in_spaces(work):
-        rows.append(work.row("series in other spaces", _SPACE_S * volumes, memory_model.SERIES, volumes * 4e-3))
+        rows.append(
+            work.row(
+                "series in other spaces", _SPACE_S * volumes, memory_model.SERIES, volumes * 4e-3
+            )
+        )
     return rows
 
 
@@ -223,18 +257,31 @@ def _in_spaces(work: _Costed) -> float:
 
 
 def _activation(work: _Costed) -> Row:
-    """Maps of every series and smoothing, and the effects of blocks, which the evaluation rests on."""
+    """Cost the statmaps of every series and smoothing, and the block effects.
+
+    The evaluation rests on both.
+    """
     widths = len(work.settings.activation.smoothing)
     voxels = {
-        run.bold: [work.high([run]) if name != "raw" else work.low([run]) for name in work.plan.series_of(run)]
+        run.bold: [
+            work.high([run]) if name != "raw" else work.low([run])
+            for name in work.plan.series_of(run)
+        ]
         for run in work.runs
     }
-    seconds = sum(_ACTIVATION_S_HIGH * v + _MAP_S for each in voxels.values() for v in each) * widths
+    seconds = (
+        sum(_ACTIVATION_S_HIGH * v + _MAP_S for each in voxels.values() for v in each) * widths
+    )
     first, other = _EFFECTS_SHARE
-    effects = sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
-    maps = widths * 4e-3 * _MAP_COPIES * sum(
-        _contrasts(work, run) * sum(voxels[run.bold]) / run.n_volumes for run in work.runs
-    )  # fmt: skip
+    effects = (
+        sum((first + other * max(0, len(each) - 2)) * max(each) for each in voxels.values()) * 4e-3
+    )
+    maps = (
+        widths
+        * 4e-3
+        * _MAP_COPIES
+        * sum(_contrasts(work, run) * sum(voxels[run.bold]) / run.n_volumes for run in work.runs)
+    )
     return work.row("activation", seconds, memory_model.MAPS, maps + effects)
 
 
@@ -243,37 +290,53 @@ def _contrasts(work: _Costed, run: BoldRun) -> int:
 
 
 def _evaluation(work: _Costed) -> list[Row]:
-    """Series that are made to be compared with: the measured one, members of the ensemble, placebos."""
+    """Cost the series made for comparison: measured, ensemble members and placebos."""
     superres, wanted = work.settings.superres, work.settings.evaluation
     high, count = work.high(work.runs), len(work.plan.series)
     rows = [work.row("evaluation", _EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
-        extras |= {name: number + len(get_method(name).placebos) for name, number in extras.items()}
+        extras |= {
+            name: number + len(get_method(name).placebos) for name, number in extras.items()
+        }
     truth = any(run.truth is not None and run.truth.series is not None for run in work.runs)
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
-        each = sum(n * (_series_s(work, series_name(name)) - _KEEP_S_HIGH) for name, n in extras.items())
+        each = sum(
+            n * (_series_s(work, series_name(name)) - _KEEP_S_HIGH) for name, n in extras.items()
+        )
         seconds = (each + truth * _MEASURED_S_HIGH + made * _EVALUATE_S_HIGH) * high
-        disk = made * (1 + _EFFECTS_SHARE[1]) * sum(_run_gigabytes(run, work.settings)[1] for run in work.runs)
+        disk = (
+            made
+            * (1 + _EFFECTS_SHARE[1])
+            * sum(_run_gigabytes(run, work.settings)[1] for run in work.runs)
+        )
         rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
-    if compared := [run for run in work.runs for _ in (*run.compared, *([run.another] if run.another else []))]:
+    if compared := [
+        run for run in work.runs for _ in (*run.compared, *([run.another] if run.another else []))
+    ]:
         widths = len(work.settings.activation.smoothing)
-        seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(compared)
+        seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(
+            compared
+        )
         disk = sum(_run_gigabytes(run, work.settings)[1] for run in compared)
         rows.append(work.row("series of other programs", seconds, memory_model.SERIES, disk))
     return rows
 
 
 def _results(work: _Costed) -> float:
-    """What is stored in the output directory (GB), which depends on the level; links to a file take no room."""
+    """Return the size of stored outputs (GB) by level; links to a file take no space."""
     settings = work.settings
     superres, how, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
-        level=level, methods=superres.methods, baselines=superres.baselines, smoothing=how.smoothing,
-        thresholds=how.thresholds, kinds=how.kinds,
-    )  # fmt: skip
+        level=level,
+        methods=superres.methods,
+        baselines=superres.baselines,
+        smoothing=how.smoothing,
+        thresholds=how.thresholds,
+        kinds=how.kinds,
+    )
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
     total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
@@ -283,7 +346,10 @@ def _results(work: _Costed) -> float:
         contrasts = _contrasts(work, run)
         for name in work.plan.series_of(run):
             size = low if name == "raw" else high
-            maps = sum(len(own.stats) + _REGION_COPIES * len(own.thresholds) for own in stored.of(name).values())
+            maps = sum(
+                len(own.stats) + _REGION_COPIES * len(own.thresholds)
+                for own in stored.of(name).values()
+            )
             total += _MAP_COMPRESSION * maps * contrasts * size / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
                 total += share * size
@@ -291,10 +357,17 @@ def _results(work: _Costed) -> float:
 
 
 def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
-    """Participant (``sub-01``) → cost of a call that works on nobody else; `plan` as `check` returned it."""
+    """Return the cost of a call for each participant (``sub-01``) alone.
+
+    `plan` is as `check` returned it.
+    """
     found = {}
     for subject in plan.subjects:
-        worked_on = foreseen(subject, settings) if settings.evaluation.retrospective is not None else subject
+        worked_on = (
+            foreseen(subject, settings)
+            if settings.evaluation.retrospective is not None
+            else subject
+        )
         found[f"sub-{subject.label}"] = estimate(replace(plan, subjects=(worked_on,)), settings)
     return found
 
@@ -310,7 +383,11 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     voxels, people = scans * sizes.scans, len(plan.subjects)
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     limit = (superres.max_train_minutes or 1e9) * 60 * people
-    train = 0.0 if superres.model_source == "reuse" else _SCANS_TRAIN_S[superres.recipe != "fast"] * voxels
+    train = (
+        0.0
+        if superres.model_source == "reuse"
+        else _SCANS_TRAIN_S[superres.recipe != "fast"] * voxels
+    )
     always, for_voxels = _SCANS_PREPARE_S
     prepare = always * people + for_voxels * _ALIGN[superres.anat_align] * voxels
     always, for_voxels = _SCANS_MEASURE_S
@@ -322,29 +399,41 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     }
     largest = largest_gb(sizes)
     costs = ((stage, seconds / 60, disk) for stage, (seconds, disk) in stages.items())
-    rows = tuple(Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk) for stage, each, disk in costs)
+    rows = tuple(
+        Row(stage=stage, minutes=each, memory_gb=largest, disk_gb=disk)
+        for stage, each, disk in costs
+    )
     processors = min(people, settings.resources.nprocs or 1)
     return Estimate(
-        minutes=sum(row.minutes for row in rows) / processors, processors=processors, memory_gb=BASE_GB + largest,
+        minutes=sum(row.minutes for row in rows) / processors,
+        processors=processors,
+        memory_gb=BASE_GB + largest,
         sizes=sizes,
-        work_gb=sum(row.disk_gb for row in rows), output_gb=copies * voxels * 2e-3 + 0.05 * methods * people, rows=rows,
-    )  # fmt: skip
+        work_gb=sum(row.disk_gb for row in rows),
+        output_gb=copies * voxels * 2e-3 + 0.05 * methods * people,
+        rows=rows,
+    )
 
 
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
-    """What this machine lacks; for the one that does the work, not for one that submits it to others."""
+    """Report what the machine that does the work, not one that submits it, lacks for it."""
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-            fix = "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built with CUDA."
+            fix = (
+                "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built"
+                " with CUDA."
+            )
             found.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
     return found.problems
 
 
-def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings) -> None:
-    """Memory that not even the largest step fits into, with nothing beside it; None where it is not known."""
+def check_memory(
+    settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings
+) -> None:
+    """Report memory too small for the largest step alone; None where it is not known."""
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return

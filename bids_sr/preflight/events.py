@@ -1,4 +1,4 @@
-"""Events tables of BOLD runs, contrasts, and whether the model of a run holds and its blocks can be split in halves."""
+"""Events tables of BOLD runs, contrasts, estimability of the run model, and block halves."""
 
 import contextlib
 import math
@@ -23,10 +23,12 @@ from bids_sr.stats.glm.contrasts import (
 
 _MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
 _ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
-_MOST_LATE = 0.5  # share of events after the end of the run beyond which the table is not that of the run
+# share of events after the end of the run beyond which the table is not that of the run
+_MOST_LATE = 0.5
 _MOST_EVENTS = 50_000
 _LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
-_HALF_AT_REST = 5.0  # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
+# s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
+_HALF_AT_REST = 5.0
 _MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
 _MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
@@ -45,7 +47,9 @@ class _Row:
 
 
 def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
-    """Modelled trial types of a run in order of appearance, its table held against its length (where that is known).
+    """Return the modeled trial types of a run in order of appearance.
+
+    The events table is checked against the length of the run where that is known.
 
     Empty where there is a problem.
     """
@@ -70,24 +74,30 @@ def _against_length(
     """Types with events in the run, of which the duration (s) is known."""
     assert run.events is not None
     table = run.events
-    astray = [row for row in rows if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S]
+    astray = [
+        row
+        for row in rows
+        if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
+    ]
     if astray:
         found.refuse(
             table,
-            f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from {run.bold.name} "
-            f"(the first: onset {astray[0].onset:g} s, duration {astray[0].duration:g} s, line {astray[0].line})",
+            f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from"
+            f" {run.bold.name} (the first: onset {astray[0].onset:g} s, duration"
+            f" {astray[0].duration:g} s, line {astray[0].line})",
             "Check that onsets and durations are in seconds from the first volume.",
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
         what = (
-            f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of {run.bold.name} at "
-            f"{duration:g} s (the first: {late[0].trial_type!r} at {late[0].onset:g} s, line {late[0].line})"
+            f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of"
+            f" {run.bold.name} at {duration:g} s (the first: {late[0].trial_type!r} at"
+            f" {late[0].onset:g} s, line {late[0].line})"
         )
         if len(late) > _MOST_LATE * len(rows):
             fix = (
-                "Check that onsets are in seconds from the first volume, that the table belongs to this run and that "
-                "the series is complete."
+                "Check that onsets are in seconds from the first volume, that the table belongs to"
+                " this run and that the series is complete."
             )
             found.refuse(table, what, fix)
         else:
@@ -97,14 +107,24 @@ def _against_length(
         many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
         text = f"{many} beyond the end of the run ({duration:g} s): cut off there."
         found.tell(table, text)
-    counting = {row.trial_type for row in rows if row.onset + row.duration > _MIN_ONSET and row.onset < duration}
+    counting = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_ONSET and row.onset < duration
+    }
     after = {row.trial_type for row in late}
     for name in types:
         if name not in counting:
             where = "after the end" if name in after else "more than 24 s before the start"
-            found.tell(table, f"every event of {name!r} lies {where} of the run; it is not modeled.")
+            found.tell(
+                table, f"every event of {name!r} lies {where} of the run; it is not modeled."
+            )
     if types and not counting and len(late) <= _MOST_LATE * len(rows):
-        found.refuse(table, "all of its events lie more than 24 s before the first volume", "Check the onsets.")
+        found.refuse(
+            table,
+            "all of its events lie more than 24 s before the first volume",
+            "Check the onsets.",
+        )
     return tuple(name for name in types if name in counting)
 
 
@@ -114,22 +134,36 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     try:
         columns, records = read_rows(path, _MOST_EVENTS + 1)
     except TABLE_ERRORS as error:
-        found.refuse(path, f"it cannot be read as a table ({error})", "Store it as tab-separated text in UTF-8.")
+        found.refuse(
+            path,
+            f"it cannot be read as a table ({error})",
+            "Store it as tab-separated text in UTF-8.",
+        )
         return []
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
         reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
-        found.refuse(path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else "."))
+        found.refuse(
+            path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else ".")
+        )
         return []
     if len(records) > _MOST_EVENTS:
         fix = "Check that it lists events, and is not a recording."
-        found.refuse(path, f"it has more than {_MOST_EVENTS} rows, too many for the events of a run", fix)
+        found.refuse(
+            path, f"it has more than {_MOST_EVENTS} rows, too many for the events of a run", fix
+        )
         return []
     if not records:
-        found.refuse(path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}")
+        found.refuse(
+            path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}"
+        )
     if "trial_type" not in columns:
-        found.tell(path, f"it has no column trial_type (optional in BIDS): all its events are named {UNNAMED!r}.")
+        found.tell(
+            path,
+            "it has no column trial_type (optional in BIDS): all its events are named"
+            f" {UNNAMED!r}.",
+        )
         for _, record in records:
             record["trial_type"] = UNNAMED
     timeless = {
@@ -139,10 +173,15 @@ def _read(path: Path, found: Findings) -> list[_Row]:
         and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
     }
     if timeless:
-        what = f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the first in line"
+        what = (
+            f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the"
+            " first in line"
+        )
         found.tell(path, f"{what} {min(timeless)}) and are left out.")
         records = [(line, record) for line, record in records if line not in timeless]
-    rows = [row for line, record in records if (row := _row(path, line, record, found)) is not None]
+    rows = [
+        row for line, record in records if (row := _row(path, line, record, found)) is not None
+    ]
     if brief := sum(row.duration == 0 for row in rows):
         of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
         found.tell(path, f"{of} events have duration 0: modeled as brief events.")
@@ -157,25 +196,37 @@ def _read(path: Path, found: Findings) -> list[_Row]:
 
 
 def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:
-    """A row of the table; the first three that are unsound become problems, as they tell enough."""
+    """Parse a row of the table; only the first three unsound rows become problems."""
     onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
     fix = ""
-    if unsound := bool(modelled_types([name])) and (onset is None or duration is None or duration < 0):
-        reason = f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are not times in seconds"
+    if unsound := bool(modelled_types([name])) and (
+        onset is None or duration is None or duration < 0
+    ):
+        reason = (
+            f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are not"
+            " times in seconds"
+        )
         fix = "Give both in seconds; a duration of 0 means a brief event."
     elif len(name) > _LONGEST_NAME:
         reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
         fix = f"Give it a name of {_LONGEST_NAME} letters at most; it becomes part of file names."
     if fix and len(found.problems) < 3:
         found.refuse(path, reason, fix)
-    return None if unsound else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+    return (
+        None
+        if unsound
+        else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+    )
 
 
 def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findings) -> bool:
-    """Whether a run has volumes for its own model: trial types or seeds, motion, drift and the mean.
+    """Return whether a run has enough volumes for its own model.
 
-    Without events the seeds are cleared of that model whatever maps are made, and slow fluctuations are mapped too.
+    The model consists of trial types or seeds, motion, drift and the mean.
+
+    Without events the seeds are cleared of that model whatever maps are made, and slow
+    fluctuations are mapped too.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
@@ -185,18 +236,31 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
     what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
     reason = ""
     if rows < needed:
-        reason = f"{what} are too few: the linear model has {columns} regressors and {needed} volumes are needed"
+        reason = (
+            f"{what} are too few: the linear model has {columns} regressors and {needed} volumes"
+            " are needed"
+        )
     elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
-        reason = f"{what} at a TR of {run.tr:g} s are too few: a run without events needs {2 * _HALF_AT_REST:g} s"
+        reason = (
+            f"{what} at a TR of {run.tr:g} s are too few: a run without events needs"
+            f" {2 * _HALF_AT_REST:g} s"
+        )
     if reason:
-        found.refuse(run.bold, reason, "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.")
+        found.refuse(
+            run.bold,
+            reason,
+            "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
+        )
     return not reason
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Types in the order that the data set shares; those it does not know come last, by name."""
     own, shared = set(types), set(order)
-    return (*(name for name in order if name in own), *sorted(name for name in types if name not in shared))
+    return (
+        *(name for name in order if name in own),
+        *sorted(name for name in types if name not in shared),
+    )
 
 
 def contrasts_of_runs(
@@ -204,8 +268,8 @@ def contrasts_of_runs(
 ) -> dict[Path, dict[str, Contrast]]:
     """Contrasts of each run.
 
-    A contrast asked for must fit one run at least; in runs that lack one of its trial types it is left out, which is
-    said.
+    A contrast asked for must fit one run at least; in runs that lack one of its trial types it is
+    left out, which is said.
 
     Parameters
     ----------
@@ -215,7 +279,10 @@ def contrasts_of_runs(
     if not requested:
         return {path: resolve_contrasts(names) for path, names in types.items()}
     contrasts: dict[Path, dict[str, Contrast]] = {path: {} for path in types}
-    everything, unfit = tuple(dict.fromkeys(name for names in types.values() for name in names)), False
+    everything, unfit = (
+        tuple(dict.fromkeys(name for names in types.values() for name in names)),
+        False,
+    )
     for text in requested:
         fits = 0
         for path, names in types.items():
@@ -233,12 +300,16 @@ def contrasts_of_runs(
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run holds all of its trial types ({names}) together"
-            found.refuse_option(f"--contrasts {text}", reason, "A contrast compares trial types within a run.")
+            found.refuse_option(
+                f"--contrasts {text}", reason, "A contrast compares trial types within a run."
+            )
     for path, those in contrasts.items():
         if not those and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
             with found.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
-                found.refuse(path, reason, "Leave the run out (--task-id, --run-id) or add a contrast.")
+                found.refuse(
+                    path, reason, "Leave the run out (--task-id, --run-id) or add a contrast."
+                )
             unfit = True  # the first of them tells enough
     return contrasts
 
@@ -246,8 +317,15 @@ def contrasts_of_runs(
 def is_estimable(
     run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
 ) -> bool:
-    """Whether the linear model of a run with a sound events table holds, motion apart; a problem says why not."""
-    if "glm" not in settings.activation.kinds or run.n_volumes > _MOST_VOLUMES or run.events is None:
+    """Return whether the linear model of a run is estimable, motion apart.
+
+    The events table of the run has to be sound; a problem says why the model is not estimable.
+    """
+    if (
+        "glm" not in settings.activation.kinds
+        or run.n_volumes > _MOST_VOLUMES
+        or run.events is None
+    ):
         return True
     from bids_sr.stats.glm.design import build_design, contrast_vector
     from bids_sr.stats.glm.regressors import DesignError, read_events
@@ -255,7 +333,9 @@ def is_estimable(
     events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
     try:
-        design = build_design(events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass)
+        design = build_design(
+            events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass
+        )
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
@@ -266,7 +346,10 @@ def is_estimable(
 
 
 def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: int = 0) -> bool:
-    """Whether any condition of a run with a sound events table has blocks for two halves; the others are told."""
+    """Return whether any condition of a run has blocks for two halves.
+
+    The events table of the run has to be sound; conditions without such blocks are reported.
+    """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:  # halves of segments
         from bids_sr.stats.glm.seeds import segment_count
@@ -285,9 +368,16 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
         counts[block.condition] += share >= MIN_SHARE
-    few = [f"{name} ({count} block{'s' * (count != 1)})" for name, count in counts.items() if count < _NEEDED]
+    few = [
+        f"{name} ({count} block{'s' * (count != 1)})"
+        for name, count in counts.items()
+        if count < _NEEDED
+    ]
     if few and len(few) < len(counts):
-        found.tell(run.events, f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.")
+        found.tell(
+            run.events,
+            f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.",
+        )
     elif few:
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
         found.tell(run.events, f"{what}; the evaluation skips split halves.")

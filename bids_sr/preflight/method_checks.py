@@ -1,4 +1,4 @@
-"""Methods and given models against the data: slices, patches, factors and model cards, from headers alone."""
+"""Checks of methods and models by headers: slices, patches, factors and model cards."""
 
 from __future__ import annotations
 
@@ -37,15 +37,22 @@ def check_pretrained(superres: SuperRes, found: Findings) -> None:
                 reasons[file] = str(error)
     sound = [file for file, reason in reasons.items() if not reason]
     reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
-    fix = "Name the .safetensors file of a model whose card (.json, the same name) lies beside it, both unchanged."
-    refuse_all(found, [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()])
+    fix = (
+        "Name the .safetensors file of a model whose card (.json, the same name) lies beside it,"
+        " both unchanged."
+    )
+    refuse_all(
+        found,
+        [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
+    )
 
 
 def _networks_refuse(files: Sequence[Path]) -> list[str]:
     """For each file why weights do not fit the network that their card names, or "".
 
-    Asked in a process of its own, so that this one, from which workers are forked, stays small; not where torch is here
-    already. What that process cannot tell (no memory for it, say) is left to the step that loads the model.
+    Asked in a process of its own, so that this one, from which workers are forked, stays small;
+    not where torch is here already. What that process cannot tell (no memory for it, say) is left
+    to the step that loads the model.
     """
     if "torch" in sys.modules or not files:
         return [refusal(file) for file in files]
@@ -68,7 +75,7 @@ def refusal(file: str | Path) -> str:
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findings) -> None:
-    """Methods that cannot work on the runs that are worked on, and models that were trained on other images."""
+    """Report methods that cannot work on the runs and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
@@ -79,13 +86,23 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
             _check_slices(superres, run, found)
     if len(found.problems) > before:
         return
-    given = [file for file in superres.pretrained if file.is_file() and method_of_model(file) in superres.learned]
+    given = [
+        file
+        for file in superres.pretrained
+        if file.is_file() and method_of_model(file) in superres.learned
+    ]
     for run in runs:
         factor = factor_of(run, settings)
         with found.about(run.entities["subject"], run.stem):
             for file in given:
                 image = describe(np.asarray(run.affine), "bold", factor)
-                check_card(file, image, f"{run.bold} with --pretrained {file}", found, force=superres.force)
+                check_card(
+                    file,
+                    image,
+                    f"{run.bold} with --pretrained {file}",
+                    found,
+                    force=superres.force,
+                )
             if superres.model_source != "reuse":
                 _check_patches(settings, run, found)
 
@@ -95,9 +112,9 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     text = (
-        "trained as published: VGG-19 features without squared error, all slices, no early stopping, so that "
-        "no held-out accuracy can be reported. What --recipe paper meant earlier, also in settings files, is now "
-        "--recipe paper-mse."
+        "trained as published: VGG-19 features without squared error, all slices, no early"
+        " stopping, so that no held-out accuracy can be reported. What --recipe paper meant"
+        " earlier, also in settings files, is now --recipe paper-mse."
     )
     for name in superres.learned:
         if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None:
@@ -105,19 +122,29 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
-    """A run of one slice: no volume for a 3D method, nothing to hold out for networks; variance maps need neither."""
+    """Report runs of one slice, which 3D methods and networks cannot use.
+
+    A 3D method needs a volume and a network needs slices to hold out; variance maps need neither.
+    """
     for name in superres.learned if run.shape[2] == 1 else ():
         if obstacle(name, run, superres):
             continue
         ndim = get_method(name).ndim
-        if ndim == 2 and (name in superres.run_trained or pretrained_for(superres, name) is not None):
+        if ndim == 2 and (
+            name in superres.run_trained or pretrained_for(superres, name) is not None
+        ):
             continue
         why = "works in three dimensions" if ndim == 3 else "is trained with held-out slices"
-        fix = "Use baselines only (--sr-method bspline zerofill), or a slice-wise method with --pretrained MODEL."
+        fix = (
+            "Use baselines only (--sr-method bspline zerofill), or a slice-wise method with"
+            " --pretrained MODEL."
+        )
         found.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
 
 
-def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, force: bool) -> None:
+def check_card(
+    file: Path, image: Acquisition, where: str, found: Findings, *, force: bool
+) -> None:
     """Refuse a model whose card says that it was trained on other images than these."""
     try:
         check_model(read_card(file), image, force=force)
@@ -128,7 +155,7 @@ def check_card(file: Path, image: Acquisition, where: str, found: Findings, *, f
 
 
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
-    """Training patches that are larger in plane than the images they are cut from; thin slabs cut them down."""
+    """Report training patches larger in plane than their images; thin slabs reduce them."""
     superres = settings.superres
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
@@ -142,6 +169,7 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         found.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high resolution)",
+            f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high"
+            " resolution)",
             fix[:1].upper() + fix[1:],
         )

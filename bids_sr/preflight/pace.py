@@ -1,4 +1,4 @@
-"""How much longer work takes here and now than on the idle processors of the estimate: two short self-timings."""
+"""Slowdown against the idle processors of the estimate, from two short self-timings."""
 
 import hashlib
 import math
@@ -11,7 +11,9 @@ import numpy as np
 from bids_sr.frozen import frozen
 
 REFERENCE_S = 0.0039
-"""Processor seconds of the kernel on the processors of `preflight.estimates` (``benchmarks/resources.py --pace``)."""
+"""Processor seconds of the kernel on the processors of `preflight.estimates`
+(``benchmarks/resources.py --pace``).
+"""
 _REPEATS = 5
 _WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some milliseconds weigh
 _BLOCK = bytes(2**18)
@@ -19,7 +21,7 @@ _BLOCK = bytes(2**18)
 
 @frozen
 class Pace:
-    """What wall-clock time is to be multiplied by: for slower processors, and for what else keeps them busy."""
+    """Factors for wall-clock time: slower processors, and other load on them."""
 
     processor: float = 1.0
     busy: float = 1.0
@@ -31,10 +33,10 @@ class Pace:
 
 
 def kernel_seconds() -> float:
-    """Processor seconds of a fixed piece of what the stages do most, which is Fourier transforms of slices.
+    """Return processor seconds of Fourier transforms of slices, the most common operation.
 
-    The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays of a whole volume
-    take four times as long in a process that has not had such memory yet.
+    The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays
+    of a whole volume take four times as long in a process that has not had such memory yet.
     """
     found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
@@ -48,9 +50,9 @@ def kernel_seconds() -> float:
 def processors_had(threads: int) -> float:
     """How many processors that many busy threads are given while others run: 0 to `threads`.
 
-    It is tried, as the number of processes that want to run does not tell: the system may share its processors
-    between sessions or groups of processes, and its average of the last minute knows neither what has just begun nor
-    what has ended.
+    It is tried, as the number of processes that want to run does not tell: the system may share
+    its processors between sessions or groups of processes, and its average of the last minute
+    knows neither what has just begun nor what has ended.
     """
     until = time.perf_counter() + _WATCHED_S
 

@@ -1,4 +1,4 @@
-"""What preflight hands on: the plan of a call, what speaks against it, which runs that leaves out, and its cost."""
+"""Results of preflight: the plan of a call, problems, excluded runs and cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -15,7 +15,7 @@ from bids_sr.notices import Notice
 
 @frozen
 class Row:
-    """Cost of one stage of all runs together: minutes of one processor, memory of its largest step and disk (GB)."""
+    """Cost of one stage over all runs: processor minutes, peak memory and disk (GB)."""
 
     stage: str
     minutes: float
@@ -45,20 +45,23 @@ class Estimate:
 class Plan:
     """What a call will do.
 
-    `contrasts` are BOLD file → contrast name → trial type → weight; `type_order` is task → trial types in the order
-    that decides the sign of default contrasts; `series_by_run` names of a BOLD file those of `series` that are made of
-    it, and runs that are not in it have all.
+    `contrasts` are BOLD file → contrast name → trial type → weight; `type_order` is task → trial
+    types in the order that decides the sign of default contrasts; `series_by_run` names of a BOLD
+    file those of `series` that are made of it, and runs that are not in it have all.
     """
 
     subjects: tuple[Subject, ...] = ()  # with the runs that are sound
     problems: tuple[Notice, ...] = ()  # why it cannot start; empty if it can
-    warnings: tuple[Notice, ...] = ()  # what is done otherwise than expected, for the terminal and the report
+    # what is done otherwise than expected, for the terminal and the report
+    warnings: tuple[Notice, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("raw",)  # all, in the order of computation
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
-    unsplit: frozenset[Path] = frozenset()  # BOLD files of the runs that have too few blocks for split halves
-    left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)  # name of a run not worked on → why
+    # BOLD files of the runs that have too few blocks for split halves
+    unsplit: frozenset[Path] = frozenset()
+    # name of a run not worked on → why
+    left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[Derivatives, ...] = ()  # folders whose contents are taken over
 
@@ -77,37 +80,52 @@ class Plan:
         found: dict[str, dict[str, str]] = {}
         for run, problems in self.left_out.items():
             why = "; ".join(dict.fromkeys(f"{Path(why.what).name}: {why.why}" for why in problems))
-            found.setdefault(entities_of(Path(f"{run}_bold"))["subject"], {})[run] = f"left out: {why}"
+            found.setdefault(entities_of(Path(f"{run}_bold"))["subject"], {})[run] = (
+                f"left out: {why}"
+            )
         return found
 
     def told_to(self, label: str) -> dict[str, list[str]]:
-        """Warnings and notes for the report of a participant; a run that is left out is a warning."""
+        """Return warnings and notes for a participant's report.
+
+        An excluded run is a warning.
+        """
         own = [f"{run}: {why}" for run, why in self.reasons.get(label, {}).items()]
         found = {"warnings": own, "notes": list[str]()}
         for each in (each for each in self.warnings if each.concerns(label)):
             found[f"{each.level}s"].append(str(each))
-        return {word: list(dict.fromkeys(texts)) for word, texts in found.items()}  # said of several runs
+        # said of several runs
+        return {word: list(dict.fromkeys(texts)) for word, texts in found.items()}
 
 
 def stopped_by(problem: Notice, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
     """BOLD files of the runs that a problem stops; None for the whole call.
 
-    One bad run does not stop the others. A problem of a run stops that run (or the file, where the run could not be
-    opened), one of a participant the runs that use the image, else all its runs. Everything else stops the whole call.
+    One bad run does not stop the others. A problem of a run stops that run (or the file, where the
+    run could not be opened), one of a participant the runs that use the image, else all its runs.
+    Everything else stops the whole call.
     """
     if not problem.subject or problem.code == "option":
         return None
     file = Path(problem.what)
     if problem.run:
-        fits = (run.bold for run in runs if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold)))
+        fits = (
+            run.bold
+            for run in runs
+            if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold))
+        )
         return tuple(fits) or (file,)
     own = [run for run in runs if run.entities["subject"] == problem.subject]
-    used = [run for run in own if file in (_files(run) if isinstance(run, BoldRun) else (run.bold, run.events))]
+    used = [
+        run
+        for run in own
+        if file in (_files(run) if isinstance(run, BoldRun) else (run.bold, run.events))
+    ]
     return tuple(run.bold for run in used or own) or None
 
 
 def _files(run: BoldRun) -> set[Path | None]:
-    """Files that a run is worked on with, whatever their names: echoes, reference, calibration, pairs, brain mask."""
+    """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask."""
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     known = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
@@ -123,12 +141,14 @@ def _files(run: BoldRun) -> set[Path | None]:
 def exclude(
     problems: Sequence[Notice], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
 ) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
-    """Leave out the runs that problems stop, of all that were chosen; participants have those that are sound so far.
+    """Exclude the runs that problems stop from all chosen runs.
+
+    The participants hold the runs that are sound so far.
 
     Returns
     -------
-    subjects : with what is left; left_out : name of a run to what stops it, in the order of the data set; problems :
-        those that stop the whole call, and all of them where no run is left
+    subjects : with what is left; left_out : name of a run to what stops it, in the order of the
+        data set; problems : those that stop the whole call, and all of them where no run is left
     """
     stopped: dict[Path, list[Notice]] = {}
     whole = []
@@ -138,7 +158,10 @@ def exclude(
             whole.append(problem)
         for bold in found or ():
             stopped.setdefault(bold, []).append(problem)
-    left = tuple(replace(one, runs=tuple(run for run in one.runs if run.bold not in stopped)) for one in subjects)
+    left = tuple(
+        replace(one, runs=tuple(run for run in one.runs if run.bold not in stopped))
+        for one in subjects
+    )
     left = tuple(one for one in left if one.runs)
     if whole or not left:
         return tuple(subjects), {}, tuple(problems)
@@ -151,7 +174,7 @@ def exclude(
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
-    """One line a run that is left out, with reason and fix; a reason that stops several of them is told once."""
+    """Return a line for each excluded run with reason and fix; shared reasons are given once."""
     by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:
@@ -160,7 +183,8 @@ def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
     for problem, names in by_problem.items():
         by_runs.setdefault(tuple(names), []).append(problem)
     return [
-        f"left out: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix: {problem.remedy}"
+        f"left out: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
+        f" {problem.remedy}"
         for runs, problems in by_runs.items()
         for problem in grouped(problems)
     ]

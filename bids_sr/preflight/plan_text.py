@@ -30,21 +30,39 @@ def format_problems(problems: Sequence[Notice]) -> str:
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
-    """What would run: participants, runs, pairs, series, contrasts, smoothing, and the estimate of its cost."""
+    """Return a description of what would run and the estimate of its cost.
+
+    It lists participants, runs, pairs, series, contrasts and smoothing.
+    """
     every = notes(plan, settings)
-    told, n_warnings = [f"{word}: {text}" for word, text in every], sum(word == "warning" for word, _ in every)
-    lines = [f"data set {settings.paths.bids_dir}", f"results  {settings.paths.output_dir}", *told[:n_warnings]]
+    told, n_warnings = (
+        [f"{word}: {text}" for word, text in every],
+        sum(word == "warning" for word, _ in every),
+    )
+    lines = [
+        f"data set {settings.paths.bids_dir}",
+        f"results  {settings.paths.output_dir}",
+        *told[:n_warnings],
+    ]
     for subject in (each for each in plan.subjects if each.structural):
         lines.append(f"sub-{subject.label}: structural scans")
-        lines += [f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}" for pair in subject.structural]
+        lines += [
+            f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}"
+            for pair in subject.structural
+        ]
     for subject in (each for each in plan.subjects if not each.structural):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
     lines.append(f"series: {' '.join(plan.series)}")
     if settings.superres.target != "anat":
-        lines.append("smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing))
-        kinds = [f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind for kind in settings.activation.kinds]
+        lines.append(
+            "smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing)
+        )
+        kinds = [
+            f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind
+            for kind in settings.activation.kinds
+        ]
         lines.append(f"maps: {', '.join(kinds)}")
     lines += left_out_text(plan.left_out)
     cost = [
@@ -55,7 +73,9 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
 
 
 def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
-    """Stages with wall-clock minutes, memory and disk, and their total; minutes and disk as shown add up to it.
+    """Return a table of stages with wall-clock minutes, memory, disk and total.
+
+    The minutes and disk sizes add up to the total as shown.
 
     Parameters
     ----------
@@ -66,11 +86,26 @@ def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     minutes = _adding_up([row.minutes / cost.processors * slower for row in rows], 1)
     disk = _adding_up([row.disk_gb for row in rows], 2)
     total = ("total", sum(minutes), cost.memory_gb, sum(disk))
-    shown = [*zip((row.stage for row in rows), minutes, (row.memory_gb for row in rows), disk, strict=True), total]
+    shown = [
+        *zip(
+            (row.stage for row in rows),
+            minutes,
+            (row.memory_gb for row in rows),
+            disk,
+            strict=True,
+        ),
+        total,
+    ]
     return [
         f"  {'':<28}{'wall-clock min':>15}{'GB memory':>12}{'GB work disk':>14}",
-        *(f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}" for stage, time, memory, space in shown),
-        "  Memory: for a stage, that of its largest step; in total, that of all processes at the same time.",
+        *(
+            f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}"
+            for stage, time, memory, space in shown
+        ),
+        (
+            "  Memory: for a stage, that of its largest step; in total, that of all processes at"
+            " the same time."
+        ),
     ]
 
 
@@ -85,31 +120,47 @@ def _adding_up(values: Iterable[float], digits: int) -> list[float]:
 
 
 def _advice(plan: Plan, settings: Settings) -> list[str]:
-    """Which scan would improve the result, and how to test it on these data where there is no reference."""
+    """Advise which scan would improve the result.
+
+    Where there is no reference, also say how to test the result on these data.
+    """
     runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
         return []
     found = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
-        scan = "a high-resolution run of 20 volumes or more (same session, same slices, no task needed)"
+        scan = (
+            "a high-resolution run of 20 volumes or more (same session, same slices, no task"
+            " needed)"
+        )
         found.append(f"{scan} would improve the result.")
     if not any(run.truth is not None for run in runs):
         found.append(
-            "no high-resolution reference, so methods are tested one resolution level down; for the full test, "
-            "--retrospective downsamples these runs and compares the result with the originals."
+            "no high-resolution reference, so methods are tested one resolution level down; for"
+            " the full test, --retrospective downsamples these runs and compares the result with"
+            " the originals."
         )
     return found
 
 
 def notes(plan: Plan, settings: Settings) -> list[tuple[str, str]]:
-    """The word *warning* or *note* and a text for each, warnings first; files of the data set by their place in it."""
+    """Return texts labeled *warning* or *note*, warnings first.
+
+    Files of the dataset are named by their path in it.
+    """
     root = settings.paths.bids_dir
     told = (
-        replace(each, what=str(place.relative_to(root))) if root in (place := Path(each.what)).parents else each
+        (
+            replace(each, what=str(place.relative_to(root)))
+            if root in (place := Path(each.what)).parents
+            else each
+        )
         for each in plan.warnings
     )
     found: list[tuple[str, str]] = [(each.level, str(each)) for each in counted(told)]
-    return sorted(found, key=lambda each: each[0] != "warning") + [("note", text) for text in _advice(plan, settings)]
+    return sorted(found, key=lambda each: each[0] != "warning") + [
+        ("note", text) for text in _advice(plan, settings)
+    ]
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
@@ -123,11 +174,16 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
-    lines.append(f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}")
+    lines.append(
+        f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}"
+    )
     calibration = "none"
     if (found := run.calibration) is not None:
         task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
-        calibration = f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.header.zooms)} mm{task}"
+        calibration = (
+            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.header.zooms)}"
+            f" mm{task}"
+        )
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
         lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")
@@ -137,7 +193,10 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
         return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
-    shown = (name if dict(w) == {name: 1} else f"{name} = {_formula(w)}" for name, w in contrasts.items())
+    shown = (
+        name if dict(w) == {name: 1} else f"{name} = {_formula(w)}"
+        for name, w in contrasts.items()
+    )
     return [*lines, f"  contrasts: {'; '.join(shown)}"]
 
 
@@ -157,15 +216,18 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
-    """What is done with every run, each with its title; runs that are treated alike in one line."""
+    """Return titled lines on the processing of runs; runs processed alike share a line."""
     runs: dict[tuple[str, str], list[str]] = {}
-    if settings.evaluation.retrospective is not None:  # the data set that it makes is planned for itself
+    # the data set that it makes is planned for itself
+    if settings.evaluation.retrospective is not None:
         return
     for run in plan.runs:
         runs.setdefault(("method", choice_text(run, settings)), []).append(run.stem)
     for run in plan.runs:
         if run.events is not None:
-            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(run.stem)
+            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(
+                run.stem
+            )
     for (title, text), names in runs.items():
         yield title, f"{some(names, _MOST_NAMED)}: {text}"
 
@@ -181,7 +243,9 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
-    return "×".join(str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values)
+    return "×".join(
+        str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
+    )
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
@@ -191,17 +255,27 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
     if settings.preprocessing.dummy_scans is None and not run.echoes:
         from bids_sr.stats.glm.confounds import nonsteady_at_start
 
-        n_volumes -= nonsteady_at_start(run.bold) if any(run is each for each in makers(subject).values()) else 0
+        n_volumes -= (
+            nonsteady_at_start(run.bold)
+            if any(run is each for each in makers(subject).values())
+            else 0
+        )
     size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
     factor = _times(retrospective_factor(settings), "g")
     return f"will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
 
 
 def _formula(weights: Mapping[str, float]) -> str:
-    if len(weights) > 1 and all(abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()):
+    if len(weights) > 1 and all(
+        abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
+    ):
         return f"mean of {', '.join(weights)}"
     (one, first), *others = sorted(weights.items(), key=lambda each: -each[1])
-    if first == 1 and len(others) > 1 and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others):
+    if (
+        first == 1
+        and len(others) > 1
+        and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others)
+    ):
         return f"{one} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
@@ -218,7 +292,7 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= _NOTICEABLE else ""
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
-        f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why}, {cost.memory_gb:.1f} GB of memory, "
-        f"{cost.work_gb:.1f} GB of disk for intermediate files and {cost.output_gb:.1f} GB for results "
-        f"(level {settings.run.level})"
+        f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why},"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk for intermediate files"
+        f" and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

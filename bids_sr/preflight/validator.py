@@ -1,4 +1,4 @@
-"""The BIDS validator of the BIDS community, run on the data set as a program; it needs no network."""
+"""BIDS validator of the BIDS community, run on the dataset as an offline program."""
 
 import json
 import os
@@ -21,7 +21,8 @@ _SHOWN = 3  # files named for each kind of error
 _LONGEST = 200  # characters of what it says of one
 _Issue = Mapping[str, str]
 _PARTICIPANTS = "participants.tsv"
-_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")  # in codes of errors about participants that are not listed, or listed twice
+# in codes of errors about participants that are not listed, or listed twice
+_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
 
 
 def find_validator() -> Path | None:
@@ -34,12 +35,18 @@ def find_validator() -> Path | None:
 
 
 def validate(
-    bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles], found: Findings,
+    bids_dir: Path,
+    participants: Collection[str],
+    runs: Sequence[RunFiles],
+    found: Findings,
     timeout_s: float = _TIMEOUT_S,
-) -> None:  # fmt: skip
-    """Run the validator; errors of one kind become one problem, and why it did not answer a notice.
+) -> None:
+    """Run the validator and collect its errors as problems, one for each kind.
 
-    Errors of others than these runs of these participants are left out, as are those of files with a problem already.
+    If the validator does not answer, a notice says why.
+
+    Errors of others than these runs of these participants are left out, as are those of files with
+    a problem already.
     """
     program = find_validator()
     endless = next(_special_files(bids_dir), None)
@@ -53,13 +60,18 @@ def validate(
             issues, messages = _run(program, bids_dir, timeout_s)
             problems_of(issues, messages, bids_dir, participants, runs, found)
         except subprocess.TimeoutExpired:
-            found.tell(bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s.")
+            found.tell(
+                bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s."
+            )
         except (OSError, ValueError) as error:
             found.tell(bids_dir, f"not validated: the validator failed ({error}).")
 
 
 def _special_files(folder: Path) -> Iterator[Path]:
-    """Pipes, sockets and devices below a folder, also where a link leads to one; links to folders are not followed."""
+    """Return pipes, sockets and devices below a folder, or that a link there leads to.
+
+    Links to folders are not followed.
+    """
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
@@ -73,15 +85,26 @@ def _special_files(folder: Path) -> Iterator[Path]:
 
 def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
     """What the validator finds, and what its codes mean."""
-    with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:  # so that nothing is written to a home directory
-        environment = {**os.environ, "DENO_DIR": cache, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+    # so that nothing is written to a home directory
+    with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
+        environment = {
+            **os.environ,
+            "DENO_DIR": cache,
+            "DENO_NO_UPDATE_CHECK": "1",
+            "NO_COLOR": "1",
+        }
         done = subprocess.run(
             [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
-            capture_output=True, timeout=timeout_s, env=environment, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+        )
     start = done.stdout.find(b"{")
     if start < 0:
-        raise ValueError((done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer")
+        raise ValueError(
+            (done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer"
+        )
     report = json.loads(done.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
         raise ValueError("its output is not in the expected format")
@@ -89,10 +112,14 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
 
 
 def problems_of(
-    issues: Sequence[_Issue], messages: Mapping[str, str], bids_dir: Path, participants: Collection[str],
-    runs: Sequence[RunFiles], found: Findings,
-) -> None:  # fmt: skip
-    """Turn the errors of a report into problems, one for each kind; `messages` say what their codes mean."""
+    issues: Sequence[_Issue],
+    messages: Mapping[str, str],
+    bids_dir: Path,
+    participants: Collection[str],
+    runs: Sequence[RunFiles],
+    found: Findings,
+) -> None:
+    """Turn report errors into problems, one for each kind; `messages` explains the codes."""
     known = {Path(problem.what) for problem in found.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):
@@ -104,7 +131,11 @@ def problems_of(
     for (code, key, whose), issues in kinds.items():
         files = [str(bids_dir / _place(issue)) for issue in issues]
         more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-        text = shorten(messages.get(code, "") or str(issues[0].get("issueMessage", "")), _LONGEST, placeholder=" …")
+        text = shorten(
+            messages.get(code, "") or str(issues[0].get("issueMessage", "")),
+            _LONGEST,
+            placeholder=" …",
+        )
         with found.about(*whose):
             found.refuse(
                 ", ".join(files[:_SHOWN]) + more,
@@ -120,9 +151,14 @@ def _place(issue: _Issue) -> Path:
 def _owners(
     issue: _Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]
 ) -> list[tuple[str, str]]:
-    """Participant and run that an error is about, empty for the whole data set; none where all are of others."""
+    """Return the participant and run of an error, empty for the whole dataset.
+
+    None is returned where all files of the error belong to others.
+    """
     place = _place(issue)
-    whose = {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
+    whose = (
+        {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
+    )
     if place == Path(_PARTICIPANTS):
         listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
         there = {path.name for path in bids_dir.glob("sub-*")}
@@ -134,4 +170,8 @@ def _owners(
         own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
         own = (run for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS)))
         return [(run.entities["subject"], stem_of_echoes(run.bold)) for run in own]
-    return sorted((label, "") for label in participants if f"sub-{label}" in whose) if whose else [("", "")]
+    return (
+        sorted((label, "") for label in participants if f"sub-{label}" in whose)
+        if whose
+        else [("", "")]
+    )

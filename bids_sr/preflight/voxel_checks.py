@@ -1,7 +1,10 @@
-"""Voxels of the images: one forward pass through each, a volume in memory at a time; and truth against its run.
+"""Voxel checks: one pass through each image, and comparison of truth with its run.
 
-Downsampled to the resolution of the run, the truth has to look like it, and to change from a volume to the next as it
-does. Noise and physiology of one run are those of no other, so that the second tells runs of one head apart.
+One volume is held in memory at a time.
+
+Downsampled to the resolution of the run, the truth has to look like it, and to change from a
+volume to the next as it does. Noise and physiology of one run are those of no other, so that the
+second tells runs of one head apart.
 """
 
 import gzip
@@ -23,16 +26,18 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 _CHUNK = 1 << 20
 _PLACES = 10  # in time, at each of which two volumes that follow one another are read
 _ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
-_TOGETHER = 0.1  # correlation of changes below which it is another run; it was .25 and more with much noise added
+# correlation of changes below which it is another run; it was .25 and more with much noise added
+_TOGETHER = 0.1
 _MOST_GAIN = 1.25  # of the signal of a reference over that of its run
-MASK_VOXELS, MASK_ML = 50, 2500.0  # fewer or more make no brain, whatever the coil, the slab and the age
+# fewer or more make no brain, whatever the coil, the slab and the age
+MASK_VOXELS, MASK_ML = 50, 2500.0
 _BRIGHT = 0.25  # of the 98th percentile
 
 Array = npt.NDArray[np.float64]
 
 
 def check_data(plan: Plan) -> tuple[Notice, ...]:
-    """Read every image of the plan once; return those that are damaged, constant or not finite. Nothing is written.
+    """Return damaged, constant or nonfinite images, reading each once and writing nothing.
 
     Brain masks of another program are read too: those that can be no brain's are returned.
     """
@@ -98,19 +103,29 @@ def check_image(path: Path, found: Findings, or_else: str = "", *, may_mask: boo
             count += 1
     except READ_ERRORS as error:
         reason = f"it is truncated or corrupt: it ends or breaks in volume {count + 1} ({error})"
-        fix = f"Copy the file again from where it came (compare its size and checksum there).{or_else}"
+        fix = (
+            "Copy the file again from where it came (compare its size and checksum"
+            f" there).{or_else}"
+        )
         found.refuse(path, reason, fix)
         return
     fix = f"Convert the DICOM images again, or leave this image out.{or_else}"
     if not_finite and not may_mask:
-        where = "" if count == 1 else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
+        where = (
+            ""
+            if count == 1
+            else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
+        )
         fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
         found.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
     elif len(flat) == count:
         found.refuse(path, "it is constant: all voxels have the same value", fix)
     elif flat:
         found.refuse(
-            path, f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant, {_numbers(flat)}", fix
+            path,
+            f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant,"
+            f" {_numbers(flat)}",
+            fix,
         )
     elif count > 1 and len(sums) == 1:
         found.refuse(path, f"its {count} volumes are identical: it does not change over time", fix)
@@ -122,13 +137,14 @@ def _numbers(indices: list[int]) -> str:
 
 
 def _volumes(path: Path) -> Iterator[np.ndarray]:
-    """Raw voxels of each volume, to the end of the file so that the checksum of gzip is compared."""
+    """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
     import nibabel as nb
 
     image: Any = nb.load(path)
     header = image.header
     dtype, shape = header.get_data_dtype(), image.shape
-    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # a header that was read has none
+    # a header that was read has none
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
         raise ValueError("the scaling in its header is not finite")
     size = int(np.prod(shape[:3])) * dtype.itemsize
@@ -144,10 +160,16 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
 
 
 def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
-    """ValueError where finite voxels, scaled, are no numbers of single precision, as they are worked on."""
+    """Raise ValueError where finite voxels, once scaled, overflow single precision.
+
+    Images are processed in single precision.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         ends = np.array([values.min(), values.max()])
-        if np.isfinite(ends).all() and not np.isfinite((ends * slope + intercept).astype(np.float32)).all():
+        if (
+            np.isfinite(ends).all()
+            and not np.isfinite((ends * slope + intercept).astype(np.float32)).all()
+        ):
             raise ValueError("the scaling in its header makes voxel values overflow")
 
 
@@ -169,7 +191,10 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
 
 
 def _check_truth(run: BoldRun, found: Findings) -> None:
-    """Hold the voxels of the truth against those of the run; both are sound images of as many volumes."""
+    """Compare the voxels of the truth with those of the run.
+
+    Both are sound images with the same number of volumes.
+    """
     if run.truth is None or (measured := run.truth.series) is None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
@@ -177,38 +202,67 @@ def _check_truth(run: BoldRun, found: Findings) -> None:
     own = _some_volumes(run.bold, wanted, run.axis_order)
     other = _some_volumes(measured.bold, wanted, measured.header.order)
     factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
-    low = {t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
+    low = {
+        t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()
+    }
     mean = np.mean([own[t] for t in wanted], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
     lowered = np.mean([low[t] for t in wanted], axis=0)[inside]
     alike, gain = _correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
-    changes = [np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)]
+    changes = [
+        np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)
+    ]
     together = _correlation(*changes)
-    fix = "Give the high-resolution series of this run with --truth, or ignore the reference with --truth none."
+    fix = (
+        "Give the high-resolution series of this run with --truth, or ignore the reference with"
+        " --truth none."
+    )
     if alike < _ALIKE:
-        what = f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not aligned"
+        what = (
+            f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not"
+            " aligned"
+        )
         found.refuse(measured.bold, f"downsampled, {what}", fix)
     elif together < _TOGETHER:
-        reason = f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}): another run"
+        reason = (
+            f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}):"
+            " another run"
+        )
         found.refuse(measured.bold, reason, fix)
     elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
         reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
-        found.refuse(measured.bold, reason, "Scale it to the run's units (scl_slope), or leave it out: --truth none.")
+        found.refuse(
+            measured.bold,
+            reason,
+            "Scale it to the run's units (scl_slope), or leave it out: --truth none.",
+        )
 
 
 def _check_compared(run: BoldRun, found: Findings) -> None:
-    """Hold the voxels of compared series against those of the run; all are sound images of as many volumes."""
+    """Compare the voxels of compared series with those of the run.
+
+    All are sound images with the same number of volumes.
+    """
     if not run.compared:
         return
-    from bids_sr.registration.compared_frame import ComparedError, align_volumes, moments, refusal_of, refuse_other_nan
+    from bids_sr.registration.compared_frame import (
+        ComparedError,
+        align_volumes,
+        moments,
+        refusal_of,
+        refuse_other_nan,
+    )
 
     wanted = moments(run.n_volumes)
-    middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold  # most like the combined echoes
+    # most like the combined echoes
+    middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
     own = _some_volumes(middle, wanted, run.axis_order)
     for each in run.compared:
         try:
             refuse_other_nan(_volumes(each.bold))
-            seen = align_volumes(own, _some_volumes(each.bold, wanted, each.header.order), run.affine)
+            seen = align_volumes(
+                own, _some_volumes(each.bold, wanted, each.header.order), run.affine
+            )
         except ComparedError as error:
             found.refuse(each.bold, str(error), "Look at it beside the run.")
             continue
@@ -228,7 +282,8 @@ def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, 
 
     image: Any = nb.load(path)
     dtype, shape = image.header.get_data_dtype(), image.shape[:3]
-    slope, intercept = image.dataobj.slope, image.dataobj.inter  # the header of a loaded image has lost them
+    # the header of a loaded image has lost them
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
     size = int(np.prod(shape)) * dtype.itemsize
     found = {}
     with _open(path) as stream:

@@ -1,8 +1,9 @@
-"""The one door to antspyx: determinism first, arrays in RAS mm in and out, transforms with a stated direction.
+"""Only interface to antspyx: deterministic, arrays in RAS mm, xfms with stated direction.
 
-Every registration here runs on one ITK thread with a fixed seed, so that the same inputs give the same bits in every
-process; parallelism comes from nodes that run side by side. Matrices are 4x4, RAS mm, and take a point of the *fixed*
-image to where it lies in the *moving* image, as in `bids_sr.spatial.transforms`.
+Every registration here runs on one ITK thread with a fixed seed, so that the same inputs give the
+same bits in every process; parallelism comes from nodes that run side by side. Matrices are 4x4,
+RAS mm, and take a point of the *fixed* image to where it lies in the *moving* image, as in
+`bids_sr.spatial.transforms`.
 """
 
 import os
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
 @frozen
 class Stage:
-    """One stage of `register`: transform and metric as antsRegistration names them, one entry a level.
+    """One stage of `register`, named as in antsRegistration, with an entry for each level.
 
-    `metric` is "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation, radius 2); `sampling` the
-    fraction of voxels used by a linear stage; `mm` the smoothing (sigma, mm) and `shrink` the shrink factor of a level.
+    It holds the transform and the metric.
+
+    `metric` is "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation,
+    radius 2); `sampling` the fraction of voxels used by a linear stage; `mm` the smoothing (sigma,
+    mm) and `shrink` the shrink factor of a level.
     """
 
     transform: str
@@ -44,7 +48,10 @@ class Stage:
 
 
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
-    """Read a 3D image, or the first volume of a series, with its axes in another order (see `io.grids`)."""
+    """Load a 3D image, or the first volume of a series, with reordered axes.
+
+    See `io.grids` for the order of the axes.
+    """
     data, affine = load_image(Path(path))
     return _in_order(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 
@@ -79,7 +86,8 @@ def _ants_seed(seed: int) -> int:
 def load_ants(seed: int) -> ModuleType:
     """Import antspyx and make it deterministic before anything else of it runs.
 
-    One ITK thread always: sums over threads differ in their last bits with the order in which threads end.
+    One ITK thread always: sums over threads differ in their last bits with the order in which
+    threads end.
     """
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
@@ -93,25 +101,43 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
     ants = load_ants(seed)
     lps = LPS @ np.asarray(image.affine, dtype=float)
     return ants.from_numpy(
-        np.ascontiguousarray(image.data, dtype=np.float32), origin=[float(v) for v in lps[:3, 3]],
-        spacing=[float(v) for v in image.zooms], direction=lps[:3, :3] / image.zooms,
-    )  # fmt: skip
+        np.ascontiguousarray(image.data, dtype=np.float32),
+        origin=[float(v) for v in lps[:3, 3]],
+        spacing=[float(v) for v in image.zooms],
+        direction=lps[:3, :3] / image.zooms,
+    )
 
 
 def read_linear(path: str | Path) -> Array:
-    """Read a linear transform that antsRegistration wrote (.mat); 4x4, RAS mm, fixed point to moving point."""
+    """Read a linear transform (.mat, 4x4, RAS mm) written by antsRegistration.
+
+    It maps a fixed point to its moving point.
+    """
     from scipy.io import loadmat
 
     content = loadmat(str(path))
     name = next(key for key in content if key.endswith("_3_3"))
-    return LPS @ about_center(content[name].ravel().astype(float), content["fixed"].ravel().astype(float)) @ LPS
+    return (
+        LPS
+        @ about_center(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
+        @ LPS
+    )
 
 
 def register(
-    fixed: Volume, moving: Volume, stages: Sequence[Stage], *, seed: int, prefix: str, start: Array | None = None,
-    fixed_mask: Array | None = None, moving_mask: Array | None = None,
-) -> tuple[str, ...]:  # fmt: skip
-    """Run antsRegistration; the file of its composite transform and of its inverse, one `.mat` where all is linear.
+    fixed: Volume,
+    moving: Volume,
+    stages: Sequence[Stage],
+    *,
+    seed: int,
+    prefix: str,
+    start: Array | None = None,
+    fixed_mask: Array | None = None,
+    moving_mask: Array | None = None,
+) -> tuple[str, ...]:
+    """Run antsRegistration and return its composite and inverse transform files.
+
+    Where all stages are linear, a single `.mat` file is returned.
 
     Raises RuntimeError: antsRegistration failed.
 
@@ -119,17 +145,23 @@ def register(
     ----------
     start : 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed
     prefix : start of the names of the files written, without brackets
-    fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed inside
+    fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed
+        inside
     """
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
 
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
-    pixel = "float" if deformable else "double"  # antsRegistration reads the pixels as --float says, whatever they are
+    # antsRegistration reads the pixels as --float says, whatever they are
+    pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
     ends = [get_pointer_string(image) for image in images]
     masks = [
-        None if mask is None else to_ants(Volume(data=mask, affine=image.affine), seed).clone("unsigned char")
+        (
+            None
+            if mask is None
+            else to_ants(Volume(data=mask, affine=image.affine), seed).clone("unsigned char")
+        )
         for mask, image in ((fixed_mask, fixed), (moving_mask, moving))
     ]
     mask_ends = ["NA" if mask is None else get_pointer_string(mask) for mask in masks]
@@ -140,7 +172,14 @@ def register(
         arguments += ["--float", str(int(deformable))]
         for stage in stages:
             arguments += _stage_arguments(stage, ends, mask_ends)
-        arguments += ["-a", str(int(deformable)), "-o", f"[{prefix}]", "--random-seed", str(_ants_seed(seed))]
+        arguments += [
+            "-a",
+            str(int(deformable)),
+            "-o",
+            f"[{prefix}]",
+            "--random-seed",
+            str(_ants_seed(seed)),
+        ]
         code = get_lib_fn("antsRegistration")(process_arguments(arguments))
     if code != 0:
         raise RuntimeError(f"antsRegistration failed with code {code} ({ants.__version__})")
@@ -155,44 +194,67 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]
     if stage.transform.startswith("SyN"):
         metric = f"MI[{pair},1,32]" if stage.metric == "MI" else f"{stage.metric}[{pair},1,2]"
     else:
-        metric = f"{stage.metric}[{pair},1,{32 if stage.metric == 'MI' else 2},Regular,{stage.sampling}]"
+        bins_or_radius = 32 if stage.metric == "MI" else 2
+        metric = f"{stage.metric}[{pair},1,{bins_or_radius},Regular,{stage.sampling}]"
     return [
-        "--metric", metric,
-        "--transform", stage.transform,
-        "--convergence", f"[{'x'.join(map(str, stage.iterations))},1e-7,8]",
-        "--smoothing-sigmas", "x".join(map(str, stage.mm)) + "mm",
-        "--shrink-factors", "x".join(map(str, stage.shrink)),
-        "--masks", f"[{','.join(mask_ends)}]" if stage.masked else "[NA,NA]",
-    ]  # fmt: skip
+        "--metric",
+        metric,
+        "--transform",
+        stage.transform,
+        "--convergence",
+        f"[{'x'.join(map(str, stage.iterations))},1e-7,8]",
+        "--smoothing-sigmas",
+        "x".join(map(str, stage.mm)) + "mm",
+        "--shrink-factors",
+        "x".join(map(str, stage.shrink)),
+        "--masks",
+        f"[{','.join(mask_ends)}]" if stage.masked else "[NA,NA]",
+    ]
 
 
 def apply(
-    image: Volume, reference: Volume, transforms: Sequence[str | Path], *, seed: int, interpolator: str = "linear"
+    image: Volume,
+    reference: Volume,
+    transforms: Sequence[str | Path],
+    *,
+    seed: int,
+    interpolator: str = "linear",
 ) -> Array:
     """Resample `image` once onto the grid of `reference` through a chain of transform files.
 
-    Of `transforms` the **last** is applied to the reference's points first, as in a product of matrices. antspyx takes
-    its list the other way round, so it is turned here.
+    Of `transforms` the **last** is applied to the reference's points first, as in a product of
+    matrices. antspyx takes its list the other way round, so it is turned here.
     """
     ants = load_ants(seed)
     out = ants.apply_transforms(
-        fixed=to_ants(reference, seed), moving=to_ants(image, seed),
-        transformlist=[str(path) for path in reversed(transforms)], whichtoinvert=[False] * len(transforms),
-        interpolator=interpolator, defaultvalue=0.0,
-    )  # fmt: skip
+        fixed=to_ants(reference, seed),
+        moving=to_ants(image, seed),
+        transformlist=[str(path) for path in reversed(transforms)],
+        whichtoinvert=[False] * len(transforms),
+        interpolator=interpolator,
+        defaultvalue=0.0,
+    )
     return np.asarray(out.numpy(), dtype=np.float32)
 
 
 def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
-    """As `apply_to_points`, ten times quicker for the kinds of files that `bids_sr.spatial.transforms` reads itself."""
+    """Apply transforms as `apply_to_points` does, ten times faster.
+
+    The files have to be of the kinds that `bids_sr.spatial.transforms` reads itself.
+    """
     try:
         return carry(points, transforms)
     except TransformError:
         return apply_to_points(points, transforms, seed=seed)
 
 
-def apply_to_points(points: Sequence[Sequence[float]] | Array, transforms: Sequence[str | Path], *, seed: int) -> Array:
-    """Where points of a reference lie in the image that `apply` resamples onto it by the same chain; (n, 3), RAS mm."""
+def apply_to_points(
+    points: Sequence[Sequence[float]] | Array, transforms: Sequence[str | Path], *, seed: int
+) -> Array:
+    """Map reference points into the image that `apply` resamples; (n, 3), RAS mm.
+
+    The chain of transforms is the one with which `apply` resamples the image onto the reference.
+    """
     import pandas as pd
 
     ants = load_ants(seed)

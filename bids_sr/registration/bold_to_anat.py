@@ -14,41 +14,70 @@ from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import NEAREST, sample_volume
-from bids_sr.spatial.transforms import TransformError, hr_grid, invert, points_in, rms_distance, write_itk
+from bids_sr.spatial.transforms import (
+    TransformError,
+    hr_grid,
+    invert,
+    points_in,
+    rms_distance,
+    write_itk,
+)
 from bids_sr.spatial.transforms import apply as move
 from bids_sr.sr.resolution.matrices import Factor
 
 _LOGGER = logging.getLogger(__name__)
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
 _POOR_NMI = 1.02
-_RIM_MM = 4.0  # by which the BOLD's own mask may be too small: signal loss and partial volume at the edge
+# by which the BOLD's own mask may be too small: signal loss and partial volume at the edge
+_RIM_MM = 4.0
 
 
 def register_to_t1w(
     boldref: Volume, t1w: Volume, t1w_mask: Array, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
-    """Rigid transform that takes a T1w point to its boldref point (fixed image: boldref), and facts for the report.
+    """Return the rigid T1w-to-boldref transform and facts for the report.
+
+    It maps a T1w point to its boldref point; boldref is the fixed image.
 
     Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
-    fit = rigid(boldref, brain, own, brain_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    fit = rigid(
+        boldref,
+        brain,
+        own,
+        brain_mask,
+        seed=seed,
+        prefix=prefix,
+        fine_mm=0.35 * float(boldref.zooms.min()),
+    )
     by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(own, boldref))
     kept = fit.nmi <= by_headers
     if kept:
         _LOGGER.warning(
-            "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against %.4f); they are kept",
-            fit.nmi, by_headers,
-        )  # fmt: skip
+            "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against"
+            " %.4f); they are kept",
+            fit.nmi,
+            by_headers,
+        )
         fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
     facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
-def facts_of_coreg(boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: Array) -> dict[str, object]:
-    """Facts for the report of a precomputed registration: `boldref2t1w` takes a T1w point to its boldref point."""
-    own, (brain, brain_mask), xfm = masks.brain_mask(boldref.data, boldref.affine), _brain(t1w, t1w_mask), boldref2t1w
+def facts_of_coreg(
+    boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: Array
+) -> dict[str, object]:
+    """Return facts on a precomputed registration for the report.
+
+    `boldref2t1w` maps a T1w point to its boldref point.
+    """
+    own, (brain, brain_mask), xfm = (
+        masks.brain_mask(boldref.data, boldref.affine),
+        _brain(t1w, t1w_mask),
+        boldref2t1w,
+    )
     to_t1w = invert(xfm)
     nmi = mutual_information(boldref, brain, to_t1w, rim_of(own, boldref))
     facts = _agreement(boldref, own, brain, brain_mask, to_t1w, nmi)
@@ -64,12 +93,19 @@ def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
 def _agreement(
     boldref: Volume, own: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
-    """How far a transform (boldref point to T1w point) moves the brain, and how well the brains agree by it."""
-    carried = masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
+    """Return how far a transform moves the brain, and how well the brains agree.
+
+    The transform maps a boldref point to its T1w point.
+    """
+    carried = (
+        masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
+    )
     agreed = masks.dice(own, carried)
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
-        _LOGGER.warning("BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi)
+        _LOGGER.warning(
+            "BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi
+        )
     return {
         **{f"bold_t1w_{key}": value for key, value in _size(xfm, own, boldref.affine).items()},
         "bold_t1w_nmi": round(nmi, 4),
@@ -79,11 +115,16 @@ def _agreement(
 
 
 def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
-    """Size of a transform; that of one with scales or shears, as another program may give it, in mm alone."""
+    """Return the size of a transform.
+
+    A transform with scales or shears, as another program may give, is measured in mm only.
+    """
     try:
         return size_of(xfm, mask, affine)
     except TransformError:
-        return {"displacement_rms_mm": round(rms_distance(np.eye(4), xfm, points_in(mask, affine)), 4)}
+        return {
+            "displacement_rms_mm": round(rms_distance(np.eye(4), xfm, points_in(mask, affine)), 4)
+        }
 
 
 def register_pair_to_bold(
@@ -91,38 +132,66 @@ def register_pair_to_bold(
 ) -> tuple[Array, dict[str, object]]:
     """Rigid transform that takes a boldref point to its point in highres as acquired, and facts.
 
-    Mutual information, not the difference of intensities: the pair has another T1 weighting and no EPI distortion. It
-    is measured between highres itself and boldref; the high-resolution image tells more than the low-resolution one
-    (.11 mm against .14 mm rms in the phantom). `highres2lowres` (lowres point to highres point) moves highres to where
-    lowres lies before the search, as lowres was measured on the BOLD's geometry.
+    Mutual information, not the difference of intensities: the pair has another T1 weighting and no
+    EPI distortion. It is measured between highres itself and boldref; the high-resolution image
+    tells more than the low-resolution one (.11 mm against .14 mm rms in the phantom).
+    `highres2lowres` (lowres point to highres point) moves highres to where lowres lies before the
+    search, as lowres was measured on the BOLD's geometry.
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
     moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
-    own, fine = masks.brain_mask(boldref.data, boldref.affine), masks.brain_mask(highres.data, highres.affine)
-    fit = rigid(boldref, moved, own, fine, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    own, fine = (
+        masks.brain_mask(boldref.data, boldref.affine),
+        masks.brain_mask(highres.data, highres.affine),
+    )
+    fit = rigid(
+        boldref,
+        moved,
+        own,
+        fine,
+        seed=seed,
+        prefix=prefix,
+        fine_mm=0.35 * float(boldref.zooms.min()),
+    )
     xfm = before @ fit.xfm
     poor = fit.nmi < _POOR_NMI
     if poor:
-        _LOGGER.warning("BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi)
-    facts: dict[str, object] = {f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()}
-    facts |= {"bold_pair_start": fit.start, "bold_pair_nmi": round(fit.nmi, 4), "bold_pair_poor": bool(poor)}
+        _LOGGER.warning(
+            "BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi
+        )
+    facts: dict[str, object] = {
+        f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()
+    }
+    facts |= {
+        "bold_pair_start": fit.start,
+        "bold_pair_nmi": round(fit.nmi, 4),
+        "bold_pair_poor": bool(poor),
+    }
     return xfm, facts
 
 
 def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
-    """A mask on a finer grid of the same field of view; voxels at least half inside it, and those nearest to it."""
+    """Resample a mask to a finer grid of the same field of view.
+
+    It holds the voxels at least half inside the mask and those nearest to it.
+    """
     found = masks.coverage(mask, affine, shape, fine) >= 0.5
-    return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, spline=NEAREST) > 0.5)
+    return found | (
+        sample_volume(mask.astype(np.float32), affine, shape, fine, spline=NEAREST) > 0.5
+    )
 
 
 def combined_masks(
     boldref: Volume, factor: Factor, brain: tuple[Volume, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, object]]:
-    """Brain masks of the BOLD on its own and on its high-resolution grid: (mask, fine mask, its affine, facts).
+    """Combine brain masks on the BOLD's own and on its high-resolution grid.
 
-    With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at least half inside it
-    and within 4 mm of the BOLD's own mask, so that neither scalp nor regions without signal enter. Where the two hardly
-    agree (Dice below .7) the BOLD's own mask is taken alone.
+    Return (mask, fine mask, its affine, facts).
+
+    With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at
+    least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor regions
+    without signal enter. Where the two hardly agree (Dice below .7) the BOLD's own mask is taken
+    alone.
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
@@ -139,24 +208,37 @@ def combined_masks(
     agreed = masks.dice(own, low)
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
-        _LOGGER.warning("The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed)
+        _LOGGER.warning(
+            "The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed
+        )
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    low, high = low & masks.grow(own, boldref.affine, _RIM_MM), high & masks.grow(own_fine, affine, _RIM_MM)
+    low, high = (
+        low & masks.grow(own, boldref.affine, _RIM_MM),
+        high & masks.grow(own_fine, affine, _RIM_MM),
+    )
     return low, high, affine, facts
 
 
 def region_on_bold(
-    region: Volume, to_region: Sequence[str], boldref2t1w: Array, grids: tuple[Volume, Volume], *, seed: int,
+    region: Volume,
+    to_region: Sequence[str],
+    boldref2t1w: Array,
+    grids: tuple[Volume, Volume],
+    *,
+    seed: int,
     folder: Path,
-) -> tuple[tuple[Array, Array], dict[str, object]]:  # fmt: skip
-    """A region on the BOLD's two grids, voxels at least half inside it and in the brain, and facts.
+) -> tuple[tuple[Array, Array], dict[str, object]]:
+    """Resample a region to the BOLD's two grids and return it with facts.
+
+    Voxels belong to it if they are at least half inside it and in the brain.
 
     Where the region is empty, the brain, and a fact that says so.
 
     Parameters
     ----------
-    to_region : transform files that take a T1w point to the region's space, the last of them first; empty: T1w space
+    to_region : transform files that take a T1w point to the region's space, the last of them
+        first; empty: T1w space
     boldref2t1w : takes a T1w point to its boldref point
     grids : brain masks on the grid of boldref and on its high-resolution grid
     folder : for the inverted transform
@@ -167,7 +249,9 @@ def region_on_bold(
     for grid in grids:
         factor = masks.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
-        fine = apply(mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+        fine = apply(
+            mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
+        )
         found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
     low, high = found
     facts: dict[str, object] = {
@@ -176,18 +260,25 @@ def region_on_bold(
     }
     facts["roi_is_brain"] = not (low.any() and high.any())
     if facts["roi_is_brain"]:
-        _LOGGER.warning("The region of interest lies outside the BOLD's field of view; the whole brain takes its place")
+        _LOGGER.warning(
+            "The region of interest lies outside the BOLD's field of view; the whole brain takes"
+            " its place"
+        )
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
     return (low, high), facts
 
 
 def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed: int) -> float:
-    """Share of a region that lies in the field of view of a grid; sampled at 4 mm, up to 90 mm around it."""
+    """Return a region's fraction in the field of view, sampled at 4 mm, up to 90 mm around."""
     pad = np.ceil(90.0 / grid.zooms).astype(int)
     wide = grid.affine.copy()
     wide[:3, 3] -= grid.affine[:3, :3] @ pad
-    shape, affine = hr_grid(tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0)))
-    seen = apply(mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed)
+    shape, affine = hr_grid(
+        tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0))
+    )
+    seen = apply(
+        mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
+    )
     voxels = np.argwhere(seen > 0.5)
     if not len(voxels):
         return 0.0

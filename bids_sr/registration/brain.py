@@ -1,8 +1,9 @@
-"""Bias field, brain mask and normalization of a T1w image with antspyx and a skull-stripped template alone.
+"""T1w bias field, brain mask and normalization by antspyx and a skull-stripped template.
 
-The mask of a whole head, a defaced head or a brain already stripped is the template's mask, carried over by an affine
-registration whose metric is computed on the template's brain alone, then fitted to the tissue found. It is checked for
-what cannot be true of a brain, or of the pose behind it.
+The mask of a whole head, a defaced head or a brain already stripped is the template's mask,
+carried over by an affine registration whose metric is computed on the template's brain alone, then
+fitted to the tissue found. It is checked for what cannot be true of a brain, or of the pose behind
+it.
 """
 
 from typing import Any
@@ -18,17 +19,20 @@ from bids_sr.spatial.resampling import LINEAR, OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import invert, points_in, rigid_matrix
 
 _VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
-_MAX_DETERMINANT = 1.1  # of the affine from template to head; the templates are larger than most brains
+# of the affine from template to head; the templates are larger than most brains
+_MAX_DETERMINANT = 1.1
 _MIN_DICE = 0.85  # of the mask and the template's brain
 
 
 @frozen
 class BrainCheck:
-    """Figures of a brain mask; None where there is no pose behind it, as with one of another program.
+    """Metrics of a brain mask.
 
-    `volume_ml` of the mask; `determinant` of the affine from template to head; `nmi` and `nmi_headers`, normalized
-    mutual information in the template's brain by the affine and by the headers; `template_dice` of the mask and the
-    template's brain brought there by the affine.
+    They are None where no pose underlies it, as for the mask of another program.
+
+    `volume_ml` of the mask; `determinant` of the affine from template to head; `nmi` and
+    `nmi_headers`, normalized mutual information in the template's brain by the affine and by the
+    headers; `template_dice` of the mask and the template's brain brought there by the affine.
     """
 
     volume_ml: float
@@ -43,13 +47,22 @@ class BrainCheck:
         low, high = _VOLUME_ML
         found = []
         if not low <= self.volume_ml <= high:
-            found.append(f"its brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to {high:.0f}")
+            found.append(
+                f"its brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to"
+                f" {high:.0f}"
+            )
         if self.determinant is not None and self.determinant > _MAX_DETERMINANT:
-            found.append(f"the template had to grow to {self.determinant:.2f} of its volume, as it does in the scalp")
+            found.append(
+                f"the template had to grow to {self.determinant:.2f} of its volume, as it does in"
+                " the scalp"
+            )
         if self.nmi is not None and self.nmi_headers is not None and self.nmi < self.nmi_headers:
             found.append("the template fits it no better than by the headers alone")
         if self.template_dice is not None and self.template_dice < _MIN_DICE:
-            found.append(f"mask and template's brain agree by a Dice coefficient of {self.template_dice:.2f} alone")
+            found.append(
+                "mask and template's brain agree by a Dice coefficient of"
+                f" {self.template_dice:.2f} alone"
+            )
         return found
 
     def facts(self) -> dict[str, object]:
@@ -61,12 +74,18 @@ class BrainCheck:
             "brain_nmi_headers": self.nmi_headers,
             "brain_template_dice": self.template_dice,
         }
-        return {name: round(v, 4) for name, v in figures.items() if v is not None} | {"brain_doubts": self.doubts}
+        return {name: round(v, 4) for name, v in figures.items() if v is not None} | {
+            "brain_doubts": self.doubts
+        }
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
     """Volume of a mask (ml)."""
-    return float(np.count_nonzero(mask)) * abs(float(np.linalg.det(np.asarray(affine)[:3, :3]))) / 1000
+    return (
+        float(np.count_nonzero(mask))
+        * abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
+        / 1000
+    )
 
 
 def check_mask(mask: Volume) -> BrainCheck:
@@ -75,7 +94,8 @@ def check_mask(mask: Volume) -> BrainCheck:
 
 
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
-_START_SCALE = 0.92  # the MNI templates are larger than most brains; at their own size they start in the scalp
+# the MNI templates are larger than most brains; at their own size they start in the scalp
+_START_SCALE = 0.92
 _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 
 
@@ -86,7 +106,7 @@ def coarse(image: Volume, mm: float) -> Volume:
 
 
 def two_mm_grid(template: Volume) -> Volume:
-    """An empty image on 2 mm voxels, the first of which has its center where the template's first voxel has it."""
+    """Return an empty 2 mm grid that starts at the center of the template's first voxel."""
     zooms = template.zooms
     affine = template.affine.copy()
     affine[:3, :3] = affine[:3, :3] / zooms * 2.0
@@ -94,10 +114,15 @@ def two_mm_grid(template: Volume) -> Volume:
     return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def bias_field(image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]) -> Array:
-    """Smooth multiplicative field by N4 (Tustison 2010) on voxels of 5 mm, float32 on the image's grid; divide by it.
+def bias_field(
+    image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]
+) -> Array:
+    """Estimate the smooth multiplicative field by N4 (Tustison 2010) on 5 mm voxels.
 
-    Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level of `iterations`.
+    The field is float32 on the image's grid; divide the image by it.
+
+    Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level
+    of `iterations`.
     """
     ants = load_ants(seed)
     low = coarse(image, _BIAS_MM)
@@ -107,16 +132,23 @@ def bias_field(image: Volume, mask: Array | None, *, seed: int, iterations: tupl
         inside = masks.coarse_mask(mask, image.affine, _BIAS_MM)
     low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
     field = ants.n4_bias_field_correction(
-        to_ants(low, seed), to_ants(Volume(data=inside, affine=low.affine), seed), shrink_factor=1,
-        convergence={"iters": list(iterations), "tol": 1e-6}, spline_param=200, return_bias_field=True,
-    ).numpy()  # fmt: skip
+        to_ants(low, seed),
+        to_ants(Volume(data=inside, affine=low.affine), seed),
+        shrink_factor=1,
+        convergence={"iters": list(iterations), "tol": 1e-6},
+        spline_param=200,
+        return_bias_field=True,
+    ).numpy()
     log = np.log(np.clip(field, 0.05, 20.0))
     log -= log[inside].mean()
     return np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, spline=LINEAR))
 
 
 def _starts(head: Volume, template: Volume) -> list[Array]:
-    """Rough poses of the template in the head: the headers', then smaller, by pitch and shift about its top."""
+    """Return initial poses of the template in the head.
+
+    The pose of the headers comes first, then smaller templates by pitch and shift about the top.
+    """
     inside = points_in(masks.head_mask(head.data, head.affine), head.affine)
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
@@ -134,32 +166,55 @@ def _starts(head: Volume, template: Volume) -> list[Array]:
 
 
 def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
-    """Normalized mutual information inside `mask` (fixed grid) of `moving` brought over by `xfm` (fixed to moving)."""
-    seen = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, OUTSIDE_IS_ZERO)
+    """Return the normalized mutual information of `fixed` and `moving` inside `mask`.
+
+    `mask` is on the fixed grid; `xfm` (fixed to moving) resamples `moving` onto it.
+    """
+    seen = sample_volume(
+        moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, OUTSIDE_IS_ZERO
+    )
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
 def _align_head(
     head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
 ) -> tuple[Array, float, float]:
-    """Affine that takes a template point to its point in the head (RAS mm), from the best of many starts, at 4 mm.
+    """Return the template-to-head affine (RAS mm), the best of many starts at 4 mm.
 
-    With it the normalized mutual information in the template's brain, and that by the headers alone.
+    It maps a template point to its point in the head.
 
-    The metric sees the template's brain alone, where only the true pose puts ventricles, white matter and cortex on
-    their like. With a rim around it, the template's empty surroundings find a better match in the air around the scalp
-    than in the skull, and the template grows to the size of the head.
+    With it the normalized mutual information in the template's brain, and that by the headers
+    alone.
+
+    The metric sees the template's brain alone, where only the true pose puts ventricles, white
+    matter and cortex on their like. With a rim around it, the template's empty surroundings find a
+    better match in the air around the scalp than in the skull, and the template grows to the size
+    of the head.
     """
-    low_template, inside = coarse(template, 4.0), masks.coarse_mask(template_mask, template.affine, 4.0)
+    low_template, inside = (
+        coarse(template, 4.0),
+        masks.coarse_mask(template_mask, template.affine, 4.0),
+    )
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]
-    levels: dict[str, Any] = {"iterations": (60, 20), "shrink": (2, 1), "mm": (4.0, 2.0), "sampling": 0.25}
+    levels: dict[str, Any] = {
+        "iterations": (60, 20),
+        "shrink": (2, 1),
+        "mm": (4.0, 2.0),
+        "sampling": 0.25,
+    }
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
     found = []
     for n in np.argsort(scores)[::-1][:tries]:
         files = register(
-            low_template, low_head, stages, seed=seed, prefix=f"{prefix}{n}_", start=poses[n], fixed_mask=inside
+            low_template,
+            low_head,
+            stages,
+            seed=seed,
+            prefix=f"{prefix}{n}_",
+            start=poses[n],
+            fixed_mask=inside,
         )
         matrix = read_linear(files[0])
         found.append((mutual_information(low_template, low_head, matrix, inside), matrix))
@@ -170,8 +225,9 @@ def _align_head(
 def _fit_mask(head: Volume, carried: Array) -> Array:
     """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
 
-    Gray and white matter are what is brighter than about half of the gray matter; what hangs on by less than a few mm
-    is cut off; sulci and ventricles are closed; the result stays within 3 mm of the carried mask.
+    Gray and white matter are what is brighter than about half of the gray matter; what hangs on by
+    less than a few mm is cut off; sulci and ventricles are closed; the result stays within 3 mm of
+    the carried mask.
     """
     sure = masks.grow(carried > 0.5, head.affine, -4.0)
     inside = head.data[sure]
@@ -188,45 +244,90 @@ def _fit_mask(head: Volume, carried: Array) -> Array:
 
 
 def normalize(
-    brain: Volume, mask: Array, template: Volume, template_mask: Array, start: Array, *, seed: int, prefix: str,
+    brain: Volume,
+    mask: Array,
+    template: Volume,
+    template_mask: Array,
+    start: Array,
+    *,
+    seed: int,
+    prefix: str,
     sloppy: bool,
-) -> tuple[str, str]:  # fmt: skip
+) -> tuple[str, str]:
     """SyN between brain and template at 3 mm (4 mm if sloppy).
 
-    Returns two composite files: the first takes template points to T1w points (it resamples the T1w image into the
-    template), the second T1w points to template points.
+    Returns two composite files: the first takes template points to T1w points (it resamples the
+    T1w image into the template), the second T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
     inside = masks.coarse_mask(template_mask, template.affine, mm)
     stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
-    levels: dict[str, Any] = {"iterations": (50, 20), "shrink": (3, 2), "mm": (4.0, 2.0), "sampling": 0.25}
+    levels: dict[str, Any] = {
+        "iterations": (50, 20),
+        "shrink": (3, 2),
+        "mm": (4.0, 2.0),
+        "sampling": 0.25,
+    }
     affine = Stage(transform="Affine[0.1]", masked=False, **levels)
     if sloppy:
-        syn = Stage(transform="SyN[0.25,3,0]", metric="MI", iterations=(20,), shrink=(2,), mm=(2.0,), masked=False)
+        syn = Stage(
+            transform="SyN[0.25,3,0]",
+            metric="MI",
+            iterations=(20,),
+            shrink=(2,),
+            mm=(2.0,),
+            masked=False,
+        )
     else:
-        syn = Stage(transform="SyN[0.2,3,0]", metric="CC", iterations=(30, 15, 5), shrink=(4, 2, 1), mm=(4.0, 2.0, 1.0))
+        syn = Stage(
+            transform="SyN[0.2,3,0]",
+            metric="CC",
+            iterations=(30, 15, 5),
+            shrink=(4, 2, 1),
+            mm=(4.0, 2.0, 1.0),
+        )
     rim = masks.grow(inside, low.affine, 3.0)
     forward, inverse = register(
-        low, coarse(stripped, mm), [affine, syn], seed=seed, prefix=prefix, start=start, fixed_mask=rim
+        low,
+        coarse(stripped, mm),
+        [affine, syn],
+        seed=seed,
+        prefix=prefix,
+        start=start,
+        fixed_mask=rim,
     )
     return forward, inverse
 
 
 def brain_from_head(
-    head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, sloppy: bool, fitted: bool = True
+    head: Volume,
+    template: Volume,
+    template_mask: Array,
+    *,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+    fitted: bool = True,
 ) -> tuple[Array, Array, BrainCheck]:
-    """Brain mask (head's grid), the affine that takes a template point to its point in the head, and figures of both.
+    """Return brain mask (head's grid), template-to-head affine, and metrics of both.
 
-    Worked out at 2 mm; the mask's surface is smooth below that. The affine alone carries the template's mask: a
-    deformation of a stripped template onto a whole head pulls the mask's edge into the cortex. The mask of a T1w image
-    is `fitted` to its tissue; in another contrast, whose tissues lie in another order, the template's is taken as it
-    is. Sloppy: one start in place of two.
+    The affine maps a template point to its point in the head.
+
+    Worked out at 2 mm; the mask's surface is smooth below that. The affine alone carries the
+    template's mask: a deformation of a stripped template onto a whole head pulls the mask's edge
+    into the cortex. The mask of a T1w image is `fitted` to its tissue; in another contrast, whose
+    tissues lie in another order, the template's is taken as it is. Sloppy: one start in place of
+    two.
     """
     low = coarse(head, 2.0)
     tries = 1 if sloppy else 2
-    xfm, nmi, by_headers = _align_head(low, template, template_mask, seed=seed, prefix=prefix, tries=tries)
-    carried = masks.coverage(template_mask, template.affine, low.data.shape, low.affine, invert(xfm))
+    xfm, nmi, by_headers = _align_head(
+        low, template, template_mask, seed=seed, prefix=prefix, tries=tries
+    )
+    carried = masks.coverage(
+        template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
+    )
     mask = _fit_mask(low, carried).astype(np.float32) if fitted else carried
     check = BrainCheck(
         volume_ml=volume_ml(mask > 0.5, low.affine),
@@ -239,10 +340,18 @@ def brain_from_head(
     return fine, xfm, check
 
 
-def carried_priors(t1w: Volume, mask: Array, maps: list[Volume], std2t1w: str, *, seed: int) -> Array:
-    """GM, WM and CSF priors (3, X, Y, Z) on the T1w grid from the template's GM and WM; CSF is what they leave."""
-    low = coarse(t1w, 2.0)  # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
+def carried_priors(
+    t1w: Volume, mask: Array, maps: list[Volume], std2t1w: str, *, seed: int
+) -> Array:
+    """Resample the template's tissues to T1w priors of GM, WM and CSF (3, X, Y, Z).
+
+    The template gives GM and WM; CSF is the remainder.
+    """
+    # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
+    low = coarse(t1w, 2.0)
     carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
-    gray, white = (sample_volume(m, low.affine, t1w.data.shape, t1w.affine, spline=LINEAR) for m in carried)
+    gray, white = (
+        sample_volume(m, low.affine, t1w.data.shape, t1w.affine, spline=LINEAR) for m in carried
+    )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

@@ -1,4 +1,4 @@
-"""A calibration and the run that it is for, on arrays: registration, what rules it out, fluctuations.
+"""Calibration and its run as arrays: registration, exclusion criteria, fluctuations.
 
 Matrices are 4x4, RAS mm, and take a boldref point of the run to where it lies in the calibration.
 """
@@ -23,45 +23,77 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, CalibrationError, calibration_components
+from bids_sr.sr.variance.calibration_components import (
+    LEAST_VOLUMES,
+    CalibrationError,
+    calibration_components,
+)
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.stats.glm.design import frame_times
 from bids_sr.stats.glm.regressors import DesignError, read_events
 
 _LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
-_LEAST_CORRELATION = 0.5  # of the two references in the brain, below which it is another head or a failed registration
+# of the two references in the brain, below which it is another head or a failed registration
+_LEAST_CORRELATION = 0.5
 _MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
 _MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
 _MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
 
 
 def register_to_calibration(
-    boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, factor: Factor, *, seed: int, prefix: str
+    boldref: Volume,
+    mask: Array,
+    fine: Volume,
+    fine_mask: Array,
+    factor: Factor,
+    *,
+    seed: int,
+    prefix: str,
 ) -> tuple[Array, dict[str, object]]:
-    """Rigid transform that takes a boldref point to its point in the calibration, and how well it fits.
+    """Return the rigid boldref-to-calibration transform and how well it fits.
 
-    Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of one contrast; for the
-    latter the calibration's reference is smoothed to the voxel of the run. `factor` is voxel of the run over that of
-    the calibration.
+    It maps a boldref point to its point in the calibration.
+
+    Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of
+    one contrast; for the latter the calibration's reference is smoothed to the voxel of the run.
+    `factor` is voxel of the run over that of the calibration.
     """
-    fit = rigid(boldref, fine, mask, fine_mask, seed=seed, prefix=prefix, fine_mm=0.35 * float(boldref.zooms.min()))
+    fit = rigid(
+        boldref,
+        fine,
+        mask,
+        fine_mask,
+        seed=seed,
+        prefix=prefix,
+        fine_mm=0.35 * float(boldref.zooms.min()),
+    )
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
-    soft = ndimage.gaussian_filter(np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest")
+    soft = ndimage.gaussian_filter(
+        np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest"
+    )
     xfm = refine(boldref, Volume(data=soft, affine=fine.affine), mask, fit.xfm)
-    own: dict[str, object] = {**size_of(xfm, mask, boldref.affine), "start": fit.start, "nmi": round(fit.nmi, 4)}
+    own: dict[str, object] = {
+        **size_of(xfm, mask, boldref.affine),
+        "start": fit.start,
+        "nmi": round(fit.nmi, 4),
+    }
     return xfm, own | agreement(boldref, mask, fine, fine_mask, xfm, factor)
 
 
 def agreement(
     boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, xfm: Array, factor: Factor
 ) -> dict[str, float | None]:
-    """How far brains and edges of the two agree in register: overlap, Dice, correlation, distance of edges (mm)."""
+    """Return the agreement of brains and edges after registration.
+
+    The metrics are overlap, Dice, correlation and distance of edges (mm).
+    """
     shape = boldref.data.shape
     carried = masks.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
     overlap = float((carried & mask).sum() / max(int(mask.sum()), 1))
     grid_shape, affine = hr_grid(shape, boldref.affine, factor)
     moved = sample_volume(fine.data, fine.affine, grid_shape, affine, xfm)
-    low = np.asarray(kspace_crop(moved, affine, factor=factor, magnitude=True)[0])  # as the run's matrix would show it
+    # as the run's matrix would show it
+    low = np.asarray(kspace_crop(moved, affine, factor=factor, magnitude=True)[0])
     both = carried & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
@@ -73,15 +105,20 @@ def agreement(
     try:
         found = edge_mismatch(
             boldref.data, low, both, boldref.affine, blur_mm=float(boldref.zooms[:2].max())
-        )  # fmt: skip
+        )
     except EdgeError:
         return facts
     told = {"edges_apart_mm": found.median, "edges_apart_p90_mm": found.p90}
-    return facts | {key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()}
+    return facts | {
+        key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()
+    }
 
 
 def in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
-    """Steady volumes in the pose of the reference, (X, Y, Z, T) float32; the first `_MOST_VOLUMES` of them."""
+    """Return steady-state volumes in reference space, (X, Y, Z, T) float32.
+
+    The first `_MOST_VOLUMES` of them are used.
+    """
     stop = min(reader.shape[3], first + _MOST_VOLUMES)
     out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
@@ -111,17 +148,18 @@ def objection(facts: Mapping[str, float]) -> str:
     """Why a calibration cannot be used, from what was measured; "" if it can."""
     if facts["overlap"] < _LEAST_OVERLAP:
         return (
-            f"only {facts['overlap']:.0%} of the run's brain lies in it: measure it with the field of view of the run"
+            f"only {facts['overlap']:.0%} of the run's brain lies in it: measure it with the field"
+            " of view of the run"
         )
     if facts["correlation"] < _LEAST_CORRELATION:
         return (
-            f"in register it looks unlike the run (correlation {facts['correlation']:.2f}): another head, another "
-            "contrast or a registration that failed; look at its figure"
+            f"in register it looks unlike the run (correlation {facts['correlation']:.2f}):"
+            " another head, another contrast or a registration that failed; look at its figure"
         )
     if facts.get("far_share", 0.0) > _MOST_FAR:
         return (
-            f"the head moved by {facts['motion_max_mm']:.1f} mm, {_MOST_MOTION_MM:g} mm are allowed: measure it again "
-            "while the participant lies still"
+            f"the head moved by {facts['motion_max_mm']:.1f} mm, {_MOST_MOTION_MM:g} mm are"
+            " allowed: measure it again while the participant lies still"
         )
     return ""
 
@@ -130,15 +168,23 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def calibration_patterns(
-    reader: SeriesReader, mask: Array, matrices: Array, params: Array, facts: dict[str, object], *, n_dummy: int,
-    tr: float, events: Path | None = None,
-) -> tuple[Array, dict[str, object]]:  # fmt: skip
+    reader: SeriesReader,
+    mask: Array,
+    matrices: Array,
+    params: Array,
+    facts: dict[str, object],
+    *,
+    n_dummy: int,
+    tr: float,
+    events: Path | None = None,
+) -> tuple[Array, dict[str, object]]:
     """The patterns of its fluctuations (C, X, Y, Z), and what is to be told of them.
 
     Parameters
     ----------
     reader, mask : (X, Y, Z, T) calibration, uncompressed, and the brain in its reference
-    matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad
+    matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in
+        mm and rad
     facts : of its registration; takes what is known before something speaks against its use
     n_dummy, tr : first volumes to leave out; repetition time (s)
     events : BIDS events of the calibration; None: there is no task to take out
@@ -149,31 +195,49 @@ def calibration_patterns(
     """
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
-        count = f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())} voxels of brain"
-        raise CalibrationError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
+        count = (
+            f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())}"
+            " voxels of brain"
+        )
+        raise CalibrationError(
+            f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance"
+        )
     series = in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(events, tr, reader.shape[3])
-    motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)  # mm at the head's radius
+    # mm at the head's radius
+    motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
     away = far > _MOST_MOTION_MM
     told |= {
-        "fd_max_mm": round(float(np.nanmax(fd)), 4), "fd_mean_mm": round(float(np.nanmean(fd)), 4),
-        "motion_max_mm": round(float(far.max()), 4), "far_share": round(float(away.mean()), 4),
-    }  # fmt: skip
+        "fd_max_mm": round(float(np.nanmax(fd)), 4),
+        "fd_mean_mm": round(float(np.nanmean(fd)), 4),
+        "motion_max_mm": round(float(far.max()), 4),
+        "far_share": round(float(away.mean()), 4),
+    }
     facts |= told
-    if against := objection({name: value for name, value in facts.items() if isinstance(value, float)}):
+    if against := objection(
+        {name: value for name, value in facts.items() if isinstance(value, float)}
+    ):
         raise CalibrationError(against)
     courses: dict[str, Any] = {
-        "drift": drift_basis(series.shape[3], tr), "motion": motion,
-        "fd": np.where(away, np.inf, fd), "task": None if task is None else task[used],
-    }  # fmt: skip
+        "drift": drift_basis(series.shape[3], tr),
+        "motion": motion,
+        "fd": np.where(away, np.inf, fd),
+        "task": None if task is None else task[used],
+    }
     found = calibration_components(series, mask, **courses)
     told |= {
-        "n_used": found.n_used, "n_patterns": len(found.patterns), "dof": found.dof,
-        "censored": [int(t) + first for t in found.censored], "n_drift": found.n_drift, "n_motion": found.n_motion,
-        "n_task": found.n_task, "noise_sd": round(found.noise_sd, 4), "noise_share": round(found.noise_share, 4),
-    }  # fmt: skip
+        "n_used": found.n_used,
+        "n_patterns": len(found.patterns),
+        "dof": found.dof,
+        "censored": [int(t) + first for t in found.censored],
+        "n_drift": found.n_drift,
+        "n_motion": found.n_motion,
+        "n_task": found.n_task,
+        "noise_sd": round(found.noise_sd, 4),
+        "noise_share": round(found.noise_share, 4),
+    }
     return found.patterns, told
 
 

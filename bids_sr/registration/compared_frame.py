@@ -1,11 +1,12 @@
-"""Where a series of another program lies on its run: as acquired, shifted, or with the head motion undone already.
+"""Alignment of another program's series with its run: as acquired, shifted or after hmc.
 
-A volume of the series is registered to the volume that was acquired at the same moment. A series that was denoised as
-it was acquired lies on it; one whose motion was undone lies elsewhere in each volume, by the motion of the run; one
-that was written on a wrong grid lies elsewhere by the same distance in all.
+A volume of the series is registered to the volume that was acquired at the same moment. A series
+that was denoised as it was acquired lies on it; one whose motion was undone lies elsewhere in each
+volume, by the motion of the run; one that was written on a wrong grid lies elsewhere by the same
+distance in all.
 
-Programs such as tedana and patch-denoise write 0 or NaN outside a mask. There a series has no signal, and it is judged
-where it has.
+Programs such as tedana and patch-denoise write 0 or NaN outside a mask. There a series has no
+signal, and it is judged where it has.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,25 +26,38 @@ from bids_sr.spatial.transforms import apply, points_in, rms_distance
 from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample, highres_size
 
 _PLACES = 6
-"""Moments of the run, evenly spaced, at each of which two volumes that follow one another are looked at."""
+"""Moments of the run, evenly spaced, at each of which two volumes that follow one another are
+looked at.
+"""
 _TIME_TOLERANCE = 1e-3
 """Of repetition times (s)."""
 _STILL_MM, _STILL_VOXELS = 0.1, 0.04
-"""Spread of positions below which a series moves as its run does: it errs by no more where it was realigned."""
+"""Spread of positions below which a series moves as its run does: it errs by no more where it was
+realigned.
+"""
 _MOST_SHIFT, _SAID_SHIFT = 0.2, 0.1
-"""Of an acquired voxel, along any axis: a series that lies farther off is refused; a shift above the second is said."""
+"""Of an acquired voxel, along any axis: a series that lies farther off is refused; a shift above
+the second is said.
+"""
 _LEAST_SIGNAL = 0.1
-"""Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the mask of the series."""
+"""Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the
+mask of the series.
+"""
 _LEAST_MASKED, _LEAST_COVERED = 0.05, 0.1
-"""Of the head: a series without signal in less of it was not masked, one with signal in less of it has none."""
+"""Of the head: a series without signal in less of it was not masked, one with signal in less of it
+has none.
+"""
 _DEEP_MM = 10.0
 """Inside the brain, farther from its border, NaN is no mask."""
 _LEAST_LIKE = 0.6
-"""Correlation of the mean images in the head; below it lies another head, or a series whose mean was taken off."""
+"""Correlation of the mean images in the head; below it lies another head, or a series whose mean
+was taken off.
+"""
 _WORTH_A_TRY = 0.2
 """The same before the two are registered; below it nothing is registered."""
 _TOGETHER = 0.05
-"""Correlation of changes from a volume to the next, slightly smoothed; below it lies another run."""
+"""Correlation of changes from a volume to the next, slightly smoothed; below it lies another run.
+"""
 _MOST_APART_MM = 5.0
 """Of two references of one run: farther apart they are not in one frame."""
 _MOST_GAIN = 1.05
@@ -59,12 +73,16 @@ class ComparedError(ValueError):
 class Alignment:
     """How a compared series lies on its run."""
 
-    moves: bool  # whether its volumes lie where those of the run were acquired, whatever constant shift they have
-    shift: tuple[float, float, float]  # constant part of where it lies, acquired voxels along the axes of the run
+    # whether its volumes lie where those of the run were acquired, whatever constant shift they
+    # have
+    moves: bool
+    # constant part of where it lies, acquired voxels along the axes of the run
+    shift: tuple[float, float, float]
     spread_mm: float  # rms of what varies over the run, over the brain
     alike: float  # correlation of the mean images in the head
     together: float  # correlation of changes from a volume to the next
-    # what its signal is multiplied by, and what is added then, to be that of the run: 1 and 0 where it is
+    # what its signal is multiplied by, and what is added then, to be that of the run: 1 and 0
+    # where it is
     scale: float
     offset: float
     both: Mask  # acquired voxels in which it and the run have signal
@@ -84,14 +102,19 @@ class Alignment:
         """As plain values."""
         return {
             "frame": "as acquired" if self.moves else "head motion undone",
-            "shift": self.shift_text, "spread_mm": round(self.spread_mm, 3),
-            "alike": round(self.alike, 3), "scale": float(f"{self.scale:.6g}"), "offset": float(f"{self.offset:.6g}"),
+            "shift": self.shift_text,
+            "spread_mm": round(self.spread_mm, 3),
+            "alike": round(self.alike, 3),
+            "scale": float(f"{self.scale:.6g}"),
+            "offset": float(f"{self.offset:.6g}"),
             "least_signal": float(f"{self.least:.6g}"),
-        }  # fmt: skip
+        }
 
 
 def moments(n_volumes: int) -> list[int]:
-    """Volumes that are looked at: `_PLACES` pairs of neighbors, none at the start, which may not be in steady state.
+    """Return the volumes to inspect, `_PLACES` pairs of neighbors.
+
+    None is at the start, which may not be in steady state.
 
     >>> moments(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
@@ -100,7 +123,9 @@ def moments(n_volumes: int) -> list[int]:
     return sorted({int(t) for start in starts for t in (start, start + 1)})
 
 
-def align_volumes(own: Mapping[int, Array], other: Mapping[int, Array], affine: Array) -> Alignment:
+def align_volumes(
+    own: Mapping[int, Array], other: Mapping[int, Array], affine: Array
+) -> Alignment:
     """How some volumes of a series lie on those of the run at the same moments.
 
     Parameters
@@ -121,13 +146,19 @@ def align_volumes(own: Mapping[int, Array], other: Mapping[int, Array], affine: 
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head is seen in the run ({error})") from None
     _refuse_nan(other, brain, affine)
-    own_level, as_given = _least_signal(mean, mask), np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
+    own_level, as_given = (
+        _least_signal(mean, mask),
+        np.mean([np.nan_to_num(each) for each in other.values()], axis=0),
+    )
     its = _means(as_given, shape)
     least = _least_signal(its, mask)
-    there = (its > least) & (_means((as_given == 0).astype(np.float32), shape) < 0.01)  # no voxel of a finer grid is 0
+    # no voxel of a finer grid is 0
+    there = (its > least) & (_means((as_given == 0).astype(np.float32), shape) < 0.01)
     both = (mean > 0) & (there | ((mean < own_level) & (its > 0)))
     scale, offset = _to_signal(mean[mask & there], its[mask & there])
-    low = {t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()}
+    low = {
+        t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()
+    }
     its = np.mean(list(low.values()), axis=0)
     mask, how = _covered(mask, there)
     alike = correlation(mean[mask], its[mask])
@@ -136,31 +167,51 @@ def align_volumes(own: Mapping[int, Array], other: Mapping[int, Array], affine: 
     poses = np.eye(4)[None]
     if alike >= _WORTH_A_TRY:
         poses = np.stack([_pose(own[t], low[t], there, (mask, how), affine) for t in starts])
-        back = sample_volume(np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2])
+        back = sample_volume(
+            np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2]
+        )
         alike = max(alike, correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
     still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        moves=spread < still, shift=shift, spread_mm=spread, alike=alike, together=correlation(*changes), scale=scale,
-        offset=offset, both=both, least=least,
-    )  # fmt: skip
+        moves=spread < still,
+        shift=shift,
+        spread_mm=spread,
+        alike=alike,
+        together=correlation(*changes),
+        scale=scale,
+        offset=offset,
+        both=both,
+        least=least,
+    )
 
 
 def misfits(
-    shape: Sequence[int], affine: Array, tr: float, own: Sequence[int], own_affine: Array, own_tr: float,
+    shape: Sequence[int],
+    affine: Array,
+    tr: float,
+    own: Sequence[int],
+    own_affine: Array,
+    own_tr: float,
     factor: Sequence[float],
-) -> list[tuple[str, str]]:  # fmt: skip
-    """Why times or grid of a series are not those of its run, or of a finer grid in its field of view, and what to do.
+) -> list[tuple[str, str]]:
+    """Return why times or grid of a series do not fit its run, and the fix.
+
+    The grid may be that of the run, or a finer one in its field of view.
 
     Parameters
     ----------
-    shape, affine, tr : (X, Y, Z, T) of the series, voxel to RAS mm, repetition time (s); 0 where it is not told
-    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel by axis
+    shape, affine, tr : (X, Y, Z, T) of the series, voxel to RAS mm, repetition time (s); 0 where
+        it is not told
+    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel
+        by axis
     """
     found = list[tuple[str, str]]()
     if shape[3] != own[3]:
         fix = "Give the whole series of this run: put back volumes that were cut off its start."
-        found.append((f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix))
+        found.append(
+            (f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix)
+        )
     if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = "Give the series of this run, or correct its header (pixdim[4], unit of time)."
         found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
@@ -168,23 +219,38 @@ def misfits(
     coarser = any(n < m for n, m in zip(shape[:3], own, strict=False))
     if coarser or any(n > most for n, most in zip(shape, finest, strict=False)):
         sizes = ["×".join(map(str, each[:3])) for each in (shape, own, finest)]
-        than = f"coarser than the acquired {sizes[1]}" if coarser else f"finer than the high resolution, {sizes[2]}"
-        fix = "Give it on the acquired grid or a finer one of the same field of view, or choose another factor."
+        than = (
+            f"coarser than the acquired {sizes[1]}"
+            if coarser
+            else f"finer than the high resolution, {sizes[2]}"
+        )
+        fix = (
+            "Give it on the acquired grid or a finer one of the same field of view, or choose"
+            " another factor."
+        )
         found.append((f"its matrix {sizes[0]} is {than}", fix))
-    apart, limit = corners_apart(shape[:3], affine, own[:3], own_affine), EDGE_TOLERANCE * min(voxel_sizes(affine))
+    apart, limit = (
+        corners_apart(shape[:3], affine, own[:3], own_affine),
+        EDGE_TOLERANCE * min(voxel_sizes(affine)),
+    )
     if apart > limit:
         reason = (
-            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm apart "
-            f"({apart / min(voxel_sizes(own_affine)[:2]):.2g} acquired voxels), {limit:.2g} mm are allowed: shifted, "
-            "cropped, or in another space"
+            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm"
+            f" apart ({apart / min(voxel_sizes(own_affine)[:2]):.2g} acquired voxels), {limit:.2g}"
+            " mm are allowed: shifted, cropped, or in another space"
         )
-        fix = "Give the series in the space of the run (not in that of a template), with the same field of view."
+        fix = (
+            "Give the series in the space of the run (not in that of a template), with the same"
+            " field of view."
+        )
         found.append((reason, fix))
     return found
 
 
 def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
-    """Refuse a series that is NaN inside the brain; a part that reaches out of it, and not deep into it, is a mask.
+    """Refuse a series that is NaN inside the brain.
+
+    A part that reaches out of the brain, and not deep into it, counts as a mask.
 
     Parameters
     ----------
@@ -202,7 +268,10 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
     parts, _ = ndimage.label(holes)
     enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
     if count := int((enclosed | (holes & grow(brain, affine, -_DEEP_MM))).sum()):
-        raise ComparedError(f"{count} voxels inside the brain are NaN; give values there, NaN only outside the brain")
+        raise ComparedError(
+            f"{count} voxels inside the brain are NaN; give values there, NaN only outside the"
+            " brain"
+        )
 
 
 def refuse_other_nan(volumes: Iterable[Array]) -> None:
@@ -217,17 +286,25 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
         holes = ~np.isfinite(volume)
         first = holes if first is None else first
         if not np.array_equal(holes, first):
-            raise ComparedError(f"volume {t} is NaN in other voxels than volume 0; give values, or one mask for all")
+            raise ComparedError(
+                f"volume {t} is NaN in other voxels than volume 0; give values, or one mask"
+                " for all"
+            )
 
 
 def _to_signal(own: Array, its: Array) -> tuple[float, float]:
-    """Scale and offset that bring the mean signal of a series to that of its run, whichever of the two does it better.
+    """Return scale and offset that map a series' mean signal to its run's.
+
+    Of scale and offset, the one that fits better is used.
 
     One that has the signal of the run, but for a little, stays as it is.
     """
     if not own.size:
         return 1.0, 0.0
-    scale, offset = float(np.median(own)) / max(float(np.median(its)), 1e-9), float(np.median(own - its))
+    scale, offset = (
+        float(np.median(own)) / max(float(np.median(its)), 1e-9),
+        float(np.median(own - its)),
+    )
     if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
         return 1.0, 0.0
     scaled, moved = (float(np.square(own - each).sum()) for each in (scale * its, its + offset))
@@ -235,9 +312,12 @@ def _to_signal(own: Array, its: Array) -> tuple[float, float]:
 
 
 def _least_signal(mean: Array, mask: Mask) -> float:
-    """Voxels have signal where the mean image is above it: programs such as tedana write zeros outside the brain.
+    """Return the threshold of the mean image above which voxels have signal.
 
-    What a registration would take for an edge of the head there is filled with the run's own signal.
+    Programs such as tedana write zeros outside the brain.
+
+    What a registration would take for an edge of the head there is filled with the run's own
+    signal.
     """
     inside = mean[mask & (mean > 0)]
     return _LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
@@ -246,24 +326,41 @@ def _least_signal(mean: Array, mask: Mask) -> float:
 def _means(volume: Array, shape: Sequence[int]) -> Array:
     """A volume as means over the voxels of a coarser matrix of its field of view."""
     for axis, m in enumerate(shape):
-        volume = apply_along(block_matrix(volume.shape[axis], m), volume, axis) if volume.shape[axis] != m else volume
+        volume = (
+            apply_along(block_matrix(volume.shape[axis], m), volume, axis)
+            if volume.shape[axis] != m
+            else volume
+        )
     return volume
 
 
 def _covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
-    """The part of the head in which a series has signal, its border left out, and how it is registered there.
+    """Return the part of the head where a series has signal, and how to register it.
 
-    That is the head where the series has signal in all of it, or in too little. A part is not dilated: what was filled
-    around it would hold the volumes where those of the run lie.
+    The border of the part is excluded.
+
+    That is the head where the series has signal in all of it, or in too little. A part is not
+    dilated: what was filled around it would hold the volumes where those of the run lie.
     """
     inside = mask & ndimage.binary_erosion(there, border_value=1)
-    if (mask & ~there).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
+    if (
+        mask & ~there
+    ).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
         return mask, None
     return inside, hmc.HmcSettings(margin=0)
 
 
-def _pose(own: Array, its: Array, there: Mask, covered: tuple[Mask, hmc.HmcSettings | None], affine: Array) -> Float:
-    """Where a volume lies on one of the run, whose own signal fills what has none; `covered` as of `_covered`."""
+def _pose(
+    own: Array,
+    its: Array,
+    there: Mask,
+    covered: tuple[Mask, hmc.HmcSettings | None],
+    affine: Array,
+) -> Float:
+    """Register a volume to one of the run, whose own signal fills voxels without any.
+
+    `covered` is as returned by `_covered`.
+    """
     inside, how = covered
     return hmc.estimate_motion([np.where(there, its, own)], own, inside, affine, how).matrices[0]
 
@@ -272,19 +369,30 @@ def refusal_of(seen: Alignment) -> tuple[str, str] | None:
     """Why a series cannot be compared, and the way out; None where it can."""
     if seen.alike < _LEAST_LIKE:
         return (
-            f"its mean image is unlike that of the run (correlation {seen.alike:.2f}): another head, another position, "
-            "or a series whose mean was taken off",
+            (
+                f"its mean image is unlike that of the run (correlation {seen.alike:.2f}): another"
+                " head, another position, or a series whose mean was taken off"
+            ),
             "Give the series of this run on its grid, with its mean (signal units).",
         )
     if seen.together < _TOGETHER:
         return (
-            f"its changes over time are unlike those of the run (correlation {seen.together:.2f}): another run",
+            (
+                "its changes over time are unlike those of the run (correlation"
+                f" {seen.together:.2f}): another run"
+            ),
             "Give the series that was made of this run.",
         )
     if seen.moves and max(map(abs, seen.shift)) > _MOST_SHIFT:
         return (
-            f"it lies {seen.shift_text} (of the acquired grid) from the run in every volume: shifted",
-            "Correct its affine, or the program that wrote it; a shifted map is wrong whatever its detail.",
+            (
+                f"it lies {seen.shift_text} (of the acquired grid) from the run in every volume:"
+                " shifted"
+            ),
+            (
+                "Correct its affine, or the program that wrote it; a shifted map is wrong whatever"
+                " its detail."
+            ),
         )
     return None
 
@@ -295,7 +403,10 @@ def _change(volumes: Mapping[int, Array], t: int) -> Array:
 
 
 def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, float, float], float]:
-    """Median shift over the moments (acquired voxels), and the rms over the brain of what varies about it (mm)."""
+    """Return the median shift (acquired voxels) and the rms variation about it (mm).
+
+    The median is over the moments, the rms over the brain.
+    """
     points = points_in(mask, affine, 7)
     moved = np.stack([apply(pose, points) - points for pose in poses])  # moments, points, 3
     middle = np.median(moved, axis=0)
@@ -316,17 +427,23 @@ def checked(own: SeriesReader, other: SeriesReader) -> Alignment:
     ------
     ComparedError : it cannot be compared
     """
-    seen = align_volumes(read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float))
+    seen = align_volumes(
+        read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float)
+    )
     if refused := refusal_of(seen):
         raise ComparedError(f"{refused[0]}. {refused[1]}")
     return seen
 
 
-def poses_of(seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume, mask: Mask) -> Float:
-    """(T, 4, 4) transforms that take a boldref point to where it lies in each volume of a compared series (RAS mm).
+def poses_of(
+    seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume, mask: Mask
+) -> Float:
+    """Return (T, 4, 4) boldref-to-volume transforms of a compared series (RAS mm).
 
-    Those of the run, where it moves as the run does; else one for all volumes, which brings the reference that it was
-    aligned to into register with the run's.
+    Each maps a boldref point to where it lies in that volume.
+
+    Those of the run, where it moves as the run does; else one for all volumes, which brings the
+    reference that it was aligned to into register with the run's.
 
     Raises
     ------
@@ -337,10 +454,13 @@ def poses_of(seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
     reference, there = np.asarray(boldref.data), low > seen.least
-    found = _pose(reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine)
+    found = _pose(
+        reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine
+    )
     far = rms_distance(np.eye(4), found, points_in(mask, boldref.affine, 7))
     if far > _MOST_APART_MM:
         raise ComparedError(
-            f"its head motion was undone, and the reference it was aligned to lies {far:.1f} mm from that of the run"
+            f"its head motion was undone, and the reference it was aligned to lies {far:.1f} mm"
+            " from that of the run"
         )
     return np.repeat(found[None], len(poses), axis=0)

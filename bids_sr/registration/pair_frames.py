@@ -10,30 +10,42 @@ from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, Spline, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
-# Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a shift, while
-# interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
+# Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a
+# shift, while interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
 _TOLERANCE_VOXELS = 0.03
 _SPLINE = Spline(order=5)
 
 
 _AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
-"""A pair ready for training: the high-resolution image on the fine grid of the low-resolution one and in its frame, the
-latter, its head; what takes its points to those of the high-resolution image as acquired, (1, 4, 4); for the report."""
+"""A pair ready for training: the high-resolution image on the fine grid of the low-resolution one
+and in its frame, the latter, its head; what takes its points to those of the high-resolution image
+as acquired, (1, 4, 4); for the report."""
 
 
 def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
-    """A pair whose low member is the k-space-truncated high one (cropped first where the factor does not divide it)."""
+    """Return a pair whose low-resolution member is k-space truncated.
+
+    The high-resolution member is cropped first where the factor does not divide it.
+    """
     data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
     mask = masks.brain_mask(lowres.data, affine)
-    facts: dict[str, object] = {"truncated": True, "resampled": False, **size_of(np.eye(4), mask, affine)}
+    facts: dict[str, object] = {
+        "truncated": True,
+        "resampled": False,
+        **size_of(np.eye(4), mask, affine),
+    }
     return fine, lowres, lowres.like(mask), np.eye(4)[None], facts
 
 
-def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str) -> _AlignedPair:
-    """A measured pair; highres is resampled, once, only where it is out of register or on another grid.
+def registered_pair(
+    highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str
+) -> _AlignedPair:
+    """Return a registered measured pair.
+
+    highres is resampled, once, only where it is out of register or on another grid.
 
     MaskError where no brain can be told in one of the images.
     """
@@ -44,25 +56,43 @@ def registered_pair(highres: Volume, lowres: Volume, factor: Factor, *, seed: in
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
     in_register = size["displacement_rms_mm"] <= tolerance
-    same_grid = highres.data.shape == shape and np.allclose(highres.affine, grid, atol=1e-3 * highres.zooms.min())
-    data = highres.data if in_register and same_grid else sample_volume(
-        highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
-    )  # fmt: skip
+    same_grid = highres.data.shape == shape and np.allclose(
+        highres.affine, grid, atol=1e-3 * highres.zooms.min()
+    )
+    data = (
+        highres.data
+        if in_register and same_grid
+        else sample_volume(
+            highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
+        )
+    )
     facts: dict[str, object] = {
-        "truncated": False, "resampled": not (in_register and same_grid), **size, "tolerance_mm": round(tolerance, 4),
-        "same_grid": bool(same_grid), "start": fit.start, "nmi": round(fit.nmi, 4),
-    }  # fmt: skip
+        "truncated": False,
+        "resampled": not (in_register and same_grid),
+        **size,
+        "tolerance_mm": round(tolerance, 4),
+        "same_grid": bool(same_grid),
+        "start": fit.start,
+        "nmi": round(fit.nmi, 4),
+    }
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 
 
 def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
-    """Refine lowres-to-highres with highres brought to low resolution by the scanner's own k-space truncation."""
+    """Refine lowres-to-highres on a k-space-truncated highres.
+
+    The truncation is the scanner's own and brings highres to low resolution.
+    """
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     ones = np.ones(highres.data.shape, dtype=np.float32)
     for _ in range(2):
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
         low, affine = kspace_crop(fine, grid, factor=factor)
-        seen = sample_volume(ones, highres.affine, lowres.data.shape, lowres.affine, xfm, OUTSIDE_IS_ZERO)
-        xfm = xfm @ refine(lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1)
+        seen = sample_volume(
+            ones, highres.affine, lowres.data.shape, lowres.affine, xfm, OUTSIDE_IS_ZERO
+        )
+        xfm = xfm @ refine(
+            lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1
+        )
     return xfm

@@ -1,4 +1,6 @@
-"""Rigid registration of two images of one head: mutual information first, Gauss-Newton where the contrast is the same.
+"""Rigid registration of two images of one head by mutual information and Gauss-Newton.
+
+Mutual information comes first; Gauss-Newton follows where the contrast is the same.
 
 Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies in the moving one.
 """
@@ -16,15 +18,16 @@ from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import apply, displacement, points_in, rigid_params, rms_distance
 
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
-_POOR_GAIN = 0.5  # a start from the headers that ends below this share of the best start's information is poor
+# a start from the headers that ends below this share of the best start's information is poor
+_POOR_GAIN = 0.5
 
 
 @frozen
 class Fit:
     """A rigid transform and how well it aligns.
 
-    `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the fixed mask (1 is
-    none); `start` is "headers" or "centers of mass".
+    `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
+    fixed mask (1 is none); `start` is "headers" or "centers of mass".
     """
 
     xfm: Array
@@ -47,8 +50,15 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
     `fine_mm` is the smoothing (sigma) of the last level.
     """
     return [
-        Stage(transform=f"{kind}[0.1]", iterations=(100, 50), shrink=(2, 1), mm=(1.2 * size, 0.6 * size)),
-        Stage(transform=f"{kind}[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0),
+        Stage(
+            transform=f"{kind}[0.1]",
+            iterations=(100, 50),
+            shrink=(2, 1),
+            mm=(1.2 * size, 0.6 * size),
+        ),
+        Stage(
+            transform=f"{kind}[0.05]", iterations=(30,), shrink=(1,), mm=(fine_mm,), sampling=1.0
+        ),
     ]
 
 
@@ -60,17 +70,24 @@ def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Arra
 
 
 def rigid(
-    fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array, *, seed: int, prefix: str,
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Array,
+    moving_mask: Array,
+    *,
+    seed: int,
+    prefix: str,
     fine_mm: float = 0.0,
-) -> Fit:  # fmt: skip
+) -> Fit:
     """Rigid transform between two images of one head by mutual information.
 
-    Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping, or lead to a poor
-    match, it also starts from the centers of mass; the better match wins.
+    Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping,
+    or lead to a poor match, it also starts from the centers of mass; the better match wins.
 
     Parameters
     ----------
-    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed one
+    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed
+        one
     fixed_mask, moving_mask : heads or brains on the grids of the images
     fine_mm : smoothing (sigma, mm) of the last level
     """
@@ -79,13 +96,23 @@ def rigid(
     shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
-        before = {name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()}
+        before = {
+            name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()
+        }
         if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
             del starts["centers of mass"]
     stages = linear_stages("Rigid", float(fixed.zooms.min()), fine_mm)
     fits = []
     for number, (name, start) in enumerate(starts.items()):
-        files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}{number}_", start=start, fixed_mask=rim)
+        files = register(
+            fixed,
+            moving,
+            stages,
+            seed=seed,
+            prefix=f"{prefix}{number}_",
+            start=start,
+            fixed_mask=rim,
+        )
         xfm = orthonormal(read_linear(files[0]))
         fits.append(Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name))
     return max(fits, key=lambda fit: fit.nmi)
@@ -100,19 +127,26 @@ def orthonormal(matrix: Array) -> Array:
 
 
 def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2) -> Array:
-    """Refine a rigid transform between images of one contrast by Gauss-Newton; equal to `start` where that fails.
+    """Refine a rigid transform between images of one contrast by Gauss-Newton.
 
-    `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on the fixed grid. A
-    correction whose rms over the head is above 3 mm is not believed.
+    The result equals `start` where that fails.
+
+    `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on
+    the fixed grid. A correction whose rms over the head is above 3 mm is not believed.
     """
     ones = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
         shape = fixed.data.shape
         seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-        valid = sample_volume(ones, moving.affine, shape, fixed.affine, xfm, OUTSIDE_IS_ZERO) > 0.99
+        valid = (
+            sample_volume(ones, moving.affine, shape, fixed.affine, xfm, OUTSIDE_IS_ZERO) > 0.99
+        )
         estimator = MotionEstimator(
-            np.where(valid, fixed.data, 0), mask & valid, fixed.affine, HmcSettings(margin=0, fwhm_mm=5.0)
+            np.where(valid, fixed.data, 0),
+            mask & valid,
+            fixed.affine,
+            HmcSettings(margin=0, fwhm_mm=5.0),
         )
         step, cost, _ = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
         if not np.isfinite(cost):
@@ -123,7 +157,10 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
-    """How far a rigid transform moves a head: mm (of its center), degrees, rms and maximal displacement (mm)."""
+    """Return how far a rigid transform moves a head.
+
+    The values are mm (of its center), degrees, and rms and maximal displacement (mm).
+    """
     points = points_in(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))
     return {

@@ -1,12 +1,14 @@
-"""Preparation of structural scans for a network that fuses them: bias field, brain, one frame, one grid, [0, 1].
+"""Structural scans for a fusion network: bias field, brain, frame and grid, [0, 1].
 
-Every scan is aligned to the frame, the fine scan of the first contrast, and interpolated once: rigidly where nothing
-else is asked for, so that no head changes its size, else by an affine or a deformation, each of which begins where the
-one before it ended. An affine also takes up scaling and shear, as gradients that are calibrated differently leave
-between scanners; a deformation (SyN) what gradients that are not linear leave. Both follow noise and blur as well where
-there is nothing to take up.
+Every scan is aligned to the frame, the fine scan of the first contrast, and interpolated once:
+rigidly where nothing else is asked for, so that no head changes its size, else by an affine or a
+deformation, each of which begins where the one before it ended. An affine also takes up scaling
+and shear, as gradients that are calibrated differently leave between scanners; a deformation (SyN)
+what gradients that are not linear leave. Both follow noise and blur as well where there is nothing
+to take up.
 
-Source: attention_unet, section 3.1, which aligns to a template instead and names warping useless (section 4.4).
+Source: attention_unet, section 3.1, which aligns to a template instead and names warping useless
+(section 4.4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +30,8 @@ from bids_sr.spatial.transforms import apply, carry, hr_grid, invert, points_in,
 from bids_sr.sr.training.fused import unit_range
 
 Align = Literal["rigid", "affine", "nonlinear"]
-_WARP_MM = 4.0  # grid on which a deformation is read from its file; SyN smooths its own over three voxels
+# grid on which a deformation is read from its file; SyN smooths its own over three voxels
+_WARP_MM = 4.0
 
 
 @frozen
@@ -44,7 +47,12 @@ class Placement:
         shape, spline = frame.data.shape, Spline(order=order)
         if self.moved is None or self.grid is None:
             return sample_volume(image.data, image.affine, shape, frame.affine, self.xfm, spline)
-        moved = np.stack([sample_volume(part, self.grid, shape, frame.affine, spline=LINEAR) for part in self.moved])
+        moved = np.stack(
+            [
+                sample_volume(part, self.grid, shape, frame.affine, spline=LINEAR)
+                for part in self.moved
+            ]
+        )
         return sample_warped(image.data, image.affine, frame.affine, self.xfm, moved, spline)
 
     def points(self, points: Array) -> Array:
@@ -53,16 +61,28 @@ class Placement:
         if self.moved is None or self.grid is None:
             return there
         at = apply(invert(self.grid), points).T
-        shifts = [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved]
+        shifts = [
+            ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved
+        ]
         return np.asarray(there + np.stack(shifts, axis=1))
 
 
 def register_to(
-    frame: Volume, image: Volume, mask: Array, *, align: Align = "rigid", seed: int, prefix: str, mm: float = 2.0
+    frame: Volume,
+    image: Volume,
+    mask: Array,
+    *,
+    align: Align = "rigid",
+    seed: int,
+    prefix: str,
+    mm: float = 2.0,
 ) -> tuple[Placement, dict[str, float]]:
-    """Where a scan lies to the frame, by what `align` allows, and how far from it in the brain (`mask`).
+    """Register a scan to the frame as `align` allows, and return its displacement.
 
-    Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is fixed.
+    The displacement is measured in the brain (`mask`).
+
+    Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is
+    fixed.
     """
     placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
@@ -71,7 +91,10 @@ def register_to(
 def placements(
     frame: Volume, image: Volume, *, align: Align, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[Align, Placement]:
-    """Where a scan lies to the frame, by each kind of transform up to the one that is asked for; see `register_to`."""
+    """Register a scan to the frame by each transform type up to the requested one.
+
+    See `register_to`.
+    """
     low_frame, low = coarse(frame, mm), coarse(image, mm)
     turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
     fixed, moving = (low, low_frame) if turned else (low_frame, low)
@@ -83,13 +106,21 @@ def placements(
     rim = rim_of(heads[0], fixed)
     size = float(fixed.zooms.min())
     stages = linear_stages("Affine", size)
-    files = register(fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim)
+    files = register(
+        fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
+    )
     xfm = read_linear(files[0])
     found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
     if align == "nonlinear":
-        stage = Stage(transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size))
-        files = register(fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim)
-        found["nonlinear"] = _warped(frame, found["affine"].xfm, Path(files[1] if turned else files[0]))
+        stage = Stage(
+            transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
+        )
+        files = register(
+            fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
+        )
+        found["nonlinear"] = _warped(
+            frame, found["affine"].xfm, Path(files[1] if turned else files[0])
+        )
     return found
 
 
@@ -103,7 +134,7 @@ def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:
 
 
 def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
-    """Size of a placement in the brain: of its rigid part, of its scaling, and of its deformation."""
+    """Return the size of a placement in the brain: rigid, scaling and deformation parts."""
     points = points_in(mask, affine, 7)
     turn = orthonormal(placed.xfm)
     turn[:3, 3] += (apply(placed.xfm, points) - apply(turn, points)).mean(axis=0)
@@ -111,14 +142,16 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
         facts |= {
-            "stretch_percent": round(float(scales.max()), 3), "shrink_percent": round(float(scales.min()), 3),
+            "stretch_percent": round(float(scales.max()), 3),
+            "shrink_percent": round(float(scales.min()), 3),
             "affine_rms_mm": round(rms_distance(turn, placed.xfm, points), 4),
-        }  # fmt: skip
+        }
     if placed.moved is not None:
         warp = np.linalg.norm(placed.points(points) - apply(placed.xfm, points), axis=1)
         facts |= {
-            "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4), "warp_max_mm": round(float(warp.max()), 4)
-        }  # fmt: skip
+            "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
+            "warp_max_mm": round(float(warp.max()), 4),
+        }
     return facts
 
 
@@ -144,19 +177,34 @@ class _PreparedContrasts:
 
 
 def prepare(
-    scans: Mapping[_Key, Volume], template: Volume, template_mask: Array, *,
-    interpolations: Sequence[str] = ("bspline",), align: Align = "rigid", seed: int, prefix: str, sloppy: bool,
-) -> _PreparedContrasts:  # fmt: skip
-    """Prepare the scans of one head, as acquired; the first is the frame. ValueError: a brain is nowhere above zero.
+    scans: Mapping[_Key, Volume],
+    template: Volume,
+    template_mask: Array,
+    *,
+    interpolations: Sequence[str] = ("bspline",),
+    align: Align = "rigid",
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> _PreparedContrasts:
+    """Prepare the scans of one head, as acquired; the first is the frame.
 
-    The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one, which networks are fed
-    with.
+    Raise ValueError if a brain is nowhere above zero.
+
+    The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one,
+    which networks are fed with.
     """
     even = {key: unbiased(image, seed=seed, sloppy=sloppy) for key, image in scans.items()}
     first = next(iter(scans))[0]
     frame = even[first, "highres"]
     mask, *_ = brain_from_head(
-        frame, template, template_mask, seed=seed, prefix=f"{prefix}brain_", sloppy=sloppy, fitted=first == "T1w"
+        frame,
+        template,
+        template_mask,
+        seed=seed,
+        prefix=f"{prefix}brain_",
+        sloppy=sloppy,
+        fitted=first == "T1w",
     )
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
     places: dict[_Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
@@ -171,12 +219,17 @@ def prepare(
 
 
 def assemble(
-    even: Mapping[_Key, Volume], places: Mapping[_Key, Placement], frame: Volume, mask: Array,
-    facts: dict[str, dict[str, float]], interpolations: Sequence[str],
-) -> _PreparedContrasts:  # fmt: skip
+    even: Mapping[_Key, Volume],
+    places: Mapping[_Key, Placement],
+    frame: Volume,
+    mask: Array,
+    facts: dict[str, dict[str, float]],
+    interpolations: Sequence[str],
+) -> _PreparedContrasts:
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
-    Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the brain in the frame.
+    Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the
+    brain in the frame.
     """
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
@@ -186,13 +239,17 @@ def assemble(
         if kind == "highres":
             hr[contrast] = place.seen(image, frame, 3)
             continue
-        seen = {name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in lr}
+        seen = {
+            name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in lr
+        }
         _, units[contrast] = unit_range(seen["bspline"], mask)
         for name, data in seen.items():
             lr[name][contrast] = _scaled(data, units[contrast], mask)
     for contrast, data in hr.items():
         hr[contrast] = _scaled(data, _hr_unit(data, lr["bspline"][contrast], mask), mask)
-    return _PreparedContrasts(hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts)
+    return _PreparedContrasts(
+        hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts
+    )
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:
@@ -200,10 +257,11 @@ def _scaled(data: Array, unit: float, mask: Array) -> Array:
 
 
 def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
-    """Intensity of the high-resolution scan that becomes 1, so that both scans have one mean in the brain.
+    """Return the high-resolution intensity set to 1, so that both scans share a brain mean.
 
-    Each scan's own percentile would not do: averaging over larger voxels lowers it, and plain interpolation would then
-    lose to a network by a mere factor. ValueError where nothing in the brain is above zero.
+    Each scan's own percentile would not do: averaging over larger voxels lowers it, and plain
+    interpolation would then lose to a network by a mere factor. ValueError where nothing in the
+    brain is above zero.
     """
     own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
     if not own > 0 or not wanted > 0:
@@ -215,6 +273,9 @@ def unbiased(image: Volume, *, seed: int, sloppy: bool) -> Volume:
     """An image over its bias field (N4 on the head), negative values set to zero."""
     data = np.maximum(image.data, 0)
     field = bias_field(
-        Volume(data=data, affine=image.affine), None, seed=seed, iterations=(20,) if sloppy else (20, 15)
+        Volume(data=data, affine=image.affine),
+        None,
+        seed=seed,
+        iterations=(20,) if sloppy else (20, 15),
     )
     return Volume(data=np.asarray(data / field, dtype=np.float32), affine=image.affine)

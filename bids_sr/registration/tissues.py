@@ -1,13 +1,17 @@
-"""Gray matter, white matter and CSF: by ANTs' Atropos for volumes and masks, by a quick mixture for confounds.
+"""Segmentation of gray matter, white matter and CSF by ANTs' Atropos or a mixture.
 
-attention-unet segments the three contrasts together by Gaussian clustering and expectation-maximization, with FSL-FAST
-for the masks of its quality measures; Atropos is the same model (a Gaussian a tissue and a Markov random field, over
-any number of contrasts), needs no binaries, and no template, which would pull every image towards one head. Settings
-are ANTs' own for brains.
+Atropos serves volumes and masks, the faster mixture model serves confounds.
 
-The mixture has one Gaussian a tissue and mixing weights from the template's tissue maps; each round of
-expectation-maximization the posteriors are averaged over neighbors and enter the next as a further factor: a Markov
-random field, mean-field. Quick and deterministic; meant for confound signals and reports, not for volumetry.
+attention-unet segments the three contrasts together by Gaussian clustering and
+expectation-maximization, with FSL-FAST for the masks of its quality measures; Atropos is the same
+model (a Gaussian a tissue and a Markov random field, over any number of contrasts), needs no
+binaries, and no template, which would pull every image towards one head. Settings are ANTs' own
+for brains.
+
+The mixture has one Gaussian a tissue and mixing weights from the template's tissue maps; each
+round of expectation-maximization the posteriors are averaged over neighbors and enter the next as
+a further factor: a Markov random field, mean-field. Quick and deterministic; meant for confound
+signals and reports, not for volumetry.
 """
 
 import tempfile
@@ -27,53 +31,73 @@ NAMES = ("gm", "wm", "csf")
 _ORDER = {"T1w": ("csf", "gm", "wm"), "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf", "wm", "gm")}
 
 
-def segment_tissues(contrasts: Mapping[str, Array], mask: Array, affine: Array, *, seed: int = 0) -> dict[str, Array]:
-    """Probability of each tissue: gm, wm and csf, float32 (X, Y, Z), whose sum is 1 in the mask and 0 outside.
+def segment_tissues(
+    contrasts: Mapping[str, Array], mask: Array, affine: Array, *, seed: int = 0
+) -> dict[str, Array]:
+    """Return gm, wm and csf probabilities, float32 (X, Y, Z); sum 1 in the mask, 0 outside.
 
     Parameters
     ----------
-    contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one. The classes are told
-        by their brightness in the first of these that is there
+    contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one.
+        The classes are told by their brightness in the first of these that is there
     mask, affine : brain on that grid, voxel -> RAS mm
     seed : of ANTs; the same one gives the same bits
 
     Raises
     ------
-    ValueError : no contrast that is known, or images that do not lie on the mask's grid; RuntimeError : Atropos failed
+    ValueError : no contrast that is known, or images that do not lie on the mask's grid;
+        RuntimeError : Atropos failed
     """
     known = [name for name in _ORDER if name in contrasts]
     inside = np.asarray(mask, dtype=bool)
     if not known or len(known) < len(contrasts):
-        raise ValueError(f"tissues are told from {', '.join(_ORDER)}, not from {', '.join(contrasts) or 'nothing'}")
+        raise ValueError(
+            f"tissues are told from {', '.join(_ORDER)}, not from"
+            f" {', '.join(contrasts) or 'nothing'}"
+        )
     if any(contrasts[name].shape != inside.shape for name in known) or not inside.any():
-        raise ValueError(f"the brain mask {inside.shape} is empty or on another grid than the images")
+        raise ValueError(
+            f"the brain mask {inside.shape} is empty or on another grid than the images"
+        )
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
 
-    images = [to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed) for name in known]
+    images = [
+        to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed)
+        for name in known
+    ]
     where = to_ants(Volume(data=inside, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
         arguments = ["-d", "3", "-x", get_pointer_string(where), "-i", "KMeans[3]", "-r", "0"]
         for image in images:
             arguments += ["-a", get_pointer_string(image)]
-        # weight of the Markov random field over the 26 neighbors; rounds of expectation-maximization
+        # weight of the Markov random field over the 26 neighbors; rounds of
+        # expectation-maximization
         arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
         arguments += ["-o", f"[{get_pointer_string(labels)},{folder}/tissue%02d.nii]"]
         code = get_lib_fn("Atropos")(process_arguments(arguments))
         found = sorted(Path(folder).glob("tissue*.nii"))
         if code != 0 or len(found) != 3:
-            raise RuntimeError(f"Atropos failed with code {code} and {len(found)} tissues ({ants.__version__})")
+            raise RuntimeError(
+                f"Atropos failed with code {code} and {len(found)} tissues ({ants.__version__})"
+            )
         parts = np.stack([np.asarray(load_image(path)[0], dtype=np.float32) for path in found])
     first = np.asarray(contrasts[known[0]], dtype=np.float64)
     means = [float((part * first).sum() / max(float(part.sum()), 1e-9)) for part in parts]
     total = np.maximum(parts.sum(axis=0), 1e-6)
     ordered = dict(zip(_ORDER[known[0]], np.argsort(means), strict=True))
-    return {name: np.where(inside, parts[ordered[name]] / total, 0).astype(np.float32) for name in NAMES}
+    return {
+        name: np.where(inside, parts[ordered[name]] / total, 0).astype(np.float32)
+        for name in NAMES
+    }
 
 
 def _in_thousands(image: Array, inside: Array) -> Array:
-    """An image whose 99th percentile in the mask is 1000: Atropos takes covariances of small numbers for singular."""
+    """Scale an image so that its 99th percentile in the mask is 1000.
+
+    Atropos takes covariances of small numbers for singular.
+    """
     top = float(np.percentile(np.abs(image[inside]), 99))
     return np.asarray(image * (1000 / top) if top > 0 else image, dtype=np.float32)
 
@@ -88,24 +112,30 @@ def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
 _SAMPLE = 200_000  # voxels that the mixture is fitted to before neighbors count
 _ROUNDS = 20  # of expectation-maximization
 _FIELD_ROUNDS = 4  # with neighbors
-_START = np.array([0.62, 0.95, 0.22])  # GM, WM, CSF in units of the 95th percentile, where no prior says more
+# GM, WM, CSF in units of the 95th percentile, where no prior says more
+_START = np.array([0.62, 0.95, 0.22])
 
 
 def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
-    """Posterior probability of GM, WM and CSF, float32 (3, X, Y, Z); sums to 1 inside the mask, 0 outside.
+    """Return GM, WM and CSF posteriors, float32 (3, X, Y, Z); sum 1 inside the mask, else 0.
 
-    Source: Ashburner and Friston 2005 (mixture with deformed priors), Zhang et al. 2001 (Markov random field).
+    Source: Ashburner and Friston 2005 (mixture with deformed priors), Zhang et al. 2001 (Markov
+    random field).
 
     Parameters
     ----------
-    volume, mask : (X, Y, Z) T1w, bias corrected, and its brain; ValueError where there is no signal or no voxel
+    volume, mask : (X, Y, Z) T1w, bias corrected, and its brain; ValueError where there is no
+        signal or no voxel
     priors : (3, X, Y, Z) of GM, WM, CSF on the same grid, any scale; None: no spatial prior
     """
     inside = np.asarray(mask, dtype=bool)
     found = np.argwhere(inside)
     if not len(found):
         raise ValueError("the brain mask of the T1w image is empty")
-    box = tuple(slice(low, high + 1) for low, high in zip(found.min(axis=0), found.max(axis=0), strict=True))
+    box = tuple(
+        slice(low, high + 1)
+        for low, high in zip(found.min(axis=0), found.max(axis=0), strict=True)
+    )
     mask = inside[box]
     x = np.asarray(volume[box], dtype=np.float32)[mask]
     scale = float(np.percentile(x, 95))
@@ -116,7 +146,9 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
         weights = np.full((3, x.size), 1 / 3, dtype=np.float32)
         means = _START.copy()
     else:
-        weights = np.asarray(priors[(slice(None), *box)], dtype=np.float32)[:, mask] + np.float32(0.02)
+        weights = np.asarray(priors[(slice(None), *box)], dtype=np.float32)[:, mask] + np.float32(
+            0.02
+        )
         weights /= weights.sum(axis=0)
         means = np.array([_robust_mean(x, w) for w in weights])
     model = (means, np.full(3, 0.12))
@@ -145,17 +177,27 @@ def _expect(x: Array, weights: Array, model: tuple[Array, Array]) -> Array:
 
 
 def _maximize(x: Array, posterior: Array) -> tuple[Array, Array]:
-    """Means and standard deviations of the three tissues; the latter within bounds, so that none collapses."""
+    """Return means and standard deviations of the tissues.
+
+    The standard deviations are bounded so that none of the three tissues collapses.
+    """
     mass = posterior.sum(axis=1, dtype=np.float64) + 1e-9
     means = np.asarray([float(np.dot(p, x)) for p in posterior]) / mass
-    spread = np.asarray([float(np.dot(p, (x - m) ** 2)) for p, m in zip(posterior, means, strict=True)]) / mass
+    spread = (
+        np.asarray([float(np.dot(p, (x - m) ** 2)) for p, m in zip(posterior, means, strict=True)])
+        / mass
+    )
     return means, np.clip(np.sqrt(spread), 0.04, 0.25)
 
 
 def _robust_mean(x: Array, weights: Array) -> float:
-    """Mean of the values where a tissue's prior is clear, or its weighted mean where it is nowhere."""
+    """Return the mean where a tissue's prior is clear, else its weighted mean."""
     clear = weights > 0.7
-    return float(np.median(x[clear])) if clear.sum() > 50 else float((weights * x).sum() / weights.sum())
+    return (
+        float(np.median(x[clear]))
+        if clear.sum() > 50
+        else float((weights * x).sum() / weights.sum())
+    )
 
 
 def _neighborhood(posterior: Array, mask: Array) -> Array:

@@ -1,9 +1,13 @@
-"""Report page from the figures of a participant: grouped by section and run, with what is missing named, and rendered.
+"""Report page from a participant's figures, grouped by section and run, and rendered.
 
-- Figures are known by the manifest that tells what each shows, of which run and in which words; where they stand, and
-  what is said of those that are missing, by the declarations of the functions that draw them (`Shown`).
+What is missing is named.
+
+- Figures are known by the manifest that tells what each shows, of which run and in which words;
+  where they stand, and what is said of those that are missing, by the declarations of the
+  functions that draw them (`Shown`).
 - Reportlets of a run are shown once for each run, those without a run before them.
-- Figures become data URIs: the page opens from disk, moves without its folder and asks no network for anything.
+- Figures become data URIs: the page opens from disk, moves without its folder and asks no network
+  for anything.
 - What was not written is named, so that a partial run cannot be taken for a whole one.
 """
 
@@ -24,12 +28,19 @@ from bids_sr.reports.markup import environment
 from bids_sr.reports.sections import MODEL, SECTIONS, SectionSpec, Shown, of_section
 
 _RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
-    "session": ("ses", "session"), "task": ("task", "task"), "acquisition": ("acq", "acquisition"),
-    "ceagent": ("ce", "contrast agent"), "reconstruction": ("rec", "reconstruction"),
-    "direction": ("dir", "phase encoding"), "run": ("run", "run"), "echo": ("echo", "echo"),
+    "session": ("ses", "session"),
+    "task": ("task", "task"),
+    "acquisition": ("acq", "acquisition"),
+    "ceagent": ("ce", "contrast agent"),
+    "reconstruction": ("rec", "reconstruction"),
+    "direction": ("dir", "phase encoding"),
+    "run": ("run", "run"),
+    "echo": ("echo", "echo"),
     "chunk": ("chunk", "chunk"),
-}  # fmt: skip
-"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on the page."""
+}
+"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on
+the page.
+"""
 _CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 _ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
@@ -48,7 +59,10 @@ Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 
 @frozen
 class Panel:
-    """Markup of one figure or fragment, what stands above and below it, and by what it is chosen among others."""
+    """Markup of a figure or fragment, the text above and below it, and its selector.
+
+    The selector is what it is chosen by among others.
+    """
 
     content: Markup
     heading: str = ""
@@ -58,10 +72,10 @@ class Panel:
 
 @frozen
 class Strip:
-    """A reportlet of the page: its anchor, the run that begins with it, its heading, its panels and their caption.
+    """A reportlet of the page: anchor, run that begins with it, heading, panels, caption.
 
-    `tab` is what it is chosen by among those of its run (empty: shown with the one before it), `tables` are files that
-    hold all values, relative to the page.
+    `tab` is what it is chosen by among those of its run (empty: shown with the one before it),
+    `tables` are files that hold all values, relative to the page.
     """
 
     name: str
@@ -102,25 +116,36 @@ def data_uri(data: bytes) -> str:
 
 
 def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
-    """A figure inside the page (as an ``object`` if it answers to the pointer), or HTML of a fragment that we wrote."""
+    """Return the embedded markup of a figure, or the HTML of our own fragment.
+
+    A figure is an ``object`` if it responds to the pointer.
+    """
     if figure.html:
         return Markup(figure.path.read_text(encoding="utf-8").strip())
     image = (
-        '<img src="{uri}" alt="{label}" data-name="{name}">' if static
-        else '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}" data-name="{name}">'
-        "</object>"
-    )  # fmt: skip
-    return Markup(image).format(uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem)
+        '<img src="{uri}" alt="{label}" data-name="{name}">'
+        if static
+        else (
+            '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
+            ' data-name="{name}"></object>'
+        )
+    )
+    return Markup(image).format(
+        uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem
+    )
 
 
 def assemble(
-    shown: Sequence[Shown], figures: Sequence[ArchivedFigure], custom: Mapping[str, str], root: Path
+    shown: Sequence[Shown],
+    figures: Sequence[ArchivedFigure],
+    custom: Mapping[str, str],
+    root: Path,
 ) -> list[Section]:
     """Sections of the page of the kind of run that was made.
 
-    A section with `only` is shown where that figure is there; then those that were found nothing for are left out,
-    because a run on structural scans owes nothing about BOLD. A section of what is made on request alone is left out
-    where nothing of it was asked for.
+    A section with `only` is shown where that figure is there; then those that were found nothing
+    for are left out, because a run on structural scans owes nothing about BOLD. A section of what
+    is made on request alone is left out where nothing of it was asked for.
 
     Parameters
     ----------
@@ -132,18 +157,29 @@ def assemble(
     there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
     for figure in figures:
         there.setdefault((figure.figure, figure.html), []).append(figure)
-    found = {each: [(one, there.get((one.desc, one.html), [])) for one in of_section(each, shown)] for each in SECTIONS}
+    found = {
+        each: [(one, there.get((one.desc, one.html), [])) for one in of_section(each, shown)]
+        for each in SECTIONS
+    }
     special = {each for each in SECTIONS if each.only in {figure.figure for figure in figures}}
     kept = [
-        each for each in SECTIONS
-        if each in special or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
-    ]  # fmt: skip
-    kept = [each for each in kept if not found[each] or any(files or one.missing for one, files in found[each])]
+        each
+        for each in SECTIONS
+        if each in special
+        or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
+    ]
+    kept = [
+        each
+        for each in kept
+        if not found[each] or any(files or one.missing for one, files in found[each])
+    ]
     return [_section(each, found[each], custom.get(each.name, ""), root) for each in kept]
 
 
 def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
-    return tuple((v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key)
+    return tuple(
+        (v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key
+    )
 
 
 def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Section:
@@ -151,9 +187,15 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
     keys: set[_Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
-    blocks = [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
+    blocks = (
+        [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
+    )
     for key in sorted(keys, key=_sortable):
-        known = [(*names, value) for names, value in zip(_RUN_ENTITIES.values(), key, strict=True) if value]
+        known = [
+            (*names, value)
+            for names, value in zip(_RUN_ENTITIES.values(), key, strict=True)
+            if value
+        ]
         label = ", ".join(f"{text} {value}" for _, text, value in known)
         own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
         anchor = "-".join(f"{short}-{value}" for short, _, value in known)
@@ -169,13 +211,23 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title
     return Section(
-        name=spec.name, title=title, blocks=blocks, folded=spec.folded, missing=missing, on_request=on_request
+        name=spec.name,
+        title=title,
+        blocks=blocks,
+        folded=spec.folded,
+        missing=missing,
+        on_request=on_request,
     )
 
 
 def _described(shown: Shown, figure: ArchivedFigure) -> str:
-    """What a figure shows, for those who cannot see it: as noted, else the words above it, and its run."""
-    known = [f"{name} {figure.entities[name]}" for name in ("task", "run") if name in figure.entities]
+    """Return alternative text for a figure, for readers who cannot see it.
+
+    It is the declared description, else the text above the figure, and the run.
+    """
+    known = [
+        f"{name} {figure.entities[name]}" for name in ("task", "run") if name in figure.entities
+    ]
     return figure.alt or ", ".join([figure.heading or shown.subtitle or shown.desc, *known])
 
 
@@ -187,31 +239,55 @@ def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
                 content=embedded(each, static=shown.static, alt=_described(shown, each)),
                 heading=each.heading,
                 caption=each.caption,
-                choices={"contrast": each.contrast, "smoothing": each.smoothing} if each.heading else {},
+                choices=(
+                    {"contrast": each.contrast, "smoothing": each.smoothing}
+                    if each.heading
+                    else {}
+                ),
             )
             for each in figures
         ]
         if any(panel.content for panel in panels):
-            caption = panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
+            caption = (
+                panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
+            )
             if caption:  # one for all
                 panels = [replace(panel, caption="") for panel in panels]
             yield Strip(
-                name=f"{anchor}-{number}", panels=panels, subtitle=shown.subtitle, caption=caption, tab=shown.tab,
+                name=f"{anchor}-{number}",
+                panels=panels,
+                subtitle=shown.subtitle,
+                caption=caption,
+                tab=shown.tab,
                 tables=_tables_of(figures[0], shown.tables, root),
-            )  # fmt: skip
+            )
 
 
 def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
-    """Tables (``desc-NAME_metrics.tsv``), or model cards, of the run that a figure is of, relative to the page."""
+    """Return the tables or model cards of a figure's run, relative to the page.
+
+    The tables are ``desc-NAME_metrics.tsv``.
+    """
     who, own = f"sub-{figure.entities['subject']}", figure.entities
-    stem = "_".join([who, *(f"{short}-{own[name]}" for name, (short, _) in _RUN_ENTITIES.items() if name in own)])
+    stem = "_".join(
+        [
+            who,
+            *(f"{short}-{own[name]}" for name, (short, _) in _RUN_ENTITIES.items() if name in own),
+        ]
+    )
     cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
-    found = (sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv"))) for name in names)
+    found = (
+        sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv")))
+        for name in names
+    )
     return [path.relative_to(root).as_posix() for files in found for path in files]
 
 
 def _named(found: Found) -> tuple[list[str], list[str]]:
-    """Text for what is not there: of those made always, and of those made on request; not where another makes up."""
+    """Return text on missing items: those always made, and those made on request.
+
+    An item that another one replaces is not mentioned.
+    """
     there = {one.desc for one, files in found if files}
     absent = [one for one, files in found if not files and one.unless not in there]
     missing = [one.missing for one in absent if one.missing and not one.request]
@@ -219,24 +295,48 @@ def _named(found: Found) -> tuple[list[str], list[str]]:
 
 
 def write_subject_page(
-    root: Path, subject: str, *, shown: Sequence[Shown], custom: Mapping[str, str], crashed: bool = False,
+    root: Path,
+    subject: str,
+    *,
+    shown: Sequence[Shown],
+    custom: Mapping[str, str],
+    crashed: bool = False,
     neighbors: Mapping[str, str] = MappingProxyType({}),
-) -> Path:  # fmt: skip
-    """Write the page of one subject (label without ``sub-``) below the derivatives; see `assemble` and `write_page`."""
+) -> Path:
+    """Write the page of one subject (label without ``sub-``) below the derivatives.
+
+    See `assemble` and `write_page`.
+    """
     target = root / f"sub-{subject}.html"
     figures = figures_of(root, subject)
-    notices = {kind: sum(each.notices.get(kind, 0) for each in figures) for kind in ("warning", "note")}
+    notices = {
+        kind: sum(each.notices.get(kind, 0) for each in figures) for kind in ("warning", "note")
+    }
     sections = assemble(shown, figures, custom, root)
     title = f"bids-sr: sub-{subject}"
-    write_page(target, title=title, sections=sections, neighbors=neighbors, crashed=crashed, notices=notices)
+    write_page(
+        target,
+        title=title,
+        sections=sections,
+        neighbors=neighbors,
+        crashed=crashed,
+        notices=notices,
+    )
     return target
 
 
 def write_page(
-    target: Path, *, title: str, sections: Sequence[Section], neighbors: Mapping[str, str] = MappingProxyType({}),
-    crashed: bool = False, notices: Mapping[str, int] = MappingProxyType({}),
-) -> None:  # fmt: skip
-    """Render sections by our template, everything but our own markup escaped, and put the page in place in whole.
+    target: Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    neighbors: Mapping[str, str] = MappingProxyType({}),
+    crashed: bool = False,
+    notices: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Render sections by our template and write the page atomically.
+
+    Everything but our own markup is escaped.
 
     Parameters
     ----------
@@ -247,11 +347,21 @@ def write_page(
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
     runs = {block.run for each in sections for block in each.blocks if block.run}
-    page = environment().get_template("report.tpl").render(
-        title=title, sections=sections, neighbors=neighbors, one_run=len(runs) == 1,
-        css=css, script=script, digest=digest(script),
-        crashed=crashed, told=notices,
-    )  # fmt: skip
+    page = (
+        environment()
+        .get_template("report.tpl")
+        .render(
+            title=title,
+            sections=sections,
+            neighbors=neighbors,
+            one_run=len(runs) == 1,
+            css=css,
+            script=script,
+            digest=digest(script),
+            crashed=crashed,
+            told=notices,
+        )
+    )
     atomic_files.write_whole(target, page)
 
 

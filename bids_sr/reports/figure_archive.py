@@ -1,8 +1,10 @@
-"""Figures of a participant and their manifest; below the full level in one file, as nobody looks for them singly.
+"""Figures of a participant and their manifest, archived below the full level.
 
-Steps leave each figure with a note of what it shows (JSON, beside it) in a folder of the work. Whoever writes the
-report packs the figures, in whole, into the archive, and the notes into its manifest: from it the page is made, also
-without the work.
+At these levels they are kept in one file, as nobody looks for them singly.
+
+Steps leave each figure with a note of what it shows (JSON, beside it) in a folder of the work.
+Whoever writes the report packs the figures, in whole, into the archive, and the notes into its
+manifest: from it the page is made, also without the work.
 """
 
 import contextlib
@@ -64,11 +66,14 @@ def archive_of(root: Path, label: str) -> Path:
 
 
 def pack_figures(source: Path, root: Path, label: str) -> None:
-    """Bring the figures of a participant into the archive below the derivatives `root`; those in it already stay.
+    """Move a participant's figures into the archive below the derivatives `root`.
+
+    Figures that are already in it stay.
 
     Parameters
     ----------
-    source : folder in which steps left the figures, laid out as `root`; nothing is packed where it is the same
+    source : folder in which steps left the figures, laid out as `root`; nothing is packed where it
+        is the same
     """
     folder = source / f"sub-{label}" / "figures"
     if source == root or not folder.is_dir():
@@ -78,7 +83,9 @@ def pack_figures(source: Path, root: Path, label: str) -> None:
     notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
     for path, note in _loose(folder):
         found[path.name], notes[path.name] = path.read_bytes(), note
-    found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode("utf-8")
+    found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
+        "utf-8"
+    )
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(found):
@@ -90,7 +97,10 @@ def pack_figures(source: Path, root: Path, label: str) -> None:
 
 @contextlib.contextmanager
 def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[None]:
-    """Pack the figures of participants when the block ends, however it ends: the report shows what was drawn."""
+    """Pack participants' figures when the block ends, however it ends.
+
+    The report then shows what was drawn.
+    """
     try:
         yield
     finally:
@@ -107,7 +117,7 @@ def _loose(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _members(archive: Path) -> dict[str, bytes]:
-    """Files of an archive by name; none where it is not there or was damaged, as all figures can be made again."""
+    """Return an archive's files by name, none if missing or damaged: figures can be remade."""
     try:
         with zipfile.ZipFile(archive) as there:
             return {name: there.read(name) for name in there.namelist()}
@@ -116,9 +126,12 @@ def _members(archive: Path) -> dict[str, bytes]:
 
 
 def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
-    """Figures of a participant, by contrast, figure and smoothing; of one in folder and archive the newer.
+    """Return a participant's figures by contrast, figure and smoothing.
 
-    Those of an earlier version, which wrote no manifest, are left out: nobody noted what they show.
+    Of a figure in both folder and archive, the newer is returned.
+
+    Those of an earlier version, which wrote no manifest, are left out: nobody noted what they
+    show.
     """
     archive = archive_of(root, label)
     found: dict[str, ArchivedFigure] = {}

@@ -1,4 +1,7 @@
-"""``group.html``: accuracy over participants and of each, then who is missing, comparisons, group maps, the paper."""
+"""``group.html``: accuracy, missing participants, comparisons, group maps, paper's table.
+
+Accuracy is shown over participants and of each.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,7 +28,12 @@ from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.group_comparison_tables import Paper, comparisons_html, paper_html, papers
+from bids_sr.reports.tables.group_comparison_tables import (
+    Paper,
+    comparisons_html,
+    paper_html,
+    papers,
+)
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
@@ -36,34 +44,40 @@ from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
 from bids_sr.stats.group.group_values import QUESTION, Joined, of_question
 
 METHODS = """
-The unit of all group statistics is the participant. Runs of one participant were combined first by fixed effects: by
-inverse variance if every run has an interval, otherwise by their mean. Each method was compared with every baseline,
-control and other method, and separately with its control analyses, by the Wilcoxon signed-rank test
-[@wilcoxon1945], computed exactly from the permutation distribution of its (mid)ranks. Differences are Hodges-Lehmann
-estimates with the interval that belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial
-correlations. p values were corrected within the comparisons of one method on one question [@holm1979]; false discovery
-rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison per task was prespecified
-(corrected only for the number of tasks): the default method minus each participant's strongest reference, the largest
-value among baselines, denoising controls and simple arithmetic, in explained variance beyond the acquired Nyquist
-limit, over the brain. Because noise inflates the largest of several values, this comparison is biased against the
-method, and cannot show that the method is worse. All others are exploratory. The number of participants needed for
-80 % power is that of the paired t test with the observed effect, divided by the relative efficiency 3/pi of the
-signed-rank test. *The same* means that two one-sided paired t tests [@schuirmann1987] place the mean difference within
-the margin: {margin}. Paired t tests and Friedman's test [@friedman1937] over all series are in the table, too. Values
-that are not defined, such as the overlap of an empty region, are excluded and counted, never replaced. {maps}
+The unit of all group statistics is the participant. Runs of one participant were combined first by
+fixed effects: by inverse variance if every run has an interval, otherwise by their mean. Each
+method was compared with every baseline, control and other method, and separately with its control
+analyses, by the Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the permutation
+distribution of its (mid)ranks. Differences are Hodges-Lehmann estimates with the interval that
+belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations. p
+values were corrected within the comparisons of one method on one question [@holm1979]; false
+discovery rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison
+per task was prespecified (corrected only for the number of tasks): the default method minus each
+participant's strongest reference, the largest value among baselines, denoising controls and simple
+arithmetic, in explained variance beyond the acquired Nyquist limit, over the brain. Because noise
+inflates the largest of several values, this comparison is biased against the method, and cannot
+show that the method is worse. All others are exploratory. The number of participants needed for
+80 % power is that of the paired t test with the observed effect, divided by the relative
+efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired t tests
+[@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and
+Friedman's test [@friedman1937] over all series are in the table, too. Values that are not defined,
+such as the overlap of an empty region, are excluded and counted, never replaced. {maps}
 """
 MAPS = (
-    "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a single linear "
-    "interpolation through the stored transforms, and tested across participants by a one-sample t test."
+    "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a"
+    " single linear interpolation through the stored transforms, and tested across participants by"
+    " a one-sample t test."
 )
 _EXPLORATORY = (
-    "None of these comparisons was prespecified. p values are corrected within the comparisons of one method on "
-    "one question (Holm), not across questions: treat them as hypotheses to test in other participants."
+    "None of these comparisons was prespecified. p values are corrected within the comparisons of"
+    " one method on one question (Holm), not across questions: treat them as hypotheses to test in"
+    " other participants."
 )
 _SIZE_NOTE = (
-    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the super-resolution factor. "
-    "The p values are those of exact signed-rank tests against the acquired series and against bspline, not corrected. "
-    "The change from acquired to bspline is due to the finer grid alone; a smaller region is not better by itself."
+    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the"
+    " super-resolution factor. The p values are those of exact signed-rank tests against the"
+    " acquired series and against bspline, not corrected. The change from acquired to bspline is"
+    " due to the finer grid alone; a smaller region is not better by itself."
 )
 
 
@@ -75,7 +89,8 @@ _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 class GroupContent:
     """What the page is made from."""
 
-    # tables, joined, comparisons: tables that entered, what they hold together, and the statistics of it
+    # tables, joined, comparisons: tables that entered, what they hold together, and the statistics
+    # of it
     tables: pd.DataFrame
     joined: Joined
     comparisons: pd.DataFrame
@@ -87,29 +102,54 @@ class GroupContent:
 
 
 def build_group_report(output_dir: Path, content: GroupContent) -> Path:
-    """Write ``group.html`` in whole, and return its path; figures, inside it too, go to ``group/figures``."""
+    """Write ``group.html`` atomically and return its path.
+
+    Its figures are embedded and also written to ``group/figures``.
+    """
     methods = content.joined.methods
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     told = words.findings(content.comparisons, methods)
     made_maps = MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
-    margin = _GAP if content.margin is None else f"{content.margin:g} for pure numbers; for others {_GAP}"
-    comparisons = joined([_exploratory_html(told, methods), _findings_html(content, told, figure_dir)])
+    margin = (
+        _GAP
+        if content.margin is None
+        else f"{content.margin:g} for pure numbers; for others {_GAP}"
+    )
+    comparisons = joined(
+        [_exploratory_html(told, methods), _findings_html(content, told, figure_dir)]
+    )
     parts = [
         ("verdict", "Accuracy over participants", _answer_html(content, figure_dir), ()),
         ("participants", "Participants", _participants_html(content), ()),
         ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
         ("maps", "Group maps", group_maps_html(content.maps, figure_dir), ("group maps",)),
-        ("paper", "Comparison with Ota et al. (2022)", _sizes_html(content.joined, figure_dir),
-         ("regions of two conditions",)),
-        ("methods", "Methods", methods_html(METHODS.format(margin=margin, maps=made_maps), bibliography()), ()),
+        (
+            "paper",
+            "Comparison with Ota et al. (2022)",
+            _sizes_html(content.joined, figure_dir),
+            ("regions of two conditions",),
+        ),
+        (
+            "methods",
+            "Methods",
+            methods_html(METHODS.format(margin=margin, maps=made_maps), bibliography()),
+            (),
+        ),
         ("about", "About", _about_html(content), ()),
-    ]  # fmt: skip
+    ]
     sections = [
-        Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[Panel(content=text)])])
-        if text else Section(name=name, title=title, missing=missing)
+        (
+            Section(
+                name=name,
+                title=title,
+                blocks=[Strip(name=f"{name}-0", panels=[Panel(content=text)])],
+            )
+            if text
+            else Section(name=name, title=title, missing=missing)
+        )
         for name, title, text, missing in parts
-    ]  # fmt: skip
+    ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)
     return page
@@ -118,7 +158,10 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
 def missing_lines(content: GroupContent) -> list[str]:
     """Who and what is missing, and methods that some runs have and others lack, in words."""
     there = content.joined.series.groupby("name", sort=False)["series"].agg(set)
-    lacking = {method: [run for run, own in there.items() if method not in own] for method in content.joined.methods}
+    lacking = {
+        method: [run for run, own in there.items() if method not in own]
+        for method in content.joined.methods
+    }
     some = {method: runs for method, runs in lacking.items() if 0 < len(runs) < len(there)}
     return [*content.absent, *(f"no {method}: {', '.join(runs)}" for method, runs in some.items())]
 
@@ -130,51 +173,78 @@ def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _participants_html(content: GroupContent) -> Markup:
-    """Who entered, of which task, who is missing, and what the participants' own reports warn of."""
+    """Return who is included by task, who is missing, and the participants' warnings.
+
+    The warnings are those of the participants' own reports.
+    """
     tasks = _runs_of_tasks(content.tables)
-    by_task = {f"Task {name}": words.people_text(people) for name, people in tasks.items() if len(tasks) > 1}
+    by_task = {
+        f"Task {name}": words.people_text(people)
+        for name, people in tasks.items()
+        if len(tasks) > 1
+    }
     included = list(content.tables["participant"].unique())
-    people = facts_html({"Included": included, **by_task, "Missing": missing_lines(content) or "none"})
+    people = facts_html(
+        {"Included": included, **by_task, "Missing": missing_lines(content) or "none"}
+    )
     raised = content.joined.told[content.joined.told["statistic"].isin(_FLAGS)]
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
-    return people + render("headed", "Flags of the participants' own reports", _list(list(dict.fromkeys(flags))))
+    return people + render(
+        "headed", "Flags of the participants' own reports", _list(list(dict.fromkeys(flags)))
+    )
 
 
 def _about_html(content: GroupContent) -> Markup:
     """The call, and what made the tables."""
     first = content.tables.iloc[0]
-    return facts_html({
-        **content.about,
-        "Tables made by version": first["version"] or "not recorded",
-        "Digest of their settings": first["digest"] or "not recorded",
-        "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
-    })  # fmt: skip
+    return facts_html(
+        {
+            **content.about,
+            "Tables made by version": first["version"] or "not recorded",
+            "Digest of their settings": first["digest"] or "not recorded",
+            "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+        }
+    )
 
 
 def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
-    """The primary comparison of each task in a sentence and numbers, each participant; who and what is missing."""
+    """Return the primary comparison of each task as a sentence and numbers.
+
+    Each participant is shown, and who and what is missing.
+    """
     forests = [
         _figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{number}",
-            f"Primary comparison, {words.where_text(row)}: a point each participant; the diamond is the "
-            "Hodges-Lehmann estimate with its interval.",
+            f"Primary comparison, {words.where_text(row)}: a point each participant; the diamond"
+            " is the Hodges-Lehmann estimate with its interval.",
         )
         for number, row in enumerate(_primary_rows(content))
     ]
     found, tasks = content.joined, _runs_of_tasks(content.tables)
-    reasons = {task: words.why_not_assessed(task, found.values, found.told, content.method) for task in tasks}
+    reasons = {
+        task: words.why_not_assessed(task, found.values, found.told, content.method)
+        for task in tasks
+    }
     idle = found.told[found.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
-    return joined([
-        words.group_answer_html(content.comparisons, tasks, reasons),
-        *forests,
-        *_people_html(content, figure_dir),
-        render("box", "Missing.", missing_lines(content)),
-        render("box", "Not applied (fell back to zero filling).",
-               [f"{', '.join(runs)}: {method} fell back to zero filling" for method, runs in idle]),
-    ])  # fmt: skip
+    return joined(
+        [
+            words.group_answer_html(content.comparisons, tasks, reasons),
+            *forests,
+            *_people_html(content, figure_dir),
+            render("box", "Missing.", missing_lines(content)),
+            render(
+                "box",
+                "Not applied (fell back to zero filling).",
+                [
+                    f"{', '.join(runs)}: {method} fell back to zero filling"
+                    for method, runs in idle
+                ],
+            ),
+        ]
+    )
 
 
 def _primary_rows(content: GroupContent) -> list[words.Row]:
@@ -183,11 +253,16 @@ def _primary_rows(content: GroupContent) -> list[words.Row]:
 
 
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
-    """The values that accuracy is told by in each task: of the primary comparison; without one, all measured ones."""
+    """Return the values that express accuracy in each task.
+
+    They are those of the primary comparison, or all measured ones without it.
+    """
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
-        return [of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()]
+        return [
+            of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
+        ]
     measured = values[on_accuracy(values) & (values["reference"] == "measured")]
     return [own for _, own in measured.groupby(QUESTION, observed=True, sort=False)]
 
@@ -199,25 +274,37 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
         shown = group_figures.shown_series(values, methods)
         where = words.where_text(values.iloc[0])
         title = f"Explained variance of measured detail beyond the acquired Nyquist limit, {where}"
-        lines = [[who, *map(shown_number, row)] for who, row in zip(shown.index, shown.to_numpy(), strict=True)]
+        lines = [
+            [who, *map(shown_number, row)]
+            for who, row in zip(shown.index, shown.to_numpy(), strict=True)
+        ]
         yield _figure(
-            partial(group_figures.paired_figure, [("", values)], methods), figure_dir,
-            f"group_desc-accuracy{number}", f"{title}: one line per participant; boxes: median and quartiles.",
-        )  # fmt: skip
+            partial(group_figures.paired_figure, [("", values)], methods),
+            figure_dir,
+            f"group_desc-accuracy{number}",
+            f"{title}: one line per participant; boxes: median and quartiles.",
+        )
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
 
 
 def _exploratory_html(told: Sequence[Sequence[words.Row]], methods: Sequence[str]) -> Markup:
-    """What the comparisons that were not fixed beforehand suggest, in words; then every finding as a sentence."""
+    """Return what the exploratory comparisons suggest, then each finding as a sentence.
+
+    Exploratory comparisons are those that were not fixed beforehand.
+    """
     lines = words.verdict(told, methods)
-    placebos = [words.placebo_sentence(each) for each in told if each[0].strength == told[0][0].strength]
+    placebos = [
+        words.placebo_sentence(each) for each in told if each[0].strength == told[0][0].strength
+    ]
     nothing = render("note", "note", "No method under test has values to compare.")
-    return joined([
-        render("note", "note", _EXPLORATORY),
-        _list(lines, bold=True) or nothing,
-        folded("All comparisons in words", _list([words.sentence(each) for each in told])),
-        render("headed", "Control analyses", _list(list(filter(None, placebos)))),
-    ])  # fmt: skip
+    return joined(
+        [
+            render("note", "note", _EXPLORATORY),
+            _list(lines, bold=True) or nothing,
+            folded("All comparisons in words", _list([words.sentence(each) for each in told])),
+            render("headed", "Control analyses", _list(list(filter(None, placebos)))),
+        ]
+    )
 
 
 def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
@@ -226,27 +313,37 @@ def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
 
 def _sizes_html(found: Joined, figure_dir: Path) -> Markup:
     """The paper's table and the figures of what is in it."""
-    shown = joined(_paper(own, found, figure_dir, f"paper{k}") for k, own in enumerate(papers(found.values)))
+    shown = joined(
+        _paper(own, found, figure_dir, f"paper{k}") for k, own in enumerate(papers(found.values))
+    )
     return joined([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
 
 
 def _paper(sizes: Sequence[Paper], found: Joined, figure_dir: Path, name: str) -> Markup:
-    return joined([
-        paper_html(sizes, found.methods),
-        *(
-            _figure(
-                partial(group_figures.paired_figure, list(each.panels.items()), found.methods), figure_dir,
-                f"group_desc-{map_label(name, each.fwhm_mm)}",
-                f"Sizes (acquired voxels) and overlap, task {each.task}, {each.fwhm_mm:g} mm smoothing; lines: "
-                "participants.",
-            )
-            for each in sizes
-        ),
-    ])  # fmt: skip
+    return joined(
+        [
+            paper_html(sizes, found.methods),
+            *(
+                _figure(
+                    partial(group_figures.paired_figure, list(each.panels.items()), found.methods),
+                    figure_dir,
+                    f"group_desc-{map_label(name, each.fwhm_mm)}",
+                    f"Sizes (acquired voxels) and overlap, task {each.task}, {each.fwhm_mm:g} mm"
+                    " smoothing; lines: participants.",
+                )
+                for each in sizes
+            ),
+        ]
+    )
 
 
-def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = "") -> Markup:
-    """A figure inside the page with its caption, and as a file; a notice where there is nothing to draw."""
+def _figure(
+    draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
+) -> Markup:
+    """Return a figure embedded in the page with its caption, and write it as a file.
+
+    Where there is nothing to draw, a notice is returned.
+    """
     try:
         svg = svg_text(draw())
     except FigureInputError as error:
@@ -255,8 +352,13 @@ def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: st
     return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
 
 
-def _findings_html(content: GroupContent, told: Sequence[Sequence[words.Row]], figure_dir: Path) -> Markup:
-    """For each question of the verdict: boxes of all series, differences of each method, and the table."""
+def _findings_html(
+    content: GroupContent, told: Sequence[Sequence[words.Row]], figure_dir: Path
+) -> Markup:
+    """Return boxes, differences and the table for each question of the verdict.
+
+    The boxes are of all series, the differences of each method.
+    """
     by_question: dict[int, list[Sequence[words.Row]]] = {}
     for each in told:
         by_question.setdefault(each[0].question, []).append(each)
@@ -269,7 +371,11 @@ def _findings_html(content: GroupContent, told: Sequence[Sequence[words.Row]], f
 
 
 def _of_question(
-    content: GroupContent, told: Sequence[Sequence[words.Row]], title: str, number: int, figure_dir: Path
+    content: GroupContent,
+    told: Sequence[Sequence[words.Row]],
+    title: str,
+    number: int,
+    figure_dir: Path,
 ) -> Iterator[Markup]:
     first = told[0][0]
     about = statistic(first.statistic)
@@ -277,35 +383,62 @@ def _of_question(
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {about.description}."
     )
-    beside = [each.index[0] for each in _accuracy_values(content)]  # those stand beside their tables
+    # those stand beside their tables
+    beside = [each.index[0] for each in _accuracy_values(content)]
     if first.kind != words.SIZE and values.index[0] not in beside:
         yield _figure(
-            partial(group_figures.paired_figure, [("", values)], content.joined.methods, unit=about.unit), figure_dir,
-            f"group_desc-boxes{number}", "Boxes: median and quartiles; one line per participant.",
-        )  # fmt: skip
+            partial(
+                group_figures.paired_figure,
+                [("", values)],
+                content.joined.methods,
+                unit=about.unit,
+            ),
+            figure_dir,
+            f"group_desc-boxes{number}",
+            "Boxes: median and quartiles; one line per participant.",
+        )
     for own in told:
         method = own[0].series
         yield _figure(
-            partial(group_figures.differences_figure, own, unit=about.unit), figure_dir,
+            partial(group_figures.differences_figure, own, unit=about.unit),
+            figure_dir,
             f"group_desc-differences{number}{method}",
-            f"{method} minus each reference: Hodges-Lehmann estimate and interval; band: equivalence margin.",
-        )  # fmt: skip
-        yield folded(f"{method}: values", comparisons_html(own, f"{method} against its references: {title}"))
+            f"{method} minus each reference: Hodges-Lehmann estimate and interval; band:"
+            " equivalence margin.",
+        )
+        yield folded(
+            f"{method}: values", comparisons_html(own, f"{method} against its references: {title}")
+        )
 
 
 def group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
-    """Figures of z for each task and contrast (a row each series, the same planes, one color scale), and the table."""
+    """Return figures of z for each task and contrast, and the table.
+
+    A figure has a row for each series, the same planes and one color scale.
+    """
     heads = [
-        "series", "contrast", "task", "smoothing (mm)", "participants", "highest z", f"where ({found.space}, mm)",
+        "series",
+        "contrast",
+        "task",
+        "smoothing (mm)",
+        "participants",
+        "highest z",
+        f"where ({found.space}, mm)",
         "z > 3.1 (mm³)",
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            each.series, each.contrast, each.task, f"{each.fwhm_mm:g}", str(len(each.participants)),
-            f"{each.peak_z:.2f}", " ".join(f"{mm:.0f}" for mm in each.peak_mm), f"{each.active_mm3:.0f}",
+            each.series,
+            each.contrast,
+            each.task,
+            f"{each.fwhm_mm:g}",
+            str(len(each.participants)),
+            f"{each.peak_z:.2f}",
+            " ".join(f"{mm:.0f}" for mm in each.peak_mm),
+            f"{each.active_mm3:.0f}",
         ]
         for each in found.maps.itertuples()
-    ]  # fmt: skip
+    ]
     caption = "Group maps, smallest smoothing above 0"
     return joined([*_map_figures(found, figure_dir), table(caption, heads, rows)])
 
@@ -315,7 +448,9 @@ def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         return
     scene = Scene(background=found.background, mask=found.mask, roi=found.mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), own in found.maps.groupby(["task", "variant", "contrast"], sort=False):
+    for (task, variant, contrast), own in found.maps.groupby(
+        ["task", "variant", "contrast"], sort=False
+    ):
         rows = {each.series: Volume(*load_image(each.z)) for each in own.itertuples()}
         kind, where = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
         counts = sorted(set(own["participants"].map(len)))
@@ -325,8 +460,9 @@ def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
-            f"z of the mean over {' to '.join(map(str, counts))} participants in {found.space}, "
-            f"{first['fwhm_mm']:g} mm smoothing; planes chosen by {first['series']}. Not corrected for multiple tests.",
+            f"z of the mean over {' to '.join(map(str, counts))} participants in {found.space},"
+            f" {first['fwhm_mm']:g} mm smoothing; planes chosen by {first['series']}. Not"
+            " corrected for multiple tests.",
             heading,
         )
         yield render("headed", heading, figure)

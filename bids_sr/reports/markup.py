@@ -21,7 +21,7 @@ def environment() -> jinja2.Environment:
 
 
 def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
-    """A piece of HTML by one of the macros of ``macros.tpl``; text is escaped, markup is taken as it is."""
+    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is."""
     module: Any = environment().get_template("macros.tpl").module
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 
@@ -32,19 +32,32 @@ def joined(parts: Iterable[str]) -> Markup:
 
 
 def table(
-    caption: str, heads: Sequence[Head], rows: Iterable[Sequence[Any]], *, names: int = 1, texts: Collection[int] = ()
+    caption: str,
+    heads: Sequence[Head],
+    rows: Iterable[Sequence[Any]],
+    *,
+    names: int = 1,
+    texts: Collection[int] = (),
 ) -> Markup:
     """A table of cells as text or markup; nothing where it has no row.
 
-    The first `names` cells of each row are headings; `texts` are columns, counted from the first, that hold words.
+    The first `names` cells of each row are headings; `texts` are columns, counted from the first,
+    that hold words.
     """
     lines = list(rows)
-    columns = [(head, None) if isinstance(head, str) else (head[0], head[1] or None) for head in heads]
-    return render("table", caption, columns, lines, names, frozenset(texts)) if lines else Markup("")
+    columns = [
+        (head, None) if isinstance(head, str) else (head[0], head[1] or None) for head in heads
+    ]
+    return (
+        render("table", caption, columns, lines, names, frozenset(texts)) if lines else Markup("")
+    )
 
 
 def picked(entries: Iterable[tuple[str, str]]) -> Markup:
-    """Tables by their titles, of which the reader picks one; print and pages without scripts have all."""
+    """Return tables by their titles, of which the reader picks one.
+
+    Print and pages without scripts show all of them.
+    """
     kept = [(title, content) for title, content in entries if content]
     return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
 

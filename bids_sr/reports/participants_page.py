@@ -1,4 +1,4 @@
-"""Pages of participants: ``sub-XX.html`` of each, and ``index.html`` with the verdict of each run of all of them."""
+"""Pages of participants: ``sub-XX.html``, and ``index.html`` with the verdict of each run."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -41,7 +41,7 @@ def reported(root: Path) -> set[str]:
 
 
 def neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
-    """File names of the reports before and after that of a participant, and of the page of all, by text of the link.
+    """Return report file names by link text: previous and next participant, and index.
 
     `there` are the labels of all reports.
     """
@@ -55,9 +55,9 @@ def neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
 def write_index(root: Path) -> Path:
     """Write ``index.html`` from what lies below the output directory `root`, and return its path.
 
-    Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named with that. Where
-    another process changes the outputs at the same time, the page is written again, so that the last one is of what is
-    there.
+    Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named
+    with that. Where another process changes the outputs at the same time, the page is written
+    again, so that the last one is of what is there.
     """
     before = None
     for _ in range(_MOST_TRIES):
@@ -79,21 +79,32 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
 def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
     rows: list[RunSummary] = []
     for label, reported, told in found:
-        name = _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
-        rows += [{**each, "participant": name} for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]]
+        name = (
+            _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
+        )
+        rows += [
+            {**each, "participant": name}
+            for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]
+        ]
     kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
     cells = [[row.get(head) or "–" for head in kept] for row in rows]
     texts = {place for place, head in enumerate(kept) if head not in NUMBERS}
     heads = [(head, HEADS[head]) for head in kept]
-    people = [table("Runs", heads, cells, names=2, texts=texts), Markup("<p>{}</p>").format(READING)]
+    people = [
+        table("Runs", heads, cells, names=2, texts=texts),
+        Markup("<p>{}</p>").format(READING),
+    ]
     if (root / GROUP).is_file():
-        people.insert(0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants")))
+        people.insert(
+            0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants"))
+        )
     sections = [
         Section(
-            name="participants", title="Participants",
+            name="participants",
+            title="Participants",
             blocks=[Strip(name="participants-0", panels=[Panel(content=joined(people))])],
         )
-    ]  # fmt: skip
+    ]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 
@@ -106,7 +117,7 @@ _TRACEBACK_LINES = 12
 
 @frozen
 class _Crash:
-    """A crash file, read: its name, the full name of the node, and the traceback from its first line to the error."""
+    """Parsed crash file: name, full node name, traceback from its first line to the error."""
 
     file: str
     node: str
@@ -114,11 +125,15 @@ class _Crash:
 
 
 def read_crash(path: Path) -> _Crash:
-    """Node and traceback of a nipype crash file in text form; a file of another form is shown as it is."""
+    """Return node and traceback of a nipype text crash file; other forms are shown as is."""
     text = path.read_text(encoding="utf-8", errors="replace")
     node = re.search(r"^Node:\s*(\S+)", text, flags=re.MULTILINE)
     start = text.find("Traceback")
-    return _Crash(file=path.name, node=node[1] if node else "unknown node", traceback=text[max(start, 0) :].strip())
+    return _Crash(
+        file=path.name,
+        node=node[1] if node else "unknown node",
+        traceback=text[max(start, 0) :].strip(),
+    )
 
 
 def crash_files(log_dir: Path) -> list[Path]:
@@ -127,7 +142,7 @@ def crash_files(log_dir: Path) -> list[Path]:
 
 
 def errors_html(log_dir: Path) -> Markup:
-    """What crashed, with the node and the end of the traceback; pickled crash files are named alone."""
+    """Return what crashed, its node and traceback end; pickled crash files by name only."""
     entries: list[tuple[str, _Crash | None, str]] = []
     for file in crash_files(log_dir):
         crash = None if file.suffix == ".pklz" else read_crash(file)
@@ -143,24 +158,39 @@ def _about_html(log_dir: Path, *, command: str | None) -> Markup:
         facts["Command"] = command
     settings = log_dir / "settings.toml"
     if not settings.exists():
-        return facts_html(facts) + render("note", "missing", "The settings of this run were not found.")
+        return facts_html(facts) + render(
+            "note", "missing", "The settings of this run were not found."
+        )
     place = _link(f"logs/{log_dir.name}/{settings.name}", settings.name)
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(place)
 
 
 def _methods_fragment(markdown: str) -> Markup:
-    """The methods text; with its references, and as Markdown and BibTeX, it lies beside the page."""
+    """Return the methods text.
+
+    It is also stored beside the page with its references, and as Markdown and BibTeX.
+    """
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
-    beside = Markup(", ").join(_link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items())
-    return joined([
-        Markup("<p>This text may be reused freely; please keep its citations ({}).</p>").format(beside),
-        render("bounded", "Methods text", methods_html(markdown, bibliography(), references=False)),
-    ])  # fmt: skip
+    beside = Markup(", ").join(
+        _link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items()
+    )
+    return joined(
+        [
+            Markup(
+                "<p>This text may be reused freely; please keep its citations ({}).</p>"
+            ).format(beside),
+            render(
+                "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)
+            ),
+        ]
+    )
 
 
 def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
-    """Logs of the run that made the outputs of a participant: its settings and crash files are theirs.
+    """Return the logs of the run that made a participant's outputs.
+
+    Its settings and crash files belong to these outputs.
 
     Parameters
     ----------
@@ -175,9 +205,14 @@ def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
 
 
 def write_participants(
-    root: Path, labels: Sequence[str], *, shown: Sequence[Shown], log_dir: Path, command: str | None = None
+    root: Path,
+    labels: Sequence[str],
+    *,
+    shown: Sequence[Shown],
+    log_dir: Path,
+    command: str | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``sub-XX.html`` of each; its logs are those of the run that made its outputs, else `log_dir`."""
+    """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`."""
     logs = {label: logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
     beside = {*reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
@@ -187,15 +222,23 @@ def write_participants(
 
 
 def build_report(
-    output_dir: Path, subject: str, *, shown: Sequence[Shown], log_dir: Path, command: str | None = None,
+    output_dir: Path,
+    subject: str,
+    *,
+    shown: Sequence[Shown],
+    log_dir: Path,
+    command: str | None = None,
     beside: Collection[str] | None = None,
-) -> Path:  # fmt: skip
-    """Assemble ``sub-XX.html`` from the figures below `output_dir` that are declared (`shown`), and return its path.
+) -> Path:
+    """Assemble ``sub-XX.html`` from declared figures and return its path.
 
-    Sections without figures stay, and name what is missing, so that the page of a run that stopped early cannot be
-    taken for that of a whole one. The logs of the run hold crash files, ``settings.toml`` and ``CITATION.md``, else
-    that of `output_dir` is taken. The page links to those before and after it among `beside`, labels without ``sub-``,
-    by default those that are there. The page is written in whole; figures are not touched.
+    The figures are those below `output_dir` that are declared (`shown`).
+
+    Sections without figures stay, and name what is missing, so that the page of a run that stopped
+    early cannot be taken for that of a whole one. The logs of the run hold crash files,
+    ``settings.toml`` and ``CITATION.md``, else that of `output_dir` is taken. The page links to
+    those before and after it among `beside`, labels without ``sub-``, by default those that are
+    there. The page is written in whole; figures are not touched.
     """
     root = Path(output_dir).absolute()
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
@@ -208,4 +251,6 @@ def build_report(
     label = subject.removeprefix("sub-")
     neighbors = neighbors_of(label, reported(root) if beside is None else beside)
     crashed = bool(crash_files(log_dir))
-    return write_subject_page(root, label, shown=shown, custom=custom, neighbors=neighbors, crashed=crashed)
+    return write_subject_page(
+        root, label, shown=shown, custom=custom, neighbors=neighbors, crashed=crashed
+    )

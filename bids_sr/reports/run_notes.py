@@ -1,7 +1,9 @@
-"""What the last run over each participant left in ``logs/latest``: its name, its settings, its rows of ``index.html``.
+"""Notes of each participant's last run in ``logs/latest``: name, settings, index rows.
 
-The page over thousands of participants is made of these rows, not of the tables of all; whoever is the last of a data
-set finds here that it is.
+The rows are those of ``index.html``.
+
+The page over thousands of participants is made of these rows, not of the tables of all; whoever is
+the last of a data set finds here that it is.
 """
 
 import json
@@ -11,7 +13,14 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.reports.text.run_summaries import HEADS, VERDICT, RunSummary, name_below, run_summary, stamps_of
+from bids_sr.reports.text.run_summaries import (
+    HEADS,
+    VERDICT,
+    RunSummary,
+    name_below,
+    run_summary,
+    stamps_of,
+)
 
 FEW = 100
 """So many participants may be read at the end of every call."""
@@ -40,7 +49,10 @@ class Note:
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
-        """A note as it was written; of an earlier version, whose rows have other fields, without the rows."""
+        """Parse a note as written.
+
+        A note of an earlier version, whose rows have other fields, is read without the rows.
+        """
         found = json.loads(text)
         rows = tuple(
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
@@ -60,19 +72,25 @@ def note_of(logs: Path, label: str) -> Note | None:
 
 
 def note_run(
-    log_dir: Path, labels: Sequence[str], *, settings: str, left_out: Mapping[str, Mapping[str, str]] | None = None
+    log_dir: Path,
+    labels: Sequence[str],
+    *,
+    settings: str,
+    left_out: Mapping[str, Mapping[str, str]] | None = None,
 ) -> bool:
     """Note that a run made outputs of these participants; whether anything but its name is new.
 
-    Names of logs follow a clock that may be set, so that they tell no order. Participants of whom all is left out
-    (`left_out`: participant → name of a run → why) are noted too; the logs of their outputs stay those of an earlier
-    run.
+    Names of logs follow a clock that may be set, so that they tell no order. Participants of whom
+    all is left out (`left_out`: participant → name of a run → why) are noted too; the logs of
+    their outputs stay those of an earlier run.
     """
     logs, changed, reasons = log_dir.parent, False, left_out or {}
     for label in dict.fromkeys([*labels, *reasons]):
         folder, before = logs.parent / f"sub-{label}", note_of(logs, label)
         out = (
-            _PageRow(file="", stamps=(), summary=RunSummary(run=name_below(run, label), verdict=why))
+            _PageRow(
+                file="", stamps=(), summary=RunSummary(run=name_below(run, label), verdict=why)
+            )
             for run, why in reasons.get(label, {}).items()
         )
         rows = [*_read(folder, label), *out]
@@ -84,25 +102,38 @@ def note_run(
 
 
 def rows_of(root: Path, label: str) -> list[RunSummary]:
-    """What there is to tell of each run of a participant: as noted, unless files have changed since.
+    """Return the noted index rows of a participant's runs, unless files have changed since.
 
-    A run that the last call left out is told as that, also where an earlier one has left results of it.
+    A run that the last call left out is told as that, also where an earlier one has left results
+    of it.
     """
     note, folder = note_of(root / "logs", label), root / f"sub-{label}"
     told = () if note is None else note.rows
-    rows, out = [row for row in told if row.file], {row.summary["run"]: row for row in told if not row.file}
+    rows, out = (
+        [row for row in told if row.file],
+        {row.summary["run"]: row for row in told if not row.file},
+    )
     if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
         rows = list(_read(folder, label))
-    return [row.summary for row in [*(row for row in rows if row.summary["run"] not in out), *out.values()]]
+    return [
+        row.summary
+        for row in [*(row for row in rows if row.summary["run"] not in out), *out.values()]
+    ]
 
 
 def noted(root: Path) -> list[str]:
     """Labels (without ``sub-``) of all participants that runs have noted."""
-    return [path.stem.removeprefix("sub-") for path in _file(root / "logs", "").parent.glob("sub-*.json")]
+    return [
+        path.stem.removeprefix("sub-")
+        for path in _file(root / "logs", "").parent.glob("sub-*.json")
+    ]
 
 
 def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
-    """Whether every participant of a data set has been run with these settings, or there are few in the output."""
+    """Return whether all participants of a dataset were run with these settings.
+
+    It is also true where there are few participants in the output.
+    """
     there = set(noted(root))
     if len(there) <= FEW:
         return True
@@ -117,7 +148,9 @@ def _read(folder: Path, label: str) -> Iterator[_PageRow]:
     for place in ("func", "ses-*/func"):
         for file in sorted(folder.glob(f"{place}/*{VERDICT}")):
             stamps = stamps_of(file)
-            yield _PageRow(file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label))
+            yield _PageRow(
+                file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label)
+            )
 
 
 def _shown(note: Note) -> tuple[str, list[RunSummary]]:

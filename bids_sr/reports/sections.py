@@ -1,6 +1,7 @@
-"""What stands where on a participant's page: its sections in order, and what a figure declares of its own place.
+"""Layout of a participant's page: sections in order, and the declared place of figures.
 
-Figures are declared by the functions that draw them (`bids_sr.steps.figures`); here are the sections alone.
+Figures are declared by the functions that draw them (`bids_sr.steps.figures`); here are the
+sections alone.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,8 @@ class SectionSpec:
     ----------
     folded : behind its title
     by_run : its figures are shown run by run, those of no run before them
-    only : a desc without which the section is left out, and with which those sections are that have nothing
+    only : a desc without which the section is left out, and with which those sections are that
+        have nothing
     """
 
     name: str
@@ -55,7 +57,7 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A figure (or, with `html`, a fragment of HTML) of the page: its name, its place and its words.
+    """A figure (or, with `html`, an HTML fragment) of the page: name, place and text.
 
     ``{contrast}`` and ``{smoothing}`` are filled in headings and captions.
 
@@ -64,9 +66,10 @@ class Shown:
     desc, suffix : name of the figure, and entities of its files; `suffix` says what it is of
     section : name of one of `SECTIONS`
     static : it does not answer to the pointer
-    place : where it stands in the section; those of one place stand in the order of their modules and lines
-    tab : of a run's figures one tab is shown at a time; what has none belongs to the tab before it, and before the
-        first tab it is always shown
+    place : where it stands in the section; those of one place stand in the order of their modules
+        and lines
+    tab : of a run's figures one tab is shown at a time; what has none belongs to the tab before
+        it, and before the first tab it is always shown
     title : takes the place of the section's title
     subtitle, heading : above it, once for all and above each of several
     missing : words for the page where there is none
@@ -93,9 +96,13 @@ class Shown:
 
     def __post_init__(self) -> None:
         if self.section not in (known := [each.name for each in SECTIONS]):
-            raise ValueError(f"{self.desc}: no section {self.section}; there are {', '.join(known)}")
+            raise ValueError(
+                f"{self.desc}: no section {self.section}; there are {', '.join(known)}"
+            )
 
 
 def of_section(section: SectionSpec, shown: Iterable[Shown]) -> list[Shown]:
     """Figures of a section in the order in which they stand there."""
-    return sorted((each for each in shown if each.section == section.name), key=lambda each: each.place)
+    return sorted(
+        (each for each in shown if each.section == section.name), key=lambda each: each.place
+    )

@@ -1,4 +1,4 @@
-"""Downsampling of images as a scanner with a lower matrix would have measured them, volume by volume."""
+"""Downsample images volume by volume, as if acquired with a smaller matrix."""
 
 import zlib
 from pathlib import Path
@@ -17,9 +17,16 @@ _BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of
 _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussian
 
 
-def window(shape: tuple[int, ...], factor: Factor) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """The central part of a matrix that the factors divide, as `kspace_crop` takes it, and the lower matrix."""
-    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)]
+def window(
+    shape: tuple[int, ...], factor: Factor
+) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
+    """Return the central part of a matrix as `kspace_crop` takes it, and the lower matrix.
+
+    The factors divide the central part.
+    """
+    sizes = [
+        lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)
+    ]
     starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
     parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
     return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
@@ -35,25 +42,31 @@ def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
 def _downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
-    """Complex truncation of k-space of a volume (X, Y, Z) whose matrix the factors divide, magnitude of what remains.
+    """Truncate the complex k-space of a volume (X, Y, Z) and return the magnitude.
 
-    A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of the two samples at the
-    Nyquist limit the lower matrix sees one, which makes the image complex. Noise of `noise_sd` (signal units) is added
-    to the real and to the imaginary part.
+    The factors divide the matrix of the volume.
+
+    A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of
+    the two samples at the Nyquist limit the lower matrix sees one, which makes the image complex.
+    Noise of `noise_sd` (signal units) is added to the real and to the imaginary part.
     """
     low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
         assert rng is not None
-        low = low + noise_sd * (rng.standard_normal(low.shape) + 1j * rng.standard_normal(low.shape))
+        low = low + noise_sd * (
+            rng.standard_normal(low.shape) + 1j * rng.standard_normal(low.shape)
+        )
     return np.abs(low).astype(np.float32)
 
 
 def thermal_noise(path: Path, first: int = 0) -> float:
-    """Standard deviation of the noise of a voxel (signal units), from volumes that follow one another, from `first` on.
+    """Estimate the standard deviation of the noise of a voxel (signal units).
 
-    From one volume to the next the signal of the brain hardly changes, so their difference is noise: its median
-    absolute value in bright voxels, freed of the change that all of them share. Pulsation and motion are in it too, so
-    that it is an upper bound of what is thermal.
+    It is estimated from consecutive volumes, starting with `first`.
+
+    From one volume to the next the signal of the brain hardly changes, so their difference is
+    noise: its median absolute value in bright voxels, freed of the change that all of them share.
+    Pulsation and motion are in it too, so that it is an upper bound of what is thermal.
     """
     with SeriesReader(path) as reader:
         found = []
@@ -66,10 +79,12 @@ def thermal_noise(path: Path, first: int = 0) -> float:
 
 
 def added_noise(measured: float, factor: Factor) -> float:
-    """Noise to add (each of two channels) so that a low-resolution voxel has as much as a measured one.
+    """Return the noise that makes low-resolution voxels as noisy as measured ones.
 
-    Truncation averages: of white noise with standard deviation s it leaves s over the square root of the product of the
-    factors.
+    It is to be added to each of two channels.
+
+    Truncation averages: of white noise with standard deviation s it leaves s over the square root
+    of the product of the factors.
     """
     return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
 
@@ -77,12 +92,17 @@ def added_noise(measured: float, factor: Factor) -> float:
 def write_lr_series(
     source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
 ) -> None:
-    """Downsample a series; `first` volumes at its start are left out. One volume is in memory at a time."""
+    """Downsample a series without its first `first` volumes.
+
+    One volume is in memory at a time.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
         part, low = window(reader.shape, factor)
         high_affine = _cropped_affine(reader.affine, part)
-        affine = resized_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
+        affine = resized_affine(
+            high_affine, tuple(piece.stop - piece.start for piece in part), low
+        )
         shape = (*low, reader.shape[3] - first)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first):
@@ -90,14 +110,20 @@ def write_lr_series(
 
 
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
-    """The measured volumes themselves, on the part of the matrix that the factors divide; values are not changed."""
+    """Write the measured volumes, unchanged, on the part of the matrix the factors divide."""
     with SeriesReader(source) as reader:
         part, _ = window(reader.shape, factor)
         affine = _cropped_affine(reader.affine, part)
         size = [piece.stop - piece.start for piece in part]
         shape = (size[0], size[1], size[2], reader.shape[3] - first)
-        dtype = reader.dtype if reader.dtype.kind in "iu" and not reader.scaled else np.dtype("float32")
-        with SeriesWriter(target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header) as writer:
+        dtype = (
+            reader.dtype
+            if reader.dtype.kind in "iu" and not reader.scaled
+            else np.dtype("float32")
+        )
+        with SeriesWriter(
+            target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header
+        ) as writer:
             for volume in reader.volumes(first):
                 writer.append(volume[part])
 
@@ -112,11 +138,22 @@ def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, nib
 
 
 def write_pair(
-    image: Array, affine: Array, header: nib.Nifti1Header, highres: Path, lowres: Path, *, factor: Factor
+    image: Array,
+    affine: Array,
+    header: nib.Nifti1Header,
+    highres: Path,
+    lowres: Path,
+    *,
+    factor: Factor,
 ) -> None:
-    """Write an image as the highres member of a pair, and what truncation leaves of it as the lowres one."""
+    """Write an image as the highres member of a pair and its truncation as the lowres one."""
     part, low = window(image.shape, factor)
     high_affine = _cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
     save_image(kept, high_affine, highres, header_like=header)
-    save_image(_downsample(kept, factor), resized_affine(high_affine, kept.shape, low), lowres, header_like=header)
+    save_image(
+        _downsample(kept, factor),
+        resized_affine(high_affine, kept.shape, low),
+        lowres,
+        header_like=header,
+    )

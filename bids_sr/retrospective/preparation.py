@@ -1,10 +1,11 @@
-"""Truth from the user's own data: a downsampled copy of each run, and the measured volumes to compare with.
+"""Truth from the user's data: a downsampled copy of each run and its measured volumes.
 
 Both are BIDS data sets, written participant by participant, and only where anything changed.
 
-A participant's directories are built beside their place and moved there when they are complete; a record of what they
-were made from (files, settings, version) and of what they hold says later whether they still stand. So the files of a
-call that is resumed keep their times, and nothing that depends on them is done again.
+A participant's directories are built beside their place and moved there when they are complete; a
+record of what they were made from (files, settings, version) and of what they hold says later
+whether they still stand. So the files of a call that is resumed keep their times, and nothing that
+depends on them is done again.
 """
 
 import hashlib
@@ -21,7 +22,13 @@ from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
 from bids_sr.bids.image_header import Triple
-from bids_sr.bids.retrospective_plan import averaged, left_out, makers, pair_place, retrospective_factor
+from bids_sr.bids.retrospective_plan import (
+    averaged,
+    left_out,
+    makers,
+    pair_place,
+    retrospective_factor,
+)
 from bids_sr.config import Settings
 from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json, write_whole
@@ -42,16 +49,24 @@ _Types = Mapping[str, Sequence[str]]
 
 
 def prepare(
-    settings: Settings, subjects: Sequence[Subject], type_order: _Types, say: Callable[[str], None] = _LOGGER.info
+    settings: Settings,
+    subjects: Sequence[Subject],
+    type_order: _Types,
+    say: Callable[[str], None] = _LOGGER.info,
 ) -> Settings:
-    """Make what is missing of the downsampled data set and its truth; the settings of the same call on that data set.
+    """Make the missing parts of the downsampled data set and its truth.
 
-    Settings are resolved, participants those of the data as they are, without problems; `type_order` is task → trial
-    types in the order that decides the sign of default contrasts; `say` gets a line for each participant that is made.
+    Returns the settings of the same call on that data set.
+
+    Settings are resolved, participants those of the data as they are, without problems;
+    `type_order` is task → trial types in the order that decides the sign of default contrasts;
+    `say` gets a line for each participant that is made.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "downsampled by truncation of k-space")
-    _describe(truth, settings, "the measured volumes, which are the truth of the data set downsampled")
+    _describe(
+        truth, settings, "the measured volumes, which are the truth of the data set downsampled"
+    )
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
         record = data.parent / _RECORDS / f"sub-{subject.label}.json"
@@ -61,16 +76,23 @@ def prepare(
             _make(subject, settings, type_order)
             _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
     selection = replace(
-        settings.selection, participant_label=tuple(subject.label for subject in subjects),
-        session_label=(), task_id=(), run_id=(), bids_filter_file=None, bids_database_dir=None,
-    )  # fmt: skip
+        settings.selection,
+        participant_label=tuple(subject.label for subject in subjects),
+        session_label=(),
+        task_id=(),
+        run_id=(),
+        bids_filter_file=None,
+        bids_database_dir=None,
+    )
     paths, work_dir = settings.paths, settings.paths.work_dir
     dummies = None if settings.preprocessing.dummy_scans is None else 0
     return replace(
         settings,
         paths=replace(paths, bids_dir=data, work_dir=work_dir and work_dir / "retrospective"),
         selection=selection,
-        superres=replace(settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None),
+        superres=replace(
+            settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None
+        ),
         preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
         evaluation=replace(settings.evaluation, truth=str(truth), retrospective=None),
     )
@@ -86,15 +108,17 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
         "Name": f"{name}: {what}",
         "BIDSVersion": "1.9.0",
         "DatasetType": "raw",
-        "GeneratedBy": [{"Name": "bids-sr", "Version": __version__, "Description": f"--retrospective, {how}"}],
+        "GeneratedBy": [
+            {"Name": "bids-sr", "Version": __version__, "Description": f"--retrospective, {how}"}
+        ],
     }
     write_json(root / "dataset_description.json", description)
-    write_whole(root / "README", (
-        f"# {name}: {what}\n\n"
-        f"Made by bids-sr {__version__} with --retrospective ({how}) from the data set of that name "
-        "to compare what is super-resolved with what was measured. See the manual of bids-sr, section Is the finer map "
-        "true.\n"
-    ))  # fmt: skip
+    write_whole(
+        root / "README",
+        f"# {name}: {what}\n\nMade by bids-sr {__version__} with --retrospective ({how}) from the"
+        " data set of that name to compare what is super-resolved with what was measured. See the"
+        " manual of bids-sr, section Is the finer map true.\n",
+    )
 
 
 def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
@@ -102,8 +126,15 @@ def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
     read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
     read += [path for run in subject.runs for path, _ in run.echoes]
     read += [run.events for run in subject.runs if run.events is not None]
-    read += [path for pair in _pairs(subject) for path in (pair.highres, pair.lowres) if path is not None]
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))]
+    read += [
+        path
+        for pair in _pairs(subject)
+        for path in (pair.highres, pair.lowres)
+        if path is not None
+    ]
+    files = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))
+    ]
     facts = {
         "version": __version__,
         "files": files,
@@ -125,7 +156,10 @@ def _stands(record: Path, digest: str, root: Path) -> bool:
     except (OSError, ValueError):
         return False
     sizes = known.get("files", {})
-    there = all((root / name).is_file() and (root / name).stat().st_size == size for name, size in sizes.items())
+    there = all(
+        (root / name).is_file() and (root / name).stat().st_size == size
+        for name, size in sizes.items()
+    )
     return bool(known.get("digest") == digest and sizes and there)
 
 
@@ -139,7 +173,8 @@ def _make(subject: Subject, settings: Settings, type_order: _Types) -> None:
     """Build both directories of a participant beside their places, then move them there."""
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     prefix = f".retrospective-sub-{subject.label}-"
-    for left in data.parent.glob(f"{prefix}*"):  # of a killed run: the participant is locked, so nobody is in there now
+    # of a killed run: the participant is locked, so nobody is in there now
+    for left in data.parent.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
     try:
@@ -171,8 +206,13 @@ def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Pat
     return folder
 
 
-def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path) -> None:
-    """One run: its downsampled copy, the measured volumes, events with both; the pair where it has to make one."""
+def _make_run(
+    run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path
+) -> None:
+    """Make a run's downsampled copy, measured volumes, events, and the pair where needed.
+
+    Both the copy and the measured volumes have the events.
+    """
     factor, session = retrospective_factor(settings), run.entities.get("session")
     bold, dummies = _one_series(run, building), settings.preprocessing.dummy_scans
     first = dummies or 0
@@ -181,7 +221,9 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: _T
         first = steady + averaged(run)
         mean, affine, header = downsampling.mean_volume(bold, steady, averaged(run))
         folder = _folder(building / "data", subject, session, "anat")
-        _write_pair((mean, affine, header), folder, _stem(subject, session), "", run.sidecar, factor)
+        _write_pair(
+            (mean, affine, header), folder, _stem(subject, session), "", run.sidecar, factor
+        )
     noise = 0.0
     if settings.evaluation.retrospective == "noisy":
         noise = downsampling.added_noise(downsampling.thermal_noise(bold, first), factor)
@@ -203,7 +245,7 @@ def _make_run(run: BoldRun, subject: Subject, settings: Settings, type_order: _T
 
 
 def _one_series(run: BoldRun, building: Path) -> Path:
-    """The series of a run as one file with slices on the third axis: its echoes combined, where it has several."""
+    """Return a run's series as one file, slices on axis 3, with multiple echoes combined."""
     series = run.bold
     if run.echoes:
         series = building / f"{run.stem}_combined.nii"
@@ -220,14 +262,24 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
     (session, run), source = pair_place(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
-    image, affine = reordered(image.reshape(image.shape[:3]), order), reordered_affine(affine, order)
+    image, affine = (
+        reordered(image.reshape(image.shape[:3]), order),
+        reordered_affine(affine, order),
+    )
     if pair.lowres is None:
         image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reordered_header(reader.header, order)
     folder, number = _folder(root, subject, session, "anat"), f"_run-{run}" if run else ""
     factor = retrospective_factor(settings)
-    _write_pair((image, affine, header), folder, _stem(subject, session), number, _sidecar_beside(source), factor)
+    _write_pair(
+        (image, affine, header),
+        folder,
+        _stem(subject, session),
+        number,
+        _sidecar_beside(source),
+        factor,
+    )
 
 
 def _stem(subject: Subject, session: str | None) -> str:
@@ -242,13 +294,23 @@ def _write_pair(
     sidecar: Mapping[str, object],
     factor: Triple,
 ) -> None:
-    """Write the pair that an image (data, affine, header) makes, with what its sidecar tells of both."""
-    high, low = (folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres"))
+    """Write the pair made from an image (data, affine, header), with a sidecar for both."""
+    high, low = (
+        folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres")
+    )
     downsampling.write_pair(*image, high, low, factor=factor)
-    kept = ("MagneticFieldStrength", "EchoTime", "FlipAngle", "RepetitionTime", "Manufacturer", "SliceThickness")
+    kept = (
+        "MagneticFieldStrength",
+        "EchoTime",
+        "FlipAngle",
+        "RepetitionTime",
+        "Manufacturer",
+        "SliceThickness",
+    )
     for path in (high, low):
         write_json(
-            path.with_name(f"{stem_of(path)}_T2starw.json"), {key: sidecar[key] for key in kept if key in sidecar}
+            path.with_name(f"{stem_of(path)}_T2starw.json"),
+            {key: sidecar[key] for key in kept if key in sidecar},
         )
 
 
@@ -263,7 +325,10 @@ def _sidecar_beside(image: Path) -> dict[str, object]:
 
 
 def moved_events(table: Path, seconds: float) -> str:
-    """The text of an events table with onsets moved by seconds; other columns, and onsets that are no number, stay."""
+    """Shift the onsets of an events table by seconds and return its text.
+
+    Other columns, and onsets that are not numbers, stay unchanged.
+    """
     text = table.read_text(encoding="utf-8-sig")
     if not seconds:
         return text
@@ -284,11 +349,16 @@ def _moved(text: str, seconds: float) -> str:
 
 
 def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
-    """What the columns mean, as it stands beside the table; with the order of trial types, so that signs are kept."""
+    """Describe the columns of an events table for its sidecar.
+
+    The order of trial types is included, so that signs are kept.
+    """
     path = table.with_suffix(".json")
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     described = content.get("trial_type")
-    described = dict(described) if isinstance(described, dict) else {"Description": "Kind of trial"}
+    described = (
+        dict(described) if isinstance(described, dict) else {"Description": "Kind of trial"}
+    )
     if not isinstance(described.get("Levels"), dict) and types:
         described["Levels"] = {name: name for name in types}
     return {**content, "trial_type": described}

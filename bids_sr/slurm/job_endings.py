@@ -1,4 +1,4 @@
-"""Why jobs of SLURM fail, told from states and exit codes, and what the user can do about each reason."""
+"""Why SLURM jobs fail, by state and exit code, and what the user can do for each reason."""
 
 from enum import StrEnum
 
@@ -56,12 +56,18 @@ REMEDIES: dict[Why, tuple[str, str]] = {
         "Give it more: raise memory_extra_gb in the plugin file, then run the same command again.",
     ),
     Why.TIME: (
-        "it had {had_time} for each start, {retry} asks for {more_time} and goes on from where it stopped",
+        (
+            "it had {had_time} for each start, {retry} asks for {more_time} and goes on from where"
+            " it stopped"
+        ),
         "Give it longer: raise time_minutes in the plugin file, then run the same command again.",
     ),
     Why.KILLED: (
         "{retry} goes on from there",
-        "It was killed, most often because memory ran out: raise memory_extra_gb in the plugin file.",
+        (
+            "It was killed, most often because memory ran out: raise memory_extra_gb in the plugin"
+            " file."
+        ),
     ),
     Why.CANCELLED: (
         "{retry} goes on from there",
@@ -73,31 +79,44 @@ REMEDIES: dict[Why, tuple[str, str]] = {
     ),
     Why.REFUSED: (
         "the log says what is to be mended; then {retry}",
-        "Mend sbatch_args, time_minutes or memory_extra_gb in the plugin file, or take another partition.",
+        (
+            "Mend sbatch_args, time_minutes or memory_extra_gb in the plugin file, or take another"
+            " partition."
+        ),
     ),
     Why.CRASHED: (
         "the log names the step and its crash file; then {retry}",
-        "It ended before the step could answer; its last words, if any, follow. See template and sbatch_args.",
+        (
+            "It ended before the step could answer; its last words, if any, follow. See template"
+            " and sbatch_args."
+        ),
     ),
     Why.ABSENT: (
-        "the node does not find the program; submit again with --setup FILE that makes it known, or --container IMAGE",
+        (
+            "the node does not find the program; submit again with --setup FILE that makes it"
+            " known, or --container IMAGE"
+        ),
         "The node does not find the program: see template and sbatch_args in the plugin file.",
     ),
     Why.STOPPED: ("{retry} goes on from there", f"It was interrupted; {_AGAIN}"),
     Why.UNSEEN: (
         "{retry} goes on from there",
-        "The work directory (-w) must be one that every machine of the cluster sees under the same path.",
+        (
+            "The work directory (-w) must be one that every machine of the cluster sees under the"
+            " same path."
+        ),
     ),
     Why.UNKNOWN: (
         "{retry} goes on from there",
         f"SLURM knows nothing of it any more; {_AGAIN}",
     ),
 }
-"""What to do, by reason: about a task of an array, and about a step that ran as a job of its own."""
+"""What to do, by reason: about a task of an array, and about a step that ran as a job of its own.
+"""
 
 
 def why_ended(state: str, code: int | None = None) -> Why:
-    """The reason from the state in SLURM (empty: SLURM has forgotten the job), else from the exit code.
+    """Return the reason from the SLURM state (empty: forgotten by SLURM), else the exit code.
 
     `code` is that of the shell: 128 and the signal for a process that a signal ended.
 

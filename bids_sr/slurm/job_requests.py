@@ -1,4 +1,7 @@
-"""Requests of SLURM jobs (memory, time, with head room), and tasks of an array (``--array 1-10``, ``1-20:2%4``)."""
+"""SLURM requests (memory, time, with headroom) and array tasks.
+
+Arrays are written as ``--array 1-10`` or ``1-20:2%4``.
+"""
 
 import math
 import re
@@ -11,7 +14,8 @@ from bids_sr.slurm.submission import Request
 MEMORY_ROOM = 1.5
 TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
-_PROGRAM_SHARE = 0.9  # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
+# of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
+_PROGRAM_SHARE = 0.9
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 4096, 60
@@ -21,21 +25,34 @@ _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?"
 
 
 def request_for(
-    costs: Sequence[tuple[float, float]], *, cpus: int, gpus: int, memory_mb: int | None, minutes: int | None
+    costs: Sequence[tuple[float, float]],
+    *,
+    cpus: int,
+    gpus: int,
+    memory_mb: int | None,
+    minutes: int | None,
 ) -> Request:
-    """The request that holds for every task of an array, from the memory (GB) and time (min) estimated for each.
+    """Return the request for all tasks of an array from each one's memory (GB) and time (min).
 
-    `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded up.
+    `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded
+    up.
     """
     memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / _PROGRAM_SHARE
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
-    memory_mb, minutes = memory_mb or max(LEAST_MB, _up(memory, STEP_MB)), minutes or _up(longest, STEP_MIN)
+    memory_mb, minutes = (
+        memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
+        minutes or _up(longest, STEP_MIN),
+    )
     return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus)
 
 
 def group_request(participants: int) -> Request:
     """The request of the group job, which reads tables and maps and no series."""
-    return Request(cpus=1, memory_mb=GROUP_MB + _up(participants, STEP_MB), minutes=GROUP_MIN + participants // 20)
+    return Request(
+        cpus=1,
+        memory_mb=GROUP_MB + _up(participants, STEP_MB),
+        minutes=GROUP_MIN + participants // 20,
+    )
 
 
 def enlarged(request: Request, *, memory: bool, time: bool) -> Request:
@@ -60,7 +77,7 @@ def signal_seconds(request: Request) -> int:
 
 
 def minutes_of(text: str) -> int:
-    """Read a time as SLURM writes it; seconds round up. Raises `UsageError` for what is no time, or none at all.
+    """Read a SLURM time, with seconds rounded up to minutes; raises `UsageError` if it is none.
 
     Examples
     --------
@@ -69,7 +86,11 @@ def minutes_of(text: str) -> int:
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--time {text}", "that is no time", "write minutes, hours:minutes:seconds or days-hours")
+        raise UsageError(
+            f"--time {text}",
+            "that is no time",
+            "write minutes, hours:minutes:seconds or days-hours",
+        )
     first, second, third = (int(match[name] or 0) for name in "abc")
     if match["d"] is not None:
         seconds = int(match["d"]) * 86400 + first * 3600 + second * 60 + third
@@ -78,7 +99,9 @@ def minutes_of(text: str) -> int:
     else:
         seconds = first * 60 + second
     if seconds == 0:
-        raise UsageError(f"--time {text}", "a job needs some time", "give minutes, or leave the option out")
+        raise UsageError(
+            f"--time {text}", "a job needs some time", "give minutes, or leave the option out"
+        )
     return math.ceil(seconds / 60)
 
 
@@ -93,7 +116,9 @@ def _up(value: float, step: int) -> int:
 
 
 def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
-    """Read ``--array`` for an array of so many tasks: those chosen (all by an empty one), and how many run at once.
+    """Read ``--array`` for an array of a given number of tasks.
+
+    Returns the chosen tasks (all if it is empty) and how many run at once.
 
     Raises `UsageError` for what cannot be read, or names tasks that there are not.
     """
@@ -113,7 +138,9 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
 
 
 def _unreadable(spec: str, why: str) -> UsageError:
-    return UsageError(f"--array {spec}", why, "write it as 1-10, 3,5 or 1-20:2, with %4 behind it for 4 at once")
+    return UsageError(
+        f"--array {spec}", why, "write it as 1-10, 3,5 or 1-20:2, with %4 behind it for 4 at once"
+    )
 
 
 def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
@@ -131,5 +158,7 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
 def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
     """Participants in tasks of `batch` each, in their order."""
     if batch < 1:
-        raise UsageError(f"--batch {batch}", "a task has at least one participant", "give 1 or more")
+        raise UsageError(
+            f"--batch {batch}", "a task has at least one participant", "give 1 or more"
+        )
     return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

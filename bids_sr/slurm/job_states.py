@@ -1,4 +1,4 @@
-"""States of participants from status files, the queue and SLURM's messages in the logs; the table of them."""
+"""States of participants from status files, the queue and SLURM messages in logs; their table."""
 
 import contextlib
 import json
@@ -16,7 +16,15 @@ from bids_sr.slurm.slurm_calls import ACTIVE, rows
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
 _WAITING = frozenset(
-    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+    {
+        "PENDING",
+        "CONFIGURING",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+    }
 )
 _HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
@@ -36,7 +44,10 @@ class State(StrEnum):
 
 @frozen
 class Status:
-    """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``. Times are in seconds since 1970."""
+    """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``.
+
+    Times are in seconds since 1970.
+    """
 
     participant: str
     state: str
@@ -71,7 +82,7 @@ class Fate:
 
 
 def read_status(path: Path) -> Status | None:
-    """Read a status file; None where there is none. One that is no such file counts as none, too."""
+    """Read a status file; None if it is missing or not a valid status file."""
     try:
         return Status(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -81,8 +92,9 @@ def read_status(path: Path) -> Status | None:
 def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     """What became of everyone in a submission, and of its group job at the end.
 
-    `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a task writes its status
-    file and then leaves the queue, so that the two read in this order miss nothing.
+    `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a
+    task writes its status file and then leaves the queue, so that the two read in this order miss
+    nothing.
     """
     queue = {**_ended(submission), **queue}
     found = [
@@ -91,12 +103,17 @@ def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
         for name, index in array.task_of.items()
     ]
     if submission.group_request is not None:
-        found.append(_fate(submission, GROUP, submission.group_job, queue, submission.group_request))
+        found.append(
+            _fate(submission, GROUP, submission.group_job, queue, submission.group_request)
+        )
     return found
 
 
 def _ended(submission: Submission) -> dict[str, str]:
-    """What the group job saw in the queue when the array had ended, and what was cancelled from here."""
+    """Return the states at the end of the array, as the group job saw them, and cancellations.
+
+    The cancellations are those made from here.
+    """
     found: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
@@ -105,9 +122,12 @@ def _ended(submission: Submission) -> dict[str, str]:
     return found
 
 
-def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request) -> Fate:
+def _fate(
+    submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request
+) -> Fate:
     status = read_status(submission.folder / "status" / f"{name}.json")
-    job = job or (status.job if status else "")  # the latter where somebody else submitted the script
+    # the latter where somebody else submitted the script
+    job = job or (status.job if status else "")
     log = submission.log_of(name)
     if not job:
         state, why = State.UNSENT, Why.NOTHING
@@ -117,14 +137,20 @@ def _fate(submission: Submission, name: str, job: str, queue: Mapping[str, str],
             seen = seen if seen not in ("", "FAILED", "COMPLETED") else message_in(log) or seen
         state, why = state_of(status, seen)
     return Fate(
-        participant=name, state=state, why=why, job=job, log=log, request=request, minutes=_minutes(status, state),
+        participant=name,
+        state=state,
+        why=why,
+        job=job,
+        log=log,
+        request=request,
+        minutes=_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
         starts=status.restarts + 1 if status else 0,
-    )  # fmt: skip
+    )
 
 
 def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
-    """State and reason from a status file and the state in SLURM (empty: SLURM has forgotten the job)."""
+    """Return state and reason from status file and SLURM state (empty: forgotten by SLURM)."""
     if status is not None and status.state == "done":
         return State.DONE, Why.NOTHING
     if seen in _WAITING:
@@ -132,7 +158,9 @@ def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
     if status is not None and status.state == "failed":
         return State.FAILED, _why(status, seen)
     if seen in ACTIVE:
-        return (State.REQUEUED if status and status.state == "requeued" else State.RUNNING), Why.NOTHING
+        return (
+            State.REQUEUED if status and status.state == "requeued" else State.RUNNING
+        ), Why.NOTHING
     return State.FAILED, _lost(status, seen)
 
 
@@ -179,14 +207,23 @@ def table(found: Sequence[Fate]) -> str:
     rows = [_HEADS, *(_row(fate) for fate in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
     return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 
 def _row(fate: Fate) -> tuple[str, ...]:
     code = "-" if fate.exit_code is None else str(fate.exit_code)
     minutes = "-" if fate.minutes is None else f"{fate.minutes:.1f}"
-    return fate.participant, fate.state, code, str(fate.starts), minutes, fate.job or "-", fate.why or "-"
+    return (
+        fate.participant,
+        fate.state,
+        code,
+        str(fate.starts),
+        minutes,
+        fate.job or "-",
+        fate.why or "-",
+    )
 
 
 def summary(found: Sequence[Fate]) -> str:

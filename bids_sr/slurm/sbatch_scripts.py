@@ -1,4 +1,4 @@
-"""Job scripts of a submission and the command lines that submit them; every text from outside is quoted."""
+"""Job scripts of a submission and their command lines; all external text is quoted."""
 
 import re
 import shlex
@@ -24,9 +24,14 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
     if request is None:
         raise ValueError("a submission without a group job has no script of it")
     environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
-        comment_start_string="{##", comment_end_string="##}",  # the usual one is a length in the language of the shell
-    )  # fmt: skip
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        # the usual one is a length in the language of the shell
+        comment_start_string="{##",
+        comment_end_string="##}",
+    )
     environment.filters["quote"] = shlex.quote
     site = submission.site
     template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
@@ -38,7 +43,11 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
         array=as_spec(array.indices, array.at_once) if array else "",
         request=request,
         time=time_text(request.minutes),
-        site=[(name, value) for name in ("partition", "account", "qos") if (value := getattr(site, name))],
+        site=[
+            (name, value)
+            for name in ("partition", "account", "qos")
+            if (value := getattr(site, name))
+        ],
         signal_seconds=signal_seconds(request),
         folder=str(submission.folder),
         requeues=site.requeues,
@@ -55,17 +64,28 @@ def _command(submission: Submission, request: Request, level: str) -> list[str]:
     site = submission.site
     start = _container(submission, request) if site.container else [shlex.quote(site.program)]
     words = [
-        str(submission.bids_dir), str(submission.output_dir), level,
-        "--config-file", str(submission.folder / "settings.toml"), "-w", str(submission.work_dir),
-        "--nprocs", str(request.cpus), "--mem", f"{program_gib(request):.2f}G",
-    ]  # fmt: skip
+        str(submission.bids_dir),
+        str(submission.output_dir),
+        level,
+        "--config-file",
+        str(submission.folder / "settings.toml"),
+        "-w",
+        str(submission.work_dir),
+        "--nprocs",
+        str(request.cpus),
+        "--mem",
+        f"{program_gib(request):.2f}G",
+    ]
     return [*start, *map(shlex.quote, words)]
 
 
 def _container(submission: Submission, request: Request) -> list[str]:
     """Everything is seen in the container where it is outside, the data not to be written to."""
     writable = (submission.output_dir, submission.work_dir)
-    binds = [f"{submission.bids_dir}:{submission.bids_dir}:ro", *(f"{path}:{path}" for path in writable)]
+    binds = [
+        f"{submission.bids_dir}:{submission.bids_dir}:ro",
+        *(f"{path}:{path}" for path in writable),
+    ]
     binds += [f"{path}:{path}:ro" for path in submission.site.binds]
     words = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
     for bind in binds:
@@ -74,7 +94,10 @@ def _container(submission: Submission, request: Request) -> list[str]:
 
 
 def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
-    """Write the folder of a submission: settings, lists of participants and scripts, the group's script last."""
+    """Write the folder of a submission, the group's script last.
+
+    It has settings, lists of participants and scripts.
+    """
     folder = submission.folder
     for name in ("logs", "status"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -90,7 +113,9 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
     return written
 
 
-def sbatch_arguments(submission: Submission, array: ArrayJob | None, after: Sequence[str] = ()) -> list[str]:
+def sbatch_arguments(
+    submission: Submission, array: ArrayJob | None, after: Sequence[str] = ()
+) -> list[str]:
     """Arguments of ``sbatch``: what stands in no script because names in it may hold anything.
 
     The jobs in `after` end before this one starts, however they end.
@@ -105,17 +130,25 @@ def sbatch_arguments(submission: Submission, array: ArrayJob | None, after: Sequ
 
 
 def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
-    """What cannot be handed to SLURM or to a container as it stands, one line each with the way out."""
+    """List what cannot be passed to SLURM or a container as is, one line each with a remedy."""
     wrong = []
     for name in ("partition", "account", "qos"):
         value = getattr(site, name)
         if value and _WORD.fullmatch(value) is None:
-            wrong.append(f"--{name} {value}: that is no plain name; check it with `sinfo` or your administrator")
+            wrong.append(
+                f"--{name} {value}: that is no plain name; check it with `sinfo` or your"
+                " administrator"
+            )
     for path in map(str, paths):
         if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
-            wrong.append(f"{path!r}: SLURM takes no backslash and no control character in a path; rename the folder")
+            wrong.append(
+                f"{path!r}: SLURM takes no backslash and no control character in a path; rename"
+                " the folder"
+            )
         elif site.container and set(path) & set(",:"):
-            wrong.append(f"{path}: a container takes no comma and no colon in a path; rename the folder")
+            wrong.append(
+                f"{path}: a container takes no comma and no colon in a path; rename the folder"
+            )
     return wrong
 
 

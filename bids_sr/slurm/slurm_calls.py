@@ -10,12 +10,26 @@ from collections.abc import Iterable, Sequence
 from bids_sr.config import UsageError
 
 QUEUE_FORMAT = "%i|%T|%r"
-"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason."""
-ACTIVE = frozenset({
-    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "REQUEUED",
-    "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "SPECIAL_EXIT",
-    "STAGE_OUT",
-})  # fmt: skip
+"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason.
+"""
+ACTIVE = frozenset(
+    {
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "COMPLETING",
+        "SUSPENDED",
+        "STOPPED",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "RESIZING",
+        "SIGNALING",
+        "SPECIAL_EXIT",
+        "STAGE_OUT",
+    }
+)
 """States in which a job still holds, or waits for, a place."""
 _SECONDS = 120.0
 _AT_ONCE = 500  # jobs or names that one command line can hold
@@ -28,7 +42,9 @@ class SlurmError(UsageError):
     """SLURM cannot be used as it was asked for; its own words are the reason."""
 
 
-def call(program: str, *arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+def call(
+    program: str, *arguments: str, seconds: float | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run one command of SLURM; one that hangs has failed, and says so.
 
     It gets a session of its own, so that Ctrl-C at the terminal does not end it between submitting
@@ -78,7 +94,7 @@ def job_number(said: str) -> str:
 
 
 def queue(job_names: Sequence[str]) -> dict[str, str]:
-    """Jobs by number (``12_3`` of a task) with their states, those that ended shortly before included."""
+    """Return jobs by number (``12_3`` for a task) with states, recently ended ones included."""
     found: dict[str, str] = {}
     asked = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):

@@ -1,4 +1,7 @@
-"""Records of submissions to SLURM, one JSON file each, ``logs/slurm/<id>/submission.json`` below the output."""
+"""Records of submissions to SLURM, one JSON file each.
+
+The file is ``logs/slurm/<id>/submission.json`` below the output directory.
+"""
 
 import dataclasses
 import json
@@ -36,7 +39,8 @@ class Site:
     setup: str = ""  # file of shell lines that each job reads first; empty: none
     container: str = ""  # image that Apptainer or Singularity runs
     program: str = "bids-sr"  # without one, the program as it is installed
-    binds: tuple[str, ...] = ()  # directories and files outside data, output and work that a container sees
+    # directories and files outside data, output and work that a container sees
+    binds: tuple[str, ...] = ()
     requeues: int = 3  # how often a job that reaches its time limit is put back into the queue
 
 
@@ -118,32 +122,53 @@ def new_id() -> str:
 
 
 def load(path: Path) -> Submission:
-    """Read what `Submission.save` wrote; raises `UsageError` where it cannot be read, or another version wrote it."""
+    """Read what `Submission.save` wrote.
+
+    Raises `UsageError` where it cannot be read, or another version wrote it.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != _FORMAT:
             raise ValueError("another version of bids-sr wrote it")
         site, group, arrays = values.pop("site"), values.pop("group_request"), values.pop("arrays")
         for array in arrays:
-            array |= {"tasks": tuple(map(tuple, array["tasks"])), "indices": tuple(array["indices"])}
+            array |= {
+                "tasks": tuple(map(tuple, array["tasks"])),
+                "indices": tuple(array["indices"]),
+            }
             array["request"] = Request(**array["request"])
         site["binds"] = tuple(site["binds"])
         values |= {name: Path(values[name]) for name in ("bids_dir", "output_dir", "work_dir")}
         return Submission(
-            **values, arrays=tuple(ArrayJob(**array) for array in arrays), site=Site(**site),
+            **values,
+            arrays=tuple(ArrayJob(**array) for array in arrays),
+            site=Site(**site),
             group_request=None if group is None else Request(**group),
-        )  # fmt: skip
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fix = "use the version that submitted, or move the folder away; the jobs themselves are seen with squeue"
+        fix = (
+            "use the version that submitted, or move the folder away; the jobs themselves are seen"
+            " with squeue"
+        )
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
 
 
 def submissions(output_dir: Path) -> list[Submission]:
-    """All submissions of an output, the oldest first; raises `UsageError` without any, or where one cannot be read."""
+    """Return all submissions of an output, oldest first.
+
+    Raises `UsageError` where there are none, or where one cannot be read.
+    """
     found = [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
     if not found:
-        what = f"{output_dir} has no submissions: there is no {_slurm_dir(output_dir)}/*/submission.json"
-        raise UsageError(what, "nothing was submitted from here", "check the path, or submit: bids-sr-slurm DIR OUT")
+        what = (
+            f"{output_dir} has no submissions: there is no"
+            f" {_slurm_dir(output_dir)}/*/submission.json"
+        )
+        raise UsageError(
+            what,
+            "nothing was submitted from here",
+            "check the path, or submit: bids-sr-slurm DIR OUT",
+        )
     return found
 
 

@@ -14,10 +14,21 @@ from bids_sr.slurm.job_endings import Why
 from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
 from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
-from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission, latest, new_id, submissions
+from bids_sr.slurm.submission import (
+    GROUP,
+    ArrayJob,
+    Request,
+    Site,
+    Submission,
+    latest,
+    new_id,
+    submissions,
+)
 
 _PATIENCE_S = 900.0
-"""How long the waiting goes on while SLURM does not answer: a controller that is restarted takes minutes."""
+"""How long the waiting goes on while SLURM does not answer: a controller that is restarted takes
+minutes.
+"""
 
 
 @frozen
@@ -28,7 +39,8 @@ class Overview:
     origin: dict[str, Submission]  # participant → that submission
     group_origin: Submission | None  # the one of that group job
     open_jobs: tuple[str, ...]  # all jobs that have not ended
-    open_groups: tuple[tuple[Submission, str], ...]  # those of them that are group jobs, with their submissions
+    # those of them that are group jobs, with their submissions
+    open_groups: tuple[tuple[Submission, str], ...]
 
     @property
     def failed(self) -> tuple[Fate, ...]:
@@ -37,7 +49,10 @@ class Overview:
 
 
 def overview(output_dir: Path) -> Overview:
-    """Ask the queue and read the records. Raises `UsageError` where there are none, or SLURM does not answer."""
+    """Query the queue and read the records.
+
+    Raises `UsageError` where there are no records, or SLURM does not answer.
+    """
     known = submissions(output_dir)
     queue = slurm_calls.queue([each.job_name for each in known])
     every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
@@ -73,8 +88,8 @@ def open_now(output_dir: Path) -> Overview | None:
 def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
     """Write the scripts and submit them; all jobs, or none where SLURM refuses one.
 
-    `settings_toml` holds the settings of the program for everyone, `after` the jobs that the group job waits for
-    besides the arrays. Returns the submission with the numbers of its jobs, saved.
+    `settings_toml` holds the settings of the program for everyone, `after` the jobs that the group
+    job waits for besides the arrays. Returns the submission with the numbers of its jobs, saved.
     """
     write_scripts(submission, settings_toml)
     sent: list[str] = []
@@ -97,35 +112,60 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     return submission
 
 
-def print_scripts(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> tuple[list[Path], Path]:
-    """Write the scripts and, instead of submitting them, the lines of the shell that would: (scripts, lines)."""
+def print_scripts(
+    submission: Submission, settings_toml: str, *, after: Sequence[str] = ()
+) -> tuple[list[Path], Path]:
+    """Write the scripts and return (scripts, shell lines that submit them).
+
+    Nothing is submitted.
+    """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
-    lines, names = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"], []
+    lines, names = (
+        ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"],
+        [],
+    )
     for number, array in enumerate(submission.arrays, start=1):
         names.append(f"job{number}")
         lines.append(f"job{number}=$(sbatch {shlex.join(sbatch_arguments(submission, array))})")
     if submission.group_request is not None:
         waits = ":".join([*(f"${{{name}%%;*}}" for name in names), *after])
-        lines.append(f'sbatch "--dependency=afterany:{waits}" {shlex.join(sbatch_arguments(submission, None))}')
+        lines.append(
+            f'sbatch "--dependency=afterany:{waits}"'
+            f" {shlex.join(sbatch_arguments(submission, None))}"
+        )
     return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
 def retries(
-    seen: Overview, chosen: Iterable[str] = (), *, memory_mb: int | None = None, minutes: int | None = None
+    seen: Overview,
+    chosen: Iterable[str] = (),
+    *,
+    memory_mb: int | None = None,
+    minutes: int | None = None,
 ) -> list[tuple[Submission, str]]:
-    """New submissions of those that failed, with the settings of each: as few as their settings allow.
+    """Return new submissions of failed participants, as few as their settings allow.
 
-    Those that ran out of memory get more of it, those that timed out more time, each in an array of their own.
+    Each participant keeps its settings.
 
-    `chosen` are participants (``sub-01``), by default all that failed; `memory_mb` and `minutes` are what every task
-    asks for, whatever it had. Raises `UsageError` where nobody failed, or someone who was chosen did not.
+    Those that ran out of memory get more of it, those that timed out more time, each in an array
+    of their own.
+
+    `chosen` are participants (``sub-01``), by default all that failed; `memory_mb` and `minutes`
+    are what every task asks for, whatever it had. Raises `UsageError` where nobody failed, or
+    someone who was chosen did not.
     """
     wanted = set(chosen)
-    failed = {fate.participant: fate for fate in seen.failed if not wanted or fate.participant in wanted}
+    failed = {
+        fate.participant: fate for fate in seen.failed if not wanted or fate.participant in wanted
+    }
     if strangers := sorted(wanted - set(failed)):
         fix = "see `bids-sr-slurm status OUT`"
-        raise UsageError(f"{' '.join(strangers)}: nothing to retry", "only those that failed are tried again", fix)
+        raise UsageError(
+            f"{' '.join(strangers)}: nothing to retry",
+            "only those that failed are tried again",
+            fix,
+        )
     if not failed:
         return [_group_again(seen, memory_mb=memory_mb, minutes=minutes)]
     kinds: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
@@ -133,28 +173,43 @@ def retries(
         old = seen.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
         request = _request_again(fate, memory_mb, minutes)
-        kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(request, []).append(name)
+        kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
+            request, []
+        ).append(name)
     found, numbers = [], tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         made = Submission(
-            id=new_id(), bids_dir=bids_dir, output_dir=old.output_dir, work_dir=work_dir, site=site,
+            id=new_id(),
+            bids_dir=bids_dir,
+            output_dir=old.output_dir,
+            work_dir=work_dir,
+            site=site,
             arrays=tuple(
-                ArrayJob(name=f"array-{k}", tasks=in_tasks(names, 1), indices=numbers[: len(names)], request=each)
+                ArrayJob(
+                    name=f"array-{k}",
+                    tasks=in_tasks(names, 1),
+                    indices=numbers[: len(names)],
+                    request=each,
+                )
                 for k, (each, names) in enumerate(by_request.items(), 1)
             ),
             group_request=group_request(len(seen.origin)) if old.group_request else None,
-        )  # fmt: skip
+        )
         found.append((made, text))
     return found
 
 
-def _group_again(seen: Overview, *, memory_mb: int | None, minutes: int | None) -> tuple[Submission, str]:
+def _group_again(
+    seen: Overview, *, memory_mb: int | None, minutes: int | None
+) -> tuple[Submission, str]:
     """The group job alone, where nothing else failed."""
     fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
     old = seen.group_origin
     if fate is None or old is None or fate.state is not State.FAILED:
-        raise UsageError("there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`")
+        raise UsageError(
+            "there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`"
+        )
     request = _request_again(fate, memory_mb, minutes)
     made = replace(old, id=new_id(), arrays=(), group_request=request, group_job="", printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
@@ -163,20 +218,24 @@ def _group_again(seen: Overview, *, memory_mb: int | None, minutes: int | None) 
 def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
     request = enlarged(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
-    return replace(request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes)
+    return replace(
+        request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes
+    )
 
 
 def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
     """Cancel what is left: the tasks of those chosen, or everything with the group jobs.
 
-    Returns the participants and ``group`` whose jobs were cancelled, whoever shares a task with them, too. Raises
-    `UsageError` where someone who was chosen is not waiting or running.
+    Returns the participants and ``group`` whose jobs were cancelled, whoever shares a task with
+    them, too. Raises `UsageError` where someone who was chosen is not waiting or running.
     """
     wanted = set(chosen)
     opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
     if strangers := sorted(wanted - set(opened)):
         what = f"{' '.join(strangers)}: nothing to cancel"
-        raise UsageError(what, "they are neither waiting nor running", "see `bids-sr-slurm status OUT`")
+        raise UsageError(
+            what, "they are neither waiting nor running", "see `bids-sr-slurm status OUT`"
+        )
     jobs = {job for name, job in opened.items() if not wanted or name in wanted}
     names = [name for name, job in opened.items() if job in jobs]
     marks = [(seen.origin[name], opened[name]) for name in names]

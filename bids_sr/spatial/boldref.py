@@ -1,8 +1,9 @@
 """Reference image of a BOLD run, and the head's pose in all its volumes.
 
-A plain mean of a run in which the head moved is blurred, a single volume is noisy. Here a few volumes from the middle
-make a first reference; volumes spread over the run are registered to it, averaged, registered to that average and
-averaged again. Volumes that fit badly (spikes, motion within the volume) have no part in it.
+A plain mean of a run in which the head moved is blurred, a single volume is noisy. Here a few
+volumes from the middle make a first reference; volumes spread over the run are registered to it,
+averaged, registered to that average and averaged again. Volumes that fit badly (spikes, motion
+within the volume) have no part in it.
 """
 
 import numpy as np
@@ -24,32 +25,44 @@ _WORST = 1.3  # a volume whose residual is above this many medians is left out
 
 def evenly_spaced(first: int, stop: int, count: int) -> list[int]:
     """At most `count` different volume numbers evenly spread over first..stop-1, in order."""
-    return sorted({int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()})
+    return sorted(
+        {int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()}
+    )
 
 
 def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
-    """Volume t of a series in the pose of the reference; `xfm` takes a reference point to where it lies in it.
+    """Return volume t of a series in the pose of the reference.
+
+    `xfm` takes a reference point to its position in the volume.
 
     `shift` is its distortion, see `bids_sr.spatial.distortion`.
     """
-    return sample_volume(reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift)
+    return sample_volume(
+        reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
+    )
 
 
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
-    """Mean of realigned steady volumes, in the pose of the middle of the run; ValueError without a steady volume.
+    """Average realigned steady volumes in mid-run pose; ValueError without a steady volume.
 
     Volumes spread over the run are averaged; memory does not depend on their number.
     """
     total = reader.shape[3]
     if total - n_dummy < 1:
-        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left for a reference")
+        raise ValueError(
+            f"{total} volumes, {n_dummy} of them not steady: none left for a reference"
+        )
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
-    reference = np.median([reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0)
+    reference = np.median(
+        [reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0
+    )
     chosen = evenly_spaced(n_dummy, total, _VOLUMES)
     for _ in range(_PASSES):
         mask = brain_mask(reference, reader.affine)
-        motion = estimate_motion((reader.volume(t) for t in chosen), reference, mask, reader.affine)
+        motion = estimate_motion(
+            (reader.volume(t) for t in chosen), reference, mask, reader.affine
+        )
         good = motion.residual <= _WORST * np.median(motion.residual)
         mean = np.zeros(reference.shape)
         for t, matrix, kept in zip(chosen, motion.matrices, good, strict=True):
@@ -60,39 +73,55 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
 
 
 def estimate_run(
-    reader: SeriesReader, reference: Array, mask: Array | None = None, *, n_dummy: int = 0,
-) -> MotionEstimates:  # fmt: skip
+    reader: SeriesReader,
+    reference: Array,
+    mask: Array | None = None,
+    *,
+    n_dummy: int = 0,
+) -> MotionEstimates:
     """Head motion of all volumes of a run.
 
-    `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes have no estimate,
-    take that of the first steady one and NaN as residual.
+    `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes
+    have no estimate, take that of the first steady one and NaN as residual.
     """
     settings = HmcSettings()
     total = reader.shape[3]
     if total <= n_dummy:
-        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from")
+        raise ValueError(
+            f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from"
+        )
     learned = evenly_spaced(n_dummy, total, settings.calibration_volumes)
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     found = estimate_motion(
-        (reader.volume(t) for t in range(n_dummy, total)), reference, mask, reader.affine, settings,
+        (reader.volume(t) for t in range(n_dummy, total)),
+        reference,
+        mask,
+        reader.affine,
+        settings,
         calibration=(reader.volume(t) for t in learned),
-    )  # fmt: skip
+    )
     first = np.maximum(np.arange(total) - n_dummy, 0)
     steady = np.arange(total) >= n_dummy
     return MotionEstimates(
-        matrices=found.matrices[first], params=found.params[first], center=found.center,
+        matrices=found.matrices[first],
+        params=found.params[first],
+        center=found.center,
         iterations=np.where(steady, found.iterations[first], 0),
         residual=np.where(steady, found.residual[first], np.nan),
-    )  # fmt: skip
+    )
 
 
 def mean_in_reference(
-    reader: SeriesReader, matrices: Array, *, n_dummy: int = 0, distortion: Distortion | None = None
+    reader: SeriesReader,
+    matrices: Array,
+    *,
+    n_dummy: int = 0,
+    distortion: Distortion | None = None,
 ) -> Float32:
-    """Mean of steady volumes spread over the run, brought into register by transforms that are known.
+    """Average steady volumes spread over the run, aligned by known transforms.
 
-    The reference of another program may be a single-band image, unsteady or rid of its bias field; this one has the
-    units of the run, and its place. ValueError without a steady volume.
+    The reference of another program may be a single-band image, unsteady or rid of its bias field;
+    this one has the units of the run, and its place. ValueError without a steady volume.
 
     Parameters
     ----------
@@ -101,7 +130,9 @@ def mean_in_reference(
     """
     chosen = evenly_spaced(n_dummy, reader.shape[3], _VOLUMES)
     if not chosen:
-        raise ValueError(f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference")
+        raise ValueError(
+            f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference"
+        )
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
     total = np.zeros((x, y, z))
@@ -111,14 +142,16 @@ def mean_in_reference(
 
 
 def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
-    """Transforms of head motion from the six parameters that MCFLIRT reports, as fMRIPrep keeps them in its confounds.
+    """Return head motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
 
-    They hold in the coordinates of FSL (mm from the first voxel, the first axis mirrored where it runs as in RAS) and
-    turn about the center of mass of the reference, here of a mean volume: 1 mm beside it, .01 rad make .01 mm.
+    They hold in the coordinates of FSL (mm from the first voxel, the first axis mirrored where it
+    runs as in RAS) and turn about the center of mass of the reference, here of a mean volume: 1 mm
+    beside it, .01 rad make .01 mm.
 
     Parameters
     ----------
-    parameters : (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume to the reference
+    parameters : (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume
+        to the reference
     mean, affine : mean of the series, (X, Y, Z), and its voxel-to-RAS affine
 
     Returns
@@ -127,8 +160,8 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
 
     References
     ----------
-    Jenkinson et al. 2002, NeuroImage 17:825. The order of rotations and the mirrored center were found by what they
-    make of tables of fMRIPrep 23.0 beside the transforms that it kept.
+    Jenkinson et al. 2002, NeuroImage 17:825. The order of rotations and the mirrored center were
+    found by what they make of tables of fMRIPrep 23.0 beside the transforms that it kept.
     """
     from scipy.ndimage import center_of_mass
     from scipy.spatial.transform import Rotation
@@ -147,19 +180,24 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
 
 
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
-    """Head motion that is known, as the estimate here would give it: parameters about the middle of the head.
+    """Return known head motion in the form estimated here: parameters about the head's middle.
 
-    What rounding in a file took from the rotations of the matrices (T, 4, 4) is mended; TransformError for one that
-    scales, shears or mirrors.
+    What rounding in a file took from the rotations of the matrices (T, 4, 4) is mended;
+    TransformError for one that scales, shears or mirrors.
     """
     matrices = np.array(matrices, dtype=np.float64)
     left, sizes, right = np.linalg.svd(matrices[:, :3, :3])
     worst = float(np.abs(sizes - 1).max())
     if worst > _RIGID:
-        raise TransformError(f"the head-motion transforms are not rigid: one of them scales by {100 * worst:.1f} %")
+        raise TransformError(
+            f"the head-motion transforms are not rigid: one of them scales by {100 * worst:.1f} %"
+        )
     matrices[:, :3, :3] = left @ right
     center = apply(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
-        matrices=matrices, params=np.stack([rigid_params(matrix, center) for matrix in matrices]), center=center,
-        iterations=np.zeros(len(matrices), dtype=np.int64), residual=np.full(len(matrices), np.nan),
-    )  # fmt: skip
+        matrices=matrices,
+        params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
+        center=center,
+        iterations=np.zeros(len(matrices), dtype=np.int64),
+        residual=np.full(len(matrices), np.nan),
+    )

@@ -1,12 +1,14 @@
-"""Susceptibility distortion: where a field shifts the signal, and how images are carried through it.
+"""Susceptibility distortion: where a field shifts the signal, and how to resample images.
 
-A field of f Hz shifts the signal by f times the total readout time, in acquired voxels along the phase encoding. The
-shift belongs to the head and is known on the grid of the run's reference, in which nothing is distorted; its direction
-belongs to the scanner. A reference point p lies in a volume with the pose M at
+A field of f Hz shifts the signal by f times the total readout time, in acquired voxels along the
+phase encoding. The shift belongs to the head and is known on the grid of the run's reference, in
+which nothing is distorted; its direction belongs to the scanner. A reference point p lies in a
+volume with the pose M at
 
     q = M p + d(p) v
 
-with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's own resampling.
+with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's
+own resampling.
 """
 
 from pathlib import Path
@@ -42,21 +44,25 @@ class Distortion:
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
     def onto(self, shape: tuple[int, int, int], affine: Array) -> Shift:
-        """The shift at every voxel of a grid in the frame of the reference, which leads into any volume."""
+        """Return the shift at each voxel of a grid in the reference frame, into any volume."""
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
     def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Float]:
-        """The shift with which the signal arrived at every voxel of a grid in the frame of a volume.
+        """Return the shift of the signal at each voxel of a grid in the frame of a volume.
 
-        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds nothing (DistortionError).
+        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
+        nothing (DistortionError).
 
         Returns
         -------
-        (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step)
+        (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @
+        step)
         """
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed
-        start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
+        start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
         points = apply(to_map @ affine, start).T
         way = (to_map[:3, :3] @ self.step)[:, None]
         amount = np.zeros(points.shape[1])
@@ -66,11 +72,19 @@ class Distortion:
             change, amount = float(np.abs(moved - amount).max()), moved
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), unposed
-        raise DistortionError("the field folds the image: a shift changes by a voxel or more from voxel to voxel")
+        raise DistortionError(
+            "the field folds the image: a shift changes by a voxel or more from voxel to voxel"
+        )
 
 
 def voxel_shift(
-    hertz: Array, affine: Array, xfm: Array, shape: tuple[int, int, int], grid: Array, direction: str, readout: float
+    hertz: Array,
+    affine: Array,
+    xfm: Array,
+    shape: tuple[int, int, int],
+    grid: Array,
+    direction: str,
+    readout: float,
 ) -> Distortion:
     """The distortion of a run from its field map.
 
@@ -78,12 +92,17 @@ def voxel_shift(
     ----------
     hertz, affine : (X, Y, Z) field (Hz) and its voxel -> RAS mm
     xfm : takes a reference point to its point in the field map
-    direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-`` lower
+    direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel
+        numbers, ``j-`` lower
     readout : total readout time (s)
     """
     seen = sample_volume(hertz, affine, shape, grid, xfm)
     sign = -1.0 if direction.endswith("-") else 1.0
-    return Distortion(shift=np.float32(sign * readout) * seen, affine=np.asarray(grid), axis="ijk".index(direction[0]))
+    return Distortion(
+        shift=np.float32(sign * readout) * seen,
+        affine=np.asarray(grid),
+        axis="ijk".index(direction[0]),
+    )
 
 
 def save_distortion(distortion: Distortion, path: Path) -> None:
@@ -103,4 +122,6 @@ def load_distortion(path: Path) -> Distortion:
     axis = image.header.get_dim_info()[1]
     if axis is None:
         raise DistortionError(f"{path}: its header names no axis of phase encoding")
-    return Distortion(shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis))
+    return Distortion(
+        shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
+    )

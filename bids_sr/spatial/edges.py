@@ -1,11 +1,12 @@
 """Displacement between the edges of two images: distortion that a rigid transform cannot undo.
 
-Echo-planar images are stretched along the phase-encoding axis wherever the field is not homogeneous, T2*-weighted
-images of a conventional sequence are not. Where a method lays the detail of the one over the other, edges that lie
-apart become false detail. The displacement is found without any model of it: around every strong edge of the first
-image the strength of its edges is compared with that of the second one, shifted along the axis step by step, and the
-shift at which they are most alike is kept. Only the strength of the gradient counts, not its sign, so contrasts may
-differ.
+Echo-planar images are stretched along the phase-encoding axis wherever the field is not
+homogeneous, T2*-weighted images of a conventional sequence are not. Where a method lays the detail
+of the one over the other, edges that lie apart become false detail. The displacement is found
+without any model of it: around every strong edge of the first image the strength of its edges is
+compared with that of the second one, shifted along the axis step by step, and the shift at which
+they are most alike is kept. Only the strength of the gradient counts, not its sign, so contrasts
+may differ.
 """
 
 import numpy as np
@@ -16,9 +17,11 @@ from bids_sr.io.array_types import Array, Mask
 from bids_sr.spatial.masks import grow, voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-# Edges of the first image that are looked at: this share of the head's voxels, those of the steepest gradient.
+# Edges of the first image that are looked at: this share of the head's voxels, those of the
+# steepest gradient.
 _SHARE = 0.1
-# Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift means nothing.
+# Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift
+# means nothing.
 _LEAST_LIKENESS = 0.3
 _REACH_MM = 9.0
 _FEWEST = 50
@@ -32,10 +35,11 @@ class EdgeError(ValueError):
 class Mismatch:
     """Displacement of edges."""
 
-    # (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies from the first one's;
-    # of the edges that have a counterpart
+    # (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies
+    # from the first one's; of the edges that have a counterpart
     shifts: Array
-    # median, p90: of the size of the displacement over edges, mm; NaN where too few have a counterpart
+    # median, p90: of the size of the displacement over edges, mm; NaN where too few have a
+    # counterpart
     median: float
     p90: float
     matched: float  # share of edges that have a counterpart
@@ -45,7 +49,11 @@ class Mismatch:
 def _slope(image: Array, sigma: Array, axis: int) -> Array:
     """Size of the smoothed derivative along an axis."""
     order = [int(k == axis) for k in range(3)]
-    return np.abs(ndimage.gaussian_filter(np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"))
+    return np.abs(
+        ndimage.gaussian_filter(
+            np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"
+        )
+    )
 
 
 def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
@@ -65,7 +73,7 @@ def _likeness(a: Array, b: Array, window: Array) -> Array:
 
 
 def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
-    """(shift in mm, likeness) at the top of each column of a curve (shifts, N), by a parabola through three values.
+    """Fit the (shift in mm, similarity) peaks of curves (shifts, N) by parabolas through 3 values.
 
     A top at either end is no top: its likeness is -1.
     """
@@ -78,7 +86,9 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
     return (inner + np.clip(part, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, mid)
 
 
-def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float) -> tuple[Array, Array]:
+def _along(
+    a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float
+) -> tuple[Array, Array]:
     """(shift in mm, likeness) along one axis at the voxels of a mask."""
     sigma = blur / FWHM_PER_SIGMA / sizes
     window = np.array([2.0, 2.0, 1.0]) * blur / sizes
@@ -99,24 +109,35 @@ def _along(a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, r
 
 
 def edge_mismatch(
-    first: Array, second: Array, mask: Mask, affine: Array, *, blur_mm: float, axis: int | None = None,
-) -> Mismatch:  # fmt: skip
+    first: Array,
+    second: Array,
+    mask: Mask,
+    affine: Array,
+    *,
+    blur_mm: float,
+    axis: int | None = None,
+) -> Mismatch:
     """How far edges of `second` lie from those of `first`.
 
     Parameters
     ----------
-    first, second, mask : (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it count
+    first, second, mask : (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it
+        count
     affine : voxel to RAS mm; only voxel sizes are used
-    blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser acquisition
-    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its own edges, and the
-        metrics are those of the two axes together
+    blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser
+        acquisition
+    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at
+        its own edges, and the metrics are those of the two axes together
 
     Raises
     ------
     EdgeError : grids that differ, an empty mask, or an image without edges
     """
     if not first.shape == second.shape == mask.shape:
-        raise EdgeError(f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are on other grids")
+        raise EdgeError(
+            f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are on other"
+            " grids"
+        )
     if not mask.any():
         raise EdgeError("the mask is empty")
     if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
@@ -131,9 +152,15 @@ def edge_mismatch(
         shift, likeness = _along(first, second, at, each, sizes, blur_mm, _REACH_MM)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])
-        sizes_of.append(np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2)
+        sizes_of.append(
+            np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2
+        )
         matched, total = matched + int(good.sum()), total + len(good)
     median, p90 = np.sqrt((np.array(sizes_of) ** 2).sum(0))
     return Mismatch(
-        shifts=np.concatenate(shifts), median=float(median), p90=float(p90), matched=matched / max(total, 1), n=matched
+        shifts=np.concatenate(shifts),
+        median=float(median),
+        p90=float(p90),
+        matched=matched / max(total, 1),
+        n=matched,
     )

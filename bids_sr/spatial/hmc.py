@@ -1,14 +1,17 @@
 """Rigid head motion of a series by Gauss-Newton, one volume in memory.
 
-Model for a volume I and the reference R, both smoothed: I(T p) = (1 + sum_k b_k f_k(p)) R(p) + noise, for points p
-of the head in the reference (RAS mm), T rigid about their center, f_k the monomials up to a small degree: the
-constant takes gain changes, the others a smooth intensity bias that drifts and would otherwise be read as motion. The
-step is taken on the reference's side: its gradients never change, so the normal matrix is made once a run; what is
-sampled anew is only the volume. Samples that leave the field of view are dropped. Local signal changes (activation,
-vessels, eyes) must not move the head: samples whose residuals vary over time more than most, as learned from volumes
-spread over the run, lose weight for good, and residuals that stand out in one volume lose it there.
+Model for a volume I and the reference R, both smoothed: I(T p) = (1 + sum_k b_k f_k(p)) R(p) +
+noise, for points p of the head in the reference (RAS mm), T rigid about their center, f_k the
+monomials up to a small degree: the constant takes gain changes, the others a smooth intensity bias
+that drifts and would otherwise be read as motion. The step is taken on the reference's side: its
+gradients never change, so the normal matrix is made once a run; what is sampled anew is only the
+volume. Samples that leave the field of view are dropped. Local signal changes (activation,
+vessels, eyes) must not move the head: samples whose residuals vary over time more than most, as
+learned from volumes spread over the run, lose weight for good, and residuals that stand out in one
+volume lose it there.
 
-Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the plane of the others.
+Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the
+plane of the others.
 """
 
 import logging
@@ -42,13 +45,18 @@ class HmcSettings:
     max_iterations: int = 25  # Gauss-Newton steps a level
     tolerance_mm: float = 2e-3  # a step that moves no point at `radius_mm` by more ends a level
     radius_mm: float = 70.0  # converts rad to mm in `tolerance_mm`
-    quick_samples: int = 8000  # samples of the coarse levels, and of the first steps at the final one
-    # residuals above this many robust standard deviations lose weight, those above twice it all of it; 0: off
+    # samples of the coarse levels, and of the first steps at the final one
+    quick_samples: int = 8000
+    # residuals above this many robust standard deviations lose weight, those above twice it all of
+    # it; 0: off
     outlier: float = 2.5
-    calibration_volumes: int = 40  # volumes that callers spread over the run for `estimate_motion(calibration=...)`
-    # samples whose residual variance is r times the median, r above this, weigh (unsteady / r) ** 2; 0: off
+    # volumes that callers spread over the run for `estimate_motion(calibration=...)`
+    calibration_volumes: int = 40
+    # samples whose residual variance is r times the median, r above this, weigh (unsteady / r) **
+    # 2; 0: off
     unsteady: float = 1.3
-    # a relative residual above this many times its running median sends a volume to the coarse levels
+    # a relative residual above this many times its running median sends a volume to the coarse
+    # levels
     jump: float = 1.3
     min_inside: float = 0.3  # least share of the samples that must lie in the field of view
 
@@ -58,18 +66,25 @@ class MotionEstimates:
     """Head motion of T volumes."""
 
     matrices: Float  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
-    params: Float  # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    params: Float
     center: Float  # (3,) point of the reference about which rotations are told (RAS mm)
     iterations: npt.NDArray[np.int64]  # (T,) Gauss-Newton steps spent
     residual: Float  # (T,) rms of what the model leaves, over the rms of the reference
 
 
 def bias_basis(points: Array, center: Array, degree: int) -> Float:
-    """Monomials up to `degree` at points (N, 3; mm), (N, K); coordinates scaled to -1..1. The first is constant."""
+    """Return monomials up to `degree` at points (N, 3; mm), (N, K).
+
+    Coordinates are scaled to -1..1. The first monomial is constant.
+    """
     scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled))]
     for order in range(1, degree + 1):
-        columns += [scaled[:, axes].prod(axis=1) for axes in map(list, combinations_with_replacement(range(3), order))]
+        columns += [
+            scaled[:, axes].prod(axis=1)
+            for axes in map(list, combinations_with_replacement(range(3), order))
+        ]
     return np.stack(columns, axis=1)
 
 
@@ -79,9 +94,12 @@ def _thin_axes(shape: tuple[int, ...]) -> list[int]:
 
 
 def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
-    """Motion that a grid can show: (6, K), translation (mm) and rotation vector (rad) of each way to move; RAS.
+    """Return the motion that a grid can show, (6, K).
 
-    All six where no axis is thin; with one, two translations and one turn in the plane of the other axes.
+    Each way to move has a translation (mm) and a rotation vector (rad), in RAS.
+
+    All six where no axis is thin; with one, two translations and one turn in the plane of the
+    other axes.
     """
     thin = _thin_axes(shape)
     if not thin:
@@ -98,7 +116,14 @@ class _Level:
     """The reference at one smoothness: sample points, values, Jacobian and normal matrix."""
 
     def __init__(
-        self, reference: Array, head: Array, affine: Array, fwhm: float, *, bias_degree: int, samples: int | None
+        self,
+        reference: Array,
+        head: Array,
+        affine: Array,
+        fwhm: float,
+        *,
+        bias_degree: int,
+        samples: int | None,
     ) -> None:
         self.sigma = fwhm / FWHM_PER_SIGMA / voxel_sizes(affine)
         self.inverse = np.linalg.inv(affine)
@@ -113,7 +138,10 @@ class _Level:
         thin = _thin_axes(smooth.shape)
         self.always = np.isin(range(3), thin)  # nothing leaves the field of view along these axes
         self.free = _free_motion(smooth.shape, affine)
-        along = [np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[at] for k in range(3)]
+        along = [
+            np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[at]
+            for k in range(3)
+        ]
         gradient = np.stack(along, axis=-1) @ self.inverse[:3, :3]
         basis = bias_basis(self.points, self.center, bias_degree)
         motion = np.hstack([gradient, np.cross(self.points - self.center, gradient)]) @ self.free
@@ -130,23 +158,27 @@ class _Level:
         self.normal = self.weighted.T @ self.jacobian
 
     def smooth(self, volume: Array) -> Array:
-        return ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), self.sigma, mode="nearest", truncate=3.0)
+        return ndimage.gaussian_filter(
+            np.asarray(volume, dtype=np.float32), self.sigma, mode="nearest", truncate=3.0
+        )
 
     def coefficients(self, volume: Array) -> Array:
         return ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
-        """Volume at the moved sample points minus the reference, and which of the samples lie in the field of view."""
+        """Return the volume at the moved samples minus the reference, and samples in the FOV."""
         at = apply(self.inverse @ matrix, self.points)
         # half a voxel inside the outermost samples: there spline and smoothing know no edge
-        inside = np.all((at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5) | self.always, axis=1)
+        inside = np.all(
+            (at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5) | self.always, axis=1
+        )
         sampled = ndimage.map_coordinates(
             coefficients, at.T, order=3, prefilter=False, mode="nearest", output=np.float64
         )
         return np.where(inside, sampled - self.values, 0.0), inside
 
     def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
-        """Least-squares motion (6: mm, rad) beside the bias, and what both leave of the residual."""
+        """Fit motion (6: mm, rad) and bias by least squares, and the residual both leave."""
         j = self.jacobian
         if weights is not None:
             weighted = self.weighted * np.where(inside, weights, 0.0)[:, None]
@@ -163,18 +195,24 @@ class _Level:
 
 
 class MotionEstimator:
-    """Registers volumes to one reference; everything that does not depend on the volume is computed here, once.
+    """Registration of volumes to one reference.
+
+    Everything that does not depend on the volume is computed here, once.
 
     ValueError where shapes differ, or the mask leaves too little to register.
 
-    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `settings.margin`; `affine`: voxel to RAS mm of
-    reference and volumes.
+    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `settings.margin`; `affine`:
+    voxel to RAS mm of reference and volumes.
     """
 
-    def __init__(self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None) -> None:
+    def __init__(
+        self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None
+    ) -> None:
         self.settings = settings or HmcSettings()
         if reference.ndim != 3 or mask.shape != reference.shape:
-            raise ValueError(f"reference {reference.shape} and mask {mask.shape} must be one 3D grid")
+            raise ValueError(
+                f"reference {reference.shape} and mask {mask.shape} must be one 3D grid"
+            )
         head = np.asarray(mask) > 0
         if self.settings.margin:
             head = ndimage.binary_dilation(head, iterations=self.settings.margin)
@@ -186,7 +224,8 @@ class MotionEstimator:
         s = self.settings
         # Coarse levels see a gain only: a polynomial could explain a large displacement away.
         self._coarse = [
-            _Level(reference, head, affine, fwhm, bias_degree=0, samples=s.quick_samples) for fwhm in s.coarse_fwhm_mm
+            _Level(reference, head, affine, fwhm, bias_degree=0, samples=s.quick_samples)
+            for fwhm in s.coarse_fwhm_mm
         ]
         fine, quick = (
             _Level(reference, head, affine, s.fwhm_mm, bias_degree=s.bias_degree, samples=n)
@@ -196,13 +235,15 @@ class MotionEstimator:
         self.center = fine.center
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
-        """Learn from volumes of the run which samples change for other reasons than motion; trust them less."""
+        """Learn from volumes of the run which samples change without motion; downweight them."""
         fine, count = self._fine, 0
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
         matrix, cost = np.eye(4), np.inf
         for volume in volumes:
             coefficients = fine.coefficients(volume)
-            matrix, cost, _ = self._near(volume, coefficients, [matrix, np.eye(4)], cost * self.settings.jump)
+            matrix, cost, _ = self._near(
+                volume, coefficients, [matrix, np.eye(4)], cost * self.settings.jump
+            )
             residual, inside = fine.difference(coefficients, matrix)
             left = fine.step(residual, inside, None)[1]
             total, square, seen, count = total + left, square + left**2, seen + inside, count + 1
@@ -214,7 +255,13 @@ class MotionEstimator:
             fine.weigh((typical / np.maximum(variance, typical)) ** 2)
 
     def _run(
-        self, level: _Level, coefficients: Array, start: Float, *, tolerance: float, robust: bool = False
+        self,
+        level: _Level,
+        coefficients: Array,
+        start: Float,
+        *,
+        tolerance: float,
+        robust: bool = False,
     ) -> tuple[Float, float, int]:
         """(transform, relative residual, steps) of one level from one start."""
         s, matrix, weights, cost = self.settings, start, None, np.inf
@@ -235,13 +282,17 @@ class MotionEstimator:
                 weights = np.clip(2.0 - np.abs(left) / (s.outlier * sigma), 0.0, 1.0)
         return matrix, cost, count
 
-    def fit(self, volume: Array, starts: Iterable[Array], expected: float = np.inf) -> tuple[Float, float, int]:
-        """Transform that takes a reference point to where it lies in `volume` (RAS mm), its relative residual, steps
-        spent.
+    def fit(
+        self, volume: Array, starts: Iterable[Array], expected: float = np.inf
+    ) -> tuple[Float, float, int]:
+        """Fit the transform from a reference point to its position in `volume` (RAS mm).
+
+        Also returns the relative residual and the number of steps.
 
         Parameters
         ----------
-        starts : matrices to start from; the first alone is tried unless its residual is above `expected`
+        starts : matrices to start from; the first alone is tried unless its residual is above
+            `expected`
         expected : relative residual of a good fit; infinity always goes through the coarse levels
         """
         coefficients = self._fine.coefficients(volume)
@@ -249,7 +300,9 @@ class MotionEstimator:
         if not np.isfinite(cost):
             return near, cost, spent
         s = self.settings
-        matrix, cost, count = self._run(self._fine, coefficients, near, tolerance=s.tolerance_mm, robust=s.outlier > 0)
+        matrix, cost, count = self._run(
+            self._fine, coefficients, near, tolerance=s.tolerance_mm, robust=s.outlier > 0
+        )
         return matrix, cost, spent + count
 
     def _near(
@@ -260,7 +313,9 @@ class MotionEstimator:
         starts = [np.asarray(start, dtype=np.float64) for start in starts]
         best, spent = (starts[0], np.inf), 0
         if np.isfinite(expected):
-            matrix, cost, spent = self._run(self._quick, coefficients, starts[0], tolerance=10 * tolerance)
+            matrix, cost, spent = self._run(
+                self._quick, coefficients, starts[0], tolerance=10 * tolerance
+            )
             best = (matrix, cost)
             if cost <= expected:
                 return *best, spent
@@ -269,7 +324,9 @@ class MotionEstimator:
             for level, smooth in zip(self._coarse, coarse, strict=True):
                 matrix, _, count = self._run(level, smooth, matrix, tolerance=50 * tolerance)
                 spent += count
-            matrix, cost, count = self._run(self._quick, coefficients, matrix, tolerance=10 * tolerance)
+            matrix, cost, count = self._run(
+                self._quick, coefficients, matrix, tolerance=10 * tolerance
+            )
             spent += count
             if cost < best[1]:
                 best = (matrix, cost)
@@ -277,14 +334,21 @@ class MotionEstimator:
 
 
 def estimate_motion(
-    volumes: Iterable[Array], reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None, *,
+    volumes: Iterable[Array],
+    reference: Array,
+    mask: Array,
+    affine: Array,
+    settings: HmcSettings | None = None,
+    *,
     calibration: Iterable[Array] = (),
-) -> MotionEstimates:  # fmt: skip
-    """Rigid motion of each volume against a reference; volumes are taken one by one, in order, as acquired.
+) -> MotionEstimates:
+    """Estimate the rigid motion of each volume against a reference.
 
-    Each volume starts where the one before it was found. If that fits worse than usual (a jump) the coarse levels are
-    run from there and from no motion, and the better fit is kept. Unsteady samples are learned from `calibration`, at
-    least 8 volumes spread over the run.
+    Volumes are taken one by one, in order, as acquired.
+
+    Each volume starts where the one before it was found. If that fits worse than usual (a jump)
+    the coarse levels are run from there and from no motion, and the better fit is kept. Unsteady
+    samples are learned from `calibration`, at least 8 volumes spread over the run.
     """
     estimator = MotionEstimator(reference, mask, affine, settings)
     estimator.calibrate(calibration)
@@ -296,7 +360,9 @@ def estimate_motion(
         starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
         matrix, cost, count = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
-            _LOGGER.warning("Volume %d leaves the field of view; it keeps the transform of the one before", t)
+            _LOGGER.warning(
+                "Volume %d leaves the field of view; it keeps the transform of the one before", t
+            )
         else:
             recent.append(cost)
         matrices.append(matrix)
@@ -305,6 +371,9 @@ def estimate_motion(
     if not matrices:
         raise ValueError("no volumes to estimate head motion from")
     return MotionEstimates(
-        matrices=np.stack(matrices), params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
-        center=estimator.center, iterations=np.array(steps), residual=np.array(residuals),
-    )  # fmt: skip
+        matrices=np.stack(matrices),
+        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        center=estimator.center,
+        iterations=np.array(steps),
+        residual=np.array(residuals),
+    )

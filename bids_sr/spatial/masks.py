@@ -1,6 +1,7 @@
-"""Masks and their geometry: Otsu, morphology in mm, low-resolution grids, coverage of a grid by a mask on another.
+"""Masks and geometry: Otsu, morphology in mm, low-resolution grids, coverage of grids by masks.
 
-Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape of the voxels.
+Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape
+of the voxels.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,14 @@ def voxel_sizes(affine: Array) -> Array:
 
 
 def otsu(values: Array) -> float:
-    """Threshold of the greatest variance between two classes (Otsu 1979); MaskError below two different values."""
+    """Return the threshold of the greatest between-class variance (Otsu 1979).
+
+    Raises MaskError for fewer than two different values.
+    """
     values = np.asarray(values, dtype=np.float64).ravel()
-    low, high = (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
+    low, high = (
+        (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
+    )
     if not high > low:
         raise MaskError("the image is constant: nothing can be told apart in it")
     counts, edges = np.histogram(values, bins=256, range=(low, high))
@@ -39,7 +45,7 @@ def otsu(values: Array) -> float:
 
 
 def grow(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Every voxel whose center lies within `mm` of a voxel center of the mask; negative: the mask shrinks instead."""
+    """Dilate a mask by `mm` between voxel centers; a negative value erodes it instead."""
     mask = np.asarray(mask, dtype=bool)
     if mm == 0 or not mask.any():
         return mask.copy()
@@ -76,7 +82,7 @@ def largest_part(mask: Mask) -> Mask:
 
 
 def fill(mask: Mask) -> Mask:
-    """Fill holes, in 3D and then in each slice of axis 2 (cavities that open at the edge of the field of view)."""
+    """Fill holes in 3D, then by slice of axis 2 (cavities open at the edge of the FOV)."""
     out = np.asarray(ndimage.binary_fill_holes(mask))
     for k in range(out.shape[2]):
         out[:, :, k] = ndimage.binary_fill_holes(out[:, :, k])
@@ -90,10 +96,13 @@ def dice(a: Mask, b: Mask) -> float:
 
 
 def percent_scale(reference: Array, mask: Mask) -> float:
-    """What turns signal into percent of the mean signal of a run's brain: one number for all series and maps of a run.
+    """Return the factor from signal to percent of a run's mean brain signal.
 
-    `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its grid. In percent of
-    each series' own mean, sharper static images alone would look like better function.
+    It is one number for all series and maps of a run.
+
+    `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its
+    grid. In percent of each series' own mean, sharper static images alone would look like better
+    function.
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
@@ -106,10 +115,13 @@ def head_mask(volume: Array, affine: Array) -> Mask:
 
 
 def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask:
-    """Brain in a T2*-weighted volume (X, Y, Z): bright, one piece, without holes; MaskError for a constant volume.
+    """Return the brain mask of a T2*-weighted volume (X, Y, Z).
 
-    Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed volume; scalp and
-    eyes are cut off by an opening; sinuses within the brain are closed. Fat-suppressed images have little else.
+    It is bright, one piece and without holes. Raises MaskError for a constant volume.
+
+    Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed
+    volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
+    Fat-suppressed images have little else.
     """
     sizes = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
@@ -120,15 +132,21 @@ def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
-    """A volume (float32) and its affine on voxels of about `mm`, low-passed, same outer edges; coarser axes stay."""
+    """Low-pass and downsample a volume (float32) and affine to voxels of about `mm`.
+
+    The outer edges stay the same; coarser axes stay as they are.
+    """
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
     if (factor > 0.99).all():
         return np.asarray(volume, dtype=np.float32), np.asarray(affine, dtype=float)
     shape, grid = hr_grid(volume.shape, affine, factor)
-    # a Gaussian whose width, with that of the high-resolution voxel, makes the low-resolution voxel's (FWHM = voxel)
+    # a Gaussian whose width, with that of the high-resolution voxel, makes the low-resolution
+    # voxel's (FWHM = voxel)
     smooth = ndimage.gaussian_filter(
-        np.asarray(volume, dtype=np.float32), 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)), mode="nearest"
+        np.asarray(volume, dtype=np.float32),
+        0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)),
+        mode="nearest",
     )
     return sample_volume(smooth, affine, shape, grid, spline=LINEAR), grid
 
@@ -159,10 +177,17 @@ def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
 
 
 def coverage(
-    source: Array, source_affine: Array, shape: Sequence[int], affine: Array, xfm: Array | None = None, *,
+    source: Array,
+    source_affine: Array,
+    shape: Sequence[int],
+    affine: Array,
+    xfm: Array | None = None,
+    *,
     mm: float = 2.0,
-) -> Array:  # fmt: skip
-    """Mean of `source` over each voxel of another grid: how much of the voxel a mask or tissue fills; float32.
+) -> Array:
+    """Return the mean of `source` over each voxel of another grid; float32.
+
+    It tells how much of the voxel a mask or tissue fills.
 
     Parameters
     ----------
@@ -173,19 +198,28 @@ def coverage(
     """
     factor = hr_factor(affine, mm)
     fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)
-    fine = sample_volume(np.asarray(source, np.float32), source_affine, fine_shape, fine_affine, xfm, OUTSIDE_IS_ZERO)
+    fine = sample_volume(
+        np.asarray(source, np.float32),
+        source_affine,
+        fine_shape,
+        fine_affine,
+        xfm,
+        OUTSIDE_IS_ZERO,
+    )
     return block_average(fine, factor)
 
 
 def normalized_mutual_information(a: Array, b: Array, bins: int = 32) -> float:
-    """(H(a) + H(b)) / H(a, b) of two lists of values: 1 for independent, 2 for one-to-one (Studholme 1999)."""
+    """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999)."""
 
     def levels(values: Array) -> Array:
         low, high = np.percentile(values, [0.5, 99.5])
         scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
         return np.clip((scaled * bins).astype(int), 0, bins - 1)
 
-    joint = np.bincount(levels(a) * bins + levels(b), minlength=bins * bins).reshape(bins, bins) / max(np.size(a), 1)
+    joint = np.bincount(levels(a) * bins + levels(b), minlength=bins * bins).reshape(
+        bins, bins
+    ) / max(np.size(a), 1)
 
     def entropy(p: Array) -> float:
         p = p[p > 0]

@@ -1,10 +1,10 @@
 """Optimal combination of the echoes of a multi-echo series, streamed, by tedana.
 
-T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is the mean of its echoes
-weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late echoes whose signal has dropped out count
-for neither, as tedana's adaptive mask tells them; the first two always count. The echoes of a volume are acquired
-together, so that head motion moves them alike; the weights vary slowly in space and are those of a voxel throughout the
-run.
+T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is
+the mean of its echoes weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late
+echoes whose signal has dropped out count for neither, as tedana's adaptive mask tells them; the
+first two always count. The echoes of a volume are acquired together, so that head motion moves
+them alike; the weights vary slowly in space and are those of a voxel throughout the run.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ _UNSTEADY = 5  # volumes
 _VOLUMES = 8  # read at a time
 
 
-def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarray | None = None) -> Float:
+def t2star(
+    means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarray | None = None
+) -> Float:
     """T2* (ms), (N,), from the mean signal of each echo, (N,) each; within what tissue can have.
 
     `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
@@ -44,7 +46,9 @@ def t2star(means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarra
 
 
 def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
-    """How many echoes of each voxel are used, (N,): within the brain those before the signal drops out, two at least.
+    """Return the number of echoes used for each voxel, (N,).
+
+    Within the brain these are the echoes before the signal drops out, at least two.
 
     Parameters
     ----------
@@ -61,7 +65,9 @@ def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.n
     data = np.stack([mean.ravel()[inside] for mean in means], axis=1)[..., None]
     if len(data):
         found = make_adaptive_mask(data, threshold=1, methods=["dropout"])
-        used[inside] = np.maximum(found[1] if isinstance(found, tuple) else found, min(2, len(means)))
+        used[inside] = np.maximum(
+            found[1] if isinstance(found, tuple) else found, min(2, len(means))
+        )
     return used
 
 
@@ -87,16 +93,24 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         first = readers[0]
         odd = next((each for each in readers if each.shape != first.shape), None)
         if odd is not None:
-            raise ValueError(f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}")
+            raise ValueError(
+                f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}"
+            )
         n_volumes = first.shape[3]
         means = [_mean(reader, min(_UNSTEADY, n_volumes // 4)) for reader in readers]
         used = _echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
         times = t2star(means, tes_ms, used)
-        writer = stack.enter_context(SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header))
+        writer = stack.enter_context(
+            SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)
+        )
         for start in range(0, n_volumes, _VOLUMES):
             stop = min(start + _VOLUMES, n_volumes)
             data = np.stack(
-                [np.stack([v.ravel() for v in reader.volumes(start, stop)], axis=1) for reader in readers], axis=1
+                [
+                    np.stack([v.ravel() for v in reader.volumes(start, stop)], axis=1)
+                    for reader in readers
+                ],
+                axis=1,
             )
             combined = make_optcom(data.astype(np.float64), list(tes_ms), used, t2s=times)
             for column in np.asarray(combined).T:

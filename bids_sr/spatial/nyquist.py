@@ -12,14 +12,15 @@ FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
 def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
-    """Only the in-plane Fourier coefficients at or beyond the Nyquist limit of the acquired matrix.
+    """Keep only in-plane Fourier coefficients at or beyond the acquired Nyquist limit.
 
     Parameters
     ----------
     maps : (X, Y, Z[, B]) whole slices on the high-resolution grid; float32 stays float32
-    factor : acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f, whose limit is
-        n/(2f) cycles over the field of view. An axis of factor 1 has no limit of its own; ValueError where all are.
-        Where the factor is above 1 across slices only, the band is the one beyond their limit
+    factor : acquired over high-resolution voxel by axis; n voxels at factor f were acquired as
+        n/f, whose limit is n/(2f) cycles over the field of view. An axis of factor 1 has no limit
+        of its own; ValueError where all are. Where the factor is above 1 across slices only, the
+        band is the one beyond their limit
 
     Examples
     --------
@@ -27,7 +28,9 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     >>> float(np.abs(beyond_nyquist(smooth, (2, 2, 1))).max().round(6))
     0.0
     """
-    axes = [axis for axis in (0, 1) if factor[axis] > 1] or [axis for axis in (2,) if factor[axis] > 1]
+    axes = [axis for axis in (0, 1) if factor[axis] > 1] or [
+        axis for axis in (2,) if factor[axis] > 1
+    ]
     if not axes:
         raise ValueError(f"a factor of {tuple(factor)} leaves nothing beyond the acquired limit")
     spectrum = fft.fftn(maps, axes=axes)

@@ -1,8 +1,10 @@
-"""Grids in other spaces than that of a run, and where their voxels lie in it: one composed way, one interpolation.
+"""Grids in other spaces than that of a run, resampled in one interpolation.
 
-A point of the grid is carried to the reference of the run once, through whatever registrations lead there. Each volume
-then needs its pose, and the distortion where there is one, to know which of its points to look at. No image is made on
-a grid in between.
+The transforms from their voxels to the run are composed into one.
+
+A point of the grid is carried to the reference of the run once, through whatever registrations
+lead there. Each volume then needs its pose, and the distortion where there is one, to know which
+of its points to look at. No image is made on a grid in between.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,14 +48,22 @@ class PlacedGrid:
         out[self.inside] = values
         return out
 
-    def sampled(self, coefficients: Float32, affine: Array, pose: Array | None = None, shift: Array | None = None,
-                step: Array | None = None) -> Float32:  # fmt: skip
+    def sampled(
+        self,
+        coefficients: Float32,
+        affine: Array,
+        pose: Array | None = None,
+        shift: Array | None = None,
+        step: Array | None = None,
+    ) -> Float32:
         """A volume at the points, by the cubic spline; float32 (N,).
 
         Parameters
         ----------
-        coefficients, affine : of `bids_sr.spatial.resampling.spline_coefficients`; voxel -> RAS mm of the volume
-        pose : 4x4, takes a point of the reference to its point in the volume; none: the volume lies in the reference
+        coefficients, affine : of `bids_sr.spatial.resampling.spline_coefficients`; voxel -> RAS mm
+            of the volume
+        pose : 4x4, takes a point of the reference to its point in the volume; none: the volume
+            lies in the reference
         shift, step : (N,) by how much of `step` (3,; RAS mm) a point is moved in the volume; see
             `bids_sr.spatial.distortion`
         """
@@ -67,8 +77,12 @@ class PlacedGrid:
             out[part] = sample_points(coefficients, at)
         return out
 
-    def of_maps(self, maps: Iterable[tuple[Array, bool]], mask: Mask, affine: Array) -> Iterator[Array]:
-        """Images on one grid in the frame of the reference, on this grid: linear, labels from the nearest voxel.
+    def of_maps(
+        self, maps: Iterable[tuple[Array, bool]], mask: Mask, affine: Array
+    ) -> Iterator[Array]:
+        """Resample images on one grid in reference space to this grid.
+
+        The interpolation is linear; labels are taken from the nearest voxel.
 
         Parameters
         ----------
@@ -93,7 +107,9 @@ class PlacedGrid:
             if labels:
                 out.reshape(-1)[where] = np.ravel(values)[np.concatenate(near)]
             else:
-                out.reshape(-1)[where] = np.concatenate([linear_values(values[..., None], at)[:, 0] for at in ways])
+                out.reshape(-1)[where] = np.concatenate(
+                    [linear_values(values[..., None], at)[:, 0] for at in ways]
+                )
             yield out
 
     def shift_of(self, distortion: Distortion) -> Float32:
@@ -106,31 +122,41 @@ def _parts(count: int) -> Iterator[slice]:
 
 
 def place_grid(
-    entities: Mapping[str, str], shape: _Shape, affine: Array, to_reference: Callable[[Array], Array],
-    reference_shape: _Shape, reference_affine: Array,
-) -> PlacedGrid:  # fmt: skip
+    entities: Mapping[str, str],
+    shape: _Shape,
+    affine: Array,
+    to_reference: Callable[[Array], Array],
+    reference_shape: _Shape,
+    reference_affine: Array,
+) -> PlacedGrid:
     """A grid with its points in the reference of a run.
 
     Parameters
     ----------
     entities, shape, affine : of the grid, see `PlacedGrid`
     to_reference : takes points (N, 3) of the space to their points in the reference (RAS mm)
-    reference_shape, reference_affine : grid of the reference, beyond whose outer edges nothing was measured
+    reference_shape, reference_affine : grid of the reference, beyond whose outer edges nothing was
+        measured
     """
     inside = np.zeros(shape, dtype=bool)
     flat, points = inside.reshape(-1), []
     edges, back = np.array(reference_shape) - 0.5, np.linalg.inv(reference_affine)
     for part in _parts(flat.size):
-        voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(np.float64)
+        voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
+            np.float64
+        )
         found = to_reference(moved(affine, voxels))
         at = moved(back, found)
         seen = ((at >= -0.5) & (at <= edges)).all(axis=1)
         flat[part] = seen
         points.append(found[seen].astype(np.float32))
     return PlacedGrid(
-        entities=dict(entities), shape=shape, affine=np.asarray(affine, dtype=float), inside=inside,
+        entities=dict(entities),
+        shape=shape,
+        affine=np.asarray(affine, dtype=float),
+        inside=inside,
         points=np.concatenate(points),
-    )  # fmt: skip
+    )
 
 
 def zooms_in_ras(affine: Array) -> Float:
@@ -138,7 +164,8 @@ def zooms_in_ras(affine: Array) -> Float:
 
     Examples
     --------
-    >>> zooms_in_ras(np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])).tolist()
+    >>> affine = np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    >>> zooms_in_ras(affine).tolist()
     [2.0, 1.5, 3.0]
     """
     import nibabel as nb
@@ -151,15 +178,17 @@ def zooms_in_ras(affine: Array) -> Float:
 
 
 def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[_Shape, Float]:
-    """A grid of some voxel size around a brain, two voxels wider, axes along right, anterior and superior.
+    """Return a grid of given voxel size around a brain, two voxels wider, in RAS axis order.
+
+    Its axes lie along right, anterior and superior.
 
     As fMRIPrep lays the grids of T1w and of templates without a resolution.
 
     Parameters
     ----------
     mask, affine : (X, Y, Z) brain, and its voxel -> RAS mm
-    zooms : (3,) mm along right, anterior and superior; rounded to micrometers, so that rounding in a header moves
-        nothing
+    zooms : (3,) mm along right, anterior and superior; rounded to micrometers, so that rounding in
+        a header moves nothing
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
     points = moved(affine, np.argwhere(mask).astype(float))
@@ -176,9 +205,13 @@ def save_placed(placed: PlacedGrid, path: Path) -> None:
     names = list(placed.entities)
     with atomic_files.whole_file(path) as part, part.open("wb") as stream:
         np.savez(
-            stream, names=np.array(names), labels=np.array([placed.entities[name] for name in names]),
-            affine=placed.affine, inside=placed.inside, points=placed.points,
-        )  # fmt: skip
+            stream,
+            names=np.array(names),
+            labels=np.array([placed.entities[name] for name in names]),
+            affine=placed.affine,
+            inside=placed.inside,
+            points=placed.points,
+        )
 
 
 def load_placed(path: Path) -> PlacedGrid:
@@ -186,6 +219,12 @@ def load_placed(path: Path) -> PlacedGrid:
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape
         return PlacedGrid(
-            entities={str(name): str(label) for name, label in zip(data["names"], data["labels"], strict=True)},
-            shape=(x, y, z), affine=data["affine"], inside=data["inside"], points=data["points"],
-        )  # fmt: skip
+            entities={
+                str(name): str(label)
+                for name, label in zip(data["names"], data["labels"], strict=True)
+            },
+            shape=(x, y, z),
+            affine=data["affine"],
+            inside=data["inside"],
+            points=data["points"],
+        )

@@ -1,10 +1,12 @@
 """Interpolation: the single step by which every volume reaches its final grid.
 
-Edges: a point beyond the outermost sample takes that sample's value, however far it lies. Padding with zeros would
-blank the edge slices of every volume that moves by more than nothing and put jumps into the time series there; what
-lies outside the acquired field of view is for masks to leave out.
+Edges: a point beyond the outermost sample takes that sample's value, however far it lies. Padding
+with zeros would blank the edge slices of every volume that moves by more than nothing and put
+jumps into the time series there; what lies outside the acquired field of view is for masks to
+leave out.
 
-The cubic spline is compiled (`spline_kernels`), wherever the grid lies; orders that are asked for rarely are scipy's.
+The cubic spline is compiled (`spline_kernels`), wherever the grid lies; orders that are asked for
+rarely are scipy's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +19,13 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 
 Shift = tuple[Array, Float]
-"""How far each target voxel's source point is moved (the shape of the target), and along what (3,; RAS mm)."""
-# Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond them is 16 samples
-# away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the edge. Points farther out than 7 samples,
-# where the spline has settled at the edge's value to 1e-4 of its step, take that value.
+"""How far each target voxel's source point is moved (the shape of the target), and along what (3,;
+RAS mm).
+"""
+# Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond
+# them is 16 samples away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the
+# edge. Points farther out than 7 samples, where the spline has settled at the edge's value to 1e-4
+# of its step, take that value.
 PAD = 8
 _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
@@ -30,18 +35,25 @@ class Spline:
     """How images are interpolated: the one home of these defaults."""
 
     order: int = 3  # of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    zero_outside: bool = False  # beyond half a voxel outside the edge, in place of the edge's value
+    # beyond half a voxel outside the edge, in place of the edge's value
+    zero_outside: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in range(6):
             raise ValueError(f"no interpolation of order {self.order}")
 
 
-LINEAR, NEAREST, OUTSIDE_IS_ZERO = Spline(order=1), Spline(order=0), Spline(order=1, zero_outside=True)
+LINEAR, NEAREST, OUTSIDE_IS_ZERO = (
+    Spline(order=1),
+    Spline(order=0),
+    Spline(order=1, zero_outside=True),
+)
 
 
 def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
-    """Coefficients of a volume (X, Y, Z), `PAD` samples wider at each side; compute once, sample often.
+    """Return spline coefficients of a volume (X, Y, Z), `PAD` samples wider at each side.
+
+    Compute them once, sample them often.
 
     The first axis of the result is contiguous, as it is in files.
     """
@@ -70,16 +82,20 @@ def _filtered(padded: Float32) -> Float32:
 
 
 def sample_points(coefficients: Float32, points: Array) -> Float32:
-    """Values of the cubic spline through a volume at points (N, 3), in voxels of the volume; float32 (N,).
+    """Sample the cubic spline of a volume at points (N, 3) in its voxels; float32 (N,).
 
-    The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of `spline_coefficients`.
+    The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of
+    `spline_coefficients`.
     """
     stored, level = _leveled(coefficients)
     return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
 
 
 def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
-    """Coefficients (Z, Y, X) less one of them, and that: so that what is constant stays so to the last bit."""
+    """Return coefficients (Z, Y, X) less one of them, and that one.
+
+    This way, what is constant stays so to the last bit.
+    """
     level = coefficients[tuple(n // 2 for n in coefficients.shape)]
     return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
 
@@ -89,14 +105,17 @@ def _at_points(stored: Float32, points: Array) -> Float32:
     from bids_sr.spatial import spline_kernels
 
     out = np.empty(points.shape[1:], dtype=np.float32)
-    spline_kernels.sample_points(stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1))
+    spline_kernels.sample_points(
+        stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1)
+    )
     return out
 
 
 def sample_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int]) -> Float32:
-    """The cubic spline on a grid through a voxel-to-voxel matrix; the first axis of the result is contiguous.
+    """Sample the cubic spline on a grid by a voxel-to-voxel matrix; first axis contiguous.
 
-    The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of `spline_coefficients`.
+    The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of
+    `spline_coefficients`.
     """
     from bids_sr.spatial import spline_kernels
 
@@ -118,10 +137,18 @@ def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
 
 
 def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
-    """Each slice of the target with its voxels' points in the volume, (3, X, Y) voxels; they stay in the cache."""
+    """Yield each target slice and its points in the volume, (3, X, Y) voxels.
+
+    The points stay in the cache.
+    """
     rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
     for z in range(shape[2]):
-        yield z, np.stack([r[0] * rows[:, None] + r[1] * columns + (r[2] * z + r[3]) for r in matrix[:3]])
+        yield (
+            z,
+            np.stack(
+                [r[0] * rows[:, None] + r[1] * columns + (r[2] * z + r[3]) for r in matrix[:3]]
+            ),
+        )
 
 
 def _outside(at: Array, source_shape: tuple[int, ...]) -> Mask:
@@ -131,37 +158,59 @@ def _outside(at: Array, source_shape: tuple[int, ...]) -> Mask:
 
 
 def _warped(
-    coefficients: Float32, source_shape: tuple[int, ...], matrix: Array, shape: tuple[int, ...],
-    moved: Callable[[int], Array], spline: Spline,
-) -> Float32:  # fmt: skip
-    """A volume through a voxel-to-voxel matrix and what moves the points of each slice (3, X, Y; voxels)."""
+    coefficients: Float32,
+    source_shape: tuple[int, ...],
+    matrix: Array,
+    shape: tuple[int, ...],
+    moved: Callable[[int], Array],
+    spline: Spline,
+) -> Float32:
+    """Resample by a voxel-to-voxel matrix and displacements of each slice (3, X, Y; voxels)."""
     out = np.empty(shape, dtype=np.float32)
     stored, level = _leveled(coefficients)
     for z, at in _points(matrix, shape):
         at += moved(z)
-        out[:, :, z] = _at_points(stored, at) + level if spline.order == 3 else ndimage.map_coordinates(
-            coefficients, at + PAD, order=spline.order, mode="nearest", prefilter=False, output=np.float32
-        )  # fmt: skip
+        out[:, :, z] = (
+            _at_points(stored, at) + level
+            if spline.order == 3
+            else ndimage.map_coordinates(
+                coefficients,
+                at + PAD,
+                order=spline.order,
+                mode="nearest",
+                prefilter=False,
+                output=np.float32,
+            )
+        )
         if spline.zero_outside:
             out[:, :, z][_outside(at, source_shape)] = 0
     return out
 
 
 def sample_volume(
-    volume: Array, affine: Array, target_shape: Sequence[int], target_affine: Array, xfm: Array | None = None,
-    spline: Spline | None = None, coefficients: Float32 | None = None, shift: Shift | None = None,
-) -> Float32:  # fmt: skip
-    """A volume (X, Y, Z) as seen on another grid through one transform, in one interpolation; float32.
+    volume: Array,
+    affine: Array,
+    target_shape: Sequence[int],
+    target_affine: Array,
+    xfm: Array | None = None,
+    spline: Spline | None = None,
+    coefficients: Float32 | None = None,
+    shift: Shift | None = None,
+) -> Float32:
+    """Resample a volume (X, Y, Z) to another grid by one transform and interpolation; float32.
 
     The identity and shifts by whole voxels return the very values of the input.
 
     Parameters
     ----------
     affine, target_affine : voxel-to-RAS matrices (mm)
-    xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example: with a translation of
-        +4 mm along x and 4 mm voxels, target voxel i shows the volume's voxel i + 1
-    coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from one volume
-    shift : added to the volume's point after `xfm`, by as much as it says for each target voxel; none by default
+    xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example:
+        with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the volume's
+        voxel i + 1
+    coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from
+        one volume
+    shift : added to the volume's point after `xfm`, by as much as it says for each target voxel;
+        none by default
     """
     spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
@@ -173,7 +222,9 @@ def sample_volume(
     if shift is not None:
         assert coefficients is not None
         amount, step = shift[0], (back[:3, :3] @ shift[1])[:, None, None]
-        return _warped(coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline)
+        return _warped(
+            coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline
+        )
     if whole is not None:
         out = np.asarray(volume, dtype=np.float32)
         for axis in range(3):
@@ -185,9 +236,15 @@ def sample_volume(
     else:
         rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
         out = ndimage.affine_transform(
-            rows, matrix[:3, :3], matrix[:3, 3] + PAD, output_shape=shape, output=np.float32, order=spline.order,
-            mode="nearest", prefilter=False,
-        )  # fmt: skip
+            rows,
+            matrix[:3, :3],
+            matrix[:3, 3] + PAD,
+            output_shape=shape,
+            output=np.float32,
+            order=spline.order,
+            mode="nearest",
+            prefilter=False,
+        )
     if spline.zero_outside:
         for z, at in _points(matrix, shape):
             out[:, :, z][_outside(at, volume.shape)] = 0
@@ -195,17 +252,27 @@ def sample_volume(
 
 
 def sample_warped(
-    volume: Array, affine: Array, target_affine: Array, xfm: Array, moved: Array, spline: Spline | None = None
+    volume: Array,
+    affine: Array,
+    target_affine: Array,
+    xfm: Array,
+    moved: Array,
+    spline: Spline | None = None,
 ) -> Float32:
-    """A volume as seen on another grid through a matrix and a displacement behind it, in one interpolation.
+    """Resample a volume to another grid by a matrix, then a displacement, in one interpolation.
 
-    As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after `xfm`.
+    As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after
+    `xfm`.
     """
     spline = spline or Spline()
     if moved.ndim != 4 or len(moved) != 3:
         raise ValueError(f"displacements of {moved.shape}, not of (3, X, Y, Z)")
     back = np.linalg.inv(affine)
     return _warped(
-        spline_coefficients(volume, spline), volume.shape, back @ xfm @ target_affine, moved.shape[1:],
-        lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1), spline,
-    )  # fmt: skip
+        spline_coefficients(volume, spline),
+        volume.shape,
+        back @ xfm @ target_affine,
+        moved.shape[1:],
+        lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1),
+        spline,
+    )

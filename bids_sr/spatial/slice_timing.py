@@ -1,9 +1,10 @@
 """Slice-time correction: interpolation in time only, on the acquired grid.
 
-Every slice is a uniformly sampled series whose samples lie by one constant fraction of TR off the common time, so one
-short filter serves it: cubic B-spline coefficients along time, evaluated at that fraction. A sinusoid comes back to the
-common time within 0.5 % of its amplitude up to 0.15 of the sampling rate, 3 % at a quarter of it; what is faster than
-half of it, as the pulse mostly is, is aliased already and not repaired.
+Every slice is a uniformly sampled series whose samples lie by one constant fraction of TR off the
+common time, so one short filter serves it: cubic B-spline coefficients along time, evaluated at
+that fraction. A sinusoid comes back to the common time within 0.5 % of its amplitude up to 0.15 of
+the sampling rate, 3 % at a quarter of it; what is faster than half of it, as the pulse mostly is,
+is aliased already and not repaired.
 """
 
 from collections.abc import Sequence
@@ -15,16 +16,20 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 _PAD = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
-_ROWS = 4  # rows of a slice worked on at once, so that memory grows by little with the length of the run
+# rows of a slice worked on at once, so that memory grows by little with the length of the run
+_ROWS = 4
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Time after the start of a volume (s) to which slices are brought: `fraction` of the way from first to last."""
+    """Return the time of slices after volume onset (s): `fraction` from first to last slice."""
     return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
 
 
 def shift_in_time(series: Array, fraction: float) -> Array:
-    """Series (..., T) sampled `fraction` (-1 to 1) of a sample later, float32; the ends hold their value."""
+    """Shift a series (..., T) by `fraction` (-1 to 1) of a sample, float32; ends are held.
+
+    A positive `fraction` samples it later.
+    """
     if abs(fraction) > 1:
         raise ValueError(f"a shift of {fraction} samples is more than one")
     series = np.asarray(series, dtype=np.float32)
@@ -43,16 +48,22 @@ def shift_in_time(series: Array, fraction: float) -> Array:
 
 
 def correct_slice_timing(
-    reader: SeriesReader, writer: SeriesWriter, slice_times: Sequence[float], tr: float, ref_time: float, *,
+    reader: SeriesReader,
+    writer: SeriesWriter,
+    slice_times: Sequence[float],
+    tr: float,
+    ref_time: float,
+    *,
     n_dummy: int = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
 
     Parameters
     ----------
     slice_times : s after the start of the volume, for slice 0, 1, ... of axis 2 as on disk
     ref_time : s after the start of the volume
-    n_dummy : volumes at the start that are copied and have no say in the others (their signal is not steady)
+    n_dummy : volumes at the start that are copied and have no say in the others (their signal is
+        not steady)
 
     Raises
     ------
@@ -62,10 +73,20 @@ def correct_slice_timing(
     times = np.asarray(slice_times, dtype=np.float64)
     if times.shape != (slices,):
         raise ValueError(f"{times.size} slice times for {slices} slices")
-    if tr <= 0 or times.min() < 0 or times.max() > tr * (1 + 1e-3) or not 0 <= ref_time <= tr * (1 + 1e-3):
-        raise ValueError(f"slice times of {times.min():g} to {times.max():g} s do not lie within a TR of {tr:g} s")
+    if (
+        tr <= 0
+        or times.min() < 0
+        or times.max() > tr * (1 + 1e-3)
+        or not 0 <= ref_time <= tr * (1 + 1e-3)
+    ):
+        raise ValueError(
+            f"slice times of {times.min():g} to {times.max():g} s do not lie within a TR of"
+            f" {tr:g} s"
+        )
     if volumes - n_dummy < 2:
-        raise ValueError(f"{volumes} volumes with {n_dummy} of them not steady leave nothing to interpolate")
+        raise ValueError(
+            f"{volumes} volumes with {n_dummy} of them not steady leave nothing to interpolate"
+        )
     for z in range(slices):
         slab = reader.slab(z, z + 1)
         fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))

@@ -1,12 +1,17 @@
-"""Interpolation as compiled loops: the cubic spline (coefficients, values on a grid or at points), and the linear one.
+"""Interpolation as compiled loops: cubic spline and linear.
 
-Arrays have their axes as in files, (Z, Y, X) with X contiguous. Coefficients are of a volume that was padded by its
-edges; points beyond them take the value at the edge of the padding, so that no point leads outside the array.
+The cubic spline has coefficients and values on a grid or at points.
 
-On a grid, neighbors along x mostly lie in the same cell along y and z and in neighboring cells along x. Such a run has
-twelve arrays of weights, and 16 lines of contiguous coefficients: loops that a compiler turns into wide instructions.
+Arrays have their axes as in files, (Z, Y, X) with X contiguous. Coefficients are of a volume that
+was padded by its edges; points beyond them take the value at the edge of the padding, so that no
+point leads outside the array.
 
-Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles where nothing is kept.
+On a grid, neighbors along x mostly lie in the same cell along y and z and in neighboring cells
+along x. Such a run has twelve arrays of weights, and 16 lines of contiguous coefficients: loops
+that a compiler turns into wide instructions.
+
+Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles
+where nothing is kept.
 """
 
 import math
@@ -22,22 +27,28 @@ import numpy as np
 
 from bids_sr.io.array_types import Float, Float32
 
-# Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity keep their meaning.
+# Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity
+# keep their meaning.
 _njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"})
 _inlined = _njit(inline="always")
-# One folder a kind of processor: machines that share a disk and begin at the same moment would mix their codes
+# One folder a kind of processor: machines that share a disk and begin at the same moment would mix
+# their codes
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
 
 
 def _compiled(signature: str) -> Callable[[Any], Any]:
-    """Compile a function for arguments of these types as soon as the module is imported; the code is kept."""
+    """Compile a function for these argument types when the module is imported.
+
+    The code is kept.
+    """
 
     def decorate(function: Any) -> Any:
         config = vars(numba.config)
         config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
         try:
             return _njit(signature, cache=True)(function)
-        except Exception:  # no folder can be written, or a file in it is damaged: no reason not to compute
+        # no folder can be written, or a file in it is damaged: no reason not to compute
+        except Exception:
             return _njit(signature)(function)
 
     return decorate
@@ -54,7 +65,10 @@ _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 @_compiled("void(float32[:,::1])")
 def filter_first(c: Float32) -> None:
-    """Coefficients along the first axis of (N, M), in place; mirrored at both ends (whole samples)."""
+    """Compute coefficients along the first axis of (N, M), in place.
+
+    They are mirrored at both ends (whole samples).
+    """
     n, m = c.shape
     start = c[0].copy()
     power = _ONE
@@ -76,7 +90,7 @@ def filter_first(c: Float32) -> None:
 
 @_compiled("void(float32[:,::1])")
 def filter_last(c: Float32) -> None:
-    """As `filter_first`, along the last axis of (K, N): some rows at a time, turned so that they are contiguous."""
+    """Apply `filter_first` along the last axis of (K, N), by blocks turned to be contiguous."""
     k, n = c.shape
     block = np.zeros((n, _ROWS), np.float32)
     for first in range(0, k, _ROWS):
@@ -102,7 +116,7 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
 
 @_inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
-    """The number of the sample before a coordinate, and how far it lies beyond that sample; held inside the array."""
+    """Return the sample before a coordinate and the distance beyond, held inside the array."""
     if not p > 1.0:  # nor a number
         p = 1.0
     p = min(p, size - 2.0)
@@ -112,7 +126,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
 
 @_inlined
 def _steps(p: float, slope: float, size: int) -> int:
-    """How many steps of a slope a coordinate can make before it leaves its cell; none beyond the edge."""
+    """Return how many steps of a slope stay within a cell; none beyond the edge."""
     if not 1.0 <= p < size - 2.0:
         return 0
     beyond = p - int(p)
@@ -150,8 +164,13 @@ def sample_points(c: Float32, points: Float, out: Float32) -> None:
 
 
 @_inlined
-def _run(c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32) -> None:
-    """Values along a run that begins at a point, for which the cells along y and z stay and those along x advance."""
+def _run(
+    c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
+) -> None:
+    """Interpolate along a run that begins at a point.
+
+    The cells along y and z stay the same and those along x advance.
+    """
     ix, tx = _cell(px, c.shape[2])
     iy, ty = _cell(py, c.shape[1])
     iz, tz = _cell(pz, c.shape[0])
@@ -175,7 +194,10 @@ def _run(c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32,
 
 @_compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
 def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
-    """Values at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X), in voxels of the array of coefficients."""
+    """Sample at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X).
+
+    The coordinates are in voxels of the array of coefficients.
+    """
     width = out.shape[2]
     w = np.empty((12, width), np.float32)
     for z in range(out.shape[0]):
@@ -185,9 +207,20 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
             start_z = matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3]
             x = 0
             while x < width:
-                px, py, pz = start_x + matrix[0, 0] * x, start_y + matrix[1, 0] * x, start_z + matrix[2, 0] * x
-                steps = min(_steps(py, matrix[1, 0], c.shape[1]), _steps(pz, matrix[2, 0], c.shape[0]))
-                steps = min(steps, _steps(px, matrix[0, 0] - 1.0, c.shape[2]), c.shape[2] - 3 - int(px), width - 1 - x)
+                px, py, pz = (
+                    start_x + matrix[0, 0] * x,
+                    start_y + matrix[1, 0] * x,
+                    start_z + matrix[2, 0] * x,
+                )
+                steps = min(
+                    _steps(py, matrix[1, 0], c.shape[1]), _steps(pz, matrix[2, 0], c.shape[0])
+                )
+                steps = min(
+                    steps,
+                    _steps(px, matrix[0, 0] - 1.0, c.shape[2]),
+                    c.shape[2] - 3 - int(px),
+                    width - 1 - x,
+                )
                 if steps < _SHORT:
                     out[z, y, x] = _at(c, px, py, pz)
                     x += 1
@@ -198,12 +231,17 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
 
 @_compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
-    """Linear interpolation of maps (X, Y, Z, K) at points (3, N), voxels: (N, K), 0 beyond half a voxel outside."""
+    """Interpolate maps (X, Y, Z, K) linearly at points (3, N), in voxels: (N, K).
+
+    Values are 0 beyond half a voxel outside the maps.
+    """
     size_x, size_y, size_z, count = maps.shape
     for n in range(points.shape[1]):
         x, y, z = points[0, n], points[1, n], points[2, n]
         out[n] = 0
-        inside = -0.5 <= x <= size_x - 0.5 and -0.5 <= y <= size_y - 0.5 and -0.5 <= z <= size_z - 0.5
+        inside = (
+            -0.5 <= x <= size_x - 0.5 and -0.5 <= y <= size_y - 0.5 and -0.5 <= z <= size_z - 0.5
+        )
         if not inside:
             continue
         ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)

@@ -1,8 +1,9 @@
-"""Rigid and affine transforms between scanner spaces, and points carried through ITK's transform files.
+"""Rigid and affine transforms between scanner spaces, and points through ITK transform files.
 
-In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point to where it lies in the **moving**
-image (what resampling needs). On disk it is ITK text, in LPS mm, the same direction. Composite transforms with
-displacement fields (HDF5) carry points without an image: some ten times quicker than resampling images of coordinates.
+In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point to where it lies
+in the **moving** image (what resampling needs). On disk it is ITK text, in LPS mm, the same
+direction. Composite transforms with displacement fields (HDF5) carry points without an image: some
+ten times quicker than resampling images of coordinates.
 """
 
 import math
@@ -17,8 +18,12 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_KINDS = ("AffineTransform_double_3_3", "MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3",
-          "MatrixOffsetTransformBase_float_3_3")  # fmt: skip
+_KINDS = (
+    "AffineTransform_double_3_3",
+    "MatrixOffsetTransformBase_double_3_3",
+    "AffineTransform_float_3_3",
+    "MatrixOffsetTransformBase_float_3_3",
+)
 _EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 
@@ -31,8 +36,8 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
 
     Parameters
     ----------
-    params6 : (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is the axis, its length
-        the angle, right-handed: (0, 0, +a) turns +x towards +y
+    params6 : (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is
+        the axis, its length the angle, right-handed: (0, 0, +a) turns +x towards +y
     center : (3,) point about which the rotation turns (mm, RAS)
 
     Examples
@@ -54,7 +59,7 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
 
 
 def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
-    """(6,) translation of `center` (mm) and rotation vector (rad) of a rigid matrix; inverse of `rigid_matrix`.
+    """Return (6,) translation of `center` (mm) and rotation vector (rad); inverts `rigid_matrix`.
 
     TransformError where the matrix scales, shears or mirrors.
     """
@@ -89,7 +94,9 @@ def invert(matrix: Array) -> Float:
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
-    return np.asarray(np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1))
+    return np.asarray(
+        np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1)
+    )
 
 
 def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
@@ -102,26 +109,34 @@ def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
 
 
-def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[tuple[int, int, int], Float]:
-    """Shape and affine of a grid with `factor` times finer voxels and the same outer edges of the field of view.
+def hr_grid(
+    shape: Sequence[int], affine: Array, factor: Sequence[float]
+) -> tuple[tuple[int, int, int], Float]:
+    """Return shape and affine of a grid with `factor` times finer voxels and the same FOV edges.
 
-    Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so that where shape *
-    factor is whole, low-resolution voxel i has its center at factor * i + (factor - 1) / 2.
+    Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
+    that where shape * factor is whole, low-resolution voxel i has its center at factor * i +
+    (factor - 1) / 2.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
     if (high < 1).any():
-        raise TransformError(f"a factor of {tuple(factor)} leaves nothing of a {tuple(shape)} grid")
+        raise TransformError(
+            f"a factor of {tuple(factor)} leaves nothing of a {tuple(shape)} grid"
+        )
     fine = (int(high[0]), int(high[1]), int(high[2]))
     return fine, resized_affine(affine, shape, fine)
 
 
 def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Float:
-    """Voxel-to-RAS matrix of a grid of `other` voxels over the field of view of `shape` voxels with this matrix.
+    """Return the voxel-to-RAS matrix of a grid of `other` voxels over the same field of view.
+
+    The field of view is that of `shape` voxels with the given matrix.
 
     Examples
     --------
-    >>> resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))[:3, [0, 1, 2, 3]].diagonal().tolist()
+    >>> resized = resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
+    >>> resized[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """
     ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(other[:3])
@@ -135,7 +150,9 @@ def write_itk(path: Path, mats: Array) -> None:
     matrices = np.asarray(mats, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
-        raise TransformError(f"{path}: not a list of finite 4x4 matrices but of shape {np.shape(mats)}")
+        raise TransformError(
+            f"{path}: not a list of finite 4x4 matrices but of shape {np.shape(mats)}"
+        )
     lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
         values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
@@ -149,7 +166,10 @@ def write_itk(path: Path, mats: Array) -> None:
 
 
 def about_center(values: Array, center: Array) -> Float:
-    """4x4 matrix of ITK's twelve parameters (3x3 by rows, then translation) of an affine about a center (3,)."""
+    """Return a 4x4 matrix from ITK's twelve affine parameters about a center (3,).
+
+    The parameters are 3x3 by rows, then translation.
+    """
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
     matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
@@ -166,7 +186,7 @@ def _euler(angles: Array, zyx: bool) -> Float:
 
 
 def read_itk(path: Path) -> Float:
-    """(N, 4, 4) RAS matrices of an ITK text file of affine or Euler transforms; a center of rotation is worked in.
+    """Read (N, 4, 4) RAS matrices of ITK affine or Euler text files, with center of rotation.
 
     TransformError where it is not ITK text, or a transform is not affine.
     """
@@ -176,13 +196,21 @@ def read_itk(path: Path) -> Float:
     kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
     parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
     fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
-    if not kinds or not len(kinds) == len(parameters) == len(fixed) or set(kinds) - {*_KINDS, *_EULER}:
-        raise TransformError(f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}")
+    if (
+        not kinds
+        or not len(kinds) == len(parameters) == len(fixed)
+        or set(kinds) - {*_KINDS, *_EULER}
+    ):
+        raise TransformError(
+            f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}"
+        )
     out = []
     for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
         values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
         if kind in _EULER and values.size == 6 and center.size in (3, 4):
-            values = np.concatenate([_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]])
+            values = np.concatenate(
+                [_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]]
+            )
             center = center[:3]
         if values.size != 12 or center.size != 3:
             raise TransformError(f"{path}: a 3D affine has 12 parameters and 3 fixed ones")
@@ -194,7 +222,7 @@ _FLIP = np.array([-1.0, -1.0, 1.0])  # between RAS and LPS
 
 
 def carry(points: Array, chain: Sequence[Path]) -> Float:
-    """Where points (N, 3; RAS mm) lie at the other end of a chain of transform files, the **last** applied first.
+    """Map points (N, 3; RAS mm) through a chain of transform files, the **last** applied first.
 
     TransformError for a file of a kind that is not known here.
     """
@@ -211,7 +239,10 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
 
 
 def moved(matrix: Array, points: Array) -> Array:
-    """Points through a 4x4 matrix; written out, as the threads of a matrix product cost more than they bring here."""
+    """Apply a 4x4 matrix to points.
+
+    It is written out, as the threads of a matrix product cost more than they bring here.
+    """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
 
@@ -251,7 +282,10 @@ def _part(part: Any) -> tuple[str, Array, Array]:
 
 
 def _displacements(points: Array, values: Array, fixed: Array) -> Array:
-    """Linear interpolation of a displacement field, 0 beyond half a voxel outside it; (N, 3) LPS mm."""
+    """Interpolate a displacement field linearly; (N, 3) LPS mm.
+
+    It is 0 beyond half a voxel outside the field.
+    """
     shape = tuple(int(n) for n in fixed[:3])
     origin, spacing, direction = fixed[3:6], fixed[6:9], fixed[9:18].reshape(3, 3)
     to_grid = np.eye(4)
@@ -270,6 +304,9 @@ def linear_values(maps: Array, at: Array) -> Float32:
     from bids_sr.spatial.spline_kernels import sample_linear
 
     out = np.empty((at.shape[1], maps.shape[3]), dtype=np.float32)
-    stored, points = np.ascontiguousarray(maps, dtype=np.float32), np.ascontiguousarray(at, dtype=np.float64)
+    stored, points = (
+        np.ascontiguousarray(maps, dtype=np.float32),
+        np.ascontiguousarray(at, dtype=np.float64),
+    )
     sample_linear(stored, points, out)
     return out

@@ -8,7 +8,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def choose_device(device: str) -> str:
-    """The device of torch: "auto" is CUDA where a device works; asking for CUDA in vain is an error."""
+    """Select the torch device: "auto" is CUDA if it works; requesting CUDA in vain is an error."""
     if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
     if device == "cuda" and _why_no_cuda():
@@ -18,7 +18,10 @@ def choose_device(device: str) -> str:
 
 @cache
 def _why_no_cuda() -> str:
-    """Why CUDA cannot be used in this process, or "": a device may be there and too old, taken, or out of order."""
+    """Explain why CUDA cannot be used in this process, or return "".
+
+    A device may be there and too old, taken, or out of order.
+    """
     import torch
 
     if not torch.cuda.is_available():

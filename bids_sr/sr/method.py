@@ -1,7 +1,7 @@
-"""What a super-resolution method is: data, not a class hierarchy, and no library is imported to read it.
+"""Definition of a super-resolution method: data, no class hierarchy, read without any library.
 
-A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by the name of its file. Its fields are
-all that settings, estimates, workflows and tables know of it.
+A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by the name of its
+file. Its fields are all that settings, estimates, workflows and tables know of it.
 """
 
 import difflib
@@ -33,12 +33,18 @@ class Cost:
     high: float = 0.0
     most: float = inf  # millions of high-resolution voxels above which training takes no longer
     volumes: float = 0.0  # for a million voxels of all volumes on the high-resolution grid
-    # of applying the network, for a million voxels of all volumes on that grid, without the interpolation
+    # of applying the network, for a million voxels of all volumes on that grid, without the
+    # interpolation
     series: float = 0.0
 
     def training(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
         """Seconds of a training on so many million voxels of each kind."""
-        return self.always + self.low * low + self.high * min(high, self.most) + self.volumes * volumes
+        return (
+            self.always
+            + self.low * low
+            + self.high * min(high, self.most)
+            + self.volumes * volumes
+        )
 
 
 def maps_cost(*, low: float) -> Mapping[RecipeName, Cost]:
@@ -47,7 +53,8 @@ def maps_cost(*, low: float) -> Mapping[RecipeName, Cost]:
     return dict.fromkeys(names, Cost(always=4.0, low=low, volumes=0.1, series=0.24))
 
 
-_UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))  # fast, as published
+# fast, as published
+_UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))
 
 
 @frozen
@@ -64,18 +71,33 @@ class Placebo:
 
 _SUBJECT = "a model of this subject"
 PLACEBOS_OF_A_PAIR = (
-    Placebo(suffix="Phantom", kind="model", instead="a model trained on a simulated head", owed=_SUBJECT),
+    Placebo(
+        suffix="Phantom",
+        kind="model",
+        instead="a model trained on a simulated head",
+        owed=_SUBJECT,
+    ),
     Placebo(suffix="Other", kind="model", instead="the model of another subject", owed=_SUBJECT),
-    Placebo(suffix="T1w", kind="contrast", instead="a model trained on this subject's T1w image",
-            owed="the contrast of the pair"),
-)  # fmt: skip
+    Placebo(
+        suffix="T1w",
+        kind="contrast",
+        instead="a model trained on this subject's T1w image",
+        owed="the contrast of the pair",
+    ),
+)
 PLACEBOS_OF_A_RUN = tuple(
-    Placebo(suffix=suffix, kind="map", instead=f"the variance map of {instead}", owed="where this run fluctuates")
+    Placebo(
+        suffix=suffix,
+        kind="map",
+        instead=f"the variance map of {instead}",
+        owed="where this run fluctuates",
+    )
     for suffix, instead in (
-        ("Mirror", "this run, left and right exchanged"), ("Shift", "this run, moved by three acquired voxels"),
+        ("Mirror", "this run, left and right exchanged"),
+        ("Shift", "this run, moved by three acquired voxels"),
         ("Other", "another subject"),
     )
-)  # fmt: skip
+)
 
 
 _NETWORK = lazy("inference.network_upsampler.network_upsampler")
@@ -90,11 +112,11 @@ class Method:
     ----------
     name : the name for `--sr-method`, also that of its file (with _ where the name has -)
     ndim : 2 (slice by slice) or 3
-    trained_on : "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a set of
-        high-resolution images whose low-resolution ones are made by the degradation (a pair counts as a set of one,
-        with its measured low-resolution image)
-    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may stand beside, or
-        in the place of, features of VGG-19
+    trained_on : "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or
+        "images", a set of high-resolution images whose low-resolution ones are made by the
+        degradation (a pair counts as a set of one, with its measured low-resolution image)
+    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error
+        may stand beside, or in the place of, features of VGG-19
     reference : key in the bibliography
     summary : one line for the list of methods
     costs : by name of recipe, as far as measured
@@ -104,9 +126,10 @@ class Method:
     placebos : negative controls that can be made of it
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
-    upsampler : makes, of a model and what was acquired (`bids_sr.sr.inference.acquired`), what is applied to volumes
-    text : by name of recipe, or "any", its own text for the methods section (of a variance method, what follows
-        "under a Gaussian prior"); empty: made from `about`
+    upsampler : makes, of a model and what was acquired (`bids_sr.sr.inference.acquired`), what is
+        applied to volumes
+    text : by name of recipe, or "any", its own text for the methods section (of a variance method,
+        what follows "under a Gaussian prior"); empty: made from `about`
     """
 
     name: str
@@ -150,8 +173,12 @@ class Method:
         return known.get(recipe, _UNMEASURED[recipe != "fast"])
 
 
-def maps_recipes(estimator: Estimator, *, least_explained: float | None = 0.02) -> Mapping[RecipeName, Recipe]:
-    """Recipes of a method whose Gaussian prior is the variance map of the run itself (`bids_sr.sr.variance`).
+def maps_recipes(
+    estimator: Estimator, *, least_explained: float | None = 0.02
+) -> Mapping[RecipeName, Recipe]:
+    """Return recipes of a method whose Gaussian prior is the run's own variance map.
+
+    See `bids_sr.sr.variance`.
 
     Nothing is trained, and no publication has this use: `paper` is the same as `fast`.
     """
@@ -181,11 +208,15 @@ def method_names() -> tuple[str, ...]:
 def get_method(name: str) -> Method:
     """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
     if name in REMOVED:
-        raise UnknownMethod(f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place")
+        raise UnknownMethod(
+            f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place"
+        )
     if name not in _modules():
         near = difflib.get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UnknownMethod(f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}")
+        raise UnknownMethod(
+            f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}"
+        )
     method = importlib.import_module(_modules()[name]).METHOD
     assert isinstance(method, Method)
     return method
@@ -221,4 +252,6 @@ def get_recipe(method: Method, name: str) -> Recipe:
     for known, recipe in method.recipes.items():
         if known == name:
             return recipe
-    raise UnknownMethod(f"method {method.name} has no recipe {name!r}; there are: {', '.join(method.recipes)}")
+    raise UnknownMethod(
+        f"method {method.name} has no recipe {name!r}; there are: {', '.join(method.recipes)}"
+    )

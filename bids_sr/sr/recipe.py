@@ -1,4 +1,4 @@
-"""Training recipes as plain data: networks, losses, schedule, augmentation; settings of variance maps.
+"""Training recipes as plain data: networks, losses, schedule, augmentation, variance maps.
 
 Networks and losses are named (`lazy`, `network`, `loss`) and imported when they are built.
 """
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from bids_sr.sr.resolution.matrices import Factor
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
-_LossKind = Literal["content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"]
+_LossKind = Literal[
+    "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"
+]
 _TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the target
 
 
 def in_plane(factor: Factor) -> None:
     """Raise ValueError where a factor asks for thinner slices."""
     if factor[2] != 1:
-        raise ValueError(f"a 2D network works in-plane; the factor {factor} also asks for thinner slices")
+        raise ValueError(
+            f"a 2D network works in-plane; the factor {factor} also asks for thinner slices"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ class lazy:
     def loaded(self) -> Callable[..., nn.Module]:
         """The class itself."""
         module, _, name = self.path.rpartition(".")
-        found: Callable[..., nn.Module] = getattr(importlib.import_module(f"bids_sr.sr.{module}"), name)
+        found: Callable[..., nn.Module] = getattr(
+            importlib.import_module(f"bids_sr.sr.{module}"), name
+        )
         return found
 
     def __call__(self, *args: object, **settings: object) -> nn.Module:
@@ -56,7 +62,10 @@ class lazy:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """A network class with its settings, called with the number of channels and, for a generator, the factor."""
+    """Network class with its settings.
+
+    It is called with the number of channels and, for a generator, the factor.
+    """
 
     build: lazy
     settings: Mapping[str, object]
@@ -69,7 +78,7 @@ class _Network:
 
 
 def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
-    """A network of `bids_sr.sr.networks`; a `flat` one refuses factors that ask for thinner slices."""
+    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices."""
     return _Network(lazy(f"networks.{path}"), settings, flat)
 
 
@@ -79,10 +88,10 @@ class LossTerm:
 
     Parameters
     ----------
-    kind : what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual" (output, target; left
-        out without weights of VGG-19), "tv" (output), "adversarial" (the critic's scores); between the generator G to
-        high resolution and F back to low: "cycle" (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x),
-        "sparsify" (G(x), y)
+    kind : what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual"
+        (output, target; left out without weights of VGG-19), "tv" (output), "adversarial" (the
+        critic's scores); between the generator G to high resolution and F back to low: "cycle"
+        (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify" (G(x), y)
     build : makes the module; a perceptual term from the path of the weights
     weight : factor in the sum; a term of weight 0 is only logged
     stands_in : on only while there are no weights of VGG-19
@@ -101,18 +110,23 @@ def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) 
 
 @frozen
 class Augmentation:
-    """How training images are varied, at high resolution; low resolution follows through the degradation B.
+    """Augmentation of the high-resolution training images.
 
-    The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise stays in it.
+    The low-resolution images follow through the degradation B.
+
+    The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise
+    stays in it.
 
     Parameters
     ----------
-    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map voxel centers of both
-        grids onto centers, as other rotations or shifts by whole high-resolution voxels would not
+    dihedral : flips of both in-plane axes and, on square matrices, their exchange: these map voxel
+        centers of both grids onto centers, as other rotations or shifts by whole high-resolution
+        voxels would not
     shift : largest in-plane shift (high-resolution voxels; by a phase ramp)
     gamma, gain : standard deviation of the logarithm of an exponent, and of a factor, on intensity
-    noise : standard deviation of noise in the low-resolution image (scaled intensity). The same noise, zero filled, is
-        added to the target: the network learns to see through it, not to remove it
+    noise : standard deviation of noise in the low-resolution image (scaled intensity). The same
+        noise, zero filled, is added to the target: the network learns to see through it, not to
+        remove it
     """
 
     dihedral: bool = False
@@ -133,22 +147,27 @@ class Recipe:
 
     Parameters
     ----------
-    build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid
+    build_generator : (in_channels, factor) -> network from (N, C, *grid) to the high-resolution
+        grid
     build_critic : (in_channels) -> network from images to scores, or None
     losses : terms of the generator's loss
-    upsampled_by : interpolation of the input before the generator; None for a generator on the acquired grid
-    patch : side of the patches (high-resolution voxels), or one side an axis; None for whole slices or volumes
+    upsampled_by : interpolation of the input before the generator; None for a generator on the
+        acquired grid
+    patch : side of the patches (high-resolution voxels), or one side an axis; None for whole
+        slices or volumes
     patch_at_most : a smaller image is seen whole in-plane
     batch, iterations : images a step, steps at most
-    epochs, patches : instead of `iterations`: `patches` places, drawn once, are each seen once an epoch; validation
-        steps are then `look_epochs` epochs apart
-    learning_rate, betas, schedule : of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
-        multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain, "linear-decay" is
-        constant up to `decay_from` (epochs, if given in epochs), then falls in a line to `final_learning_rate`
+    epochs, patches : instead of `iterations`: `patches` places, drawn once, are each seen once an
+        epoch; validation steps are then `look_epochs` epochs apart
+    learning_rate, betas, schedule : of Adam; "one-cycle" rises for a fifth of the steps and falls
+        to nothing, "plateau" multiplies by `plateau_factor` after `plateau_patience` validation
+        steps without a gain, "linear-decay" is constant up to `decay_from` (epochs, if given in
+        epochs), then falls in a line to `final_learning_rate`
     critic_learning_rate : of the critic's Adam; the generator's where None
     critic_steps : critic steps a generator step
-    critic_game : "bce" (the adversarial term's own), "wasserstein" (weights clipped to +- `weight_clip` after each
-        critic step) or "wasserstein-gp" (plus `penalty_weight` times the gradient penalty)
+    critic_game : "bce" (the adversarial term's own), "wasserstein" (weights clipped to +-
+        `weight_clip` after each critic step) or "wasserstein-gp" (plus `penalty_weight` times the
+        gradient penalty)
     adversarial_from : first iteration with an adversarial term
     gradient_limit : norm to which the generator's gradient is clipped, or None
     background : weight of the content loss outside the mask (1 inside)
@@ -156,14 +175,18 @@ class Recipe:
     patience : validation steps without a gain of .005 dB after which training stops; None: never
     hold_out : every n-th slice is held out; 0: none, and the last weights are kept
     refit : train again on all slices for as many steps as did best on the held-out ones
-    objective : "supervised"; "self" (the output is downsampled and compared with the low-resolution image: no
-        high-resolution image is needed); or "cycle" (a second generator back to low resolution)
-    degradation : name in `operators`, where low-resolution images have to be made, and for the objective "self"
-    factors : factors to draw from at each step, for one network of many, on the axes that the factor changes
-    freeze_but_last : layers with weights, counted from the end, that training from a model goes on with; None: all
+    objective : "supervised"; "self" (the output is downsampled and compared with the
+        low-resolution image: no high-resolution image is needed); or "cycle" (a second generator
+        back to low resolution)
+    degradation : name in `operators`, where low-resolution images have to be made, and for the
+        objective "self"
+    factors : factors to draw from at each step, for one network of many, on the axes that the
+        factor changes
+    freeze_but_last : layers with weights, counted from the end, that training from a model goes on
+        with; None: all
     keep_critic : whether the trained critic is kept beside the generator, to be explained
-    intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest value, for
-        networks that end in a sigmoid)
+    intensity : what is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the
+        largest value, for networks that end in a sigmoid)
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -221,14 +244,20 @@ class Recipe:
     @property
     def look_every(self) -> int:
         """Steps between validation steps, and between checkpoints."""
-        return self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
+        return (
+            self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
+        )
 
     @property
     def flat_patch(self) -> tuple[int, int] | None:
         """Sides of the patches in plane; None where slices of any size serve."""
         if self.patch is None or self.patch_at_most:
             return None
-        return (self.patch, self.patch) if isinstance(self.patch, int) else (self.patch[0], self.patch[1])
+        return (
+            (self.patch, self.patch)
+            if isinstance(self.patch, int)
+            else (self.patch[0], self.patch[1])
+        )
 
     def fits(self, x: int, y: int) -> bool:
         """Whether slices of that size hold its patches."""
@@ -237,13 +266,18 @@ class Recipe:
 
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Terms that are on with, or without, weights of VGG-19."""
-        off = "none" if vgg else "perceptual", "none" if self.build_critic is not None else "adversarial"
+        off = (
+            "none" if vgg else "perceptual",
+            "none" if self.build_critic is not None else "adversarial",
+        )
         return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
 
     @property
     def contested(self) -> bool:
-        """Whether an adversarial term is in the loss, which then does not tell how good the output is."""
-        return self.build_critic is not None and any(t.kind == "adversarial" and t.weight != 0 for t in self.losses)
+        """Whether the loss has an adversarial term, and so does not tell the output quality."""
+        return self.build_critic is not None and any(
+            t.kind == "adversarial" and t.weight != 0 for t in self.losses
+        )
 
     @property
     def needs_vgg(self) -> bool:
@@ -272,13 +306,15 @@ class Estimator:
     Parameters
     ----------
     kind : "sbl", or the control "sdmod"
-    fwhm : full widths of the correlations K_q (high-resolution voxels), one variance map each; none for sdmod
+    fwhm : full widths of the correlations K_q (high-resolution voxels), one variance map each;
+        none for sdmod
     noise : s2 over the mean variance of the data
     rounds : updates of w
     draws : from the prior, an update
     step : power of the ratio by which w is multiplied
     equalize : components are divided by this power of their size
-    smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices (voxels)
+    smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices
+        (voxels)
     pull : share by which log w is drawn towards its neighborhood (1 voxel) at each update
     """
 
@@ -302,8 +338,9 @@ class VarianceRecipe(Recipe):
     ----------
     estimator : settings of the maps
     components : strongest temporal components that stand for all volumes
-    least_explained : share of zero filling's error that the map of one half of the run has to explain in the other,
-        one level of resolution down; with less the series is zero filled; None: always applied (controls)
+    least_explained : share of zero filling's error that the map of one half of the run has to
+        explain in the other, one level of resolution down; with less the series is zero filled;
+        None: always applied (controls)
     """
 
     estimator: Estimator
@@ -313,7 +350,15 @@ class VarianceRecipe(Recipe):
 
 
 OURS = Recipe(
-    build_generator=lazy("networks.residual2d.SubPixelNet"), schedule="one-cycle", evaluate_every=50, patience=8,
-    refit=False, background=0.1, gradient_limit=1.0, augmentation=Augmentation(dihedral=True),
-)  # fmt: skip
-"""What our own recipes replace something in: a one-cycle rate, validation every 50 steps, an early end, flips."""
+    build_generator=lazy("networks.residual2d.SubPixelNet"),
+    schedule="one-cycle",
+    evaluate_every=50,
+    patience=8,
+    refit=False,
+    background=0.1,
+    gradient_limit=1.0,
+    augmentation=Augmentation(dihedral=True),
+)
+"""What our own recipes replace something in: a one-cycle rate, validation every 50 steps, an early
+end, flips.
+"""

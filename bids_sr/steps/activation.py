@@ -31,7 +31,13 @@ from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_a
 from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
-from bids_sr.stats.regions.map_summary import Grid, Regions, activation_rows, find_regions, raised_rows
+from bids_sr.stats.regions.map_summary import (
+    Grid,
+    Regions,
+    activation_rows,
+    find_regions,
+    raised_rows,
+)
 
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
@@ -40,7 +46,10 @@ _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmr
 
 
 def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "minimal") -> Keep:
-    """How a table of a run is stored, which says what made it; `columns` is the artifact that tells what they are."""
+    """Return how a table of a run is stored, with its provenance.
+
+    `columns` is the artifact that describes its columns.
+    """
     return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level=level)
 
 
@@ -48,29 +57,39 @@ def _maps_text(setting: Lookup) -> str:
     low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
     smoothing, kinds = setting("smoothing"), setting("kinds")
     widths = enumerated([f"{width:g}" for width in smoothing])
-    what, course = ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
+    what, course = (
+        ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
+    )
     unit = "standard deviation of the seed" if at_rest else "sustained block"
     none = " (0 mm: none)" if 0 in smoothing else ""
-    parts = [f"{what} was mapped in every series with the same model, smoothed by {widths} mm FWHM{none}."]
+    parts = [
+        f"{what} was mapped in every series with the same model, smoothed by {widths} mm"
+        f" FWHM{none}."
+    ]
     if "cc" in kinds:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
         parts.append(
-            f"Voxel time series were linearly detrended{filtered} and correlated with the {course}; regions are the "
-            "voxels of the region of interest in the upper quarter of the map's range, at least max - (max - min)/4."
+            f"Voxel time series were linearly detrended{filtered} and correlated with the"
+            f" {course}; regions are the voxels of the region of interest in the upper quarter of"
+            " the map's range, at least max - (max - min)/4."
         )
     if "glm" in kinds:
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
-            "A general linear model was fitted to the unfiltered series by generalized least squares; regressors were "
-            f"made with nilearn [@nilearn]. Nuisance regressors were {drift}, six motion parameters and their "
-            "derivatives, and the first five aCompCor components [@behzadi2007] where there were tissue maps. The "
-            f"noise model was {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with "
-            "similar noise [@corbin2018] and corrected for the effect of the design on the residuals [@worsley2002]; "
-            f"runs with fewer than {FULL_ORDER_DOF} degrees of freedom had a lower order, which the sidecar of each "
-            f"map states. Effects are signal changes per {unit}."
+            "A general linear model was fitted to the unfiltered series by generalized least"
+            " squares; regressors were made with nilearn [@nilearn]. Nuisance regressors were"
+            f" {drift}, six motion parameters and their derivatives, and the first five aCompCor"
+            " components [@behzadi2007] where there were tissue maps. The noise model was"
+            f" {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with"
+            " similar noise [@corbin2018] and corrected for the effect of the design on the"
+            f" residuals [@worsley2002]; runs with fewer than {FULL_ORDER_DOF} degrees of freedom"
+            " had a lower order, which the sidecar of each map states. Effects are signal changes"
+            f" per {unit}."
         )
         if "fdr" in setting("thresholds"):
-            parts.append("Regions were also thresholded at a false discovery rate of .05 [@benjamini1995].")
+            parts.append(
+                "Regions were also thresholded at a false discovery rate of .05 [@benjamini1995]."
+            )
     return " ".join(parts) + "\n"
 
 
@@ -79,17 +98,26 @@ OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
 
 
 def stored_maps(setting: Lookup) -> list[dict[str, str]]:
-    """Which maps and regions of a series are stored, by their entities; of a level that stores no maps of it, none."""
+    """Return the maps and regions of a series to be stored, by their entities.
+
+    At a level that stores no maps of the series, there are none.
+    """
     series = setting("series_name")
     found: list[dict[str, str]] = []
     chosen = StoredMaps(
-        level=setting("level"), methods=setting("methods"), baselines=setting("baselines"),
-        smoothing=setting("smoothing"), thresholds=setting("thresholds"), kinds=setting("kinds"),
-    )  # fmt: skip
+        level=setting("level"),
+        methods=setting("methods"),
+        baselines=setting("baselines"),
+        smoothing=setting("smoothing"),
+        thresholds=setting("thresholds"),
+        kinds=setting("kinds"),
+    )
     for fwhm_mm, own in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
         found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in own.stats]
-        regions = [map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)]
+        regions = [
+            map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)
+        ]
         found += [{"suffix": "mask", "desc": region} for region in regions]
     return found
 
@@ -102,12 +130,28 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
 )
 def map_series(
-    series: Series, mask: Mask, roi: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, fwhm_mm: float, contrasts: Contrasts, kinds: _Kinds, thresholds: Sequence[str], factor: Factor,
-    tr: float, n_dummy: int, high_pass: float, low_pass: float | None,
-    slice_time_ref: float, has_stc: bool, axis_order: tuple[int, int, int],
-) -> tuple[list[Map], Rows]:  # fmt: skip
-    """Correlation and linear-model maps of one series at one smoothing, the regions in them, and their figures.
+    series: Series,
+    mask: Mask,
+    roi: Mask,
+    regressors: Regressors,
+    here: Path,
+    confounds: Confounds | None = None,
+    *,
+    series_name: str,
+    fwhm_mm: float,
+    contrasts: Contrasts,
+    kinds: _Kinds,
+    thresholds: Sequence[str],
+    factor: Factor,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    low_pass: float | None,
+    slice_time_ref: float,
+    has_stc: bool,
+    axis_order: tuple[int, int, int],
+) -> tuple[list[Map], Rows]:
+    """Map correlation and linear model of one series at one smoothing, with regions and metrics.
 
     Parameters
     ----------
@@ -120,36 +164,66 @@ def map_series(
     low_pass : Hz, correlation only; None is none
     """
     how = ActivationSettings(
-        kinds=tuple(kinds), confound_names=default_confounds(confounds), low_pass=low_pass, fwhm_mm=fwhm_mm,
-        tr=tr, n_dummy=n_dummy, high_pass=high_pass, slice_time_ref=slice_time_ref, has_stc=has_stc,
-    )  # fmt: skip
+        kinds=tuple(kinds),
+        confound_names=default_confounds(confounds),
+        low_pass=low_pass,
+        fwhm_mm=fwhm_mm,
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+    )
     found = fitted(series, mask.data, regressors, contrasts, how, here, confounds)
     regions = find_regions(found.maps, mask.data, roi.data, parse_thresholds(thresholds))
-    common = map_sidecars.common_sidecar(series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order)
+    common = map_sidecars.common_sidecar(
+        series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
+    )
     maps = [
         Derivative(
-            Volume(values, series.affine), map_sidecars.entities(series=series_name, **own), {**sidecar, **common}
+            Volume(values, series.affine),
+            map_sidecars.entities(series=series_name, **own),
+            {**sidecar, **common},
         )
-        for values, own, sidecar in _images(found, regions, thresholds, contrasts, how, series_name)
+        for values, own, sidecar in _images(
+            found, regions, thresholds, contrasts, how, series_name
+        )
     ]
     design = found.design
     size = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
     rows = metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
     rows += activation_rows(
-        found.maps, regions, regressors.contrasts(contrasts), mask=mask.data, roi=roi.data, affine=series.affine,
-        series=series_name, fwhm_mm=fwhm_mm, per_acquired=_per_acquired(series_name, factor),
-    )  # fmt: skip
+        found.maps,
+        regions,
+        regressors.contrasts(contrasts),
+        mask=mask.data,
+        roi=roi.data,
+        affine=series.affine,
+        series=series_name,
+        fwhm_mm=fwhm_mm,
+        per_acquired=_per_acquired(series_name, factor),
+    )
     return maps, rows
 
 
 def fitted(
-    series: SeriesReader, mask: Array, regressors: Regressors, contrasts: Contrasts, how: ActivationSettings,
-    here: Path, confounds: Confounds | None = None,
-) -> ActivationMaps:  # fmt: skip
-    """Maps of the contrasts that can be made; one thread, as there is a step for every series and smoothing."""
+    series: SeriesReader,
+    mask: Array,
+    regressors: Regressors,
+    contrasts: Contrasts,
+    how: ActivationSettings,
+    here: Path,
+    confounds: Confounds | None = None,
+) -> ActivationMaps:
+    """Map the contrasts that can be made, in one thread.
+
+    There is one step for every series and smoothing.
+    """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):
-        return map_activation(series, mask, regressors, there, how, scratch=here / "courses.raw", confounds=confounds)
+        return map_activation(
+            series, mask, regressors, there, how, scratch=here / "courses.raw", confounds=confounds
+        )
 
 
 def _per_acquired(series: str, factor: Factor) -> float:
@@ -158,13 +232,22 @@ def _per_acquired(series: str, factor: Factor) -> float:
 
 
 def _images(
-    found: ActivationMaps, regions: Regions, thresholds: Sequence[str], contrasts: Contrasts, how: ActivationSettings,
+    found: ActivationMaps,
+    regions: Regions,
+    thresholds: Sequence[str],
+    contrasts: Contrasts,
+    how: ActivationSettings,
     series: str,
-) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:  # fmt: skip
+) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
-    desc, limits = map_label(series, how.fwhm_mm), {each.label: each for each in parse_thresholds(thresholds)}
+    desc, limits = (
+        map_label(series, how.fwhm_mm),
+        {each.label: each for each in parse_thresholds(thresholds)},
+    )
     for (name, stat), values in found.maps.items():
-        model = map_sidecars.model_text(stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass)
+        model = map_sidecars.model_text(
+            stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass
+        )
         own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
         yield values, own, map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model)
     for (name, label), (region, _) in regions.items():
@@ -174,14 +257,16 @@ def _images(
 
 @step(makes="quality")
 def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Rows:
-    """Temporal signal-to-noise ratio, mean signal and smoothness of the noise of one series, dummies included."""
+    """Measure tSNR, mean signal and noise smoothness of one series, dummies included."""
     n_volumes = series.shape[3] - n_dummy
     found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
     return metric_rows(series_name, quality_metrics(found, mask.data))
 
 
 @step(
-    makes=("image_metrics", "image_columns"), keep={"image_metrics": kept_table("image", "image_columns")}, small=True
+    makes=("image_metrics", "image_columns"),
+    keep={"image_metrics": kept_table("image", "image_columns")},
+    small=True,
 )
 def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
     """Quality of all series in one table, and what its columns and measures mean."""
@@ -195,7 +280,10 @@ _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 
 
 def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
-    """Maps of some statistics as FWHM → series → (contrast, stat) → map; regions are passed over."""
+    """Return maps of some statistics as FWHM → series → (contrast, stat) → map.
+
+    Regions are skipped.
+    """
     out: _MapsBySmoothing = {}
     for each in maps:
         own = each.entities
@@ -211,29 +299,50 @@ def values_of(image: Derivative) -> Array:
 
 
 @step(
-    makes=("activation", "activation_columns"), part=Part.MAPS,
-    text="For comparisons, maps of the acquired series were brought to the high-resolution grid by cubic spline "
-    "interpolation. ",
+    makes=("activation", "activation_columns"),
+    part=Part.MAPS,
+    text=(
+        "For comparisons, maps of the acquired series were brought to the high-resolution grid by"
+        " cubic spline interpolation. "
+    ),
     keep={"activation": kept_table("activation", "activation_columns")},
-)  # fmt: skip
+)
 def compare_maps(
-    maps: list[Map], map_metrics: list[Rows], bold_mask: Mask, bold_mask_hr: Mask, roi_hr: Mask, *,
-    contrasts: Contrasts, thresholds: Sequence[str], factor: Factor,
-) -> tuple[Rows, Facts]:  # fmt: skip
-    """All figures of the maps: those of each series, and of the raw maps as splines on the high-resolution grid.
+    maps: list[Map],
+    map_metrics: list[Rows],
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    *,
+    contrasts: Contrasts,
+    thresholds: Sequence[str],
+    factor: Factor,
+) -> tuple[Rows, Facts]:
+    """Return all metrics of the maps of each series and of the upsampled raw maps.
+
+    The raw maps are brought to the high-resolution grid by splines.
 
     Parameters
     ----------
-    maps, map_metrics : of all series, raw on the acquired grid and all others on the high-resolution one
+    maps, map_metrics : of all series, raw on the acquired grid and all others on the
+        high-resolution one
     """
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
-    acquired, fine = (Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr))
+    acquired, fine = (
+        Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr)
+    )
     among = {name: contrasts[name] for name in contrasts if name in made}
     rows = [row for table in map_metrics for row in table]
     for fwhm_mm, of_series in by_smoothing(maps, _COMPARED).items():
         if raw := {key: values_of(each) for key, each in of_series.get(RAW, {}).items()}:
             rows += raised_rows(
-                raw, among, parse_thresholds(thresholds), acquired=acquired, fine=fine, roi=roi_hr.data,
-                fwhm_mm=fwhm_mm, per_acquired=prod(factor),
-            )  # fmt: skip
+                raw,
+                among,
+                parse_thresholds(thresholds),
+                acquired=acquired,
+                fine=fine,
+                roi=roi_hr.data,
+                fwhm_mm=fwhm_mm,
+                per_acquired=prod(factor),
+            )
     return rows, columns_json(row.statistic for row in rows)

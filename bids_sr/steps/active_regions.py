@@ -1,4 +1,4 @@
-"""Active regions: their largest clusters, what changes their size, and growth of the region of interest."""
+"""Active regions: their largest clusters, what changes their size, and growth of the ROI."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,29 +48,47 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 
 def _clusters_text(setting: Lookup) -> str:
-    text = "The ten largest clusters of each map (voxels joined by faces), with further peaks in them, were listed"
-    return text + (f", with labels of the {atlas_title(setting('atlas'))}.\n" if setting("with_anat") else ".\n")
+    text = (
+        "The ten largest clusters of each map (voxels joined by faces), with further peaks in"
+        " them, were listed"
+    )
+    return text + (
+        f", with labels of the {atlas_title(setting('atlas'))}.\n"
+        if setting("with_anat")
+        else ".\n"
+    )
 
 
 @step(
-    makes=("clusters", "clusters_columns"), part=Part.MAPS, text=_clusters_text,
+    makes=("clusters", "clusters_columns"),
+    part=Part.MAPS,
+    text=_clusters_text,
     keep={"clusters": kept_table("clusters", "clusters_columns", level="standard")},
-)  # fmt: skip
+)
 def list_clusters(
-    maps: list[Map], here: Path, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None,
-    atlas_source: Image | None = None, atlas_labels: Table | None = None, atlas_xfms: Sequence[File] = (), *,
+    maps: list[Map],
+    here: Path,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
     method_names: Sequence[str],
-) -> tuple[Table, Facts]:  # fmt: skip
-    """The largest clusters of active voxels of raw, bspline, methods and measured, by contrast and smoothing.
+) -> tuple[Table, Facts]:
+    """List the largest active clusters of each series, by contrast and smoothing.
 
-    Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the paper, whichever of
-    them was asked for. With a T1w image peaks are in MNI coordinates and have labels of the atlas.
+    The series are raw, bspline, the methods and measured.
+
+    Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the
+    paper, whichever of them was asked for. With a T1w image peaks are in MNI coordinates and have
+    labels of the atlas.
 
     Parameters
     ----------
     maps : maps and regions of all series
-    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point; none without a T1w
-        image
+    boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template
+        point; none without a T1w image
     atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it
     """
     chain, to_atlas, names = [], [], {}
@@ -86,27 +104,35 @@ def list_clusters(
         image = found.volume
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
-            atlases[grid] = _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
+            atlases[grid] = (
+                _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
+            )
         clusters = largest_clusters(image.data, values_of(region) > 0.5, image.affine)
-        rows += cluster_rows(clusters, where, affine=image.affine, atlas=atlases[grid], names=names)
+        rows += cluster_rows(
+            clusters, where, affine=image.affine, atlas=atlases[grid], names=names
+        )
         peaks = [at for each in clusters for at in each.peaks]
         points += [image.affine[:3, :3] @ np.array(at) + image.affine[:3, 3] for at in peaks]
     scanner = np.array(points).reshape(-1, 3)
     at = apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
     table = placed(rows, at, scanner, "MNI" if chain else "scanner")
-    return pd.DataFrame(table, columns=list(COLUMNS)), {name: dict(text) for name, text in COLUMNS.items()}
+    return pd.DataFrame(table, columns=list(COLUMNS)), {
+        name: dict(text) for name, text in COLUMNS.items()
+    }
 
 
 def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[str]) -> Array:
     """Labels of the atlas on the grid of a map."""
     grid, labels = Volume(image.data, image.affine), atlas.like(atlas.data.astype(np.float32))
-    return apply(labels, grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
+    return (
+        apply(labels, grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
+    )
 
 
 def _thresholded(
     maps: Sequence[Derivative], wanted: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Derivative, Derivative]]:
-    """What a map is of, the map and its region, in the order of contrasts, smoothing and series."""
+    """Yield what a map is of, the map and its region, by contrast, smoothing and series."""
     stats: dict[tuple[str, str, float, str], Derivative] = {}
     regions: dict[tuple[str, str, float], dict[str, Derivative]] = {}
     for each in maps:
@@ -118,12 +144,23 @@ def _thresholded(
             regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
     kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind != "Quarter"))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
-    stat = "t" if any(found == "t" for _, found, _, _ in stats) else "cc" if kind == "Quarter" else "z"
+    stat = (
+        "t"
+        if any(found == "t" for _, found, _, _ in stats)
+        else "cc"
+        if kind == "Quarter"
+        else "z"
+    )
     for (contrast, each_kind, fwhm_mm), by_series in regions.items():
         for series in wanted if each_kind == kind else ():
             found = stats.get((contrast, stat, fwhm_mm, series))
             if found is not None and series in by_series:
-                where = {"series": series, "fwhm_mm": f"{fwhm_mm:g}", "contrast": contrast, "threshold": kind}
+                where = {
+                    "series": series,
+                    "fwhm_mm": f"{fwhm_mm:g}",
+                    "contrast": contrast,
+                    "threshold": kind,
+                }
                 yield {**where, "statistic": stat}, found, by_series[series]
 
 
@@ -134,37 +171,70 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 
 def _growth_text(setting: Lookup) -> str:
     return (
-        "The region of interest was grown by up to 10 mm into adjoining voxels in which the correlation of the "
-        f"acquired series, smoothed by {max(setting('smoothing')):g} mm, with the task was at least .5 and in the "
-        "upper quarter of the range over the region and its surroundings; all series share the grown region.\n"
+        "The region of interest was grown by up to 10 mm into adjoining voxels in which the"
+        f" correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
+        " the task was at least .5 and in the upper quarter of the range over the region and its"
+        " surroundings; all series share the grown region.\n"
     )
 
 
 @step(
-    makes=("roi", "roi_hr", "grown_facts"), part=Part.MAPS, text=_growth_text, memory=MAPS,
+    makes=("roi", "roi_hr", "grown_facts"),
+    part=Part.MAPS,
+    text=_growth_text,
+    memory=MAPS,
     keep={"roi": Keep({"desc": "roigrown", "suffix": "mask"}, "grown_facts")},
-)  # fmt: skip
+)
 def grow_region(
-    preproc: Series, bold_mask: Mask, roi_bold: Mask, bold_mask_hr: Mask, roi_bold_hr: Mask, regressors: Regressors,
-    here: Path, *, contrasts: Contrasts, smoothing: Sequence[float], tr: float, n_dummy: int, low_pass: float | None,
-    slice_time_ref: float, has_stc: bool,
-) -> tuple[Mask, Mask, Facts]:  # fmt: skip
+    preproc: Series,
+    bold_mask: Mask,
+    roi_bold: Mask,
+    bold_mask_hr: Mask,
+    roi_bold_hr: Mask,
+    regressors: Regressors,
+    here: Path,
+    *,
+    contrasts: Contrasts,
+    smoothing: Sequence[float],
+    tr: float,
+    n_dummy: int,
+    low_pass: float | None,
+    slice_time_ref: float,
+    has_stc: bool,
+) -> tuple[Mask, Mask, Facts]:
     """Grow the region of interest into activity of the acquired series that its border cuts off.
 
-    Correlation at the widest smoothing is followed, of conditions against rest. The facts are the voxels added on the
-    acquired grid, the correlation from which they were, and the reach (mm).
+    Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
+    voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
     """
     how = ActivationSettings(
-        kinds=("cc",), confound_names=(), low_pass=low_pass, fwhm_mm=max(smoothing), tr=tr, n_dummy=n_dummy,
-        high_pass=0.0, slice_time_ref=slice_time_ref, has_stc=has_stc,
-    )  # fmt: skip
+        kinds=("cc",),
+        confound_names=(),
+        low_pass=low_pass,
+        fwhm_mm=max(smoothing),
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=0.0,
+        slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+    )
     maps = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).maps
-    highest = np.max([maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0)
+    highest = np.max(
+        [maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0
+    )
     try:
         grown = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
     except ValueError as error:
-        raise ValueError(f"region of interest: {error}; check the registration or give another --roi") from error
+        raise ValueError(
+            f"region of interest: {error}; check the registration or give another --roi"
+        ) from error
     added = grown.roi & ~roi_bold.data
-    fine = carry_over(added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine)
-    facts = {"roi_grown_voxels": grown.added, "roi_grown_level": round(grown.level, 3), "roi_grown_max_mm": REACH_MM}
+    fine = carry_over(
+        added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
+    )
+    facts = {
+        "roi_grown_voxels": grown.added,
+        "roi_grown_level": round(grown.level, 3),
+        "roi_grown_max_mm": REACH_MM,
+    }
     return Volume(grown.roi, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts

@@ -14,13 +14,22 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, in_ras, load
-from bids_sr.registration.brain import BrainCheck, bias_field, brain_from_head, carried_priors, normalize, two_mm_grid
+from bids_sr.registration.brain import (
+    BrainCheck,
+    bias_field,
+    brain_from_head,
+    carried_priors,
+    normalize,
+    two_mm_grid,
+)
 from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
 
 _LOGGER = logging.getLogger(__name__)
 _REGIONS = {
-    "motor": "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]",
+    "motor": (
+        "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]"
+    ),
     "brain": "the whole brain",
 }
 _T1W_SIDECAR = {"Description": "T1w image without bias field", "SkullStripped": False}
@@ -28,9 +37,10 @@ _BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 
 
 @step(
-    makes=("template", "template_mask", "template_priors"), memory=Need(always=0.30, high=0.0),
+    makes=("template", "template_mask", "template_priors"),
+    memory=Need(always=0.30, high=0.0),
     reads=lambda setting: [templates.template_source(setting("template_space"))],
-)  # fmt: skip
+)
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is on this machine; nothing is downloaded.
 
@@ -40,7 +50,8 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
 
     Returns
     -------
-    Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the template has no maps
+    Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
+    template has no maps
     """
     found = templates.load_template(template_space)
     return found.t1, found.mask, list(found.tissues or ())
@@ -56,15 +67,21 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
 
 @step(
-    makes="t1w_preproc", memory=Need(always=0.02, t1w=0.018, high=0.0),
+    makes="t1w_preproc",
+    memory=Need(always=0.02, t1w=0.018, high=0.0),
     keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, linked={})},
-)  # fmt: skip
+)
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
-    """Divide a T1w image by the bias field of its brain; the head's field, known before, is only a first one."""
+    """Divide a T1w image by the bias field estimated in its brain.
+
+    The bias field of the head, known before, is only a first estimate.
+    """
     return _even(t1w_head, t1w_mask.data, (20, 20) if sloppy else (20, 20, 20), random_seed)
 
 
-def _even(image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], seed: int) -> Volume:
+def _even(
+    image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], seed: int
+) -> Volume:
     """An image over its bias field in a mask (None: the head)."""
     image = Volume(np.maximum(image.data, 0), image.affine)
     return image.like(image.data / bias_field(image, mask, seed=seed, iterations=iterations))
@@ -72,19 +89,27 @@ def _even(image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], s
 
 def _text_of_mask(setting: Lookup) -> str:
     return (
-        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and skull-stripped with the "
-        f"brain mask of the {setting('template_space')} template [@icbm2009], transformed to the image and fitted to "
-        "the tissue."
+        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and"
+        f" skull-stripped with the brain mask of the {setting('template_space')} template"
+        " [@icbm2009], transformed to the image and fitted to the tissue."
     )
 
 
 @step(
-    makes=("t1w_mask", "start_xfm", "brain_facts"), part=Part.ANATOMY, text=_text_of_mask,
+    makes=("t1w_mask", "start_xfm", "brain_facts"),
+    part=Part.ANATOMY,
+    text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
     keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, linked={})},
-)  # fmt: skip
+)
 def mask_brain(
-    t1w_head: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
+    t1w_head: Image,
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    random_seed: int,
+    sloppy: bool,
 ) -> tuple[Mask, Transforms, Facts]:
     """Brain mask of a T1w image: the template's, carried over and fitted to the tissue.
 
@@ -94,39 +119,62 @@ def mask_brain(
 
     Returns
     -------
-    Brain on the grid of the T1w image; the affine that takes a template point to its T1w point, (1, 4, 4) in RAS mm;
-    figures of the mask, and what speaks against it
+    Brain on the grid of the T1w image; the affine that takes a template point to its T1w point,
+    (1, 4, 4) in RAS mm; figures of the mask, and what speaks against it
     """
     mask, affine, check = brain_from_head(
-        t1w_head, template, template_mask.data, seed=random_seed, prefix=str(here / "head_"), sloppy=sloppy
+        t1w_head,
+        template,
+        template_mask.data,
+        seed=random_seed,
+        prefix=str(here / "head_"),
+        sloppy=sloppy,
     )
     return Volume(mask, t1w_head.affine), affine[None], doubted(check)
 
 
 @step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0))
 def find_start(
-    t1w_preproc: Image, template: Image, template_mask: Mask, *, here: Path, random_seed: int, sloppy: bool
+    t1w_preproc: Image,
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    random_seed: int,
+    sloppy: bool,
 ) -> Transforms:
-    """The affine of `mask_brain` alone, where the mask is known, but not where the search for the template begins."""
-    return mask_brain(t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy)[1]
+    """Return only the affine of `mask_brain`, to start the registration to the template.
+
+    It is for a mask that is known without the starting point of that search.
+    """
+    return mask_brain(
+        t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
+    )[1]
 
 
 def doubted(check: BrainCheck) -> dict[str, object]:
     """Figures of a brain mask, with a warning of a doubtful one."""
     if check.doubts:
         _LOGGER.warning(
-            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out of the confounds.",
+            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out"
+            " of the confounds.",
             "; ".join(check.doubts),
         )
     return check.facts()
 
 
 def _kept_xfm(origin: str, target: str) -> Keep:
-    """How a transform between T1w and the template is stored; "" stands for the template's space."""
+    """Return how a T1w–template transform is stored; "" stands for the template's space."""
 
     def entities(setting: Lookup) -> dict[str, str]:
         space = setting("template_space")
-        return {"from": origin or space, "to": target or space, "mode": "image", "suffix": "xfm", "extension": ".h5"}
+        return {
+            "from": origin or space,
+            "to": target or space,
+            "mode": "image",
+            "suffix": "xfm",
+            "extension": ".h5",
+        }
 
     return Keep(entities, linked={})
 
@@ -134,11 +182,22 @@ def _kept_xfm(origin: str, target: str) -> Keep:
 _KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
 
 
-@step(makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"), memory=Need(always=0.25, t1w=0.010, high=0.0), keep=_KEPT_XFMS)
+@step(
+    makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
+    memory=Need(always=0.25, t1w=0.010, high=0.0),
+    keep=_KEPT_XFMS,
+)
 def normalize_t1w(
-    t1w_preproc: Image, t1w_mask: Mask, start_xfm: Transforms, template: Image, template_mask: Mask, *, here: Path,
-    random_seed: int, sloppy: bool,
-) -> tuple[File, File, Image]:  # fmt: skip
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    start_xfm: Transforms,
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    random_seed: int,
+    sloppy: bool,
+) -> tuple[File, File, Image]:
     """Affine and SyN registration of the T1w brain to the template, as two composite transforms.
 
     Parameters
@@ -147,27 +206,53 @@ def normalize_t1w(
 
     Returns
     -------
-    What resamples T1w-space images into the template, and template-space images onto the T1w image (.h5); T1w image in
-    template space, 2 mm
+    What resamples T1w-space images into the template, and template-space images onto the T1w image
+    (.h5); T1w image in template space, 2 mm
     """
     forward, inverse = normalize(
-        t1w_preproc, t1w_mask.data, template, template_mask.data, start_xfm[0], seed=random_seed,
-        prefix=str(here / "t1w2std_"), sloppy=sloppy,
-    )  # fmt: skip
+        t1w_preproc,
+        t1w_mask.data,
+        template,
+        template_mask.data,
+        start_xfm[0],
+        seed=random_seed,
+        prefix=str(here / "t1w2std_"),
+        sloppy=sloppy,
+    )
     grid = two_mm_grid(template)
-    return Path(forward), Path(inverse), grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
+    return (
+        Path(forward),
+        Path(inverse),
+        grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed)),
+    )
 
 
 @step(
-    makes=("t1w_dseg", "t1w_tpms"), part=Part.ANATOMY, memory=SEGMENT,
-    text="It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and CSF were segmented "
-    "by a Gaussian mixture with the template's tissue maps as priors [@unifiedseg; @fast].",
-    keep={"t1w_dseg": Keep({"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, linked={})},
-)  # fmt: skip
+    makes=("t1w_dseg", "t1w_tpms"),
+    part=Part.ANATOMY,
+    memory=SEGMENT,
+    text=(
+        "It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and"
+        " CSF were segmented by a Gaussian mixture with the template's tissue maps as priors"
+        " [@unifiedseg; @fast]."
+    ),
+    keep={
+        "t1w_dseg": Keep(
+            {"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, linked={}
+        )
+    },
+)
 def segment_tissues(
-    t1w_preproc: Image, t1w_mask: Mask, std2t1w_xfm: File, template_priors: Sequence[Image] = (), *, random_seed: int
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    std2t1w_xfm: File,
+    template_priors: Sequence[Image] = (),
+    *,
+    random_seed: int,
 ) -> tuple[Image, list[Image]]:
-    """Gaussian mixture of three tissues with the template's tissue maps as priors, where it has them.
+    """Segment three tissues by a Gaussian mixture with the template's tissue maps as priors.
+
+    The priors are used where the template has such maps.
 
     Returns
     -------
@@ -176,10 +261,14 @@ def segment_tissues(
     priors = None
     if template_priors:
         maps = list(template_priors)
-        priors = carried_priors(t1w_preproc, t1w_mask.data, maps, str(std2t1w_xfm), seed=random_seed)
+        priors = carried_priors(
+            t1w_preproc, t1w_mask.data, maps, str(std2t1w_xfm), seed=random_seed
+        )
     probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)
     affine = t1w_preproc.affine
-    return Volume(segmentation(probabilities), affine), [Volume(each, affine) for each in probabilities]
+    return Volume(segmentation(probabilities), affine), [
+        Volume(each, affine) for each in probabilities
+    ]
 
 
 def _kept_atlas(extension: str) -> Keep:
@@ -199,16 +288,24 @@ def _kept_atlas(extension: str) -> Keep:
 
 
 @step(
-    makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"), memory=REGION,
+    makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
+    memory=REGION,
     keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
     reads=lambda setting: [find_atlas(setting("atlas"), setting("template_space")).image],
-)  # fmt: skip
+)
 def place_atlas(
-    t1w_preproc: Image, template: Image, std2t1w_xfm: File, *, atlas: str, template_space: str, random_seed: int
+    t1w_preproc: Image,
+    template: Image,
+    std2t1w_xfm: File,
+    *,
+    atlas: str,
+    template_space: str,
+    random_seed: int,
 ) -> tuple[Image, Image, Table, list[File]]:
     """The atlas as it is, on the T1w grid, its labels, and what leads there from the T1w image.
 
-    A file is taken to be in template space, or else in the space of the T1w image, as a mask of `define_region` is.
+    A file is taken to be in template space, or else in the space of the T1w image, as a mask of
+    `define_region` is.
 
     Parameters
     ----------
@@ -216,8 +313,8 @@ def place_atlas(
 
     Returns
     -------
-    Label image; the same on the T1w grid; columns index and name; what takes T1w points to the space of the atlas,
-    none where it is T1w space
+    Label image; the same on the T1w grid; columns index and name; what takes T1w points to the
+    space of the atlas, none where it is T1w space
     """
     found = find_atlas(atlas, template_space)
     image = load(found.image)
@@ -226,7 +323,8 @@ def place_atlas(
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame({"index": list(found.labels.values()), "name": list(found.labels)})
     on_grid = Volume(
-        np.round(labels).astype(np.int16 if max(found.labels.values()) < 2**15 else np.int32), t1w_preproc.affine
+        np.round(labels).astype(np.int16 if max(found.labels.values()) < 2**15 else np.int32),
+        t1w_preproc.affine,
     )
     return Volume(image.data, image.affine), on_grid, table, [Path(each) for each in xfms]
 
@@ -235,44 +333,70 @@ def _text_of_region(setting: Lookup) -> str:
     """The region of interest in words."""
     roi = setting("roi")
     named = f"{roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
-    return f"The region of interest was {_REGIONS.get(roi, 'a mask given by the user' if is_file(roi) else named)}."
+    return (
+        "The region of interest was"
+        f" {_REGIONS.get(roi, 'a mask given by the user' if is_file(roi) else named)}."
+    )
 
 
 @step(
-    makes=("roi_t1w", "roi_source", "roi_xfms"), part=Part.ANATOMY, text=_text_of_region, memory=REGION,
-    keep={"roi_t1w": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"})},
+    makes=("roi_t1w", "roi_source", "roi_xfms"),
+    part=Part.ANATOMY,
+    text=_text_of_region,
+    memory=REGION,
+    keep={
+        "roi_t1w": Keep(
+            {"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}
+        )
+    },
     reads=lambda setting: [Path(setting("roi"))] if is_file(setting("roi")) else [],
-)  # fmt: skip
+)
 def define_region(
-    t1w_preproc: Image, t1w_mask: Mask, template: Image, std2t1w_xfm: File, atlas_source: Image | None = None,
-    atlas_labels: Table | None = None, atlas_xfms: Sequence[File] = (), *, roi: str, atlas: str, random_seed: int,
-) -> tuple[Mask, Mask, list[File]]:  # fmt: skip
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    template: Image,
+    std2t1w_xfm: File,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    roi: str,
+    atlas: str,
+    random_seed: int,
+) -> tuple[Mask, Mask, list[File]]:
     """The region of interest on the T1w grid, its source and what leads there.
 
-    A file is taken to be in template space when its field of view matches that of an MNI image (the template's, or the
-    common boxes of the MNI152 family; edges within 5 mm); otherwise in the scanner space of the T1w image.
+    A file is taken to be in template space when its field of view matches that of an MNI image
+    (the template's, or the common boxes of the MNI152 family; edges within 5 mm); otherwise in the
+    scanner space of the T1w image.
 
     Parameters
     ----------
-    atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it; for names alone
+    atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it;
+        for names alone
     roi : brain, names of regions of the atlas joined by commas, or the path of a mask
 
     Returns
     -------
-    Region on the T1w grid; region in the space in which it was given; what takes T1w points to that space, none where
-    it is T1w space
+    Region on the T1w grid; region in the space in which it was given; what takes T1w points to
+    that space, none where it is T1w space
     """
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:
         numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        region, xfms = atlas_region(atlas_source, names, numbers), [str(each) for each in atlas_xfms]
+        region, xfms = (
+            atlas_region(atlas_source, names, numbers),
+            [str(each) for each in atlas_xfms],
+        )
     else:
         region, in_template = find_region(roi, t1w_mask, template)
         xfms = [str(std2t1w_xfm)] if in_template else []
     inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return (
-        Volume(inside, t1w_preproc.affine), Volume(region.data > 0.5, region.affine), [Path(each) for each in xfms],
-    )  # fmt: skip
+        Volume(inside, t1w_preproc.affine),
+        Volume(region.data > 0.5, region.affine),
+        [Path(each) for each in xfms],
+    )
 
 
 def text_of_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
@@ -288,10 +412,15 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
     if "gm" in files:
         taken.append("its tissue maps")
     else:
-        made = "Tissues were segmented by a Gaussian mixture with the template's maps as priors [@unifiedseg; @fast]. "
+        made = (
+            "Tissues were segmented by a Gaussian mixture with the template's maps as priors"
+            " [@unifiedseg; @fast]. "
+        )
     if "t1w2std_xfm" in files:
         taken.append(f"its transforms to {template_space}")
     else:
-        registered = f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
+        registered = (
+            f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
+        )
         made = f"The T1-weighted image was {registered}. {made}"
     return f"Taken over from {origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"

@@ -1,8 +1,8 @@
 """The calibration of a run: where it lies to the run, and how it fluctuates.
 
-Its head motion is estimated by the steps of `bids_sr.steps.motion`, in a scope of its own. Nothing that is wrong with a
-calibration ends the program: what cannot be used is written down (``usable``, ``reason``), and the run is
-super-resolved without it.
+Its head motion is estimated by the steps of `bids_sr.steps.motion`, in a scope of its own. Nothing
+that is wrong with a calibration ends the program: what cannot be used is written down (``usable``,
+``reason``), and the run is super-resolved without it.
 """
 
 import logging
@@ -14,7 +14,10 @@ from bids_sr.config.memory_model import CALIBRATE, Need
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
-from bids_sr.registration.calibration_alignment import calibration_patterns, register_to_calibration
+from bids_sr.registration.calibration_alignment import (
+    calibration_patterns,
+    register_to_calibration,
+)
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.variance.calibration_components import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
@@ -31,11 +34,12 @@ def text_of_calibration(*, with_events: bool) -> str:
     """What the methods text says of a calibration, whose task is known or not."""
     task = " and, where half of the degrees of freedom remained, its task" if with_events else ""
     return (
-        "A short run at the high resolution was registered rigidly to the run, by mutual information in ANTs [@ants] "
-        "and then by Gauss-Newton [@bakermatthews2004], to measure how the signal fluctuates: volumes with a "
-        "framewise displacement above 0.5 mm [@power2012] or a spike were left out, "
-        f"drift{task} {'were' if task else 'was'} regressed out, and the residuals were decomposed into principal "
-        "components over time, whose images tell how the signal fluctuates.\n"
+        "A short run at the high resolution was registered rigidly to the run, by mutual"
+        " information in ANTs [@ants] and then by Gauss-Newton [@bakermatthews2004], to measure"
+        " how the signal fluctuates: volumes with a framewise displacement above 0.5 mm"
+        f" [@power2012] or a spike were left out, drift{task} {'were' if task else 'was'}"
+        " regressed out, and the residuals were decomposed into principal components over time,"
+        " whose images tell how the signal fluctuates.\n"
     )
 
 
@@ -45,9 +49,15 @@ def text_of_calibration(*, with_events: bool) -> str:
     keep={"boldref2calibration_xfm": _KEPT_XFM},
 )
 def register_calibration(
-    boldref: Image, bold_mask: Mask, calibration_ref: Image, head_mask: Mask, here: Path, *, factor: Factor,
+    boldref: Image,
+    bold_mask: Mask,
+    calibration_ref: Image,
+    head_mask: Mask,
+    here: Path,
+    *,
+    factor: Factor,
     random_seed: int,
-) -> tuple[Transforms, Facts]:  # fmt: skip
+) -> tuple[Transforms, Facts]:
     """Rigid registration of the run's reference and the calibration's.
 
     Parameters
@@ -58,14 +68,19 @@ def register_calibration(
 
     Returns
     -------
-    what takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality of the registration, or
-    ``reason``, where there is none
+    what takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality of
+    the registration, or ``reason``, where there is none
     """
     try:
         xfm, facts = register_to_calibration(
-            boldref, bold_mask.data, calibration_ref, head_mask.data, factor, seed=random_seed,
+            boldref,
+            bold_mask.data,
+            calibration_ref,
+            head_mask.data,
+            factor,
+            seed=random_seed,
             prefix=str(here / "calibration_"),
-        )  # fmt: skip
+        )
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         _LOGGER.warning("The calibration could not be registered: %s", error)
         xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
@@ -79,36 +94,52 @@ def register_calibration(
     keep={"calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
 )
 def measure_calibration(
-    bold: Series, head_mask: Mask, hmc_xfms: Transforms, motion: Table, calibration_registration: Facts,
-    calibration_events: File | None = None, *, n_dummy: int, tr: float,
-) -> tuple[Image, Facts]:  # fmt: skip
+    bold: Series,
+    head_mask: Mask,
+    hmc_xfms: Transforms,
+    motion: Table,
+    calibration_registration: Facts,
+    calibration_events: File | None = None,
+    *,
+    n_dummy: int,
+    tr: float,
+) -> tuple[Image, Facts]:
     """Fluctuations of a calibration, or the reason why it has none that can be used.
 
     Parameters
     ----------
-    bold, head_mask, hmc_xfms, motion, n_dummy : of the calibration, as the steps of head motion make them
+    bold, head_mask, hmc_xfms, motion, n_dummy : of the calibration, as the steps of head motion
+        make them
     calibration_registration : of `register_calibration`
     calibration_events : BIDS events of the calibration; without them no task is taken out
     tr : its repetition time (s)
 
     Returns
     -------
-    principal components of the fluctuations on its own grid (X, Y, Z, C), signal units, strongest first, one of nothing
-    if not usable; ``usable``, ``reason``, and everything that was measured
+    principal components of the fluctuations on its own grid (X, Y, Z, C), signal units, strongest
+    first, one of nothing if not usable; ``usable``, ``reason``, and everything that was measured
     """
     facts = dict(calibration_registration)
     nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
     patterns = nothing
     facts |= {
         "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(bold.affine[:3, :3], axis=0)],
-        "tr_s": tr, "n_volumes": bold.shape[3], "n_dummy": n_dummy,
-    }  # fmt: skip
+        "tr_s": tr,
+        "n_volumes": bold.shape[3],
+        "n_dummy": n_dummy,
+    }
     try:
         if "reason" not in facts:
             patterns, told = calibration_patterns(
-                bold, head_mask.data, hmc_xfms, motion[list(MOTION)].to_numpy(), facts, n_dummy=n_dummy, tr=tr,
+                bold,
+                head_mask.data,
+                hmc_xfms,
+                motion[list(MOTION)].to_numpy(),
+                facts,
+                n_dummy=n_dummy,
+                tr=tr,
                 events=calibration_events,
-            )  # fmt: skip
+            )
             facts |= told
     except CalibrationError as error:
         facts["reason"] = str(error)

@@ -38,10 +38,10 @@ from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
-    "Methods that estimate variances were also tested one level of resolution down, without a reference: the volumes "
-    "of the run were downsampled by the super-resolution factor, super-resolved and compared with those acquired; the "
-    "share of zero filling's squared error that each series explains was computed, with an interval over stretches of "
-    "volumes. "
+    "Methods that estimate variances were also tested one level of resolution down, without a"
+    " reference: the volumes of the run were downsampled by the super-resolution factor,"
+    " super-resolved and compared with those acquired; the share of zero filling's squared error"
+    " that each series explains was computed, with an interval over stretches of volumes. "
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
@@ -51,9 +51,19 @@ MOST_VOLUMES = 60
 
 @step(makes="effects", memory=EFFECTS)
 def measure_effects(
-    series: Series, mask: Mask, regressors: Regressors, here: Path, confounds: Confounds | None = None, *,
-    series_name: str, tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
-) -> Effects:  # fmt: skip
+    series: Series,
+    mask: Mask,
+    regressors: Regressors,
+    here: Path,
+    confounds: Confounds | None = None,
+    *,
+    series_name: str,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    slice_time_ref: float,
+    has_stc: bool,
+) -> Effects:
     """Effect of every block of a run in one series, whole slices.
 
     Parameters
@@ -63,35 +73,68 @@ def measure_effects(
     high_pass : Hz, drift of the linear model; 0 is a straight line
     """
     design = block_design(
-        regressors, n_volumes=series.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass,
-        slice_time_ref=slice_time_ref, has_stc=has_stc, confounds=confounds,
-    )  # fmt: skip
+        regressors,
+        n_volumes=series.shape[3],
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+        confounds=confounds,
+    )
     with threadpool_limits(1):
         return block_effects(
-            series, mask.data, design, series=series_name, with_t=series_name == MEASURED,
-            pca_ranks=PCA_RANKS if series_name == "bspline" else (), scratch=here / "components.raw",
-        )  # fmt: skip
+            series,
+            mask.data,
+            design,
+            series=series_name,
+            with_t=series_name == MEASURED,
+            pca_ranks=PCA_RANKS if series_name == "bspline" else (),
+            scratch=here / "components.raw",
+        )
 
 
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Smoothing (mm) by the name of a compared series; empty where there is none."""
-    return {name: math.nan if width is None else float(str(width)) for name, width in (same_widths or {}).items()}
+    return {
+        name: math.nan if width is None else float(str(width))
+        for name, width in (same_widths or {}).items()
+    }
 
 
 def run_effects(
-    effects: Mapping[str, Path], mask: Mask, roi: Mask, same_widths: Mapping[str, object] | None, contrasts: Contrasts,
-    factor: Factor, n_boot: int, seed: int,
-) -> RunEffects:  # fmt: skip
+    effects: Mapping[str, Path],
+    mask: Mask,
+    roi: Mask,
+    same_widths: Mapping[str, object] | None,
+    contrasts: Contrasts,
+    factor: Factor,
+    n_boot: int,
+    seed: int,
+) -> RunEffects:
     """Effects of all series of a run and how they are compared, from what steps are given."""
     return RunEffects(
-        files=effects, contrasts=contrasts, mask=mask.data, affine=mask.affine, roi=roi.data, factor=factor,
-        n_boot=n_boot, seed=seed, same_widths=widths_of(same_widths),
-    )  # fmt: skip
+        files=effects,
+        contrasts=contrasts,
+        mask=mask.data,
+        affine=mask.affine,
+        roi=roi.data,
+        factor=factor,
+        n_boot=n_boot,
+        seed=seed,
+        same_widths=widths_of(same_widths),
+    )
 
 
 @step(makes="halves_figures", memory=EFFECTS)
 def gather_fine_effects(
-    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, here: Path, *, contrasts: Contrasts, factor: Factor
+    effects: dict[str, File],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    here: Path,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
 ) -> File:
     """Effects beyond the acquired Nyquist limit in every series (.npz), for the figures.
 
@@ -107,52 +150,74 @@ def gather_fine_effects(
 def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
-        f"{blocks} were split into two halves; the effect in one half was compared with that of the measured "
-        "high-resolution series in the other half, both ways, over all in-plane spatial frequencies and over those at "
-        "or beyond the Nyquist limit of the acquisition. The explained variance of the true effect T by an estimate e, "
-        "1 - E|e - T|^2 / E|T|^2, was corrected for noise in the measured series by the covariance of its halves. "
-        "Confidence intervals come from resampling blocks, with the same draws for all series. "
+        f"{blocks} were split into two halves; the effect in one half was compared with that of"
+        " the measured high-resolution series in the other half, both ways, over all in-plane"
+        " spatial frequencies and over those at or beyond the Nyquist limit of the acquisition."
+        " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2,"
+        " was corrected for noise in the measured series by the covariance of its halves."
+        " Confidence intervals come from resampling blocks, with the same draws for all series. "
     )
 
 
 @step(makes="split_half", part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
 def compare_halves(
-    effects: dict[str, File], bold_mask_hr: Mask, roi_hr: Mask, same_widths: Facts | None = None, *,
-    contrasts: Contrasts, factor: Factor, random_seed: int, n_boot: int = N_BOOT,
-) -> Rows:  # fmt: skip
+    effects: dict[str, File],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    same_widths: Facts | None = None,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
+    random_seed: int,
+    n_boot: int = N_BOOT,
+) -> Rows:
     """Effects of one half of the blocks against the measured effects of the other half.
 
     Parameters
     ----------
-    effects : of all series on the high-resolution grid, `measured` among them; they are read one at a time
-    same_widths : smoothing (mm) that gives the acquired series the smoothness of those of other programs, by name
+    effects : of all series on the high-resolution grid, `measured` among them; they are read one
+        at a time
+    same_widths : smoothing (mm) that gives the acquired series the smoothness of those of other
+        programs, by name
     n_boot : resamples of blocks
     """
-    run = run_effects(effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed)
+    run = run_effects(
+        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
+    )
     with threadpool_limits(1):
         return agreement_rows(run, measured_halves)
 
 
 KNOWN_TEXT = (
-    "Effects of the whole run were compared with known activation, over all in-plane spatial frequencies and over "
-    "those at or beyond the Nyquist limit of the acquisition, with confidence intervals from resampled blocks, the "
-    "same for all series. "
+    "Effects of the whole run were compared with known activation, over all in-plane spatial"
+    " frequencies and over those at or beyond the Nyquist limit of the acquisition, with"
+    " confidence intervals from resampled blocks, the same for all series. "
 )
 """Methods text of a run whose activation is known, without a measured series."""
 
 
 @step(makes="truth", memory=EFFECTS)
 def compare_with_truth(
-    maps: Sequence[Map], bold_mask_hr: Mask, roi_hr: Mask, effects: dict[str, File] | None = None,
-    truth_maps: dict[str, Image] | None = None, same_widths: Facts | None = None, *, contrasts: Contrasts,
-    factor: Factor, at_rest: bool, random_seed: int, n_boot: int = N_BOOT,
-) -> Rows:  # fmt: skip
+    maps: Sequence[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    effects: dict[str, File] | None = None,
+    truth_maps: dict[str, Image] | None = None,
+    same_widths: Facts | None = None,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
+    at_rest: bool,
+    random_seed: int,
+    n_boot: int = N_BOOT,
+) -> Rows:
     """Maps of the whole run against those of the measured series and against known activation.
 
     Parameters
     ----------
     maps : of all series; raw is passed over
-    effects : of all series, for figures beyond Nyquist and intervals: the finest band needs whole slices
+    effects : of all series, for figures beyond Nyquist and intervals: the finest band needs whole
+        slices
     truth_maps : known activation by contrast, on any grid in the frame of the mask
     same_widths : see `compare_halves`
     at_rest : maps are of seeds, whose correlation is compared too
@@ -161,51 +226,81 @@ def compare_with_truth(
     known = {name: (each.data, each.affine) for name, each in (truth_maps or {}).items()}
     grid = Grid(mask=bold_mask_hr.data, affine=bold_mask_hr.affine)
     found = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
-    finer = {width: {name: own[name] for name in own if name != RAW} for width, own in found.items()}
+    finer = {
+        width: {name: own[name] for name in own if name != RAW} for width, own in found.items()
+    }
     rows = truth_rows(finer, values_of, contrasts, grid=grid, roi=roi_hr.data, known=known)
     if not effects:
         return rows
-    run = run_effects(effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed)
+    run = run_effects(
+        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
+    )
     with threadpool_limits(1):
-        return replaced(rows, agreement_rows(run, measured_map, partial(known_activation, known=known)))
+        return replaced(
+            rows, agreement_rows(run, measured_map, partial(known_activation, known=known))
+        )
 
 
 @step(makes="truth_images", memory=EFFECTS)
 def compare_images(
-    series: dict[str, Series], bold_mask_hr: Mask, *, n_dummy: int, random_seed: int, n_boot: int = N_BOOT
+    series: dict[str, Series],
+    bold_mask_hr: Mask,
+    *,
+    n_dummy: int,
+    random_seed: int,
+    n_boot: int = N_BOOT,
 ) -> Rows:
-    """Single volumes of baselines and methods against the measured ones: PSNR and SSIM inside the brain.
+    """Compare single volumes of baselines and methods with the measured ones.
+
+    The metrics are PSNR and SSIM inside the brain.
 
     Parameters
     ----------
     series : all of the run, `measured` among them
     n_boot : resamples of stretches of volumes
     """
-    readers = {name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")}
-    scores = volume_scores(readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=MOST_VOLUMES)
+    readers = {
+        name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")
+    }
+    scores = volume_scores(
+        readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=MOST_VOLUMES
+    )
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
 
 
 @step(makes=("tested_shares", "one_level_down"), small=True)
 def gather_tested(
-    tested: Sequence[Facts] = (), *, series_names: Sequence[str], network_names: Sequence[str],
-    voxel: tuple[float, float, float], factor: Factor,
-) -> tuple[Rows, Facts]:  # fmt: skip
-    """What the series of a run explain of the run itself one level of resolution down, and why some were not tried.
+    tested: Sequence[Facts] = (),
+    *,
+    series_names: Sequence[str],
+    network_names: Sequence[str],
+    voxel: tuple[float, float, float],
+    factor: Factor,
+) -> tuple[Rows, Facts]:
+    """Gather what the series explain of their own run one level of resolution down.
+
+    It is also told why some series were not tried.
 
     Parameters
     ----------
     tested : what was tried, by series
-    series_names, network_names : those of the plan in the order of the tables, and those that a network makes
+    series_names, network_names : those of the plan in the order of the tables, and those that a
+        network makes
     voxel : acquired (mm)
 
     Returns
     -------
-    Rows of the evaluation, and shares with intervals, or the reason why there is none, by series; zero filling is 0
+    Rows of the evaluation, and shares with intervals, or the reason why there is none, by series;
+    zero filling is 0
     """
-    tried = {name: each for table in tested for name, each in table.items() if isinstance(each, dict)}
+    tried = {
+        name: each for table in tested for name, each in table.items() if isinstance(each, dict)
+    }
     names = [name for name in series_names if name != "zerofill"]
-    found = {name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)} for name in names}
+    found = {
+        name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)}
+        for name in names
+    }
     known = {name: each for name, each in found.items() if "share" in each}
     told = {
         "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
@@ -214,30 +309,47 @@ def gather_tested(
         "stretch_volumes": max((each["stretch_volumes"] for each in known.values()), default=0),
         "calibrated": any(each.get("calibrated", False) for each in known.values()),
         "series": {
-            name: {key: value for key, value in each.items() if key not in ("stretches", "stretch_volumes")}
+            name: {
+                key: value
+                for key, value in each.items()
+                if key not in ("stretches", "stretch_volumes")
+            }
             for name, each in found.items()
         },
     }
     nothing = float("nan")
     rows = [
         MetricRow(
-            series=name, statistic=TESTED, reference="oneLevelDown", value=each["share"], region="brain",
-            lower=each.get("lower", nothing), upper=each.get("upper", nothing), n=each["stretches"] or None,
+            series=name,
+            statistic=TESTED,
+            reference="oneLevelDown",
+            value=each["share"],
+            region="brain",
+            lower=each.get("lower", nothing),
+            upper=each.get("upper", nothing),
+            n=each["stretches"] or None,
         )
         for name, each in known.items()
-    ]  # fmt: skip
+    ]
     return rows, told
 
 
-def _why_not(name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]) -> str:
+def _why_not(
+    name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
+) -> str:
     """Why a series was not tried one level down."""
     if name in networks:
-        sizes = ([mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1))
+        sizes = (
+            [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
+        )
         fine, acquired, low = (mm_text(max(size[:2])) for size in sizes)
         trained = f"it was trained for {acquired} → {fine} mm"
         return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
     if name == "inject":
-        return "the detail that it adds is constant over time, so its signal change is that of zero filling"
+        return (
+            "the detail that it adds is constant over time, so its signal change is that of zero"
+            " filling"
+        )
     if name in PAIR_BASELINES:
         return "it would need a T2*-weighted image at the acquired resolution"
     return "nothing was tested: too few volumes, or no variance-based method"

@@ -1,4 +1,4 @@
-"""What another program has estimated, brought into the form that other steps read; nothing is estimated."""
+"""Import of other programs' estimates into the form that other steps read; none are estimated."""
 
 from typing import Literal
 
@@ -9,7 +9,17 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Confounds, Distortion, Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Distortion,
+    Facts,
+    File,
+    Image,
+    Mask,
+    Series,
+    Table,
+    Transforms,
+)
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
@@ -54,7 +64,10 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
 def import_tissues(
     t1w_preproc: Image, given_tpms: list[File], given_t1w_dseg: File | None = None
 ) -> tuple[Image, list[Image]]:
-    """Copy tissues: labels (1 GM, 2 WM, 3 CSF), told from the probabilities where they are not given, and these."""
+    """Copy tissue labels (1 GM, 2 WM, 3 CSF) and probabilities.
+
+    Labels that are not given are derived from the probabilities.
+    """
     maps = [load(path) for path in given_tpms]
     labels = (
         np.round(load(given_t1w_dseg).data).astype(np.uint8)
@@ -70,9 +83,17 @@ def import_tissues(
     keep=anatomy.normalize_t1w.keep,
 )
 def show_in_template(
-    t1w_preproc: Image, template: Image, given_t1w2std_xfm: File, given_std2t1w_xfm: File, *, random_seed: int
+    t1w_preproc: Image,
+    template: Image,
+    given_t1w2std_xfm: File,
+    given_std2t1w_xfm: File,
+    *,
+    random_seed: int,
 ) -> tuple[File, File, Image]:
-    """The T1w image in template space (2 mm), through transforms that are given, and these as they are."""
+    """Resample the T1w image to template space (2 mm) through given transforms.
+
+    The transforms are returned unchanged.
+    """
     grid = two_mm_grid(template)
     seen = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
     return given_t1w2std_xfm, given_std2t1w_xfm, seen
@@ -80,8 +101,9 @@ def show_in_template(
 
 def _text_of_motion(what: str, setting: Lookup) -> str:
     return (
-        f"Taken over from {setting('origin')} [@fmriprep]: {what}; volumes were not resampled at this stage. The "
-        "reference of the run is the mean of steady volumes that they bring into register."
+        f"Taken over from {setting('origin')} [@fmriprep]: {what}; volumes were not resampled at"
+        " this stage. The reference of the run is the mean of steady volumes that they bring into"
+        " register."
     )
 
 
@@ -94,7 +116,9 @@ def _text_of_motion(what: str, setting: Lookup) -> str:
 def import_motion(
     bold: Series, given_hmc_xfms: Transforms, distortion: Distortion | None = None, *, n_dummy: int
 ) -> tuple[Transforms, Table, Image]:
-    """Read head motion of another program, and average volumes by it into a reference in the run's own units.
+    """Import head motion of another program, and average volumes by it into a reference.
+
+    The reference is in the run's own units.
 
     Parameters
     ----------
@@ -104,8 +128,8 @@ def import_motion(
 
     Returns
     -------
-    one rigid transform a volume, boldref point to its point in it; six parameters (mm, rad) and no residual, one row a
-    volume; mean of steady volumes brought into register by them
+    one rigid transform a volume, boldref point to its point in it; six parameters (mm, rad) and no
+    residual, one row a volume; mean of steady volumes brought into register by them
     """
     return _in_register(bold, given_hmc_xfms, distortion, n_dummy)
 
@@ -114,21 +138,31 @@ def import_motion(
     makes=("hmc_xfms", "motion", "boldref"),
     part=Part.PREPROCESSING,
     text=lambda setting: _text_of_motion(
-        "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT reported", setting
+        "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT"
+        " reported",
+        setting,
     ),
     keep=_KEPT_MOTION,
 )
 def rebuild_motion(
-    bold: Series, given_confounds: Table, distortion: Distortion | None = None, *, n_dummy: int, axis_order: AxisOrder
+    bold: Series,
+    given_confounds: Table,
+    distortion: Distortion | None = None,
+    *,
+    n_dummy: int,
+    axis_order: AxisOrder,
 ) -> tuple[Transforms, Table, Image]:
     """As `import_motion`, from a table of confounds with the parameters of MCFLIRT.
 
-    `axis_order` is the axis of the file that each axis of the series is: the parameters hold for those of the file.
+    `axis_order` is the axis of the file that each axis of the series is: the parameters hold for
+    those of the file.
     """
     parameters = given_confounds[list(tables.MOTION)].to_numpy(np.float64)
     still = mean_in_reference(bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy)
     back = inverse(axis_order)
-    matrices = motion_of_mcflirt(parameters, reordered(still, back), reordered_affine(bold.affine, back))
+    matrices = motion_of_mcflirt(
+        parameters, reordered(still, back), reordered_affine(bold.affine, back)
+    )
     return _in_register(bold, matrices, distortion, n_dummy)
 
 
@@ -136,7 +170,9 @@ def _in_register(
     bold: SeriesReader, matrices: Array, warp: fields.Distortion | None, n_dummy: int
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
-        raise ValueError(f"{bold.path}: head motion of {len(matrices)} volumes, and there are {bold.shape[3]}")
+        raise ValueError(
+            f"{bold.path}: head motion of {len(matrices)} volumes, and there are {bold.shape[3]}"
+        )
     mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
     motion = precomputed_motion(matrices, brain_mask(mean, bold.affine), bold.affine)
     table = tables.motion_table(motion.params, np.full(len(matrices), np.nan))
@@ -147,15 +183,20 @@ def _in_register(
     makes="distortion",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        f"Its field map was taken over from {setting('origin')} too: the shift of the signal along phase encoding, "
-        "field times total readout time, was undone by the same interpolation as head motion, without changing "
-        "intensities; networks saw the distorted volumes as acquired, and guides were carried into them."
+        f"Its field map was taken over from {setting('origin')} too: the shift of the signal along"
+        " phase encoding, field times total readout time, was undone by the same interpolation as"
+        " head motion, without changing intensities; networks saw the distorted volumes as"
+        " acquired, and guides were carried into them."
     ),
 )
 def field_to_shift(
-    bold: Series, fieldmap: File, boldref2fmap_xfm: Transforms, *, readout: float,
+    bold: Series,
+    fieldmap: File,
+    boldref2fmap_xfm: Transforms,
+    *,
+    readout: float,
     phase_encoding: Literal["i", "i-", "j", "j-", "k", "k-"],
-) -> Distortion:  # fmt: skip
+) -> Distortion:
     """How far a field shifts the signal of a run.
 
     Parameters
@@ -169,18 +210,26 @@ def field_to_shift(
     shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
-    return fields.voxel_shift(field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout)
+    return fields.voxel_shift(
+        field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout
+    )
 
 
 @step(makes=("boldref2t1w_xfm", "coreg_facts"), keep=registration.register_to_t1w.keep)
 def import_coreg(
-    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, given_boldref2t1w_xfm: Transforms, *, origin: str
+    boldref: Image,
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    given_boldref2t1w_xfm: Transforms,
+    *,
+    origin: str,
 ) -> tuple[Transforms, Facts]:
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it.
 
     Parameters
     ----------
-    given_boldref2t1w_xfm : boldref onto the T1w image: takes a T1w point to its boldref point (RAS mm)
+    given_boldref2t1w_xfm : boldref onto the T1w image: takes a T1w point to its boldref point (RAS
+        mm)
     origin : program and version
 
     Returns
@@ -192,7 +241,9 @@ def import_coreg(
 
 
 @step(makes=("bold_mask", "bold_mask_hr", "mask_facts"), keep=registration.mask_bold.keep)
-def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str) -> tuple[Mask, Mask, Facts]:
+def import_mask(
+    boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str
+) -> tuple[Mask, Mask, Facts]:
     """Take over a brain mask, and bring it to the high-resolution grid.
 
     Parameters
@@ -205,7 +256,10 @@ def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin
     if inside.shape != boldref.data.shape or not inside.any():
         raise ValueError(f"{given_bold_mask}: it is empty, or not on the grid of the run")
     shape, affine = hr_grid(inside.shape, mask.affine, factor)
-    high = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1)) >= 0.5
+    high = (
+        sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1))
+        >= 0.5
+    )
     return mask.like(inside), Volume(high, affine), {"mask_source": origin}
 
 
@@ -213,12 +267,14 @@ def import_mask(boldref: Image, given_bold_mask: File, *, factor: Factor, origin
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        f"Taken over from {setting('origin')} [@fmriprep]: the confounds. Of these, linear models had the six motion "
-        "parameters, their differences, and the first five components of anatomical CompCor [@behzadi2007] in white "
-        "matter and cerebrospinal fluid together."
+        f"Taken over from {setting('origin')} [@fmriprep]: the confounds. Of these, linear models"
+        " had the six motion parameters, their differences, and the first five components of"
+        " anatomical CompCor [@behzadi2007] in white matter and cerebrospinal fluid together."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
 )
-def import_confounds(given_confounds: File, *, origin: str, n_dummy: int) -> tuple[Confounds, Facts]:
-    """Take over a confounds table with all its columns and their descriptions; it has one row a volume."""
+def import_confounds(
+    given_confounds: File, *, origin: str, n_dummy: int
+) -> tuple[Confounds, Facts]:
+    """Import a confounds table, one row per volume, with all columns and descriptions."""
     return take_over(given_confounds, n_dummy=n_dummy, origin=origin)

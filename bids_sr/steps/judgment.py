@@ -1,4 +1,4 @@
-"""What a run's figures amount to: flags of quality control, the verdict, and all figures as one table."""
+"""Summary of a run's metrics: quality-control flags, the verdict, and all metrics in one table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,25 +37,37 @@ def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> l
 
 @step(makes=("flags", "flag_rows"), small=True)
 def raise_flags(
-    rows: list[Rows], maps: Sequence[Map], bold_mask: Mask, roi_bold: Mask, train_highres: Image | None = None,
-    train_lowres: Image | None = None, pair_mask: Mask | None = None, card_file: dict[str, Facts] | None = None, *,
-    contrasts: Contrasts, factor: Factor, method_names: Sequence[str], at_rest: bool,
-) -> tuple[Facts, Rows]:  # fmt: skip
+    rows: list[Rows],
+    maps: Sequence[Map],
+    bold_mask: Mask,
+    roi_bold: Mask,
+    train_highres: Image | None = None,
+    train_lowres: Image | None = None,
+    pair_mask: Mask | None = None,
+    card_file: dict[str, Facts] | None = None,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
+    method_names: Sequence[str],
+    at_rest: bool,
+) -> tuple[Facts, Rows]:
     """Look for what was wrong where the paper's method failed.
 
     Parameters
     ----------
     rows : all tables of the evaluation; some flags follow from figures, such as edge_mismatch
     maps : maps and regions of all series; those of raw are looked at
-    bold_mask, roi_bold : brain, and region of interest as registration placed it, on the acquired grid
-    train_highres, train_lowres, pair_mask : the pair in one frame, and its brain on the grid of lowres
+    bold_mask, roi_bold : brain, and region of interest as registration placed it, on the acquired
+        grid
+    train_highres, train_lowres, pair_mask : the pair in one frame, and its brain on the grid of
+        lowres
     card_file : cards of models, which tell whether theirs was applied
     method_names : series whose added detail must not be worse than none
 
     Returns
     -------
-    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_* that the
-    tables lack: 1 or 0, n/a where it is not known
+    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_*
+    that the tables lack: 1 or 0, n/a where it is not known
     """
     names = judged_contrasts({} if at_rest else contrasts)
     given = [row for table in rows for row in table]
@@ -63,16 +75,22 @@ def raise_flags(
     distortion = distortion_flag(given, acquired)
     flags = [
         *activation_flags(
-            {name: values_of(each) for name, each in correlation_maps(maps, names).items()}, roi_bold.data,
-            bold_mask.data, bold_mask.affine,
+            {name: values_of(each) for name, each in correlation_maps(maps, names).items()},
+            roi_bold.data,
+            bold_mask.data,
+            bold_mask.affine,
             {name: values_of(each) > 0.5 for name, each in _fdr_regions(maps, names).items()},
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
         *harm_flags(given, _applied(method_names, card_file)),
-    ]  # fmt: skip
+    ]
     known = {(row.series, row.statistic, row.contrast) for row in given}
-    own = [row for flag in flags if ((row := flag.row()).series, row.statistic, row.contrast) not in known]
+    own = [
+        row
+        for flag in flags
+        if ((row := flag.row()).series, row.statistic, row.contrast) not in known
+    ]
     return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
 
 
@@ -83,7 +101,9 @@ def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[s
         own = each.entities
         if own["suffix"] == "statmap" and own["stat"] == "cc" and own["contrast"] in names:
             series, width, _ = parse_map_label(own["desc"])
-            if series == RAW and (own["contrast"] not in found or width >= found[own["contrast"]][0]):
+            if series == RAW and (
+                own["contrast"] not in found or width >= found[own["contrast"]][0]
+            ):
                 found[own["contrast"]] = (width, each)
     return {name: each for name, (_, each) in found.items()}
 
@@ -94,12 +114,18 @@ def _fdr_regions(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, 
     for each in maps:
         own = each.entities
         label = parse_map_label(own["desc"])
-        if own["suffix"] == "mask" and own["label"] in names and (label.series, label.region) == (RAW, "Fdr"):
+        if (
+            own["suffix"] == "mask"
+            and own["label"] in names
+            and (label.series, label.region) == (RAW, "Fdr")
+        ):
             found[own["label"]] = each
     return found
 
 
-def _pair_flags(highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor) -> list[Flag]:
+def _pair_flags(
+    highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor
+) -> list[Flag]:
     """The pair's flag, where there is a pair."""
     if highres is None or lowres is None or pair_mask is None:
         return []
@@ -111,14 +137,26 @@ def _pair_flags(highres: Image | None, lowres: Image | None, pair_mask: Mask | N
 
 
 @step(
-    makes=("evaluation", "evaluation_columns", "verdict"), small=True,
-    keep={"evaluation": kept_table("evaluation", "evaluation_columns"), "verdict": kept_table("verdict", {})},
-)  # fmt: skip
+    makes=("evaluation", "evaluation_columns", "verdict"),
+    small=True,
+    keep={
+        "evaluation": kept_table("evaluation", "evaluation_columns"),
+        "verdict": kept_table("verdict", {}),
+    },
+)
 def judge(
-    rows: list[Rows], one_level_down: Facts, confounds: Confounds, card_file: dict[str, Facts] | None = None,
-    compared_facts: Sequence[Facts] = (), same_widths: Facts | None = None, *, method_names: Sequence[str],
-    series_names: Sequence[str], margin: float | None, compared_names: Sequence[str] = (),
-) -> tuple[Rows, Facts, Facts]:  # fmt: skip
+    rows: list[Rows],
+    one_level_down: Facts,
+    confounds: Confounds,
+    card_file: dict[str, Facts] | None = None,
+    compared_facts: Sequence[Facts] = (),
+    same_widths: Facts | None = None,
+    *,
+    method_names: Sequence[str],
+    series_names: Sequence[str],
+    margin: float | None,
+    compared_names: Sequence[str] = (),
+) -> tuple[Rows, Facts, Facts]:
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
     Parameters
@@ -127,38 +165,61 @@ def judge(
     confounds : head motion of the run; large motion is said first
     one_level_down : facts of the test of the run one level of resolution down
     card_file : cards of models, which tell whether theirs was applied
-    compared_facts, same_widths : how series of other programs lie on the run, and smoothing to their resolution
+    compared_facts, same_widths : how series of other programs lie on the run, and smoothing to
+        their resolution
     compared_names : these series, which are judged apart
-    method_names, series_names : series under judgment, and all of the plan, of which the others must be beaten
+    method_names, series_names : series under judgment, and all of the plan, of which the others
+        must be beaten
     margin : differences within it count as none; None: told from the measured series
 
     Returns
     -------
-    Every figure with its interval, without comparisons of who was not applied; what the columns mean; headline,
-    sentences and limits in words
+    Every figure with its interval, without comparisons of who was not applied; what the columns
+    mean; headline, sentences and limits in words
     """
     given = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)
     found = make_verdict(
-        given, methods=method_names, baselines=[name for name in series_names if name not in method_names],
-        margin=margin, not_applied=[name for name in method_names if name not in applied],
-        displacement=[float(mm) for mm in confounds["framewise_displacement"]], one_level=one_level_down,
-    )  # fmt: skip
-    others = judge_compared(given, compared_names, compared_facts, widths_of(same_widths), margin=margin)
+        given,
+        methods=method_names,
+        baselines=[name for name in series_names if name not in method_names],
+        margin=margin,
+        not_applied=[name for name in method_names if name not in applied],
+        displacement=[float(mm) for mm in confounds["framewise_displacement"]],
+        one_level=one_level_down,
+    )
+    others = judge_compared(
+        given, compared_names, compared_facts, widths_of(same_widths), margin=margin
+    )
     every = compared_rows([*given, *found.rows, *(row for each in others for row in each.rows)])
     told = found.to_json() | ({"compared": [each.to_json() for each in others]} if others else {})
     return every, columns_json(row.statistic for row in every), told
 
 
 def judge_compared(
-    rows: Sequence[MetricRow], names: Sequence[str], facts: Sequence[Mapping[str, object]],
-    widths: Mapping[str, float], *, margin: float | None = None, advice: Advice = PROGRAM,
-) -> list[ComparedVerdict]:  # fmt: skip
-    """Verdicts on series of other programs; `facts` hold by their names how they lie on the run."""
-    known = {name: each for table in facts for name, each in table.items() if isinstance(each, Mapping)}
+    rows: Sequence[MetricRow],
+    names: Sequence[str],
+    facts: Sequence[Mapping[str, object]],
+    widths: Mapping[str, float],
+    *,
+    margin: float | None = None,
+    advice: Advice = PROGRAM,
+) -> list[ComparedVerdict]:
+    """Return verdicts on series of other programs.
+
+    `facts` tell, by the names of the series, how they lie on the run.
+    """
+    known = {
+        name: each for table in facts for name, each in table.items() if isinstance(each, Mapping)
+    }
     return [
         compared_verdict(
-            name, rows, fwhm_mm=widths.get(name, math.nan), facts=known.get(name, {}), advice=advice, margin=margin
+            name,
+            rows,
+            fwhm_mm=widths.get(name, math.nan),
+            facts=known.get(name, {}),
+            advice=advice,
+            margin=margin,
         )
         for name in names
     ]

@@ -1,4 +1,4 @@
-"""Import, head motion, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
+"""Import, hmc, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,16 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Confounds, Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Facts,
+    File,
+    Image,
+    Mask,
+    Series,
+    Table,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.spatial import slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
@@ -15,14 +24,23 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.stats.glm import confound_table
 from bids_sr.stats.glm import confounds as tables
 
-_BOLDREF_SIDECAR = {"Description": "reference of the head motion: mean of steady volumes", "SkullStripped": False}
+_BOLDREF_SIDECAR = {
+    "Description": "reference of the head motion: mean of steady volumes",
+    "SkullStripped": False,
+}
 KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, _BOLDREF_SIDECAR)
 KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
-    {"Description": "one rigid transform a volume; takes a boldref point to where it lies in the volume"},
+    {
+        "Description": (
+            "one rigid transform a volume; takes a boldref point to where it lies in the volume"
+        )
+    },
     linked={},
 )
-KEEP_CONFOUNDS = Keep({"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={}, level="minimal")
+KEEP_CONFOUNDS = Keep(
+    {"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={}, level="minimal"
+)
 
 
 @step(makes="bold")
@@ -49,10 +67,12 @@ def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[f
 
 @step(makes="n_dummy")
 def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
-    """Count the volumes at the start that are not in steady state, unless their number is given."""
+    """Count the non-steady-state volumes at the start, unless their number is given."""
     count = tables.nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
-        raise ValueError(f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave less than two")
+        raise ValueError(
+            f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave less than two"
+        )
     return count
 
 
@@ -64,12 +84,17 @@ def _text_of_reference(setting: Lookup) -> str:
         else f"The first {given} volumes were taken as not in steady state"
     )
     return (
-        f"{dummies} and left out of all estimates. The reference of the run is the mean of steady volumes after "
-        "registration to one another."
+        f"{dummies} and left out of all estimates. The reference of the run is the mean of steady"
+        " volumes after registration to one another."
     )
 
 
-@step(makes="boldref", part=Part.PREPROCESSING, text=_text_of_reference, keep={"boldref": KEEP_BOLDREF})
+@step(
+    makes="boldref",
+    part=Part.PREPROCESSING,
+    text=_text_of_reference,
+    keep={"boldref": KEEP_BOLDREF},
+)
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average steady volumes after bringing them into register."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
@@ -77,19 +102,26 @@ def average_volumes(bold: Series, *, n_dummy: int) -> Image:
 
 @step(makes="head_mask")
 def mask_head(boldref: Image) -> Mask:
-    """Tell the brain from the rest in the reference; slices at the edge of the field of view count."""
+    """Segment the brain in the reference.
+
+    Slices at the edge of the field of view count.
+    """
     return boldref.like(brain_mask(boldref.data, boldref.affine))
 
 
 @step(
     makes=("hmc_xfms", "motion"),
     part=Part.PREPROCESSING,
-    text="Rigid head motion of each volume against it was estimated by Gauss-Newton minimization of squared "
-    "differences with the gradients of the reference [@bakermatthews2004], together with a gain and a quadratic "
-    "intensity bias; volumes were not resampled at this stage.",
+    text=(
+        "Rigid head motion of each volume against it was estimated by Gauss-Newton minimization of"
+        " squared differences with the gradients of the reference [@bakermatthews2004], together"
+        " with a gain and a quadratic intensity bias; volumes were not resampled at this stage."
+    ),
     keep={"hmc_xfms": KEEP_MOTION},
 )
-def estimate_motion(bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int) -> tuple[Transforms, Table]:
+def estimate_motion(
+    bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
+) -> tuple[Transforms, Table]:
     """Estimate the head's pose in every volume; no image is resampled.
 
     Parameters
@@ -99,8 +131,8 @@ def estimate_motion(bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: i
 
     Returns
     -------
-    transforms, one a volume, that take a boldref point to where it lies in that volume (RAS mm); trans_x, y, z (mm),
-    rot_x, y, z (rad) and residual, one row a volume
+    transforms, one a volume, that take a boldref point to where it lies in that volume (RAS mm);
+    trans_x, y, z (mm), rot_x, y, z (rad) and residual, one row a volume
     """
     found = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
     return found.matrices, tables.motion_table(found.params, found.residual)
@@ -126,14 +158,18 @@ def correct_slice_timing(
     n_dummy : volumes at the start that are copied as they are
     """
     moment = slice_timing.reference_time(slice_times, slice_time_ref)
-    with SeriesWriter(here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header) as writer:
-        slice_timing.correct_slice_timing(bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy)
+    with SeriesWriter(
+        here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header
+    ) as writer:
+        slice_timing.correct_slice_timing(
+            bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy
+        )
     return SeriesReader(here / "stc.nii")
 
 
 _NO_TISSUES = (
-    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor) are left out: {why}. "
-    "Strategies of denoising that need them cannot be used for this run."
+    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor) are"
+    " left out: {why}. Strategies of denoising that need them cannot be used for this run."
 )
 
 
@@ -141,23 +177,32 @@ _NO_TISSUES = (
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Confounds were the six motion parameters and the mean signals of brain, white matter and cerebrospinal fluid "
-        "with their backward differences and the squares of both [@satterthwaite2013], framewise displacement and "
-        "DVARS [@power2012], root mean square displacement [@jenkinson2002], standardized DVARS [@nichols2017], "
-        "volumes with framewise displacement above "
-        f"{setting('fd_spike_threshold'):g} mm or standardized DVARS above {setting('dvars_spike_threshold'):g}, slow "
-        "cosines, and components of anatomical and temporal CompCor [@behzadi2007]. Of these, linear models had the "
-        "six motion parameters, their differences, and the first five components of anatomical CompCor in white "
-        "matter and cerebrospinal fluid together."
+        "Confounds were the six motion parameters and the mean signals of brain, white matter and"
+        " cerebrospinal fluid with their backward differences and the squares of both"
+        " [@satterthwaite2013], framewise displacement and DVARS [@power2012], root mean square"
+        " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
+        f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
+        f" above {setting('dvars_spike_threshold'):g}, slow cosines, and components of anatomical"
+        " and temporal CompCor [@behzadi2007]. Of these, linear models had the six motion"
+        " parameters, their differences, and the first five components of anatomical CompCor in"
+        " white matter and cerebrospinal fluid together."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
 )
 def gather_confounds(
-    preproc: Series, bold_mask: Mask, motion: Table, hmc_xfms: Transforms, tpms_bold: list[Image] | None = None,
-    registration: Facts | None = None, *, n_dummy: int, fd_spike_threshold: float, dvars_spike_threshold: float,
+    preproc: Series,
+    bold_mask: Mask,
+    motion: Table,
+    hmc_xfms: Transforms,
+    tpms_bold: list[Image] | None = None,
+    registration: Facts | None = None,
+    *,
+    n_dummy: int,
+    fd_spike_threshold: float,
+    dvars_spike_threshold: float,
     return_all_components: bool,
-) -> tuple[Confounds, Facts]:  # fmt: skip
-    """Gather motion, signals of tissues and CompCor in one table, as fMRIPrep names and describes them.
+) -> tuple[Confounds, Facts]:
+    """Gather motion, tissue signals and CompCor in one table, named and described as in fMRIPrep.
 
     Parameters
     ----------
@@ -165,8 +210,10 @@ def gather_confounds(
     hmc_xfms : one a volume; take a boldref point to where it lies in that volume (RAS mm)
     tpms_bold : fractions of gray matter, white matter, cerebrospinal fluid on its grid, if known
     registration : tissue maps are not used where it doubts the brain of the T1w image
-    fd_spike_threshold, dvars_spike_threshold : mm, and of std_dvars; above one of them a volume is a motion outlier
-    return_all_components : every component of CompCor, instead of those that explain half of the variance
+    fd_spike_threshold, dvars_spike_threshold : mm, and of std_dvars; above one of them a volume is
+        a motion outlier
+    return_all_components : every component of CompCor, instead of those that explain half of the
+        variance
 
     Returns
     -------
@@ -175,10 +222,18 @@ def gather_confounds(
     doubtful = registration is not None and registration.get("brain_doubts")
     tpms = [] if doubtful else [each.data for each in tpms_bold or ()]
     extent = confound_table.Extent(
-        fd_mm=fd_spike_threshold, std_dvars=dvars_spike_threshold, all_components=return_all_components
+        fd_mm=fd_spike_threshold,
+        std_dvars=dvars_spike_threshold,
+        all_components=return_all_components,
     )
     table, described = confound_table.gather(
-        preproc, bold_mask.data, motion, hmc_xfms, tpms=tpms or None, n_dummy=n_dummy, extent=extent
+        preproc,
+        bold_mask.data,
+        motion,
+        hmc_xfms,
+        tpms=tpms or None,
+        n_dummy=n_dummy,
+        extent=extent,
     )
     if tpms:
         return table, described

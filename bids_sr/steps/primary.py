@@ -1,4 +1,7 @@
-"""What the data set of the primary series has beside what is stored among all results: for other programs alone."""
+"""Derivatives that only the data set of the primary series has, for use by other programs.
+
+They are beside what is also stored among all results.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,55 +10,84 @@ import numpy as np
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, Series, SpaceGrid, Transforms
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    SpaceGrid,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.registration.ants import apply
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 
 _TISSUES = ("GM", "WM", "CSF")
-_MEAN = "mean of the steady volumes of the super-resolved series, in this space by one interpolation more"
+_MEAN = (
+    "mean of the steady volumes of the super-resolved series, in this space by one interpolation"
+    " more"
+)
 _BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
 
 
 @step(
-    makes="series_mean", memory=Need(always=0.03, high=0.02),
+    makes="series_mean",
+    memory=Need(always=0.03, high=0.02),
     keep={
         "series_mean": Keep(
             {"suffix": "boldref"},
-            {"SkullStripped": False, "Description": "mean of the steady volumes of the preprocessed BOLD"},
+            {
+                "SkullStripped": False,
+                "Description": "mean of the steady volumes of the preprocessed BOLD",
+            },
             dataset="primary",
         )
     },
-)  # fmt: skip
+)
 def average_series(series: Series, *, n_dummy: int) -> Image:
-    """Average the steady volumes of a series, on its own grid: a reference with the resolution of the series."""
+    """Average the steady volumes of a series on its own grid.
+
+    The result is a reference with the resolution of the series.
+    """
     total = np.zeros(series.shape[:3])
     for volume in series.volumes(n_dummy):
         total += volume
-    return Volume((total / (series.shape[3] - n_dummy)).astype(np.float32), series.affine, series.header)
+    return Volume(
+        (total / (series.shape[3] - n_dummy)).astype(np.float32), series.affine, series.header
+    )
 
 
 @step(
     makes="t1w2boldref_xfm",
     keep={
         "t1w2boldref_xfm": Keep(
-            {"from": "T1w", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}, dataset="primary"
+            {"from": "T1w", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+            dataset="primary",
         )
     },
 )
 def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
-    """What takes a boldref point to its T1w point, so that other programs need not invert the registration."""
+    """Return the xfm that takes a boldref point to its T1w point.
+
+    With it, other programs need not invert the registration.
+    """
     return np.asarray(invert(boldref2t1w_xfm[0]))[None]
 
 
 @step(
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"tissue_maps": Keep(sidecar={"Description": "probability of the tissue"}, dataset="primary")},
+    keep={
+        "tissue_maps": Keep(
+            sidecar={"Description": "probability of the tissue"}, dataset="primary"
+        )
+    },
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Name the probabilities of gray matter, white matter and cerebrospinal fluid, which come in this order."""
+    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
 
@@ -71,10 +103,14 @@ def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
     memory=TO_TEMPLATE,
     keep={
         "space_boldref": _beside({"Description": _MEAN}, suffix="boldref"),
-        "space_mask": _beside({"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"),
+        "space_mask": _beside(
+            {"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"
+        ),
     },
 )
-def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid) -> tuple[Image, Mask]:
+def show_in_space(
+    series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
+) -> tuple[Image, Mask]:
     """The mean of a series in another space, and its brain there.
 
     Voxels beyond the field of view of the run are 0, and outside the brain.
@@ -82,7 +118,9 @@ def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid)
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
     seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
     (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
-    return Volume(space_grid.filled(seen), space_grid.affine), Volume(brain >= 0.5, space_grid.affine)
+    return Volume(space_grid.filled(seen), space_grid.affine), Volume(
+        brain >= 0.5, space_grid.affine
+    )
 
 
 @step(
@@ -91,20 +129,31 @@ def show_in_space(series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid)
     keep={
         "space_t1w_mask": Keep(
             lambda setting: {**setting("space_entities"), "desc": "brain", "suffix": "mask"},
-            {"Description": "brain of the T1w image", "Type": "Brain", "Resolution": "a grid of the template"},
+            {
+                "Description": "brain of the T1w image",
+                "Type": "Brain",
+                "Resolution": "a grid of the template",
+            },
             dataset="primary",
         )
     },
 )
 def mask_in_template(
-    t1w_mask: Mask, template: Image, t1w2std_xfm: File, *, template_space: str, resolution: str, random_seed: int
+    t1w_mask: Mask,
+    template: Image,
+    t1w2std_xfm: File,
+    *,
+    template_space: str,
+    resolution: str,
+    random_seed: int,
 ) -> Mask:
     """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
 
     Parameters
     ----------
     t1w2std_xfm : takes a template point to its T1w point
-    resolution : label of the template's resolution; "" for the grid of the template that the registration used
+    resolution : label of the template's resolution; "" for the grid of the template that the
+        registration used
     """
     found = template_cache.grid_of(template_space, resolution) if resolution else None
     shape, affine = found or (template.data.shape, template.affine)

@@ -45,30 +45,44 @@ LARGEST_CHANGE = 0.01
 TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
 _UNCERTAINTY = (
-    "Standard deviation of the effect between members of an ensemble that differ in the seed of training. It shows "
-    "what chance in training decides and is blind to errors that all members share"
+    "Standard deviation of the effect between members of an ensemble that differ in the seed of"
+    " training. It shows what chance in training decides and is blind to errors that all members"
+    " share"
 )
 """What the map of an ensemble's uncertainty says of itself."""
 
 
 class PrecisionRefused(ValueError):
-    """A lower precision was asked for that changes the statistics; the message has the figure and the remedy."""
+    """A requested lower precision that changes the statistics.
+
+    The message has the figure and the remedy.
+    """
 
 
 def uncertainty_text(methods: Sequence[str], members: int) -> str:
     """Methods text of the uncertainty of methods that have an ensemble of so many members."""
     return (
-        f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between {members} models "
-        "trained with different seeds; errors common to all of them go undetected. "
+        f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between"
+        f" {members} models trained with different seeds; errors common to all of them go"
+        " undetected. "
     )
 
 
-@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, keep={"uncertainty_maps": Keep()})
+@step(
+    makes=("uncertainty_rows", "uncertainty_maps"),
+    memory=EFFECTS,
+    keep={"uncertainty_maps": Keep()},
+)
 def measure_uncertainty(
-    effects: Effects, bold_mask_hr: Mask, member_effects: dict[str, File], *, series_name: str, contrasts: Contrasts,
+    effects: Effects,
+    bold_mask_hr: Mask,
+    member_effects: dict[str, File],
+    *,
+    series_name: str,
+    contrasts: Contrasts,
     axis_order: tuple[int, int, int],
-) -> tuple[Rows, list[Map]]:  # fmt: skip
-    """Uncertainty of a method: the standard deviation of the effect between members of its ensemble.
+) -> tuple[Rows, list[Map]]:
+    """Return a method's uncertainty: the SD of the effect between members of its ensemble.
 
     Parameters
     ----------
@@ -83,54 +97,100 @@ def measure_uncertainty(
     for name, weights in contrasts.items():
         found = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
         if found is None:
-            _LOGGER.warning("%s: contrast %s cannot be made of the blocks; no uncertainty map", series_name, name)
+            _LOGGER.warning(
+                "%s: contrast %s cannot be made of the blocks; no uncertainty map",
+                series_name,
+                name,
+            )
             continue
-        rows.append(MetricRow(
-            series=series_name, contrast=name, region="brain", statistic="ensemble_sd",
-            value=float(np.median(found.sd[mask])), n=found.count,
-        ))  # fmt: skip
-        own = map_sidecars.entities(series=series_name, contrast=name, stat="sd", desc=series_name, suffix="statmap")
+        rows.append(
+            MetricRow(
+                series=series_name,
+                contrast=name,
+                region="brain",
+                statistic="ensemble_sd",
+                value=float(np.median(found.sd[mask])),
+                n=found.count,
+            )
+        )
+        own = map_sidecars.entities(
+            series=series_name, contrast=name, stat="sd", desc=series_name, suffix="statmap"
+        )
         common = map_sidecars.common_sidecar(
-            series=series_name, fwhm_mm=0.0, zooms=voxel_sizes(affine).tolist(), axis_order=axis_order
+            series=series_name,
+            fwhm_mm=0.0,
+            zooms=voxel_sizes(affine).tolist(),
+            axis_order=axis_order,
         )
         sidecar = {
-            "Description": _UNCERTAINTY, "Units": "arbitrary", "EnsembleMembers": found.count,
-            "ContrastWeights": dict(weights), **common,
-        }  # fmt: skip
-        maps.append(Derivative(Volume(np.where(mask, found.sd, 0).astype(np.float32), affine), own, sidecar))
+            "Description": _UNCERTAINTY,
+            "Units": "arbitrary",
+            "EnsembleMembers": found.count,
+            "ContrastWeights": dict(weights),
+            **common,
+        }
+        maps.append(
+            Derivative(
+                Volume(np.where(mask, found.sd, 0).astype(np.float32), affine), own, sidecar
+            )
+        )
     return rows, maps
 
 
 @step(makes="domain_rows", small=True)
 def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_name: str) -> Rows:
-    """Whether the run looks like what a network was trained on: its intensities, and how much edge is in it."""
+    """Check whether the run resembles a network's training data.
+
+    Its intensities and its amount of edges are compared.
+    """
     found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if found is None:
         return []
     for text in found.warnings:
         _LOGGER.warning("%s: %s", series_name, text)
     values = {
-        "domain_distance": found.distance, "domain_edges": found.edges, "flag_domain": float(bool(found.warnings)),
-    }  # fmt: skip
+        "domain_distance": found.distance,
+        "domain_edges": found.edges,
+        "flag_domain": float(bool(found.warnings)),
+    }
     return metric_rows(series_name, values, region="brain")
 
 
 @step(
-    makes=("precision", "precision_rows"), part=Part.SERIES, memory=Need(always=0.12, high=0.25),
-    text="Networks computed in single precision unless bfloat16 changed t by less than 1 % of its noise in every "
-    "contrast, on slices of the run itself. ",
-)  # fmt: skip
+    makes=("precision", "precision_rows"),
+    part=Part.SERIES,
+    memory=Need(always=0.12, high=0.25),
+    text=(
+        "Networks computed in single precision unless bfloat16 changed t by less than 1 % of its"
+        " noise in every contrast, on slices of the run itself. "
+    ),
+)
 def guard_precision(
-    stc: Series, boldref: Image, bold_mask: Mask, model_file: File, regressors: Regressors,
-    confounds: Confounds | None = None, *, series_name: str, contrasts: Contrasts, factor: Factor,
-    precision: Literal["auto", "fp32", "bf16"], device: Literal["auto", "cpu", "cuda"], force: bool, omp_nthreads: int,
-    tr: float, n_dummy: int, high_pass: float, slice_time_ref: float, has_stc: bool,
-) -> tuple[str, Rows]:  # fmt: skip
+    stc: Series,
+    boldref: Image,
+    bold_mask: Mask,
+    model_file: File,
+    regressors: Regressors,
+    confounds: Confounds | None = None,
+    *,
+    series_name: str,
+    contrasts: Contrasts,
+    factor: Factor,
+    precision: Literal["auto", "fp32", "bf16"],
+    device: Literal["auto", "cpu", "cuda"],
+    force: bool,
+    omp_nthreads: int,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    slice_time_ref: float,
+    has_stc: bool,
+) -> tuple[str, Rows]:
     """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
 
-    ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes; elsewhere it is fp32.
-    ``bf16`` is tried, and refused where it fails unless forced. Variance maps of the run are applied in fp32 whatever
-    is asked for.
+    ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes;
+    elsewhere it is fp32. ``bf16`` is tried, and refused where it fails unless forced. Variance
+    maps of the run are applied in fp32 whatever is asked for.
 
     Raises
     ------
@@ -143,26 +203,46 @@ def guard_precision(
         _LOGGER.info("%s is applied in fp32, whatever precision is asked for", series_name)
         return "fp32", []
     design = build_design(
-        regressors, n_volumes=stc.shape[3], tr=tr, n_dummy=n_dummy, high_pass=high_pass, has_stc=has_stc,
-        slice_time_ref=slice_time_ref, confounds=confounds, confound_names=default_confounds(confounds),
-    )  # fmt: skip
+        regressors,
+        n_volumes=stc.shape[3],
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        has_stc=has_stc,
+        slice_time_ref=slice_time_ref,
+        confounds=confounds,
+        confound_names=default_confounds(confounds),
+    )
     found = _change_of_t(
-        stc, boldref, bold_mask, model_file, design, regressors.contrasts(contrasts), factor, series_name, where,
+        stc,
+        boldref,
+        bold_mask,
+        model_file,
+        design,
+        regressors.contrasts(contrasts),
+        factor,
+        series_name,
+        where,
         omp_nthreads,
-    )  # fmt: skip
+    )
     change = max(found.values())
     passes = change <= LARGEST_CHANGE
     if not passes:
         _refuse_or_warn(series_name, change, asked=precision == "bf16", force=force)
-    rows = [row for name, each in found.items()
-            for row in metric_rows(series_name, {"precision_change": each}, contrast=name, region="brain")]  # fmt: skip
+    rows = [
+        row
+        for name, each in found.items()
+        for row in metric_rows(
+            series_name, {"precision_change": each}, contrast=name, region="brain"
+        )
+    ]
     return "bf16" if passes or (precision == "bf16" and force) else "fp32", rows
 
 
 def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool) -> None:
     text = (
-        f"{series_name}: bf16 changes t by {change:.3g} of its noise (root mean square, worst contrast); at most "
-        f"{LARGEST_CHANGE:g} is allowed"
+        f"{series_name}: bf16 changes t by {change:.3g} of its noise (root mean square, worst"
+        f" contrast); at most {LARGEST_CHANGE:g} is allowed"
     )
     if asked and not force:
         raise PrecisionRefused(f"{text}. Use --precision fp32 or auto, or overrule with --force")
@@ -170,31 +250,51 @@ def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool
 
 
 def _change_of_t(
-    stc: SeriesReader, boldref: Volume, bold_mask: Volume, model_file: File, design: Design, contrasts: Contrasts,
-    factor: Factor, series_name: str, device: str, threads: int,
-) -> dict[str, float]:  # fmt: skip
+    stc: SeriesReader,
+    boldref: Volume,
+    bold_mask: Volume,
+    model_file: File,
+    design: Design,
+    contrasts: Contrasts,
+    factor: Factor,
+    series_name: str,
+    device: str,
+    threads: int,
+) -> dict[str, float]:
     """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
     slices = some_slices(bold_mask.data, TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
-    acquired = Acquired(factor=factor, scale=scale, precision="fp32", device=device, threads=threads)
+    acquired = Acquired(
+        factor=factor, scale=scale, precision="fp32", device=device, threads=threads
+    )
     full, lower = (
         make_upsampler(series_name, each, load_model(model_file))
         for each in (acquired, replace(acquired, precision="bf16"))
     )
     with threadpool_limits(threads):
-        return t_change(in_both(stc, full, lower, slices, inside, start=design.n_dummy), design, contrasts)
+        return t_change(
+            in_both(stc, full, lower, slices, inside, start=design.n_dummy), design, contrasts
+        )
 
 
 @step(
-    makes="edges", part=Part.EVALUATION,
-    text="Distortion was measured as the displacement at which the edges of the BOLD reference and of the T2*-weighted "
-    "image agree best locally, regardless of contrast. ",
-)  # fmt: skip
+    makes="edges",
+    part=Part.EVALUATION,
+    text=(
+        "Distortion was measured as the displacement at which the edges of the BOLD reference and"
+        " of the T2*-weighted image agree best locally, regardless of contrast. "
+    ),
+)
 def compare_edges(
-    boldref: Image, guide_hr: Image, bold_mask_hr: Mask, *, phase_encoding: str, guided_names: Sequence[str]
+    boldref: Image,
+    guide_hr: Image,
+    bold_mask_hr: Mask,
+    *,
+    phase_encoding: str,
+    guided_names: Sequence[str],
 ) -> Rows:
-    """How far edges of the boldref lie from those of the T2*-weighted image: distortion by susceptibility.
+    """Measure how far boldref edges lie from T2*-weighted ones: susceptibility distortion.
 
     Parameters
     ----------
@@ -206,26 +306,36 @@ def compare_edges(
     sizes = voxel_sizes(boldref.affine)
     seen = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
     found = edge_mismatch(
-        seen, guide_hr.data, bold_mask_hr.data, guide_hr.affine, blur_mm=float(sizes[:2].max()), axis=axis
+        seen,
+        guide_hr.data,
+        bold_mask_hr.data,
+        guide_hr.affine,
+        blur_mm=float(sizes[:2].max()),
+        axis=axis,
     )
     limit = 0.5 * float(sizes[1 if axis is None else axis])
     if text := _edge_warning(found, limit, guided_names):
         _LOGGER.warning(text)
     values = {
-        "edge_mismatch": found.median, "edge_mismatch_p90": found.p90, "flag_distortion": float(found.median > limit),
-    }  # fmt: skip
+        "edge_mismatch": found.median,
+        "edge_mismatch_p90": found.p90,
+        "flag_distortion": float(found.median > limit),
+    }
     return metric_rows("run", values, region="brain", n=found.n)
 
 
 def _edge_warning(found: Mismatch, limit: float, guided: Sequence[str]) -> str:
     """What the user should know; nothing where the edges agree."""
     if np.isnan(found.median):
-        return "Too few edges of the boldref were found in the T2*-weighted image to measure distortion."
+        return (
+            "Too few edges of the boldref were found in the T2*-weighted image to measure"
+            " distortion."
+        )
     if found.median <= limit:
         return ""
     names = f" {', '.join(guided)} lay" if guided else " What takes detail from that image lays"
     return (
-        f"Edges of the boldref and of the T2*-weighted image lie {found.median:.1f} mm apart (median; a tenth more "
-        f"than {found.p90:.1f} mm), more than half an acquired voxel ({limit:.1f} mm): the BOLD is distorted."
-        f"{names} detail where it does not belong."
+        f"Edges of the boldref and of the T2*-weighted image lie {found.median:.1f} mm apart"
+        f" (median; a tenth more than {found.p90:.1f} mm), more than half an acquired voxel"
+        f" ({limit:.1f} mm): the BOLD is distorted.{names} detail where it does not belong."
     )

@@ -1,7 +1,7 @@
 """Registration of BOLD, T2*-weighted pair and T1w, and what is carried over by it.
 
-The name of a transform says which image it resamples, as with antsApplyTransforms: `A2B` takes a point of B to where it
-lies in A. Transforms are (1, 4, 4), RAS mm.
+The name of a transform says which image it resamples, as with antsApplyTransforms: `A2B` takes a
+point of B to where it lies in A. Transforms are (1, 4, 4), RAS mm.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,16 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, SpaceGrid, Transforms
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    SpaceGrid,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, Lookup, Part, Varies, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
@@ -32,7 +41,10 @@ _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pa
 
 
 def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
-    """How a member of the pair is stored: by the entities that tell it from the other, and its pair from others."""
+    """Return how a member of the pair is stored.
+
+    Its entities tell it from the other member, and its pair from other pairs.
+    """
 
     def entities(setting: Lookup) -> dict[str, str]:
         alike = setting("highres_entities") == setting("lowres_entities")
@@ -42,7 +54,10 @@ def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
         return {**own, **tagged, "desc": "preproc", "suffix": "T2starw"}
 
     which = "high" if name == "highres_entities" else "low"
-    text = f"{which}-resolution member of the pair, in register with the other, as networks are trained on it"
+    text = (
+        f"{which}-resolution member of the pair, in register with the other, as networks are"
+        " trained on it"
+    )
     return Keep(entities, {"Description": text, "SkullStripped": False})
 
 
@@ -51,41 +66,68 @@ _KEPT_PAIR = {
     "train_lowres": _member("lowres_entities"),
     "highres2lowres_xfm": Keep(
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
-        {"Description": "takes a point of the low-resolution image to its point in the high-resolution image"},
+        {
+            "Description": (
+                "takes a point of the low-resolution image to its point in the high-resolution"
+                " image"
+            )
+        },
     ),
 }
 
 
 @step(
-    makes=_PAIR, part=Part.PAIR, memory=Need(always=0.06), keep=_KEPT_PAIR,
-    text="The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and then by Gauss-Newton "
-    "on intensities, with the k-space of the high-resolution image truncated; where the images were out of register, "
-    "the high-resolution image was interpolated once.",
-)  # fmt: skip
+    makes=_PAIR,
+    part=Part.PAIR,
+    memory=Need(always=0.06),
+    keep=_KEPT_PAIR,
+    text=(
+        "The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and"
+        " then by Gauss-Newton on intensities, with the k-space of the high-resolution image"
+        " truncated; where the images were out of register, the high-resolution image was"
+        " interpolated once."
+    ),
+)
 def register_pair(
-    highres_file: File, lowres_file: File, *, here: Path, factor: Factor, random_seed: int,
-    highres_order: AxisOrder = AS_STORED, lowres_order: AxisOrder = AS_STORED,
-) -> tuple[Image, Image, Mask, Transforms, Facts]:  # fmt: skip
-    """Bring the members of the pair into one frame; resample highres only where it is out of register.
+    highres_file: File,
+    lowres_file: File,
+    *,
+    here: Path,
+    factor: Factor,
+    random_seed: int,
+    highres_order: AxisOrder = AS_STORED,
+    lowres_order: AxisOrder = AS_STORED,
+) -> tuple[Image, Image, Mask, Transforms, Facts]:
+    """Bring the members of the pair into one frame.
+
+    Resample highres only where it is out of register.
 
     Parameters
     ----------
     highres_file, lowres_file : T2*-weighted images at both resolutions, as acquired
-    highres_order, lowres_order : axis of the file that each axis of the runs is, see `bids_sr.io.grids`
+    highres_order, lowres_order : axis of the file that each axis of the runs is, see
+        `bids_sr.io.grids`
 
     Returns
     -------
-    highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what takes a lowres point to
-    its point in highres as acquired; offset of the pair, and whether it was resampled
+    highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what takes
+    a lowres point to its point in highres as acquired; offset of the pair, and whether it was
+    resampled
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     return registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_"))
 
 
 @step(
-    makes=_PAIR, part=Part.PAIR, memory=Need(always=0.06), keep=_KEPT_PAIR,
-    text="The low-resolution member of the T2*-weighted pair was made from the other by truncating its k-space.",
-)  # fmt: skip
+    makes=_PAIR,
+    part=Part.PAIR,
+    memory=Need(always=0.06),
+    keep=_KEPT_PAIR,
+    text=(
+        "The low-resolution member of the T2*-weighted pair was made from the other by truncating"
+        " its k-space."
+    ),
+)
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
@@ -93,12 +135,14 @@ def truncate_pair(
     return truncated_pair(load(highres_file, highres_order), factor)
 
 
-_KEPT_COREG = Keep({"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={})
+_KEPT_COREG = Keep(
+    {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={}
+)
 _BRAIN_HR = "brain on the grid of the super-resolved series"
 
 
 def _mask_of_primary(setting: Lookup) -> dict[str, str] | None:
-    """The mask stands beside the primary series where that is asked for in the space of the run."""
+    """Store the mask beside the primary series where that is requested in the run's space."""
     return {"res": ""} if setting("in_func") else None
 
 
@@ -109,20 +153,25 @@ _KEPT_MASKS = {
     ),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
-        {"Description": _BRAIN_HR, "Type": "Brain", "Resolution": "grid of the super-resolved series"},
+        {
+            "Description": _BRAIN_HR,
+            "Type": "Brain",
+            "Resolution": "grid of the super-resolved series",
+        },
         linked=_mask_of_primary,
     ),
 }
 
 
 @step(
-    makes=("boldref2t1w_xfm", "coreg_facts"), memory=Need(always=0.08, t1w=0.011, high=0.0),
+    makes=("boldref2t1w_xfm", "coreg_facts"),
+    memory=Need(always=0.08, t1w=0.011, high=0.0),
     keep={"boldref2t1w_xfm": _KEPT_COREG},
-)  # fmt: skip
+)
 def register_to_t1w(
     boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path, random_seed: int
 ) -> tuple[Transforms, Facts]:
-    """Rigid registration of boldref and T1w brain by mutual information, estimated on the BOLD's grid.
+    """Register boldref and T1w brain rigidly by mutual information, estimated on the BOLD grid.
 
     Returns
     -------
@@ -135,17 +184,23 @@ def register_to_t1w(
 
 
 @step(
-    makes=("highres2boldref_xfm", "guide_hr", "guide_facts"), memory=Need(always=0.06),
+    makes=("highres2boldref_xfm", "guide_hr", "guide_facts"),
+    memory=Need(always=0.06),
     keep={
         "highres2boldref_xfm": Keep(
             {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}
         )
     },
-)  # fmt: skip
+)
 def register_to_pair(
-    boldref: Image, highres_file: File, highres2lowres_xfm: Transforms | None = None, *, here: Path, factor: Factor,
+    boldref: Image,
+    highres_file: File,
+    highres2lowres_xfm: Transforms | None = None,
+    *,
+    here: Path,
+    factor: Factor,
     random_seed: int,
-) -> tuple[Transforms, Image, Facts]:  # fmt: skip
+) -> tuple[Transforms, Image, Facts]:
     """Rigid registration of highres to boldref; the pair's own offset tells where to start.
 
     Parameters
@@ -155,21 +210,33 @@ def register_to_pair(
 
     Returns
     -------
-    What takes a boldref point to its highres point; highres on the high-resolution grid of boldref, for masks and
-    report; size and quality of the registration
+    What takes a boldref point to its highres point; highres on the high-resolution grid of
+    boldref, for masks and report; size and quality of the registration
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
-    xfm, facts = register_pair_to_bold(boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_"))
+    xfm, facts = register_pair_to_bold(
+        boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_")
+    )
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    return xfm[None], Volume(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine), facts
+    return (
+        xfm[None],
+        Volume(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine),
+        facts,
+    )
 
 
 @step(
-    makes=("bold_mask", "bold_mask_hr", "mask_facts"), memory=Need(always=0.03, t1w=0.015, high=0.0), keep=_KEPT_MASKS
+    makes=("bold_mask", "bold_mask_hr", "mask_facts"),
+    memory=Need(always=0.03, t1w=0.015, high=0.0),
+    keep=_KEPT_MASKS,
 )
 def mask_bold(
-    boldref: Image, t1w_mask: Mask | None = None, boldref2t1w_xfm: Transforms | None = None, *, factor: Factor
+    boldref: Image,
+    t1w_mask: Mask | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    *,
+    factor: Factor,
 ) -> tuple[Mask, Mask, Facts]:
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits.
 
@@ -179,7 +246,8 @@ def mask_bold(
 
     Returns
     -------
-    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and which was taken
+    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
+    which was taken
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
@@ -187,16 +255,27 @@ def mask_bold(
 
 
 @step(
-    makes=("roi_bold", "roi_bold_hr", "region_facts"), part=Part.PREPROCESSING,
+    makes=("roi_bold", "roi_bold_hr", "region_facts"),
+    part=Part.PREPROCESSING,
     text="The region of interest was resampled to the BOLD by a single, concatenated transform.",
     memory=Need(always=0.03, t1w=0.010, high=0.0),
-    keep={"roi_bold": Keep({"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"})},
-)  # fmt: skip
+    keep={
+        "roi_bold": Keep(
+            {"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}
+        )
+    },
+)
 def region_to_bold(
-    roi_source: Mask, boldref2t1w_xfm: Transforms, bold_mask: Mask, bold_mask_hr: Mask, roi_xfms: Sequence[File] = (),
-    *, here: Path, random_seed: int,
-) -> tuple[Mask, Mask, Facts]:  # fmt: skip
-    """Bring a region of interest to the BOLD by one concatenated transform and one interpolation a grid.
+    roi_source: Mask,
+    boldref2t1w_xfm: Transforms,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    roi_xfms: Sequence[File] = (),
+    *,
+    here: Path,
+    random_seed: int,
+) -> tuple[Mask, Mask, Facts]:
+    """Resample an ROI to the BOLD by one concatenated transform and one interpolation per grid.
 
     Parameters
     ----------
@@ -205,32 +284,43 @@ def region_to_bold(
 
     Returns
     -------
-    Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the region in the field
-    of view, and whether the brain took its place
+    Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the
+    region in the field of view, and whether the brain took its place
     """
     (low, high), facts = region_on_bold(
-        roi_source, [str(path) for path in roi_xfms], boldref2t1w_xfm[0], (bold_mask, bold_mask_hr), seed=random_seed,
+        roi_source,
+        [str(path) for path in roi_xfms],
+        boldref2t1w_xfm[0],
+        (bold_mask, bold_mask_hr),
+        seed=random_seed,
         folder=here,
-    )  # fmt: skip
+    )
     return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
 
 
 @step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0))
-def tissues_to_bold(boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms) -> list[Image]:
-    """Mean tissue probability over each BOLD voxel, tissues in the order in which they are given."""
+def tissues_to_bold(
+    boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
+) -> list[Image]:
+    """Return mean tissue probabilities over each BOLD voxel, with tissues in the given order."""
     xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
     shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
     return [Volume(share, boldref.affine) for share in shares]
 
 
-_KEPT_METRICS = {"registration": Keep({"desc": "registration", "suffix": "metrics"}, level="minimal")}
+_KEPT_METRICS = {
+    "registration": Keep({"desc": "registration", "suffix": "metrics"}, level="minimal")
+}
 
 
 @step(makes="registration", small=True, keep=_KEPT_METRICS)
 def gather_registration(
-    mask_facts: Facts, brain_facts: Facts | None = None, coreg_facts: Facts | None = None,
-    region_facts: Facts | None = None, guide_facts: Facts | None = None,
-) -> Facts:  # fmt: skip
+    mask_facts: Facts,
+    brain_facts: Facts | None = None,
+    coreg_facts: Facts | None = None,
+    region_facts: Facts | None = None,
+    guide_facts: Facts | None = None,
+) -> Facts:
     """Size and quality of the registrations of a run, its masks and its region, as one."""
     found: dict[str, object] = {}
     for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
@@ -245,7 +335,12 @@ def _series_zooms(boldref: Volume, factor: Factor) -> Array:
 
 @step(makes="space_grid", memory=TO_TEMPLATE)
 def grid_in_t1w(
-    boldref: Image, t1w_mask: Mask, boldref2t1w_xfm: Transforms, *, factor: Factor, space_entities: Mapping[str, str]
+    boldref: Image,
+    t1w_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    *,
+    factor: Factor,
+    space_entities: Mapping[str, str],
 ) -> SpaceGrid:
     """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
 
@@ -258,40 +353,65 @@ def grid_in_t1w(
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
     matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
     return place_grid(
-        space_entities, shape, affine, lambda points: apply(matrix, points), reference, boldref.affine
-    )  # fmt: skip
+        space_entities,
+        shape,
+        affine,
+        lambda points: apply(matrix, points),
+        reference,
+        boldref.affine,
+    )
 
 
 @step(makes="space_grid", memory=TO_TEMPLATE)
 def grid_in_template(
-    boldref: Image, template_mask: Mask, boldref2t1w_xfm: Transforms, t1w2std_xfm: File, *, factor: Factor,
-    template_space: str, resolution: str, space_entities: Mapping[str, str], random_seed: int,
-) -> SpaceGrid:  # fmt: skip
-    """A grid in a template: the template's own of that resolution, or around its brain with the voxels of the series.
+    boldref: Image,
+    template_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    t1w2std_xfm: File,
+    *,
+    factor: Factor,
+    template_space: str,
+    resolution: str,
+    space_entities: Mapping[str, str],
+    random_seed: int,
+) -> SpaceGrid:
+    """Return a grid in a template.
+
+    It is the template's own of that resolution, or one around its brain with the voxels of the
+    series.
 
     Parameters
     ----------
-    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its T1w point
+    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its
+        T1w point
     resolution : label of the template's resolution; "" for the voxels of the series
     """
-    shape, affine = grid_around(template_mask.data, template_mask.affine, _series_zooms(boldref, factor))
+    shape, affine = grid_around(
+        template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
+    )
     if resolution:
         grid = template_cache.grid_of(template_space, resolution)
         if grid is None:
-            raise ValueError(f"{template_space} has no grid of the resolution {resolution} on this machine")
+            raise ValueError(
+                f"{template_space} has no grid of the resolution {resolution} on this machine"
+            )
         shape, affine = grid
     to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
     return place_grid(
-        space_entities, shape, affine, lambda points: apply(matrix, carry_points(points, to_t1w, seed=random_seed)),
-        boldref.data.shape, boldref.affine,
-    )  # fmt: skip
+        space_entities,
+        shape,
+        affine,
+        lambda points: apply(matrix, carry_points(points, to_t1w, seed=random_seed)),
+        boldref.data.shape,
+        boldref.affine,
+    )
 
 
 def _in_space(setting: Lookup) -> Varies:
     """What sidecars of maps in a template's space share: of the acquired series nothing.
 
-    Its maps on the grid of the run have no entity that those in the space lack, so that a sidecar shared by the former
-    applies to the latter, and BIDS lets one of them apply.
+    Its maps on the grid of the run have no entity that those in the space lack, so that a sidecar
+    shared by the former applies to the latter, and BIDS lets one of them apply.
     """
     return {} if setting("series_name") == RAW else OF_CONTRAST
 
@@ -302,8 +422,12 @@ def _in_space(setting: Lookup) -> Varies:
     memory=TO_TEMPLATE,
     keep={"space_maps": Keep(among=stored_maps, varies=_in_space)},
 )
-def maps_to_spaces(maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path) -> list[Map]:
-    """Bring maps to other spaces by one interpolation through the concatenated transforms; masks stay masks.
+def maps_to_spaces(
+    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path
+) -> list[Map]:
+    """Resample maps to other spaces by one interpolation through the concatenated transforms.
+
+    Masks stay masks.
 
     Parameters
     ----------
@@ -318,9 +442,12 @@ def maps_to_spaces(maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *,
     carried = []
     for placed in space_grids:
         labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
-        images = ((each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True))
+        images = (
+            (each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True)
+        )
         for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
-            own = {name: label for name, label in each.entities.items() if name != "res"}  # which is that of the run
+            # which is that of the run
+            own = {name: label for name, label in each.entities.items() if name != "res"}
             named = Derivative(None, {**own, **placed.entities}, {**each.sidecar, **about})
             save_image(data, placed.affine, path := here / f"{named.name}.nii")
             carried.append(Derivative(path, named.entities, named.sidecar))
@@ -333,12 +460,21 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     others += ["to the high-resolution T2*-weighted image"] if to_pair else []
     if not others:
         return ""
-    return f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in ANTs [@ants]."
+    return (
+        f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in"
+        " ANTs [@ants]."
+    )
 
 
 def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
-    """What it says of those that another program has made: of a mask, or of a registration, among the files."""
-    taken = {"the brain mask of the run": "bold_mask", "its registration to the T1-weighted image": "boldref2t1w_xfm"}
+    """Describe an imported mask or registration, if among the files, for the methods text.
+
+    The files are those that another program has made.
+    """
+    taken = {
+        "the brain mask of the run": "bold_mask",
+        "its registration to the T1-weighted image": "boldref2t1w_xfm",
+    }
     found = " and ".join(words for words, name in taken.items() if name in files)
     return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""
 
@@ -346,7 +482,8 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
 def spaces_text(spaces: Sequence[str]) -> str:
     """What the methods text says of the spaces of the results."""
     return (
-        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For the series the "
-        "registrations and the head motion of each volume were concatenated and applied in a single cubic spline "
-        "interpolation of the super-resolved volume; maps were interpolated linearly.\n"
+        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
+        " the series the registrations and the head motion of each volume were concatenated and"
+        " applied in a single cubic spline interpolation of the super-resolved volume; maps were"
+        " interpolated linearly.\n"
     )

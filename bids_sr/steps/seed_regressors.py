@@ -10,7 +10,17 @@ import pandas as pd
 from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Confounds, Facts, File, Image, Mask, Regressors, Series, Table, Transforms
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Facts,
+    File,
+    Image,
+    Mask,
+    Regressors,
+    Series,
+    Table,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
@@ -35,23 +45,46 @@ def _text(setting: Lookup) -> str:
         if not seed.labels
     ]
     regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
-    parts = [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"] if spheres else []
-    parts += [f"seed regions of the {atlas_title(setting('atlas'))} {', '.join(regions)}"] if regions else []
+    parts = (
+        [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"]
+        if spheres
+        else []
+    )
+    parts += (
+        [f"seed regions of the {atlas_title(setting('atlas'))} {', '.join(regions)}"]
+        if regions
+        else []
+    )
     return (
-        f"The run had no events; functional connectivity [@biswal1995] was mapped with {' and '.join(parts)}. The time "
-        "series of each seed was read from the acquired series, cleared of drift and confounds, and used in place of a "
-        "condition in every series; halves of the run were made of segments of about 30 s.\n"
+        "The run had no events; functional connectivity [@biswal1995] was mapped with"
+        f" {' and '.join(parts)}. The time series of each seed was read from the acquired series,"
+        " cleared of drift and confounds, and used in place of a condition in every series;"
+        " halves of the run were made of segments of about 30 s.\n"
     )
 
 
 @step(makes=("regressors", "seeds_columns"), part=Part.PREPROCESSING, text=_text, keep=_KEPT)
 def seed_series(
-    preproc: Series, bold_mask: Mask, confounds: Confounds, boldref2t1w_xfm: Transforms, t1w2std_xfm: File,
-    here: Path, atlas_source: Image | None = None, atlas_labels: Table | None = None,
-    atlas_xfms: Sequence[File] = (), *, seeds: Sequence[Seed], n_dummy: int, tr: float, high_pass: float,
-    slice_time_ref: float, has_stc: bool,
-) -> tuple[Regressors, Facts]:  # fmt: skip
-    """Mean time series of spheres and atlas regions that are given in the template, without drift and confounds.
+    preproc: Series,
+    bold_mask: Mask,
+    confounds: Confounds,
+    boldref2t1w_xfm: Transforms,
+    t1w2std_xfm: File,
+    here: Path,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    seeds: Sequence[Seed],
+    n_dummy: int,
+    tr: float,
+    high_pass: float,
+    slice_time_ref: float,
+    has_stc: bool,
+) -> tuple[Regressors, Facts]:
+    """Return mean time series of seeds, without drift and confounds.
+
+    Seeds are spheres and atlas regions that are given in the template.
 
     Parameters
     ----------
@@ -62,7 +95,8 @@ def seed_series(
     atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it
     n_dummy : volumes at the start that are left out
     tr, high_pass : repetition time (s); slower (Hz) is drift
-    slice_time_ref, has_stc : moment within a TR of slice timing correction, and whether there was any
+    slice_time_ref, has_stc : moment within a TR of slice timing correction, and whether there was
+        any
 
     Returns
     -------
@@ -73,26 +107,44 @@ def seed_series(
     if atlas_source is not None and atlas_labels is not None:
         chain = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
         numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        named = {seed.name: atlas_region(atlas_source, seed.labels, numbers) for seed in seeds if seed.labels}
+        named = {
+            seed.name: atlas_region(atlas_source, seed.labels, numbers)
+            for seed in seeds
+            if seed.labels
+        }
         regions = {name: _on_mask(region, bold_mask, chain) for name, region in named.items()}
     voxels, facts = place_seeds(seeds, bold_mask, points, regions)
     if not voxels:
         raise ValueError(
-            f"no seed lies in the field of view of {preproc.path} ({', '.join(seed.name for seed in seeds)}); name "
-            "others with --seeds NAME=x,y,z, or take --seeds components"
+            f"no seed lies in the field of view of {preproc.path}"
+            f" ({', '.join(seed.name for seed in seeds)}); name others with --seeds NAME=x,y,z, or"
+            " take --seeds components"
         )
     measured = arithmetic.seed_series(preproc, voxels, n_dummy)
     design = build_design(
-        Seeds.of(measured), n_volumes=len(measured), tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref,
-        has_stc=has_stc, high_pass=high_pass, confounds=confounds, confound_names=default_confounds(confounds),
-    )  # fmt: skip
-    return Seeds.of(arithmetic.without(measured, design.matrix[:, len(design.conditions) :], n_dummy)), facts
+        Seeds.of(measured),
+        n_volumes=len(measured),
+        tr=tr,
+        n_dummy=n_dummy,
+        slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+        high_pass=high_pass,
+        confounds=confounds,
+        confound_names=default_confounds(confounds),
+    )
+    return (
+        Seeds.of(
+            arithmetic.without(measured, design.matrix[:, len(design.conditions) :], n_dummy)
+        ),
+        facts,
+    )
 
 
 def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
     """Centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
     write_itk(here / "boldref2t1w.txt", boldref2t1w)
-    chain = [here / "boldref2t1w.txt", t1w2std]  # the other way round than for an image of the template
+    # the other way round than for an image of the template
+    chain = [here / "boldref2t1w.txt", t1w2std]
     return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
 
 
@@ -116,9 +168,14 @@ def place_seeds(
                     raise ValueError(f"no voxel of the brain lies in {', '.join(seed.labels)}")
                 voxels[seed.name] = regions[seed.name]
             else:
-                voxels[seed.name] = arithmetic.seed_voxels(bold_mask.data, bold_mask.affine, point, seed.radius_mm)
+                voxels[seed.name] = arithmetic.seed_voxels(
+                    bold_mask.data, bold_mask.affine, point, seed.radius_mm
+                )
             within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
-            about = f"mean of {int(voxels[seed.name].sum())} voxels {within}, without drift and confounds"
+            about = (
+                f"mean of {int(voxels[seed.name].sum())} voxels {within}, without drift and"
+                " confounds"
+            )
         except ValueError as error:
             _LOGGER.warning("the seed %s is left out: %s", seed.name, error)
             about = f"left out: {error}"
@@ -126,7 +183,10 @@ def place_seeds(
         if seed.labels:
             facts[seed.name]["Labels"] = list(seed.labels)
         else:
-            facts[seed.name] |= {"CenterMNI": _rounded(seed.center), "CenterBoldref": _rounded(point)}
+            facts[seed.name] |= {
+                "CenterMNI": _rounded(seed.center),
+                "CenterBoldref": _rounded(point),
+            }
     return voxels, facts
 
 
@@ -136,7 +196,10 @@ def _rounded(point: Sequence[float] | Float) -> list[float]:
 
 def _on_mask(region: Volume, mask: Volume, chain: Sequence[str]) -> Array:
     """Voxels of the mask whose center `chain` takes into a region."""
-    moving, reference = region.like(region.data.astype(np.float32)), mask.like(mask.data.astype(np.float32))
+    moving, reference = (
+        region.like(region.data.astype(np.float32)),
+        mask.like(mask.data.astype(np.float32)),
+    )
     inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
     return np.asarray(mask.data & inside)
 
@@ -144,15 +207,24 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[str]) -> Array:
 @step(
     makes=("regressors", "seeds_columns"),
     part=Part.PREPROCESSING,
-    text="The run had neither events nor an anatomical image by which seeds could be placed; its leading temporal "
-    "components were mapped.\n",
+    text=(
+        "The run had neither events nor an anatomical image by which seeds could be placed; its"
+        " leading temporal components were mapped.\n"
+    ),
     keep=_KEPT,
 )
-def component_series(preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int) -> tuple[Regressors, Facts]:
+def component_series(
+    preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int
+) -> tuple[Regressors, Facts]:
     """The leading temporal components of a run, in the place of seeds; as `seed_series`."""
-    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here / "components.raw")
+    found = temporal_components(
+        preproc, bold_mask.data, n_dummy, N_COMPONENTS, here / "components.raw"
+    )
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found
     names = seed_names(())[: found.shape[1]]
-    facts = {name: {"Description": "leading temporal component of the acquired series"} for name in names}
+    facts = {
+        name: {"Description": "leading temporal component of the acquired series"}
+        for name in names
+    }
     return Seeds.of(pd.DataFrame(values, columns=list(names))), facts

@@ -1,7 +1,8 @@
 """Structural scans: brought together, super-resolved as channels of one network, measured.
 
-Scans are maps with entities of their own: `desc` is the series (measured, an interpolation, a method), the suffix the
-contrast. All of one head lie on one grid, in [0, 1], nothing outside the brain.
+Scans are maps with entities of their own: `desc` is the series (measured, an interpolation, a
+method), the suffix the contrast. All of one head lie on one grid, in [0, 1], nothing outside the
+brain.
 """
 
 import dataclasses
@@ -27,11 +28,17 @@ _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
 Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
 _ALIGNED = {
-    "rigid": "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]",
-    "affine": "aligned to the high-resolution {} scan by an affine transform that maximizes mutual information in ANTs "
-    "[@ants]",
-    "nonlinear": "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation that "
-    "maximize mutual information in ANTs [@ants]",
+    "rigid": (
+        "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]"
+    ),
+    "affine": (
+        "aligned to the high-resolution {} scan by an affine transform that maximizes mutual"
+        " information in ANTs [@ants]"
+    ),
+    "nonlinear": (
+        "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation"
+        " that maximize mutual information in ANTs [@ants]"
+    ),
 }
 
 
@@ -42,28 +49,46 @@ def _grid(first: str) -> str:
 def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
     return (
-        f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity non-uniformity with N4 "
-        f"[@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and interpolated once, each; the brain was "
-        "taken from the template's mask, and intensities were scaled linearly to the range from 0 to 1, with equal "
-        "means in the brain at both resolutions."
+        f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
+        f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
+        " interpolated once, each; the brain was taken from the template's mask, and intensities"
+        " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
+        " resolutions."
     )
 
 
 @step(
-    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"), part=Part.ANATOMY,
-    text=_text_of_preparation, memory=PREPARE_SCANS,
+    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"),
+    part=Part.ANATOMY,
+    text=_text_of_preparation,
+    memory=PREPARE_SCANS,
     keep={
-        "fine_scans": Keep(), "coarse_scans": Keep(), "other_scans": Keep(),
+        "fine_scans": Keep(),
+        "coarse_scans": Keep(),
+        "other_scans": Keep(),
         "scan_mask": Keep(
             {"res": "hr", "desc": "brain", "suffix": "mask"},
-            lambda setting: {"Description": "brain", "Type": "Brain", "Resolution": _grid(setting("suffixes")[0])},
+            lambda setting: {
+                "Description": "brain",
+                "Type": "Brain",
+                "Resolution": _grid(setting("suffixes")[0]),
+            },
         ),
     },
-)  # fmt: skip
+)
 def prepare_scans(
-    highres_files: list[File], lowres_files: list[File], template: Image, template_mask: Mask, *, here: Path,
-    suffixes: tuple[str, ...], baselines: Literal["default", "all"], anat_align: _Align, random_seed: int, sloppy: bool,
-) -> Scans:  # fmt: skip
+    highres_files: list[File],
+    lowres_files: list[File],
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    suffixes: tuple[str, ...],
+    baselines: Literal["default", "all"],
+    anat_align: _Align,
+    random_seed: int,
+    sloppy: bool,
+) -> Scans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
     Parameters
@@ -75,8 +100,9 @@ def prepare_scans(
 
     Returns
     -------
-    Fine scans on one grid; coarse scans there by cubic spline; all contrasts by each of the other interpolations, in
-    order; brain on that grid; position of each scan, and the intensities that became 1
+    Fine scans on one grid; coarse scans there by cubic spline; all contrasts by each of the other
+    interpolations, in order; brain on that grid; position of each scan, and the intensities that
+    became 1
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
@@ -88,13 +114,22 @@ def prepare_scans(
         for kind, path in zip(("highres", "lowres"), paths, strict=True)
     }
     made = structural_preparation.prepare(
-        scans, template, template_mask.data, seed=random_seed, prefix=str(here / "scans_"), sloppy=sloppy,
-        interpolations=("bspline", *others), align=anat_align,
-    )  # fmt: skip
+        scans,
+        template,
+        template_mask.data,
+        seed=random_seed,
+        prefix=str(here / "scans_"),
+        sloppy=sloppy,
+        interpolations=("bspline", *others),
+        align=anat_align,
+    )
     about = {
-        "Resolution": _grid(suffixes[0]), "SkullStripped": True,
-        "Description": "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan",
-    }  # fmt: skip
+        "Resolution": _grid(suffixes[0]),
+        "SkullStripped": True,
+        "Description": (
+            "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
+        ),
+    }
     series = {
         name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
         for name, stack in {"measured": made.hr, **made.lr}.items()
@@ -127,7 +162,10 @@ def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
 
 
 def untrained_slices(
-    fine: Sequence[Derivative], coarse: Sequence[Derivative], mask: Volume, cards: Sequence[Mapping[str, object]]
+    fine: Sequence[Derivative],
+    coarse: Sequence[Derivative],
+    mask: Volume,
+    cards: Sequence[Mapping[str, object]],
 ) -> list[int]:
     """Slices of a head that none of the models was trained on.
 
@@ -138,7 +176,9 @@ def untrained_slices(
     """
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
-    own = contrast_image(stacked(fine), stacked(coarse), mask.data, mask.affine, _suffixes_of(fine), "own")
+    own = contrast_image(
+        stacked(fine), stacked(coarse), mask.data, mask.affine, _suffixes_of(fine), "own"
+    )
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
@@ -147,28 +187,56 @@ def _text_of_network(setting: Lookup) -> str:
     if setting("pretrained") is not None or setting("model_source") == "reuse":
         network = f"A network trained beforehand ({method})"
     else:
-        whose = "pairs of the other participants" if setting("train_on") == "others" else "participant's own pairs"
+        whose = (
+            "pairs of the other participants"
+            if setting("train_on") == "others"
+            else "participant's own pairs"
+        )
         network = f"A network ({method}) was trained on the {whose} and"
-    return f"{network} super-resolved all contrasts together, as channels, slice by slice [@attention_unet]."
+    return (
+        f"{network} super-resolved all contrasts together, as channels, slice by slice"
+        " [@attention_unet]."
+    )
 
 
 def _of_scans(kept: Keep) -> Keep:
     """How a model of structural scans is stored: told from those of a pair."""
     entities = kept.entities
     assert callable(entities)
-    return dataclasses.replace(kept, entities=lambda setting: {"acquisition": "anat", **entities(setting)})
+    return dataclasses.replace(
+        kept, entities=lambda setting: {"acquisition": "anat", **entities(setting)}
+    )
 
 
 @step(
-    makes=MODEL, part=Part.SERIES, text=_text_of_network, memory=TRAIN_ON_SCANS, resumes=True,
+    makes=MODEL,
+    part=Part.SERIES,
+    text=_text_of_network,
+    memory=TRAIN_ON_SCANS,
+    resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},
-)  # fmt: skip
+)
 def train_on_scans(
-    scan_mask: Mask, heads_fine: list[Map], heads_coarse: list[Map], heads_masks: dict[str, Mask], *, here: Path,
-    method: str, anat_align: _Align, recipe: RecipeName, model_source: Source, model_dir: Path | None,
-    pretrained: Path | None, vgg_weights: Path | None, max_train_minutes: float | None, random_seed: int,
-    omp_nthreads: int, device: Device, force: bool, sloppy: bool,
-) -> Model:  # fmt: skip
+    scan_mask: Mask,
+    heads_fine: list[Map],
+    heads_coarse: list[Map],
+    heads_masks: dict[str, Mask],
+    *,
+    here: Path,
+    method: str,
+    anat_align: _Align,
+    recipe: RecipeName,
+    model_source: Source,
+    model_dir: Path | None,
+    pretrained: Path | None,
+    vgg_weights: Path | None,
+    max_train_minutes: float | None,
+    random_seed: int,
+    omp_nthreads: int,
+    device: Device,
+    force: bool,
+    sloppy: bool,
+) -> Model:
     """Train a network on all contrasts of one head or of several, or take one that was trained.
 
     Parameters
@@ -177,7 +245,8 @@ def train_on_scans(
     heads_fine, heads_coarse : scans of the heads to train on, one head after the other
     heads_masks : their brains, by the names of the heads in the card
     anat_align : what brought the scans of a head together
-    method, recipe, model_source, model_dir, pretrained, force : see `bids_sr.steps.training.train_on_pair`
+    method, recipe, model_source, model_dir, pretrained, force : see
+        `bids_sr.steps.training.train_on_pair`
 
     Returns
     -------
@@ -195,17 +264,33 @@ def train_on_scans(
         fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
     training = Training(
-        method=get_method(method), recipe=recipe, source=model_source, factor=SAME_GRID, align=anat_align,
-        model_dir=model_dir, pretrained=pretrained, seed=random_seed, threads=omp_nthreads,
-        device=choose_device(device), max_train_minutes=max_train_minutes, vgg_weights=vgg_weights, sloppy=sloppy,
-    )  # fmt: skip
+        method=get_method(method),
+        recipe=recipe,
+        source=model_source,
+        factor=SAME_GRID,
+        align=anat_align,
+        model_dir=model_dir,
+        pretrained=pretrained,
+        seed=random_seed,
+        threads=omp_nthreads,
+        device=choose_device(device),
+        max_train_minutes=max_train_minutes,
+        vgg_weights=vgg_weights,
+        sloppy=sloppy,
+    )
     serves = describe(scan_mask.affine, joined(suffixes), SAME_GRID, anat_align)
     return obtained(training, tuple(heads), here, serves, force=force)
 
 
 @step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep(level="minimal")})
 def super_resolve_scans(
-    coarse_scans: list[Map], scan_mask: Mask, model_file: File, *, method: str, device: Device, omp_nthreads: int
+    coarse_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    *,
+    method: str,
+    device: Device,
+    omp_nthreads: int,
 ) -> list[Map]:
     """Super-resolve all contrasts of one head together.
 
@@ -217,9 +302,13 @@ def super_resolve_scans(
     from bids_sr.sr.training.fused import super_resolve_contrasts
 
     made = super_resolve_contrasts(
-        load_model(model_file), stacked(coarse_scans), scan_mask.data, scan_mask.affine, device=choose_device(device),
+        load_model(model_file),
+        stacked(coarse_scans),
+        scan_mask.data,
+        scan_mask.affine,
+        device=choose_device(device),
         threads=omp_nthreads,
-    )  # fmt: skip
+    )
     return [
         _scan(Volume(image, scan_mask.affine), method, scan.entities["suffix"], scan.sidecar)
         for image, scan in zip(made, coarse_scans, strict=True)
@@ -227,12 +316,18 @@ def super_resolve_scans(
 
 
 @step(
-    makes=("scan_metrics", "scan_columns", "scan_dseg"), part=Part.EVALUATION, memory=MEASURE_SCANS,
-    text="Images were compared with the measured scans by error, PSNR and SSIM in slices that training had not seen, "
-    "by image quality measures, and by tissues segmented with Atropos [@ants] and white-matter hyperintensities "
-    "[@attention_unet].",
+    makes=("scan_metrics", "scan_columns", "scan_dseg"),
+    part=Part.EVALUATION,
+    memory=MEASURE_SCANS,
+    text=(
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that"
+        " training had not seen, by image quality measures, and by tissues segmented with Atropos"
+        " [@ants] and white-matter hyperintensities [@attention_unet]."
+    ),
     keep={
-        "scan_metrics": Keep({"desc": "anat", "suffix": "metrics"}, "scan_columns", level="minimal"),
+        "scan_metrics": Keep(
+            {"desc": "anat", "suffix": "metrics"}, "scan_columns", level="minimal"
+        ),
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
             lambda setting: {
@@ -241,12 +336,20 @@ def super_resolve_scans(
             },
         ),
     },
-)  # fmt: skip
+)
 def measure_scans(
-    fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
-    card_file: list[Facts], *, random_seed: int,
-) -> tuple[Rows, Facts, Image]:  # fmt: skip
-    """Compare super-resolved and interpolated scans with the fine ones: likeness, quality, tissues, lesions.
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    *,
+    random_seed: int,
+) -> tuple[Rows, Facts, Image]:
+    """Compare super-resolved and interpolated scans with the fine ones.
+
+    The metrics are on similarity, quality, tissues and lesions.
 
     Parameters
     ----------
@@ -257,16 +360,26 @@ def measure_scans(
     -------
     Table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF
     """
-    series, measured = by_series([*coarse_scans, *other_scans, *made_scans]), by_series(fine_scans)["measured"]
+    series, measured = (
+        by_series([*coarse_scans, *other_scans, *made_scans]),
+        by_series(fine_scans)["measured"],
+    )
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    rows, labels = measured_rows(measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed)
+    rows, labels = measured_rows(
+        measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
+    )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
 
 def measured_rows(
-    measured: Mapping[str, Array], series: Mapping[str, Mapping[str, Array]], mask: Array, affine: Array,
-    slices: Sequence[int], *, seed: int,
-) -> tuple[list[MetricRow], Array]:  # fmt: skip
+    measured: Mapping[str, Array],
+    series: Mapping[str, Mapping[str, Array]],
+    mask: Array,
+    affine: Array,
+    slices: Sequence[int],
+    *,
+    seed: int,
+) -> tuple[list[MetricRow], Array]:
     """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
 
     Parameters
@@ -281,12 +394,18 @@ def measured_rows(
 
     zooms = [float(v) for v in np.sqrt((affine[:3, :3] ** 2).sum(0))]
     every = {"measured": measured, **series}
-    found = {name: tissues for name, scans in every.items() if (tissues := _tissues(scans, mask, affine, seed, name))}
+    found = {
+        name: tissues
+        for name, scans in every.items()
+        if (tissues := _tissues(scans, mask, affine, seed, name))
+    }
     rows: list[MetricRow] = []
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
-        rows += quality(contrast, {"measured": truth, **images}, mask, found.get("measured", {}), zooms)
+        rows += quality(
+            contrast, {"measured": truth, **images}, mask, found.get("measured", {}), zooms
+        )
     if "measured" in found:
         rows += segmentations("all", found, mask, zooms)
     if "FLAIR" in measured:
@@ -298,8 +417,13 @@ def measured_rows(
     return rows, labels
 
 
-def _tissues(scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str) -> dict[str, Array]:
-    """Masks of the tissues; empty where they cannot be told apart, which is no reason to lose all other measures."""
+def _tissues(
+    scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
+) -> dict[str, Array]:
+    """Return tissue masks, empty where the tissues cannot be told apart.
+
+    This failure is no reason to lose all other measures.
+    """
     from bids_sr.registration import tissues
 
     try:

@@ -1,4 +1,7 @@
-"""Steps that make the series of a run: raw, baselines, methods, the measured one; and a pair of another contrast."""
+"""Steps that make the series of a run, and a pair of another contrast.
+
+The series are raw, the baselines, the methods and the measured one.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,12 +55,12 @@ def _undone(corrected: bool) -> str:
 
 
 def series_text(names: Sequence[str], corrected: bool) -> str:
-    """Methods text of what all series beside the acquired one share, and of the baselines among them."""
+    """Return the methods text shared by all series but the acquired one, and of the baselines."""
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
     return (
-        "Every other series was brought to the high-resolution grid by a single interpolation of each volume, which "
-        f"also undid {_undone(corrected)}.{baselines}\n"
+        "Every other series was brought to the high-resolution grid by a single interpolation of"
+        f" each volume, which also undid {_undone(corrected)}.{baselines}\n"
     )
 
 
@@ -70,39 +73,49 @@ def _own_text(setting: Lookup) -> str:
     if method.trained_on == "series":
         if method.calibrated and setting("calibrated") and setting("factor")[2] == 1:
             return (
-                "With the patterns of the calibration, all volumes were brought to the reference, where the change "
-                "over time was estimated; what of it lies outside the acquired band of k-space was added to each "
-                "zero-filled volume after its interpolation. Without them, the variance map would have been moved to "
-                "the head position of each volume.\n"
+                "With the patterns of the calibration, all volumes were brought to the reference,"
+                " where the change over time was estimated; what of it lies outside the acquired"
+                " band of k-space was added to each zero-filled volume after its interpolation."
+                " Without them, the variance map would have been moved to the head position of"
+                " each volume.\n"
             )
         return (
-            "The estimate for each volume, with the variance map moved to its head position, was added to the "
-            "zero-filled volume outside the acquired band of k-space.\n"
+            "The estimate for each volume, with the variance map moved to its head position, was"
+            " added to the zero-filled volume outside the acquired band of k-space.\n"
         )
     return f"{name} was applied to every volume on its acquired grid.\n"
 
 
 def _raw_text(setting: Lookup) -> str:
-    return f"The acquired series was resampled once on its own grid to undo {_undone(bool(setting('readout')))}."
+    return (
+        "The acquired series was resampled once on its own grid to undo"
+        f" {_undone(bool(setting('readout')))}."
+    )
 
 
 def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
     timed = bool(setting("has_stc"))
-    moment = setting("slice_time_ref") if timed else 0.5  # of a TR, as the model has it; see `stats.glm.design`
+    # of a TR, as the model has it; see `stats.glm.design`
+    moment = setting("slice_time_ref") if timed else 0.5
     name = setting("series_name")
     made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
     return {
         "Description": f"BOLD series, head motion undone, {made}",
-        "TaskName": setting("task_name"), "RepetitionTime": setting("tr"), "SkullStripped": False,
-        "SliceTimingCorrected": timed, "StartTime": round(moment * setting("tr"), 6),
-    }  # fmt: skip
+        "TaskName": setting("task_name"),
+        "RepetitionTime": setting("tr"),
+        "SkullStripped": False,
+        "SliceTimingCorrected": timed,
+        "StartTime": round(moment * setting("tr"), 6),
+    }
 
 
 def _kept(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series on the high-resolution grid."""
     finer = finer_text(setting("factor"), setting("axis_order"))
-    return _of_raw(setting) | {"Resolution": f"acquired field of view, {finer}, by {setting('series_name')}"}
+    return _of_raw(setting) | {
+        "Resolution": f"acquired field of view, {finer}, by {setting('series_name')}"
+    }
 
 
 def _entities(setting: Lookup) -> dict[str, str]:
@@ -110,7 +123,7 @@ def _entities(setting: Lookup) -> dict[str, str]:
 
 
 def _as_preprocessed(setting: Lookup) -> dict[str, str] | None:
-    """What of the name of the primary series is another one where it stands for the preprocessed BOLD."""
+    """Return the entities of the primary series that differ where it is the preprocessed BOLD."""
     is_primary = setting("series_name") == setting("primary")
     return {"res": "", "desc": "preproc"} if is_primary and setting("in_func") else None
 
@@ -122,24 +135,38 @@ def _in_spaces(setting: Lookup) -> dict[str, str] | None:
 
 def _kept_in_spaces(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series in another space."""
-    how = f"super-resolved by {setting('series_name')} on the acquired field of view, then interpolated once"
+    how = (
+        f"super-resolved by {setting('series_name')} on the acquired field of view, then"
+        " interpolated once"
+    )
     return _of_raw(setting) | {"Resolution": how}
 
 
 def _level(setting: Lookup) -> Level:
     """The smallest level at which a series on the high-resolution grid is stored."""
-    return series_level(setting("series_name"), [*series_names(setting("methods")), setting("primary")])
+    return series_level(
+        setting("series_name"), [*series_names(setting("methods")), setting("primary")]
+    )
 
 
 @step(
-    makes="preproc", part=Part.PREPROCESSING, memory=SERIES,
+    makes="preproc",
+    part=Part.PREPROCESSING,
+    memory=SERIES,
     text=_raw_text,
     keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
-)  # fmt: skip
+)
 def undo_motion(
-    stc: Series, boldref: Image, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path
-) -> Series:  # fmt: skip
-    """The raw series: head motion undone on the acquired grid, through the same code as every other series.
+    stc: Series,
+    boldref: Image,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path,
+) -> Series:
+    """Make the raw series: undo head motion on the acquired grid.
+
+    This uses the same code as for every other series.
 
     Parameters
     ----------
@@ -154,26 +181,53 @@ def undo_motion(
     """
     upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
     write_series(
-        stc, target := here / "preproc.nii", upsampler, hmc_xfms, boldref.affine, factor=_AS_ACQUIRED,
+        stc,
+        target := here / "preproc.nii",
+        upsampler,
+        hmc_xfms,
+        boldref.affine,
+        factor=_AS_ACQUIRED,
         distortion=distortion,
-    )  # fmt: skip
+    )
     return SeriesReader(target)
 
 
 @step(
-    makes=("series", "space_series", "series_facts"), part=Part.SERIES, memory=RESOLVE, text=_own_text,
+    makes=("series", "space_series", "series_facts"),
+    part=Part.SERIES,
+    memory=RESOLVE,
+    text=_own_text,
     keep={
-        "series": Keep(_entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level),
-        "space_series": Keep(None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces),
+        "series": Keep(
+            _entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level
+        ),
+        "space_series": Keep(
+            None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces
+        ),
     },
-)  # fmt: skip
+)
 def super_resolve(
-    stc: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None,
-    model_file: File | None = None, temporal: File | None = None, highres_file: File | None = None,
-    highres2boldref_xfm: Transforms | None = None, space_grids: Sequence[SpaceGrid] = (), *, here: Path,
-    series_name: str, factor: Factor, data_consistency: Keeping, precision: Precision, force: bool, omp_nthreads: int,
-    device: Device, displaced: Displaced = "",
-) -> tuple[Series, list[Map], Facts]:  # fmt: skip
+    stc: Series,
+    boldref: Image,
+    bold_mask: Mask,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    model_file: File | None = None,
+    temporal: File | None = None,
+    highres_file: File | None = None,
+    highres2boldref_xfm: Transforms | None = None,
+    space_grids: Sequence[SpaceGrid] = (),
+    *,
+    here: Path,
+    series_name: str,
+    factor: Factor,
+    data_consistency: Keeping,
+    precision: Precision,
+    force: bool,
+    omp_nthreads: int,
+    device: Device,
+    displaced: Displaced = "",
+) -> tuple[Series, list[Map], Facts]:
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
 
     Parameters
@@ -182,8 +236,8 @@ def super_resolve(
     bold_mask : brain on the acquired grid; sets the intensity scale
     model_file : weights of a trained method, with the card beside them
     temporal : mean and components of the run, for variance methods
-    highres_file : T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where its static
-        detail is added
+    highres_file : T2*-weighted image as acquired, for `inject` and `ratio`, and for variance
+        methods where its static detail is added
     highres2boldref_xfm : (1, 4, 4) takes a boldref point to its highres point
     series_name : baseline or method
     factor : acquired over high-resolution voxel size
@@ -195,8 +249,10 @@ def super_resolve(
     Returns
     -------
     series : on the boldref's high-resolution grid, head motion undone, signal units
-    space_series : the same series on each of the other grids, each by one interpolation of the upsampled volumes
-    series_facts : whether a method that decides that by the run was applied, and what the series is where it was not
+    space_series : the same series on each of the other grids, each by one interpolation of the
+        upsampled volumes
+    series_facts : whether a method that decides that by the run was applied, and what the series
+        is where it was not
 
     Raises
     ------
@@ -209,49 +265,86 @@ def super_resolve(
         check_model(model.card, describe(stc.affine, "bold", factor), force=force)
     guided = highres_file is not None if of_run else series_name in PAIR_BASELINES
     acquired = Acquired.run(
-        boldref.data, boldref.affine, bold_mask.data, factor, affine=stc.affine,
-        guide=_guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None,
-        statistics=load_statistics(temporal)[0] if of_run and temporal is not None else None, distortion=distortion,
-        displaced=displaced, precision=precision, device="cpu" if model is None else choose_device(device),
+        boldref.data,
+        boldref.affine,
+        bold_mask.data,
+        factor,
+        affine=stc.affine,
+        guide=(
+            _guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None
+        ),
+        statistics=load_statistics(temporal)[0] if of_run and temporal is not None else None,
+        distortion=distortion,
+        displaced=displaced,
+        precision=precision,
+        device="cpu" if model is None else choose_device(device),
         threads=omp_nthreads,
-    )  # fmt: skip
+    )
     upsampler = make_upsampler(series_name, acquired, model)
-    named = [Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"}) for each in space_grids]
+    named = [
+        Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"})
+        for each in space_grids
+    ]
     files = [here / f"{each.name}.nii" for each in named]
     write_series(
-        stc, target := here / "series.nii", upsampler, hmc_xfms, boldref.affine, factor=factor,
-        consistency=data_consistency, distortion=distortion, threads=omp_nthreads,
+        stc,
+        target := here / "series.nii",
+        upsampler,
+        hmc_xfms,
+        boldref.affine,
+        factor=factor,
+        consistency=data_consistency,
+        distortion=distortion,
+        threads=omp_nthreads,
         elsewhere=dict(zip(files, space_grids, strict=True)),
-    )  # fmt: skip
+    )
     others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
     return SeriesReader(target), others, _applied(model) if of_run else {}
 
 
 def _applied(model: "LoadedModel | None") -> dict[str, object]:
-    """What the sidecar of a series says of a method that decides by the run whether it is applied."""
+    """Return sidecar entries on a method that decides by the run whether it is applied."""
     if model is None or was_applied(model.card.json):
         return {"Applied": True}
-    return {"Applied": False, "Description": "BOLD series by zero filling, head motion undone: method not applied"}
+    return {
+        "Applied": False,
+        "Description": "BOLD series by zero filling, head motion undone: method not applied",
+    }
 
 
 def _guide(
-    name: str, highres_file: Path | None, highres2boldref_xfm: "Array | None", distortion: "Distortion | None"
+    name: str,
+    highres_file: Path | None,
+    highres2boldref_xfm: "Array | None",
+    distortion: "Distortion | None",
 ) -> PosedImage:
     """The high-resolution image, in whatever pose it is asked for."""
     if highres_file is None or highres2boldref_xfm is None:
         raise InferenceError(f"{name} needs highres_file and highres2boldref_xfm")
     data, affine = load_image(highres_file)
-    return PosedImage(data=data, affine=affine, from_boldref=highres2boldref_xfm[0], distortion=distortion)
+    return PosedImage(
+        data=data, affine=affine, from_boldref=highres2boldref_xfm[0], distortion=distortion
+    )
 
 
 @step(
-    makes="series", part=Part.SERIES, memory=SERIES,
+    makes="series",
+    part=Part.SERIES,
+    memory=SERIES,
     keep={"series": Keep(_entities, _kept, level=_level)},
-    text="The measured high-resolution series went through the same slice timing correction, head motion transforms, "
-    "single interpolation, mask and model as the series under test; nothing was estimated from it.\n",
-)  # fmt: skip
+    text=(
+        "The measured high-resolution series went through the same slice timing correction, head"
+        " motion transforms, single interpolation, mask and model as the series under test;"
+        " nothing was estimated from it.\n"
+    ),
+)
 def place_measured(
-    stc: Series, bold_mask_hr: Mask, hmc_xfms: Transforms, distortion: Distortion | None = None, *, here: Path
+    stc: Series,
+    bold_mask_hr: Mask,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path,
 ) -> Series:
     """The measured series on the high-resolution grid of the run, head motion of the run undone.
 
@@ -269,15 +362,28 @@ def place_measured(
     """
     upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
     write_series(
-        stc, target := here / "series.nii", upsampler, hmc_xfms, bold_mask_hr.affine, factor=_AS_ACQUIRED,
+        stc,
+        target := here / "series.nii",
+        upsampler,
+        hmc_xfms,
+        bold_mask_hr.affine,
+        factor=_AS_ACQUIRED,
         distortion=distortion,
-    )  # fmt: skip
+    )
     return SeriesReader(target)
 
 
-@step(makes=("train_highres", "train_lowres"), part=Part.EVALUATION, memory=Need(always=0.10, t1w=0.030, high=0.0))
+@step(
+    makes=("train_highres", "train_lowres"),
+    part=Part.EVALUATION,
+    memory=Need(always=0.10, t1w=0.030, high=0.0),
+)
 def another_contrast(
-    t1w_preproc: Image, boldref: Image, boldref2t1w_xfm: Transforms | None = None, *, factor: Factor
+    t1w_preproc: Image,
+    boldref: Image,
+    boldref2t1w_xfm: Transforms | None = None,
+    *,
+    factor: Factor,
 ) -> tuple[Image, Image]:
     """A training pair of the subject's T1w image, at the resolutions of the run and in its frame.
 
@@ -290,25 +396,40 @@ def another_contrast(
 
     Returns
     -------
-    train_highres, train_lowres : the image on the high-resolution grid, its k-space-truncated copy on that of the run
+    train_highres, train_lowres : the image on the high-resolution grid, its k-space-truncated copy
+        on that of the run
     """
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
-    high = np.maximum(masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0)
+    high = np.maximum(
+        masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0
+    )
     low, low_affine = kspace_crop(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:
-        raise ValueError(f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}")
-    return Volume(high.astype(np.float32), grid), Volume(np.maximum(low, 0).astype(np.float32), low_affine)
+        raise ValueError(
+            f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}"
+        )
+    return Volume(high.astype(np.float32), grid), Volume(
+        np.maximum(low, 0).astype(np.float32), low_affine
+    )
 
 
 def placebos_text(names: Sequence[str]) -> str:
     """Methods text of the placebos among series, by their names."""
-    changed = {"Mirror": "its variance maps mirrored left to right", "Shift": "its variance maps shifted"}
-    changed["T1w"] = "a network trained on the T1-weighted image and its k-space-truncated copy instead of the pair"
+    changed = {
+        "Mirror": "its variance maps mirrored left to right",
+        "Shift": "its variance maps shifted",
+    }
+    changed["T1w"] = (
+        "a network trained on the T1-weighted image and its k-space-truncated copy instead of the"
+        " pair"
+    )
     repeated: dict[str, list[str]] = {}
     for name in names:
         if name in PLACEBOS:
-            how = changed.get(PLACEBOS[name].suffix, "a model that was not trained on this participant")
+            how = changed.get(
+                PLACEBOS[name].suffix, "a model that was not trained on this participant"
+            )
             repeated.setdefault(PLACEBOS[name].method, []).append(f"with {how}")
     listed = [f"{method} was repeated {enumerated(ways)}" for method, ways in repeated.items()]
     return f"As negative controls, {'; '.join(listed)}. " if listed else ""

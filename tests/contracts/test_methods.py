@@ -16,7 +16,15 @@ from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.method import REMOVED, UnknownMethod, all_methods, get_method, get_recipe, method_names, offered_methods
+from bids_sr.sr.method import (
+    REMOVED,
+    UnknownMethod,
+    all_methods,
+    get_method,
+    get_recipe,
+    method_names,
+    offered_methods,
+)
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training.job import Training, sloppy_recipe
@@ -28,22 +36,35 @@ from bids_sr.sr.variance.run_data import RunData
 def cases(kind):
     """(method, recipe) of every method that is trained on a pair, or on the run itself."""
     found = [get_method(name) for name in method_names()]
-    return [(method.name, recipe) for method in found if method.trained_on == kind for recipe in method.recipes]
+    return [
+        (method.name, recipe)
+        for method in found
+        if method.trained_on == kind
+        for recipe in method.recipes
+    ]
 
 
 CASES, RUN_CASES = cases("pair"), cases("series")
-SET_METHODS = [name for name in method_names() if get_method(name).trained_on in ("images", "self")]
+SET_METHODS = [
+    name for name in method_names() if get_method(name).trained_on in ("images", "self")
+]
 FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
 def loaded(name, recipe, factor, tmp_path, shape=None):
-    """An untrained model of a method, saved and loaded; of a run (of this shape) with a variance map of noise."""
+    """An untrained model of a method, saved and loaded; of a run (of this shape) with a variance
+    map of noise.
+    """
     torch.manual_seed(0)
     generator = get_method(name).recipes[recipe].build_generator(1, factor)
     card = {
-        "method": name, "recipe": recipe, "factor": list(factor), "resolution": {"lowres_mm": [3, 3, 3]},
-        "contrast": "T2starw", "orientation": "I-S",
-    }  # fmt: skip
+        "method": name,
+        "recipe": recipe,
+        "factor": list(factor),
+        "resolution": {"lowres_mm": [3, 3, 3]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+    }
     if get_method(name).trained_on == "series":
         card |= {"trained_on": "series"}
         fine = [int(n * f + 0.5) for n, f in zip(shape or (4, 4, 4), factor, strict=True)]
@@ -57,7 +78,9 @@ def statistics(shape, count=10):
     """Of a run of noise."""
     rng = np.random.default_rng(1)
     images = rng.normal(size=(count, *shape)).astype(np.float32)
-    return TemporalStatistics(mean=100 + images[0], sd=np.abs(images[1]), components=images, checksums={"series": "x"})
+    return TemporalStatistics(
+        mean=100 + images[0], sd=np.abs(images[1]), components=images, checksums={"series": "x"}
+    )
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -84,7 +107,9 @@ def test_a_control_is_no_method_that_is_offered():
 def test_every_network_and_loss_that_a_recipe_names_is_there(name):
     for recipe in get_method(name).recipes.values():
         builders = [recipe.build_generator, recipe.build_critic]
-        named = [getattr(one, "build", one) for one in builders if one is not None] + [t.build for t in recipe.losses]
+        named = [getattr(one, "build", one) for one in builders if one is not None] + [
+            t.build for t in recipe.losses
+        ]
         assert all(callable(each.loaded) for each in named)
 
 
@@ -92,7 +117,9 @@ def test_a_removed_name_is_refused_with_what_takes_its_place():
     for name, now in REMOVED.items():
         assert name not in method_names()
         assert now in offered_methods()
-        with pytest.raises(UnknownMethod, match=f"'{name}' was removed from the program; {now} takes its place"):
+        with pytest.raises(
+            UnknownMethod, match=f"'{name}' was removed from the program; {now} takes its place"
+        ):
             get_method(name)
 
 
@@ -106,7 +133,9 @@ def test_an_unknown_name_is_refused_with_the_list():
 @pytest.mark.parametrize(("name", "recipe"), CASES)
 @pytest.mark.parametrize("factor", FACTORS)
 def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, factor, tmp_path):
-    up = make_upsampler(name, Acquired(factor=factor, scale=1.0), loaded(name, recipe, factor, tmp_path))
+    up = make_upsampler(
+        name, Acquired(factor=factor, scale=1.0), loaded(name, recipe, factor, tmp_path)
+    )
     volume = np.random.default_rng(0).random((9, 7, 6), dtype=np.float32)
     fine = up(volume, np.eye(4))
     assert fine.shape == (int(9 * factor[0] + 0.5), int(7 * factor[1] + 0.5), 6)
@@ -120,17 +149,28 @@ def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, fact
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
 @pytest.mark.parametrize("factor", [*FACTORS, (2.0, 2.0, 2.0)])
-def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, recipe, factor, tmp_path):
+def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(
+    name, recipe, factor, tmp_path
+):
     shape = (13, 11, 6)
-    given = {"affine": np.diag([3.0, 3, 4, 1]), "statistics": statistics(shape), "mask": np.ones(shape)}
+    given = {
+        "affine": np.diag([3.0, 3, 4, 1]),
+        "statistics": statistics(shape),
+        "mask": np.ones(shape),
+    }
     model = loaded(name, recipe, factor, tmp_path, shape)
     up = make_upsampler(name, Acquired(factor=factor, **given), model)
-    volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(
+        np.float32
+    )
     before = volume.copy()
     fine = up(volume, np.eye(4))
     assert fine.shape == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine, volume) < 1e-5
-    assert np.abs(fine - make_upsampler("zerofill", Acquired(factor=factor))(volume, np.eye(4))).max() > 0.01
+    assert (
+        np.abs(fine - make_upsampler("zerofill", Acquired(factor=factor))(volume, np.eye(4))).max()
+        > 0.01
+    )
     np.testing.assert_array_equal(volume, before)
 
 
@@ -139,16 +179,31 @@ def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(name, rec
 def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp_path):
     shape = (25, 22, 6)
     data = RunData(
-        statistics=statistics(shape), halves=(statistics(shape), statistics(shape)), mask=np.ones(shape),
-        affine=np.diag([3.0, 3, 4, 1]), factor=factor,
-    )  # fmt: skip
+        statistics=statistics(shape),
+        halves=(statistics(shape), statistics(shape)),
+        mask=np.ones(shape),
+        affine=np.diag([3.0, 3, 4, 1]),
+        factor=factor,
+    )
     method = get_method(name)
     made = fit_variance(Training(method=method, recipe=recipe, sloppy=True), data)
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
-    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "applied"):
+    for key in (
+        "data_sha256",
+        "seed",
+        "held_out",
+        "versions",
+        "intensity",
+        "resolution",
+        "reproducible",
+        "applied",
+    ):
         assert key in model.card.json
     assert model.card.json["trained_on"] == "series"
-    assert model.generator.weight.shape[1:] == (round(6 * factor[2]), *(int(n * factor[0] + 0.5) for n in shape[:2]))
+    assert model.generator.weight.shape[1:] == (
+        round(6 * factor[2]),
+        *(int(n * factor[0] + 0.5) for n in shape[:2]),
+    )
     assert bool(model.generator.weight.any()) is model.card.json["applied"]
 
 
@@ -161,12 +216,28 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
     short = sloppy_recipe(method.recipes[recipe])
-    short = replace(short, iterations=2, evaluate_every=1, adversarial_from=0, patch=16 if short.patch else None)
+    short = replace(
+        short,
+        iterations=2,
+        evaluate_every=1,
+        adversarial_from=0,
+        patch=16 if short.patch else None,
+    )
     vgg = WEIGHTS if short.needs_vgg else None
-    asked = Training(method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor)
+    asked = Training(
+        method=method, recipe=recipe, changed=with_features(short), vgg_weights=vgg, factor=factor
+    )
     made = fit(asked, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
-    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"):
+    for key in (
+        "data_sha256",
+        "seed",
+        "held_out",
+        "versions",
+        "intensity",
+        "resolution",
+        "reproducible",
+    ):
         assert key in model.card.json
     assert set(model.card.json["held_out"]) >= {"parts", "iteration"}
     assert set(model.card.json["held_out" if short.hold_out else "on_trained_slices"]) >= {
@@ -185,15 +256,31 @@ def test_a_method_of_images_trains_on_a_pair_and_serves_odd_sizes(name, tmp_path
     pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
     short = replace(
-        sloppy_recipe(method.recipes["fast"]), iterations=2, evaluate_every=1, adversarial_from=0, critic_steps=1,
+        sloppy_recipe(method.recipes["fast"]),
+        iterations=2,
+        evaluate_every=1,
+        adversarial_from=0,
+        critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
-    )  # fmt: skip
+    )
     asked = Training(method=method, changed=short, factor=factor)
     made = fit(asked, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", made.state, made.card)[0])
-    for key in ("data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible", "images"):
+    for key in (
+        "data_sha256",
+        "seed",
+        "held_out",
+        "versions",
+        "intensity",
+        "resolution",
+        "reproducible",
+        "images",
+    ):
         assert key in model.card.json
-    assert (model.card.json["trained_on"], model.card.json["ndim"]) == (method.trained_on, method.ndim)
+    assert (model.card.json["trained_on"], model.card.json["ndim"]) == (
+        method.trained_on,
+        method.ndim,
+    )
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
     fine = make_upsampler(name, Acquired(factor=factor, scale=150.0), model)(volume, np.eye(4))

@@ -1,4 +1,6 @@
-"""Adding a method is one file: it is offered, planned, estimated and given its negative controls, and nothing else."""
+"""Adding a method is one file: it is offered, planned, estimated and given its negative controls,
+and nothing else.
+"""
 
 import os
 import subprocess
@@ -13,8 +15,9 @@ from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
 from bids_sr.sr.recipe import Recipe, loss, network
 
 FAST = Recipe(
-    build_generator=network("residual2d.SRResNet", flat=True, width=4, blocks=1), build_critic=None,
-    losses=(loss("content", "image_losses.MSE", 1.0),), upsampled_by="zerofill", patch=16, iterations=2,
+    build_generator=network("residual2d.SRResNet", flat=True, width=4, blocks=1),
+    build_critic=None, losses=(loss("content", "image_losses.MSE", 1.0),),
+    upsampled_by="zerofill", patch=16, iterations=2,
 )
 METHOD = Method(
     name="new-net", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
@@ -31,7 +34,8 @@ from bids_sr.sr.recipe import Estimator, VarianceRecipe
 FAST = VarianceRecipe(estimator=Estimator(fwhm=(2.0,), rounds=0))
 METHOD = Method(
     name="new-maps", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
-    summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN, draws=False,
+    summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN,
+    draws=False,
 )
 '''
 SCRIPT = """
@@ -57,16 +61,19 @@ assert {"new-net", "new-maps"} < set(offered_methods())
 maker = BidsMaker(folder / "bids")
 maker.subject()
 options = ["--sr-method", "new-net", "new-maps", "--null-checks", "--n-ensemble", "2"]
-argv = [str(maker.root), str(folder / "out"), "participant", "-w", str(folder / "work"), "--skip-bids-validation"]
+argv = [str(maker.root), str(folder / "out"), "participant"]
+argv += ["-w", str(folder / "work"), "--skip-bids-validation"]
 plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
 assert plan.problems == (), plan.problems
 assert {"newnet", "newmaps"} < set(plan.series), plan.series
 rows = {row.stage: row for row in plan.estimate.rows}
 assert {"series newnet", "series newmaps"} < set(rows)
-assert 200 < rows["training"].minutes < 210, rows["training"]  # two seeds of 100 minutes, and the maps
+# two seeds of 100 minutes, and the maps
+assert 200 < rows["training"].minutes < 210, rows["training"]
 graph = planned_graph(maker, folder, *options)
 unstored = {scope.name for scope in graph.scope.inner[0].inward() if scope.name.startswith("new")}
-assert unstored - {"newnet", "newmaps"} == {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}, unstored
+wanted = {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}
+assert unstored - {"newnet", "newmaps"} == wanted, unstored
 assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
 assert placebos_of("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
 for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-maps")):
@@ -76,10 +83,11 @@ text = graph.methods_text()
 assert "The network new-net was trained" in text, text
 assert ": a network that only a test knows [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text
-card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1], "resolution": {"lowres_mm": [3, 3, 3]},
-        "contrast": "T2starw", "orientation": "I-S"}
+card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1],
+        "resolution": {"lowres_mm": [3, 3, 3]}, "contrast": "T2starw", "orientation": "I-S"}
 network = get_method("new-net").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
-assert load_model(save_model(folder / "model", network.state_dict(), card)[0]).card.method == "new-net"
+saved = save_model(folder / "model", network.state_dict(), card)[0]
+assert load_model(saved).card.method == "new-net"
 """
 
 
@@ -88,7 +96,11 @@ def test_a_method_is_one_file(tmp_path: Path) -> None:
     (tmp_path / "methods" / "new_net.py").write_text(METHOD)
     (tmp_path / "methods" / "new_maps.py").write_text(MAPS)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, cwd=tmp_path,
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""A new setting touches two files: the group that holds it, and the step that uses it, as docs/extending.md says."""
+"""A new setting touches two files: the group that holds it, and the step that uses it, as
+docs/extending.md says.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,8 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 for options, clusters in (([], 10), (["--n-clusters", "3"], 3)):
     graph = planned_graph(maker, Path("."), *options)
-    assert [graph.settings[one]["n_clusters"] for one in placed_of(graph, "list_clusters")] == [clusters]
+    (placed,) = placed_of(graph, "list_clusters")
+    assert graph.settings[placed]["n_clusters"] == clusters
     assert f"The {clusters} largest clusters of each map" in graph.methods_text()
 try:
     parse_settings([*first, "--n-clusters", "0"])
@@ -40,6 +43,8 @@ except UsageError as error:
 """
 
 
-def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_reaches_its_step(tmp_path: Path) -> None:
+def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_reaches_its_step(
+    tmp_path: Path,
+) -> None:
     assert files_of(TITLE) == {"bids_sr/config/groups.py", "bids_sr/steps/active_regions.py"}
     assert "at least one is listed" in told_by(copy_with(TITLE, tmp_path), SCRIPT)

@@ -1,4 +1,6 @@
-"""A new step with a table that is kept touches two files: its own, and the scope that takes it (docs/extending.md)."""
+"""A new step with a table that is kept touches two files: its own, and the scope that takes it
+(docs/extending.md).
+"""
 
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from bids_sr.steps.signal_drift import measure_drift
 affine = np.diag([3.0, 3.0, 3.0, 1.0])
 series = np.ones((4, 4, 2, 5)) * [9.0, 90.0, 100.0, 110.0, 100.0]
 save_image(series, affine, Path("series.nii"), tr=2.0)
-found = measure_drift(SeriesReader(Path("series.nii")), Volume(series[..., 0] > 0, affine), tr=2.0, n_dummy=1)
-assert list(found.signal) == [90.0, 100.0, 110.0, 100.0] and list(found.time) == [2.0, 4.0, 6.0, 8.0]
+mask = Volume(series[..., 0] > 0, affine)
+found = measure_drift(SeriesReader(Path("series.nii")), mask, tr=2.0, n_dummy=1)
+assert list(found.signal) == [90.0, 100.0, 110.0, 100.0]
+assert list(found.time) == [2.0, 4.0, 6.0, 8.0]
 
 maker = BidsMaker(Path("data"))
 maker.subject()
@@ -29,7 +33,8 @@ graph = planned_graph(maker, Path("."))
 (placed,) = placed_of(graph, "measure_drift")
 assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
 assert "The mean signal of the brain was written volume by volume." in graph.methods_text()
-assert any("drift [desc-drift_timeseries] <- n_dummy" in str(line) for line in who_makes_what(graph))
+made = [str(line) for line in who_makes_what(graph)]
+assert any("drift [desc-drift_timeseries] <- n_dummy" in line for line in made)
 
 flow = workflow_of(graph, base_dir=Path.cwd() / "work", need_gb=lambda need: need.always)
 run = "sub_01_wf.sub_01_task_tap_wf."

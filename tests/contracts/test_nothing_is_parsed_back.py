@@ -1,8 +1,9 @@
-"""What the program writes in words or joins to a name is read back by no module: it has the parts as values.
+"""What the program writes in words or joins to a name is read back by no module: it has the parts
+as values.
 
-Taking a text apart is allowed where somebody else wrote it: a user on the command line, BIDS in the names of files, a
-foreign program, a table. Each such place is named here with its reason; a new one has to be argued for. `OWED` are the
-places that are still to be mended, and shrinks only.
+Taking a text apart is allowed where somebody else wrote it: a user on the command line, BIDS in
+the names of files, a foreign program, a table. Each such place is named here with its reason; a
+new one has to be argued for. `OWED` are the places that are still to be mended, and shrinks only.
 """
 
 import ast
@@ -13,9 +14,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TAKEN_APART = frozenset({"partition", "rpartition", "split", "rsplit", "removeprefix", "removesuffix"})
+TAKEN_APART = frozenset(
+    {"partition", "rpartition", "split", "rsplit", "removeprefix", "removesuffix"}
+)
 SEARCHED = frozenset({"match", "fullmatch", "search", "findall", "finditer", "split"})
-PROSE = frozenset({"text", "measure", "reason", "message", "what", "why", "said", "words", "told", "headline", "line"})
+PROSE = frozenset(
+    {
+        "text",
+        "measure",
+        "reason",
+        "message",
+        "what",
+        "why",
+        "said",
+        "words",
+        "told",
+        "headline",
+        "line",
+    }
+)
 """What texts and names of measures are called in the code."""
 ERRORS = frozenset({"error", "failure", "exception", "issue"})
 
@@ -42,7 +59,8 @@ def _reads(node: ast.AST) -> bool:
     """Whether an expression takes a text apart or asks what stands in it."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         of, how = node.func.value, node.func.attr
-        if _name(of) == "re" or (isinstance(of, ast.Name) and of.id.isupper()):  # a pattern, compiled or not
+        # a pattern, compiled or not
+        if _name(of) == "re" or (isinstance(of, ast.Name) and of.id.isupper()):
             return how in SEARCHED
         if _name(of) in ("np", "os", "torch", "path", "shlex"):
             return False
@@ -55,10 +73,15 @@ def _reads(node: ast.AST) -> bool:
     if isinstance(left, ast.Subscript) and isinstance(left.slice, ast.Slice):
         return _is_text(right)
     if isinstance(operator, (ast.In, ast.NotIn)):
-        return (_is_text(left) and _is_prose(right)) or (_is_prose(left) and isinstance(left, ast.Call))
-    return isinstance(operator, (ast.Eq, ast.NotEq)) and _is_prose(left) and isinstance(left, ast.Attribute) and (
-        left.attr == "text"
-    )  # fmt: skip
+        return (_is_text(left) and _is_prose(right)) or (
+            _is_prose(left) and isinstance(left, ast.Call)
+        )
+    return (
+        isinstance(operator, (ast.Eq, ast.NotEq))
+        and _is_prose(left)
+        and isinstance(left, ast.Attribute)
+        and (left.attr == "text")
+    )
 
 
 def readings(code: str) -> Iterator[tuple[str, str]]:
@@ -66,7 +89,11 @@ def readings(code: str) -> Iterator[tuple[str, str]]:
 
     def walk(node: ast.AST, where: str) -> Iterator[tuple[str, str]]:
         for child in ast.iter_child_nodes(node):
-            inner = f"{where}.{child.name}" if isinstance(child, (ast.FunctionDef, ast.ClassDef)) else where
+            inner = (
+                f"{where}.{child.name}"
+                if isinstance(child, (ast.FunctionDef, ast.ClassDef))
+                else where
+            )
             if _reads(child):
                 yield inner.strip("."), ast.unparse(child)
             yield from walk(child, inner)
@@ -146,23 +173,25 @@ ALLOWED: dict[str, str] = {
     "workflows/run.py::_add_motion": CODE,
 }
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""
-OWED = frozenset({
-    # crash files and notices: until they are records
-    "bids_sr/reports/participants_page.py::read_crash",
-    # names of nodes and of maps: until they carry their run, and series, smoothing and region
-    "bids_sr/execution/crash.py::participant_of",
-    "bids_sr/pipeline/graph.py::run_of",
-    "bids_sr/series.py::parse_map_label",
-    "bids_sr/series.py::series",
-    "bids_sr/steps/figures/draw_evaluation.py::_beyond",
-    # figures: until there is a manifest
-    "bids_sr/reports/figures/map_viewer.py::viewer_html",
-    # words: until one formatter gives them
-    "bids_sr/reports/tables/cluster_tables.py::_line",
-    "bids_sr/reports/text/overview_text.py::header_text",
-    "bids_sr/reports/text/overview_text.py::next_steps",
-    "bids_sr/stats/group/comparisons.py::attainable_text",
-})  # fmt: skip
+OWED = frozenset(
+    {
+        # crash files and notices: until they are records
+        "bids_sr/reports/participants_page.py::read_crash",
+        # names of nodes and of maps: until they carry their run, and series, smoothing and region
+        "bids_sr/execution/crash.py::participant_of",
+        "bids_sr/pipeline/graph.py::run_of",
+        "bids_sr/series.py::parse_map_label",
+        "bids_sr/series.py::series",
+        "bids_sr/steps/figures/draw_evaluation.py::_beyond",
+        # figures: until there is a manifest
+        "bids_sr/reports/figures/map_viewer.py::viewer_html",
+        # words: until one formatter gives them
+        "bids_sr/reports/tables/cluster_tables.py::_line",
+        "bids_sr/reports/text/overview_text.py::header_text",
+        "bids_sr/reports/text/overview_text.py::next_steps",
+        "bids_sr/stats/group/comparisons.py::attainable_text",
+    }
+)
 """``file::function`` that reads back what the program itself has written."""
 
 
@@ -178,7 +207,9 @@ def found() -> dict[str, list[str]]:
 
 def test_only_what_others_wrote_is_taken_apart() -> None:
     here = {place for place in found() if not any(fnmatch(place, one) for one in ALLOWED)}
-    assert here - OWED == set(), "keep the parts as values, or name the place in ALLOWED with who wrote the text"
+    assert here - OWED == set(), (
+        "keep the parts as values, or name the place in ALLOWED with who wrote the text"
+    )
     assert OWED - here == set(), "mended: take it off the list"
 
 
@@ -207,10 +238,14 @@ def test_only_what_others_wrote_is_taken_apart() -> None:
     ],
 )
 def test_each_place_of_the_third_review_is_seen(code: str) -> None:
-    """As they stood when the review named them: metrics, notices, errors, crash files and options read back."""
+    """As they stood when the review named them: metrics, notices, errors, crash files and options
+    read back.
+    """
     assert list(readings(code)), code
 
 
-@pytest.mark.parametrize("code", ["found = names.split", "text = a + b", 'os.path.split("x")', "x in names", "a == b"])
+@pytest.mark.parametrize(
+    "code", ["found = names.split", "text = a + b", 'os.path.split("x")', "x in names", "a == b"]
+)
 def test_what_reads_no_text_is_none(code: str) -> None:
     assert not list(readings(code))

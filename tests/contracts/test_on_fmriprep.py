@@ -1,4 +1,6 @@
-"""On top of fMRIPrep nothing that it has estimated is estimated again, and every output says where it comes from."""
+"""On top of fMRIPrep nothing that it has estimated is estimated again, and every output says where
+it comes from.
+"""
 
 from pathlib import Path
 
@@ -13,15 +15,24 @@ from bids_sr.pipeline.store import store
 
 ANATOMY = {"correct_head", "mask_brain", "correct_brain", "normalize_t1w", "segment_tissues"}
 FUNCTION = {
-    "estimate_motion", "average_volumes", "mask_head", "mask_bold", "register_to_t1w", "gather_confounds",
-}  # fmt: skip
+    "estimate_motion",
+    "average_volumes",
+    "mask_head",
+    "mask_bold",
+    "register_to_t1w",
+    "gather_confounds",
+}
 
 
 def _data(root: Path) -> BidsMaker:
     maker = BidsMaker(root / "bids")
     maker.subject()
     maker.bold(
-        sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": [0.1 * k for k in range(6)]}
+        sidecar={
+            "PhaseEncodingDirection": "j",
+            "TotalReadoutTime": 0.05,
+            "SliceTiming": [0.1 * k for k in range(6)],
+        }
     )
     return maker
 
@@ -109,31 +120,53 @@ def test_networks_see_the_volumes_as_acquired(whole: Graph) -> None:
         assert timed.step.__name__ == "correct_slice_timing"
         [read] = made_by(whole, timed, "bold")
         assert read.step.__name__ == "import_series"
-        assert str(made_by(whole, read, "bold_file")[0]).endswith("bids/sub-01/func/sub-01_task-tap_bold.nii.gz")
+        assert str(made_by(whole, read, "bold_file")[0]).endswith(
+            "bids/sub-01/func/sub-01_task-tap_bold.nii.gz"
+        )
 
 
 def test_every_series_undoes_the_distortion(whole: Graph) -> None:
     for placed in (*placed_of(whole, "super_resolve"), *placed_of(whole, "undo_motion")):
-        assert [each.step.__name__ for each in made_by(whole, placed, "distortion")] == ["field_to_shift"]
+        assert [each.step.__name__ for each in made_by(whole, placed, "distortion")] == [
+            "field_to_shift"
+        ]
 
 
 def test_images_name_what_they_were_made_from(whole: Graph) -> None:
-    every = {uri for placed in whole.placed if placed.step is store for uri in whole.settings[placed]["sources"]}
-    for name in ("desc-preproc_T1w.nii.gz", "desc-hmc_xfm.txt", "desc-coreg_xfm.txt", "desc-preproc_fieldmap.nii.gz"):
-        assert any(uri.startswith("bids:fmriprep:sub-01/") and uri.endswith(name) for uri in every), name
+    every = {
+        uri
+        for placed in whole.placed
+        if placed.step is store
+        for uri in whole.settings[placed]["sources"]
+    }
+    for name in (
+        "desc-preproc_T1w.nii.gz",
+        "desc-hmc_xfm.txt",
+        "desc-coreg_xfm.txt",
+        "desc-preproc_fieldmap.nii.gz",
+    ):
+        assert any(
+            uri.startswith("bids:fmriprep:sub-01/") and uri.endswith(name) for uri in every
+        ), name
     assert "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz" in every
 
 
 def test_the_text_and_the_report_say_what_was_taken_over(whole):
     text = whole.methods_text()
     for words in (
-        "the preprocessed T1-weighted image", "the head-motion transforms of the run", "the confounds",
-        "its registration to the T1-weighted image", "Its field map", "networks saw the distorted volumes",
-    ):  # fmt: skip
+        "the preprocessed T1-weighted image",
+        "the head-motion transforms of the run",
+        "the confounds",
+        "its registration to the T1-weighted image",
+        "Its field map",
+        "networks saw the distorted volumes",
+    ):
         assert words in text
     assert "Gauss-Newton minimization" not in text
     assert "N4" not in text
-    shown = [whole.settings[placed]["subject_facts"] for placed in placed_of(whole, "summarize_subject")]
+    shown = [
+        whole.settings[placed]["subject_facts"] for placed in placed_of(whole, "summarize_subject")
+    ]
     shown += [whole.settings[placed]["run_facts"] for placed in placed_of(whole, "summarize_run")]
     listed = " ".join(str(facts.get("Taken over from fMRIPrep 24.1.1", "")) for facts in shown)
     for name in ("sub-01_desc-brain_mask.nii.gz", "desc-hmc_xfm.txt", "confounds_timeseries.tsv"):
@@ -142,7 +175,9 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
 
 def test_dummies_are_those_that_its_table_marks(data, prepared):
     def count(found: Graph) -> list[int]:
-        return [found.settings[placed]["dummy_scans"] for placed in placed_of(found, "count_dummies")]
+        return [
+            found.settings[placed]["dummy_scans"] for placed in placed_of(found, "count_dummies")
+        ]
 
     assert count(graph(data)) == [3]
     assert count(graph(data, "--dummy-scans", "1")) == [1]

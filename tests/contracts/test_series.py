@@ -1,4 +1,6 @@
-"""One registry of series: every name goes there and back, and nothing else lists baselines or takes names apart."""
+"""One registry of series: every name goes there and back, and nothing else lists baselines or
+takes names apart.
+"""
 
 import ast
 import re
@@ -58,14 +60,22 @@ def test_there_is_one_list_of_baselines():
 
 
 def test_there_is_one_parser_of_names():
-    pattern = re.compile(r"Seed(\d|\\d|$)|Fwhm|rawSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|")
+    pattern = re.compile(
+        r"Seed(\d|\\d|$)|Fwhm|rawSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
+    )
     found = [
-        (name, node.lineno, node.value) for name, node in constants()
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.search(node.value)
+        (name, node.lineno, node.value)
+        for name, node in constants()
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and pattern.search(node.value)
         and len(node.value.split()) < 5  # descriptions of columns may name them
-    ]  # fmt: skip
-    cut = [(name, node.lineno) for name, node in constants()
-           if isinstance(node, ast.Attribute) and node.attr == "isupper"]  # fmt: skip
+    ]
+    cut = [
+        (name, node.lineno)
+        for name, node in constants()
+        if isinstance(node, ast.Attribute) and node.attr == "isupper"
+    ]
     assert found == cut == []
 
 
@@ -91,9 +101,15 @@ def test_names_of_a_method_and_its_variants_go_there_and_back(method):
 
 @pytest.mark.parametrize(
     ("names", "kind"),
-    [(("raw", "rawSpline"), "acquired"), (BASELINES, "baseline"), (CONTROLS, "control"), (PLACEBOS, "placebo"),
-     (("measured",), "measured"), (("run",), "run")],
-)  # fmt: skip
+    [
+        (("raw", "rawSpline"), "acquired"),
+        (BASELINES, "baseline"),
+        (CONTROLS, "control"),
+        (PLACEBOS, "placebo"),
+        (("measured",), "measured"),
+        (("run",), "run"),
+    ],
+)
 def test_kinds_of_the_fixed_series(names, kind):
     assert {registry.kind_of(name) for name in names} == {kind}
 
@@ -101,11 +117,15 @@ def test_kinds_of_the_fixed_series(names, kind):
 @pytest.mark.parametrize(
     ("label", "parts"),
     [
-        ("srganFwhm50Quarter", ("srgan", 5.0, "Quarter")), ("raw", ("raw", 0.0, "")), ("rawFwhm50", ("raw", 5.0, "")),
-        ("rawSpline", ("rawSpline", 0.0, "")), ("bsplineFwhm132", ("bspline", 13.2, "")),
-        ("ratioFdr", ("ratio", 0.0, "Fdr")), ("mse3dFwhm5Z31", ("mse3d", 0.5, "Z31")),
+        ("srganFwhm50Quarter", ("srgan", 5.0, "Quarter")),
+        ("raw", ("raw", 0.0, "")),
+        ("rawFwhm50", ("raw", 5.0, "")),
+        ("rawSpline", ("rawSpline", 0.0, "")),
+        ("bsplineFwhm132", ("bspline", 13.2, "")),
+        ("ratioFdr", ("ratio", 0.0, "Fdr")),
+        ("mse3dFwhm5Z31", ("mse3d", 0.5, "Z31")),
     ],
-)  # fmt: skip
+)
 def test_labels_of_maps_go_there_and_back(label, parts):
     assert parse_map_label(label) == parts
     assert map_label(*parts) == label

@@ -1,4 +1,5 @@
-"""The real BIDS validator on made-up derivatives: what `.bidsignore` names is what it does not know, and nothing else.
+"""The real BIDS validator on made-up derivatives: what `.bidsignore` names is what it does not
+know, and nothing else.
 
 Red when its schema learns a kind that is left out: then that kind goes from the list.
 """
@@ -13,7 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.io.dataset_description import BIDS_VERSION, IGNORED, NO_DATA, UNKNOWN_KINDS, write_atlas, write_dataset
+from bids_sr.io.dataset_description import (
+    BIDS_VERSION,
+    IGNORED,
+    NO_DATA,
+    UNKNOWN_KINDS,
+    write_atlas,
+    write_dataset,
+)
 from bids_sr.pipeline.store import io_spec, store
 from bids_sr.preflight.validator import find_validator
 from bids_sr.region_names import find_atlas
@@ -74,25 +82,39 @@ def made(tmp_path_factory) -> Path:
         sidecar = {"Description": "x", "TaskName": "tap", "RepetitionTime": 1.0}
         sidecar |= {"Resolution": "x"} if "res" in own else {}
         sidecar |= {"Type": "Brain"} if own["suffix"] == "mask" else {}
-        store(here, [here / "in.nii"], output_dir=out, entities=entities, own_entities=own, own_sidecar=sidecar,
-              sources=["bids:raw:x"], references={"": "bids::y", "T1w": "bids::z"})  # fmt: skip
+        store(
+            here,
+            [here / "in.nii"],
+            output_dir=out,
+            entities=entities,
+            own_entities=own,
+            own_sidecar=sidecar,
+            sources=["bids:raw:x"],
+            references={"": "bids::y", "T1w": "bids::z"},
+        )
     write_atlas(out, "AAL2", find_atlas().description)
     for name in OTHERS:
         (path := out / name).parent.mkdir(parents=True, exist_ok=True)
         columns = "index\tname\n1\ta\n" if "dseg" in name else "a\n1\n"
-        path.write_text(columns if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x")
+        path.write_text(
+            columns if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x"
+        )
     return out
 
 
 def _found(out: Path, *options: str) -> Sequence[dict[str, str]]:
     program = find_validator()
     assert program is not None
-    done = subprocess.run([program, "--format", "json", *options, out], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "--format", "json", *options, out], capture_output=True, text=True, check=False
+    )
     return json.loads(done.stdout[done.stdout.index("{") :])["issues"]["issues"]
 
 
 def test_with_bidsignore_there_is_neither_error_nor_warning(made):
-    assert [(issue["code"], issue.get("subCode"), issue["location"]) for issue in _found(made)] == []
+    assert [
+        (issue["code"], issue.get("subCode"), issue["location"]) for issue in _found(made)
+    ] == []
 
 
 def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
@@ -104,15 +126,23 @@ def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
     finally:
         ignored.write_text(kept)
     for kind in UNKNOWN_KINDS:
-        assert any(f"_{kind}." in name for name in wrong), f"the validator knows {kind} now: take it from the list"
-    as_regex = {name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in NO_DATA}
+        assert any(f"_{kind}." in name for name in wrong), (
+            f"the validator knows {kind} now: take it from the list"
+        )
+    as_regex = {
+        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in NO_DATA
+    }
     for name, pattern in as_regex.items():
-        assert any(re.match(rf"(.*/)?{pattern}(/|$)", each) for each in wrong), f"nothing is left out by {name}"
+        assert any(re.match(rf"(.*/)?{pattern}(/|$)", each) for each in wrong), (
+            f"nothing is left out by {name}"
+        )
 
 
 def test_all_that_is_stored_is_tried(made):
     """A kind that a pattern allows and that no file here is of would not be seen."""
-    suffixes = {name for each in io_spec()["default_path_patterns"] for name in _options(each, "suffix")}
+    suffixes = {
+        name for each in io_spec()["default_path_patterns"] for name in _options(each, "suffix")
+    }
     here = {path.name.partition(".")[0].rpartition("_")[2] for path in made.rglob("sub-*_*")}
     assert suffixes - here <= {"T2w", "FLAIR", "log"}, "the first two are named as T1w is"
 
@@ -125,7 +155,9 @@ def _options(pattern: str, entity: str) -> list[str]:
 def test_the_version_of_bids_is_the_newest_that_the_validator_knows():
     import bids_validator_deno
 
-    script = (Path(bids_validator_deno.__file__).parent / "bids-validator.js").read_text(encoding="utf-8")
+    script = (Path(bids_validator_deno.__file__).parent / "bids-validator.js").read_text(
+        encoding="utf-8"
+    )
     assert re.findall(r'bids_version: "([0-9.]+)"', script) == [BIDS_VERSION]
 
 

@@ -27,7 +27,9 @@ class Finished:
 def call(command: list[str]) -> tuple[int, str, float]:
     """Exit code, output and wall time (s) of a command."""
     start = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     return done.returncode, done.stdout, time.monotonic() - start
 
 
@@ -42,24 +44,46 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Finished:
-    """The participant level on the phantom, once; the run is as long as other programs ask for, who want a cosine."""
+    """The participant level on the phantom, once; the run is as long as other programs ask for,
+    who want a cosine.
+    """
     base = tmp_path_factory.mktemp("run")
     data = base / "data"
-    code, text, _ = call([str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--volumes", "68"])
+    code, text, _ = call(
+        [str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--volumes", "68"]
+    )
     assert code == 0, text
     command = [
-        str(BIN / "bids-sr"), str(data), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
-        "--truth", "none", "--output-spaces", "func", "T1w", "MNI152NLin2009cAsym:res-2", "--nprocs", "2",
-    ]  # fmt: skip
+        str(BIN / "bids-sr"),
+        str(data),
+        str(base / "out"),
+        "participant",
+        "-w",
+        str(base / "work"),
+        "--sloppy",
+        "--truth",
+        "none",
+        "--output-spaces",
+        "func",
+        "T1w",
+        "MNI152NLin2009cAsym:res-2",
+        "--nprocs",
+        "2",
+    ]
     code, text, seconds = call(command)
-    return Finished(bids_dir=data, out=base / "out", command=command, code=code, text=text, seconds=seconds)
+    return Finished(
+        bids_dir=data, out=base / "out", command=command, code=code, text=text, seconds=seconds
+    )
 
 
 @pytest.fixture(scope="session")
 def validated(finished) -> dict:
     """What the real validator says of the derivatives."""
     done = subprocess.run(
-        [str(BIN / "bids-validator-deno"), "--json", str(finished.out)], capture_output=True, text=True, check=False
+        [str(BIN / "bids-validator-deno"), "--json", str(finished.out)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return json.loads(done.stdout)
 
@@ -69,12 +93,28 @@ def judged(tiny, tmp_path_factory) -> Finished:
     """The same phantom with everything that tells whether a finer map is true."""
     base = tmp_path_factory.mktemp("judged")
     command = [
-        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
-        "--retrospective", "--null-checks", "--n-ensemble", "2", "--smoothing", "5", "--nprocs", "2",
-        "--level", "full",
-    ]  # fmt: skip
+        str(BIN / "bids-sr"),
+        str(tiny),
+        str(base / "out"),
+        "participant",
+        "-w",
+        str(base / "work"),
+        "--sloppy",
+        "--retrospective",
+        "--null-checks",
+        "--n-ensemble",
+        "2",
+        "--smoothing",
+        "5",
+        "--nprocs",
+        "2",
+        "--level",
+        "full",
+    ]
     code, text, seconds = call(command)
-    return Finished(bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds)
+    return Finished(
+        bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds
+    )
 
 
 @pytest.fixture(scope="session")
@@ -83,15 +123,39 @@ def cohort(tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("cohort")
     data, out = base / "data", base / "out"
     code, text, _ = call(
-        [str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--subjects", "2", "--seed", "5", "--pairs", "2"]
+        [
+            str(BIN / "bids-sr-phantom"),
+            str(data),
+            "--preset",
+            "tiny",
+            "--subjects",
+            "2",
+            "--seed",
+            "5",
+            "--pairs",
+            "2",
+        ]
     )
     assert code == 0, text
     command = [
-        str(BIN / "bids-sr"), str(data), str(out), "participant", "-w", str(base / "work"), "--sloppy",
+        str(BIN / "bids-sr"),
+        str(data),
+        str(out),
+        "participant",
+        "-w",
+        str(base / "work"),
+        "--sloppy",
         "--pair-holdout",
-        "--smoothing", "0", "--activation", "glm",  # the truth is found in the data set
-        "--contrasts", "thumb", "little", "--nprocs", "2",
-    ]  # fmt: skip
+        "--smoothing",
+        "0",
+        "--activation",
+        "glm",  # the truth is found in the data set
+        "--contrasts",
+        "thumb",
+        "little",
+        "--nprocs",
+        "2",
+    ]
     code, text, _ = call(command)
     assert code == 0, text
     code, text, seconds = call([str(BIN / "bids-sr"), str(data), str(out), "group"])

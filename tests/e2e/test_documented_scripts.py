@@ -12,7 +12,8 @@ import pytest
 from bids_sr.spatial.transforms import hr_grid
 
 DOCS = Path(__file__).parents[2] / "docs"
-EXCERPTS = {"architecture.md", "extending.md"}  # of the code; `tests/contracts` adds what they say to it
+# of the code; `tests/contracts` adds what they say to it
+EXCERPTS = {"architecture.md", "extending.md"}
 OF_OUTPUTS = ["downstream.md"]
 """Pages whose scripts read a finished output; those of all others read series."""
 STEM = "sub-01_task-tap"
@@ -24,8 +25,11 @@ def scripts(page: Path, language: str = "python") -> list[str]:
     return [text for name, text in found if name == language]
 
 
-OF_SERIES = [page.name for page in sorted(DOCS.glob("*.md"))
-             if scripts(page) and page.name not in {*EXCERPTS, *OF_OUTPUTS}]  # fmt: skip
+OF_SERIES = [
+    page.name
+    for page in sorted(DOCS.glob("*.md"))
+    if scripts(page) and page.name not in {*EXCERPTS, *OF_OUTPUTS}
+]
 
 
 def run(page: str, **given: object) -> dict[str, object]:
@@ -37,12 +41,18 @@ def run(page: str, **given: object) -> dict[str, object]:
 
 @pytest.fixture
 def two_participants(finished, tmp_path, monkeypatch):
-    """RAW and OUT as the pages call them; the second participant is the first with other noise and no dummy volumes."""
+    """RAW and OUT as the pages call them; the second participant is the first with other noise and
+    no dummy volumes.
+    """
     primary = "derivatives/bids-sr-sbl"
     for name, source in (("RAW", finished.bids_dir), (f"OUT/{primary}", finished.out / primary)):
         shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("derivatives"))
         for path in sorted((tmp_path / name / "sub-01").rglob("*")):
-            copy = tmp_path / name / str(path.relative_to(tmp_path / name)).replace("sub-01", "sub-02")
+            copy = (
+                tmp_path
+                / name
+                / str(path.relative_to(tmp_path / name)).replace("sub-01", "sub-02")
+            )
             copy.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 shutil.copy(path, copy)
@@ -65,16 +75,27 @@ def two_participants(finished, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_other_programs_read_an_output_as_the_page_says(two_participants):
-    """nilearn to the second level, also of a run without dummy volumes; pybids, with the entities of maps."""
+    """nilearn to the second level, also of a run without dummy volumes; pybids, with the entities
+    of maps.
+    """
     made = run("downstream.md")
     assert len(made["maps"]) == 2
     assert np.isfinite(nib.load("thumb_z.nii.gz").get_fdata()).all()
-    assert len(made["layout"].get(suffix="statmap", contrast="thumb", stat="t", desc="sbl", extension=".nii.gz")) > 0
+    assert (
+        len(
+            made["layout"].get(
+                suffix="statmap", contrast="thumb", stat="t", desc="sbl", extension=".nii.gz"
+            )
+        )
+        > 0
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_model_for_fitlins_is_one(two_participants):
-    """As pybids, on which fitlins stands, reads it: the design has its columns, and the contrast its conditions."""
+    """As pybids, on which fitlins stands, reads it: the design has its columns, and the contrast
+    its conditions.
+    """
     from bids.layout import BIDSLayout
     from bids.modeling import BIDSStatsModelsGraph
 
@@ -91,9 +112,17 @@ def test_the_model_for_fitlins_is_one(two_participants):
 
 def test_programs_that_look_below_the_raw_data_are_given_whole_paths():
     """fitlins takes a relative path of a model for one below RAW."""
-    lines = [line for text in scripts(DOCS / "downstream.md", "") for line in text.splitlines() if "fitlins" in line]
+    lines = [
+        line
+        for text in scripts(DOCS / "downstream.md", "")
+        for line in text.splitlines()
+        if "fitlins" in line
+    ]
     assert len(lines) == 1
-    assert re.findall(r"-[md] (\S+)", lines[0]) == ['"$PWD/model.json"', '"$PWD/OUT/derivatives/bids-sr-sbl"']
+    assert re.findall(r"-[md] (\S+)", lines[0]) == [
+        '"$PWD/model.json"',
+        '"$PWD/OUT/derivatives/bids-sr-sbl"',
+    ]
 
 
 @pytest.mark.slow
@@ -113,7 +142,14 @@ def test_scripts_of_series_run(tiny, tmp_path, monkeypatch, page):
     assert fine.shape[:3] == shape
     nib.save(nib.Nifti1Image(fine, affine, image.header), tmp_path / "fine.nii.gz")
     monkeypatch.chdir(tmp_path)
-    motion = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(image.shape[3], len(motion))), columns=motion)
+    motion = [
+        f"{kind}_{axis}{end}"
+        for end in ("", "_derivative1")
+        for kind in ("trans", "rot")
+        for axis in "xyz"
+    ]
+    table = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(image.shape[3], len(motion))), columns=motion
+    )
     made = run(page, confounds_1=table, confounds_2=table)
     assert len(made["evaluator"].table_)

@@ -1,4 +1,6 @@
-"""Runs that are judged: the truth made from the data, placebos, ensembles, a second pair, and the group."""
+"""Runs that are judged: the truth made from the data, placebos, ensembles, a second pair, and the
+group.
+"""
 
 import json
 import re
@@ -25,11 +27,23 @@ def test_retrospective_run_ends_well(judged):
 
 def test_every_series_is_held_against_the_measured_one(judged):
     table = _evaluation(judged.out)
-    halves = table.query("reference == 'measured' and band == 'beyond' and minus == 'n/a' and region == 'brain'")
+    halves = table.query(
+        "reference == 'measured' and band == 'beyond' and minus == 'n/a' and region == 'brain'"
+    )
     scored = halves.query("statistic == 'r'")
     placebos = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}  # of others there are no maps
-    series = {"bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl", "measured", "bsplineSmooth",
-              "bsplinePca"}  # fmt: skip
+    series = {
+        "bspline",
+        "zerofill",
+        "sdmod",
+        "inject",
+        "ratio",
+        "srgan",
+        "sbl",
+        "measured",
+        "bsplineSmooth",
+        "bsplinePca",
+    }
     assert series | placebos | {"srganSeed1", "sblSeed1"} <= set(scored.series)
     assert scored.lower.notna().any()
     assert (scored.lower <= scored.upper)[scored.lower.notna()].all()
@@ -38,11 +52,16 @@ def test_every_series_is_held_against_the_measured_one(judged):
 
 
 def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
-    """The sloppy training of `sbl` falls back to zero filling here: it is named, and compared with nobody."""
+    """The sloppy training of `sbl` falls back to zero filling here: it is named, and compared with
+    nobody.
+    """
     table = _evaluation(judged.out)
     applied = table[table.statistic == "verdict_applied"].set_index("series").value.to_dict()
     assert applied["srgan"] == 1
-    gains = table.query("reference == 'measured' and band == 'beyond' and statistic in ('ev', 'r') and minus != 'n/a'")
+    gains = table.query(
+        "reference == 'measured' and band == 'beyond' and statistic in ('ev', 'r') and minus !="
+        " 'n/a'"
+    )
     others = {"bspline", "zerofill", "sdmod", "inject", "ratio", "bsplineSmooth", "bsplinePca"}
     placebos = {"srgan": {"srganPhantom", "srganT1w"}, "sbl": {"sblMirror", "sblShift"}}
     for method, own in placebos.items():
@@ -52,10 +71,14 @@ def test_a_method_is_held_against_baselines_controls_and_its_placebos(judged):
         else:
             assert not against
             assert method not in set(gains.minus)
-    said = json.loads((judged.out / "sub-01/func/sub-01_task-tap_desc-verdict_metrics.json").read_text())
+    said = json.loads(
+        (judged.out / "sub-01/func/sub-01_task-tap_desc-verdict_metrics.json").read_text()
+    )
     idle = [name for name, was in applied.items() if not was]
     assert said["not_applied"] == idle
-    assert said.get("not_applied_text", "").startswith(f"{idle[0]} was not applied" if idle else "")
+    assert said.get("not_applied_text", "").startswith(
+        f"{idle[0]} was not applied" if idle else ""
+    )
 
 
 def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
@@ -65,7 +88,9 @@ def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
 
 
 def test_uncertainty_is_kept(judged):
-    found = list((judged.out / "sub-01" / "func").glob("*_contrast-all_stat-sd_desc-sbl_statmap.nii.gz"))
+    found = list(
+        (judged.out / "sub-01" / "func").glob("*_contrast-all_stat-sd_desc-sbl_statmap.nii.gz")
+    )
     assert len(found) == 1
 
 
@@ -87,14 +112,18 @@ def test_second_retrospective_run_makes_nothing_anew(judged):
 
 def test_known_activation_gives_figures_with_intervals(cohort):
     table = _evaluation(cohort.out)
-    known = table.query("reference == 'truth' and statistic == 'r' and band == 'all' and minus == 'n/a'")
+    known = table.query(
+        "reference == 'truth' and statistic == 'r' and band == 'all' and minus == 'n/a'"
+    )
     assert {"bspline", "srgan", "sbl"} <= set(known.series)
     assert known.value.between(-1, 1).all()
 
 
 def test_model_is_scored_on_the_pair_it_has_not_seen(cohort):
     table = _evaluation(cohort.out)
-    gains = table.query("reference == 'heldOut' and statistic == 'psnr' and minus != 'n/a' and series == 'srgan'")
+    gains = table.query(
+        "reference == 'heldOut' and statistic == 'psnr' and minus != 'n/a' and series == 'srgan'"
+    )
     assert {"bspline", "zerofill"} <= set(gains.minus)
     assert gains.value.notna().all()
 
@@ -114,7 +143,11 @@ def test_group_level_gathers_all_and_says_what_two_cannot_show(cohort):
 def test_pybids_indexes_the_outputs_of_both_levels(cohort, validate):
     assert cohort.code == 0, cohort.text
     alone, beside = indexed_tables(cohort.bids_dir, cohort.out, validate=validate)
-    assert len(alone) == len(beside) == 2 * len(list((cohort.out / "sub-01" / "func").glob("*_metrics.tsv")))
+    assert (
+        len(alone)
+        == len(beside)
+        == 2 * len(list((cohort.out / "sub-01" / "func").glob("*_metrics.tsv")))
+    )
 
 
 def test_tables_say_what_made_them(cohort):

@@ -22,12 +22,32 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("fmriprep")
     of_phantom(tiny, base / "prep", with_field=True)
     command = [
-        str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant", "-w", str(base / "work"), "--sloppy",
-        "-d", f"fmriprep={base / 'prep'}", "--sr-method", "bspline", "--baselines", "all", "--smoothing", "0",
-        "--output-spaces", "MNI152NLin2009cAsym", "--truth", "none", "--nprocs", "2",
-    ]  # fmt: skip
+        str(BIN / "bids-sr"),
+        str(tiny),
+        str(base / "out"),
+        "participant",
+        "-w",
+        str(base / "work"),
+        "--sloppy",
+        "-d",
+        f"fmriprep={base / 'prep'}",
+        "--sr-method",
+        "bspline",
+        "--baselines",
+        "all",
+        "--smoothing",
+        "0",
+        "--output-spaces",
+        "MNI152NLin2009cAsym",
+        "--truth",
+        "none",
+        "--nprocs",
+        "2",
+    ]
     code, text, seconds = call(command)
-    return Finished(bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds)
+    return Finished(
+        bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds
+    )
 
 
 def test_it_ends_well(on_top):
@@ -36,8 +56,15 @@ def test_it_ends_well(on_top):
 
 def test_the_working_directory_has_no_step_that_estimates(on_top):
     steps = {path.name for path in (on_top.out.parent / "work").rglob("*") if path.is_dir()}
-    assert not steps & {"correct_head", "mask_brain", "normalize_t1w", "segment_tissues", "average_volumes",
-                        "estimate_motion", "gather_confounds"}  # fmt: skip
+    assert not steps & {
+        "correct_head",
+        "mask_brain",
+        "normalize_t1w",
+        "segment_tissues",
+        "average_volumes",
+        "estimate_motion",
+        "gather_confounds",
+    }
     assert steps >= {"import_anatomy", "import_motion", "field_to_shift", "import_confounds"}
 
 
@@ -70,7 +97,9 @@ def test_outputs_say_what_they_were_made_from(on_top):
     assert described["DatasetLinks"]["fmriprep"] == (on_top.out.parent / "prep").resolve().as_uri()
     for name in (f"{FUNC}_res-hr_desc-bspline_bold", "sub-01/anat/sub-01_desc-preproc_T1w"):
         uris = json.loads((on_top.out / f"{name}.json").read_text())["Sources"]
-        taken = [uri.removeprefix("bids:fmriprep:") for uri in uris if uri.startswith("bids:fmriprep:")]
+        taken = [
+            uri.removeprefix("bids:fmriprep:") for uri in uris if uri.startswith("bids:fmriprep:")
+        ]
         assert taken
         assert all((on_top.out.parent / "prep" / path).is_file() for path in taken)
 
@@ -78,7 +107,10 @@ def test_outputs_say_what_they_were_made_from(on_top):
 def test_the_report_says_what_was_taken_over(on_top):
     page = (on_top.out / "sub-01.html").read_text()
     assert "Taken over from fMRIPrep 24.1.1" in page
-    for name in ("sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz", "sub-01_desc-preproc_T1w.nii.gz"):
+    for name in (
+        "sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz",
+        "sub-01_desc-preproc_T1w.nii.gz",
+    ):
         assert name in page
     assert "Its field map was taken over" in page
 

@@ -11,16 +11,28 @@ GIVEN_GB, PROCESSORS = 1.7, 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_memory_given_is_not_exceeded(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_given_is_not_exceeded(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from _monitored import monitored
     from _resources import watch
 
     table = tmp_path / "resources.tsv"
     command = [
-        str(tiny), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work"), "--sloppy",
-        "--smoothing", "0", "--nprocs", str(PROCESSORS), "--mem", str(GIVEN_GB),
-    ]  # fmt: skip
+        str(tiny),
+        str(tmp_path / "out"),
+        "participant",
+        "-w",
+        str(tmp_path / "work"),
+        "--sloppy",
+        "--smoothing",
+        "0",
+        "--nprocs",
+        str(PROCESSORS),
+        "--mem",
+        str(GIVEN_GB),
+    ]
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "8")
     run = watch(monitored(table, command), every=0.3)
@@ -31,13 +43,19 @@ def test_memory_given_is_not_exceeded(tiny: Path, tmp_path: Path, monkeypatch: p
     for row in rows:
         told = dict(zip(heads, row, strict=True))
         took, seconds = float(told["cpu_seconds"]), float(told["seconds"])
-        assert took < 1.15 * seconds + 0.3, f"{told['node']} took {took:.1f} processor seconds in {seconds:.1f} s"
+        assert took < 1.15 * seconds + 0.3, (
+            f"{told['node']} took {took:.1f} processor seconds in {seconds:.1f} s"
+        )
 
 
 @pytest.mark.slow
-def test_too_little_memory_is_refused_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
+def test_too_little_memory_is_refused_before_anything_is_written(
+    tiny: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    code, text, _ = call([str(BIN / "bids-sr"), str(tiny), str(out), "participant", "--mem", "0.9"])
+    code, text, _ = call(
+        [str(BIN / "bids-sr"), str(tiny), str(out), "participant", "--mem", "0.9"]
+    )
     assert code == 2, text
     assert "--mem 0.9" in text
     assert "Give --mem 1" in text

@@ -21,12 +21,35 @@ def rested(tmp_path_factory) -> Path:
     """Derivatives of the smallest phantom at rest, judged by its truth."""
     base = tmp_path_factory.mktemp("rest")
     data, out = base / "data", base / "out"
-    code, text, _ = call([str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--task", "rest", "--seed", "1"])
+    code, text, _ = call(
+        [
+            str(BIN / "bids-sr-phantom"),
+            str(data),
+            "--preset",
+            "tiny",
+            "--task",
+            "rest",
+            "--seed",
+            "1",
+        ]
+    )
     assert code == 0, text
-    code, text, _ = call([
-        str(BIN / "bids-sr"), str(data), str(out), "participant", "-w", str(base / "work"), "--nprocs", "2",
-        "--truth", str(data / "derivatives" / "ground-truth"), "--sr-method", "sbl",
-    ])  # fmt: skip
+    code, text, _ = call(
+        [
+            str(BIN / "bids-sr"),
+            str(data),
+            str(out),
+            "participant",
+            "-w",
+            str(base / "work"),
+            "--nprocs",
+            "2",
+            "--truth",
+            str(data / "derivatives" / "ground-truth"),
+            "--sr-method",
+            "sbl",
+        ]
+    )
     assert code == 0, text
     assert "the seed visual is left out" in text
     return out
@@ -35,7 +58,10 @@ def rested(tmp_path_factory) -> Path:
 def test_known_networks_are_recovered_by_every_series(rested: Path) -> None:
     table = read_frame(rested / f"{FUNC}_desc-evaluation_metrics.tsv")
     table = table[
-        (table.reference == "truth") & (table.minus == "n/a") & (table.region == "brain") & (table.fwhm_mm == 0)
+        (table.reference == "truth")
+        & (table.minus == "n/a")
+        & (table.region == "brain")
+        & (table.fwhm_mm == 0)
     ]
     for statistic, bounds in {
         "average_precision": {"motor": (0.7, 1.0), "defaultMode": (0.3, 1.0)},
@@ -44,7 +70,11 @@ def test_known_networks_are_recovered_by_every_series(rested: Path) -> None:
         "connected_jaccard": {"motor": (0.35, 1.0), "defaultMode": (0.25, 1.0)},
     }.items():
         for seed, (low, high) in bounds.items():
-            found = table[(table.statistic == statistic) & (table.contrast == seed)].set_index("series").value
+            found = (
+                table[(table.statistic == statistic) & (table.contrast == seed)]
+                .set_index("series")
+                .value
+            )
             assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(found.index)
             assert found.between(low, high).all(), (statistic, seed, found.to_dict())
     assert "visual" not in set(table.contrast)
@@ -58,7 +88,10 @@ def test_the_page_speaks_of_connectivity(rested: Path) -> None:
 
 def test_the_validator_finds_no_error(rested: Path) -> None:
     done = subprocess.run(
-        [str(BIN / "bids-validator-deno"), "--json", str(rested)], capture_output=True, text=True, check=False
+        [str(BIN / "bids-validator-deno"), "--json", str(rested)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     issues = json.loads(done.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue.get("severity") == "error"] == []

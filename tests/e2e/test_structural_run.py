@@ -1,4 +1,4 @@
-"""A whole run on structural scans: every file that is promised, each sound, measures and report."""
+"""A whole run on structural scans: every promised file, each sound, measures and report."""
 
 import json
 import re
@@ -24,17 +24,39 @@ def fused(tmp_path_factory) -> Finished:
     base = tmp_path_factory.mktemp("scans")
     make_dataset(base / "data", Study(preset="tiny", anat=True))
     command = [
-        str(BIN / "bids-sr"), str(base / "data"), str(base / "out"), "participant", "-w", str(base / "work"),
-        "--sr-target", "anat", "--sr-method", "attunet", "--sloppy", "--nprocs", "2",
-    ]  # fmt: skip
+        str(BIN / "bids-sr"),
+        str(base / "data"),
+        str(base / "out"),
+        "participant",
+        "-w",
+        str(base / "work"),
+        "--sr-target",
+        "anat",
+        "--sr-method",
+        "attunet",
+        "--sloppy",
+        "--nprocs",
+        "2",
+    ]
     code, text, seconds = call(command)
-    return Finished(bids_dir=base / "data", out=base / "out", command=command, code=code, text=text, seconds=seconds)
+    return Finished(
+        bids_dir=base / "data",
+        out=base / "out",
+        command=command,
+        code=code,
+        text=text,
+        seconds=seconds,
+    )
 
 
 def test_it_ends_well_with_every_file_that_is_promised(fused):
     assert fused.code == 0, fused.text
     anat = fused.out / "sub-01" / "anat"
-    images = {f"sub-01_res-hr_desc-{series}_{contrast}.nii.gz" for series in SERIES for contrast in CONTRASTS}
+    images = {
+        f"sub-01_res-hr_desc-{series}_{contrast}.nii.gz"
+        for series in SERIES
+        for contrast in CONTRASTS
+    }
     images |= {"sub-01_res-hr_desc-brain_mask.nii.gz", "sub-01_res-hr_desc-measured_dseg.nii.gz"}
     tables = {"sub-01_desc-anat_metrics.tsv", "sub-01_desc-anat_metrics.json"}
     expected = images | {name.replace(".nii.gz", ".json") for name in images} | tables
@@ -67,16 +89,25 @@ def test_images_lie_on_one_grid_in_one_range_and_are_described(fused):
 def test_measures_are_those_of_the_stored_images(fused):
     anat = fused.out / "sub-01" / "anat"
     rows = pd.read_csv(anat / "sub-01_desc-anat_metrics.tsv", sep="\t")
-    assert set(rows.columns) == set(json.loads((anat / "sub-01_desc-anat_metrics.json").read_text()))
-    card = json.loads((fused.out / "sourcedata/models/sub-01/sub-01_acq-anat_desc-attunet_model.json").read_text())
+    assert set(rows.columns) == set(
+        json.loads((anat / "sub-01_desc-anat_metrics.json").read_text())
+    )
+    card = json.loads(
+        (
+            fused.out / "sourcedata/models/sub-01/sub-01_acq-anat_desc-attunet_model.json"
+        ).read_text()
+    )
     assert card["contrast"] == "T1w+T2w+FLAIR"
     kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
     load = {
-        series: nib.load(anat / f"sub-01_res-hr_desc-{series}_T2w.nii.gz").get_fdata()[..., kept] for series in SERIES
+        series: nib.load(anat / f"sub-01_res-hr_desc-{series}_T2w.nii.gz").get_fdata()[..., kept]
+        for series in SERIES
     }
     inside = nib.load(anat / "sub-01_res-hr_desc-brain_mask.nii.gz").get_fdata()[..., kept] > 0
     for series in SERIES[:3]:
-        found = rows.query(f"contrast == 'T2w' and series == '{series}' and statistic == 'psnr'").value.item()
+        found = rows.query(
+            f"contrast == 'T2w' and series == '{series}' and statistic == 'psnr'"
+        ).value.item()
         error = ((load[series] - load["measured"])[inside] ** 2).mean()
         assert found == pytest.approx(-10 * np.log10(error), abs=0.01)
     psnr = rows.query("measure == 'psnr'").set_index(["contrast", "series"]).value
@@ -85,15 +116,22 @@ def test_measures_are_those_of_the_stored_images(fused):
 
 def test_the_report_shows_scans_and_nothing_of_bold(fused):
     page = (fused.out / "sub-01.html").read_text()
-    sections = re.findall(r'<section id="([a-z-]+)"', page) or re.findall(r'id="(summary|structural|motion)"', page)
+    sections = re.findall(r'<section id="([a-z-]+)"', page) or re.findall(
+        r'id="(summary|structural|motion)"', page
+    )
     assert "structural" in sections
     assert "motion" not in sections
     figures = {each.figure: each.path for each in figures_of(fused.out, "01") if not each.html}
     assert {"scans", "attention"} <= set(figures)
     looked_at = figures["attention"].read_text(encoding="utf-8")
     titles = re.findall(r">([^<>]+)</text>", looked_at)
-    assert [t for t in titles if "attention" in t] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
-    assert [t.split(" (score")[0] for t in titles if "critic" in t] == ["critic, super-resolved", "critic, measured"]
+    assert [t for t in titles if "attention" in t] == [
+        f"attention, gate {n} of 4" for n in (1, 2, 3, 4)
+    ]
+    assert [t.split(" (score")[0] for t in titles if "critic" in t] == [
+        "critic, super-resolved",
+        "critic, measured",
+    ]
     assert "Attention gates of the network, and Grad-CAM of its critic" in page
     assert "attention_unet" in (fused.out / "CITATION.md").read_text()
 
@@ -102,5 +140,7 @@ def test_the_same_command_does_nothing_twice(fused):
     before = {path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()}
     code, text, seconds = call(fused.command)
     assert code == 0, text
-    assert before == {path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (fused.out / "sub-01" / "anat").iterdir()
+    }
     assert seconds < 0.6 * fused.seconds

@@ -1,4 +1,6 @@
-"""A whole run: every file that is promised, nothing else, each sound; a second run does nothing twice."""
+"""A whole run: every file that is promised, nothing else, each sound; a second run does nothing
+twice.
+"""
 
 import json
 import re
@@ -19,9 +21,20 @@ from .conftest import BIN, call
 
 EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 SECTIONS = (
-    "summary", "verdict", "anatomical", "registration", "motion", "superres-training", "superres", "activation",
-    "evaluation", "guards", "methods", "errors", "about",
-)  # fmt: skip
+    "summary",
+    "verdict",
+    "anatomical",
+    "registration",
+    "motion",
+    "superres-training",
+    "superres",
+    "activation",
+    "evaluation",
+    "guards",
+    "methods",
+    "errors",
+    "about",
+)
 
 
 def _outputs(out: Path) -> list[str]:
@@ -49,11 +62,17 @@ def test_validator_finds_no_error(validated):
 
 @pytest.mark.parametrize("root", ["", "derivatives/bids-sr-sbl"])
 def test_every_source_is_a_file_that_is_there(finished, root):
-    """Also every image that another is said to lie on; URIs that are no BIDS URIs are those of packages."""
+    """Also every image that another is said to lie on; URIs that are no BIDS URIs are those of
+    packages.
+    """
     folder = finished.out / root
     links = json.loads((folder / "dataset_description.json").read_text())["DatasetLinks"]
     sidecars = [json.loads(path.read_text()) for path in folder.glob("sub-01/**/*.json")]
-    uris = {uri for each in sidecars for uri in (*each.get("Sources", ()), each.get("SpatialReference", "bids::"))}
+    uris = {
+        uri
+        for each in sidecars
+        for uri in (*each.get("Sources", ()), each.get("SpatialReference", "bids::"))
+    }
     assert len(uris) > 10
     for uri in uris:
         scheme, _, rest = uri.partition(":")
@@ -66,8 +85,12 @@ def test_every_source_is_a_file_that_is_there(finished, root):
 
 @pytest.mark.parametrize("root", ["", "derivatives/bids-sr-sbl"])
 def test_validator_warns_of_nothing_but_the_authors_of_the_phantom(finished, root):
-    found = subprocess.run([str(BIN / "bids-validator-deno"), "--format", "json", str(finished.out / root)],
-                           capture_output=True, text=True, check=False)  # fmt: skip
+    found = subprocess.run(
+        [str(BIN / "bids-validator-deno"), "--format", "json", str(finished.out / root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     issues = json.loads(found.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["code"] != "TOO_FEW_AUTHORS"] == []
 
@@ -77,7 +100,9 @@ def test_pybids_finds_the_entities_of_results(finished, validate):
     from bids import BIDSLayout
 
     layout = BIDSLayout(finished.bids_dir, derivatives=finished.out, validate=validate)
-    (found,) = layout.get(scope="derivatives", task="tap", suffix="bold", desc="sbl", extension=".nii.gz")
+    (found,) = layout.get(
+        scope="derivatives", task="tap", suffix="bold", desc="sbl", extension=".nii.gz"
+    )
     assert found.get_metadata()["Sources"]
 
 
@@ -86,9 +111,12 @@ TO_TEMPLATE = "sub-01/anat/sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm
 
 
 @pytest.mark.parametrize(
-    ("space", "transforms"), [("T1w", [TO_T1W]), ("MNI152NLin2009cAsym_res-2", [TO_T1W, TO_TEMPLATE])]
+    ("space", "transforms"),
+    [("T1w", [TO_T1W]), ("MNI152NLin2009cAsym_res-2", [TO_T1W, TO_TEMPLATE])],
 )
-def test_the_series_lies_in_a_space_where_the_stored_transforms_bring_it(finished, space, transforms):
+def test_the_series_lies_in_a_space_where_the_stored_transforms_bring_it(
+    finished, space, transforms
+):
     """ANTs brings the mean of the run there by the stored files; left is left."""
     stem = finished.out / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap"
     func, there = (load(f"{stem}_{each}boldref.nii.gz") for each in ("", f"space-{space}_"))
@@ -97,7 +125,9 @@ def test_the_series_lies_in_a_space_where_the_stored_transforms_bring_it(finishe
         mean = np.mean(list(series.volumes(3)), axis=0)
         assert series.shape[:3] == there.data.shape == inside.shape
     assert np.corrcoef(mean[inside], there.data[inside])[0, 1] > 0.99
-    seen = apply(func, there, [finished.out / name for name in transforms], seed=1, interpolator="bSpline")
+    seen = apply(
+        func, there, [finished.out / name for name in transforms], seed=1, interpolator="bSpline"
+    )
     assert np.corrcoef(seen[inside], there.data[inside])[0, 1] > 0.99
     mirrored = inside & inside[::-1]
     assert np.corrcoef(seen[::-1][mirrored], there.data[mirrored])[0, 1] < 0.9
@@ -147,7 +177,8 @@ def test_fine_grid_covers_the_same_field_of_view(finished):
     ],
 )
 def test_every_column_of_a_table_is_described(finished, judged, name):
-    stem = (judged if name.endswith("_log") else finished).out / name  # logs of training are stored in full
+    # logs of training are stored in full
+    stem = (judged if name.endswith("_log") else finished).out / name
     columns = pd.read_csv(f"{stem}.tsv", sep="\t").columns
     described = json.loads(Path(f"{stem}.json").read_text())
     assert set(columns) <= set(described)
@@ -157,7 +188,12 @@ def test_every_column_of_a_table_is_described(finished, judged, name):
 def test_maps_of_a_contrast_are_told_what_it_is_by_a_sidecar_of_the_participant(finished):
     func = finished.out / "sub-01" / "func"
     found = sorted(func.glob("*_res-hr_contrast-*_desc-sbl*_statmap.nii.gz"))
-    assert {path.name.partition("_stat-")[2].partition("_")[0] for path in found} == {"t", "effect", "variance", "cc"}
+    assert {path.name.partition("_stat-")[2].partition("_")[0] for path in found} == {
+        "t",
+        "effect",
+        "variance",
+        "cc",
+    }
     assert not list(func.glob("*_res-hr_contrast-*_statmap.json"))
     for path in found:
         sidecar = merged(sidecars_on_disk(path, finished.out))
@@ -169,9 +205,13 @@ def test_maps_of_a_contrast_are_told_what_it_is_by_a_sidecar_of_the_participant(
 
 def test_all_series_are_measured_alike(finished):
     table = pd.read_csv(
-        finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv", sep="\t", keep_default_na=True
+        finished.out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv",
+        sep="\t",
+        keep_default_na=True,
     )
-    fine = table[table.series.isin(["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"])]
+    fine = table[
+        table.series.isin(["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"])
+    ]
     counts = fine.groupby(["series", "fwhm_mm"]).statistic.nunique()
     assert counts.nunique() <= 2  # bspline has no comparison with itself
     assert set(table.fwhm_mm) == {0.0, 5.0}
@@ -181,7 +221,9 @@ def test_report_holds_every_section_and_opens_without_network(finished):
     page = (finished.out / "sub-01.html").read_text()
     for section in SECTIONS:
         assert f'id="{section}"' in page, section
-    loaded = re.findall(r'(?:src|xlink:href)="(?!data:|#)([^"]+)"|<link[^>]+href="(?!data:)([^"]+)"', page)
+    loaded = re.findall(
+        r'(?:src|xlink:href)="(?!data:|#)([^"]+)"|<link[^>]+href="(?!data:)([^"]+)"', page
+    )
     assert not loaded
     assert "No errors to report" in page
     assert page.count("data:image/svg+xml") + page.count("<svg") >= 10
@@ -189,7 +231,12 @@ def test_report_holds_every_section_and_opens_without_network(finished):
 
 def test_the_report_is_read_in_minutes(finished):
     """Folded sections count, too; benchmarks/report_words.py holds the page of the example."""
-    page = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", (finished.out / "sub-01.html").read_text(), flags=re.DOTALL)
+    page = re.sub(
+        r"<(script|style|svg)\b.*?</\1>",
+        " ",
+        (finished.out / "sub-01.html").read_text(),
+        flags=re.DOTALL,
+    )
     assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 3700
     assert page.count("<table") <= 12
 
@@ -210,7 +257,10 @@ def test_deleted_output_comes_back(finished):
     code, text, _ = call(finished.command)
     assert code == 0, text
     assert lost.read_bytes() == content
-    assert lost.samefile(finished.out / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_desc-preproc_bold.nii.gz")
+    assert lost.samefile(
+        finished.out
+        / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_desc-preproc_bold.nii.gz"
+    )
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -266,25 +316,37 @@ def test_the_reference_is_the_mean_of_the_series(preprocessed):
 
 @pytest.mark.parametrize("strategy", ["simple", "scrubbing", "compcor"])
 def test_nilearn_loads_the_confounds(preprocessed, strategy):
-    table, _ = load_confounds_strategy(str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), strategy)
+    table, _ = load_confounds_strategy(
+        str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), strategy
+    )
     assert len(table) == VOLUMES
     assert np.isfinite(table.to_numpy()).all()
-    asked = {"simple": {"csf", "cosine00"}, "scrubbing": {"csf_power2"}, "compcor": {"a_comp_cor_00"}}[strategy]
+    asked = {
+        "simple": {"csf", "cosine00"},
+        "scrubbing": {"csf_power2"},
+        "compcor": {"a_comp_cor_00"},
+    }[strategy]
     assert set(table) >= asked | {"trans_x_derivative1_power2"}
 
 
 def test_nilearn_refuses_what_aroma_has_not_made(preprocessed):
     with pytest.raises(ValueError, match="Input must be desc-smoothAROMAnonaggr_bold"):
-        load_confounds_strategy(str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), "ica_aroma")
+        load_confounds_strategy(
+            str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), "ica_aroma"
+        )
 
 
 @pytest.mark.parametrize(("space", "res"), [("T1w", ""), ("MNI152NLin2009cAsym", "2"), ("", "")])
-def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preprocessed, monkeypatch, space, res):
+def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(
+    finished, preprocessed, monkeypatch, space, res
+):
     """Both by least squares; with our noise the maps are alike, and no longer the same."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from nilearn_agreement import agreement, read_and_fit
 
-    [read] = read_and_fit(finished.bids_dir, preprocessed.parents[1], "tap", space=space, res=res, fwhm_mm=5.0)
+    [read] = read_and_fit(
+        finished.bids_dir, preprocessed.parents[1], "tap", space=space, res=res, fwhm_mm=5.0
+    )
     name = "".join(f"_{key}-{label}" for key, label in (("space", space), ("res", res)) if label)
     assert read.series == preprocessed / f"{NAMED}{name}_desc-preproc_bold.nii.gz"
     assert read.model.slice_time_ref == 0.5
@@ -296,12 +358,18 @@ def test_nilearn_finds_the_run_by_itself_and_maps_what_we_map(finished, preproce
 
 @pytest.mark.parametrize("filters", [[], [("desc", "preproc")]])
 def test_nilearn_takes_no_series_of_all_results_for_the_preprocessed_one(finished, filters):
-    """Pointed at them it finds several images of the run, or none; it read the acquired one without a word."""
+    """Pointed at them it finds several images of the run, or none; it read the acquired one
+    without a word.
+    """
     from nilearn.glm.first_level import first_level_from_bids
 
     with pytest.raises(ValueError, match=r"(3 bold|No BOLD) files"):
         first_level_from_bids(
-            finished.bids_dir, "tap", space_label="", img_filters=filters, derivatives_folder=str(finished.out)
+            finished.bids_dir,
+            "tap",
+            space_label="",
+            img_filters=filters,
+            derivatives_folder=str(finished.out),
         )
 
 
@@ -309,7 +377,9 @@ def test_nilearn_reads_the_series_within_its_mask(preprocessed):
     from nilearn.maskers import NiftiMasker
 
     mask = preprocessed / f"{NAMED}_desc-brain_mask.nii.gz"
-    signals = NiftiMasker(mask_img=mask).fit_transform(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
+    signals = NiftiMasker(mask_img=mask).fit_transform(
+        preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"
+    )
     assert signals.shape == (VOLUMES, np.asarray(nib.load(mask).dataobj).sum())
     assert np.isfinite(signals).all()
     assert (signals.std(0) > 0).all()
@@ -322,9 +392,13 @@ def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
     found = [*primary.glob("*_desc-preproc_bold.json"), *func.glob("*_desc-sbl_bold.json")]
     told = [json.loads(path.read_text()) for path in found]
     assert len(found) == 4
-    assert [(each["Applied"], "zero filling" in each["Description"]) for each in told] == [(False, True)] * 4
+    assert [(each["Applied"], "zero filling" in each["Description"]) for each in told] == [
+        (False, True)
+    ] * 4
     assert all(each["RepetitionTime"] == 2.0 for each in told)
-    assert "Applied" not in json.loads((func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text())
+    assert "Applied" not in json.loads(
+        (func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text()
+    )
     about = json.loads((primary.parents[1] / "dataset_description.json").read_text())
     assert about["Name"].endswith("by zero filling (sbl was not applied)")
     assert "Not super-resolved: sub-01_task-tap." in (primary.parents[1] / "README.md").read_text()

@@ -10,11 +10,16 @@ from bidsmaker import BidsMaker
 
 @pytest.fixture(autouse=True)
 def global_settings() -> Iterator[None]:
-    """Whatever a test changes in nipype's settings and in how much is logged, which are global, is undone."""
+    """Whatever a test changes in nipype's settings and in how much is logged, which are global, is
+    undone.
+    """
     from nipype import config
 
     before = {name: dict(config._config[name]) for name in config._config.sections()}
-    levels = {name: logging.getLogger(name).level for name in ("bids_sr", "nipype.workflow", "nipype.interface")}
+    levels = {
+        name: logging.getLogger(name).level
+        for name in ("bids_sr", "nipype.workflow", "nipype.interface")
+    }
     yield
     config._config.clear()
     config._config.read_dict(before)
@@ -24,7 +29,9 @@ def global_settings() -> Iterator[None]:
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
-    """A data set of one participant, in the folder in which the test then stands, without templates."""
+    """A data set of one participant, in the folder in which the test then stands, without
+    templates.
+    """
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.chdir(tmp_path)
     made = BidsMaker(tmp_path / "bids")

@@ -21,8 +21,17 @@ from bids_sr.region_names import (
 
 def test_every_group_is_of_labels_that_there_are() -> None:
     for group, labels in GROUPS.items():
-        assert set(region_labels(group)) == {f"{label}_{side}" for label in labels for side in "LR"}
-    assert {atlas_labels()[name] for name in region_labels("motor")} == {2001, 2002, 2401, 2402, 6001, 6002}
+        assert set(region_labels(group)) == {
+            f"{label}_{side}" for label in labels for side in "LR"
+        }
+    assert {atlas_labels()[name] for name in region_labels("motor")} == {
+        2001,
+        2002,
+        2401,
+        2402,
+        6001,
+        6002,
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,14 +85,20 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{FLOW}atlas-Schaefer2018_desc-{name}_dseg.tsv").write_text(
             "index\tname\tcolor\n1\tLH_Vis_1\t#1\n"
         )
-    (tmp_path / f"{FLOW}res-02_atlas-Schaefer2018_desc-400Parcels7Networks_dseg.nii.gz").write_bytes(bytes(400))
+    (
+        tmp_path / f"{FLOW}res-02_atlas-Schaefer2018_desc-400Parcels7Networks_dseg.nii.gz"
+    ).write_bytes(bytes(400))
     yield tmp_path
     find_atlas.cache_clear()
 
 
 def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> None:
     found = find_atlas("schaefer2018:400parcels7networks", "MNI152NLin6Asym")
-    assert (found.name, found.desc, found.license) == ("Schaefer2018", "400Parcels7Networks", "MIT")
+    assert (found.name, found.desc, found.license) == (
+        "Schaefer2018",
+        "400Parcels7Networks",
+        "MIT",
+    )
     assert found.image.name.startswith(f"tpl-{SPACE}_res-02_")
     assert dict(found.labels) == {"LH_Vis_1": 1}
     assert region_labels("LH Vis 1", "Schaefer2018:400Parcels7Networks") == ("LH_Vis_1",)
@@ -93,11 +108,17 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
     ("named", "why", "fix"),
     [
         ("Schaefer2018:100Parcels7Networks", "was not fetched", "desc='100Parcels7Networks'"),
-        ("Schaefer2018", "there is no atlas Schaefer2018", "Choose one of Schaefer2018:100Parcels7Networks, Schae"),
+        (
+            "Schaefer2018",
+            "there is no atlas Schaefer2018",
+            "Choose one of Schaefer2018:100Parcels7Networks, Schae",
+        ),
         ("Gordon", "no atlas Gordon in TemplateFlow's cache", "Take AAL2"),
     ],
 )
-def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(flow: Path, named: str, why: str, fix: str) -> None:
+def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
+    flow: Path, named: str, why: str, fix: str
+) -> None:
     with pytest.raises(AtlasError, match=why) as caught:
         find_atlas(named)
     assert fix in caught.value.fix
@@ -106,7 +127,9 @@ def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(flow: Path, n
 @pytest.mark.parametrize(
     "named", ["Harvard-Oxford", "HOCPA:th25", "HarvardOxfordCort", "AICHA", "brainnetome", "BN246"]
 )
-def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(named: str, tmp_path: Path) -> None:
+def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(
+    named: str, tmp_path: Path
+) -> None:
     with pytest.raises(AtlasError, match="forbid commercial use") as caught:
         find_atlas(named)
     assert "--atlas FILE" in caught.value.fix
@@ -136,7 +159,9 @@ def test_a_table_of_labels_that_cannot_be_used_is_named_with_its_line(
 ) -> None:
     (tmp_path / "mine_dseg.nii.gz").write_bytes(b"x")
     if table is not None:
-        (tmp_path / "mine_dseg.tsv").write_bytes(table if isinstance(table, bytes) else table.encode())
+        (tmp_path / "mine_dseg.tsv").write_bytes(
+            table if isinstance(table, bytes) else table.encode()
+        )
     with pytest.raises(UsageError, match=why) as caught:
         Activation(atlas=str(tmp_path / "mine_dseg.nii.gz"))
     assert "index" in caught.value.notice.remedy
@@ -144,12 +169,16 @@ def test_a_table_of_labels_that_cannot_be_used_is_named_with_its_line(
 
 def test_a_table_may_serve_all_resolutions_and_the_background_is_no_label(tmp_path: Path) -> None:
     (tmp_path / "atlas-Own_res-2_dseg.nii").write_bytes(b"x")
-    (tmp_path / "atlas-Own_dseg.tsv").write_text("\ufeffindex\tname\tabbreviation\n0\tBackground\tb\n3\tV1\tv\n")
+    (tmp_path / "atlas-Own_dseg.tsv").write_text(
+        "\ufeffindex\tname\tabbreviation\n0\tBackground\tb\n3\tV1\tv\n"
+    )
     found = find_atlas(str(tmp_path / "atlas-Own_res-2_dseg.nii"))
     assert (found.name, dict(found.labels), found.license) == ("Own", {"V1": 3}, "")
 
 
-def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(tmp_path: Path) -> None:
+def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "mine.nii.gz").write_bytes(b"x")
     (tmp_path / "mine.tsv").write_text("index\tname\n1\tHand_L\n2\tHand_R\n")
     own = str(tmp_path / "mine.nii.gz")

@@ -1,4 +1,6 @@
-"""``bids-sr-models apply`` and ``evaluate``: models and interpolations on any NIfTI image, one volume in memory.
+"""``bids-sr-models apply`` and ``evaluate``: models and interpolations on any NIfTI image.
+
+One volume is held in memory at a time.
 
 Evaluated against a measured high-resolution image they are compared in one table.
 """
@@ -35,12 +37,19 @@ from bids_sr.version import __version__
 _DESCRIPTIONS = {
     "name": "method or interpolation; file where there are several of one method",
     "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
-    "ssim": "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask and volumes",
-    "rmse": "root mean square error inside the mask, in the unit of the reference, mean over volumes",
+    "ssim": (
+        "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask"
+        " and volumes"
+    ),
+    "rmse": (
+        "root mean square error inside the mask, in the unit of the reference, mean over volumes"
+    ),
     "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
     "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
-    "resolution_mm": "effective resolution of the first volume in plane by image decorrelation (voxel size / cut-off); "
-    "detail that it counts need not be true; n/a where it finds none",
+    "resolution_mm": (
+        "effective resolution of the first volume in plane by image decorrelation (voxel size /"
+        " cut-off); detail that it counts need not be true; n/a where it finds none"
+    ),
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",
 }
@@ -49,7 +58,10 @@ COLUMNS = tuple(_DESCRIPTIONS)
 
 @frozen
 class _Ready:
-    """A method or an interpolation for one image; `make` builds the upsampler, `overruled` is what ``--force`` did."""
+    """Method or interpolation for one image.
+
+    `make` builds the upsampler, and `overruled` tells what ``--force`` overrode.
+    """
 
     name: str
     factor: Factor
@@ -60,26 +72,43 @@ class _Ready:
     @property
     def parameters(self) -> int:
         """Of the network; 0 without one."""
-        return 0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
+        return (
+            0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
+        )
 
 
-def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None) -> _Ready:
-    """Check that a model file, or an interpolation, fits an image of which only the header is read.
+def ready(
+    name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None
+) -> _Ready:
+    """Check from the header alone that a model file, or an interpolation, fits an image.
 
     `default` is the factor where the command line names none and there is no model.
     """
     if name in PAIR_BASELINES:
-        why = "it takes its detail from a fine image of the same participant, in register with the run"
+        why = (
+            "it takes its detail from a fine image of the same participant, in register with"
+            " the run"
+        )
         raise UsageError(name, why, "use bids-sr, which registers them: --sr-method inject ratio")
     if name in BASELINES and name not in INTERPOLATIONS:
-        why = "it weighs changes over time by where a run fluctuates, which needs its brain and head motion"
+        why = (
+            "it weighs changes over time by where a run fluctuates, which needs its brain and head"
+            " motion"
+        )
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
         factor = files.factor_from(options.factor, default or files.IN_PLANE)
-        return _Ready(name=name, factor=factor, make=lambda scene: make_upsampler(name, Acquired(factor=factor)))
+        return _Ready(
+            name=name,
+            factor=factor,
+            make=lambda scene: make_upsampler(name, Acquired(factor=factor)),
+        )
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
-    if default is None or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]:
+    if (
+        default is None
+        or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]
+    ):
         default = own  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
     factor = files.factor_from(options.factor, default)
     contrast = files.contrast_of(reader.path, options.contrast)
@@ -88,11 +117,17 @@ def ready(name: str, reader: SeriesReader, options: argparse.Namespace, default:
 
     def make(scene: files.MeanImage) -> Upsampler:
         image = Acquired(
-            factor=factor, scale=scene.scale, precision=options.precision, device=device, threads=options.threads
+            factor=factor,
+            scale=scene.scale,
+            precision=options.precision,
+            device=device,
+            threads=options.threads,
         )
         return make_upsampler(model.card.method, image, model)
 
-    return _Ready(name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled))
+    return _Ready(
+        name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled)
+    )
 
 
 def apply(options: argparse.Namespace) -> None:
@@ -133,7 +168,9 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
     count = reader.shape[3]
-    with SeriesWriter(out, (*shape, count), affine, reader.tr, header_like=reader.header) as writer:
+    with SeriesWriter(
+        out, (*shape, count), affine, reader.tr, header_like=reader.header
+    ) as writer:
         for t, volume in enumerate(reader.volumes()):
             writer.append(checked(upsampler(volume, np.eye(4)), t))
             _bar(t + 1, count)
@@ -149,7 +186,12 @@ def checked(fine: Array, volume: int) -> Array:
 def _bar(done: int, count: int) -> None:
     """Progress, on a terminal only."""
     if sys.stderr.isatty():
-        print(f"\r{done}/{count} volumes", end="" if done < count else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{done}/{count} volumes",
+            end="" if done < count else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @frozen
@@ -168,20 +210,27 @@ class _Task:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure models against a reference."""
     if options.volumes < 1:
-        raise UsageError(f"--volumes {options.volumes}", "at least one is needed", "give 1 or more")
+        raise UsageError(
+            f"--volumes {options.volumes}", "at least one is needed", "give 1 or more"
+        )
     with SeriesReader(options.reference) as reference:
         if options.image is not None:
             with SeriesReader(options.image) as coarse:
                 x, y, z = (slice(0, n) for n in reference.shape[:3])
                 _evaluate(
-                    options, coarse, reference, (x, y, z), files.factor_between(coarse, reference, options.factor)
+                    options,
+                    coarse,
+                    reference,
+                    (x, y, z),
+                    files.factor_between(coarse, reference, options.factor),
                 )
             return
         from tempfile import TemporaryDirectory
 
         first = next((name for name in options.model if name not in MATRICES), None)
         factor = files.factor_from(
-            options.factor, files.IN_PLANE if first is None else files.open_model(first).card.factor
+            options.factor,
+            files.IN_PLANE if first is None else files.open_model(first).card.factor,
         )
         with TemporaryDirectory() as folder:
             file, window = _degraded(reference, options, factor, Path(folder))
@@ -192,43 +241,68 @@ def evaluate(options: argparse.Namespace) -> None:
 def _degraded(
     reference: SeriesReader, options: argparse.Namespace, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
-    """The downsampled reference, as a file that bears its contrast, and the window that it covers."""
+    """Write the downsampled reference to a file and return it with the window that it covers.
+
+    The file bears the contrast of the reference.
+    """
     import torch
 
     from bids_sr.sr.resolution.operators import get_operator
 
     operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
     picked = files.evenly(reference.shape[3], options.volumes)
-    made = [operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy() for t in picked]
+    made = [
+        operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy()
+        for t in picked
+    ]
     data = np.stack(made, -1).astype(np.float32)
     file = folder / reference.path.name
-    save_image(data if reference.ndim == 4 else data[..., 0], operator.lowres_affine(reference.affine), file, tr=1.0)
+    save_image(
+        data if reference.ndim == 4 else data[..., 0],
+        operator.lowres_affine(reference.affine),
+        file,
+        tr=1.0,
+    )
     x, y, z = (slice(a, b) for a, b in operator.window)
     return file, (x, y, z)
 
 
 def _evaluate(
-    options: argparse.Namespace, coarse: SeriesReader, reference: SeriesReader, window: tuple[slice, slice, slice],
+    options: argparse.Namespace,
+    coarse: SeriesReader,
+    reference: SeriesReader,
+    window: tuple[slice, slice, slice],
     factor: Factor,
-) -> None:  # fmt: skip
+) -> None:
     """Make and measure every row, print the table and keep it."""
     volumes = files.evenly(reference.shape[3], options.volumes)
     made_here = options.image is None
     if not made_here and coarse.shape[3] != reference.shape[3]:
-        raise ImageError(f"{coarse.path}: {coarse.shape[3]} volumes, its reference has {reference.shape[3]}")
+        raise ImageError(
+            f"{coarse.path}: {coarse.shape[3]} volumes, its reference has {reference.shape[3]}"
+        )
     names = dict.fromkeys((*options.model, *MATRICES))
-    prepared = {name: ready(name, coarse, options, factor) for name in names}  # all refusals come first
+    # all refusals come first
+    prepared = {name: ready(name, coarse, options, factor) for name in names}
     made = {str(file): _made(file, reference, window) for file in options.made}
     scene = files.scene_of(coarse, options.mask)
-    for note in [scene.note, *(f"{n}: --force overruled: {w}" for n, p in prepared.items() for w in p.overruled)]:
+    for note in [
+        scene.note,
+        *(f"{n}: --force overruled: {w}" for n, p in prepared.items() for w in p.overruled),
+    ]:
         if note:
             print(f"note: {note}")
     mask = upsample("nearest", scene.mask.astype(np.float32), factor) > 0.5
     level = np.mean([reference.volume(t)[window] for t in volumes], axis=0)
     task = _Task(
-        coarse=coarse, reference=reference, window=window, factor=factor, mask=mask, volumes=volumes,
+        coarse=coarse,
+        reference=reference,
+        window=window,
+        factor=factor,
+        mask=mask,
+        volumes=volumes,
         data_range=image_similarity.reference_range(level, mask),
-    )  # fmt: skip
+    )
     rows = [_row(name, one, scene, task, made_here) for name, one in prepared.items()]
     rows += [_measured(name, lambda t, r=r: r.volume(t)[window], task) for name, r in made.items()]  # type: ignore[misc]
     _report(rows, task, options)
@@ -237,17 +311,25 @@ def _evaluate(
 def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice]) -> SeriesReader:
     """An image made elsewhere; it has to lie on the grid of the reference."""
     reader, tolerance = SeriesReader(file), 0.05 * min(reference.zooms)
-    if reader.shape != reference.shape or not np.allclose(reader.affine, reference.affine, atol=tolerance):
-        raise ImageError(f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}")
+    if reader.shape != reference.shape or not np.allclose(
+        reader.affine, reference.affine, atol=tolerance
+    ):
+        raise ImageError(
+            f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}"
+        )
     return reader
 
 
-def _row(name: str, one: _Ready, scene: files.MeanImage, task: _Task, made_here: bool) -> dict[str, str | float]:
+def _row(
+    name: str, one: _Ready, scene: files.MeanImage, task: _Task, made_here: bool
+) -> dict[str, str | float]:
     """One model or interpolation."""
     upsampler, spent = one.make(scene), []
 
     def fine(t: int) -> Array:
-        volume = task.coarse.volume(task.volumes.index(t) if made_here and task.coarse.ndim == 4 else t)
+        volume = task.coarse.volume(
+            task.volumes.index(t) if made_here and task.coarse.ndim == 4 else t
+        )
         began = time.perf_counter()
         out = checked(upsampler(volume, np.eye(4)), t)
         spent.append(time.perf_counter() - began)
@@ -267,8 +349,12 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
         if not found:
             resolution = effective_resolution(image, task.reference.zooms, task.mask)
-        scores = {f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged}
-        found.append(scores | {n: getattr(image_similarity, n)(truth, image, mask=task.mask) for n in plain})
+        scores = {
+            f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged
+        }
+        found.append(
+            scores | {n: getattr(image_similarity, n)(truth, image, mask=task.mask) for n in plain}
+        )
     means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
     told = {"resolution_mm": "n/a" if resolution is None else resolution}
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
@@ -277,13 +363,21 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
 def _report(rows: list[dict[str, str | float]], task: _Task, options: argparse.Namespace) -> None:
     """Print the table, best PSNR first, and write it where that was asked for."""
     rows = sorted(rows, key=lambda row: -float(row["psnr"]))
-    made = f"made by {options.degradation}" if options.image is None else f"measured ({options.image.name})"
-    print(
-        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s); coarse image {made}, "
-        f"factor {' x '.join(f'{f:.4g}' for f in task.factor)}; {int(task.mask.sum())} voxels in the mask; data range "
-        f"{task.data_range:.6g} (maximum minus minimum of the reference in the mask)"
+    made = (
+        f"made by {options.degradation}"
+        if options.image is None
+        else f"measured ({options.image.name})"
     )
-    cells = [[f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS] for row in rows]
+    print(
+        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s);"
+        f" coarse image {made}, factor {' x '.join(f'{f:.4g}' for f in task.factor)};"
+        f" {int(task.mask.sum())} voxels in the mask; data range {task.data_range:.6g} (maximum"
+        " minus minimum of the reference in the mask)"
+    )
+    cells = [
+        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS]
+        for row in rows
+    ]
     lines = [COLUMNS, *map(tuple, cells)]
     print_table(lines)
     if options.out is None:
@@ -292,7 +386,10 @@ def _report(rows: list[dict[str, str | float]], task: _Task, options: argparse.N
     write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
     described: Mapping[str, object] = {
         **{key: {"Description": words} for key, words in _DESCRIPTIONS.items()},
-        "DataRange": task.data_range, "Factor": list(task.factor), "CoarseImage": made,
-        "Reference": str(options.reference), "Volumes": list(task.volumes),
-    }  # fmt: skip
+        "DataRange": task.data_range,
+        "Factor": list(task.factor),
+        "CoarseImage": made,
+        "Reference": str(options.reference),
+        "Volumes": list(task.volumes),
+    }
     write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")

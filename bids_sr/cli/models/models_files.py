@@ -1,4 +1,7 @@
-"""Shared by the subcommands of ``bids-sr-models``: reading images, brains and models, refusing what does not fit."""
+"""Shared code of the ``bids-sr-models`` subcommands: images, brains, models and refusals.
+
+What does not fit is refused.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,52 @@ from bids_sr.sr.models.model import LoadedModel, ModelError, load_model
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
 REFUSALS = (
-    ImageError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, InferenceError, MaskError,
-    ModelError, ModelMismatch, ResolutionError, TrainingDataError, TransformError, UnknownMethod,
-)  # fmt: skip
+    ImageError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    InferenceError,
+    MaskError,
+    ModelError,
+    ModelMismatch,
+    ResolutionError,
+    TrainingDataError,
+    TransformError,
+    UnknownMethod,
+)
 IN_PLANE: Factor = (2.0, 2.0, 1.0)
-# volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from a long run
+# volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from
+# a long run
 _MEAN_OF = 20
 _SAME_AS = {"boldref": "bold", "sbref": "bold"}
 _SUFFIXES = (
-    "T1w", "T2w", "T2starw", "T2starmap", "FLAIR", "FLASH", "PDw", "PDT2", "inplaneT1", "inplaneT2", "angio", "UNIT1",
-    "bold", "dwi", "epi", "magnitude",
-)  # fmt: skip
+    "T1w",
+    "T2w",
+    "T2starw",
+    "T2starmap",
+    "FLAIR",
+    "FLASH",
+    "PDw",
+    "PDT2",
+    "inplaneT1",
+    "inplaneT2",
+    "angio",
+    "UNIT1",
+    "bold",
+    "dwi",
+    "epi",
+    "magnitude",
+)
 
 
 @frozen
 class MeanImage:
-    """Mean (X, Y, Z) over some volumes of an image, brain mask, intensity that is 1 for a network (99th percentile of
-    the mean in the mask), and a note on what the user may not expect."""
+    """Mean (X, Y, Z) of volumes of an image, with brain mask, intensity scale and a note.
+
+    The intensity that is 1 for a network is the 99th percentile of the mean in the mask. The note
+    tells what the user may not expect.
+    """
 
     mean: Array
     mask: Array
@@ -55,7 +87,9 @@ def contrast_of(file: Path, given: str | None) -> str:
     found = _SAME_AS.get(match[1], match[1]) if match else ""
     if found in _SUFFIXES:
         return found
-    why = "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known"
+    why = (
+        "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known"
+    )
     why += "; a network serves the contrast that it was trained on"
     raise UsageError(f"{file}", why, "Give --contrast, for example --contrast T2starw.")
 
@@ -66,28 +100,48 @@ def factor_from(numbers: Sequence[float] | None, default: Factor) -> Factor:
         return default
     if len(numbers) not in (1, 3) or not all(1 <= f <= 8 for f in numbers):
         shown = " ".join(f"{f:g}" for f in numbers)
-        raise UsageError(f"--factor {shown}", "it is one number or three, from 1 to 8", "write --factor 2, or 2 2 1")
+        raise UsageError(
+            f"--factor {shown}",
+            "it is one number or three, from 1 to 8",
+            "write --factor 2, or 2 2 1",
+        )
     if len(numbers) == 1:
         return float(numbers[0]), float(numbers[0]), 1.0
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float] | None) -> Factor:
-    """The factor between two grids; UsageError where they cover different fields of view or another was asked for."""
+def factor_between(
+    coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float] | None
+) -> Factor:
+    """Return the factor between two grids.
+
+    Raises UsageError if they cover different fields of view or another factor was asked for.
+    """
     x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    tolerance = 0.05 * min(fine.zooms)  # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
-    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+    # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
+    tolerance = 0.05 * min(fine.zooms)
+    corners = np.array(
+        [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
+    ).T
     apart = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or apart > tolerance:
-        why = f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners lie up to "
-        fix = "resample it to the same outer edges first, or leave --image out and give --degradation"
+        why = (
+            f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners"
+            " lie up to "
+        )
+        fix = (
+            "resample it to the same outer edges first, or leave --image out and give"
+            " --degradation"
+        )
         raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
     wanted = factor_from(asked, factor)
     if any(abs(a - b) > 0.02 * b for a, b in zip(wanted, factor, strict=True)):
         shown = " x ".join(f"{f:.3g}" for f in factor)
-        raise UsageError(f"--factor {wanted}", f"the two images stand as {shown}", "leave --factor out")
+        raise UsageError(
+            f"--factor {wanted}", f"the two images stand as {shown}", "leave --factor out"
+        )
     return factor
 
 
@@ -103,9 +157,13 @@ def threads_and_device(threads: int, device: str) -> str:
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:
     """A NIfTI file that may be written, with its folder; another than what is read."""
     if not out.name.endswith((".nii", ".nii.gz")):
-        raise UsageError(f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz")
+        raise UsageError(
+            f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz"
+        )
     if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
-        raise UsageError(f"{out}", "it is the image that is read", "choose another name for the result")
+        raise UsageError(
+            f"{out}", "it is the image that is read", "choose another name for the result"
+        )
     make_folder(out)
     return out
 
@@ -120,7 +178,9 @@ def make_folder(out: Path) -> None:
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{out}", f"its folder cannot be made ({error.strerror})", "choose another place") from None
+        raise UsageError(
+            f"{out}", f"its folder cannot be made ({error.strerror})", "choose another place"
+        ) from None
 
 
 def open_model(name: str | Path) -> LoadedModel:
@@ -129,30 +189,53 @@ def open_model(name: str | Path) -> LoadedModel:
     if not file.exists() and file.suffix == "":
         known = offered_methods()
         if str(name) in known:
-            fix = f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that come along"
-            raise UsageError(f"{name}", "it is a method, of which there are many models; give the file of one", fix)
-        fix = nearest_name(str(name), (*MATRICES, *known)) or "bids-sr-models list shows what there is"
-        raise UsageError(f"{name}", "there is no such file, and no interpolation of that name", fix)
+            fix = (
+                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that"
+                " come along"
+            )
+            raise UsageError(
+                f"{name}",
+                "it is a method, of which there are many models; give the file of one",
+                fix,
+            )
+        fix = (
+            nearest_name(str(name), (*MATRICES, *known))
+            or "bids-sr-models list shows what there is"
+        )
+        raise UsageError(
+            f"{name}", "there is no such file, and no interpolation of that name", fix
+        )
     if file.exists() and file.suffix != ".safetensors":
-        raise ModelError(f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened")
+        raise ModelError(
+            f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened"
+        )
     return load_model(file)
 
 
-def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool) -> list[str]:
-    """Refuse a model that does not fit an image (ModelMismatch, UsageError); returns what `force` overruled."""
+def fit_for(
+    model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool
+) -> list[str]:
+    """Refuse a misfit model (ModelMismatch, UsageError); return what `force` overruled."""
     card = model.card
     what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
         why = "it says where one run fluctuates, and acts on changes against its mean"
         raise UsageError(what, why, f"use bids-sr ... {own}")
     if card.channels > 1:
-        why = f"it takes {card.channels} contrasts of one head at once, brought to one grid and scaled together"
+        why = (
+            f"it takes {card.channels} contrasts of one head at once, brought to one grid and"
+            " scaled together"
+        )
         fix = f"use bids-sr ... --sr-target anat {own}, which prepares them"
         raise UsageError(f"{what} for {card.contrast}", f"{why}; here is one", fix)
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
         why = f"{method.name} works in three dimensions, and this is a single slice"
-        raise UsageError(f"{reader.path}", why, "take a slice-wise method; bids-sr-models list shows which are 2D")
+        raise UsageError(
+            f"{reader.path}",
+            why,
+            "take a slice-wise method; bids-sr-models list shows which are 2D",
+        )
     if method.ndim == 2 and factor[2] != 1:
         what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         why = f"{method.name} works slice by slice and cannot make slices thinner"
@@ -162,7 +245,10 @@ def fit_for(model: LoadedModel, reader: SeriesReader, contrast: str, factor: Fac
 
 def evenly(count: int, wanted: int) -> tuple[int, ...]:
     """Numbers of volumes spread evenly over a series of `count`, from its first to its last."""
-    return tuple(int(t) for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)))
+    return tuple(
+        int(t)
+        for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+    )
 
 
 def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
@@ -178,13 +264,19 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
     if mask_file is not None:
         mask = load_image(mask_file)[0] > 0.5
         if mask.shape != mean.shape or not mask.any():
-            raise ImageError(f"{mask_file}: a mask of {mask.shape} with {mask.sum()} voxels for an image {mean.shape}")
+            raise ImageError(
+                f"{mask_file}: a mask of {mask.shape} with {mask.sum()} voxels for an image"
+                f" {mean.shape}"
+            )
     else:
         with suppress(MaskError):
             mask = np.asarray(brain_mask(mean, reader.affine), bool)
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
-            note = f"{reader.path.name}: no brain can be told; intensities are scaled by all that is not 0 (--mask)"
+            note = (
+                f"{reader.path.name}: no brain can be told; intensities are scaled by all that is"
+                " not 0 (--mask)"
+            )
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
         raise ImageError(f"{reader.path}: no positive intensity inside the mask")

@@ -18,7 +18,10 @@ _LEARNS_FROM = {
 
 def list_models(options: argparse.Namespace) -> None:
     """Print methods, baselines and trained models."""
-    print("Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method METHOD)")
+    print(
+        "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
+        " METHOD)"
+    )
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "what it is")]
     for name in offered_methods():
         facts = get_method(name)
@@ -26,18 +29,27 @@ def list_models(options: argparse.Namespace) -> None:
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print_table(rows)
     print("\nBaselines (nothing is learned)")
-    print_table([
-        (name, text if name in INTERPOLATIONS else f"{text} (in bids-sr only)") for name, text in BASELINES.items()
-    ])  # fmt: skip
+    print_table(
+        [
+            (name, text if name in INTERPOLATIONS else f"{text} (in bids-sr only)")
+            for name, text in BASELINES.items()
+        ]
+    )
     from bids_sr.boilerplate import HERE
 
-    for title, folder in [("with the package", HERE / "models"), *((str(each), each) for each in options.folder)]:
+    for title, folder in [
+        ("with the package", HERE / "models"),
+        *((str(each), each) for each in options.folder),
+    ]:
         print(f"\nTrained models: {title}")
         _models(folder)
 
 
 def _sizes(name: str) -> str:
-    """Parameters of the generator in each recipe, at a factor of 2 (nothing is allocated); "-" where there is none."""
+    """Return the number of generator parameters per recipe, or "-" without a generator.
+
+    The factor is 2, and nothing is allocated.
+    """
     import torch
 
     method, found = get_method(name), []
@@ -65,8 +77,15 @@ def _models(folder: Path) -> None:
         mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
         factor = " x ".join(f"{v:g}" for v in card.factor)
         reached = f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
-        rows.append((str(weights.relative_to(folder)), f"{card.method} ({card.recipe})", f"{mm} mm by {factor}",
-                     card.contrast, reached))  # fmt: skip
+        rows.append(
+            (
+                str(weights.relative_to(folder)),
+                f"{card.method} ({card.recipe})",
+                f"{mm} mm by {factor}",
+                card.contrast,
+                reached,
+            )
+        )
     print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
 
 
@@ -93,7 +112,9 @@ def _lines(values: Mapping[str, object], depth: int) -> None:
         elif isinstance(value, list):
             print(f"{head}: {printable(' '.join(map(str, value)))}")
         else:
-            print(f"{head}: {printable(f'{value:.6g}' if isinstance(value, float) else str(value))}")
+            print(
+                f"{head}: {printable(f'{value:.6g}' if isinstance(value, float) else str(value))}"
+            )
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,7 @@
-"""``bids-sr-models train``: one method on one or many images, or a trained model adapted to a few."""
+"""``bids-sr-models train``: train a method on images, or adapt a trained model to a few.
+
+A method may be trained on one image or many.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +41,16 @@ def train(options: argparse.Namespace) -> None:
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
     minutes = (time.monotonic() - began) / 60
-    print(f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
-          f"{minutes:.1f} min{_reached(weights)}")  # fmt: skip
+    print(
+        f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
+        f"{minutes:.1f} min{_reached(weights)}"
+    )
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
 
 
 def _asked(options: argparse.Namespace) -> Training:
-    """The training that the command line asks for; options that contradict one another or the method are refused."""
+    """Return the requested training, refusing options that contradict each other or the method."""
     method = get_method(options.method)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
@@ -56,48 +61,95 @@ def _asked(options: argparse.Namespace) -> Training:
     if options.degradation is not None:
         recipe = replace(recipe, degradation=options.degradation)
     return Training(
-        method=method, recipe=options.recipe, changed=recipe, seed=options.seed, threads=options.threads, device=device,
-        max_train_minutes=options.max_minutes, vgg_weights=options.vgg_weights, start=start,
-    )  # fmt: skip
+        method=method,
+        recipe=options.recipe,
+        changed=recipe,
+        seed=options.seed,
+        threads=options.threads,
+        device=device,
+        max_train_minutes=options.max_minutes,
+        vgg_weights=options.vgg_weights,
+        start=start,
+    )
 
 
-def _check(options: argparse.Namespace, method: Method, recipe: Recipe, start: LoadedModel | None) -> None:
+def _check(
+    options: argparse.Namespace, method: Method, recipe: Recipe, start: LoadedModel | None
+) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
     if method.trained_on == "series":
-        why = "nothing is trained: its variance maps are those of one run, and need its brain and head motion"
-        fix = f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in sourcedata/models"
+        why = (
+            "nothing is trained: its variance maps are those of one run, and need its brain and"
+            " head motion"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in"
+            " sourcedata/models"
+        )
         raise UsageError(method.name, why, fix)
     for name, low in (("volumes", 1), ("train_last", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < low:
-            raise UsageError(f"--{name.replace('_', '-')} {value}", f"it is at least {low}", "change that number")
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}",
+                f"it is at least {low}",
+                "change that number",
+            )
     if options.max_minutes is not None and not options.max_minutes > 0:
-        raise UsageError(f"--max-minutes {options.max_minutes}", "it is a positive number", "change that number")
+        raise UsageError(
+            f"--max-minutes {options.max_minutes}", "it is a positive number", "change that number"
+        )
     if options.train_last is not None and start is None:
-        raise UsageError("--train-last", "the other layers would keep random weights", "give a model with --from")
+        raise UsageError(
+            "--train-last",
+            "the other layers would keep random weights",
+            "give a model with --from",
+        )
     if not options.fine and not options.coarse:
-        raise UsageError("no image", "training needs at least one", "give --fine FILE ..., or --coarse FILE ...")
+        raise UsageError(
+            "no image", "training needs at least one", "give --fine FILE ..., or --coarse FILE ..."
+        )
     if not options.fine and method.needs_pair:
         why = "it is supervised: it needs images at the high resolution"
-        fix = "give --fine FILE ..., or train a method that learns from coarse images alone: tv or dip"
+        fix = (
+            "give --fine FILE ..., or train a method that learns from coarse images alone: tv"
+            " or dip"
+        )
         raise UsageError(f"{method.name} without --fine", why, fix)
     lead, kind = (options.fine, "fine images") if options.fine else (options.coarse, "images")
     for name in ("coarse", "mask"):
         given = getattr(options, name)
         if given and len(given) != len(lead):
             fix = f"give one for each, in their order, or leave --{name} out"
-            raise UsageError(f"--{name}: {len(given)} file(s)", f"there are {len(lead)} {kind}", fix)
+            raise UsageError(
+                f"--{name}: {len(given)} file(s)", f"there are {len(lead)} {kind}", fix
+            )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
-        what, why = f"--degradation {options.degradation}", f"{method.name} is trained on images with k-space cropped"
+        what, why = (
+            f"--degradation {options.degradation}",
+            f"{method.name} is trained on images with k-space cropped",
+        )
         raise UsageError(what, why, "leave it out, or give measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
-        raise UsageError("--degradation", "coarse images are given, so none are made", "leave one of the two out")
+        raise UsageError(
+            "--degradation",
+            "coarse images are given, so none are made",
+            "leave one of the two out",
+        )
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
         why = "a file of torch.save may hold a program and is not opened"
-        raise UsageError(f"{options.vgg_weights}", why, "convert it to .safetensors (docs/usage.md)")
+        raise UsageError(
+            f"{options.vgg_weights}", why, "convert it to .safetensors (docs/usage.md)"
+        )
     if recipe.needs_vgg and options.vgg_weights is None:
-        why = "as published it is taught by features of VGG-19, and there are no weights of that network"
-        fix = "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in their place"
+        why = (
+            "as published it is taught by features of VGG-19, and there are no weights of that"
+            " network"
+        )
+        fix = (
+            "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in"
+            " their place"
+        )
         raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if start is not None:
         _check_start(options, method, start)
@@ -106,7 +158,10 @@ def _check(options: argparse.Namespace, method: Method, recipe: Recipe, start: L
 def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel) -> None:
     """Refuse a model of another method or recipe to begin with."""
     if start.card.method != method.name:
-        why, fix = f"it is a model of {start.card.method}, not of {method.name}", f"train {start.card.method}"
+        why, fix = (
+            f"it is a model of {start.card.method}, not of {method.name}",
+            f"train {start.card.method}",
+        )
         raise UsageError(f"--from {options.start}", why, f"{fix}, or leave --from out")
     if start.card.recipe != recipe_name(method, options.recipe):
         why = f"the model to begin with has the network of {start.card.recipe}"
@@ -114,21 +169,35 @@ def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel
 
 
 def _suited(training: Training, images: TrainingImages) -> Training:
-    """The training as the images allow it; images that are smaller in plane than a patch are refused."""
+    """Return the training that images allow, refusing those smaller in plane than a patch."""
     assert training.factor is not None
     for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
         if not training.how.fits(x, y):
-            want, have = (" x ".join(map(str, each)) for each in (training.how.flat_patch or (), (x, y)))
+            want, have = (
+                " x ".join(map(str, each)) for each in (training.how.flat_patch or (), (x, y))
+            )
             serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
-            instead = f"--recipe {serve[0]}" if serve else "srgan or unet, whose fast recipes are trained on"
+            instead = (
+                f"--recipe {serve[0]}"
+                if serve
+                else "srgan or unet, whose fast recipes are trained on"
+            )
             fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
-            raise UsageError(f"{image.name}", f"patches of {want} voxels do not fit into its slices of {have}", fix)
+            raise UsageError(
+                f"{image.name}",
+                f"patches of {want} voxels do not fit into its slices of {have}",
+                fix,
+            )
     vary = training.how.augmentation
     if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
-        # several images vary of themselves; with exponents and noise the network was less accurate there
-        print(f"note: with several images, or from a model, {training.method.name} varies them by flips and gain alone")
+        # several images vary of themselves; with exponents and noise the network was less accurate
+        # there
+        print(
+            f"note: with several images, or from a model, {training.method.name} varies them by"
+            " flips and gain alone"
+        )
         plain = replace(training.how, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
         return replace(training, changed=plain)
     return training

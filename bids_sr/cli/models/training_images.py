@@ -17,59 +17,89 @@ from bids_sr.sr.training.job import Training
 
 
 def read_images(options: argparse.Namespace, training: Training) -> tuple[TrainingImages, Factor]:
-    """All images with their brains; random volumes of series, drawn with the seed. And the factor to train for."""
+    """Read all images with brains (random volumes, by the seed), and the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
-        fix = "train one model for each; several contrasts at once: bids-sr ... --sr-target anat --sr-method attunet"
-        raise UsageError(f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix)
+        fix = (
+            "train one model for each; several contrasts at once: bids-sr ... --sr-target anat"
+            " --sr-method attunet"
+        )
+        raise UsageError(
+            f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix
+        )
     rng, found = np.random.default_rng(training.seed), list[TrainingImage]()
     for number, reader in enumerate(readers):
         scene = files.scene_of(reader, options.mask[number] if options.mask else None)
         if scene.note:
             print(f"note: {scene.note}")
         alike = [each.path.name for each in readers].count(reader.path.name) > 1
-        name = f"{number + 1}-{files.stem_of(reader.path)}" if alike else files.stem_of(reader.path)
+        name = (
+            f"{number + 1}-{files.stem_of(reader.path)}" if alike else files.stem_of(reader.path)
+        )
         low = coarse[number] if fine and coarse else None
         for t, volume, other in _volumes(reader, low, options.volumes, rng):
-            found.append(TrainingImage(
-                fine=volume if fine else None, coarse=other if fine else volume, mask=scene.mask, affine=reader.affine,
-                contrast=contrasts[0], name=name if reader.shape[3] == 1 else f"{name}-{t}",
-            ))  # fmt: skip
+            found.append(
+                TrainingImage(
+                    fine=volume if fine else None,
+                    coarse=other if fine else volume,
+                    mask=scene.mask,
+                    affine=reader.affine,
+                    contrast=contrasts[0],
+                    name=name if reader.shape[3] == 1 else f"{name}-{t}",
+                )
+            )
     check_images(tuple(found), training.how, factor, training.method.ndim)
     return tuple(found), factor
 
 
 def _factor(
-    options: argparse.Namespace, training: Training, fine: Sequence[SeriesReader], coarse: Sequence[SeriesReader]
+    options: argparse.Namespace,
+    training: Training,
+    fine: Sequence[SeriesReader],
+    coarse: Sequence[SeriesReader],
 ) -> Factor:
-    """The factor: of measured pairs where there are some, else as asked, else the model's, else 2 (in plane, in 2D)."""
+    """Return the factor: of measured pairs, else as requested, else the model's, else 2.
+
+    The default of 2 is in plane for a 2D method.
+    """
     method, start = training.method, training.start
     default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     default = default if start is None else start.card.factor
-    found = {files.factor_between(low, high, options.factor) for low, high in zip(coarse, fine, strict=False)}
+    found = {
+        files.factor_between(low, high, options.factor)
+        for low, high in zip(coarse, fine, strict=False)
+    }
     if len(found) > 1:
         why = f"the pairs stand in different ratios: {sorted(found)}"
         raise UsageError("--fine and --coarse", why, "train one model for each ratio")
     factor = found.pop() if found else files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
         why = f"{method.name} works slice by slice and cannot make slices thinner"
-        raise UsageError(f"factor {factor}", why, "give images with slices of one thickness, or a 3D method")
+        raise UsageError(
+            f"factor {factor}", why, "give images with slices of one thickness, or a 3D method"
+        )
     differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
     if start is not None and not start.recipe.factors and differs:
         why = f"the model to begin with was trained for {default}"
-        raise UsageError(f"factor {factor}", why, "leave --from out, or bring the images to its factor")
+        raise UsageError(
+            f"factor {factor}", why, "leave --from out, or bring the images to its factor"
+        )
     return factor
 
 
 def _volumes(
     reader: SeriesReader, low: SeriesReader | None, wanted: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, Float32, Float32 | None]]:
-    """Some volumes of a series: their numbers, they, and the measured low-resolution ones, if any."""
+    """Yield random volumes with their numbers and measured low-resolution ones, if any."""
     count = reader.shape[3]
     if low is not None and low.shape[3] != count:
-        raise UsageError(f"{low.path}", f"{low.shape[3]} volumes, its fine image has {count}", "give the same run")
+        raise UsageError(
+            f"{low.path}",
+            f"{low.shape[3]} volumes, its fine image has {count}",
+            "give the same run",
+        )
     for t in sorted(int(t) for t in rng.choice(count, min(count, wanted), replace=False)):
         yield t, reader.volume(t), None if low is None else low.volume(t)
     for each in (reader, low):

@@ -30,14 +30,15 @@ from bids_sr.slurm.submissions import cancel, overview, print_scripts, retries
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 _DESCRIPTION = """\
-Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes the options of bids-sr
-(--nprocs and --mem hold for each task; its job asks for a ninth more memory than --mem) and those of the group "SLURM".
+Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes
+the options of bids-sr (--nprocs and --mem hold for each task; its job asks for a ninth more memory
+than --mem) and those of the group "SLURM".
 
 Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm cancel OUT."""
 
 
 def build_parser() -> Parser:
-    """The parser of a submission: the options of ``bids-sr`` and those of SLURM; absent options leave no value."""
+    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value."""
     parser = data_parser("bids-sr-slurm", _DESCRIPTION, "DIR", "OUT")
     add_group(parser.add_argument_group("SLURM"), "slurm", SlurmOptions)
     add_options(parser)
@@ -48,15 +49,25 @@ def later_parser(command: str) -> Parser:
     """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
     about = {
         "status": "what became of each participant",
-        "retry": "submit again those that failed: more memory for those that ran out of it, more time for those that "
-        "timed out; and a new group job",
-        "cancel": "cancel what waits or runs, the group job included unless participants are named",
+        "retry": (
+            "submit again those that failed: more memory for those that ran out of it, more time"
+            " for those that timed out; and a new group job"
+        ),
+        "cancel": (
+            "cancel what waits or runs, the group job included unless participants are named"
+        ),
     }
-    parser = Parser(prog=f"bids-sr-slurm {command}", description=about[command], allow_abbrev=False)
-    parser.add_argument("output_dir", metavar="OUT", type=path, help="the output directory of the submission")
+    parser = Parser(
+        prog=f"bids-sr-slurm {command}", description=about[command], allow_abbrev=False
+    )
+    parser.add_argument(
+        "output_dir", metavar="OUT", type=path, help="the output directory of the submission"
+    )
     if command != "status":
         people = "participants (default: all)"
-        parser.add_argument("--participant-label", nargs="+", default=[], metavar="LABEL", help=people)
+        parser.add_argument(
+            "--participant-label", nargs="+", default=[], metavar="LABEL", help=people
+        )
     if command == "retry":
         memory = "memory of the program in each task: 8, 8G; the job asks for a ninth more"
         parser.add_argument("--mem", metavar="SIZE", type=gigabytes, help=memory)
@@ -66,9 +77,16 @@ def later_parser(command: str) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr-slurm`` with these arguments (those of the process by default) and return its exit code."""
+    """Run ``bids-sr-slurm`` and return its exit code.
+
+    The arguments are those of the process by default.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], int]] = {"status": _status, "retry": _retry, "cancel": _cancel}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "status": _status,
+        "retry": _retry,
+        "cancel": _cancel,
+    }
     try:
         if arguments and arguments[0] in commands:
             return commands[arguments[0]](arguments[1:])
@@ -86,7 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(arguments: list[str]) -> int:
     parser = build_parser()
     given = vars(parser.parse_args(list(hyphens(arguments))))
-    own = SlurmOptions(**{name[len("slurm.") :]: given.pop(name) for name in [*given] if name.startswith("slurm.")})
+    own = SlurmOptions(
+        **{
+            name[len("slurm.") :]: given.pop(name)
+            for name in [*given]
+            if name.startswith("slurm.")
+        }
+    )
     if own.cpus is not None:
         given["resources.nprocs"] = own.cpus
     elif "run.config_file" not in given:
@@ -114,7 +138,10 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
     waited_for = list(after)
     for submission, text in made:
         sent = submissions.submit(submission, text, after=waited_for)
-        jobs = [*(array.job for array in sent.arrays), *([sent.group_job] if sent.group_job else [])]
+        jobs = [
+            *(array.job for array in sent.arrays),
+            *([sent.group_job] if sent.group_job else []),
+        ]
         waited_for += jobs
         _say(f"submitted: {', '.join(jobs)}; scripts, logs and state are in {sent.folder}")
     output_dir = made[0][0].output_dir
@@ -149,7 +176,12 @@ def _retry(arguments: list[str]) -> int:
         minutes=None if options.time is None else minutes_of(options.time),
     )
     for submission, _ in made:
-        print("  again: " + " ".join([*submission.participants, *(["group"] if submission.group_request else [])]))
+        print(
+            "  again: "
+            + " ".join(
+                [*submission.participants, *(["group"] if submission.group_request else [])]
+            )
+        )
     if getattr(options, "slurm.print_only"):
         for submission, text in made:
             _print_only(submission, text, seen.open_jobs)
@@ -159,7 +191,10 @@ def _retry(arguments: list[str]) -> int:
 
 def _cancel(arguments: list[str]) -> int:
     options = later_parser("cancel").parse_args(list(hyphens(arguments)))
-    names = cancel(overview(options.output_dir.expanduser().absolute()), _with_prefix(options.participant_label))
+    names = cancel(
+        overview(options.output_dir.expanduser().absolute()),
+        _with_prefix(options.participant_label),
+    )
     print(f"cancelled: {' '.join(names)}" if names else "nothing is left to cancel")
     return DONE
 

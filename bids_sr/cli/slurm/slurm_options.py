@@ -10,27 +10,43 @@ from bids_sr.frozen import frozen
 class SlurmOptions(Checked):
     """What is asked of SLURM; an empty text is the site's own."""
 
-    print_only: bool = option(False, "--print-only", "write and show the scripts and submit nothing")
-    wait: bool = option(False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1")
+    print_only: bool = option(
+        False, "--print-only", "write and show the scripts and submit nothing"
+    )
+    wait: bool = option(
+        False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1"
+    )
     array: str = option(
         "",
         "--array SPEC",
-        "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default: all)",
+        "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default:"
+        " all)",
     )
     batch: int = option(1, "--batch N", "participants per task, one after the other")
     partition: str = option("", "--partition NAME", "partition (default: the site's)")
     account: str = option("", "--account NAME", "account (default: the site's)")
     qos: str = option("", "--qos NAME", "qos (default: the site's)")
-    time: str = option("", "--time TIME", "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)")
+    time: str = option(
+        "",
+        "--time TIME",
+        "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)",
+    )
     cpus: int | None = option(None, "--cpus N", "processors of a task, as --nprocs (default: 4)")
-    gpus: int | None = option(None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)")
+    gpus: int | None = option(
+        None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)"
+    )
     container: str = option(
-        "", "--container IMAGE", "apptainer or singularity image to run instead of the installed program"
+        "",
+        "--container IMAGE",
+        "apptainer or singularity image to run instead of the installed program",
     )
     setup: Path | None = option(
         None,
         "--setup FILE",
-        "shell commands that each job runs first, such as module load; bids-sr is then found by PATH",
+        "shell commands that each job runs first, such as module load; bids-sr is then found by"
+        " PATH",
     )
-    requeues: int = option(3, "--requeues N", "how often a task that reaches its time limit is requeued")
+    requeues: int = option(
+        3, "--requeues N", "how often a task that reaches its time limit is requeued"
+    )
     no_group: bool = option(False, "--no-group", "no job for the group level")

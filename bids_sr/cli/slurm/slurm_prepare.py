@@ -31,25 +31,36 @@ _NO_LIMIT_GB = 1e6
 
 
 def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Overview | None]":
-    """What would be submitted, its settings file, and what became of earlier submissions; nothing is written.
+    """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
 
-    `settings` are resolved, `own` the options of SLURM. Raises `UsageError` with every problem at once.
+    `settings` are resolved, `own` the options of SLURM. Raises `UsageError` with every problem at
+    once.
     """
     from bids_sr import preflight
     from bids_sr.preflight.estimates import estimates
 
     given = settings.resources.mem_gb
     # the memory of the machine that submits tells nothing
-    resources = dataclasses.replace(settings.resources, mem_gb=_NO_LIMIT_GB if given is None else given)
+    resources = dataclasses.replace(
+        settings.resources, mem_gb=_NO_LIMIT_GB if given is None else given
+    )
     settings_there = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(settings_there)
     site = _site(settings, own)
     problems = [str(problem) for problem in plan.problems] + _unfit(settings, own)
-    named = [Path(text) for text in (site.setup, site.container, site.program) if text and "://" not in text]
+    named = [
+        Path(text)
+        for text in (site.setup, site.container, site.program)
+        if text and "://" not in text
+    ]
     paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
     problems += sbatch_scripts.check_words(site, paths)
     printed = bool(own.print_only or settings.run.dry_run)
-    seen = None if printed and not shutil.which("squeue") else submissions.open_now(settings.paths.output_dir)
+    seen = (
+        None
+        if printed and not shutil.which("squeue")
+        else submissions.open_now(settings.paths.output_dir)
+    )
     arrays: tuple[ArrayJob, ...] = ()
     try:
         arrays = _arrays(plan, estimates(plan, settings_there), settings, own)
@@ -57,7 +68,9 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
         problems.append(str(error))
     problems += _clashes(arrays, seen, printed=printed)
     sbatch_scripts.require(problems)
-    people = {name for array in arrays for name in array.task_of} | set(seen.origin if seen else ())
+    people = {name for array in arrays for name in array.task_of} | set(
+        seen.origin if seen else ()
+    )
     with_group = not own.no_group and len(people) > 1
     submission = Submission(
         id=new_id(),
@@ -73,8 +86,8 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
     for text in preflight.left_out_text(plan.left_out):
         print(text)
     _describe(submission, plan)
-    # The data set has been validated here; each task would validate all participants once more, which
-    # it has to where runs were left out, so that it leaves them out, too.
+    # The data set has been validated here; each task would validate all participants once more,
+    # which it has to where runs were left out, so that it leaves them out, too.
     skip = settings.selection.skip_bids_validation or not plan.left_out
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
@@ -92,13 +105,18 @@ def _arrays(
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
     given = settings.resources.mem_gb
     request = request_for(
-        [(max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each)) for each in of_task],
+        [
+            (max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each))
+            for each in of_task
+        ],
         cpus=settings.resources.nprocs or 1,
         gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
         memory_mb=None if given is None else job_mb(given),
         minutes=minutes,
     )
-    return (ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
+    return (
+        ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),
+    )
 
 
 def _site(settings: Settings, own: SlurmOptions) -> Site:
@@ -106,7 +124,8 @@ def _site(settings: Settings, own: SlurmOptions) -> Site:
     if container and "://" not in container:
         container = str(Path(container).expanduser().absolute())
     setup = str(own.setup.expanduser().absolute()) if own.setup else ""
-    beside = Path(sys.executable).parent / "bids-sr"  # not resolved: the link lies in the environment that is meant
+    # not resolved: the link lies in the environment that is meant
+    beside = Path(sys.executable).parent / "bids-sr"
     return Site(
         partition=own.partition,
         account=own.account,
@@ -124,36 +143,63 @@ def _paths(settings: Settings) -> list[Path]:
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
     found = [value for values in groups for value in values.values() if isinstance(value, Path)]
     how, calibration = settings.activation, settings.superres.calibration_file
-    texts = [path for path in (Path(how.roi), Path(how.atlas), calibration) if path is not None and path.is_absolute()]
+    texts = [
+        path
+        for path in (Path(how.roi), Path(how.atlas), calibration)
+        if path is not None and path.is_absolute()
+    ]
     return [*dict.fromkeys([*found, *texts])]
 
 
 def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
     """Options that do not go with SLURM arrays, or name what is not there."""
-    only = {"--boilerplate-only": settings.run.boilerplate_only, "--reports-only": settings.run.reports_only}
-    wrong = [f"{flag}: it takes seconds; call bids-sr with it, without SLURM" for flag, asked in only.items() if asked]
+    only = {
+        "--boilerplate-only": settings.run.boilerplate_only,
+        "--reports-only": settings.run.reports_only,
+    }
+    wrong = [
+        f"{flag}: it takes seconds; call bids-sr with it, without SLURM"
+        for flag, asked in only.items()
+        if asked
+    ]
     if settings.resources.use_plugin is not None:
-        wrong.append("--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it")
+        wrong.append(
+            "--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it"
+        )
     for name, text in (("setup", str(own.setup or "")), ("container", own.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")
-    negative = ((name, number) for name, number in (("gpus", own.gpus or 0), ("requeues", own.requeues)) if number < 0)
+    negative = (
+        (name, number)
+        for name, number in (("gpus", own.gpus or 0), ("requeues", own.requeues))
+        if number < 0
+    )
     return [*wrong, *(f"--{name} {number}: it is a number from 0 up" for name, number in negative)]
 
 
-def _clashes(arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:
+def _clashes(
+    arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool
+) -> list[str]:
     """Participants that already wait or run, and arrays that SLURM cannot hold."""
     names = {name for array in arrays for name in array.task_of}
     wrong = []
-    if seen and (twice := [fate.participant for fate in seen.fates if fate.open and fate.participant in names]):
+    if seen and (
+        twice := [
+            fate.participant for fate in seen.fates if fate.open and fate.participant in names
+        ]
+    ):
         some = " ".join(twice[:20]) + (f" and {len(twice) - 20} more" if len(twice) > 20 else "")
-        wrong.append(f"{some}: already waiting or running; wait, or `bids-sr-slurm cancel OUT` first")
+        wrong.append(
+            f"{some}: already waiting or running; wait, or `bids-sr-slurm cancel OUT` first"
+        )
     if not printed and arrays:
         largest = slurm_calls.largest_index()
         last = max(array.indices[-1] for array in arrays)
         if largest is not None and last > largest:
             batch = -(-len(names) // largest)
-            wrong.append(f"{last} tasks: an array here holds {largest}; give --batch {max(2, batch)}")
+            wrong.append(
+                f"{last} tasks: an array here holds {largest}; give --batch {max(2, batch)}"
+            )
     return wrong
 
 
@@ -161,10 +207,14 @@ def _describe(submission: Submission, plan: "Plan") -> None:
     cost = plan.estimate
     for array in submission.arrays:
         each = array.request
-        print(f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each asks for "
-              f"{each.cpus} processors, {each.memory_mb / 1024:.1f} GB, {time_text(each.minutes)}"
-              + (f", {each.gpus} GPUs" if each.gpus else ""))  # fmt: skip
-    print(f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an option is the "
-          f"estimate of the most demanding task × {MEMORY_ROOM:g} (memory), × {TIME_ROOM:g} and "
-          f"{TIME_SPARE_MIN} min (time)")  # fmt: skip
+        print(
+            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each asks for "
+            f"{each.cpus} processors, {each.memory_mb / 1024:.1f} GB, {time_text(each.minutes)}"
+            + (f", {each.gpus} GPUs" if each.gpus else "")
+        )
+    print(
+        f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an"
+        f" option is the estimate of the most demanding task × {MEMORY_ROOM:g} (memory), ×"
+        f" {TIME_ROOM:g} and {TIME_SPARE_MIN} min (time)"
+    )
     print("  a group job follows" if submission.group_request else "  no group job")

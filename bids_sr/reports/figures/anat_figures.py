@@ -1,4 +1,7 @@
-"""Figures of anatomy and registration (contours on slices; reference, before, after), and of fused structural scans."""
+"""Figures of anatomy, of registration as contours on slices, and of fused scans.
+
+Registration figures show the reference, before and after; fused scans are structural.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +30,9 @@ _TALL = 3.5
 def _cuts(mask: Volume, views: _Views) -> list[list[Cut]]:
     """Planes of each view that are spread over a mask, cut to it."""
     box = slices.box_of(mask, _MARGIN_MM)
-    return [slices.cuts(slices.spread_planes(mask, count, axis), box, axis) for axis, count in views]
+    return [
+        slices.cuts(slices.spread_planes(mask, count, axis), box, axis) for axis, count in views
+    ]
 
 
 def _thin(outlines: Sequence[Outline]) -> list[Outline]:
@@ -39,12 +44,16 @@ def _inside(image: Volume, mask: Volume | None) -> Volume:
 
 
 def mosaic_figure(
-    image: Volume, outlines: Sequence[Outline], *, mask: Volume | None, views: _Views = _MOSAIC_VIEWS
+    image: Volume,
+    outlines: Sequence[Outline],
+    *,
+    mask: Volume | None,
+    views: _Views = _MOSAIC_VIEWS,
 ) -> Figure:
     """One image in rows of axial, coronal and sagittal planes, with outlines.
 
-    `mask` is where planes are chosen and the gray scale is taken (None: where the image is not zero); `views` has
-    one row each.
+    `mask` is where planes are chosen and the gray scale is taken (None: where the image is not
+    zero); `views` has one row each.
     """
     inside = _inside(image, mask)
     gray, lines = slices.gray(image, inside), _thin(outlines)
@@ -59,14 +68,18 @@ def registration_figure(
     mask: Volume | None = None,
     views: _Views = _MIXED_VIEWS,
 ) -> Figure:
-    """Rows of the reference, the moving image before, and after registration, the reference's outlines on all three.
+    """Plot the reference and the moving image before and after registration in rows.
 
-    In the last row the reference lies below the registered image, which blinks while the pointer is on the figure.
+    The outlines of the reference are on all three.
+
+    In the last row the reference lies below the registered image, which blinks while the pointer
+    is on the figure.
 
     Parameters
     ----------
     images : reference, before, after, by name, on one grid, else `FigureInputError` is raised
-    outlines : drawn from the reference, so that a contour off the edge means an image off its place
+    outlines : drawn from the reference, so that a contour off the edge means an image off its
+        place
     mask : where planes are chosen and gray scales are taken
     views : side by side
     """
@@ -77,15 +90,21 @@ def registration_figure(
     layers = [slices.gray(each, inside) for each in images.values()]
     stacks = [[each] for each in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
     cuts = [cut for of_view in _cuts(inside, views) for cut in of_view]
-    rows = [slices.row_of(name, cuts, *stack, *lines) for name, stack in zip(images, stacks, strict=True)]
+    rows = [
+        slices.row_of(name, cuts, *stack, *lines)
+        for name, stack in zip(images, stacks, strict=True)
+    ]
     note = "Left is left. Hover to flicker between reference and registered image (lowest row)"
     return slices.image_figure(rows, outlines=outlines, note=note)
 
 
 def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
-    """Outlines of an image that comes without tissue maps: the head's edge and its bright inner structures.
+    """Return outlines of an image without tissue maps.
 
-    Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image inside the mask.
+    They follow the edge of the head and its bright inner structures.
+
+    Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image
+    inside the mask.
     """
     from scipy import ndimage
 
@@ -112,9 +131,14 @@ def _stored_slice(grid: Volume, index: int, box: Array) -> Cut:
 
 
 def scans_figure(
-    series: Mapping[str, Mapping[str, Volume]], measured: Mapping[str, Volume], mask: Volume, index: int
+    series: Mapping[str, Mapping[str, Volume]],
+    measured: Mapping[str, Volume],
+    mask: Volume,
+    index: int,
 ) -> Figure:
-    """One slice of each contrast (rows) in each series (columns), the measured scan last, then what is left to it.
+    """Plot a slice of each contrast (rows) in each series (columns).
+
+    The measured scan comes last, followed by the remaining difference to it.
 
     Parameters
     ----------
@@ -125,7 +149,9 @@ def scans_figure(
     Raises `FigureInputError` without a series, or with images on different grids.
     """
     shape = mask.data.shape
-    if not series or any(scan.data.shape != shape for scans in series.values() for scan in scans.values()):
+    if not series or any(
+        scan.data.shape != shape for scans in series.values() for scan in scans.values()
+    ):
         raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
     cut, last = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM)), list(series)[-1]
     rows: list[Row] = []
@@ -133,33 +159,54 @@ def scans_figure(
         low, high = slices.gray_limits(truth, mask)
         change = truth.like(series[last][contrast].data - truth.data)
         shown = {
-            **{name: Layer(image=scans[contrast], low=low, high=high) for name, scans in series.items()},
+            **{
+                name: Layer(image=scans[contrast], low=low, high=high)
+                for name, scans in series.items()
+            },
             "measured": Layer(image=truth, low=low, high=high),
-            f"{last} − measured": Layer(image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"),
+            f"{last} − measured": Layer(
+                image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
+            ),
         }
-        panels = [Panel(cut=cut, shown=[each], title="" if rows else name) for name, each in shown.items()]
+        panels = [
+            Panel(cut=cut, shown=[each], title="" if rows else name)
+            for name, each in shown.items()
+        ]
         rows.append(Row(name=contrast, panels=panels))
     return slices.image_figure(rows, tallest=_TALL)
 
 
-def explanation_figure(image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int) -> Figure:
-    """Attention masks of the gates, low to high resolution, then maps of the critic, over one slice.
+def explanation_figure(
+    image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int
+) -> Figure:
+    """Plot attention masks of the gates and maps of the critic over one slice.
 
-    Masks go from 0 to 1, maps by title from 0 up, on one scale of their own; `index` is the slice's along the third
-    axis of the array. Raises `FigureInputError` where there is nothing to show.
+    The masks go from low to high resolution, then the maps follow.
+
+    Masks go from 0 to 1, maps by title from 0 up, on one scale of their own; `index` is the
+    slice's along the third axis of the array. Raises `FigureInputError` where there is nothing to
+    show.
     """
-    shown = [(f"attention, gate {number} of {len(masks)}", mask, 1.0) for number, mask in enumerate(masks, 1)]
+    shown = [
+        (f"attention, gate {number} of {len(masks)}", mask, 1.0)
+        for number, mask in enumerate(masks, 1)
+    ]
     top = max((float(each.data.max()) for each in maps.values()), default=0.0) or 1.0
     shown += [(title, each, top) for title, each in maps.items()]
     if not shown:
         raise FigureInputError("neither attention masks nor maps of a critic to show")
     cut, below = _stored_slice(image, index, slices.field_of_view(image)), slices.gray(image)
     panels = [
-        Panel(cut=cut, title=title, shown=[
-            below, Layer(image=values, low=0.0, high=most, colors="inferno", alpha=0.6),
-        ])
+        Panel(
+            cut=cut,
+            title=title,
+            shown=[
+                below,
+                Layer(image=values, low=0.0, high=most, colors="inferno", alpha=0.6),
+            ],
+        )
         for title, values, most in shown
-    ]  # fmt: skip
+    ]
     return slices.image_figure(
         [Row(name="", panels=panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
     )

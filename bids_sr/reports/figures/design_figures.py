@@ -1,4 +1,4 @@
-"""Figure of the linear model of a run: its events, what they predict, and all columns of the design matrix."""
+"""Figure of a run's linear model: events, predicted responses and design matrix."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -25,8 +25,10 @@ _GROUPS = {
 _ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(design: Design, blocks: _Blocks, contrasts: Mapping[str, Mapping[str, float]]) -> Figure:
-    """In a row each condition, its events and the predicted response; the design matrix; the weights of contrasts.
+def design_figure(
+    design: Design, blocks: _Blocks, contrasts: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Plot each condition's events and response in a row, design matrix and contrast weights.
 
     Volumes of the matrix go down; every column is divided by its largest magnitude.
     """
@@ -50,16 +52,32 @@ def design_figure(design: Design, blocks: _Blocks, contrasts: Mapping[str, Mappi
     return fig
 
 
-def _draw_contrasts(ax: Axes, design: Design, contrasts: Mapping[str, Mapping[str, float]]) -> None:
-    """A row each contrast, a column each condition: its weight as a number in a color, empty where it is 0."""
-    weights = np.array([[own.get(name, 0.0) for name in design.conditions] for own in contrasts.values()])
+def _draw_contrasts(
+    ax: Axes, design: Design, contrasts: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Draw the contrast weights, a row for each contrast and a column for each condition.
+
+    Each weight is a number in a color; the cell is empty where it is 0.
+    """
+    weights = np.array(
+        [[own.get(name, 0.0) for name in design.conditions] for own in contrasts.values()]
+    )
     ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
     for row, column in np.argwhere(weights):
-        ax.text(column, row, f"{weights[row, column]:.2g}".replace("-", "−"), ha="center", va="center", fontsize=7,
-                color="black")  # fmt: skip
+        ax.text(
+            column,
+            row,
+            f"{weights[row, column]:.2g}".replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="black",
+        )
     ax.set_yticks(range(len(contrasts)), list(contrasts), fontsize=8)
     ax.yaxis.tick_right()
-    ax.set_xticks(range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left")
+    ax.set_xticks(
+        range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left"
+    )
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.set_xlabel("weights of contrasts", fontsize=8)
@@ -70,7 +88,9 @@ def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
     count = len(design.matrix)
     time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
     for row, name in enumerate(design.conditions):
-        spans = [(onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())]
+        spans = [
+            (onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())
+        ]
         ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=s.SKY, alpha=0.55, lw=0)
         course = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
         ax.plot(time, row + 0.36 - 0.72 * course, color=s.INK, lw=1.0)
@@ -90,20 +110,45 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
     """The matrix as an image, with the kinds of its columns above."""
     scale = np.maximum(np.abs(design.matrix).max(axis=0), 1e-12)
     edges = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
-    look: dict[str, Any] = {"cmap": "gray", "vmin": -1, "vmax": 1, "aspect": "auto", "interpolation": "none"}
+    look: dict[str, Any] = {
+        "cmap": "gray",
+        "vmin": -1,
+        "vmax": 1,
+        "aspect": "auto",
+        "interpolation": "none",
+    }
     ax.imshow(design.matrix / scale, extent=edges, **look)
     start = 0
     for name, columns in groupby(design.columns, key=lambda column: _kind(column, design)):
         stop = start + len(list(columns))
-        ax.plot([start + 0.15, stop - 0.15], [1.02, 1.02], transform=ax.get_xaxis_transform(), color=s.SOFT, lw=1.2,
-                clip_on=False)  # fmt: skip
-        turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
-        ax.text((start + stop) / 2, 1.04, name, transform=ax.get_xaxis_transform(), fontsize=8, va="bottom", **turned)
+        ax.plot(
+            [start + 0.15, stop - 0.15],
+            [1.02, 1.02],
+            transform=ax.get_xaxis_transform(),
+            color=s.SOFT,
+            lw=1.2,
+            clip_on=False,
+        )
+        turned: dict[str, Any] = (
+            {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
+        )
+        ax.text(
+            (start + stop) / 2,
+            1.04,
+            name,
+            transform=ax.get_xaxis_transform(),
+            fontsize=8,
+            va="bottom",
+            **turned,
+        )
         start = stop
     ax.set_xticks([])
     ax.tick_params(labelsize=7.5)
     ax.set_ylabel("volume", fontsize=8)
-    ax.set_xlabel(f"design matrix: {len(design.columns)} columns, {design.dof} degrees of freedom left", fontsize=8)
+    ax.set_xlabel(
+        f"design matrix: {len(design.columns)} columns, {design.dof} degrees of freedom left",
+        fontsize=8,
+    )
 
 
 def _kind(column: str, design: Design) -> str:

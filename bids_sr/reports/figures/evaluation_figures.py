@@ -1,7 +1,8 @@
 """Figures of the evaluation table: forest plots of halves and placebos; agreement with the truth.
 
-Points are colored *and* shaped by what a series is, so that neither a gray print nor a color-blind reader loses
-anything; the values stand beside them, because a figure that cannot be read off is decoration.
+Points are colored *and* shaped by what a series is, so that neither a gray print nor a color-blind
+reader loses anything; the values stand beside them, because a figure that cannot be read off is
+decoration.
 """
 
 import math
@@ -48,22 +49,32 @@ _WHOLE_RUN: _Columns = {
 def of_halves(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Agreement of halves with the measured ones, no differences."""
     return [
-        row for row in rows
-        if row.reference == "measured" and row.statistic in ("ev", "r", "amplitude") and not row.is_difference
-    ]  # fmt: skip
+        row
+        for row in rows
+        if row.reference == "measured"
+        and row.statistic in ("ev", "r", "amplitude")
+        and not row.is_difference
+    ]
 
 
 def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Agreement with measured maps of the whole run, or with known activation; no differences."""
-    return [row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference]
+    return [
+        row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
+    ]
 
 
 def _point(row: MetricRow, kind: Kind, *, hollow: bool = False) -> Point:
     color, marker = _KIND_STYLE[kind]
     return Point(
-        value=row.value, color=color, marker=marker, lower=row.lower, upper=row.upper, hollow=hollow,
+        value=row.value,
+        color=color,
+        marker=marker,
+        lower=row.lower,
+        upper=row.upper,
+        hollow=hollow,
         text=number(row.value),
-    )  # fmt: skip
+    )
 
 
 def _points(rows: Iterable[MetricRow]) -> dict[str, list[Point]]:
@@ -74,9 +85,16 @@ def _points(rows: Iterable[MetricRow]) -> dict[str, list[Point]]:
     return found
 
 
-def _reference_lines(points: Mapping[str, Sequence[Point]]) -> dict[str, tuple[str, Dashes, float]]:
-    styles: dict[str, tuple[str, Dashes]] = {"measured": (s.INK, (0, (4, 2))), "bspline": (s.BLUE, (0, (1, 1.5)))}
-    return {name: (*look, points[name][0].value) for name, look in styles.items() if name in points}
+def _reference_lines(
+    points: Mapping[str, Sequence[Point]],
+) -> dict[str, tuple[str, Dashes, float]]:
+    styles: dict[str, tuple[str, Dashes]] = {
+        "measured": (s.INK, (0, (4, 2))),
+        "bspline": (s.BLUE, (0, (1, 1.5))),
+    }
+    return {
+        name: (*look, points[name][0].value) for name, look in styles.items() if name in points
+    }
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
@@ -88,8 +106,9 @@ def _legend(kinds: Iterable[Kind]) -> dict[str, Point]:
     found = dict.fromkeys(kinds)
     return {
         pick.KIND_TEXT[kind]: Point(value=0, color=color, marker=marker, lower=0, upper=0)
-        for kind in found for color, marker in [_KIND_STYLE[kind]]
-    }  # fmt: skip
+        for kind in found
+        for color, marker in [_KIND_STYLE[kind]]
+    }
 
 
 def _row_names(regions: Sequence[str]) -> list[str]:
@@ -98,47 +117,86 @@ def _row_names(regions: Sequence[str]) -> list[str]:
     return [text[:1].upper() + text[1:] for text in texts]
 
 
-def agreement_figure(rows: Sequence[MetricRow], *, statistic: str, contrast: str, names: Sequence[str] = ()) -> Figure:
-    """Agreement of halves, every series in the order of `names`: a column each scale that occurs, a row each region.
+def agreement_figure(
+    rows: Sequence[MetricRow], *, statistic: str, contrast: str, names: Sequence[str] = ()
+) -> Figure:
+    """Plot the agreement of halves, a column for each scale and a row for each region.
+
+    Every series is shown in the order of `names`; only scales that occur have a column.
 
     `statistic` is ev (r beyond the limit stands beside it) or r.
     """
-    columns = _EXPLAINED if statistic == "ev" else {(statistic, band): text for band, text in BANDS.items()}
-    own = [row for row in of_halves(rows) if row.contrast == contrast and (row.statistic, row.band) in columns]
+    columns = (
+        _EXPLAINED
+        if statistic == "ev"
+        else {(statistic, band): text for band, text in BANDS.items()}
+    )
+    own = [
+        row
+        for row in of_halves(rows)
+        if row.contrast == contrast and (row.statistic, row.band) in columns
+    ]
     there = {(row.statistic, row.band) for row in own}
     regions = main_regions(row.region for row in own)
     grid = []
     for region in regions:
         panels = []
         for key in (key for key in columns if key in there):
-            points = _points(row for row in own if (row.statistic, row.band, row.region) == (*key, region))
+            points = _points(
+                row for row in own if (row.statistic, row.band, row.region) == (*key, region)
+            )
             strong = key == (statistic, "beyond")
-            panels.append(ForestPanel(title=columns[key], points=points, lines=_reference_lines(points), strong=strong))
+            panels.append(
+                ForestPanel(
+                    title=columns[key],
+                    points=points,
+                    lines=_reference_lines(points),
+                    strong=strong,
+                )
+            )
         grid.append(panels)
     label = "value with its 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
     series = pick.series_of(own, names)
     return forest_figure(
-        grid, _labels(series), legend=_legend(map(pick.kind_of, series)), row_names=_row_names(regions), xlabel=label
+        grid,
+        _labels(series),
+        legend=_legend(map(pick.kind_of, series)),
+        row_names=_row_names(regions),
+        xlabel=label,
     )
 
 
 def contrasts_figure(
-    rows: Sequence[MetricRow], *, statistic: str, contrasts: Sequence[str], names: Sequence[str] = ()
+    rows: Sequence[MetricRow],
+    *,
+    statistic: str,
+    contrasts: Sequence[str],
+    names: Sequence[str] = (),
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region."""
     own = [row for row in of_halves(rows) if (row.statistic, row.band) == (statistic, "beyond")]
     own = [row for row in own if row.contrast in contrasts]
     regions = main_regions(row.region for row in own)
     found = [
-        {c: _points(row for row in own if (row.contrast, row.region) == (c, region)) for c in contrasts}
+        {
+            c: _points(row for row in own if (row.contrast, row.region) == (c, region))
+            for c in contrasts
+        }
         for region in regions
     ]
-    grid = [[ForestPanel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()] for row in found]
+    grid = [
+        [ForestPanel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()]
+        for row in found
+    ]
     series = pick.series_of(own, names)
     return forest_figure(
-        grid, _labels(series), legend=_legend(map(pick.kind_of, series)), row_names=_row_names(regions),
-        xlabel=f"{_words(statistic)} beyond the acquired Nyquist limit", one_scale=True,
-    )  # fmt: skip
+        grid,
+        _labels(series),
+        legend=_legend(map(pick.kind_of, series)),
+        row_names=_row_names(regions),
+        xlabel=f"{_words(statistic)} beyond the acquired Nyquist limit",
+        one_scale=True,
+    )
 
 
 def _words(statistic: str) -> str:
@@ -146,7 +204,10 @@ def _words(statistic: str) -> str:
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
-    """What each method explains more than its placebos, a column each band; hollow where the interval holds 0."""
+    """Plot what each method explains beyond its placebos, a column for each band.
+
+    Markers are hollow where the interval contains 0.
+    """
     own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
     regions, there = main_regions(row.region for row in own), {row.band for row in own}
     pairs = sorted(dict.fromkeys((row.series, row.minus) for row in own), key=lambda pair: pair[0])
@@ -160,13 +221,17 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     grid = [
         [
             ForestPanel(
-                title=title, strong=band == "beyond",
-                points={key: found[band, region, key] for key in labels if (band, region, key) in found},
+                title=title,
+                strong=band == "beyond",
+                points={
+                    key: found[band, region, key] for key in labels if (band, region, key) in found
+                },
             )
-            for band, title in BANDS.items() if band in there
+            for band, title in BANDS.items()
+            if band in there
         ]
         for region in regions
-    ]  # fmt: skip
+    ]
     legend = _legend(pick.kind_of(other) for _, other in pairs)
     legend["interval holds 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
     label = f"method - control: difference of {_words('ev')}, 95 % interval"
@@ -178,12 +243,18 @@ def truth_figure(
 ) -> Figure | None:
     """Agreement of whole-run maps with a reference, a line each series and a point each smoothing.
 
-    Points are not joined: what lies between two widths was not measured. Those of smoothed maps are hollow. None where
-    no statistic of it is defined.
+    Points are not joined: what lies between two widths was not measured. Those of smoothed maps
+    are hollow. None where no statistic of it is defined.
     """
-    own = [row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)]
+    own = [
+        row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)
+    ]
     region = next(iter(main_regions(row.region for row in own)), "")
-    own = [row for row in own if row.region == region and math.isfinite(row.value) and row.series != "measured"]
+    own = [
+        row
+        for row in own
+        if row.region == region and math.isfinite(row.value) and row.series != "measured"
+    ]
     shown = [key for key in _WHOLE_RUN if any((row.statistic, row.band) == key for row in own)]
     series = pick.series_of(own, names)
     if not shown or not series:
@@ -198,8 +269,9 @@ def truth_figure(
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
     legend = {
-        f"smoothed by {width:g} mm" if width else "not smoothed":
-        Point(value=0, color=s.INK, marker=marker, hollow=width > 0)
+        f"smoothed by {width:g} mm" if width else "not smoothed": Point(
+            value=0, color=s.INK, marker=marker, hollow=width > 0
+        )
         for width, marker in markers.items()
-    }  # fmt: skip
+    }
     return forest_figure([panels], _labels(series), legend=legend, from_zero=False)

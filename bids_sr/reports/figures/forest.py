@@ -1,4 +1,7 @@
-"""Forest plots: a line each label, panels side by side and in rows, points with intervals, values beside them."""
+"""Forest plots: a row for each label, points with intervals, values beside them.
+
+The panels are arranged side by side and in rows.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,9 @@ from bids_sr.reports.figures.style import FigureInputError
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and lengths of line and gap by turns."""
 _LOWEST = -1.5
-"""The scale goes no lower: explained variance has no lower end, and one series far worse than none would flatten it."""
+"""The scale goes no lower: explained variance has no lower end, and one series far worse than none
+would flatten it.
+"""
 
 
 @frozen
@@ -38,8 +43,9 @@ class Point:
 class ForestPanel:
     """One panel; the `strong` one is to be looked at first.
 
-    Points are by label (one without a point that has a value is marked n/a); lines are vertical: name to color, dashes
-    and place. What lies within the `margin` counts as equal to 0 and is shaded.
+    Points are by label (one without a point that has a value is marked n/a); lines are vertical:
+    name to color, dashes and place. What lies within the `margin` counts as equal to 0 and is
+    shaded.
     """
 
     title: str
@@ -50,10 +56,17 @@ class ForestPanel:
 
 
 def forest_figure(
-    grid: Sequence[Sequence[ForestPanel]], labels: Mapping[str, str], *, legend: Mapping[str, Point],
-    row_names: Sequence[str] = (), xlabel: str = "", one_scale: bool = False, from_zero: bool = True,
-    lowest: float = _LOWEST, row_inch: float = 0.19,
-) -> Figure:  # fmt: skip
+    grid: Sequence[Sequence[ForestPanel]],
+    labels: Mapping[str, str],
+    *,
+    legend: Mapping[str, Point],
+    row_names: Sequence[str] = (),
+    xlabel: str = "",
+    one_scale: bool = False,
+    from_zero: bool = True,
+    lowest: float = _LOWEST,
+    row_inch: float = 0.19,
+) -> Figure:
     """Points with intervals, a line each label.
 
     Parameters
@@ -71,7 +84,9 @@ def forest_figure(
         raise FigureInputError("there is no figure of the evaluation to draw")
     body, gap = len(labels) * row_inch, 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
-    texts = [len(point.text) for panel in panels for each in panel.points.values() for point in each]
+    texts = [
+        len(point.text) for panel in panels for each in panel.points.values() for point in each
+    ]
     beside = max(texts, default=0)
     with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
@@ -80,14 +95,28 @@ def forest_figure(
         # values stand between the panels, and at their right
         right = 0.99 - 0.005 * max(beside, 7)
         spaces = {"left": left, "right": right, "bottom": 0.7 / tall, "top": 1 - gap / tall}
-        grid_spec = {**spaces, "wspace": 0.06 * (len(grid[0]) if beside else 2), "hspace": gap / body}
-        axes = np.asarray(fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec))
+        grid_spec = {
+            **spaces,
+            "wspace": 0.06 * (len(grid[0]) if beside else 2),
+            "hspace": gap / body,
+        }
+        axes = np.asarray(
+            fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec)
+        )
         for number, (row, of_row) in enumerate(zip(axes, grid, strict=True)):
             for column, (ax, panel) in enumerate(zip(row, of_row, strict=True)):
-                _panel(ax, panel, labels if column == 0 else dict.fromkeys(labels, ""), from_zero, lowest)
+                _panel(
+                    ax,
+                    panel,
+                    labels if column == 0 else dict.fromkeys(labels, ""),
+                    from_zero,
+                    lowest,
+                )
             if row_names:
                 top = row[0].get_position().y1 + 0.24 / tall
-                fig.text(0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom")
+                fig.text(
+                    0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom"
+                )
         fig.text((left + right) / 2, 0.36 / tall, xlabel, fontsize=8, ha="center")
         for column in axes.reshape(1, -1) if one_scale else axes.T:
             _share_limits(column, from_zero, lowest)
@@ -95,12 +124,16 @@ def forest_figure(
     return fig
 
 
-def _panel(ax: Axes, panel: ForestPanel, labels: Mapping[str, str], from_zero: bool, lowest: float) -> None:
+def _panel(
+    ax: Axes, panel: ForestPanel, labels: Mapping[str, str], from_zero: bool, lowest: float
+) -> None:
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(range(len(labels)), list(labels.values()), fontsize=8.5)
     ax.tick_params(axis="y", length=0, colors=s.INK)
     ax.tick_params(axis="x", labelsize=7.5)
-    ax.set_title(panel.title, fontsize=9, loc="left", fontweight="bold" if panel.strong else "normal", pad=4)
+    ax.set_title(
+        panel.title, fontsize=9, loc="left", fontweight="bold" if panel.strong else "normal", pad=4
+    )
     ax.spines["left"].set_visible(False)
     s.light_grid(ax, "x")
     if panel.strong:
@@ -128,7 +161,9 @@ def _draw_point(ax: Axes, height: int, point: Point) -> None:
         ends = [point.lower, point.upper]
         ax.plot(ends, [height, height], color=point.color, lw=1.5, solid_capstyle="butt", zorder=2)
     face = s.PAPER if point.hollow else point.color
-    ax.plot([point.value], [height], point.marker, color=point.color, mfc=face, ms=5, mew=1.1, zorder=3)
+    ax.plot(
+        [point.value], [height], point.marker, color=point.color, mfc=face, ms=5, mew=1.1, zorder=3
+    )
 
 
 def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
@@ -151,6 +186,15 @@ def _legend(fig: Figure, legend: Mapping[str, Point], panels: Sequence[ForestPan
         mark: dict[str, Any] = {"color": look.color, "marker": look.marker, "mfc": face, "ms": 5}
         handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **mark))
     lines = {name: look for panel in panels for name, look in panel.lines.items()}
-    handles += [Line2D([], [], color=c, ls=dashes, lw=1.0, label=name) for name, (c, dashes, _) in lines.items()]
+    handles += [
+        Line2D([], [], color=c, ls=dashes, lw=1.0, label=name)
+        for name, (c, dashes, _) in lines.items()
+    ]
     if handles:
-        fig.legend(handles=handles, loc="lower center", ncols=min(len(handles), 6), fontsize=8, columnspacing=1.6)
+        fig.legend(
+            handles=handles,
+            loc="lower center",
+            ncols=min(len(handles), 6),
+            fontsize=8,
+            columnspacing=1.6,
+        )

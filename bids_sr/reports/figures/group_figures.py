@@ -1,4 +1,4 @@
-"""Figures of the group: every participant in every series, and the differences that the tests are about."""
+"""Group figures: each participant in each series, and the tested differences."""
 
 import math
 from collections.abc import Sequence
@@ -20,31 +20,40 @@ _SPREAD = 0.32  # of a box's half width
 
 _EDGE = 0.05  # inches, from the edge of a figure to its labels
 _NAMED = 40  # participants; the rows of more have no names
-_MANY = 100  # participants; more are drawn as pixels, as so many paths make a page of many megabytes
+# participants; more are drawn as pixels, as so many paths make a page of many megabytes
+_MANY = 100
 
 
 def _color_of(series: str, methods: Sequence[str]) -> str:
     """One color a kind of series: acquired, baseline, control, method, measured."""
     if series in methods:
         return s.ORANGE
-    return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(kind_of(series), s.INK)
+    return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(
+        kind_of(series), s.INK
+    )
 
 
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Participants by series, in the order of a figure; placebos and ensemble members have no place in it."""
+    """Return participants by series in figure order, without placebos and ensemble members."""
     there = set(values["series"][values["value"].notna()])
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
     return wide(values)[[name for name in order if name in there]]
 
 
-def paired_figure(panels: Sequence[tuple[str, pd.DataFrame]], methods: Sequence[str], *, unit: str = "") -> Figure:
-    """Boxes of each series, and a line for each participant through all of them; a panel each metric.
+def paired_figure(
+    panels: Sequence[tuple[str, pd.DataFrame]], methods: Sequence[str], *, unit: str = ""
+) -> Figure:
+    """Plot boxes of each series and a line for each participant, one panel for each metric.
 
-    The box spans the quartiles, its line is the median, whiskers reach the farthest value within 1.5 times the
-    quartiles' distance; every participant is drawn. Panels are a title and the rows of one question (in `unit`);
-    raises `FigureInputError` where no panel has a value.
+    The box spans the quartiles, its line is the median, whiskers reach the farthest value within
+    1.5 times the quartiles' distance; every participant is drawn. Panels are a title and the rows
+    of one question (in `unit`); raises `FigureInputError` where no panel has a value.
     """
-    drawn = [(title, table) for title, values in panels if not (table := shown_series(values, methods)).empty]
+    drawn = [
+        (title, table)
+        for title, values in panels
+        if not (table := shown_series(values, methods)).empty
+    ]
     if not drawn:
         raise FigureInputError("there is no figure to draw")
     with s.style():
@@ -67,7 +76,10 @@ def _make_room(fig: Figure) -> None:
         left, right = max(0.0, _EDGE - found.x0) / wide, max(0.0, found.x1 + _EDGE - wide) / wide
         bottom, top = max(0.0, _EDGE - found.y0) / tall, max(0.0, found.y1 + _EDGE - tall) / tall
         fig.subplots_adjust(
-            left=now.left + left, right=now.right - right, bottom=now.bottom + bottom, top=now.top - top
+            left=now.left + left,
+            right=now.right - right,
+            bottom=now.bottom + bottom,
+            top=now.top - top,
         )
 
 
@@ -81,19 +93,43 @@ def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
         color = _color_of(name, methods)
         line: dict[str, Any] = {"color": color, "lw": 1.2}
         ax.boxplot(
-            [values], positions=[x], widths=2 * _SPREAD, showfliers=False, boxprops=line, whiskerprops=line,
-            capprops=line, medianprops={"color": color, "lw": 2.2}, zorder=3,
-        )  # fmt: skip
-        ax.plot(np.full(len(values), x), values, "o", ms=2.6, color=color, alpha=0.6, zorder=2, rasterized=many)
-    ax.set_xticks(range(len(names)), list(map(series_text, names)), rotation=35, ha="right", rotation_mode="anchor")
+            [values],
+            positions=[x],
+            widths=2 * _SPREAD,
+            showfliers=False,
+            boxprops=line,
+            whiskerprops=line,
+            capprops=line,
+            medianprops={"color": color, "lw": 2.2},
+            zorder=3,
+        )
+        ax.plot(
+            np.full(len(values), x),
+            values,
+            "o",
+            ms=2.6,
+            color=color,
+            alpha=0.6,
+            zorder=2,
+            rasterized=many,
+        )
+    ax.set_xticks(
+        range(len(names)),
+        list(map(series_text, names)),
+        rotation=35,
+        ha="right",
+        rotation_mode="anchor",
+    )
     ax.set_xlim(-0.6, len(names) - 0.4)
 
 
 def primary_figure(row: Any) -> Figure:
-    """Forest plot of the primary comparison: a point each participant, largest difference above, and the estimate.
+    """Plot the primary comparison as a forest plot of participants and the estimate.
 
-    At the right stand the difference and the participant's strongest reference; beyond `_NAMED` participants the lines
-    have no names.
+    Each participant is a point, with the largest difference at the top.
+
+    At the right stand the difference and the participant's strongest reference; beyond `_NAMED`
+    participants the lines have no names.
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
     named = len(people) <= _NAMED
@@ -102,36 +138,57 @@ def primary_figure(row: Any) -> Figure:
     for value, who, rival in people:
         text = f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1) if named else ""
         color = s.ORANGE if value > 0 else s.SOFT
-        labels[who], points[who] = who if named else "", [Point(value=value, color=color, marker="D", text=text)]
+        labels[who], points[who] = (
+            who if named else "",
+            [Point(value=value, color=color, marker="D", text=text)],
+        )
     if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
         ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
-        labels[""], points[""] = f"all, n = {row.n}", [
-            Point(value=at, lower=low, upper=high, color=s.INK, marker="s", text=ends)
-        ]  # fmt: skip
+        labels[""], points[""] = (
+            f"all, n = {row.n}",
+            [Point(value=at, lower=low, upper=high, color=s.INK, marker="s", text=ends)],
+        )
     what = f"explained variance: {row.series} minus the participant's strongest reference"
     return forest_figure(
-        [[ForestPanel(title="", points=points)]], labels, legend={}, row_inch=0.235 if named else 0.06,
+        [[ForestPanel(title="", points=points)]],
+        labels,
+        legend={},
+        row_inch=0.235 if named else 0.06,
         xlabel=f"◂ reference more accurate  ·  {what}  ·  {row.series} more accurate ▸",
-    )  # fmt: skip
+    )
 
 
 def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
-    """Hodges-Lehmann differences of one method and question with their intervals, a line each reference.
+    """Plot Hodges-Lehmann differences of one method with intervals.
+
+    They are for one question, with a line for each reference.
 
     The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
     points = {
-        row.minus: [Point(value=row.difference, lower=row.lower, upper=row.upper, marker="o", text=row.word,
-                          color=colors.get(row.word, s.SOFT))]
+        row.minus: [
+            Point(
+                value=row.difference,
+                lower=row.lower,
+                upper=row.upper,
+                marker="o",
+                text=row.word,
+                color=colors.get(row.word, s.SOFT),
+            )
+        ]
         for row in rows
-    }  # fmt: skip
+    }
     labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
     margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
     shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
     return forest_figure(
-        [[ForestPanel(title="", points=points, margin=margin)]], labels, legend={}, lowest=-math.inf, row_inch=0.27,
+        [[ForestPanel(title="", points=points, margin=margin)]],
+        labels,
+        legend={},
+        lowest=-math.inf,
+        row_inch=0.27,
         xlabel=f"{series} − reference{shown}",
-    )  # fmt: skip
+    )

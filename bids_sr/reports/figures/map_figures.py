@@ -21,7 +21,10 @@ from bids_sr.reports.tables.evaluation_rows import series_text
 
 @frozen
 class Display:
-    """How a statistic is shown: |value| up to `threshold` is not drawn, the color scale ends at `floor` or above."""
+    """Display of a statistic: values hidden up to a threshold, and the color scale end.
+
+    |value| up to `threshold` is not drawn; the color scale ends at `floor` or above.
+    """
 
     statistic: str
     threshold: float
@@ -40,13 +43,26 @@ T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
 _FDR_COLOR = "white"
 MAP_COLORS = (
-    "#b3f3ff", "#4fb6f2", "#1f6fd6", "#123a9c", "#0b1f66", "#6b1200", "#b33100", "#ea6a00", "#ffb000", "#fff3a0",
-)  # fmt: skip
-"""Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it, never gray."""
+    "#b3f3ff",
+    "#4fb6f2",
+    "#1f6fd6",
+    "#123a9c",
+    "#0b1f66",
+    "#6b1200",
+    "#b33100",
+    "#ea6a00",
+    "#ffb000",
+    "#fff3a0",
+)
+"""Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it,
+never gray.
+"""
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
 ZOOM_MM, _CLOSE_MM, _PART_MM = (72.0, 62.0), 64.0, (110.0, 80.0)
-"""Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part of one slice."""
+"""Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part
+of one slice.
+"""
 _TALL = 3.2
 """Height of a panel (inches) that none exceeds where few are shown in one part of a slice."""
 
@@ -65,7 +81,11 @@ class Scene:
         return slices.is_brain(self.roi.data, self.mask.data)
 
     def around(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
-        """A map between the signal and the outlines of the region, where it is smaller than the brain, and others."""
+        """Return layers of a map over the signal, with outlines.
+
+        The outlines are those of the region, where it is smaller than the brain, and the given
+        others.
+        """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
         return [slices.gray(self.background, self.mask), over, *roi, *lines]
 
@@ -90,11 +110,13 @@ def _on_one_scale(
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
-    """Upper end of the color scale of one contrast, statistic and smoothing, wherever its maps are shown.
+    """Return the common upper end of the color scale of a contrast's maps.
 
-    The median over all series of the 99.9th percentile of |value| where it is not 0, in two digits, or the floor.
-    Overview, viewer and figures of activation take it from all series, whichever of them they show, so that one color
-    is one value on the page.
+    It holds for one contrast, statistic and smoothing, wherever its maps are shown.
+
+    The median over all series of the 99.9th percentile of |value| where it is not 0, in two
+    digits, or the floor. Overview, viewer and figures of activation take it from all series,
+    whichever of them they show, so that one color is one value on the page.
     """
     known = [np.abs(each.data[np.isfinite(each.data) & (each.data != 0)]) for each in maps]
     tops = [float(np.percentile(values, 99.9)) for values in known if values.size]
@@ -102,13 +124,20 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
 
 
 def informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
-    """Places (mm) of axial planes: where the *first* map is strongest inside the region, some way apart, ascending.
+    """Return axial planes (mm), ascending, where the *first* map peaks in the region.
 
-    One map (on any grid of the same field of view) chooses for all, so that no method shows its own best slices.
+    The planes are some distance apart.
+
+    One map (on any grid of the same field of view) chooses for all, so that no method shows its
+    own best slices.
     """
     area, chooser = slices.canonical(scene.roi), slices.canonical(first)
-    strength = np.sort(np.abs(np.nan_to_num(chooser.data)).reshape(-1, chooser.data.shape[2]), axis=0)[-20:].mean(0)
-    own, places = ((np.arange(each.data.shape[2]) + 0.5) * each.zooms[2] for each in (area, chooser))
+    strength = np.sort(
+        np.abs(np.nan_to_num(chooser.data)).reshape(-1, chooser.data.shape[2]), axis=0
+    )[-20:].mean(0)
+    own, places = (
+        (np.arange(each.data.shape[2]) + 0.5) * each.zooms[2] for each in (area, chooser)
+    )
     score = np.interp(own, places, strength)
     inside = score * (area.data > 0).any(axis=(0, 1))
     score = inside if inside.any() else score + 1e-6
@@ -117,35 +146,51 @@ def informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
 
 
 def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
-    """Voxel of the largest |value| of a map inside a brain mask: where the overview and the viewer of a run open.
+    """Return the voxel of largest |value| in a brain mask, where overview and viewer open.
 
-    `first` may be on any grid of the same field of view as `mask`, whose indices in RAS order these are.
+    `first` may be on any grid of the same field of view as `mask`, whose indices in RAS order
+    these are.
     """
-    found = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (slices.canonical(mask).data > 0)
+    found = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
+        slices.canonical(mask).data > 0
+    )
     x, y, z = (int(k) for k in np.unravel_index(np.argmax(found), found.shape))
     return x, y, z
 
 
 def _close_up(scene: Scene, first: Volume, places: Sequence[float], whole: Array) -> Array:
-    """Box around the peak of a map within the region, of the planes shown; as high as `whole` for its width."""
+    """Return a box around the peak of a map in the region, for the planes shown.
+
+    Its ratio of height to width is that of `whole`.
+    """
     area = slices.canonical(scene.roi)
     planes = (np.array(places) // area.zooms[2]).astype(int)
     shown = np.zeros(area.data.shape)
     shown[:, :, planes] = area.data[:, :, planes] > 0
     x, y, _ = peak_voxel(first, Volume(shown, area.affine))
     wide, high, _ = np.ptp(whole, axis=0)
-    return slices.part_of(whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (_CLOSE_MM, _CLOSE_MM * high / wide))
+    return slices.part_of(
+        whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (_CLOSE_MM, _CLOSE_MM * high / wide)
+    )
 
 
 def activation_figure(
-    maps: Mapping[str, Volume], scene: Scene, *, display: Display = T_DISPLAY, n_slices: int = 4,
-    limit: float | None = None, significant: Mapping[str, Volume] | None = None,
-) -> Figure:  # fmt: skip
-    """Maps of one contrast: a row each series, columns the same planes, whole and zoomed into the region.
+    maps: Mapping[str, Volume],
+    scene: Scene,
+    *,
+    display: Display = T_DISPLAY,
+    n_slices: int = 4,
+    limit: float | None = None,
+    significant: Mapping[str, Volume] | None = None,
+) -> Figure:
+    """Plot the maps of one contrast, a row for each series.
 
-    The first map chooses the planes; one color scale, which ends at `limit` (default: `common_scale` of the maps), and
-    one threshold hold for all rows. Where the region is the brain, twice `n_slices` planes take the place of the zoom.
-    Raises `FigureInputError` without a map.
+    The columns are the same planes, whole and zoomed into the region.
+
+    The first map chooses the planes; one color scale, which ends at `limit` (default:
+    `common_scale` of the maps), and one threshold hold for all rows. Where the region is the
+    brain, twice `n_slices` planes take the place of the zoom. Raises `FigureInputError` without a
+    map.
 
     Parameters
     ----------
@@ -162,44 +207,68 @@ def activation_figure(
     layers, regions = _on_one_scale(maps, display, limit, alpha=0.92), significant or {}
     rows: list[Row] = []
     for name, each in layers.items():
-        lines = [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
+        lines = (
+            [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
+        )
         rows.append(slices.row_of(series_text(name), cuts, *scene.around(each, *lines)))
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
 
 def zoomed_figure(
-    maps: Mapping[str, Volume], scene: Scene, *, display: Display = T_DISPLAY, limit: float | None = None,
+    maps: Mapping[str, Volume],
+    scene: Scene,
+    *,
+    display: Display = T_DISPLAY,
+    limit: float | None = None,
     at: tuple[int, int, int] | None = None,
-) -> Figure:  # fmt: skip
-    """Maps side by side in one part of one axial plane, on one color scale; at the left, where in the plane it lies.
+) -> Figure:
+    """Plot maps of one part of one axial plane side by side on one color scale.
 
-    `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the scene, in RAS order, in
-    the middle (default: the peak of the first map, that of the acquired series). Raises `FigureInputError` without a
-    map.
+    The position of that part in the plane is shown at the left.
+
+    `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the
+    scene, in RAS order, in the middle (default: the peak of the first map, that of the acquired
+    series). Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
-    brain, voxel = slices.canonical(scene.mask), at or peak_voxel(next(iter(maps.values())), scene.mask)
+    brain, voxel = (
+        slices.canonical(scene.mask),
+        at or peak_voxel(next(iter(maps.values())), scene.mask),
+    )
     center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
     layers = _on_one_scale(maps, display, limit, alpha=0.95)
     stacks = {name: scene.around(each) for name, each in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
-    far = Panel(cut=Cut(axis=2, at=center[2], box=whole), shown=next(iter(stacks.values())), framed=box,
-                place=slices.coordinate(2, z))  # fmt: skip
-    near = [Panel(cut=Cut(axis=2, at=center[2], box=box), shown=each, title=name) for name, each in stacks.items()]
+    far = Panel(
+        cut=Cut(axis=2, at=center[2], box=whole),
+        shown=next(iter(stacks.values())),
+        framed=box,
+        place=slices.coordinate(2, z),
+    )
+    near = [
+        Panel(cut=Cut(axis=2, at=center[2], box=box), shown=each, title=name)
+        for name, each in stacks.items()
+    ]
     scale = next(iter(layers.values()))
-    return slices.image_figure([Row(name="", panels=[far, *near])], scale=scale, label=display.label, tallest=_TALL)
+    return slices.image_figure(
+        [Row(name="", panels=[far, *near])], scale=scale, label=display.label, tallest=_TALL
+    )
 
 
 def overlay_figure(
-    maps: Mapping[str, Volume], mask: Volume, background: Volume | None = None, *, label: str,
+    maps: Mapping[str, Volume],
+    mask: Volume,
+    background: Volume | None = None,
+    *,
+    label: str,
     colors: str = "viridis",
-) -> Figure:  # fmt: skip
-    """Maps of something that is never negative, in the brain over an image, a row each, on one scale.
+) -> Figure:
+    """Plot nonnegative maps in the brain over an image, one per row, on one scale.
 
-    The scale ends at the 99th percentile in the brain over all maps. Maps, mask and image share a grid.
-    `FigureInputError` without a map.
+    The scale ends at the 99th percentile in the brain over all maps. Maps, mask and image share a
+    grid. `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
@@ -208,7 +277,13 @@ def overlay_figure(
     below = [slices.gray(background, mask)] if background else []
     cuts = slices.cuts(slices.spread_planes(mask, _N_PLANES), slices.box_of(mask, 3.0))
     layers = {
-        name: Layer(image=each.like(np.where(inside, each.data, np.nan)), low=0.0, high=high, colors=colors, alpha=0.9)
+        name: Layer(
+            image=each.like(np.where(inside, each.data, np.nan)),
+            low=0.0,
+            high=high,
+            colors=colors,
+            alpha=0.9,
+        )
         for name, each in maps.items()
     }
     rows = [slices.row_of(name, cuts, *below, each) for name, each in layers.items()]
@@ -216,10 +291,17 @@ def overlay_figure(
 
 
 def variance_figure(
-    weight: Volume, mask: Volume, background: Volume | None = None, *, n_slices: int = _N_PLANES,
+    weight: Volume,
+    mask: Volume,
+    background: Volume | None = None,
+    *,
+    n_slices: int = _N_PLANES,
     source: str = "the acquired series",
-) -> Figure:  # fmt: skip
-    """Standard deviation of fluctuations in signal units, below the anatomy; mask and anatomy are on its grid."""
+) -> Figure:
+    """Plot the standard deviation of fluctuations in signal units, below the anatomy.
+
+    Mask and anatomy are on its grid.
+    """
     shown = weight.like(np.where(mask.data > 0, weight.data, np.nan))
     scale = Layer(image=shown, low=0.0, high=_largest(shown.data, 99), colors="inferno")
     cuts = slices.cuts(slices.spread_planes(mask, n_slices), slices.box_of(mask, 2.0))
@@ -230,51 +312,90 @@ def variance_figure(
 
 
 def beyond_figure(
-    maps: Mapping[str, Volume], mask: Volume, *, scores: Mapping[str, float], score: str, percent: float | None = None,
-) -> Figure:  # fmt: skip
-    """Effects (signal units) that only the highest band holds, series by series on one color scale.
+    maps: Mapping[str, Volume],
+    mask: Volume,
+    *,
+    scores: Mapping[str, float],
+    score: str,
+    percent: float | None = None,
+) -> Figure:
+    """Plot effects (signal units) that only the highest band holds, for each series.
 
-    The last map chooses two planes, at least two apart, and a part of each: where it is strongest. `scores` are written
-    beside a series' name, as values of `score`; one unit is so many `percent` of the brain's mean signal. Raises
-    `FigureInputError` without a map.
+    All series share one color scale.
+
+    The last map chooses two planes, at least two apart, and a part of each: where it is strongest.
+    `scores` are written beside a series' name, as values of `score`; one unit is so many `percent`
+    of the brain's mean signal. Raises `FigureInputError` without a map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")
-    shown = {name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()}
+    shown = {
+        name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()
+    }
     last, whole = slices.canonical(list(shown.values())[-1]), slices.box_of(mask, 3.0)
     energy = np.square(np.nan_to_num(last.data))
     planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
-    boxes = [slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, _PART_MM) for k in planes]
-    cuts = [Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box) for k, box in zip(planes, boxes, strict=True)]
+    boxes = [
+        slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, _PART_MM) for k in planes
+    ]
+    cuts = [
+        Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box)
+        for k, box in zip(planes, boxes, strict=True)
+    ]
     # of the last alone: a series gone wild would make the others pale
     high = max(_largest(slices.cut_out(last, cut)[0], 99) for cut in cuts)
-    layers = {name: Layer(image=each, low=-high, high=high, colors="RdBu_r") for name, each in shown.items()}
+    layers = {
+        name: Layer(image=each, low=-high, high=high, colors="RdBu_r")
+        for name, each in shown.items()
+    }
     known = {name: value for name in shown if math.isfinite(value := scores.get(name, math.nan))}
-    titles = {name: series_text(name) + (f" ({number(known[name])})" if name in known else "") for name in shown}
+    titles = {
+        name: series_text(name) + (f" ({number(known[name])})" if name in known else "")
+        for name in shown
+    }
     rows = [
-        Row(name="", panels=[
-            Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0])) for name, each in layers.items()
-        ])
+        Row(
+            name="",
+            panels=[
+                Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0]))
+                for name, each in layers.items()
+            ],
+        )
         for cut in cuts
-    ]  # fmt: skip
-    label = f"effect beyond the Nyquist limit ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
-    return slices.image_figure(rows, scale=next(iter(layers.values())), label=label, tallest=_TALL, ground=s.GRID)
+    ]
+    label = (
+        "effect beyond the Nyquist limit"
+        f" ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
+    )
+    return slices.image_figure(
+        rows, scale=next(iter(layers.values())), label=label, tallest=_TALL, ground=s.GRID
+    )
 
 
 def _center(weights: Array) -> Array:
     """Middle of a plane (x, y, 0; voxels from its corner), by weight."""
-    return np.array([
-        *(np.average(np.arange(n) + 0.5, weights=weights.sum(1 - k) + 1e-12) for k, n in enumerate(weights.shape)), 0.0,
-    ])  # fmt: skip
+    return np.array(
+        [
+            *(
+                np.average(np.arange(n) + 0.5, weights=weights.sum(1 - k) + 1e-12)
+                for k, n in enumerate(weights.shape)
+            ),
+            0.0,
+        ]
+    )
 
 
 def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
-    """Two images in register, such as the pair that the network learns from, a row each with its voxel size.
+    """Plot two registered images in rows, each with its voxel size.
+
+    An example is the pair that the network learns from.
 
     The mask, on the grid of the first, chooses the planes.
     """
     first = next(iter(images.values()))
-    inside = first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
+    inside = (
+        first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
+    )
     cuts = slices.cuts(slices.spread_planes(inside, _N_PLANES), slices.box_of(inside, 5.0))
     rows = []
     for name, image in images.items():
@@ -284,26 +405,44 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
 
 
 def series_figure(
-    series: Mapping[str, Volume], roi: Volume, *, mask: Volume | None = None, reference: str = "bspline"
+    series: Mapping[str, Volume],
+    roi: Volume,
+    *,
+    mask: Volume | None = None,
+    reference: str = "bspline",
 ) -> Figure:
-    """One slice of one volume through all series: whole, enlarged, and the difference to the series `reference`.
+    """Plot a slice of one volume in all series: whole, enlarged and as a difference.
+
+    The difference is to the series `reference`.
 
     Parameters
     ----------
-    series : columns from left to right; all on the high-resolution grid, but for those on the acquired grid
-    roi : on the high-resolution grid; the plane with most of it is shown, its surroundings are enlarged
-    mask : brain on the high-resolution grid, for the gray scale; where it is the region, nothing is outlined
+    series : columns from left to right; all on the high-resolution grid, but for those on the
+        acquired grid
+    roi : on the high-resolution grid; the plane with most of it is shown, its surroundings are
+        enlarged
+    mask : brain on the high-resolution grid, for the gray scale; where it is the region, nothing
+        is outlined
 
-    Raises `FigureInputError` where no series, or none with the name of the reference, lies on the grid of ``roi``.
+    Raises `FigureInputError` where no series, or none with the name of the reference, lies on the
+    grid of ``roi``.
     """
     brain, base = mask or roi, series.get(reference)
     if base is None or base.data.shape != roi.data.shape:
-        raise FigureInputError(f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}")
+        raise FigureInputError(
+            f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}"
+        )
     fine = {name: each for name, each in series.items() if each.data.shape == roi.data.shape}
     changes = {name: each.like(each.data - base.data) for name, each in fine.items()}
     low, high = slices.gray_limits(base, brain)
-    # a change of the whole gray scale would be shown white in a figure of identical series, hence not below 1 %
-    most = max([0.01 * (high - low), *(_largest(each.data[brain.data > 0], 99) for each in changes.values())])
+    # a change of the whole gray scale would be shown white in a figure of identical series, hence
+    # not below 1 %
+    most = max(
+        [
+            0.01 * (high - low),
+            *(_largest(each.data[brain.data > 0], 99) for each in changes.values()),
+        ]
+    )
     area = slices.canonical(roi)
     index = int(np.argmax((area.data > 0).sum(axis=(0, 1))))
     in_plane = np.zeros(area.data.shape, bool)
@@ -312,18 +451,37 @@ def series_figure(
     box = slices.part_of(near, near.mean(axis=0), _PART_MM)
     at = (index + 0.5) * float(area.zooms[2])
     whole, close = (Cut(axis=2, at=at, box=each) for each in (slices.box_of(brain, 8.0), box))
-    outlined = [] if slices.is_brain(roi.data, brain.data) else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
+    outlined = (
+        []
+        if slices.is_brain(roi.data, brain.data)
+        else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
+    )
     signal = {name: Layer(image=each, low=low, high=high) for name, each in series.items()}
-    change = {name: Layer(image=each, low=-most, high=most, colors="RdBu_r") for name, each in changes.items()}
-    top = [Panel(cut=whole, shown=[signal[name]], title=series_text(name), framed=box) for name in series]
+    change = {
+        name: Layer(image=each, low=-most, high=most, colors="RdBu_r")
+        for name, each in changes.items()
+    }
+    top = [
+        Panel(cut=whole, shown=[signal[name]], title=series_text(name), framed=box)
+        for name in series
+    ]
     middle = [Panel(cut=close, shown=[signal[name], *outlined]) for name in series]
     bottom = [
-        Panel(cut=close, shown=[change[name]]) if name in change
-        else Panel(cut=close, shown=[], words=f"acquired grid\n{size_text(slices.canonical(each).zooms)}")
+        (
+            Panel(cut=close, shown=[change[name]])
+            if name in change
+            else Panel(
+                cut=close,
+                shown=[],
+                words=f"acquired grid\n{size_text(slices.canonical(each).zooms)}",
+            )
+        )
         for name, each in series.items()
-    ]  # fmt: skip
+    ]
     rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
     return slices.image_figure(
-        [Row(name=name, panels=panels) for name, panels in rows.items()], tallest=_TALL,
-        scale=change[reference], label=f"difference to {reference} (signal units)",
-    )  # fmt: skip
+        [Row(name=name, panels=panels) for name, panels in rows.items()],
+        tallest=_TALL,
+        scale=change[reference],
+        label=f"difference to {reference} (signal units)",
+    )

@@ -1,7 +1,8 @@
-"""Maps to scroll through inside the page: volumes as small NIfTI files in one fragment of HTML, read by ``viewer.js``.
+"""Scrollable maps in the page: small NIfTI volumes in one HTML fragment for ``viewer.js``.
 
-Each map stays on the grid that it has, so that a finer map is never shown through the voxels of another. Values near 0
-are left out, as noise is what does not compress; what is left is as fine as a color scale can show.
+Each map stays on the grid that it has, so that a finer map is never shown through the voxels of
+another. Values near 0 are left out, as noise is what does not compress; what is left is as fine as
+a color scale can show.
 """
 
 import base64
@@ -30,10 +31,12 @@ _LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 _MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""
 _DIGITS = {"t": 1, "cc": 2}
-"""Decimals of values and of the threshold, by statistic; the slider moves in steps of the last one."""
+"""Decimals of values and of the threshold, by statistic; the slider moves in steps of the last
+one.
+"""
 MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
-"""Of the maps of one run and of all runs of a page, in base64: the first contrasts and smoothings are kept, those left
-out are named. The rest of a page of 8 MB is for its figures."""
+"""Of the maps of one run and of all runs of a page, in base64: the first contrasts and smoothings
+are kept, those left out are named. The rest of a page of 8 MB is for its figures."""
 _TALLEST_PX, _MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
@@ -43,18 +46,23 @@ _Key = tuple[str, str]
 
 @frozen
 class ViewedMaps:
-    """Maps of one run: by contrast and smoothing, of each series, in the order in which they are offered."""
+    """Maps of one run by contrast and smoothing, of each series in display order."""
 
     display: Display
     maps: Mapping[_Key, Mapping[str, Volume]]
     series: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
-    """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key` joins them."""
+    """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key`
+    joins them.
+    """
 
 
 @frozen
 class MniGrid:
-    """MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over a field of view in RAS order, from edge to edge."""
+    """MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over a field of view.
+
+    The field of view is in RAS order, and the points reach from edge to edge.
+    """
 
     points: Array
 
@@ -64,9 +72,12 @@ _MNI_STEP_MM = 10.0
 
 
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
-    """Points (X, Y, Z, 3; RAS mm) over the field of view of a grid in RAS order, at most `_MNI_STEP_MM` apart."""
+    """Return points (X, Y, Z, 3; RAS mm) over a RAS grid, at most `_MNI_STEP_MM` apart."""
     zooms = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
-    counts = [max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1) for n, zoom in zip(shape, zooms, strict=True)]
+    counts = [
+        max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1)
+        for n, zoom in zip(shape, zooms, strict=True)
+    ]
     along = [np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)]
     voxels = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1)
     return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
@@ -85,7 +96,8 @@ def room_of(n_runs: int) -> int:
 def _slope_of(top: float, threshold: float) -> float:
     """The least slope that reaches `top`, with `threshold` midway between two steps.
 
-    A value is then rounded to a step on its own side of the threshold, so that just the voxels are shown that pass it.
+    A value is then rounded to a step on its own side of the threshold, so that just the voxels are
+    shown that pass it.
     """
     if threshold <= 0 or top <= threshold:
         return max(top, threshold, 1e-12) / _STEPS
@@ -93,7 +105,10 @@ def _slope_of(top: float, threshold: float) -> float:
 
 
 def packed(image: Volume, *, slope: float, about: str = "") -> str:
-    """An image in RAS order as int8 ``.nii.gz`` in base64, `about` in its header; the same bytes each time."""
+    """Encode an image in RAS order as int8 ``.nii.gz`` in base64.
+
+    `about` goes in its header; the bytes are reproducible.
+    """
     volume = slices.canonical(image)
     steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -_STEPS, _STEPS).astype(np.int8)
     nifti = nib.Nifti1Image(steps, volume.affine)
@@ -103,52 +118,81 @@ def packed(image: Volume, *, slope: float, about: str = "") -> str:
 
 
 def _box(mask: Volume) -> list[list[float]]:
-    """Ends of the brain with a margin along each axis, as shares of the field of view, in RAS order."""
+    """Return the ends of the brain with a margin, as fractions of the RAS field of view."""
     shares = slices.box_of(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     return [[round(float(end), 4) for end in side] for side in shares.T]
 
 
 def viewer_html(
-    given: ViewedMaps, background: Volume, mask: Volume, *, first_series: str = "", room: int = MAX_BYTES,
+    given: ViewedMaps,
+    background: Volume,
+    mask: Volume,
+    *,
+    first_series: str = "",
+    room: int = MAX_BYTES,
     mni: MniGrid | None = None,
-) -> Markup:  # fmt: skip
+) -> Markup:
     """The viewer of a run as a fragment; nothing where there is no map.
 
-    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first map of all;
-    `room` is for the maps, in bytes of base64, which the first contrast and smoothing have in any case; `mni` is of the
-    background's field of view.
+    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first
+    map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
+    have in any case; `mni` is of the background's field of view.
     """
     if not given.maps:
         return Markup("")
     statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
     volumes, limits, left_out = _volumes(given, room)
     start, *_ = given.maps
-    names = [name for name in (first_series, "bspline", *given.series) if map_key(*start, name) in volumes]
+    names = [
+        name
+        for name in (first_series, "bspline", *given.series)
+        if map_key(*start, name) in volumes
+    ]
     digits = _DIGITS.get(statistic, 2)
     low, high = slices.gray_limits(background, mask)
     below = slices.canonical(background)
     at = peak_voxel(next(iter(given.maps[start].values())), mask)
     content: dict[str, Any] = {
-        "statistic": statistic, "least": least, "most": _MOST.get(statistic, 1.0),
-        "step": 10.0**-digits, "digits": digits,
-        "threshold": given.display.threshold, "limits": limits, "colors": list(MAP_COLORS), "tallest": _TALLEST_PX,
+        "statistic": statistic,
+        "least": least,
+        "most": _MOST.get(statistic, 1.0),
+        "step": 10.0**-digits,
+        "digits": digits,
+        "threshold": given.display.threshold,
+        "limits": limits,
+        "colors": list(MAP_COLORS),
+        "tallest": _TALLEST_PX,
         "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
-        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)), "series": list(given.series),
-        "titles": TITLES, "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
+        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)),
+        "series": list(given.series),
+        "titles": TITLES,
+        "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
         "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
-        "box": _box(mask), "maps": volumes,
+        "box": _box(mask),
+        "maps": volumes,
         "files": {key: file for key, file in given.files.items() if key in volumes},
-        "background": packed(background.like(np.clip((background.data - low) / (high - low), 0, 1)), slope=1 / _STEPS),
-    }  # fmt: skip
+        "background": packed(
+            background.like(np.clip((background.data - low) / (high - low), 0, 1)),
+            slope=1 / _STEPS,
+        ),
+    }
     if mni is not None:
         tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
-        content["mni"] = {"size": mni.points.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
+        content["mni"] = {
+            "size": mni.points.shape[:3],
+            "tenths": base64.b64encode(tenths.tobytes()).decode("ascii"),
+        }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    return render("viewer", Markup(text), f"|{statistic}| < {least:g}", left_out, bool(content["files"]))
+    return render(
+        "viewer", Markup(text), f"|{statistic}| < {least:g}", left_out, bool(content["files"])
+    )
 
 
 def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, float], list[str]]:
-    """Maps that have room, by `map_key`; ends of the color scales by contrast and smoothing; what is left out."""
+    """Return the maps that fit by `map_key`, the color scale ends, and what is left out.
+
+    The ends of the color scales are by contrast and smoothing.
+    """
     statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
     about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
@@ -159,13 +203,17 @@ def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, fl
     for contrast, smoothing in sorted(given.maps, key=lambda key: widths.index(key[1])):
         images = given.maps[contrast, smoothing]
         limit = common_scale(images.values(), given.display.floor)
-        top = max(limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values()))
+        top = max(
+            limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values())
+        )
         slope = _slope_of(top, given.display.threshold)
         made = {}
         for name, each in images.items():
             known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))
             shown = np.where(np.abs(known) < least, np.float32(0), known)
-            made[map_key(contrast, smoothing, name)] = packed(each.like(shown), slope=slope, about=about)
+            made[map_key(contrast, smoothing, name)] = packed(
+                each.like(shown), slope=slope, about=about
+            )
         size = sum(map(len, made.values()))
         if size > room and volumes:
             left_out.append(f"{contrast}, {smoothing}")

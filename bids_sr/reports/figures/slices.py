@@ -1,11 +1,12 @@
 """Figures of images: rows of panels, each a part of a plane of some images above one another.
 
-Images are shown in *neurological* orientation (left is left) after the affine has been read: arrays are brought to the
-closest RAS order by flips and swaps. Pixels are drawn as acquired, never smoothed by the viewer, because smoothness is
-what the figures are there to reveal.
+Images are shown in *neurological* orientation (left is left) after the affine has been read:
+arrays are brought to the closest RAS order by flips and swaps. Pixels are drawn as acquired, never
+smoothed by the viewer, because smoothness is what the figures are there to reveal.
 
-All images of a figure cover one field of view, each on its own grid. Places are in mm along the axes of the field of
-view in RAS order, from its lower corner, so that they hold for all grids, oblique ones too.
+All images of a figure cover one field of view, each on its own grid. Places are in mm along the
+axes of the field of view in RAS order, from its lower corner, so that they hold for all grids,
+oblique ones too.
 """
 
 from collections.abc import Sequence
@@ -33,10 +34,13 @@ WIDTH, _TALLEST = 12.0, 2.0
 """Of a figure, and of a panel unless the figure says otherwise (inches)."""
 _GAP, _HEAD = 0.02, 0.24  # inches: between panels, and for their titles
 _NAME = 11  # characters in a line of the name of a row
-_EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))  # at the left and right of a plane across x, y or z
+# at the left and right of a plane across x, y or z
+_EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 _OBLIQUE_MM = 5.0
-"""Where a coordinate changes by more than this over a slice, that of its center is said to be so."""
-_NEAR_MM = 0.3  # how far an outline may lie from the exact one: not to be seen, at half of the points
+"""Where a coordinate changes by more than this over a slice, that of its center is said to be so.
+"""
+# how far an outline may lie from the exact one: not to be seen, at half of the points
+_NEAR_MM = 0.3
 
 
 @frozen
@@ -56,7 +60,9 @@ class Layer:
 
 @frozen
 class Outline:
-    """The line at `level` of a mask, a probability or an image; pieces shorter than `shortest_mm` are left out.
+    """Outline at `level` of an image or mask, without pieces below `shortest_mm`.
+
+    The image may be a probability.
 
     Specks of a noisy image would make files large and hide the rest. `name` is for the legend.
     """
@@ -71,7 +77,10 @@ class Outline:
 
 @frozen
 class Cut:
-    """The part within a box (2, 3: lowest and highest corner) of the plane across an axis that holds `at` (mm)."""
+    """Part of the plane across an axis at `at` (mm) that lies within a box.
+
+    The box is (2, 3: lowest and highest corner).
+    """
 
     axis: int
     at: float
@@ -85,12 +94,15 @@ class Cut:
 
 @frozen
 class Panel:
-    """What lies above one another in a cut; without any of it, the title and words in the middle alone.
+    """Layers drawn on top of one another in a cut.
+
+    Without any of them, only the title and centered text are drawn.
 
     Attributes
     ----------
     framed : box (2, 3; mm) that another panel enlarges
-    place : what is told of the plane's position; None: its coordinate, where the panel before has another
+    place : what is told of the plane's position; None: its coordinate, where the panel before has
+        another
     """
 
     cut: Cut
@@ -110,9 +122,11 @@ class Row:
 
 
 def canonical(image: Volume) -> Volume:
-    """An image in the order closest to RAS, by flips and swaps; `FigureInputError` where it is not 3D."""
+    """Reorder an image to be closest to RAS; raise `FigureInputError` where it is not 3D."""
     if image.data.ndim != 3:
-        raise s.FigureInputError(f"a figure needs a 3D image, this one has shape {image.data.shape}")
+        raise s.FigureInputError(
+            f"a figure needs a 3D image, this one has shape {image.data.shape}"
+        )
     transform = nib.orientations.io_orientation(image.affine)
     back = nib.orientations.inv_ornt_aff(transform, image.data.shape)
     turned = nib.orientations.apply_orientation(np.asarray(image.data), transform)
@@ -126,17 +140,25 @@ def field_of_view(image: Volume) -> Array:
 
 
 def repeated(image: Volume, target: Volume) -> Array:
-    """Values in RAS order on another grid of the field of view: each voxel has that of the one it lies in."""
+    """Resample values in RAS order to another grid of the field of view.
+
+    Each voxel takes the value of the one it lies in.
+    """
     data, shape = canonical(image).data, canonical(target).data.shape
     for axis in range(3):
         n, m = data.shape[axis], shape[axis]
         if n != m:
-            data = np.take(data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis)
+            data = np.take(
+                data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis
+            )
     return data
 
 
 def gray(image: Volume, mask: Volume | None = None) -> Layer:
-    """An image in gray: black is 0 or the 1st percentile, white 1.15 times the 99th inside the mask."""
+    """Return an image in gray.
+
+    Black is 0 or the 1st percentile, white is 1.15 times the 99th inside the mask.
+    """
     low, high = gray_limits(image, mask)
     return Layer(image=image, low=low, high=high)
 
@@ -146,7 +168,9 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     inside = image.data.ravel()
     if mask is not None and np.any(mask.data):
         same = mask.data.shape == image.data.shape
-        inside = image.data[mask.data > 0] if same else canonical(image).data[repeated(mask, image) > 0]
+        inside = (
+            image.data[mask.data > 0] if same else canonical(image).data[repeated(mask, image) > 0]
+        )
     inside = inside[np.isfinite(inside)]
     if not inside.size:
         return 0.0, 1.0
@@ -156,12 +180,15 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
 
 
 def is_brain(region: Array, brain: Array) -> bool:
-    """Whether a region is the whole brain, more or less: then there is nothing to outline or to enlarge."""
+    """Return whether a region is roughly the whole brain, with nothing to outline or enlarge."""
     return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
 
 
 def box_of(mask: Volume, margin_mm: float) -> Array:
-    """Corners (2, 3; mm) of a mask with a margin, inside the field of view; of all of it where the mask is empty."""
+    """Return the corners (2, 3; mm) of a mask with a margin.
+
+    They are inside the field of view, and are those of all of it where the mask is empty.
+    """
     whole, turned = field_of_view(mask), canonical(mask)
     filled = np.argwhere(turned.data > 0)
     if not len(filled):
@@ -180,7 +207,11 @@ def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
 
 
 def spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
-    """Places (mm) of planes spread over a mask, its ends left out (the more, the fewer); over all of an empty one."""
+    """Return places (mm) of planes spread over a mask, its ends excluded.
+
+    The fewer the planes, the more of the ends is excluded; where the mask is empty, they are
+    spread over all of it.
+    """
     turned = canonical(mask)
     filled = np.flatnonzero(turned.data.any(axis=tuple(_across(axis))))
     first, last = (filled[0], filled[-1]) if filled.size else (0, turned.data.shape[axis] - 1)
@@ -190,7 +221,7 @@ def spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
 
 
 def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
-    """Indices of the strongest planes (of those above 0) at least `apart` from each other, ascending."""
+    """Return ascending indices of the strongest planes (above 0) at least `apart` apart."""
     chosen: list[int] = []
     for k in np.argsort(-strength, kind="stable"):
         if strength[k] > 0 and all(abs(int(k) - other) >= apart for other in chosen):
@@ -209,12 +240,21 @@ def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
 
 
 def image_figure(
-    rows: Sequence[Row], *, scale: Layer | None = None, label: str = "", outlines: Sequence[Outline] = (),
-    note: str = "", tallest: float = _TALLEST, ground: str = "black",
-) -> Figure:  # fmt: skip
-    """Rows of panels; those of a row share a scale of length, and rows of equal cuts stand in columns.
+    rows: Sequence[Row],
+    *,
+    scale: Layer | None = None,
+    label: str = "",
+    outlines: Sequence[Outline] = (),
+    note: str = "",
+    tallest: float = _TALLEST,
+    ground: str = "black",
+) -> Figure:
+    """Plot rows of panels.
 
-    Position and sides are written where a panel shows another plane than those at its left and above.
+    Those of a row share a scale of length, and rows of equal cuts are aligned in columns.
+
+    Position and sides are written where a panel shows another plane than those at its left and
+    above.
 
     Parameters
     ----------
@@ -228,7 +268,10 @@ def image_figure(
     left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
     columns = max(len(row.panels) for row in rows)
     # a row of fewer panels is not enlarged for it
-    shares = [np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row.panels]) for row in rows]
+    shares = [
+        np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row.panels])
+        for row in rows
+    ]
     heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
     heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
     heads = [_HEAD * any(panel.title for panel in row.panels) for row in rows]
@@ -241,27 +284,50 @@ def image_figure(
         top = tall
         for number, (row, height, head) in enumerate(zip(rows, heights, heads, strict=True)):
             top -= height + head + _GAP
-            ax.text(left - 0.09, top + height / 2, names[number], ha="right", va="center", fontsize=9, linespacing=1.4)
+            ax.text(
+                left - 0.09,
+                top + height / 2,
+                names[number],
+                ha="right",
+                va="center",
+                fontsize=9,
+                linespacing=1.4,
+            )
             x, before = left, None
             above = rows[number - 1].panels if number else ()
             for column, panel in enumerate(row.panels):
                 drawing = _Drawing(ax, panel.cut, x, top, height)
                 drawing.draw(panel, ground)
                 over = above[column].cut if column < len(above) else None
-                drawing.mark(panel, [cut for cut in (before, over) if cut], s.INK if ground != "black" else "white")
+                drawing.mark(
+                    panel,
+                    [cut for cut in (before, over) if cut],
+                    s.INK if ground != "black" else "white",
+                )
                 before, x = panel.cut, x + drawing.width + _GAP
         if scale:
             colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
             s.color_bar(fig, colors, (0.36, 0.4 / tall, 0.28, 0.09 / tall), label)
         if outlines:
-            handles = [Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in outlines]
-            fig.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.045, 0.0))
+            handles = [
+                Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in outlines
+            ]
+            fig.legend(
+                handles=handles,
+                loc="lower left",
+                ncols=len(handles),
+                fontsize=8,
+                bbox_to_anchor=(0.045, 0.0),
+            )
         fig.text(0.995, 0.12 / tall, note, ha="right", va="bottom", fontsize=7.5, color=s.INK)
     return fig
 
 
 class _Drawing:
-    """A panel on the sheet: its lower left corner (inches), and what turns mm of the field of view into inches."""
+    """A panel on the sheet: its lower left corner (inches) and its scale.
+
+    The scale converts mm of the field of view to inches.
+    """
 
     def __init__(self, ax: Axes, cut: Cut, x: float, y: float, height: float) -> None:
         self.ax, self.cut, self.x, self.y, self.height = ax, cut, x, y, height
@@ -277,16 +343,25 @@ class _Drawing:
             look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": s.SOFT}
             self.ax.text(center, self.y + self.height / 2, panel.words, **look)
             return
-        sheet = Rectangle((self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1)
+        sheet = Rectangle(
+            (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
+        )
         self.ax.add_patch(sheet)
         for each in panel.shown:
             values, (left, right, bottom, top) = cut_out(each.image, self.cut)
             x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
             if isinstance(each, Layer):
                 drawn = self.ax.imshow(
-                    values, origin="lower", extent=(*x, *y), interpolation="none", aspect="auto",
-                    cmap=each.colors, vmin=each.low, vmax=each.high, alpha=each.alpha,
-                )  # fmt: skip
+                    values,
+                    origin="lower",
+                    extent=(*x, *y),
+                    interpolation="none",
+                    aspect="auto",
+                    cmap=each.colors,
+                    vmin=each.low,
+                    vmax=each.high,
+                    alpha=each.alpha,
+                )
                 drawn.set_clip_path(sheet)
                 if each.blinks:
                     drawn.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
@@ -295,7 +370,9 @@ class _Drawing:
         if panel.framed is not None:
             (left, right), (bottom, top) = panel.framed[:, _across(self.cut.axis)].T
             (x0, x1), (y0, y1) = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
-            self.ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3))
+            self.ax.add_patch(
+                Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3)
+            )
 
     def _on_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
@@ -311,25 +388,48 @@ class _Drawing:
         near, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
         found = contour_generator(across, up, values).lines(line.level)
         lines = [approximate_polygon(np.asarray(each), near) for each in found]
-        kept = [each for each in lines if np.linalg.norm(np.diff(each, axis=0), axis=1).sum() >= shortest]
+        kept = [
+            each
+            for each in lines
+            if np.linalg.norm(np.diff(each, axis=0), axis=1).sum() >= shortest
+        ]
         if kept:
             path = Path.make_compound_path(*map(Path, kept))
-            drawn = PathPatch(path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round")
+            drawn = PathPatch(
+                path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round"
+            )
             self.ax.add_patch(drawn)
             drawn.set_clip_path(sheet)
 
     def mark(self, panel: Panel, beside: Sequence[Cut], color: str) -> None:
-        """Write position and sides, where none of the cuts beside is of the same plane, or axis."""
+        """Write position and sides where no adjacent cut has the same plane or axis."""
         axis, at = self.cut.axis, self.cut.at
         if not panel.shown:
             return
         if all(each.axis != axis for each in beside):
-            look: dict[str, Any] = {"fontsize": 7, "color": color, "va": "center", "fontweight": "bold"}
-            for share, letter, side in zip((0.015, 0.985), _EDGE_LETTERS[axis], ("left", "right"), strict=True):
-                self.ax.text(self.x + share * self.width, self.y + self.height / 2, letter, ha=side, **look)
+            look: dict[str, Any] = {
+                "fontsize": 7,
+                "color": color,
+                "va": "center",
+                "fontweight": "bold",
+            }
+            for share, letter, side in zip(
+                (0.015, 0.985), _EDGE_LETTERS[axis], ("left", "right"), strict=True
+            ):
+                self.ax.text(
+                    self.x + share * self.width, self.y + self.height / 2, letter, ha=side, **look
+                )
         if all((each.axis, each.at) != (axis, at) for each in beside):
             text = place_of(panel.shown[0].image, self.cut) if panel.place is None else panel.place
-            self.ax.text(self.x + 0.03, self.y + 0.03, text, fontsize=6.5, color=color, ha="left", va="bottom")
+            self.ax.text(
+                self.x + 0.03,
+                self.y + 0.03,
+                text,
+                fontsize=6.5,
+                color=color,
+                ha="left",
+                va="bottom",
+            )
 
 
 def place_of(image: Volume, cut: Cut) -> str:
@@ -338,8 +438,12 @@ def place_of(image: Volume, cut: Cut) -> str:
     shape = np.array(turned.data.shape)
     middle = (shape - 1) / 2.0
     middle[cut.axis] = _index(turned, cut)
-    oblique = np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
-    return coordinate(cut.axis, float(turned.affine[cut.axis] @ [*middle, 1])) + " (center)" * bool(oblique)
+    oblique = (
+        np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
+    )
+    return coordinate(
+        cut.axis, float(turned.affine[cut.axis] @ [*middle, 1])
+    ) + " (center)" * bool(oblique)
 
 
 def coordinate(axis: int, millimeters: float) -> str:
@@ -356,7 +460,10 @@ def _index(turned: Volume, cut: Cut) -> int:
 
 
 def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
-    """Values, rows upwards, of the voxels that a cut meets, and their edges (left, right, bottom, top; mm)."""
+    """Return the values of the voxels in a cut, rows upward, and their edges.
+
+    The edges are (left, right, bottom, top; mm).
+    """
     turned = canonical(image)
     where: list[Any] = [_index(turned, cut)] * 3
     edges: list[float] = []

@@ -12,25 +12,51 @@ from matplotlib.figure import Figure
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
 # Okabe and Ito's palette: distinct for color-blind readers too
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442",
-)  # fmt: skip
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#d55e00",
+    "#cc79a7",
+    "#56b4e9",
+    "#f0e442",
+)
 ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
-"""Of the outline of the region of interest (light blue) and of the frame around what is enlarged (yellow)."""
+"""Of the outline of the region of interest (light blue) and of the frame around what is enlarged
+(yellow).
+"""
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
     "legend.frameon": False,
-    "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlesize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "xtick.color": SOFT, "ytick.color": SOFT,
-    "figure.facecolor": "none", "axes.facecolor": "none",
-    "svg.fonttype": "none", "svg.hashsalt": "bids-sr", "svg.image_inline": True,
-}  # fmt: skip
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bids-sr",
+    "svg.image_inline": True,
+}
 FLICKER = "flicker"
 FAINT, WASH, PAPER = "#eceff1", "#f7f9fb", "#fffffe"
-"""Of lines behind curves, of panels that are to be looked at first, and of what covers lines as paper would."""
+"""Of lines behind curves, of panels that are to be looked at first, and of what covers lines as
+paper would.
+"""
 DARK = {
-    "#ffffff": "#14181b", INK: "#e4e8eb", SOFT: "#aab4bc", GRID: "#3d464e", FAINT: "#2a3137", WASH: "#1e2429",
+    "#ffffff": "#14181b",
+    INK: "#e4e8eb",
+    SOFT: "#aab4bc",
+    GRID: "#3d464e",
+    FAINT: "#2a3137",
+    WASH: "#1e2429",
     PAPER: "#14181b",
-}  # fmt: skip
+}
 """Paper, text and lines of a figure to their colors in a dark page; colors of data stay."""
 
 
@@ -39,12 +65,15 @@ class FigureInputError(ValueError):
 
 
 def style(*, literal: bool = False) -> AbstractContextManager[None]:
-    """Our matplotlib settings, for making *and* saving a figure; literal: dollar signs in names stay as they are."""
+    """Apply our matplotlib settings, for making *and* saving a figure.
+
+    `literal` keeps dollar signs in names as they are.
+    """
     return mpl.rc_context({**_STYLE, "text.parse_math": False} if literal else _STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure (inches) that belongs to no global state, so that several threads may draw."""
+    """Return an empty figure (inches) without global state, so that several threads may draw."""
     fig = Figure(figsize=(width, height))
     FigureCanvasAgg(fig)
     return fig
@@ -58,7 +87,9 @@ def blank(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-def color_bar(fig: Figure, image: ScalarMappable, box: tuple[float, float, float, float], label: str) -> None:
+def color_bar(
+    fig: Figure, image: ScalarMappable, box: tuple[float, float, float, float], label: str
+) -> None:
     """A thin scale in figure coordinates (left, bottom, width, height)."""
     cax = fig.add_axes(box)
     bar = fig.colorbar(image, cax=cax, orientation="horizontal" if box[2] > box[3] else "vertical")
@@ -68,8 +99,15 @@ def color_bar(fig: Figure, image: ScalarMappable, box: tuple[float, float, float
 
 
 def units_text(percent: float | None) -> str:
-    """Unit of an effect, and how many of it are one percent; `percent` is what one unit is (None: unknown)."""
-    return f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal" if percent else "signal units"
+    """Return the unit of an effect, and how many of it are one percent.
+
+    `percent` is the percentage of one unit (None: unknown).
+    """
+    return (
+        f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal"
+        if percent
+        else "signal units"
+    )
 
 
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:

@@ -13,13 +13,16 @@ from bids_sr.io import atomic_files
 from bids_sr.reports.figures.style import DARK, FLICKER, style
 
 _MANY_PIXELS, _JPEG_QUALITY = 15_000, 88
-"""Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay lossless."""
+"""Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay
+lossless.
+"""
 _FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 """Of the text of a figure, which is measured with the first."""
 _FLICKER_CSS = (
-    "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}"
-    f"svg:hover [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}"
-    f"@media (prefers-reduced-motion:reduce){{svg [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
+    "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}svg:hover"
+    f" [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}@media"
+    " (prefers-reduced-motion:reduce){svg"
+    f" [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
 )
 _PAPER_CSS = (
     "<style class='paper'>svg{{background:{}}}"
@@ -30,7 +33,9 @@ _BREAK = re.compile(r"\s*\n\s*")
 _LINES = re.compile(r'd="(?:[MLz][-\d. ]*)+"')
 _POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+) ?|(z)")
 _PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
-_IMAGE = re.compile(r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>')
+_IMAGE = re.compile(
+    r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>'
+)
 
 
 def save_svg(fig: Figure, path: Path) -> Path:
@@ -41,10 +46,11 @@ def save_svg(fig: Figure, path: Path) -> Path:
 def svg_text(fig: Figure) -> str:
     """A figure as SVG: same figure, same text; images stay pixels inside it.
 
-    The text begins with the declaration and the ``<svg`` tag on one line and states no width, so that it scales. Text
-    is text, and an image that is drawn many times is there once. Paper, text and lines are light or dark as the page
-    is. The figure's label becomes its title, which the report reads out to those who cannot see it. Artists with an id
-    that begins with ``flicker`` blink while the pointer or the focus of the keyboard is on the figure.
+    The text begins with the declaration and the ``<svg`` tag on one line and states no width, so
+    that it scales. Text is text, and an image that is drawn many times is there once. Paper, text
+    and lines are light or dark as the page is. The figure's label becomes its title, which the
+    report reads out to those who cannot see it. Artists with an id that begins with ``flicker``
+    blink while the pointer or the focus of the keyboard is on the figure.
     """
     buffer = io.StringIO()
     about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -69,13 +75,18 @@ def _paper_css() -> str:
     """Style by which a figure is light or dark as the page is that it stands in."""
     (light, dark), *others = DARK.items()
     rules = [
-        f"[style*='{kind}: {old}']{{{kind}:{new}!important}}" for old, new in others for kind in ("fill", "stroke")
+        f"[style*='{kind}: {old}']{{{kind}:{new}!important}}"
+        for old, new in others
+        for kind in ("fill", "stroke")
     ]
     return _PAPER_CSS.format(light, dark, "".join(rules))
 
 
 def _short_path(path: str) -> str:
-    """The same straight lines, each point relative to the one before it, in half of the characters; curves as given."""
+    """Shorten a path of straight lines to half of its characters by relative points.
+
+    Each point is relative to the one before it; curves are kept as given.
+    """
     path = _LONG_NUMBER.sub(r"\1", path)
     if not _LINES.fullmatch(path.strip()):
         return path
@@ -94,7 +105,8 @@ def _short_path(path: str) -> str:
 def _once(body: str) -> str:
     """The same SVG, where an image that occurs again is a reference to its first occurrence.
 
-    The place of each is on a group around it, because a reference would bring that of the first along.
+    The place of each is on a group around it, because a reference would bring that of the first
+    along.
     """
     first: dict[tuple[str, str], str] = {}
 
@@ -114,7 +126,10 @@ def _once(body: str) -> str:
 
 
 def _smaller_image(encoded: str) -> str:
-    """Address of the same pixels in fewer bytes: gray values, a palette of up to 256 colors; large gray as JPEG."""
+    """Return a URI of the same pixels in fewer bytes.
+
+    It holds gray values, a palette of up to 256 colors, or a JPEG for large gray images.
+    """
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         pixels = np.ascontiguousarray(image.convert("RGBA"))
     kind, options = "png", {}
@@ -123,7 +138,9 @@ def _smaller_image(encoded: str) -> str:
         if pixels[..., 0].size > _MANY_PIXELS:
             kind, options = "jpeg", {"quality": _JPEG_QUALITY}
     else:
-        colors, index = np.unique(pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True)
+        colors, index = np.unique(
+            pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True
+        )
         if len(colors) > 256:
             return "data:image/png;base64," + encoded
         small = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")

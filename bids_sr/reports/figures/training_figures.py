@@ -20,16 +20,34 @@ def training_figure(record: TrainingRecord) -> Figure:
     steps, curves = record.steps, record.curves
     with s.style():
         fig = s.new_figure(12.0, 2.7)
-        grid = {"left": 0.065, "right": 0.89, "top": 0.97, "bottom": 0.17, "wspace": 0.62, "width_ratios": [1.2, 1.0]}
+        grid = {
+            "left": 0.065,
+            "right": 0.89,
+            "top": 0.97,
+            "bottom": 0.17,
+            "wspace": 0.62,
+            "width_ratios": [1.2, 1.0],
+        }
         quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
         for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
             known = np.isfinite(values)
-            quality.plot(steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name)
+            quality.plot(
+                steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name
+            )
         if curves and not any(np.isfinite(values).any() for values in curves.values()):
-            quality.text(0.5, 0.5, "no slice was held out", transform=quality.transAxes, ha="center", color=s.SOFT)
+            quality.text(
+                0.5,
+                0.5,
+                "no slice was held out",
+                transform=quality.transAxes,
+                ha="center",
+                color=s.SOFT,
+            )
         known_levels = {name: level for name, level in record.levels.items() if np.isfinite(level)}
         for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
-            quality.axhline(level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)")
+            quality.axhline(
+                level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
+            )
         if record.chosen_step is not None:
             label = f"stopping point: {record.chosen_step:.0f}"
             quality.axvline(record.chosen_step, color=s.SOFT, lw=0.9, ls=":", label=label)

@@ -37,33 +37,53 @@ class _ShownPeak(NamedTuple):
 
 
 LISTED, LABELS = 1, 3
-"""Clusters of a contrast that is not the first, and labels of a cluster, that the page has; the table has them all."""
+"""Clusters of a contrast that is not the first, and labels of a cluster, that the page has; the
+table has them all.
+"""
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
     """Clusters of a series, a table for each contrast, of which one is shown at a time.
 
-    The contrast `first` leads, where it has clusters: of the leading one further peaks in a cluster are shown, too.
+    The contrast `first` leads, where it has clusters: of the leading one further peaks in a
+    cluster are shown, too.
 
     Parameters
     ----------
     clusters : the table of clusters
     """
     if clusters.empty:
-        return Markup("<p class='note'>No voxel of any series is above the threshold, so that there is no cluster.</p>")
+        return Markup(
+            "<p class='note'>No voxel of any series is above the threshold, so that there is no"
+            " cluster.</p>"
+        )
     shown = clusters[list(_ShownPeak._fields)].astype(object)
-    rows = [_ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)]
+    rows = [
+        _ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)
+    ]
     widest = max(float(row.fwhm_mm) for row in rows)
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
     tables: list[tuple[str, Markup]] = []
-    for contrast in sorted(dict.fromkeys(row.contrast for row in rows), key=lambda name: name != first):
-        own = [row for row in rows if (row.series, row.contrast, float(row.fwhm_mm)) == (series, contrast, widest)]
+    for contrast in sorted(
+        dict.fromkeys(row.contrast for row in rows), key=lambda name: name != first
+    ):
+        own = [
+            row
+            for row in rows
+            if (row.series, row.contrast, float(row.fwhm_mm)) == (series, contrast, widest)
+        ]
         if tables:
             own = [row for row in own if str(row.cluster).isdigit()][:LISTED]
         if own:
             title = f"Largest clusters of {series}: {contrast}, {smoothing}"
             at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
-            heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³"), "labels of the atlas"]
+            heads: list[Head] = [
+                "cluster",
+                at,
+                own[0].statistic,
+                ("volume", "mm³"),
+                "labels of the atlas",
+            ]
             tables.append((title, table(title, heads, [_line(row) for row in own], texts={4})))
     return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 

@@ -1,4 +1,4 @@
-"""Which rows of the evaluation table a figure or a table shows, in what order, and what names are called in words."""
+"""Rows of the evaluation table shown in a figure or table, their order, and their labels."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,15 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 from bids_sr.stats.evaluation.evidence import tenths_of
 
-_ORDER: tuple[Kind, ...] = ("run", "baseline", "control", "method", "placebo", "member", "measured")
+_ORDER: tuple[Kind, ...] = (
+    "run",
+    "baseline",
+    "control",
+    "method",
+    "placebo",
+    "member",
+    "measured",
+)
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "interpolation or simple arithmetic",
     "control": "denoised or smoothed",
@@ -18,11 +26,17 @@ KIND_TEXT: Mapping[Kind, str] = {
     "member": "members of an ensemble",
     "run": "the run",
 }
-_ACQUIRED_TEXT: Mapping[str, str] = {registry.RAW: "acquired", registry.RAW_SPLINE: "acquired, maps interpolated"}
+_ACQUIRED_TEXT: Mapping[str, str] = {
+    registry.RAW: "acquired",
+    registry.RAW_SPLINE: "acquired, maps interpolated",
+}
 
 
 def kind_of(series: str) -> Kind:
-    """Kind of a series in tables and figures, where the acquired one stands among the baselines."""
+    """Return the kind of a series; the acquired one counts among the baselines.
+
+    The kinds are those of tables and figures.
+    """
     kind = registry.kind_of(series)
     return "baseline" if kind == "acquired" else kind
 
@@ -36,7 +50,7 @@ def series_text(series: str) -> str:
 
 
 def regions_of(rows: Iterable[MetricRow]) -> list[str]:
-    """Regions of the rows: brain, region of interest, then active regions by threshold, then others."""
+    """Order the regions of the rows: brain, region of interest, active by threshold, others."""
     found = list(dict.fromkeys(row.region for row in rows))
     active = sorted(filter(tenths_of, found), key=tenths_of)
     first = [r for r in ("brain", "roi") if r in found]
@@ -49,11 +63,15 @@ def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
     return sorted(found, key=lambda name: name != "all")
 
 
-def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()) -> list[str]:
-    """Series of the rows by kind (baselines, controls, methods, ..., measured), in the wanted order within each.
+def series_of(
+    rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()
+) -> list[str]:
+    """Return the series of the rows by kind, in the wanted order within each kind.
 
-    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default: all but members of
-    ensembles and placebos.
+    The kinds are baselines, controls, methods, ..., measured.
+
+    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default:
+    all but members of ensembles and placebos.
     """
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
@@ -62,9 +80,12 @@ def series_of(rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iter
     return sorted(
         found,
         key=lambda name: (
-            _ORDER.index(kind_of(name)), not name.startswith("raw"), place.get(name, len(place)), known.get(name, 99),
+            _ORDER.index(kind_of(name)),
+            not name.startswith("raw"),
+            place.get(name, len(place)),
+            known.get(name, 99),
         ),
-    )  # fmt: skip
+    )
 
 
 def known(row: MetricRow | None) -> bool:
@@ -73,7 +94,10 @@ def known(row: MetricRow | None) -> bool:
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """What each method explains more of the measured detail than its placebos; denoised B-spline apart."""
+    """Return the measured detail each method explains beyond its placebos.
+
+    The denoised B-spline is listed apart.
+    """
     return [
         row
         for row in rows
@@ -85,9 +109,11 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
-    """Series whose maps are shown: plain interpolation, two methods (of the best scores), and what was measured."""
+    """Return the series to show: plain interpolation, two best methods, and measured series."""
     methods = [name for name in names if kind_of(name) == "method"]
     if scores:
-        methods.sort(key=lambda name: row.value if known(row := scores.get(name)) and row else -math.inf)
+        methods.sort(
+            key=lambda name: row.value if known(row := scores.get(name)) and row else -math.inf
+        )
     wanted = ("bspline", *methods[-2:], "measured")
     return [name for name in wanted if name in names]

@@ -14,20 +14,33 @@ from bids_sr.reports.text import group_verdicts as words
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.stats.group.paired_tests import ALPHA, differences, quartiles, signed_rank
 
-# What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or 13.2 mm FWHM)
+# What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or
+# 13.2 mm FWHM)
 _PAPER = (
-    ("paper: acquired", "σ = 1.5", "140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)",
-     ("–", "–", "–")),
-    ("paper: srgan", "σ = 1.5", "83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)",
-     ("< .001", "< .001", ".00466")),
+    (
+        "paper: acquired",
+        "σ = 1.5",
+        "140.00 (64.75–184.00)",
+        "128.50 (43.50–208.25)",
+        ".590 (.408–.735)",
+        ("–", "–", "–"),
+    ),
+    (
+        "paper: srgan",
+        "σ = 1.5",
+        "83.37 (42.31–119.68)",
+        "87.00 (28.93–129.00)",
+        ".490 (.361–.589)",
+        ("< .001", "< .001", ".00466"),
+    ),
     ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("–", "–", "–")),
     ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("–", "–", "2.76e−6")),
-)  # fmt: skip
+)
 
 
 @frozen
 class Paper:
-    """Region sizes of two conditions and their overlap, as the paper has them, with one smoothing."""
+    """Region sizes of two conditions and their overlap as in the paper, for one smoothing."""
 
     task: str
     variant: str
@@ -37,7 +50,7 @@ class Paper:
 
 
 def papers(values: pd.DataFrame) -> Iterator[list[Paper]]:
-    """The paper's sizes for every task and pair of conditions (its equation 2 as threshold), one each smoothing."""
+    """Return the paper's sizes (threshold of equation 2) by task, condition pair and smoothing."""
     sizes = values[values["threshold"] == "quarter"]
     for (task, variant), of_task in sizes.groupby(["task", "variant"], observed=True, sort=False):
         dice = of_task[of_task["statistic"] == "dice"]
@@ -48,11 +61,14 @@ def papers(values: pd.DataFrame) -> Iterator[list[Paper]]:
             shown["Dice"] = dice[dice["contrast"] == pair]
             yield [
                 Paper(
-                    task=task, variant=variant, conditions=pairs[pair], fwhm_mm=fwhm,
+                    task=task,
+                    variant=variant,
+                    conditions=pairs[pair],
+                    fwhm_mm=fwhm,
                     panels={title: own[own["fwhm_mm"] == fwhm] for title, own in shown.items()},
                 )
                 for fwhm in sorted(shown["Dice"]["fwhm_mm"].unique())
-            ]  # fmt: skip
+            ]
 
 
 def _quartiles_text(first: float, median: float, third: float) -> str:
@@ -70,13 +86,17 @@ def _p(p: float, smallest: float, method: str) -> str:
 
 
 def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
-    """Median and quartiles of a series over participants, then its tests against the acquired series and bspline."""
+    """Compute median and quartiles over participants, and tests against acquired and bspline."""
     there = own["value"][own["series"] == series]
     known = int(there.notna().sum())
     text = _quartiles_text(*quartiles(there)) if len(there) else "–"
-    yield render("value", text, f"defined in {known} of {len(there)}" if known < len(there) else "")
+    yield render(
+        "value", text, f"defined in {known} of {len(there)}" if known < len(there) else ""
+    )
     for other in ("raw", "bspline"):
-        tested = own[own["series"].isin([series, other])].pivot(index="participant", columns="series", values="value")
+        tested = own[own["series"].isin([series, other])].pivot(
+            index="participant", columns="series", values="value"
+        )
         tested = tested.dropna()
         if other == series or tested.shape[1] < 2 or len(tested) < 2:
             yield "–"
@@ -98,29 +118,53 @@ def paper_html(sizes: Sequence[Paper], methods: Sequence[str]) -> Markup:
             cells = (cell for own in paper.panels.values() for cell in _cells(own, series))
             rows.append([series_text(series), f"{paper.fwhm_mm:g}", *cells])
     for name, smoothing, *medians, p_values in _PAPER:
-        cells = (cell for median, p in zip(medians, p_values, strict=True) for cell in (str(median), p, "–"))
+        cells = (
+            cell
+            for median, p in zip(medians, p_values, strict=True)
+            for cell in (str(median), p, "–")
+        )
         rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
-    where = f"task {sizes[0].task}" + (f", {sizes[0].variant}" if sizes[0].variant != MISSING else "")
+    where = f"task {sizes[0].task}" + (
+        f", {sizes[0].variant}" if sizes[0].variant != MISSING else ""
+    )
     return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
 
 
 def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
     """Comparisons of one question as a table."""
     heads = (
-        "series", "reference", "n", "median (IQR)", "reference, median (IQR)", "difference [interval]", "effect size",
-        "p", "p, Holm", "FDR", "p, equivalence", "result", "note",
-    )  # fmt: skip
+        "series",
+        "reference",
+        "n",
+        "median (IQR)",
+        "reference, median (IQR)",
+        "difference [interval]",
+        "effect size",
+        "p",
+        "p, Holm",
+        "FDR",
+        "p, equivalence",
+        "result",
+        "note",
+    )
     lines = []
     for row in rows:
         interval: str = words.interval_text(row) if row.n else "–"
         if row.level < 0.949:
             interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
-        lines.append([
-            series_text(row.series), series_text(row.minus), row.n,
-            _quartiles_text(row.q1_series, row.median_series, row.q3_series),
-            _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
-            interval, words.number(row.effect_size, sign=True),
-            _p(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
-            *(words.number(p) for p in (row.p_holm, row.p_fdr, row.p_equivalence_holm)), row.word, row.note,
-        ])  # fmt: skip
+        lines.append(
+            [
+                series_text(row.series),
+                series_text(row.minus),
+                row.n,
+                _quartiles_text(row.q1_series, row.median_series, row.q3_series),
+                _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
+                interval,
+                words.number(row.effect_size, sign=True),
+                _p(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
+                *(words.number(p) for p in (row.p_holm, row.p_fdr, row.p_equivalence_holm)),
+                row.word,
+                row.note,
+            ]
+        )
     return table(caption, heads, lines)

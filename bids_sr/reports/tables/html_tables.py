@@ -1,4 +1,8 @@
-"""HTML of the report: summary, facts, model card, metrics, registration, calibration, structural scans."""
+"""HTML of the report's sections.
+
+The sections are summary, facts, model card, metrics, registration, calibration and structural
+scans.
+"""
 
 from collections.abc import Mapping
 
@@ -41,7 +45,9 @@ def _label_html(value: _Value) -> str:
 
 def facts_html(facts: Mapping[str, _Value]) -> Markup:
     """Labels and values in two columns; nested mappings become tables within."""
-    return render("facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()})
+    return render(
+        "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
+    )
 
 
 def messages_of(value: _Value) -> list[str]:
@@ -50,14 +56,16 @@ def messages_of(value: _Value) -> list[str]:
 
 
 def messages_html(kind: str, messages: _Value) -> Markup:
-    """Messages that must not be overlooked, each in a box of its own; ``kind`` is ``warning`` or ``note``."""
+    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``."""
     return render("messages", kind, messages_of(messages))
 
 
 def summary_html(summary: Mapping[str, _Value]) -> Markup:
     """The summary: messages of the keys ``warnings`` and ``notes`` in boxes, then the facts."""
     boxes = [messages_html(kind, summary.get(f"{kind}s")) for kind in ("warning", "note")]
-    return joined(boxes) + facts_html({k: v for k, v in summary.items() if k not in ("warnings", "notes")})
+    return joined(boxes) + facts_html(
+        {k: v for k, v in summary.items() if k not in ("warnings", "notes")}
+    )
 
 
 def card_html(card: Mapping[str, _Value]) -> Markup:
@@ -68,13 +76,19 @@ def card_html(card: Mapping[str, _Value]) -> Markup:
 
 _REGISTRATION_FACTS = {
     "brain_volume_ml": "Brain of the T1w image (ml)",
-    "brain_determinant": "Template to T1w: volume of the registered template brain relative to the original",
+    "brain_determinant": (
+        "Template to T1w: volume of the registered template brain relative to the original"
+    ),
     "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
     "bold_t1w_origin": "BOLD to T1w: taken from",
-    "bold_t1w_displacement_rms_mm": "BOLD to T1w: shift from header alignment (RMS over the brain, mm)",
+    "bold_t1w_displacement_rms_mm": (
+        "BOLD to T1w: shift from header alignment (RMS over the brain, mm)"
+    ),
     "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
     "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
-    "bold_pair_displacement_rms_mm": "T2* to BOLD: shift from header alignment (RMS over the brain, mm)",
+    "bold_pair_displacement_rms_mm": (
+        "T2* to BOLD: shift from header alignment (RMS over the brain, mm)"
+    ),
     "bold_pair_nmi": "T2* to BOLD: normalized mutual information",
     "mask_source": "Brain mask of the BOLD",
     "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
@@ -85,15 +99,28 @@ _REGISTRATION_FACTS = {
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """What seems wrong with a run's registrations."""
     told = {
-        "bold_t1w_kept": "BOLD and T1w keep the alignment of their headers: registration did not improve it.",
-        "bold_t1w_poor": "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong place.",
-        "bold_pair_poor": "The registration of T2* and BOLD looks poor; inject and ratio depend on it.",
-        "roi_is_brain": "The region of interest lies outside the field of view; the whole brain is used instead.",
+        "bold_t1w_kept": (
+            "BOLD and T1w keep the alignment of their headers: registration did not improve it."
+        ),
+        "bold_t1w_poor": (
+            "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong"
+            " place."
+        ),
+        "bold_pair_poor": (
+            "The registration of T2* and BOLD looks poor; inject and ratio depend on it."
+        ),
+        "roi_is_brain": (
+            "The region of interest lies outside the field of view; the whole brain is used"
+            " instead."
+        ),
     }
     warnings = [text for key, text in told.items() if facts.get(key)]
     if facts.get("brain_doubts"):
         why = "; ".join(texts(facts["brain_doubts"]))
-        told_brain = f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and region of "
+        told_brain = (
+            f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and"
+            " region of "
+        )
         told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
         warnings.insert(0, told_brain)
     return warnings
@@ -156,8 +183,15 @@ _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or d
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
-    """Facts of a calibration, warnings first; unknown keys are left out. `voxel_mm` is the run's in-plane voxel."""
-    shown = {label: facts[key] for key, label in _CALIBRATION_FACTS.items() if facts.get(key) is not None}
+    """Render the facts of a calibration, warnings first.
+
+    Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
+    """
+    shown = {
+        label: facts[key]
+        for key, label in _CALIBRATION_FACTS.items()
+        if facts.get(key) is not None
+    }
     return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
 
 
@@ -165,7 +199,8 @@ def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[s
     """What the reader has to know before the calibration is believed."""
     if not facts["usable"]:
         return [
-            f"The calibration is left out: {facts['reason']}. The run's own variance is used instead, as without one."
+            f"The calibration is left out: {facts['reason']}. The run's own variance is used"
+            " instead, as without one."
         ]
     found = []
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
@@ -174,11 +209,12 @@ def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[s
         found.append(f"Only {overlap:.0%} of the run's brain lies in the calibration.")
     if apart > _HALF * voxel_mm:
         found.append(
-            f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than half a voxel of the "
-            "run: their distortion differs, or the registration failed."
+            f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than"
+            " half a voxel of the run: their distortion differs, or the registration failed."
         )
     if noise > _MOSTLY_NOISE:
         found.append(
-            f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger voxels, would help."
+            f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger"
+            " voxels, would help."
         )
     return found

@@ -1,6 +1,7 @@
-"""Tables of metrics: each is a declaration of the rows that it shows, and one function renders them all.
+"""Tables of metrics: declarations of the rows they show, all rendered by one function.
 
-A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no finding.
+A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no
+finding.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,7 +33,8 @@ class _MetricTable:
     Parameters
     ----------
     title : in braces columns of `split`, whose words are filled in
-    rows : which rows it shows, by any of some choices; their values are in the order of lines and columns
+    rows : which rows it shows, by any of some choices; their values are in the order of lines and
+        columns
     lines, columns : each combination of the values of these is a line of the table, and a column
     split : each combination of the values of these is a table of its own
     """
@@ -46,7 +48,9 @@ class _MetricTable:
 
 SCANS = (
     _MetricTable(
-        title="{contrast}, brain: against the measured scan in slices that no model was trained on",
+        title=(
+            "{contrast}, brain: against the measured scan in slices that no model was trained on"
+        ),
         rows=({"reference": ("heldOut",)},),
         split=("contrast",),
     ),
@@ -57,7 +61,10 @@ SCANS = (
         split=("contrast",),
     ),
     _MetricTable(
-        title="Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the measured scans",
+        title=(
+            "Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the"
+            " measured scans"
+        ),
         rows=({"region": ("gm", "wm", "csf", "wmh")},),
         columns=("statistic", "region"),
         split=("contrast",),
@@ -69,7 +76,10 @@ SCANS = (
 def _of_images(title: str, reference: str) -> _MetricTable:
     """Likeness of all series to a reference, with the difference to B-spline and inject."""
     of_psnr = {"reference": (reference,), "statistic": ("psnr",), "minus": IMAGE_REFERENCES}
-    rows = ({"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)}, of_psnr)
+    rows = (
+        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
+        of_psnr,
+    )
     return _MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
 
 
@@ -84,31 +94,49 @@ _OWN_DATA = _MetricTable(
 )
 
 
-def tables_html(declared: Iterable[_MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()) -> Markup:
+def tables_html(
+    declared: Iterable[_MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
+) -> Markup:
     """All tables of some declarations, one below the other; see `rendered`."""
-    return joined(content for each in declared for _, content in rendered(each, rows, names)) or NOTHING
+    return (
+        joined(content for each in declared for _, content in rendered(each, rows, names))
+        or NOTHING
+    )
 
 
 def placebo_html(rows: Sequence[MetricRow]) -> Markup:
-    """What is attributable to this subject's own pair, guide and time series: own minus placebo, in words first."""
+    """Render what is attributable to the subject's own pair, guide and time series.
+
+    This is own minus placebo, in words first.
+    """
     own = pick.placebo_gains(rows)
     methods = list(dict.fromkeys(row.series for row in own))
     evidence = strongest("function", rows, methods)
-    said = [text for method in methods if (text := specific_text(specific(evidence, method), in_full=True))]
+    said = [
+        text
+        for method in methods
+        if (text := specific_text(specific(evidence, method), in_full=True))
+    ]
     regions = main_regions(row.region for row in own)
     tables = rendered(_OWN_DATA, [row for row in own if row.region in regions])
-    return joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
+    return (
+        joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
+    )
 
 
 def cell(row: MetricRow | None, *, bold: bool = False) -> str:
     """A value with its interval, as the inside of a table cell."""
     if row is None:
         return "–"
-    return render("value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero)
+    return render(
+        "value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero
+    )
 
 
-def rendered(declared: _MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()) -> list[tuple[str, Markup]]:
-    """The tables of a declaration with their titles; none without rows of statistics that have a label.
+def rendered(
+    declared: _MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
+) -> list[tuple[str, Markup]]:
+    """Render the tables of a declaration with titles; none without rows of labeled statistics.
 
     Parameters
     ----------
@@ -126,9 +154,14 @@ def rendered(declared: _MetricTable, rows: Sequence[MetricRow], names: Sequence[
     return tables
 
 
-def _table(declared: _MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]) -> Markup:
+def _table(
+    declared: _MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
+) -> Markup:
     """One table."""
-    by_place = {(_values(row, declared.lines), _values(row, declared.columns)): row for row in reversed(rows)}
+    by_place = {
+        (_values(row, declared.lines), _values(row, declared.columns)): row
+        for row in reversed(rows)
+    }
     columns = _keys(declared, declared.columns, rows, names)
     heads: list[Head] = [*declared.lines]
     for key in columns:
@@ -142,7 +175,9 @@ def _table(declared: _MetricTable, rows: Sequence[MetricRow], title: str, names:
     for line in _keys(declared, declared.lines, rows, names):
         first = [_word(name, value) for name, value in zip(declared.lines, line, strict=True)]
         values = (by_place.get((line, key)) for key in columns)
-        lines.append([*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)])
+        lines.append(
+            [*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)]
+        )
     texts = len(declared.lines)
     return table(title, heads, lines, names=texts, texts=range(texts))
 
@@ -161,12 +196,20 @@ def _keys(
     """Combinations of values that occur, in order; without series of which no table has a line."""
     order = [_order(declared, column, rows, names) for column in columns]
     found = dict.fromkeys(_values(row, columns) for row in rows)
-    kept = [key for key in found if all(value in known for value, known in zip(key, order, strict=True))]
-    return sorted(kept, key=lambda key: [known.index(value) for value, known in zip(key, order, strict=True)])
+    kept = [
+        key
+        for key in found
+        if all(value in known for value, known in zip(key, order, strict=True))
+    ]
+    return sorted(
+        kept, key=lambda key: [known.index(value) for value, known in zip(key, order, strict=True)]
+    )
 
 
-def _order(declared: _MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]) -> list[str]:
-    """Values of a column as they follow each other: as declared, else in the order of the report or the registry."""
+def _order(
+    declared: _MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
+) -> list[str]:
+    """Order the values of a column: as declared, else as in the report or the registry."""
     if column == "series":
         return pick.series_of(rows, names)
     if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:

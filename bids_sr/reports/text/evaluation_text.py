@@ -1,4 +1,4 @@
-"""The verdict and quality control as HTML: text first, then the values, warnings where one is due."""
+"""The verdict and quality control as HTML: text first, then values, warnings where due."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,24 +29,36 @@ from bids_sr.stats.evaluation.words import (
 )
 
 _QUALITY = (
-    "ensemble_sd", "precision_change", "edge_mismatch", "edge_mismatch_p90", "domain_distance", "domain_edges",
-)  # fmt: skip
+    "ensemble_sd",
+    "precision_change",
+    "edge_mismatch",
+    "edge_mismatch_p90",
+    "domain_distance",
+    "domain_edges",
+)
 """Statistics of quality control, in the order of the table."""
 
 
 def verdict_html(
-    verdict: Mapping[str, object], rows: Sequence[MetricRow] = (), flags: Sequence[Mapping[str, object]] = ()
+    verdict: Mapping[str, object],
+    rows: Sequence[MetricRow] = (),
+    flags: Sequence[Mapping[str, object]] = (),
 ) -> Markup:
-    """The verdict: large motion, who was not applied, one headline, its evidence as one table, limitations, warnings.
+    """Render the verdict: headline, evidence table, limitations and warnings.
+
+    Large motion and methods that were not applied come before the headline.
 
     Parameters
     ----------
-    verdict : as of `bids_sr.stats.evaluation.verdict.Verdict.to_json`, any part of which may be absent; the table
-        compares its best method with all series
+    verdict : as of `bids_sr.stats.evaluation.verdict.Verdict.to_json`, any part of which may be
+        absent; the table compares its best method with all series
     rows : of the evaluation
     flags : name, raised, text and remedy of each
     """
-    headline, best = str(verdict.get("headline", "No verdict was reached.")), str(verdict.get("best", ""))
+    headline, best = (
+        str(verdict.get("headline", "No verdict was reached.")),
+        str(verdict.get("best", "")),
+    )
     sentences = [mapped(each) for each in listed(verdict.get("sentences"))]
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
@@ -59,8 +71,9 @@ def verdict_html(
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
     decisions = {
         (str(each["series"]), str(each["minus"]), str(each["region"])): str(each["decision"])
-        for each in sentences if each.get("decision")
-    }  # fmt: skip
+        for each in sentences
+        if each.get("decision")
+    }
     values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
     before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
     warned = messages_html("warning", before) + flags_html(rows, flags)
@@ -75,14 +88,22 @@ def compared_html(verdict: Mapping[str, object]) -> Markup:
     if not found:
         return Markup("")
     marks = (MARKS.get(str(each.get("status")), MARKS["not assessed"])[0] for each in found)
-    said = [render("decision", mark, str(each.get("text", ""))) for mark, each in zip(marks, found, strict=True)]
-    return Markup("<h3>Series of other programs, against the acquired series</h3>") + render("items", said)
+    said = [
+        render("decision", mark, str(each.get("text", "")))
+        for mark, each in zip(marks, found, strict=True)
+    ]
+    return Markup("<h3>Series of other programs, against the acquired series</h3>") + render(
+        "items", said
+    )
 
 
-def _evidence_html(evidence: Evidence, best: str, decisions: Mapping[tuple[str, str, str], str]) -> Markup:
-    """What each series reaches, and what the best method has more: active voxels first, where they are known.
+def _evidence_html(
+    evidence: Evidence, best: str, decisions: Mapping[tuple[str, str, str], str]
+) -> Markup:
+    """Render each series' values and the best method's gain, in active voxels first if known.
 
-    `decisions` are those of the verdict by method, other series and region; a difference has its sign.
+    `decisions` are those of the verdict by method, other series and region; a difference has its
+    sign.
     """
     lead, turned = evidence.regions[0], {"better": "worse", "worse": "better"}
     others = [words for words, _ in beside(evidence, best, lead)]
@@ -96,32 +117,64 @@ def _evidence_html(evidence: Evidence, best: str, decisions: Mapping[tuple[str, 
         differences = []
         for region in evidence.regions:
             its = decisions.get((name, best, region), "")
-            sign, *_ = DECISIONS.get(decisions.get((best, name, region)) or turned.get(its, its), ("",))
+            sign, *_ = DECISIONS.get(
+                decisions.get((best, name, region)) or turned.get(its, its), ("",)
+            )
             value = cell(evidence.row(best, region, name)) if name != best else "–"
             differences.append(joined([sign, " " * bool(sign), value]))
-        lines.append([
-            pick.series_text(name), *(cell(evidence.row(name, region)) for region in evidence.regions),
-            *(number(more[words]) if words in more else "–" for words in others), *differences,
-        ])  # fmt: skip
+        lines.append(
+            [
+                pick.series_text(name),
+                *(cell(evidence.row(name, region)) for region in evidence.regions),
+                *(number(more[words]) if words in more else "–" for words in others),
+                *differences,
+            ]
+        )
     signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values())
-    lacking = any(not math.isfinite(evidence.value("measured", region)) for region in evidence.regions)
+    lacking = any(
+        not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
+    )
     note = f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it."
-    return joined([
-        table(f"{capital(f'detail {BANDS[evidence.band]}')}, {evidence.contrast} (differences: {signs})", heads, lines),
-        render("note", "note", note) if lacking and evidence.row("measured") is not None else "",
-    ])  # fmt: skip
+    return joined(
+        [
+            table(
+                f"{capital(f'detail {BANDS[evidence.band]}')}, {evidence.contrast} (differences:"
+                f" {signs})",
+                heads,
+                lines,
+            ),
+            (
+                render("note", "note", note)
+                if lacking and evidence.row("measured") is not None
+                else ""
+            ),
+        ]
+    )
 
 
 def legend_html(series: Iterable[str]) -> Markup:
-    """What each series is whose name does not tell it: names in tables and figures are those of options and files."""
-    named = (name for name in series if pick.series_text(name) == name and name not in ("bspline", "measured"))
+    """Explain each series whose name is not self-explanatory.
+
+    Names in tables and figures are those of options and files.
+    """
+    named = (
+        name
+        for name in series
+        if pick.series_text(name) == name and name not in ("bspline", "measured")
+    )
     entries = [(name, text) for name in named if (text := description_of(name))]
-    return folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
+    return (
+        folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
+    )
 
 
 def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """A warning for every flag that is up: of `flags`, with its numbers, else of the `rows`."""
-    warnings = [f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip() for flag in flags if flag.get("raised")]
+    warnings = [
+        f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip()
+        for flag in flags
+        if flag.get("raised")
+    ]
     told = {flag.get("name") for flag in flags}
     for name, own in flag_rows(rows).items():
         up, kind = [row.series for row in own if row.value > 0], FLAGS[name]
@@ -134,7 +187,7 @@ def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] 
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Flags, those that were looked for and are down, and the metrics of quality control; see `flags_html`."""
+    """Render raised flags, checked flags not raised, and QC metrics; see `flags_html`."""
     down = [name for name, own in flag_rows(rows).items() if not any(row.value > 0 for row in own)]
     passed = ", ".join(FLAGS[name].passed for name in down)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
@@ -150,7 +203,9 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
         other = f"against {row.minus}" if row.minus != MISSING else ""
         where = ", ".join(filter(None, [region_text(row.region), about, other]))
         unit = "" if row.unit == "1" else f" {row.unit}"
-        lines.append([statistic(key[0]).label, row.series, where or "–", joined([cell(row), unit])])
+        lines.append(
+            [statistic(key[0]).label, row.series, where or "–", joined([cell(row), unit])]
+        )
     heads = ["check", "series", "where", "value, 95 % interval"]
     values = table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 2})
     return joined([flags_html(rows, flags), quiet, values])

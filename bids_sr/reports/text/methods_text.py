@@ -1,4 +1,6 @@
-"""Methods text as Markdown, HTML and BibTeX: citations ``[@key1; @key2]`` become links to the references at the end.
+"""Methods text as Markdown, HTML and BibTeX.
+
+Citations ``[@key1; @key2]`` become links to the references at the end.
 
 Raw HTML in the text is escaped, never interpreted, and links lead to the web only.
 """
@@ -45,7 +47,10 @@ def authors(entry: Entry) -> list[tuple[str, str]]:
     """Last name and first names of each author; an organization has no first name."""
     people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
     return [
-        (plain(" ".join(each.prelast_names + each.last_names)), plain(" ".join(each.first_names + each.middle_names)))
+        (
+            plain(" ".join(each.prelast_names + each.last_names)),
+            plain(" ".join(each.first_names + each.middle_names)),
+        )
         for each in people
     ]
 
@@ -58,10 +63,12 @@ def short_reference(entry: Entry) -> str:
 
 
 def reference_html(entry: Entry) -> Markup:
-    """A full reference; its DOI or address is a link, the only kind of outside reference in a report."""
+    """Render a full reference; its DOI or URL is the only kind of outside link in a report."""
     people = authors(entry)
     names = [
-        "et al." if last == "others" else f"{last} {''.join(p[0] for p in re.split(r'[ .-]+', first) if p)}".strip()
+        "et al."
+        if last == "others"
+        else f"{last} {''.join(p[0] for p in re.split(r'[ .-]+', first) if p)}".strip()
         for last, first in people[:6]
     ]
     who = ", ".join(names) + (" et al." if len(people) > 6 else "")
@@ -70,11 +77,18 @@ def reference_html(entry: Entry) -> Markup:
     volume = _field(entry, "volume")
     if volume:
         volume += (f"({number})" if number else "") + (f":{pages}" if pages else "")
-    parts = [escape(f"{who} ({_field(entry, 'year') or 'n.d.'})."), escape(f"{_field(entry, 'title')}.")]
+    parts = [
+        escape(f"{who} ({_field(entry, 'year') or 'n.d.'})."),
+        escape(f"{_field(entry, 'title')}."),
+    ]
     if where:
         parts.append(Markup("<em>{}</em>{}.").format(where, f" {volume}" if volume else pages))
     if target := _target(entry):
-        parts.append(Markup('<a href="{}">{}</a>').format(target, target.replace("https://doi.org/", "doi:")))
+        parts.append(
+            Markup('<a href="{}">{}</a>').format(
+                target, target.replace("https://doi.org/", "doi:")
+            )
+        )
     return Markup(" ").join(parts)
 
 
@@ -112,7 +126,9 @@ def _render_citation(
     self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, tuple[str, str]]
 ) -> str:
     links = [
-        f"{key}?" if key not in env else Markup('<a href="{1}">{0}</a>' if env[key][1] else "{}").format(*env[key])
+        f"{key}?"
+        if key not in env
+        else Markup('<a href="{1}">{0}</a>' if env[key][1] else "{}").format(*env[key])
         for key in tokens[index].meta["keys"]
     ]
     return Markup("({})").format(Markup("; ").join(links))
@@ -121,7 +137,9 @@ def _render_citation(
 @cache
 def _parser() -> MarkdownIt:
     """Markdown without raw HTML, images and entities, with citations."""
-    parser = MarkdownIt("commonmark", {"html": False}).disable(["image", "autolink", "entity", "escape", "code"])
+    parser = MarkdownIt("commonmark", {"html": False}).disable(
+        ["image", "autolink", "entity", "escape", "code"]
+    )
     parser.inline.ruler.before("link", "citation", _citation)
     parser.add_render_rule("citation", _render_citation)
     parser.validateLink = lambda url: url.startswith(_WEB)  # type: ignore[method-assign]
@@ -131,11 +149,15 @@ def _parser() -> MarkdownIt:
 def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Markup:
     """The methods text as HTML; a citation that the bibliography lacks has a question mark.
 
-    With `references` they stand at the end and citations lead there, else to where each work is found on the web.
+    With `references` they stand at the end and citations lead there, else to where each work is
+    found on the web.
     """
     raw = split_bibtex(bibtex)
     entries = {key: read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
-    cited = {key: (short_reference(e), f"#ref-{key}" if references else _target(e)) for key, e in entries.items()}
+    cited = {
+        key: (short_reference(e), f"#ref-{key}" if references else _target(e))
+        for key, e in entries.items()
+    }
     tokens = _parser().parse(markdown, cited)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):  # below the headings of the report
@@ -147,9 +169,12 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
 
 
 def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None = None) -> None:
-    """Write ``CITATION.md``, ``.bib`` (what is cited of `bibtex`, else of all that we carry) and ``.html``.
+    """Write ``CITATION.md``, ``.bib`` and ``.html``.
 
-    `logs` get the text alone, from which a report of that run is made when another run has overwritten the first.
+    ``.bib`` has what is cited of `bibtex`, else of all references that we carry.
+
+    `logs` get the text alone, from which a report of that run is made when another run has
+    overwritten the first.
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)

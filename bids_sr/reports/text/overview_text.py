@@ -1,6 +1,7 @@
 """The first screen of a run: one sentence, three numbers, checks, and what to do next.
 
-All of it is read from the verdict and the rows of the evaluation, so that it cannot say anything else.
+All of it is read from the verdict and the rows of the evaluation, so that it cannot say anything
+else.
 """
 
 import math
@@ -34,10 +35,10 @@ from bids_sr.stats.evaluation.words import MARKS, MOVED_MM
 
 @frozen
 class RunFacts:
-    """What was acquired: name, voxel sizes (mm) before and after, and framewise displacement (mm) of each volume.
+    """Acquisition facts: name, voxel sizes (mm) before and after, FD (mm) of each volume.
 
-    `described` is what the sidecar of the series says of it, such as that it was simulated from a finer one,
-    `warnings` what the plan warned of;
+    `described` is what the sidecar of the series says of it, such as that it was simulated from a
+    finer one, `warnings` what the plan warned of;
     `calibrated` tells whether there is a calibration run (the test one level down knows
     whether it was used), `at_rest` whether seeds take the place of conditions.
     """
@@ -69,10 +70,16 @@ class _Check(NamedTuple):
 
 
 def overview_html(
-    verdict: Mapping[str, object], rows: Sequence[MetricRow], registration: Mapping[str, object], run: RunFacts,
+    verdict: Mapping[str, object],
+    rows: Sequence[MetricRow],
+    registration: Mapping[str, object],
+    run: RunFacts,
     one_level: Mapping[str, object] | None = None,
-) -> Markup:  # fmt: skip
-    """Header line, sentence, numbers, checks and next steps of one run; arguments as their JSON files and tables."""
+) -> Markup:
+    """Render header line, sentence, numbers, checks and next steps of one run.
+
+    The arguments are the contents of the JSON files and tables.
+    """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
     applied, idle = applied_methods(rows), texts(verdict.get("not_applied"))
     found, evidence = strongest("function", rows, applied), accuracy(rows, applied)
@@ -87,23 +94,40 @@ def overview_html(
         mapped = "seed" if run.at_rest else "contrast"
         basis = f"Compared with {found.reference.words}; {mapped} {found.contrast}"
     rests = "" if evidence is not None or tested is None else f", tested only {tested.where_text}"
-    checks = [*motion_checks(run.displacement), *registration_checks(registration), *flag_checks(rows, idle, rests)]
+    checks = [
+        *motion_checks(run.displacement),
+        *registration_checks(registration),
+        *flag_checks(rows, idle, rests),
+    ]
     if evidence is not None:
         numbers = [level_number(evidence, best), *right_number(evidence, best)]
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
-    before = [*run.warnings, *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key))]
+    before = [
+        *run.warnings,
+        *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)),
+    ]
     undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
-        "overview", header_text(run), mark, kind, str(verdict.get("headline", "")), basis, before,
-        [*numbers, check_number(checks, measured=evidence is not None)], checks,
+        "overview",
+        header_text(run),
+        mark,
+        kind,
+        str(verdict.get("headline", "")),
+        basis,
+        before,
+        [*numbers, check_number(checks, measured=evidence is not None)],
+        checks,
         next_steps(verdict, remedies(rows, idle), undecided, run),
-    )  # fmt: skip
+    )
 
 
 def header_text(run: RunFacts) -> str:
     """Participant and run, resolution from and to, what the series is, and volumes."""
-    name = " · ".join(part.partition("-")[2] if part.startswith("task-") else part for part in run.name.split("_"))
+    name = " · ".join(
+        part.partition("-")[2] if part.startswith("task-") else part
+        for part in run.name.split("_")
+    )
     change = f"{size_text(run.acquired_mm, unit='')} → {size_text(run.made_mm)}"
     described = f" ({run.described})" if run.described else ""
     return f"{name} · {change}{described} · {len(run.displacement)} volumes"
@@ -134,9 +158,13 @@ def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
 
 
 def level_number(evidence: Evidence, best: str) -> Number:
-    """What the best method has of the detail beyond the acquired Nyquist limit, in active voxels first."""
+    """Return the best method's detail beyond the acquired Nyquist limit, active voxels first."""
     measured_map = "correlation with the measured map"
-    what = measured_map if evidence.reference.statistic == "r" else statistic(evidence.reference.statistic).label
+    what = (
+        measured_map
+        if evidence.reference.statistic == "r"
+        else statistic(evidence.reference.statistic).label
+    )
     label = f"{what} {words.BANDS[evidence.band]}"
     row, plain = evidence.row(best) if best else None, evidence.row("bspline")
     if row is None or not math.isfinite(row.value):
@@ -147,7 +175,7 @@ def level_number(evidence: Evidence, best: str) -> Number:
 
 
 def right_number(evidence: Evidence, best: str) -> list[Number]:
-    """How much of the detail that the best method shows is true; nothing where that is not known."""
+    """Return how much of the best method's detail is true, or nothing if unknown."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
         return []
@@ -162,8 +190,8 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
         return []
     earlier = EARLIER[calibrated]
     told = (
-        f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in active voxels and "
-        f"{earlier.brain} over the brain (adding no detail: 0 %)"
+        f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in"
+        f" active voxels and {earlier.brain} over the brain (adding no detail: 0 %)"
     )
     label = f"how much of the true fine detail {best} explains in this run"
     return [Number("not measured", label, told if best == "sbl" else "")]
@@ -183,7 +211,11 @@ def motion_checks(displacement: Sequence[float]) -> list[_Check]:
         return []
     mean, share = found
     above = f", {number(share, '.0%')} of volumes above {MOVED_MM:g} mm" if share else ""
-    return [_Check(not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion")]
+    return [
+        _Check(
+            not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion"
+        )
+    ]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")
@@ -198,10 +230,17 @@ def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
     return [_Check(not count, text, "registration")]
 
 
-def flag_checks(rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = "") -> list[_Check]:
-    """One check a flag, those that failed first; a method with wrong detail is named, and where that was tested."""
+def flag_checks(
+    rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = ""
+) -> list[_Check]:
+    """Return one check per flag, failed ones first.
+
+    A method with wrong detail is named, as is where that was tested.
+    """
     found = []
-    for name, own in flag_rows(row for row in rows if not stands_for(row.series, not_applied)).items():
+    for name, own in flag_rows(
+        row for row in rows if not stands_for(row.series, not_applied)
+    ).items():
         up = [row.series for row in own if row.value > 0]
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
@@ -222,37 +261,52 @@ def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list
 
 _CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
 _MOVE_LESS = (
-    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel; exclude "
-    "this run, or acquire it again."
+    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel;"
+    " exclude this run, or acquire it again."
 )
 
 
-def next_steps(verdict: Mapping[str, object], remedies: Sequence[str], undecided: bool, run: RunFacts) -> list[str]:
-    """What to do next, the most useful first; at most two. A run that has a calibration is not told to acquire one.
+def next_steps(
+    verdict: Mapping[str, object], remedies: Sequence[str], undecided: bool, run: RunFacts
+) -> list[str]:
+    """Return at most two next steps, the most useful first.
 
-    `undecided`: a method was applied, and the run has no reference, rather than one without detail.
+    A run that has a calibration is not told to acquire one.
+
+    `undecided`: a method was applied, and the run has no reference, rather than one without
+    detail.
     """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(f"To have a method applied, {_CALIBRATION}: with one, it is applied in more runs.")
+        steps.append(
+            f"To have a method applied, {_CALIBRATION}: with one, it is applied in more runs."
+        )
     if status == "not assessed" and undecided:
         above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
-        made, acquired, coarser = (size_text(size) for size in (run.made_mm, run.acquired_mm, above))
+        made, acquired, coarser = (
+            size_text(size) for size in (run.made_mm, run.acquired_mm, above)
+        )
         steps.append(
-            f"To see how {best or 'a method'} does in this participant and task, scan one run at {made} and process "
-            f"it with --retrospective, which downsamples it and compares the result with what was measured. Without a "
-            f"scan, --retrospective on this run shows how well {acquired} is recovered from {coarser}."
+            f"To see how {best or 'a method'} does in this participant and task, scan one run at"
+            f" {made} and process it with --retrospective, which downsamples it and compares the"
+            " result with what was measured. Without a scan, --retrospective on this run shows"
+            f" how well {acquired} is recovered from {coarser}."
         )
         if best == "sbl" and not run.calibrated:
             had = (
-                f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one {UNCALIBRATED}"
+                f"sbl explained {EARLIER[True].active} of the true detail in active voxels,"
+                f" without one {UNCALIBRATED}"
             )
             steps.append(
-                f"To improve the maps of another session, {_CALIBRATION}: with one, {had} ({EARLIER[True].where})."
+                f"To improve the maps of another session, {_CALIBRATION}: with one, {had}"
+                f" ({EARLIER[True].where})."
             )
     if status == "not more accurate":
-        steps.append("Interpret the B-spline maps; fine detail in the other maps is not shown to be accurate here.")
+        steps.append(
+            "Interpret the B-spline maps; fine detail in the other maps is not shown to be"
+            " accurate here."
+        )
     if status == "more accurate":
         own = [part for part in run.name.split("_") if part.startswith(("sub-", "ses-"))]
         maps = "/".join([*own, "func", f"*desc-{best}*_statmap.nii.gz"])

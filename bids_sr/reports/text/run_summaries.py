@@ -1,4 +1,7 @@
-"""One row of ``index.html`` for each run, read from its files by the functions of the first screen of its report."""
+"""Rows of ``index.html``, one for each run.
+
+A row is read from the run's files by the functions of the first screen of its report.
+"""
 
 import csv
 import json
@@ -10,8 +13,20 @@ from pathlib import Path
 from bids_sr.io.json_values import listed, mapped, texts
 from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
 from bids_sr.metrics.number_text import number
-from bids_sr.reports.text.overview_text import ends_text, flag_checks, level_text, motion_checks, registration_checks
-from bids_sr.stats.evaluation.evidence import APPLIED, Evidence, accuracy, applied_methods, below_zero
+from bids_sr.reports.text.overview_text import (
+    ends_text,
+    flag_checks,
+    level_text,
+    motion_checks,
+    registration_checks,
+)
+from bids_sr.stats.evaluation.evidence import (
+    APPLIED,
+    Evidence,
+    accuracy,
+    applied_methods,
+    below_zero,
+)
 from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.stats.evaluation.words import MOVED_MM, moved, region_text
 
@@ -34,17 +49,21 @@ SHOWN = frozenset({"participant", "run", "verdict"})
 NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
 READING = (
-    "Explained variance: of the best method of each run in active voxels, with its 95 % interval; it needs a "
-    "high-resolution reference."
+    "Explained variance: of the best method of each run in active voxels, with its 95 % interval;"
+    " it needs a high-resolution reference."
 )
 RunSummary = dict[str, str]
-"""Cells of one run by the head of their column; what there is nothing to tell of is absent or empty."""
+"""Cells of one run by the head of their column; what there is nothing to tell of is absent or
+empty.
+"""
 
 
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
-    """The row of the run that a verdict belongs to; files that are missing or cut short leave their cells empty."""
+    """Return the row of a verdict's run; missing or truncated files leave their cells empty."""
     stem = verdict_file.name.removesuffix(VERDICT)
-    return _summary(stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True)))
+    return _summary(
+        stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
+    )
 
 
 def name_below(run: str, label: str) -> str:
@@ -54,7 +73,9 @@ def name_below(run: str, label: str) -> str:
 
 def compared_of(verdict_file: Path) -> list[str]:
     """What the verdict of a run says of series of other programs, a line each."""
-    return [str(mapped(each).get("text", "")) for each in listed(_json(verdict_file).get("compared"))]
+    return [
+        str(mapped(each).get("text", "")) for each in listed(_json(verdict_file).get("compared"))
+    ]
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
@@ -64,7 +85,10 @@ def stamps_of(verdict_file: Path) -> tuple[int, ...]:
 
 def _files(verdict_file: Path) -> list[Path]:
     stem = verdict_file.name.removesuffix(VERDICT)
-    return [verdict_file.with_name(stem + suffix) for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)]
+    return [
+        verdict_file.with_name(stem + suffix)
+        for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)
+    ]
 
 
 def _stamp(file: Path) -> int:
@@ -76,19 +100,31 @@ def _stamp(file: Path) -> int:
 
 @lru_cache(maxsize=65536)
 def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
-    """As `run_summary`; read again only where a file has changed, as the page is written until nothing does."""
+    """Return `run_summary`, read again only where a file has changed.
+
+    The page is rewritten until nothing changes.
+    """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
-    verdict, rows, displacement = _json(verdict_file), _rows(table_file), _displacement(confounds_file)
+    verdict, rows, displacement = (
+        _json(verdict_file),
+        _rows(table_file),
+        _displacement(confounds_file),
+    )
     idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(_json(registration_file))]
-    checks += flag_checks(rows, idle, "" if evidence is not None else ", tested only one level down")
+    checks += flag_checks(
+        rows, idle, "" if evidence is not None else ", tested only one level down"
+    )
     failed, motion = [each.text for each in checks if not each.passed], moved(displacement)
     cells = (
-        name_below(stem, label), ", ".join(idle),
+        name_below(stem, label),
+        ", ".join(idle),
         "" if evidence is None else _accuracy(evidence, str(verdict.get("best", ""))),
-        f"{motion[0]:.2f}" if motion else "", number(motion[1], ".0%") if motion else "",
-        "; ".join(failed) or ("none" if checks else ""), verdict_line(verdict),
-    )  # fmt: skip
+        f"{motion[0]:.2f}" if motion else "",
+        number(motion[1], ".0%") if motion else "",
+        "; ".join(failed) or ("none" if checks else ""),
+        verdict_line(verdict),
+    )
     return dict(zip(list(HEADS)[1:], cells, strict=True))
 
 
@@ -117,13 +153,17 @@ def _rows(file: Path) -> list[MetricRow]:
         table = read_frame(file)
     except (OSError, ValueError):
         return []
-    return rows_of(table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))])
+    return rows_of(
+        table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))]
+    )
 
 
 def _displacement(file: Path) -> list[float]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
-            cells = [line["framewise_displacement"] for line in csv.DictReader(stream, delimiter="\t")]
+            cells = [
+                line["framewise_displacement"] for line in csv.DictReader(stream, delimiter="\t")
+            ]
         return [math.nan if cell == MISSING else float(cell) for cell in cells]
     except (OSError, ValueError, KeyError, TypeError):
         return []

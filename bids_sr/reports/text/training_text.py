@@ -15,9 +15,10 @@ _LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 
 @frozen
 class TrainingRecord:
-    """Curves of a training: held-out PSNR (dB) and losses by name, (N,) each, NaN where none was taken.
+    """Training curves: held-out PSNR (dB) and losses by name, (N,) each, NaN if not taken.
 
-    `levels` are the held-out PSNR of plain interpolation; `chosen_step` is the iteration of the weights that were kept.
+    `levels` are the held-out PSNR of plain interpolation; `chosen_step` is the iteration of the
+    weights that were kept.
     """
 
     steps: Array
@@ -28,22 +29,35 @@ class TrainingRecord:
 
 
 def read_training(columns: Mapping[str, Array], card: Mapping[str, object]) -> TrainingRecord:
-    """Curves from the columns of a log, levels and the chosen iteration from the model card's ``held_out``.
+    """Read the curves from the columns of a training log.
 
-    Columns are ``iteration``, ``psnr`` and the losses, NaN where a row has no such value. A second phase, training
-    again on all slices without held-out ones, counts from the start; the first one is shown.
+    Levels and the chosen iteration come from the model card's ``held_out``.
+
+    Columns are ``iteration``, ``psnr`` and the losses, NaN where a row has no such value. A second
+    phase, training again on all slices without held-out ones, counts from the start; the first one
+    is shown.
     """
     steps = np.asarray(columns.get("iteration", ()), dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)
     end = int(again[0]) + 1 if again.size else len(steps)
     held_out = mapped(card.get("held_out"))
-    scores = {name: each["psnr"] for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    scores = {
+        name: each["psnr"]
+        for name, each in held_out.items()
+        if isinstance(each, Mapping) and "psnr" in each
+    }
     method = str(card.get("method", _NETWORK))
     return TrainingRecord(
         steps=steps[:end],
-        curves={method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {},
+        curves=(
+            {method: np.asarray(columns["psnr"], dtype=float)[:end]} if "psnr" in columns else {}
+        ),
         levels={name: float(value) for name, value in scores.items() if name != _NETWORK},
-        losses={name: np.asarray(columns[name], dtype=float)[:end] for name in _LOSSES if name in columns},
+        losses={
+            name: np.asarray(columns[name], dtype=float)[:end]
+            for name in _LOSSES
+            if name in columns
+        },
         chosen_step=None if math.isnan(step := real(held_out.get("iteration"))) else step,
     )
 
@@ -55,12 +69,18 @@ def held_out_text(card: Mapping[str, object]) -> str:
     """
     seen = mapped(card.get("on_trained_slices"))
     held_out = seen or mapped(card.get("held_out"))
-    scores = {name: each for name, each in held_out.items() if isinstance(each, Mapping) and "psnr" in each}
+    scores = {
+        name: each
+        for name, each in held_out.items()
+        if isinstance(each, Mapping) and "psnr" in each
+    }
     own = scores.pop(_NETWORK, None)
     if own is None:
         return ""
     method = card.get("method", _NETWORK)
-    parts = [f"{method} {own['psnr']:.2f} dB" + (f", SSIM {own['ssim']:.3f}" if "ssim" in own else "")]
+    parts = [
+        f"{method} {own['psnr']:.2f} dB" + (f", SSIM {own['ssim']:.3f}" if "ssim" in own else "")
+    ]
     for name, each in scores.items():
         change = f"{own['psnr'] - each['psnr']:+.2f} dB"
         if "ssim" in own and "ssim" in each:
@@ -68,11 +88,14 @@ def held_out_text(card: Mapping[str, object]) -> str:
         parts.append(f"{method} − {name} {change.replace('-', '−')}")
     spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
     # models of version 0.2 and before tell the slices of a pair themselves
-    slices = len(listed(held_out.get("slices"))) or sum(int(real(last) - real(first)) for first, last in spans)
+    slices = len(listed(held_out.get("slices"))) or sum(
+        int(real(last) - real(first)) for first, last in spans
+    )
     if seen:
         return (
-            f"No slice was held out: final weights after training on all {slices} slices of the pair. On these, which "
-            "shows how closely they were fitted and nothing about other slices: " + "; ".join(parts) + "."
+            f"No slice was held out: final weights after training on all {slices} slices of the"
+            " pair. On these, which shows how closely they were fitted and nothing about other"
+            " slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
@@ -84,4 +107,7 @@ def started_text(card: Mapping[str, object]) -> str:
         return ""
     learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
     checksum = str(start.get("weights_sha256", ""))[:12]
-    return f"Training started from the weights {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
+    return (
+        f"Training started from the weights {start.get('name', start.get('method', ''))}"
+        f" ({checksum}…{learned})."
+    )

@@ -12,7 +12,16 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
-from bids_sr.sr.data.windows import Box, Prepared, Turn, corners_inside, prepare, shifted, symmetries, turned
+from bids_sr.sr.data.windows import (
+    Box,
+    Prepared,
+    Turn,
+    corners_inside,
+    prepare,
+    shifted,
+    symmetries,
+    turned,
+)
 from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, upsample
@@ -20,14 +29,18 @@ from bids_sr.sr.resolution.operators import Degradation, get_operator, level_of,
 
 _WATCHED = 8  # validation windows, spread evenly over what is held out
 _SIDE = 48  # of such a window in three dimensions
-_CONTEXT = 6  # slices around what is held out that a volumetric network may see, and is not scored in
+# slices around what is held out that a volumetric network may see, and is not scored in
+_CONTEXT = 6
 _USABLE = 0.02  # of a slice that is mask
 _PLACES = 1 << 16  # at most, of windows in a range of slices: always the same ones, to save memory
 
 
 @frozen
 class Batch:
-    """input (N, C, *), target, weight (N, C or 1, *) of one step; `operator` downsamples the output before the loss."""
+    """Arrays of one step: input (N, C, *), target, weight (N, C or 1, *).
+
+    `operator` downsamples the output before the loss.
+    """
 
     input: Tensor
     target: Tensor
@@ -45,15 +58,20 @@ class Region:
 
 @frozen
 class Window:
-    """One window that is scored at every validation step; the weight of its batch is 1 where it counts."""
+    """One window scored at every validation step; its batch weight is 1 where it counts."""
 
     image: int
     box: Box
     batch: Batch
 
 
-def split(parts: tuple[Region, ...], hold_out: int) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-    """(training, held-out) parts: every n-th is held out, from the middle of the first n on; none by 0."""
+def split(
+    parts: tuple[Region, ...], hold_out: int
+) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+    """Split into (training, held-out) parts; every n-th is held out, none for n = 0.
+
+    The first held-out one is in the middle of the first n.
+    """
     held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
     return tuple(part for part in parts if part not in held), held
 
@@ -67,8 +85,9 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 class Examples:
     """Images as the trainer sees them, at the factor trained for and those drawn in its place.
 
-    `train` and `held` are the parts that are trained on and those that are held out: whole images where there are at
-    least three, else every n-th slice (2D), or the last n-th part of the brain in each image (3D).
+    `train` and `held` are the parts that are trained on and those that are held out: whole images
+    where there are at least three, else every n-th slice (2D), or the last n-th part of the brain
+    in each image (3D).
 
     Parameters
     ----------
@@ -77,13 +96,27 @@ class Examples:
 
     Raises
     ------
-    TrainingDataError : images that do not belong together or do not suit the recipe, the factor, or one another
+    TrainingDataError : images that do not belong together or do not suit the recipe, the factor,
+        or one another
     ValueError : a recipe that cannot be carried out
     """
 
-    def __init__(self, images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        images: TrainingImages,
+        recipe: Recipe,
+        factor: Factor,
+        ndim: int,
+        device: str = "cpu",
+    ) -> None:
         check_images(images, recipe, factor, ndim)
-        self.images, self.recipe, self.factor, self.ndim, self.device = images, recipe, factor, ndim, device
+        self.images, self.recipe, self.factor, self.ndim, self.device = (
+            images,
+            recipe,
+            factor,
+            ndim,
+            device,
+        )
         self.channels = images[0].channels
         # windows have to exist on the low-resolution grid too
         self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
@@ -108,28 +141,41 @@ class Examples:
     def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         hold_out, count = self.recipe.hold_out, len(self.images)
         if self.ndim == 2 and count < 3:
-            slices = tuple(Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k])
+            slices = tuple(
+                Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k]
+            )
             if len(slices) < 2:
                 raise TrainingDataError(
-                    f"only {len(slices)} slice of the images shows enough of the head: nothing could be held out"
+                    f"only {len(slices)} slice of the images shows enough of the head: nothing"
+                    " could be held out"
                 )
             return split(slices, hold_out)
         depth = [self.at(k).shape[2] for k in range(count)]
         if not hold_out or count >= 3:
-            return split(tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out)
+            return split(
+                tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out
+            )
         train, held = [], []
         for k, n in enumerate(depth):
             p, brain = self.at(k).steps[2][0], self._usable[k] or [0, n - 1]
             part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
             kept = max(p, (brain[-1] + 1 - part) // p * p)
             if kept >= n:
-                raise TrainingDataError(f"{self.images[k].name}: {n} slices are too few to hold some out")
+                raise TrainingDataError(
+                    f"{self.images[k].name}: {n} slices are too few to hold some out"
+                )
             train.append(Region(image=k, slices=(0, kept)))
             held.append(Region(image=k, slices=(kept, n)))
         return tuple(train), tuple(held)
 
     def batch(
-        self, rng: np.random.Generator, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+        self,
+        rng: np.random.Generator,
+        parts: Sequence[Region],
+        *,
+        iteration: int,
+        seed: int,
+        size: int,
     ) -> Batch:
         """What a step sees; `rng` is the only source of chance."""
         vary, factor = self.recipe.augmentation, self.factor
@@ -160,14 +206,25 @@ class Examples:
         return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
 
     def windows(
-        self, rng: np.random.Generator, parts: Sequence[Region], factor: Factor, *, iteration: int, seed: int, size: int
+        self,
+        rng: np.random.Generator,
+        parts: Sequence[Region],
+        factor: Factor,
+        *,
+        iteration: int,
+        seed: int,
+        size: int,
     ) -> list[tuple[int, Box]]:
         """(image, window) of each member of a batch."""
         sources = [rng] * size
         count = self.recipe.patches
-        if count is not None:  # that many places, each seen once an epoch in an order of the epoch's own
+        # that many places, each seen once an epoch in an order of the epoch's own
+        if count is not None:
             seen = range(iteration * size, (iteration + 1) * size)
-            sources = [np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])]) for k in seen]
+            sources = [
+                np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])])
+                for k in seen
+            ]
         where = [parts[int(source.integers(len(parts)))] for source in sources]
         if self.recipe.patch is None and len({self.at(r.image, factor).shape for r in where}) > 1:
             where = [where[0]] * size  # whole images of different sizes do not fit into one batch
@@ -178,7 +235,14 @@ class Examples:
             corners = self._corners(index, factor, slices, sides)
             x, y, z = corners[source.integers(len(corners), size=1)[0]].tolist()
             corner = (x, y, z + slices[0])
-            out.append((index, tuple((start, start + side) for start, side in zip(corner, sides, strict=True))))
+            out.append(
+                (
+                    index,
+                    tuple(
+                        (start, start + side) for start, side in zip(corner, sides, strict=True)
+                    ),
+                )
+            )
         return out
 
     def room(self, region: Region, factor: Factor) -> tuple[int, int]:
@@ -189,7 +253,9 @@ class Examples:
         step = now.steps[2][0] if self.aligned else 1
         return low // step * step, high
 
-    def _sides(self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor) -> tuple[int, ...]:
+    def _sides(
+        self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor
+    ) -> tuple[int, ...]:
         """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
 
         The patch, cut down to the smallest image and to whole low-resolution voxels.
@@ -201,13 +267,23 @@ class Examples:
             asked = (patch,) * self.ndim if isinstance(patch, int) else patch
             wanted = [min(n, side) for n, side in zip(wanted, asked, strict=True)]
         if self.aligned:  # a whole plane is one, whatever the factor divides
-            whole = [axis < 2 and {n} == {shape[axis] for shape in shapes} for axis, n in enumerate(wanted)]
+            whole = [
+                axis < 2 and {n} == {shape[axis] for shape in shapes}
+                for axis, n in enumerate(wanted)
+            ]
             steps = self.at(rooms[0][0], factor).steps
-            wanted = [n if w else n // p * p for n, w, (p, _) in zip(wanted, whole, steps, strict=False)]
+            wanted = [
+                n if w else n // p * p for n, w, (p, _) in zip(wanted, whole, steps, strict=False)
+            ]
         return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
 
-    def _corners(self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]) -> Array:
-        """Corners of windows of these sides in a range of slices (first, last + 1), counted from the first one."""
+    def _corners(
+        self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]
+    ) -> Array:
+        """Return window corners in a range of slices (first, last + 1), counted from the first.
+
+        The windows have the given sides.
+        """
         key = (index, factor, slices, sides)
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
@@ -220,15 +296,22 @@ class Examples:
                 self._places[key] = corners_inside(inside, sides, steps)
             except TrainingDataError as error:
                 name = self.images[index].name
-                raise TrainingDataError(f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}") from error
+                raise TrainingDataError(
+                    f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}"
+                ) from error
         return self._places[key]
 
     def cut(
-        self, chosen: Sequence[tuple[int, Box]], factor: Factor, background: float, turns: Sequence[Turn] = ()
+        self,
+        chosen: Sequence[tuple[int, Box]],
+        factor: Factor,
+        background: float,
+        turns: Sequence[Turn] = (),
     ) -> Batch:
         """Windows of some images (image and window, of equal sides) as one batch.
 
-        `background`: weight outside the mask; `turns`: how each window is turned, as they are where there are none.
+        `background`: weight outside the mask; `turns`: how each window is turned, as they are
+        where there are none.
         """
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         on_coarse = self.recipe.objective == "self"
@@ -240,7 +323,9 @@ class Examples:
             mask = image.inside_coarse if on_coarse else image.inside
             weight = mask[(slice(None), *compared)].float()
             parts = (
-                image.source[(slice(None), *(coarse if self.recipe.upsampled_by is None else fine))],
+                image.source[
+                    (slice(None), *(coarse if self.recipe.upsampled_by is None else fine))
+                ],
                 image.target[(slice(None), *compared)],
                 weight + background * (1 - weight),
             )
@@ -251,36 +336,62 @@ class Examples:
         if on_coarse:
             shape = tuple(b - a for a, b in chosen[0][1])[: self.ndim]
             operator = get_operator(
-                self.recipe.degradation, shape, tuple(factor[: self.ndim]), tuple(stacks[1][0].shape[1:])
+                self.recipe.degradation,
+                shape,
+                tuple(factor[: self.ndim]),
+                tuple(stacks[1][0].shape[1:]),
             )
         source, target, weight = (torch.stack(stack).contiguous() for stack in stacks)
         return Batch(input=source, target=target, weight=weight, operator=operator)
 
-    def _slices(self, rng: np.random.Generator, parts: Sequence[Region], size: int) -> list[tuple[int, Box]]:
+    def _slices(
+        self, rng: np.random.Generator, parts: Sequence[Region], size: int
+    ) -> list[tuple[int, Box]]:
         """Whole slices with enough of the head, each at most once in a batch while they last."""
-        every = [(r.image, z) for r in parts for z in self._usable[r.image] if r.slices[0] <= z < r.slices[1]]
-        if len({self.at(r.image).shape[:2] for r in parts}) > 1:  # different sizes do not fit into one batch
+        every = [
+            (r.image, z)
+            for r in parts
+            for z in self._usable[r.image]
+            if r.slices[0] <= z < r.slices[1]
+        ]
+        # different sizes do not fit into one batch
+        if len({self.at(r.image).shape[:2] for r in parts}) > 1:
             image = parts[int(rng.integers(len(parts)))].image
             every = [each for each in every if each[0] == image]
         drawn = [every[int(k)] for k in rng.choice(len(every), size, replace=size > len(every))]
         return [(index, self.at(index).slice_box(z)) for index, z in drawn]
 
-    def _varied(self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]) -> Batch:
+    def _varied(
+        self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]
+    ) -> Batch:
         """Whole slices with their intensities and places varied, see `Augmentation`."""
         vary = self.recipe.augmentation
         images = [(self.at(index), box[2][0]) for index, box in chosen]
         lowres, target, weight = (
             torch.stack([each[..., z] for each, z in stack])
-            for stack in zip(*(((i.coarse, z), (i.target, z), (i.inside.float(), z)) for i, z in images), strict=True)
+            for stack in zip(
+                *(((i.coarse, z), (i.target, z), (i.inside.float(), z)) for i, z in images),
+                strict=True,
+            )
         )
         level = level_of(lowres, self.factor[:2])
         residue = lowres - level.down(target)
-        if turns:  # back, as models were trained before there were windows: a seed still gives the same weights
+        # back, as models were trained before there were windows: a seed still gives the same
+        # weights
+        if turns:
             target, residue, weight = (
-                torch.stack([turned(image, turn, back=True) for image, turn in zip(stack, turns, strict=True)])
+                torch.stack(
+                    [
+                        turned(image, turn, back=True)
+                        for image, turn in zip(stack, turns, strict=True)
+                    ]
+                )
                 for stack in (target, residue, weight)
             )
-        shift = (float(rng.uniform(-vary.shift, vary.shift)), float(rng.uniform(-vary.shift, vary.shift)))
+        shift = (
+            float(rng.uniform(-vary.shift, vary.shift)),
+            float(rng.uniform(-vary.shift, vary.shift)),
+        )
         gamma, gain = (float(np.exp(rng.normal(0, sd))) for sd in (vary.gamma, vary.gain))
         noise_sd, noise_seed = float(rng.uniform(0, 2 * vary.noise)), int(rng.integers(2**31))
         if shift != (0.0, 0.0):
@@ -293,7 +404,9 @@ class Examples:
             noise = noise_sd * torch.randn(lowres.shape, generator=own).to(lowres.device)
             lowres, target = lowres + noise, target + level.up(noise)
         source = upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by)
-        return Batch(input=source, target=target, weight=weight + self.recipe.background * (1 - weight))
+        return Batch(
+            input=source, target=target, weight=weight + self.recipe.background * (1 - weight)
+        )
 
     def validation(self, parts: Sequence[Region]) -> tuple[Window, ...]:
         """Windows of some parts: whole slices, or blocks of volumes with some context."""
@@ -301,11 +414,17 @@ class Examples:
         for region in parts:
             image, low = self.at(region.image), region.slices[0]
             if self.ndim == 2:
-                shown = torch.nonzero(image.inside[0, ..., slice(*region.slices)].any(0).any(0)).flatten().tolist()
+                shown = (
+                    torch.nonzero(image.inside[0, ..., slice(*region.slices)].any(0).any(0))
+                    .flatten()
+                    .tolist()
+                )
                 chosen += [(region.image, image.slice_box(low + z), region.slices) for z in shown]
             else:
                 chosen.append((region.image, self._block(image, *region.slices), region.slices))
-        spread = np.unique(np.linspace(0, len(chosen) - 1, min(_WATCHED, len(chosen))).round().astype(int))
+        spread = np.unique(
+            np.linspace(0, len(chosen) - 1, min(_WATCHED, len(chosen))).round().astype(int)
+        )
         return tuple(self._window(*chosen[k]) for k in spread)
 
     def _block(self, image: Prepared, low: int, high: int) -> Box:
@@ -333,7 +452,9 @@ class Examples:
             weight = torch.zeros_like(batch.weight)
             weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
             # a part without any of the mask is scored whole: nothing else is there
-            batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
+            batch = replace(
+                batch, weight=weight if weight.any() else torch.ones_like(batch.weight)
+            )
         return Window(image=index, box=box, batch=batch)
 
     def interpolated(self, name: str, window: Window) -> Tensor:
@@ -344,18 +465,25 @@ class Examples:
             self._whole[key] = np.stack([upsample(name, channel, self.factor) for channel in low])
         part = self._whole[key][(slice(None), *(slice(a, b) for a, b in window.box))]
         part = part if self.ndim == 3 else part[..., 0]
-        return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(window.batch.target.device)[None]
+        return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(
+            window.batch.target.device
+        )[None]
 
     def named(self, parts: Sequence[Region], windows: Sequence[Window] = ()) -> dict[str, object]:
         """Parts and windows for the card."""
         names = [image.name for image in self.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
-            "windows": [{"image": names[w.image], "box": [list(side) for side in w.box]} for w in windows],
+            "windows": [
+                {"image": names[w.image], "box": [list(side) for side in w.box]} for w in windows
+            ],
         }
 
     def described(self) -> dict[str, object]:
-        """What the card says of the data; the first image stands for all in resolution, orientation and intensity."""
+        """Describe the data for the card.
+
+        The first image stands for all in resolution, orientation and intensity.
+        """
         first, seen = self.images[0], self.at(0)
         zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
@@ -365,11 +493,16 @@ class Examples:
         made = f"made by {self.recipe.degradation} from the fine ones"
         image, mask = seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()
         return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
-            "contrast": first.contrast, "data_sha256": checksums(self.images), "factors": list(self.recipe.factors),
-            "channels": self.channels, "images": [each.name for each in self.images],
+            "contrast": first.contrast,
+            "data_sha256": checksums(self.images),
+            "factors": list(self.recipe.factors),
+            "channels": self.channels,
+            "images": [each.name for each in self.images],
             "coarse_images": made if first.coarse is None else "measured",
             "intensity": {
-                "scale": [float(v) for v in seen.level], "headroom": [round(float(v), 6) for v in seen.headroom],
-                "rule": unit, **({} if first.gain is None else {"highres_gain": first.gain}),
+                "scale": [float(v) for v in seen.level],
+                "headroom": [round(float(v), 6) for v in seen.headroom],
+                "rule": unit,
+                **({} if first.gain is None else {"highres_gain": first.gain}),
             },
-        }  # fmt: skip
+        }

@@ -1,7 +1,8 @@
 """What networks are trained on: high-resolution images, measured low-resolution ones, or both.
 
-A T2*-weighted pair is one image that has both; scans of a study have high-resolution members, whose low-resolution ones
-are made by the recipe's degradation; volumes of a run have low-resolution ones alone.
+A T2*-weighted pair is one image that has both; scans of a study have high-resolution members,
+whose low-resolution ones are made by the recipe's degradation; volumes of a run have
+low-resolution ones alone.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, highres_size, upsample
 
 _LEAST = 8  # voxels in-plane
-# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise, and fit in memory.
+# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise,
+# and fit in memory.
 VOLUMES = 20
 
 
@@ -31,17 +33,20 @@ class TrainingImage:
 
     Parameters
     ----------
-    fine : high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None
-    coarse : low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other; None where it has to be made
-        by the recipe's degradation
+    fine : high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or
+        None
+    coarse : low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other; None
+        where it has to be made by the recipe's degradation
     gain : brings `fine` to the intensity of `coarse`; None where they have one unit
-    mask, affine : (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None
+    mask, affine : (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse`
+        where that is None
     contrast : BIDS suffix; joined by + where there are channels, in their order
     name : of the image, for cards and messages
 
     Raises
     ------
-    TrainingDataError : no image, an empty mask, grids that do not belong together, constant or not finite values
+    TrainingDataError : no image, an empty mask, grids that do not belong together, constant or not
+        finite values
     """
 
     fine: Array | None = None
@@ -59,19 +64,31 @@ class TrainingImage:
             if image is None:
                 continue
             if image.ndim not in (3, 4):
-                raise TrainingDataError(f"{self.name}: the {kind} image has {image.ndim} axes, not 3 (4 with channels)")
+                raise TrainingDataError(
+                    f"{self.name}: the {kind} image has {image.ndim} axes, not 3 (4 with channels)"
+                )
             if not np.isfinite(image).all() or np.ptp(image) == 0:
                 raise TrainingDataError(f"{self.name}: the {kind} image is constant or not finite")
             if min(image.shape[-3:-1]) < _LEAST:
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image {image.shape} has less than {_LEAST} voxels in-plane"
+                    f"{self.name}: the {kind} image {image.shape} has less than {_LEAST} voxels"
+                    " in-plane"
                 )
         if self.mask.shape != self.shape:
-            raise TrainingDataError(f"{self.name}: the mask {self.mask.shape} is not on the image's grid {self.shape}")
+            raise TrainingDataError(
+                f"{self.name}: the mask {self.mask.shape} is not on the image's grid {self.shape}"
+            )
         if not (self.mask > 0).any():
             raise TrainingDataError(f"{self.name}: the mask is empty")
-        if self.fine is not None and self.coarse is not None and _channels(self.fine) != _channels(self.coarse):
-            counts = f"{_channels(self.fine)} channels in the fine image, {_channels(self.coarse)} in the coarse"
+        if (
+            self.fine is not None
+            and self.coarse is not None
+            and _channels(self.fine) != _channels(self.coarse)
+        ):
+            counts = (
+                f"{_channels(self.fine)} channels in the fine image, {_channels(self.coarse)} in"
+                " the coarse"
+            )
             raise TrainingDataError(f"{self.name}: {counts}")
 
     @property
@@ -102,7 +119,9 @@ class TrainingImage:
         """SHA-256 of the arrays as float32."""
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
-            total.update(b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes())
+            total.update(
+                b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes()
+            )
         return total.hexdigest()
 
 
@@ -123,7 +142,8 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
 
     Raises
     ------
-    TrainingDataError : images that differ in kind, or do not suit the recipe, the factor or the number of dimensions
+    TrainingDataError : images that differ in kind, or do not suit the recipe, the factor or the
+        number of dimensions
     ValueError : a recipe that cannot be carried out
     """
     if not images:
@@ -134,39 +154,66 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
         ("kinds (with and without a fine image)", {image.fine is None for image in images}),
     ):
         if len(found) > 1:
-            raise TrainingDataError(f"the images to train on have different {what}: {sorted(map(str, found))}")
+            raise TrainingDataError(
+                f"the images to train on have different {what}: {sorted(map(str, found))}"
+            )
     names = [image.name for image in images]
     if len(set(names)) != len(names):
         raise TrainingDataError(f"two images to train on have one name: {sorted(names)}")
     if recipe.objective != "self" and images[0].fine is None:
-        raise TrainingDataError("this method learns from fine images, and there are only coarse ones")
+        raise TrainingDataError(
+            "this method learns from fine images, and there are only coarse ones"
+        )
     if ndim == 2 and factor[2] != 1:
-        raise TrainingDataError(f"a 2D method works slice by slice; the factor {factor} asks for thinner slices")
+        raise TrainingDataError(
+            f"a 2D method works slice by slice; the factor {factor} asks for thinner slices"
+        )
     for image in images:
         if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
-            raise TrainingDataError(f"{image.name}: a single slice, of which nothing could be held out")
+            raise TrainingDataError(
+                f"{image.name}: a single slice, of which nothing could be held out"
+            )
         if image.fine is None or image.coarse is None:
             continue
         wanted = tuple(map(highres_size, image.coarse.shape[-3:], factor))
         if image.shape != wanted:
             raise TrainingDataError(
-                f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is {wanted}, "
-                f"not the fine one's {image.shape}"
+                f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is"
+                f" {wanted}, not the fine one's {image.shape}"
             )
     if recipe.objective == "cycle" and recipe.upsampled_by is None:
-        raise ValueError("a cycle needs both images on one grid: the recipe has to upsample the coarse one first")
-    if recipe.augmentation.of_whole_slices and (ndim, recipe.patch, recipe.factors, recipe.objective == "self") != (
-        2, None, (), False,
-    ):  # fmt: skip
-        raise ValueError("places, exponents and noise are varied in whole slices at one factor alone")
+        raise ValueError(
+            "a cycle needs both images on one grid: the recipe has to upsample the coarse one"
+            " first"
+        )
+    if recipe.augmentation.of_whole_slices and (
+        ndim,
+        recipe.patch,
+        recipe.factors,
+        recipe.objective == "self",
+    ) != (
+        2,
+        None,
+        (),
+        False,
+    ):
+        raise ValueError(
+            "places, exponents and noise are varied in whole slices at one factor alone"
+        )
 
 
 def pair_image(
-    lowres: Array, highres: Array, mask: Array, lowres_affine: Array, factor: Factor, contrast: str = "T2starw"
+    lowres: Array,
+    highres: Array,
+    mask: Array,
+    lowres_affine: Array,
+    factor: Factor,
+    contrast: str = "T2starw",
 ) -> TrainingImage:
     """A low- and a high-resolution image of one head in one position.
 
-    The gain is that of least squares in the mask, after the high-resolution image was seen at the low resolution.
+    The gain is that of least squares in the mask, after the high-resolution image was seen at the
+    low resolution.
 
     Parameters
     ----------
@@ -179,32 +226,52 @@ def pair_image(
     ------
     TrainingDataError : sizes that do not belong together, and as of `TrainingImage`
     """
-    wanted = tuple(highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True))
+    wanted = tuple(
+        highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True)
+    )
     if highres.shape != wanted:
-        raise TrainingDataError(f"low resolution {lowres.shape} by {factor} is {wanted}, not {highres.shape}")
+        raise TrainingDataError(
+            f"low resolution {lowres.shape} by {factor} is {wanted}, not {highres.shape}"
+        )
     if mask.shape != lowres.shape:
-        raise TrainingDataError(f"the mask {mask.shape} is not on the low-resolution grid {lowres.shape}")
+        raise TrainingDataError(
+            f"the mask {mask.shape} is not on the low-resolution grid {lowres.shape}"
+        )
     inside = mask > 0
-    a, b = downsample(highres, lowres.shape)[inside].astype(np.float64), lowres[inside].astype(np.float64)
+    a, b = (
+        downsample(highres, lowres.shape)[inside].astype(np.float64),
+        lowres[inside].astype(np.float64),
+    )
     return TrainingImage(
-        fine=highres, coarse=lowres, gain=float(a @ b) / max(float(a @ a), np.finfo(float).tiny), contrast=contrast,
-        mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5, name="pair",
+        fine=highres,
+        coarse=lowres,
+        gain=float(a @ b) / max(float(a @ a), np.finfo(float).tiny),
+        contrast=contrast,
+        mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5,
+        name="pair",
         affine=resized_affine(lowres_affine, lowres.shape, highres.shape),
-    )  # fmt: skip
+    )
 
 
 def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -> TrainingImages:
-    """Some volumes of a run as acquired, in their order in time, for methods that are trained on them alone.
+    """Return some volumes of a run as acquired, in temporal order.
 
-    The first `n_dummy` volumes, whose contrast is another, are left out; `mask` is the brain on their grid, `seed` that
-    of the draw.
+    They are for methods that are trained on them alone.
+
+    The first `n_dummy` volumes, whose contrast is another, are left out; `mask` is the brain on
+    their grid, `seed` that of the draw.
     """
     there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
-    drawn = np.sort(np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False))
+    drawn = np.sort(
+        np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False)
+    )
     return tuple(
         TrainingImage(
-            coarse=np.asarray(reader.volume(int(t)), np.float32), mask=mask, affine=reader.affine, contrast="bold",
+            coarse=np.asarray(reader.volume(int(t)), np.float32),
+            mask=mask,
+            affine=reader.affine,
+            contrast="bold",
             name=f"volume-{k}",
         )
         for k, t in enumerate(drawn)
-    )  # fmt: skip
+    )

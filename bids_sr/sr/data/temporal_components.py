@@ -1,6 +1,9 @@
-"""Temporal statistics of a run: mean, standard deviation, and principal components of its change inside the mask.
+"""Temporal statistics of a run: mean, standard deviation and principal components in the mask.
 
-A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes x volumes.
+The components are those of its change over time inside the mask.
+
+A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes
+x volumes.
 """
 
 import hashlib
@@ -21,12 +24,14 @@ from bids_sr.spatial.transforms import rigid_params
 _LOG = logging.getLogger(__name__)
 _COMPONENTS = 40
 _LEAST_VOLUMES = 8
-# Components no larger than this times the median one are noise, which says nothing of fine structure.
+# Components no larger than this times the median one are noise, which says nothing of fine
+# structure.
 _NOISE = 1.5
 _LEAST_COMPONENTS = 8
 _STRETCHES = 4  # of a half, at most
-# Volumes for each component of the nuisance: with all twelve of head motion, what is left of a half of 15 volumes has
-# two components, of which one half tells the other nothing (``benchmarks/calibrated_share.py short``)
+# Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
+# half of 15 volumes has two components, of which one half tells the other nothing
+# (``benchmarks/calibrated_share.py short``)
 _VOLUMES_PER_NUISANCE = 6
 
 
@@ -41,16 +46,22 @@ class TemporalStatistics:
     # (x, y, z), signal units; sd is that of the change over the volumes in the steady state
     mean: Array
     sd: Array
-    # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as its size
+    # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
+    # its size
     components: Array
     # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 def temporal_statistics(
-    reader: SeriesReader, mask: Array, n_dummy: int = 0, components: int = _COMPONENTS, noise: float = _NOISE,
-    nuisance: Array | None = None, stop: int | None = None,
-) -> TemporalStatistics:  # fmt: skip
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int = 0,
+    components: int = _COMPONENTS,
+    noise: float = _NOISE,
+    nuisance: Array | None = None,
+    stop: int | None = None,
+) -> TemporalStatistics:
     """Read a run twice, slice by slice.
 
     Parameters
@@ -61,8 +72,9 @@ def temporal_statistics(
     stop : volume before which to end; None for the last
     components : how many at most; fewer where no more are left, or the rest is noise
     noise : variance, over that of the median component, up to which one is taken for noise
-    nuisance : (T, P) regressors whose strongest components, one for each six volumes, are taken out of the change
-        before components are sought, such as head motion, whose residue at edges is large and follows the anatomy
+    nuisance : (T, P) regressors whose strongest components, one for each six volumes, are taken
+        out of the change before components are sought, such as head motion, whose residue at edges
+        is large and follows the anatomy
 
     Raises
     ------
@@ -74,7 +86,10 @@ def temporal_statistics(
     if inside.shape != shape:
         raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
     if count < _LEAST_VOLUMES or not inside.any():
-        raise SeriesError(f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn from")
+        raise SeriesError(
+            f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn"
+            " from"
+        )
     mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
     gram = np.zeros((count, count))
     out = _basis(nuisance, reader.shape[3], part)
@@ -90,8 +105,10 @@ def temporal_statistics(
     values, vectors = np.linalg.eigh(gram)
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
-    signal = int((values > noise * np.median(values[1:])).sum())  # the first belongs to the mean that was taken out
-    kept = min(components, count - 1 - out.shape[1], max(signal, _LEAST_COMPONENTS))  # beyond is rounding
+    # the first belongs to the mean that was taken out
+    signal = int((values > noise * np.median(values[1:])).sum())
+    # beyond is rounding
+    kept = min(components, count - 1 - out.shape[1], max(signal, _LEAST_COMPONENTS))
     regressors = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
     images = np.empty((kept, *shape), np.float32)
     for z in range(shape[2]):
@@ -99,9 +116,14 @@ def temporal_statistics(
         images[..., z] = (regressors @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
     share = float(values[::-1][:kept].sum() / values.sum())
     _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
-    checksums = {"series": seen.hexdigest(), "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()}
+    checksums = {
+        "series": seen.hexdigest(),
+        "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
+    }
     if nuisance is not None:
-        checksums["nuisance"] = hashlib.sha256(np.ascontiguousarray(nuisance, dtype="<f8").data).hexdigest()
+        checksums["nuisance"] = hashlib.sha256(
+            np.ascontiguousarray(nuisance, dtype="<f8").data
+        ).hexdigest()
     return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
 
 
@@ -117,18 +139,27 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
     nothing = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
-        mean=mean.astype(np.float32), sd=nothing, components=nothing[None], checksums={"series": float32_checksum(mean)}
-    )  # fmt: skip
+        mean=mean.astype(np.float32),
+        sd=nothing,
+        components=nothing[None],
+        checksums={"series": float32_checksum(mean)},
+    )
 
 
 def motion_courses(poses: Array, center: Array) -> Array:
-    """(T, 12) head motion: six parameters about a center (mm), and their change from the volume before."""
+    """Return (T, 12) head motion: six parameters about a center (mm) and their differences.
+
+    The differences are those from the previous volume.
+    """
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
 def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
-    """Strongest components (T', P) of regressors without mean over the volumes that count, orthonormal."""
+    """Return the strongest components (T', P) of regressors, orthonormal.
+
+    The regressors have no mean over the volumes that count.
+    """
     if nuisance is None:
         return np.zeros((part.stop - part.start, 0), np.float32)
     regressors = np.asarray(nuisance, float)
@@ -155,10 +186,17 @@ def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
 
 
 def save_statistics(
-    statistics: TemporalStatistics, affine: Array, path: Path, header_like: nib.Nifti1Header | None = None
+    statistics: TemporalStatistics,
+    affine: Array,
+    path: Path,
+    header_like: nib.Nifti1Header | None = None,
 ) -> None:
-    """One NIfTI file on the acquired grid: the mean, the standard deviation of the change, then the components."""
-    frames = [statistics.mean[..., None], statistics.sd[..., None], np.moveaxis(statistics.components, 0, -1)]
+    """Write a NIfTI file on the acquired grid: mean, SD of the change, then components."""
+    frames = [
+        statistics.mean[..., None],
+        statistics.sd[..., None],
+        np.moveaxis(statistics.components, 0, -1),
+    ]
     save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
 
 
@@ -173,18 +211,26 @@ def load_statistics(path: Path) -> tuple[TemporalStatistics, Array]:
     if frames.ndim != 4 or frames.shape[3] < 3:
         raise SeriesError(f"{path}: not a file of mean, standard deviation and components")
     components = np.ascontiguousarray(np.moveaxis(frames[..., 2:], -1, 0))
-    return TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components), affine
+    return (
+        TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components),
+        affine,
+    )
 
 
 @contextmanager
 def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
-    """A reader that can give slices of all volumes; a compressed series is unpacked into a folder for the time."""
+    """Open a reader of slices of all volumes; a compressed series is unpacked temporarily.
+
+    It is unpacked into a folder.
+    """
     with SeriesReader(path) as reader:
         if not reader.compressed:
             yield reader
             return
         plain = folder / "unpacked.nii"
-        with SeriesWriter(plain, reader.shape, reader.affine, reader.tr, header_like=reader.header) as writer:
+        with SeriesWriter(
+            plain, reader.shape, reader.affine, reader.tr, header_like=reader.header
+        ) as writer:
             for volume in reader.volumes():
                 writer.append(volume)
     try:
@@ -195,9 +241,14 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
 
 
 def halves_of(
-    reader: SeriesReader, mask: Array, n_dummy: int, components: int, nuisance: Array | None, least: int
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int,
+    components: int,
+    nuisance: Array | None,
+    least: int,
 ) -> tuple[TemporalStatistics, TemporalStatistics] | None:
-    """Statistics of the first and of the second half of a run; None where a half has fewer than `least` volumes."""
+    """Return statistics of both halves of a run; None for a half under `least` volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
     if middle - n_dummy < least:
@@ -209,9 +260,10 @@ def halves_of(
 def stretches_of(
     reader: SeriesReader, mask: Array, n_dummy: int, nuisance: Array | None
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Strongest components (K, x, y, z) of each stretch of volumes of the first and of the second half of a run.
+    """Return the strongest components (K, x, y, z) of each stretch of volumes in both run halves.
 
-    Mean and nuisance are those of the half. A half has up to four stretches of eight volumes at least.
+    Mean and nuisance are those of the half. A half has up to four stretches of eight volumes at
+    least.
     """
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
@@ -222,8 +274,10 @@ def stretches_of(
     return first, second
 
 
-def _of_stretches(reader: SeriesReader, inside: Array, part: slice, out: Array) -> tuple[Array, ...]:
-    """Components of each stretch of a part of a run, of which the regressors `out` are left out."""
+def _of_stretches(
+    reader: SeriesReader, inside: Array, part: slice, out: Array
+) -> tuple[Array, ...]:
+    """Return components of each stretch of a part of a run, without the regressors `out`."""
     count = part.stop - part.start
     stretches = np.array_split(np.arange(count), max(2, min(_STRETCHES, count // _LEAST_VOLUMES)))
 

@@ -1,12 +1,13 @@
 """Images prepared for a factor, and where windows of them lie and how they may be turned.
 
-Coordinates are those of the high-resolution grid. Where a window has to exist on the low-resolution grid too, it begins
-and ends at multiples of p for a factor p/q.
+Coordinates are those of the high-resolution grid. Where a window has to exist on the
+low-resolution grid too, it begins and ends at multiples of p for a factor p/q.
 
-A window is placed by its center, which is a voxel of the brain drawn evenly, and moved inside the image at its border
-(ours; the papers say how many and how large, not where). Reversing an axis, and exchanging axes of one voxel size,
-patch size and factor, map voxel centers of both grids onto centers, so that they commute with the degradation; other
-rotations and deformations would interpolate, which blurs the target.
+A window is placed by its center, which is a voxel of the brain drawn evenly, and moved inside the
+image at its border (ours; the papers say how many and how large, not where). Reversing an axis,
+and exchanging axes of one voxel size, patch size and factor, map voxel centers of both grids onto
+centers, so that they commute with the degradation; other rotations and deformations would
+interpolate, which blurs the target.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ from bids_sr.sr.resolution.operators import get_operator
 Box = tuple[tuple[int, int], ...]
 """(first, last + 1) of each axis on the high-resolution grid."""
 Turn = tuple[tuple[int, ...], tuple[bool, ...]]
-"""An exchange of axes followed by reversals: axis k becomes axis order[k] of the image, reversed where reversed[k]."""
+"""An exchange of axes followed by reversals: axis k becomes axis order[k] of the image, reversed
+where reversed[k].
+"""
 
 
 @frozen
@@ -37,12 +40,15 @@ class Prepared:
 
     source: Tensor  # (C, *) input of the generator
     coarse: Tensor  # (C, x, y, z) low-resolution image
-    target: Tensor  # (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective "self")
+    # (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
+    # "self")
+    target: Tensor
     # (1, X, Y, Z), (1, x, y, z) the mask, boolean
     inside: Tensor
     inside_coarse: Tensor
     level: NDArray[np.float64]  # (C,) intensity that is 1 for the network
-    headroom: NDArray[np.float64]  # (C,) that level over the 99th percentile of `coarse` in the mask
+    # (C,) that level over the 99th percentile of `coarse` in the mask
+    headroom: NDArray[np.float64]
     steps: tuple[tuple[int, int], ...]  # (p, q) an axis, for a factor p/q
 
     @property
@@ -56,61 +62,94 @@ class Prepared:
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
     def on_coarse(self, box: Box) -> tuple[slice, ...]:
-        """The low-resolution voxels of a window; to the end where it ends there, whatever the factor divides."""
+        """Return the low-resolution voxels of a window.
+
+        They go to the end where it ends there, whatever the factor divides.
+        """
         return tuple(
             slice(a * q // p, m if b == n else b * q // p)
-            for (a, b), (p, q), n, m in zip(box, self.steps, self.shape, self.coarse.shape[1:], strict=True)
+            for (a, b), (p, q), n, m in zip(
+                box, self.steps, self.shape, self.coarse.shape[1:], strict=True
+            )
         )
 
 
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
     """Bring an image to the grids and the intensity that a recipe wants, at a factor.
 
-    An image is cropped around its center to what the factor divides. The level that becomes 1 is found in the
-    low-resolution image: there is no other when a model is applied. TrainingDataError: nothing in the mask, or no
-    positive intensity in it.
+    An image is cropped around its center to what the factor divides. The level that becomes 1 is
+    found in the low-resolution image: there is no other when a model is applied.
+    TrainingDataError: nothing in the mask, or no positive intensity in it.
     """
     ratios = [Fraction(f).limit_denominator(64) for f in factor]
     inside = _tensor((image.mask > 0).astype(np.float32))
     fine, coarse = (None if each is None else _tensor(each) for each in (image.fine, image.coarse))
     if fine is not None:
-        if coarse is None or fine.shape[-3:] != tuple(map(highres_size, coarse.shape[-3:], factor)):
+        if coarse is None or fine.shape[-3:] != tuple(
+            map(highres_size, coarse.shape[-3:], factor)
+        ):
             # a measured coarse image serves its own factor alone
-            size = tuple(lowres_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True))
+            size = tuple(
+                lowres_size(n, f)[0] if f != 1 else n
+                for n, f in zip(image.shape, factor, strict=True)
+            )
             fine, inside = _centered(fine, size), _centered(inside, size)
             coarse = get_operator(recipe.degradation, size, tuple(factor)).forward(fine)
-        block = get_operator("block", tuple(fine.shape[-3:]), tuple(factor), tuple(coarse.shape[-3:]))
+        block = get_operator(
+            "block", tuple(fine.shape[-3:]), tuple(factor), tuple(coarse.shape[-3:])
+        )
         inside_coarse = (block.forward(inside) > 0.5).float()
     else:
         assert coarse is not None
-        held = [n // f.denominator * f.denominator for n, f in zip(image.shape, ratios, strict=True)]
+        held = [
+            n // f.denominator * f.denominator for n, f in zip(image.shape, ratios, strict=True)
+        ]
         coarse, inside_coarse = _centered(coarse, held), _centered(inside, held)
         inside = _tensor(upsample("nearest", inside_coarse[0].numpy(), factor))
     if not (inside > 0).any() or not (inside_coarse > 0).any():
-        raise TrainingDataError(f"{image.name}: nothing is left of the mask at a factor of {factor}")
+        raise TrainingDataError(
+            f"{image.name}: nothing is left of the mask at a factor of {factor}"
+        )
     values = coarse.numpy()
-    high = np.array([np.percentile(c[inside_coarse[0].numpy() > 0], 99) for c in values], dtype=np.float64)
-    level = high if recipe.intensity == "percentile" else values.reshape(len(values), -1).max(1).astype(np.float64)
+    high = np.array(
+        [np.percentile(c[inside_coarse[0].numpy() > 0], 99) for c in values], dtype=np.float64
+    )
+    level = (
+        high
+        if recipe.intensity == "percentile"
+        else values.reshape(len(values), -1).max(1).astype(np.float64)
+    )
     if not (level > 0).all() or not (high > 0).all():
         raise TrainingDataError(f"{image.name}: no positive intensity inside the mask")
     unit = torch.tensor(level, dtype=torch.float32)[:, None, None, None]
     source = coarse = coarse / unit
     if recipe.upsampled_by is not None:
-        source = _tensor(np.stack([upsample(recipe.upsampled_by, c, factor) for c in coarse.numpy()]))
+        source = _tensor(
+            np.stack([upsample(recipe.upsampled_by, c, factor) for c in coarse.numpy()])
+        )
     target = coarse
     if fine is not None and recipe.objective != "self":
-        gains = None if image.gain is None else torch.tensor(image.gain / level, dtype=torch.float32)
+        gains = (
+            None if image.gain is None else torch.tensor(image.gain / level, dtype=torch.float32)
+        )
         target = fine / unit if gains is None else fine * gains[:, None, None, None]
     return Prepared(
-        source=source.to(device), coarse=coarse.to(device), target=target.to(device), inside=(inside > 0).to(device),
-        inside_coarse=(inside_coarse > 0).to(device), level=level, headroom=level / high,
+        source=source.to(device),
+        coarse=coarse.to(device),
+        target=target.to(device),
+        inside=(inside > 0).to(device),
+        inside_coarse=(inside_coarse > 0).to(device),
+        level=level,
+        headroom=level / high,
         steps=tuple((f.numerator, f.denominator) for f in ratios),
-    )  # fmt: skip
+    )
 
 
 def _tensor(image: Array) -> Tensor:
     """(X, Y, Z) or (C, X, Y, Z) with channels first."""
-    return torch.from_numpy(np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32))
+    return torch.from_numpy(
+        np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32)
+    )
 
 
 def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -121,7 +160,7 @@ def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
-    """(N, d) corners of the windows whose center lies in a mask (X, Y) or (X, Y, Z), one for each of its voxels.
+    """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
     Parameters
     ----------
@@ -134,21 +173,34 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
     """
     room = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (room < 0).any():
-        raise TrainingDataError(f"a patch of {tuple(sides)} voxels does not fit in an image of {mask.shape}")
+        raise TrainingDataError(
+            f"a patch of {tuple(sides)} voxels does not fit in an image of {mask.shape}"
+        )
     centers = np.argwhere(np.asarray(mask) > 0)
     if not len(centers):
         raise TrainingDataError("the mask is empty: there is nowhere to take patches from")
     return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
 
 
-def symmetries(sides: Sequence[int], zooms: Sequence[float], factor: Sequence[float]) -> tuple[Turn, ...]:
-    """All arrangements of a window that keep the physics: 8 or 48 for equal axes, 4 or 8 where none are equal.
+def symmetries(
+    sides: Sequence[int], zooms: Sequence[float], factor: Sequence[float]
+) -> tuple[Turn, ...]:
+    """Return all arrangements of a window that keep the physics.
+
+    There are 8 or 48 for equal axes, 4 or 8 where none are equal.
 
     Sides are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
     """
     axes = list(zip(sides, zooms, factor, strict=True))
-    same = [[n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes] for n, z, f in axes]
-    orders = [order for order in permutations(range(len(axes))) if all(same[k][axis] for k, axis in enumerate(order))]
+    same = [
+        [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes]
+        for n, z, f in axes
+    ]
+    orders = [
+        order
+        for order in permutations(range(len(axes)))
+        if all(same[k][axis] for k, axis in enumerate(order))
+    ]
     return tuple(product(orders, product((False, True), repeat=len(axes))))
 
 

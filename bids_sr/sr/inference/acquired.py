@@ -1,4 +1,4 @@
-"""What is super-resolved: a run, or an image, with everything that the upsampler of any series may need of it."""
+"""Input of super-resolution: a run or an image, with all that any upsampler may need of it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,22 +20,30 @@ Displaced = Literal["", "mirror", "shift"]
 
 
 class Upsampler(Protocol):
-    """What takes the volumes of a series to the high-resolution grid; classes of it override what they need."""
+    """Upsampler of a series' volumes to the high-resolution grid.
+
+    Subclasses override what they need.
+    """
 
     volumetric: bool = False  # it needs whole volumes: slices of one cannot be taken alone
 
     def __call__(self, volume: Array, pose: Array) -> Array:
-        """A volume (x, y, z) in its pose (4x4, boldref point to the volume's point) on its high-resolution grid."""
+        """Upsample a volume (x, y, z) in its pose to its high-resolution grid.
 
-    def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
-        """See the whole series before its first volume is taken; files may be kept in the folder meanwhile.
+        The pose (4x4) takes a boldref point to the volume's point.
+        """
+
+    def settle(
+        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path
+    ) -> None:
+        """Inspect the whole series before its first volume; files may be kept in the folder.
 
         xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
         """
         return  # most know all that they need
 
     def added(self, number: int) -> Array | None:
-        """What is added to a volume after the interpolation, on the boldref's high-resolution grid; None: nothing."""
+        """Return what is added after interpolation, on the high-res boldref grid, or None."""
         return None
 
 
@@ -60,12 +68,13 @@ class Acquired:
     Parameters
     ----------
     factor : acquired over wanted voxel size
-    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a run
+    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of
+        a run
     scale : intensity that is 1 for a network: the 99th percentile of the boldref in the mask
     mask : (x, y, z) brain on the acquired grid; needed by variance maps
     mean : the boldref; needed by `ratio`
-    guide, gain : high-resolution image of `inject` and `ratio`, whose static detail variance maps add, and what brings
-        it to the intensity of the run (`match_gain`)
+    guide, gain : high-resolution image of `inject` and `ratio`, whose static detail variance maps
+        add, and what brings it to the intensity of the run (`match_gain`)
     statistics : of the run, needed by its variance maps
     distortion : of the volumes (guide and mean bring their own)
     displaced : placebo: variance maps of the wrong place
@@ -88,11 +97,21 @@ class Acquired:
 
     @classmethod
     def run(
-        cls, boldref: Array, boldref_affine: Array, mask: Array, factor: Factor, *, affine: Array | None = None,
-        guide: PosedImage | None = None, statistics: TemporalStatistics | None = None,
-        distortion: Distortion | None = None, displaced: Displaced = "", precision: Precision = "auto",
-        device: str = "cpu", threads: int = 1,
-    ) -> Self:  # fmt: skip
+        cls,
+        boldref: Array,
+        boldref_affine: Array,
+        mask: Array,
+        factor: Factor,
+        *,
+        affine: Array | None = None,
+        guide: PosedImage | None = None,
+        statistics: TemporalStatistics | None = None,
+        distortion: Distortion | None = None,
+        displaced: Displaced = "",
+        precision: Precision = "auto",
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> Self:
         """A run on the intensities of its reference.
 
         Parameters
@@ -111,8 +130,17 @@ class Acquired:
             shape, grid = hr_grid(boldref.shape, boldref_affine, factor)
             gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
         return cls(
-            factor=factor, affine=boldref_affine if affine is None else affine,
-            scale=float(np.percentile(boldref[mask], 99)), mask=mask, guide=guide, gain=gain,
-            mean=PosedImage(data=boldref, affine=boldref_affine, distortion=distortion), statistics=statistics,
-            distortion=distortion, displaced=displaced, precision=precision, device=device, threads=threads,
-        )  # fmt: skip
+            factor=factor,
+            affine=boldref_affine if affine is None else affine,
+            scale=float(np.percentile(boldref[mask], 99)),
+            mask=mask,
+            guide=guide,
+            gain=gain,
+            mean=PosedImage(data=boldref, affine=boldref_affine, distortion=distortion),
+            statistics=statistics,
+            distortion=distortion,
+            displaced=displaced,
+            precision=precision,
+            device=device,
+            threads=threads,
+        )

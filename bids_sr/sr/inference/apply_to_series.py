@@ -1,7 +1,7 @@
-"""Super-resolve a series volume by volume: upsampled where it was acquired, then interpolated once onto the reference.
+"""Super-resolve a series: upsample each volume as acquired, then interpolate once to boldref.
 
-One intensity scale serves the whole run, because a scale of each volume's own would divide the global signal, and with
-it activity, out of the series.
+One intensity scale serves the whole run, because a scale of each volume's own would divide the
+global signal, and with it activity, out of the series.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ Keeping = Literal["off", "enforce"]
 
 
 def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = None) -> Upsampler:
-    """The upsampler of a series' name: "raw" (nothing is upsampled), a baseline, or a method together with its model.
+    """Return the upsampler of a series: "raw" (none), a baseline, or a method with its model.
 
     Raises
     ------
@@ -39,25 +39,34 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
     factor = check_factor(acquired.factor)
     if model is not None:
         method = get_method(model.card.method) if model.card.method else method_of_series(name)
-        return cast(Callable[[LoadedModel, Acquired], Upsampler], method.upsampler.loaded)(model, acquired)
+        return cast(Callable[[LoadedModel, Acquired], Upsampler], method.upsampler.loaded)(
+            model, acquired
+        )
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
-            raise InferenceError(f"the raw series stays on its grid; a factor of {factor} makes no sense for it")
+            raise InferenceError(
+                f"the raw series stays on its grid; a factor of {factor} makes no sense for it"
+            )
         return PlainUpsampler(function=lambda volume, pose: volume)
     if name in matrices.MATRICES:
         return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
         raise InferenceError(
-            f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came without a trained model"
+            f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came"
+            " without a trained model"
         )
     source, mean = acquired.guide, acquired.mean
     if source is None or acquired.affine is None or (name == "ratio" and mean is None):
-        raise InferenceError(f"{name} needs the subject's high-resolution image and its transform to the BOLD")
+        raise InferenceError(
+            f"{name} needs the subject's high-resolution image and its transform to the BOLD"
+        )
     grid = np.asarray(acquired.affine, float)
 
     def guided(volume: Array, pose: Array) -> Array:
         shape, fine = hr_grid(volume.shape, grid, factor)
-        detail = acquired.gain * source.seen((int(shape[0]), int(shape[1]), int(shape[2])), fine, pose)
+        detail = acquired.gain * source.seen(
+            (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
+        )
         if name == "inject" or mean is None:
             return inject(volume, detail, factor)
         return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
@@ -68,8 +77,8 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     """Replace what lies inside the acquired band by what was acquired.
 
-    Across slices, where these get thinner, the correction is a cubic spline whose *means* over the acquired slices are
-    what is missing.
+    Across slices, where these get thinner, the correction is a cubic spline whose *means* over the
+    acquired slices are what is missing.
     """
     missing = volume - downsample(fine, volume.shape)
     m, n = volume.shape[2], fine.shape[2]
@@ -80,17 +89,26 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 
 def super_resolve_series(
-    reader: SeriesReader, writer: SeriesWriter, upsampler: Upsampler, xfms: Array, hr_shape: tuple[int, int, int],
-    hr_affine: Array, *, factor: Factor, consistency: Keeping = "off",
-    distortion: Distortion | None = None, elsewhere: Sequence["_InSpace"] = (),
-) -> None:  # fmt: skip
-    """Upsample each volume where it was acquired, interpolate it onto the boldref's high-resolution grid, write it.
+    reader: SeriesReader,
+    writer: SeriesWriter,
+    upsampler: Upsampler,
+    xfms: Array,
+    hr_shape: tuple[int, int, int],
+    hr_affine: Array,
+    *,
+    factor: Factor,
+    consistency: Keeping = "off",
+    distortion: Distortion | None = None,
+    elsewhere: Sequence["_InSpace"] = (),
+) -> None:
+    """Upsample each volume as acquired, resample it to the high-resolution boldref grid, write it.
 
     Parameters
     ----------
     xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
     hr_shape, hr_affine : the boldref's high-resolution grid
-    consistency : "enforce" puts what was acquired back into its band of k-space, before motion is undone
+    consistency : "enforce" puts what was acquired back into its band of k-space, before motion is
+        undone
     distortion : of the volumes, undone by the same interpolation
     elsewhere : grids in other spaces, onto which the upsampled volume is interpolated too
 
@@ -111,7 +129,9 @@ def super_resolve_series(
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
-        placed = sample_volume(fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift)
+        placed = sample_volume(
+            fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift
+        )
         more = upsampler.added(t)
         writer.append(placed if more is None else placed + more)
         for one in elsewhere:
@@ -120,7 +140,7 @@ def super_resolve_series(
 
 
 class _InSpace:
-    """A series on a grid in another space while it is written: each volume by one interpolation from where it is known.
+    """Series being written in another space, each volume by one interpolation from its source.
 
     Parameters
     ----------
@@ -129,15 +149,25 @@ class _InSpace:
     """
 
     def __init__(
-        self, placed: PlacedGrid, writer: SeriesWriter, added_affine: Array, distortion: Distortion | None
+        self,
+        placed: PlacedGrid,
+        writer: SeriesWriter,
+        added_affine: Array,
+        distortion: Distortion | None,
     ) -> None:
         self._placed, self._writer, self._affine = placed, writer, added_affine
-        self._last: tuple[Array, Array] | None = None  # what was added, and the same on the grid of this space
+        # what was added, and the same on the grid of this space
+        self._last: tuple[Array, Array] | None = None
         self._shift = None if distortion is None else placed.shift_of(distortion)
         self._step = None if distortion is None else distortion.step
 
-    def append(self, coefficients: Float32, affine: Array, pose: Array, added: Array | None) -> None:
-        """Write the next volume, of its coefficients (see `PlacedGrid.sampled`) and of what is added to it."""
+    def append(
+        self, coefficients: Float32, affine: Array, pose: Array, added: Array | None
+    ) -> None:
+        """Write the next volume from coefficients (see `PlacedGrid.sampled`) and additions.
+
+        The additions are what is added to the volume.
+        """
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
             if self._last is None or self._last[0] is not added:
@@ -147,10 +177,19 @@ class _InSpace:
 
 
 def write_series(
-    reader: SeriesReader, target: Path, upsampler: Upsampler, xfms: Array, reference_affine: Array, *, factor: Factor,
-    consistency: Keeping = "off", distortion: Distortion | None = None, threads: int = 1,
-    tr: float | None = None, elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
-) -> None:  # fmt: skip
+    reader: SeriesReader,
+    target: Path,
+    upsampler: Upsampler,
+    xfms: Array,
+    reference_affine: Array,
+    *,
+    factor: Factor,
+    consistency: Keeping = "off",
+    distortion: Distortion | None = None,
+    threads: int = 1,
+    tr: float | None = None,
+    elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
+) -> None:
     """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
 
     Parameters
@@ -168,25 +207,37 @@ def write_series(
     limits = {"blas": 1, "openmp": threads}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits))
-        writer = stack.enter_context(SeriesWriter(target, size, affine, told, header_like=reader.header))
+        writer = stack.enter_context(
+            SeriesWriter(target, size, affine, told, header_like=reader.header)
+        )
         others = []
         for path, placed in elsewhere.items():
             own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
             others.append(_InSpace(placed, stack.enter_context(own), affine, distortion))
         upsampler.settle(reader, xfms, distortion, Path(target).parent)
         super_resolve_series(
-            reader, writer, upsampler, xfms, shape, affine, factor=factor, consistency=consistency,
-            distortion=distortion, elsewhere=others,
-        )  # fmt: skip
+            reader,
+            writer,
+            upsampler,
+            xfms,
+            shape,
+            affine,
+            factor=factor,
+            consistency=consistency,
+            distortion=distortion,
+            elsewhere=others,
+        )
 
 
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:
-    """At most `count` slices, spread evenly over those that hold at least half as much mask as the fullest."""
+    """Return at most `count` evenly spread slices with at least half the largest mask area."""
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
         raise ValueError("the mask is empty")
     full = np.flatnonzero(area >= 0.5 * area.max())
-    chosen = full[np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))]
+    chosen = full[
+        np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))
+    ]
     return tuple(int(z) for z in chosen)
 
 
@@ -197,12 +248,19 @@ def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
 
 
 def in_both(
-    reader: SeriesReader, full: Upsampler, low: Upsampler, slices: tuple[int, ...], inside: Array, *, start: int = 0
+    reader: SeriesReader,
+    full: Upsampler,
+    low: Upsampler,
+    slices: tuple[int, ...],
+    inside: Array,
+    *,
+    start: int = 0,
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield (V,) values inside a mask of each volume from `start`, in two precisions; head motion is not undone.
+    """Yield (V,) masked values of each volume from `start` in two precisions, without hmc.
 
-    bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not follow the task
-    average out, others do not: a lower precision must show on the run itself that it leaves the statistics alone.
+    bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not
+    follow the task average out, others do not: a lower precision must show on the run itself that
+    it leaves the statistics alone.
     """
     for volume in reader.volumes(start):
         yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]

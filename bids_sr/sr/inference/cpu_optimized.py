@@ -1,10 +1,12 @@
 """CPU-optimized copies of trained networks for inference.
 
-- Residual blocks write over what nobody reads again, and PReLU goes over rows of voxels x channels: as channels lie
-  innermost, that is one long run of memory with one long run of slopes.
-- A convolution fills a processor's registers with output channels, sixteen at a time. The last one of a network has
-  one: here it is a matrix product that makes every tap's image, and a sum of these, shifted.
-- A dense layer, which would copy all earlier ones into one image first, is the sum of one convolution for each of them.
+- Residual blocks write over what nobody reads again, and PReLU goes over rows of voxels x
+  channels: as channels lie innermost, that is one long run of memory with one long run of slopes.
+- A convolution fills a processor's registers with output channels, sixteen at a time. The last one
+  of a network has one: here it is a matrix product that makes every tap's image, and a sum of
+  these, shifted.
+- A dense layer, which would copy all earlier ones into one image first, is the sum of one
+  convolution for each of them.
 
 Values are those of the plain network but for the order of the sums in the last two.
 """
@@ -28,7 +30,7 @@ _FEW = 2
 
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
-    """A copy of a network on the processor that gives its values sooner: evaluation mode, channels innermost."""
+    """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
     changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
     for module in changed.modules():
         if isinstance(module, nn.Conv2d):
@@ -39,7 +41,10 @@ def optimize_for_cpu(network: nn.Module) -> nn.Module:
 
 
 def channels_innermost(x: Tensor) -> Tensor:
-    """(N, C, X, Y) with channels innermost in memory, by its strides too where one channel leaves that open."""
+    """Return (N, C, X, Y) with channels innermost in memory.
+
+    Its strides say so too where one channel leaves that open.
+    """
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
     return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
@@ -113,7 +118,10 @@ class _Dense(nn.Module):
 
 
 def _split(layer: nn.Module, width: int) -> nn.ModuleList:
-    """A convolution as one for each `width` of its input channels, whose sum it is; the first has the bias."""
+    """Split a convolution into one for each `width` input channels.
+
+    The convolution is their sum; the first has the bias.
+    """
     assert isinstance(layer, nn.Conv3d)
     parts: list[nn.Module] = []
     for first in range(0, layer.in_channels, width):
@@ -135,7 +143,10 @@ def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
 
 
 class _FewOutputs(nn.Module):
-    """A convolution to one or two channels, (N, C, *grid) -> (N, C_out, *grid), in slabs of the first axis."""
+    """Convolution to 1 or 2 channels, (N, C, *grid) -> (N, C_out, *grid), by slabs of axis 1.
+
+    The slabs are those of the first axis of the grid.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -178,8 +189,10 @@ class _FewOutputs(nn.Module):
         return out
 
 
-def _overlap(shift: Sequence[int], slab: tuple[int, int], grid: Sequence[int]) -> tuple[list[slice], list[slice]]:
-    """Which part of a slab stays within the grid when moved by whole voxels, and where it then lies."""
+def _overlap(
+    shift: Sequence[int], slab: tuple[int, int], grid: Sequence[int]
+) -> tuple[list[slice], list[slice]]:
+    """Return the part of a slab within the grid after a whole-voxel shift, and its position."""
     seen, into = [], []
     for axis, (by, size) in enumerate(zip(shift, grid, strict=True)):
         low, high = slab if axis == 0 else (0, size)

@@ -1,6 +1,7 @@
 """Attention masks of a network's gates, and Grad-CAM of its critic.
 
-Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a score.
+Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a
+score.
 """
 
 from contextlib import ExitStack
@@ -16,7 +17,8 @@ from bids_sr.sr.networks.unet_generator import AttentionGate
 def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Masks of all attention gates for images (N, C, X, Y), low to high resolution.
 
-    For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none without `AttentionGate`s.
+    For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none
+    without `AttentionGate`s.
 
     Source: attention_unet, sections 3.7 and 4.7.
     """
@@ -35,21 +37,30 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         network(images)
     network.train(was_training)
     (rows, columns), size = seen[-1].shape[-2:] if seen else (0, 0), images.shape[-2:]
-    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2  # the images lie in the middle of the padded ones
-    full = (functional.interpolate(m, size=(rows, columns), mode="bilinear", align_corners=False) for m in seen)
+    # the images lie in the middle of the padded ones
+    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
+    full = (
+        functional.interpolate(m, size=(rows, columns), mode="bilinear", align_corners=False)
+        for m in seen
+    )
     return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
 
 
 def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
-    """Grad-CAM of a critic: where its convolutional features speak for a high score, (N, 1, X, Y), from 0 up.
+    """Return the Grad-CAM of a critic, (N, 1, X, Y), from 0 up.
 
-    In units of the score, which is taken before the sigmoid, whose slope vanishes where the critic is sure;
-    interpolated to the size of the images (N, C, X, Y). ValueError for a network that is no `Critic`.
+    It shows where its convolutional features speak for a high score.
+
+    In units of the score, which is taken before the sigmoid, whose slope vanishes where the critic
+    is sure; interpolated to the size of the images (N, C, X, Y). ValueError for a network that is
+    no `Critic`.
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
     if not isinstance(critic, Critic):
-        raise ValueError(f"Grad-CAM looks at the features of a Critic, and {type(critic).__name__} is none")
+        raise ValueError(
+            f"Grad-CAM looks at the features of a Critic, and {type(critic).__name__} is none"
+        )
     kept: list[Tensor] = []
     was_training = critic.training
     critic.eval()
@@ -63,4 +74,6 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
         critic.train(was_training)
     weight = slope.mean(dim=(-2, -1), keepdim=True)
     found = torch.relu((weight * kept[0]).sum(1, keepdim=True)).detach()
-    return functional.interpolate(found, size=images.shape[-2:], mode="bilinear", align_corners=False)
+    return functional.interpolate(
+        found, size=images.shape[-2:], mode="bilinear", align_corners=False
+    )

@@ -19,38 +19,54 @@ _MOST_CHANGE = 3.0
 
 @dataclass(kw_only=True)
 class PosedImage:
-    """An image to be interpolated onto any grid in any pose of the head; its spline coefficients are made once."""
+    """Image to resample to any grid and head pose; spline coefficients are computed once."""
 
     data: Array  # (X, Y, Z)
     affine: Array  # voxel -> RAS mm
     # 4x4, takes a boldref point (RAS mm) to the image's point
     from_boldref: Array = field(default_factory=lambda: np.eye(4))
-    distortion: Distortion | None = None  # of the volumes, where the boldref is free of it; or None
+    # of the volumes, where the boldref is free of it; or None
+    distortion: Distortion | None = None
     _coefficients: Array | None = field(default=None, repr=False)
 
     def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array | None) -> Array:
-        """The image on a grid in the frame of a volume whose pose takes boldref points to the volume's points.
+        """Resample the image to a grid in the frame of a volume, given its pose.
 
-        A pose of None is the boldref itself: of the pose of the identity, but without the distortion of a volume.
+        The pose takes boldref points to the volume's points.
+
+        A pose of None is the boldref itself: of the pose of the identity, but without the
+        distortion of a volume.
         """
         if self._coefficients is None:
             self._coefficients = spline_coefficients(np.asarray(self.data, np.float32), Spline())
         if pose is None or self.distortion is None:
-            xfm, shift = self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose), None
+            xfm, shift = (
+                self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose),
+                None,
+            )
         else:
             amount, unposed = self.distortion.back(shape, affine, pose)
             xfm = self.from_boldref @ unposed
             shift = (amount, -(xfm[:3, :3] @ self.distortion.step))
         return sample_volume(
-            self.data, self.affine, shape, affine, xfm, Spline(), coefficients=self._coefficients, shift=shift
+            self.data,
+            self.affine,
+            shape,
+            affine,
+            xfm,
+            Spline(),
+            coefficients=self._coefficients,
+            shift=shift,
         )
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
-    """One factor for the run that brings the guide to the BOLD's intensity: least squares in the mask.
+    """Fit one gain for the run that scales the guide to the BOLD intensity in the mask.
 
-    guide: (X, Y, Z) on the high-resolution grid in the boldref's pose; boldref, mask: on the acquired grid. A gain per
-    volume would give back the global signal as static detail.
+    The fit is by least squares.
+
+    guide: (X, Y, Z) on the high-resolution grid in the boldref's pose; boldref, mask: on the
+    acquired grid. A gain per volume would give back the global signal as static detail.
     """
     seen = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
@@ -63,19 +79,24 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
 def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
     """The volume's k-space inside the acquired band, the guide's outside it.
 
-    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's high-resolution grid, in its intensity.
+    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's high-resolution grid, in its
+    intensity.
     """
     low = downsample(guide_in_pose, volume.shape)
     return guide_in_pose + upsample("zerofill", volume - low, factor)
 
 
-def ratio(volume: Array, mean_in_pose: Array, guide_in_pose: Array, factor: Factor, scale: float) -> Array:
+def ratio(
+    volume: Array, mean_in_pose: Array, guide_in_pose: Array, factor: Factor, scale: float
+) -> Array:
     """The guide times the interpolated relative change of the volume.
 
-    mean_in_pose: (x, y, z) the boldref in the volume's pose. Where it is below a tenth of `scale` (99th percentile of
-    the boldref in the mask) the denominator is held there, and relative intensity is kept within 0 … 3, so that
-    nothing is divided by air.
+    mean_in_pose: (x, y, z) the boldref in the volume's pose. Where it is below a tenth of `scale`
+    (99th percentile of the boldref in the mask) the denominator is held there, and relative
+    intensity is kept within 0 … 3, so that nothing is divided by air.
     """
     floor = _LEAST_MEAN * scale
-    relative = np.clip(1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MOST_CHANGE)
+    relative = np.clip(
+        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MOST_CHANGE
+    )
     return guide_in_pose * upsample("bspline", relative.astype(np.float32), factor)

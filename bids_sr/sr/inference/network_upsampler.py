@@ -1,7 +1,7 @@
 """Trained generators applied to volumes of a series, slice by slice or volumetric.
 
-What goes through the intensity scale is only the generator's departure from its plain interpolation, so that an
-identity network returns its input to the last bit.
+What goes through the intensity scale is only the generator's departure from its plain
+interpolation, so that an identity network returns its input to the last bit.
 """
 
 import numpy as np
@@ -19,7 +19,8 @@ from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import upsample_slices
 from bids_sr.sr.training.update_steps import channels_last
 
-# voxels of a slice-wise network's grid that go through it at once: enough for all cores, few enough for their caches
+# voxels of a slice-wise network's grid that go through it at once: enough for all cores, few
+# enough for their caches
 _AT_ONCE = 1 << 14
 # voxels that go through a volumetric network at once: a layer of 64 channels then takes .13 GB
 _VOLUME_AT_ONCE = 1 << 19
@@ -31,12 +32,14 @@ _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 class _NetworkUpsampler(Upsampler):
     """A generator applied slice by slice.
 
-    Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of a slice-wise network.
+    Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of
+    a slice-wise network.
 
     Parameters
     ----------
     model : generator, recipe and card
-    acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as much as activity
+    acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range,
+        as much as activity
     """
 
     def __init__(self, model: LoadedModel, acquired: Acquired) -> None:
@@ -44,9 +47,13 @@ class _NetworkUpsampler(Upsampler):
         # a network that was trained on images whose largest value was 1 gets as much headroom here
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
-            raise InferenceError(f"an intensity scale of {scale} cannot be used: is the mask empty?")
+            raise InferenceError(
+                f"an intensity scale of {scale} cannot be used: is the mask empty?"
+            )
         if factor[2] != 1 and not self.volumetric:
-            raise InferenceError(f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones")
+            raise InferenceError(
+                f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones"
+            )
         self.factor, self.scale, self.device = factor, float(scale), device
         self.upsampled_by, self.lower = model.recipe.upsampled_by, acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
@@ -55,23 +62,32 @@ class _NetworkUpsampler(Upsampler):
             order = channels_last(3 if self.volumetric else 2)
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
         width = widest(model.generator)
-        self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width  # voxels of a volume in one piece
+        # voxels of a volume in one piece
+        self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width
         torch.set_num_threads(acquired.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
-        with torch.inference_mode(), torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower),
+        ):
             return base + self.scale * self._departure(volume, base)
 
     def _scaled(self, image: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device) / self.scale
+        return (
+            torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
+            / self.scale
+        )
 
     def _departure(self, volume: Array, base: Array) -> Array:
-        """What the network adds to the interpolation of a volume, (X, Y, Z) on the network's scale."""
+        """Return what the network adds to an interpolated volume, (X, Y, Z) on its scale."""
         slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
         detail = np.empty((len(slices), *base.shape[:2]), np.float32)
-        step = max(1, _AT_ONCE // int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2])))
+        step = max(
+            1, _AT_ONCE // int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
+        )
         for z in range(0, len(slices), step):
             detail[z : z + step] = self._of_slices(slices[z : z + step]).cpu().numpy()[:, 0]
         return np.moveaxis(detail, 0, 2)
@@ -81,13 +97,17 @@ class _NetworkUpsampler(Upsampler):
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(channels_innermost(slices)).float()
         plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
-        return self.generator(channels_innermost(plain if self.upsampled_by else slices)).float() - plain
+        return (
+            self.generator(channels_innermost(plain if self.upsampled_by else slices)).float()
+            - plain
+        )
 
 
 class VolumeUpsampler(_NetworkUpsampler):
     """A volumetric generator, in one piece where memory allows, else in patches without seams.
 
-    Patches would be computed again where they overlap (twice over in the plane where an axis takes three).
+    Patches would be computed again where they overlap (twice over in the plane where an axis takes
+    three).
     """
 
     volumetric = True
@@ -100,13 +120,19 @@ class VolumeUpsampler(_NetworkUpsampler):
         else:
             step = (1.0, 1.0, 1.0) if self.upsampled_by is not None else self.factor
             made = apply_in_patches(
-                self.generator, source[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN, factor=step, batch=1
+                self.generator,
+                source[None],
+                patch=_PATCH,
+                overlap=_OVERLAP,
+                margin=_MARGIN,
+                factor=step,
+                batch=1,
             )[0]
         return (made.float() - plain).cpu().numpy()
 
 
 def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
-    """The upsampler of a network, slice by slice or of volumes, with the scale on which it was trained.
+    """Return the upsampler of a network, by slice or volume, with its training scale.
 
     Raises
     ------
@@ -115,7 +141,8 @@ def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
     card = model.card
     if card.channels != 1:
         raise InferenceError(
-            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one: see --sr-target"
+            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one:"
+            " see --sr-target"
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
     return (VolumeUpsampler if volumetric else _NetworkUpsampler)(model, acquired)

@@ -1,7 +1,9 @@
-"""Adversarial losses: binary cross-entropy, the critic's score, Wasserstein distance with clipping or gradient penalty.
+"""Adversarial losses: cross-entropy, critic's score, and Wasserstein distance.
 
-Real images score high and generated ones low (gan-cpce-circle prints the same objective with the opposite sign); scores
-have any shape, one number an image or a patch.
+The cross-entropy is binary; the Wasserstein distance has clipping or a gradient penalty.
+
+Real images score high and generated ones low (gan-cpce-circle prints the same objective with the
+opposite sign); scores have any shape, one number an image or a patch.
 """
 
 import torch
@@ -10,10 +12,13 @@ from torch.nn import functional
 
 
 class AdversarialBCE(nn.Module):
-    """Binary cross-entropy of the critic's scores (logits) as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
+    """Binary cross-entropy of critic logits as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Critic's loss: mean of -log D(real) - log(1 - D(fake)), halved so that not knowing costs log 2."""
+        """Return the critic's loss: mean of -log D(real) - log(1 - D(fake)), halved.
+
+        It is halved so that not knowing costs log 2.
+        """
         return 0.5 * (functional.softplus(-real).mean() + functional.softplus(fake).mean())
 
     def forward(self, fake: Tensor) -> Tensor:
@@ -22,10 +27,10 @@ class AdversarialBCE(nn.Module):
 
 
 class CriticScore(AdversarialBCE):
-    """The critic is trained by cross-entropy; the generator pays 1 - D(fake), D being the sigmoid of the score.
+    """Cross-entropy for the critic; 1 - D(fake) for the generator, D the sigmoid of the score.
 
-    Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and trains the critic
-    beside the network, to be explained: that is this term with a weight of 0.
+    Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and
+    trains the critic beside the network, to be explained: that is this term with a weight of 0.
     """
 
     def forward(self, fake: Tensor) -> Tensor:
@@ -34,10 +39,16 @@ class CriticScore(AdversarialBCE):
 
 
 class AdversarialWasserstein(nn.Module):
-    """Wasserstein distance (Arjovsky et al. 2017; gan-cpce-circle, section II.2); scores have no bounds."""
+    """Wasserstein distance with unbounded scores.
+
+    See Arjovsky et al. 2017; gan-cpce-circle, section II.2.
+    """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Critic's loss: mean D(fake) - mean D(real), minus the estimated distance; lower tells them apart better."""
+        """Return the critic's loss: mean D(fake) - mean D(real).
+
+        This is minus the estimated distance; a lower value tells them apart better.
+        """
         return fake.mean() - real.mean()
 
     def forward(self, fake: Tensor) -> Tensor:
@@ -47,15 +58,18 @@ class AdversarialWasserstein(nn.Module):
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, limit: float) -> None:
-    """Bring every weight of the critic into [-limit, limit], in place; .01 is the value of Arjovsky et al."""
+    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01."""
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (|grad D| - 1)^2 at images drawn evenly on the lines between real and generated ones.
+    """Return the mean of (|grad D| - 1)^2 between real and generated images.
 
-    Each image has its own length of gradient; the critic may therefore not normalize over the batch.
+    The images are drawn evenly on the lines between real and generated ones.
+
+    Each image has its own length of gradient; the critic may therefore not normalize over the
+    batch.
 
     Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
     """

@@ -1,4 +1,4 @@
-"""Losses between images: voxel by voxel, and on their structure (similarity, total variation, sparsifying term).
+"""Image losses: voxel-wise and structural (similarity, total variation, sparsifying term).
 
 Output, target and weight are (N, C, *grid); the weight broadcasts.
 """
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_FLOOR = 1e-8  # mean squared error (80 dB at a range of 1) below which less error gains hardly more
+# mean squared error (80 dB at a range of 1) below which less error gains hardly more
+_FLOOR = 1e-8
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:
@@ -35,9 +36,10 @@ class MAE(nn.Module):
 
 
 class PSNRLoss(nn.Module):
-    """10 log10(1 + MSE / floor): PSNR (dB) below that of a perfect image, with a finite slope where there is no error.
+    """PSNR loss (dB from a perfect image), 10 log10(1 + MSE / floor); finite slope at no error.
 
-    Source: attention_unet, section 4.3 and equation 4; the floor is ours. `data_range` is the peak value.
+    Source: attention_unet, section 4.3 and equation 4; the floor is ours. `data_range` is the peak
+    value.
     """
 
     def __init__(self, data_range: float = 1.0) -> None:
@@ -45,16 +47,21 @@ class PSNRLoss(nn.Module):
         self.floor = _FLOOR * data_range**2
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        return (_mean((output - target).square(), weight) / self.floor).log1p() * (10 / math.log(10))
+        return (_mean((output - target).square(), weight) / self.floor).log1p() * (
+            10 / math.log(10)
+        )
 
 
 class SSIMLoss(nn.Module):
-    """1 - weighted mean of the structural similarity; output, target, weight: (N, C, *grid), weight broadcasts.
+    """1 - weighted mean SSIM of output and target, (N, C, *grid); the weight broadcasts.
 
-    Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the data range. Sides
-    shorter than half a window are allowed.
+    The weight is (N, C, *grid), too.
 
-    Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus sign there).
+    Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the
+    data range. Sides shorter than half a window are allowed.
+
+    Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus
+    sign there).
     """
 
     window: Tensor
@@ -94,10 +101,10 @@ class SSIMLoss(nn.Module):
 
 
 def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean over all voxels of the length of the vector of first-order differences along each spatial axis.
+    """Return the mean length of the first-order spatial difference vector over all voxels.
 
-    The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D; weight: of each voxel in
-    the mean, broadcasts.
+    The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D;
+    weight: of each voxel in the mean, broadcasts.
     """
     spatial = image.dim() - 2
     steps = []
@@ -112,8 +119,9 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 class TotalVariation(nn.Module):
     """`variation` of the output.
 
-    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves open whether it sums: a
-    mean over the high-resolution voxels, beside a fidelity that is a mean over the acquired ones.
+    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves
+    open whether it sums: a mean over the high-resolution voxels, beside a fidelity that is a mean
+    over the acquired ones.
     """
 
     def forward(self, output: Tensor) -> Tensor:
@@ -121,7 +129,7 @@ class TotalVariation(nn.Module):
 
 
 class JointSparsify(nn.Module):
-    """Smooth image *and* smooth difference to the target: tau TV(output) + (1 - tau) TV(target - output).
+    """Smooth image *and* difference to target: tau TV(output) + (1 - tau) TV(target - output).
 
     Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
     """
@@ -133,4 +141,6 @@ class JointSparsify(nn.Module):
         self.tau = tau
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        return self.tau * variation(output, weight) + (1 - self.tau) * variation(target - output, weight)
+        return self.tau * variation(output, weight) + (1 - self.tau) * variation(
+            target - output, weight
+        )

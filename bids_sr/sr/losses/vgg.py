@@ -1,6 +1,7 @@
 """Perceptual loss: squared distance between features of VGG-19 at its sixteenth convolution.
 
-The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is downloaded.
+The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is
+downloaded.
 """
 
 import hashlib
@@ -9,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1, column E)
+# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1,
+# column E)
 _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -19,7 +21,10 @@ class _WeightsError(ValueError):
 
 
 def _vgg19_features() -> nn.Sequential:
-    """The sixteen convolutions of VGG-19 up to the activation after the last one; layers count as in torchvision."""
+    """Return the sixteen convolutions of VGG-19 and their activations.
+
+    They go up to the activation after the last one; layers count as in torchvision.
+    """
     layers: list[nn.Module] = []
     before = 3
     for stage, widths in enumerate(_STAGES):
@@ -32,9 +37,10 @@ def _vgg19_features() -> nn.Sequential:
 
 
 _CONVERT = (
-    "only .safetensors files are read, as a file of torch.save may hold a program. "
-    'Convert it once, where you trust it: python -c "import sys, torch; from safetensors.torch import save_file as s; '
-    's(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth vgg19.safetensors'
+    "only .safetensors files are read, as a file of torch.save may hold a program. Convert it"
+    ' once, where you trust it: python -c "import sys, torch; from safetensors.torch import'
+    ' save_file as s; s(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth'
+    " vgg19.safetensors"
 )
 
 
@@ -45,7 +51,7 @@ def _sha256(path: Path) -> str:
 
 
 def _load_vgg19(path: Path) -> nn.Sequential:
-    """VGG-19's features with the weights of a file; raises `_WeightsError`, which names file and fault."""
+    """Load VGG-19's features from a weights file; `_WeightsError` names file and fault."""
     from safetensors.torch import load_file
 
     if path.suffix != ".safetensors":
@@ -56,21 +62,31 @@ def _load_vgg19(path: Path) -> nn.Sequential:
         raise _WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
     net = _vgg19_features()
     wanted = net.state_dict()
-    found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    wrong = [f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
+    found = {
+        key.removeprefix("features."): value
+        for key, value in state.items()
+        if key.startswith("features.")
+    }
+    wrong = [
+        f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape
+    ]
     if wrong:
-        raise _WeightsError(f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or misshapen")
+        raise _WeightsError(
+            f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
+            " misshapen"
+        )
     net.load_state_dict({key: found[key].float() for key in wanted})
     return net.eval().requires_grad_(False)
 
 
 class VGGPerceptual(nn.Module):
-    """Mean squared difference of the features of output and target, both (N, 1, Y, X), about 0 … 1.
+    """Mean squared VGG feature difference of output and target, both (N, 1, Y, X), about 0 … 1.
 
-    Gray images go to all three color channels with the mean and deviation of the weights' training. Sides below 16 have
-    no features left after four poolings.
+    Gray images go to all three color channels with the mean and deviation of the weights'
+    training. Sides below 16 have no features left after four poolings.
 
-    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the caller's weight.
+    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the
+    caller's weight.
     """
 
     mean: Tensor

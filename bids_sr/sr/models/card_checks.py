@@ -1,7 +1,7 @@
 """Model cards as read, and their validation: a card may come from anyone.
 
-What a card says of the images that a model serves is also kept, as a checksum, in the weights file, so that an edited
-card does not go with its weights any more.
+What a card says of the images that a model serves is also kept, as a checksum, in the weights
+file, so that an edited card does not go with its weights any more.
 """
 
 import hashlib
@@ -45,7 +45,8 @@ class ModelCard:
     weights_sha256: str = ""
     data_sha256: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
-    # intensity that is 1 for the network over the 99th percentile of the image it was trained on, or None
+    # intensity that is 1 for the network over the 99th percentile of the image it was trained on,
+    # or None
     headroom: float | None = None
     perceptual: bool = False  # whether features of VGG-19 were in the loss
     start_sha256: str | None = None  # weights with which training began, or None
@@ -57,33 +58,58 @@ class ModelCard:
 
     @property
     def psnr(self) -> dict[str, float]:
-        """Peak signal-to-noise ratio on held-out data (dB), of the network and of plain interpolation."""
-        found = {name: part_of(self.held_out, name).get("psnr") for name in ("network", "input", "bspline", "zerofill")}
-        return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        """Return held-out peak signal-to-noise ratio (dB) of network and plain interpolation."""
+        found = {
+            name: part_of(self.held_out, name).get("psnr")
+            for name in ("network", "input", "bspline", "zerofill")
+        }
+        return {
+            name: float(value) for name, value in found.items() if isinstance(value, int | float)
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """The card of a file; what is missing, or of another kind, takes the default."""
-        settings, domain, intensity = (part_of(values, name) for name in ("settings", "domain", "intensity"))
-        text = {name: str(values.get(name, "")) for name in ("method", "recipe", "contrast", "orientation")}
-        if text["method"] == "srgan" and "content:MSE" in part_of(settings, "losses") and text["recipe"] == "paper":
+        settings, domain, intensity = (
+            part_of(values, name) for name in ("settings", "domain", "intensity")
+        )
+        text = {
+            name: str(values.get(name, ""))
+            for name in ("method", "recipe", "contrast", "orientation")
+        }
+        if (
+            text["method"] == "srgan"
+            and "content:MSE" in part_of(settings, "losses")
+            and text["recipe"] == "paper"
+        ):
             text["recipe"] = "paper-mse"
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
-        headroom, start = _floats(intensity.get("headroom")), part_of(values, "started_from").get("weights_sha256")
+        headroom, start = (
+            _floats(intensity.get("headroom")),
+            part_of(values, "started_from").get("weights_sha256"),
+        )
         sums = part_of(values, "data_sha256")
         return cls(
-            **text, factor=(fx, fy, fz), factors=_floats(values.get("factors")),
+            **text,
+            factor=(fx, fy, fz),
+            factors=_floats(values.get("factors")),
             lowres_mm=_floats(part_of(values, "resolution").get("lowres_mm")),
-            trained_on=str(values.get("trained_on", "pair")), channels=channels if isinstance(channels, int) else 1,
-            seed=seed if isinstance(seed, int) else None, reproducible=values.get("reproducible") is True,
+            trained_on=str(values.get("trained_on", "pair")),
+            channels=channels if isinstance(channels, int) else 1,
+            seed=seed if isinstance(seed, int) else None,
+            reproducible=values.get("reproducible") is True,
             weights_sha256=str(values.get("weights_sha256", "")),
-            data_sha256={name: str(found) for name, found in sums.items()}, settings=settings,
-            headroom=headroom[0] if headroom else None, perceptual=part_of(values, "perceptual").get("active") is True,
-            start_sha256=None if start is None else str(start), align=None if align is None else str(align),
+            data_sha256={name: str(found) for name, found in sums.items()},
+            settings=settings,
+            headroom=headroom[0] if headroom else None,
+            perceptual=part_of(values, "perceptual").get("active") is True,
+            start_sha256=None if start is None else str(start),
+            align=None if align is None else str(align),
             domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
-            held_out=part_of(values, "held_out"), json=values,
-        )  # fmt: skip
+            held_out=part_of(values, "held_out"),
+            json=values,
+        )
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:

@@ -1,8 +1,9 @@
-"""Quality control before inference: what a model serves, and how far an image lies from what it was trained on.
+"""Quality control before inference: what a model serves, and image distance to its training.
 
-A model serves images of its resolution, contrast, slice orientation and factor. An image may fit by header and still be
-unlike: inverted, clipped, blurred, full of noise. For that nothing is refused, as the BOLD's own contrast differs from
-that of the pair to some degree: quantiles of intensity and edge content are compared, and warned of.
+A model serves images of its resolution, contrast, slice orientation and factor. An image may fit
+by header and still be unlike: inverted, clipped, blurred, full of noise. For that nothing is
+refused, as the BOLD's own contrast differs from that of the pair to some degree: quantiles of
+intensity and edge content are compared, and warned of.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.matrices import Factor, highres_size
 
 TOLERANCE = 0.1
-# variance maps of another run are carried onto the grid of this one: its voxels need not be of quite the same size
+# variance maps of another run are carried onto the grid of this one: its voxels need not be of
+# quite the same size
 _SERIES_TOLERANCE = 0.5
-# T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri, introduction)
+# T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri,
+# introduction)
 _SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
@@ -40,7 +43,8 @@ class Acquisition:
     # BIDS suffix; acquired over wanted voxel size
     contrast: str
     factor: Factor
-    align: str | None = None  # structural scans: what registered those of a head (``--anat-align``); None elsewhere
+    # structural scans: what registered those of a head (``--anat-align``); None elsewhere
+    align: str | None = None
 
 
 def slice_orientation(affine: Array) -> str:
@@ -49,11 +53,15 @@ def slice_orientation(affine: Array) -> str:
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
-def describe(affine: Array, contrast: str, factor: Factor, align: str | None = None) -> Acquisition:
+def describe(
+    affine: Array, contrast: str, factor: Factor, align: str | None = None
+) -> Acquisition:
     """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
     x, y, z = voxel_sizes(affine).tolist()
     across = slice_orientation(affine)
-    return Acquisition(zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align)
+    return Acquisition(
+        zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align
+    )
 
 
 def _mismatches(card: ModelCard, image: Acquisition) -> list[str]:
@@ -63,30 +71,46 @@ def _mismatches(card: ModelCard, image: Acquisition) -> list[str]:
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
         pretty = [size_text(zooms, " x ") for zooms in (trained, image.zooms)]
-        out.append(f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} % are allowed)")
+        out.append(
+            f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} %"
+            " are allowed)"
+        )
     if image.contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(f"contrast: trained on {card.contrast}, the image is {image.contrast}")
     if image.orientation != card.orientation:
-        out.append(f"slice orientation: trained on slices across {card.orientation}, these are {image.orientation}")
+        out.append(
+            f"slice orientation: trained on slices across {card.orientation}, these are"
+            f" {image.orientation}"
+        )
     if card.align and image.align and card.align != image.align:  # cards before 0.2 do not tell
         out.append(
-            f"alignment: trained on scans brought together by --anat-align {card.align}, these are {image.align}"
+            f"alignment: trained on scans brought together by --anat-align {card.align}, these are"
+            f" {image.align}"
         )
     if not _trained_for(card, image.factor):
         span = card.factors
-        several = f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
+        several = (
+            f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
+        )
         out.append(f"factor: trained for {card.factor}{several}, asked for {image.factor}")
     return out
 
 
 def _trained_for(card: ModelCard, factor: Factor) -> bool:
-    """Whether a model knows a factor: its own or, trained with random ones, any between them on the same axes."""
+    """Return whether a model was trained for a factor.
+
+    This is its own factor or, if trained with random ones, any between them on the same axes.
+    """
     own = card.factor
     if all(abs(a - b) <= 1e-6 for a, b in zip(factor, own, strict=True)):
         return True
     span = card.factors
     return bool(span) and all(
-        abs(asked - 1) <= 1e-6 if abs(known - 1) <= 1e-6 else min(span) - 1e-6 <= asked <= max(span) + 1e-6
+        (
+            abs(asked - 1) <= 1e-6
+            if abs(known - 1) <= 1e-6
+            else min(span) - 1e-6 <= asked <= max(span) + 1e-6
+        )
         for asked, known in zip(factor, own, strict=True)
     )
 
@@ -94,14 +118,17 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
 def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> list[str]:
     """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
-    The factor can be forced only where the network sees an interpolated image: else another factor is another network.
+    The factor can be forced only where the network sees an interpolated image: else another factor
+    is another network.
 
     Raises
     ------
     ModelMismatch : with every difference and the remedy
     """
     found = _mismatches(card, image)
-    hopeless = not card.settings.get("upsampled_by") and any(each.startswith("factor") for each in found)
+    hopeless = not card.settings.get("upsampled_by") and any(
+        each.startswith("factor") for each in found
+    )
     if hopeless or (found and not force):
         remedy = "train on a pair that matches, or overrule with --force"
         remedy = "train a model for this factor" if hopeless else remedy
@@ -110,14 +137,19 @@ def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> 
 
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom, studyforrest)
+# Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom,
+# studyforrest)
 _FARTHEST = 0.15
 _EDGE_RATIO = 1.8
 
 
 @frozen
 class _DomainDifference:
-    """Largest difference of the quantiles, 0 to 1, and edge content of the image over that of the training image."""
+    """Differences of an image from the training image in quantiles and edge content.
+
+    These are the largest difference of the quantiles, 0 to 1, and the edge content over that of
+    the training image.
+    """
 
     distance: float
     edges: float
@@ -128,32 +160,40 @@ class _DomainDifference:
         out = []
         if self.distance > _FARTHEST:
             out.append(
-                f"intensities: a quantile of the image lies {self.distance:.2f} of its range from that of the image "
-                f"trained on ({_FARTHEST} is usual at most)"
+                f"intensities: a quantile of the image lies {self.distance:.2f} of its range from"
+                f" that of the image trained on ({_FARTHEST} is usual at most)"
             )
         if not 1 / _EDGE_RATIO <= self.edges <= _EDGE_RATIO:
             out.append(
-                f"edges: the image has {self.edges:.2g} times the edge content of the image trained on "
-                f"({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
+                f"edges: the image has {self.edges:.2g} times the edge content of the image"
+                f" trained on ({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
             )
         return out
 
 
 def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
-    """An image (X, Y, Z) in its mask, over its 99th percentile there: `_QUANTILES` of the intensity, and edge content.
+    """Return quantiles and edge content of an image (X, Y, Z) in its mask.
 
-    That is the root mean square difference of in-plane neighbors. ValueError where nothing in the mask is positive.
+    The intensity is divided by its 99th percentile there; its quantiles are `_QUANTILES`.
+
+    That is the root mean square difference of in-plane neighbors. ValueError where nothing in the
+    mask is positive.
     """
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
-        raise ValueError(f"an image of {image.shape} and a mask of {inside.shape} with {int(inside.sum())} voxels")
+        raise ValueError(
+            f"an image of {image.shape} and a mask of {inside.shape} with {int(inside.sum())}"
+            " voxels"
+        )
     level = float(np.percentile(image[inside], 99))
     if not level > 0:
         raise ValueError("the image has no positive intensity in the mask")
     scaled = np.asarray(image, dtype=np.float64) / level
     steps = []
     for axis in (0, 1):
-        both = np.take(inside, range(1, image.shape[axis]), axis) & np.take(inside, range(image.shape[axis] - 1), axis)
+        both = np.take(inside, range(1, image.shape[axis]), axis) & np.take(
+            inside, range(image.shape[axis] - 1), axis
+        )
         steps.append(np.diff(scaled, axis=axis)[both])
     square = np.concatenate(steps) ** 2
     edges = float(np.sqrt(square.mean())) if square.size else 0.0
@@ -167,17 +207,26 @@ def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
 
 
 def image_entries(
-    image: Array, mask: Array, affine: Array, factor: Factor, *, mm: tuple[Array, Array] | None = None
+    image: Array,
+    mask: Array,
+    affine: Array,
+    factor: Factor,
+    *,
+    mm: tuple[Array, Array] | None = None,
 ) -> dict[str, object]:
-    """What the card of a model says of the grid and the intensities of images that it was trained on.
+    """Return the card entries on grid and intensities of the training images.
 
     Parameters
     ----------
-    image, mask, affine : (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes are taken without `mm`
+    image, mask, affine : (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes
+        are taken without `mm`
     mm : voxel sizes of the low and of the high resolution
     """
     zooms = voxel_sizes(affine)
-    low, high = mm or (zooms, zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)])
+    low, high = mm or (
+        zooms,
+        zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)],
+    )
     return {
         "factor": list(factor),
         "orientation": slice_orientation(affine),
@@ -191,7 +240,7 @@ def image_entries(
 
 
 def domain_difference(card: ModelCard, image: Array, mask: Array) -> _DomainDifference | None:
-    """How far an image lies from what a model was trained on; None where its card has no domain."""
+    """Return how far an image is from a model's training data, None if the card has no domain."""
     if card.domain is None:
         return None
     (quantiles, edges), (own, own_edges) = _domain_of(image, mask), card.domain

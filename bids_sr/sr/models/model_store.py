@@ -1,4 +1,4 @@
-"""Obtain a model: train it, find one of the same training in a directory, or take the user's file."""
+"""Obtain a model: train it, find the same training in a directory, or take the user's file."""
 
 import json
 import logging
@@ -9,7 +9,14 @@ from pathlib import Path
 from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import ModelError, TrainedModel, card_path, load_model, read_card, save_model
+from bids_sr.sr.models.model import (
+    ModelError,
+    TrainedModel,
+    card_path,
+    load_model,
+    read_card,
+    save_model,
+)
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
@@ -36,15 +43,28 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
 
 
 def _log_of(weights: Path) -> Path:
-    """Where the log of a training lies: beside the weights, in the derivatives under the suffix ``log``."""
-    return weights.with_name(weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv")
+    """Return the path of a training log.
+
+    It lies beside the weights, in the derivatives under the suffix ``log``.
+    """
+    return weights.with_name(
+        weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv"
+    )
 
 
 def _same_training(card: ModelCard, training: Training, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     recipe, vgg = training.how, training.vgg_weights is not None
-    own = (card.method, card.recipe, card.seed, card.factor, card.data_sha256, card.perceptual, card.start_sha256)
+    own = (
+        card.method,
+        card.recipe,
+        card.seed,
+        card.factor,
+        card.data_sha256,
+        card.perceptual,
+        card.start_sha256,
+    )
     asked = (training.method.name, training.recipe, training.seed, factor)
     wanted = (*asked, _checksums(data), vgg, training.started_with)
     same_settings = card.settings in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe))
@@ -71,7 +91,8 @@ def find_model(training: Training, data: TrainingData | None) -> Path | None:
     fitting = [each for each in found if (each[1].method, each[1].recipe) == (name, recipe)]
     sums = None if data is None else _checksums(data)
     own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
-    for weights, _ in (*own, *fitting):  # that of the very pair before that of another, whatever its settings
+    # that of the very pair before that of another, whatever its settings
+    for weights, _ in (*own, *fitting):
         return weights
     raise ModelError(
         f"{training.model_dir}: no model of {name} ({recipe}) to reuse; "
@@ -79,7 +100,9 @@ def find_model(training: Training, data: TrainingData | None) -> Path | None:
     )
 
 
-def obtain_model(training: Training, data: TrainingData | None, out_dir: Path) -> tuple[Path, Path, Path]:
+def obtain_model(
+    training: Training, data: TrainingData | None, out_dir: Path
+) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
     Raises
@@ -110,5 +133,12 @@ def obtain_model(training: Training, data: TrainingData | None, out_dir: Path) -
 def _trained(training: Training, data: TrainingData | None, work_dir: Path) -> TrainedModel:
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
-        raise ModelError(f"{name} is trained on the subject's {trained_on}, and there is none; give --pretrained")
-    return fit_variance(training, data) if isinstance(data, RunData) else fit(training, data, work_dir)
+        raise ModelError(
+            f"{name} is trained on the subject's {trained_on}, and there is none; give"
+            " --pretrained"
+        )
+    return (
+        fit_variance(training, data)
+        if isinstance(data, RunData)
+        else fit(training, data, work_dir)
+    )

@@ -15,16 +15,18 @@ def other_models(
     factor: Sequence[float] | None = None,
     zooms: Sequence[float] | None = None,
 ) -> list[Path]:
-    """Weights of a method that other subjects left, in the order of subjects from this one's label on, round the end.
+    """Return a method's weights from other subjects, ordered cyclically from this label on.
 
-    So the first differs from subject to subject as far as it can, and is the same in every run of the same data.
+    So the first differs from subject to subject as far as it can, and is the same in every run of
+    the same data.
 
     Parameters
     ----------
     models_dir : ``OUT/sourcedata/models``; it may be missing
     method : as in the file's ``desc``
     subject : label of this one, left out
-    factor, zooms : acquired over wanted voxel, and acquired voxel (mm); models made for others are left out (10 %)
+    factor, zooms : acquired over wanted voxel, and acquired voxel (mm); models made for others are
+        left out (10 %)
     """
     root = Path(models_dir)
     found = sorted(
@@ -45,4 +47,7 @@ def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float
     except (OSError, ValueError, KeyError):
         return False
     same = factor is None or all(abs(a - b) < 1e-6 for a, b in zip(factor, made_for, strict=True))
-    return same and (zooms is None or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True)))
+    return same and (
+        zooms is None
+        or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True))
+    )

@@ -1,7 +1,7 @@
-"""Critics: networks that tell acquired high-resolution images from generated ones; none normalizes over the batch.
+"""Critics that tell acquired from generated high-resolution images, without batch norm.
 
-Images (N, C, X, Y). Where a critic ends in dense layers, features of images other than its training patches are
-averaged to the size that those of a patch have there (ours).
+Images (N, C, X, Y). Where a critic ends in dense layers, features of images other than its
+training patches are averaged to the size that those of a patch have there (ours).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 
 class Critic(nn.Module):
-    """Convolutional features, and a score of them: (N, C, X, Y) -> (N, 1) or (N, 1, x, y), before any sigmoid."""
+    """Return convolutional features and their score, before any sigmoid.
+
+    Shapes are (N, C, X, Y) -> (N, 1) or (N, 1, x, y).
+    """
 
     def __init__(self, features: Sequence[nn.Module], score: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -33,16 +36,19 @@ def _pairs(channels: int, widths: Sequence[int]) -> list[nn.Module]:
 def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
     """Features averaged to `side` x `side`, two dense layers, one score an image."""
     return [
-        nn.AdaptiveAvgPool2d(side), nn.Flatten(),
-        nn.Linear(side * side * width, dense), nn.LeakyReLU(0.2), nn.Linear(dense, 1),
-    ]  # fmt: skip
+        nn.AdaptiveAvgPool2d(side),
+        nn.Flatten(),
+        nn.Linear(side * side * width, dense),
+        nn.LeakyReLU(0.2),
+        nn.Linear(dense, 1),
+    ]
 
 
 class SRGANCritic(Critic):
     """SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
 
-    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure 4). Ours: the fifth
-    pair keeps 512 channels.
+    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
+    4). Ours: the fifth pair keeps 512 channels.
     """
 
     def __init__(self, channels: int = 1) -> None:
@@ -52,67 +58,96 @@ class SRGANCritic(Critic):
 class CPCECritic(Critic):
     """The critic of GAN-CPCE: six convolutions, two dense layers.
 
-    Source: gan-cpce-circle, section II.2. Ours: slope of .2; no activation after the score, which would take the
-    Wasserstein distance its sign.
+    Source: gan-cpce-circle, section II.2. Ours: slope of .2; no activation after the score, which
+    would take the Wasserstein distance its sign.
 
-    `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and 1024 in the paper.
+    `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and
+    1024 in the paper.
     """
 
-    def __init__(self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024) -> None:
+    def __init__(
+        self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024
+    ) -> None:
         super().__init__(_pairs(channels, widths), _dense(widths[-1], 8, dense))
 
 
 class CircleCritic(Critic):
-    """The critic of GAN-CIRCLE: four times convolution, instance norm and leaky ReLU, then two dense layers.
+    """GAN-CIRCLE critic: four blocks of convolution, instance norm, leaky ReLU; two dense layers.
 
-    Sides of at least 32, so that each stage has what to normalize. Instance norm looks at one image at a time, which
-    the gradient penalty needs; it has no weights (ours, as are kernels of 4 and stride 2).
+    Sides of at least 32, so that each stage has what to normalize. Instance norm looks at one
+    image at a time, which the gradient penalty needs; it has no weights (ours, as are kernels of 4
+    and stride 2).
 
-    `widths`, `dense`: of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the paper.
+    `widths`, `dense`: of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the
+    paper.
     """
 
-    def __init__(self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        *,
+        widths: tuple[int, ...] = (64, 128, 256, 512),
+        dense: int = 1024,
+    ) -> None:
         layers: list[nn.Module] = []
         for before, width in pairwise((channels, *widths)):
-            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)]
+            layers += [
+                nn.Conv2d(before, width, 4, stride=2, padding=1),
+                nn.InstanceNorm2d(width),
+                nn.LeakyReLU(0.2),
+            ]
         super().__init__(layers, _dense(widths[-1], 4, dense))
 
 
 class GuidingCritic(Critic):
     """The critic beside the attention U-Net: (N, C, X, Y) -> (N, 1), before the sigmoid.
 
-    Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a single channel, one
-    dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where the paper is silent: widths double from
-    64, the slope is .2 as in DCGAN, the convolution to one channel is 3x3, 16 x 16 features before the dense layer.
+    Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a
+    single channel, one dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where
+    the paper is silent: widths double from 64, the slope is .2 as in DCGAN, the convolution to one
+    channel is 3x3, 16 x 16 features before the dense layer.
 
-    `width`: channels after the first convolution; `grid`: side of the map that the dense layer sees; `dropout`: share
-    of values dropped in training.
+    `width`: channels after the first convolution; `grid`: side of the map that the dense layer
+    sees; `dropout`: share of values dropped in training.
     """
 
-    def __init__(self, channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5) -> None:
+    def __init__(
+        self, channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
+    ) -> None:
         layers: list[nn.Module] = []
         for before, after in pairwise((channels, width, 2 * width, 4 * width, 8 * width)):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Dropout(dropout)]
+            layers += [
+                nn.Conv2d(before, after, 4, stride=2, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Dropout(dropout),
+            ]
         last = nn.Conv2d(8 * width, 1, 3, padding=1)
-        super().__init__(layers, [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)])
+        super().__init__(
+            layers, [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)]
+        )
 
 
 class PatchCritic(nn.Module):
     """A small critic whose scores each see 30 x 30 voxels: texture counts, not where it lies.
 
-    Five convolutions, the first and third (4x4) with stride 2; (N, C, X, Y) -> (N, 1, X / 4, Y / 4). Half of the cost
-    of a critic that begins at full resolution goes into its first layer, so this one does not.
+    Five convolutions, the first and third (4x4) with stride 2; (N, C, X, Y) -> (N, 1, X / 4, Y /
+    4). Half of the cost of a critic that begins at full resolution goes into its first layer, so
+    this one does not.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 3, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * width, 4 * width, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1),
+            nn.LeakyReLU(0.2),
             nn.Conv2d(4 * width, 1, 3, padding=1),
-        )  # fmt: skip
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         return self.net(image)

@@ -1,13 +1,14 @@
-"""Layers and initializations that several networks share; none normalizes, because activity is intensity."""
+"""Layers and initializations shared by several networks; activity is intensity, so no norm."""
 
 import torch
 from torch import Tensor, nn
 
 
 def glorot(net: nn.Module) -> None:
-    """Weights of all convolutions and dense layers drawn after Glorot and Bengio 2010 (normal), biases zero, in place.
+    """Initialize convolutions and dense layers in place: Glorot and Bengio 2010 (normal), bias 0.
 
-    Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the normal form is used.
+    Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the
+    normal form is used.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -17,7 +18,10 @@ def glorot(net: nn.Module) -> None:
 
 
 def zero(layer: nn.Module) -> None:
-    """A layer that gives nothing until it is trained: behind a skip connection the net then starts as its input."""
+    """Set a layer to zero, so that it outputs nothing until trained.
+
+    Behind a skip connection, the network then starts as its input.
+    """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
@@ -30,8 +34,8 @@ class ResidualBlock(nn.Module):
     Parameters
     ----------
     width : channels
-    start : factor on the initial weights of the second convolution; small values begin near the identity, which lets
-        a deep net without normalization take large steps
+    start : factor on the initial weights of the second convolution; small values begin near the
+        identity, which lets a deep net without normalization take large steps
     """
 
     def __init__(self, width: int, *, start: float = 1.0) -> None:
@@ -50,16 +54,19 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlock3d(nn.Module):
-    """Convolution, ReLU, convolution, ReLU, and the sum with the block's input; (N, width, X, Y, Z) keeps its shape.
+    """Convolution, ReLU, convolution, ReLU, added to the input; keeps (N, width, X, Y, Z).
 
-    Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one additional layer", read
-    as an addition). 2 (27 width² + width) parameters.
+    Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
+    additional layer", read as an addition). 2 (27 width² + width) parameters.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv3d(width, width, 3, padding=1), nn.ReLU(), nn.Conv3d(width, width, 3, padding=1), nn.ReLU()
+            nn.Conv3d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(width, width, 3, padding=1),
+            nn.ReLU(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +74,10 @@ class ResidualBlock3d(nn.Module):
 
 
 def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """(N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy); acquired voxel i becomes i * f … i * f + f - 1."""
+    """Rearrange (N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy).
+
+    Acquired voxel i becomes i * f … i * f + f - 1.
+    """
     n, channels, rows, columns = x.shape
     fx, fy = factor
     x = x.reshape(n, channels // (fx * fy), fx, fy, rows, columns)

@@ -1,4 +1,7 @@
-"""Residual networks of slices: SRGAN's generator as the STSS-SRfMRI paper changed it, and ours on the acquired grid."""
+"""Slice-wise residual networks.
+
+These are SRGAN's generator as the STSS-SRfMRI paper changed it, and ours on the acquired grid.
+"""
 
 from torch import Tensor, nn
 
@@ -9,11 +12,12 @@ from bids_sr.sr.resolution.operators import level_of
 
 
 class SRResNet(nn.Module):
-    """Image already on the high-resolution grid to a sharper one on the same grid, (N, C, X, Y) -> (N, C, X, Y).
+    """Sharpen an image on the high-resolution grid, (N, C, X, Y) -> (N, C, X, Y).
 
-    Nothing up-samples in it, nothing is normalized. Source: stss-srfmri, "Deep learning-based super-resolution"; widths
-    and kernels are those of SRGAN (Ledig et al. 2017, figure 4). 1.23 million parameters. No activation follows the
-    last convolution, because intensities have no upper end; the paper does not say.
+    Nothing up-samples in it, nothing is normalized. Source: stss-srfmri, "Deep learning-based
+    super-resolution"; widths and kernels are those of SRGAN (Ledig et al. 2017, figure 4). 1.23
+    million parameters. No activation follows the last convolution, because intensities have no
+    upper end; the paper does not say.
 
     `width`: 64 in the paper; `blocks`: 16 in the paper.
     """
@@ -21,7 +25,9 @@ class SRResNet(nn.Module):
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
         super().__init__()
         self.head = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU(width))
-        self.body = nn.Sequential(*[ResidualBlock(width) for _ in range(blocks)], nn.Conv2d(width, width, 3, padding=1))
+        self.body = nn.Sequential(
+            *[ResidualBlock(width) for _ in range(blocks)], nn.Conv2d(width, width, 3, padding=1)
+        )
         self.tail = nn.Conv2d(width, channels, 9, padding=4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,17 +36,20 @@ class SRResNet(nn.Module):
 
 
 class SubPixelNet(nn.Module):
-    """(N, 1, x, y) on the acquired grid -> (N, 1, X, Y) over the same field of view; predicts what was not measured.
+    """Map (N, 1, x, y) on the acquired grid to (N, 1, X, Y) over the same field of view.
 
-    Output = zero-filled input + the part of the network's image beyond the acquired band. So cropping the output's
-    k-space gives back the acquired volume, signal changes and noise included, and the network spends its few weights on
-    the missing band: on held-out slices of a T2* pair this gained .2 dB.
+    It predicts what was not measured.
+
+    Output = zero-filled input + the part of the network's image beyond the acquired band. So
+    cropping the output's k-space gives back the acquired volume, signal changes and noise
+    included, and the network spends its few weights on the missing band: on held-out slices of a
+    T2* pair this gained .2 dB.
 
     Parameters
     ----------
     channels : of the image; 1
-    factor : acquired over wanted voxel size. Whole in-plane factors are shuffled at the end; for others the same body
-        runs on the zero-filled image, at its cost
+    factor : acquired over wanted voxel size. Whole in-plane factors are shuffled at the end; for
+        others the same body runs on the zero-filled image, at its cost
     width, blocks : of the residual body
     """
 

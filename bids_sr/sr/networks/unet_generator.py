@@ -1,8 +1,9 @@
-"""U-Nets: encoder-decoders whose early features reach their late layers over skip connections, gated or as they are.
+"""U-Nets: encoder-decoders with skip connections, gated or plain, from early to late layers.
 
-Source of the plain one: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU a level, 64 to 1024
-channels, max pooling down, 2x2 transposed convolutions up. 31.0 million parameters. Ours: convolutions are zero-padded,
-so that the output is as large as the input, and images are zero-padded to sizes that can be halved.
+Source of the plain one: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU a
+level, 64 to 1024 channels, max pooling down, 2x2 transposed convolutions up. 31.0 million
+parameters. Ours: convolutions are zero-padded, so that the output is as large as the input, and
+images are zero-padded to sizes that can be halved.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +26,18 @@ WIDTHS = (64, 128, 256, 512, 1024)
 def _double_convolution(before: int, after: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with ReLU: the block of the original U-Net."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1), nn.ReLU()
+        nn.Conv2d(before, after, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(after, after, 3, padding=1),
+        nn.ReLU(),
     )
 
 
 def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
     """The smallest side not below `side` that can be halved `levels` times.
 
-    At least two voxels are left at the bottom, for instance norm. "power of two" is the rule of the attention U-Net
-    paper (section 3.2); "multiple" of 2 ** levels costs less.
+    At least two voxels are left at the bottom, for instance norm. "power of two" is the rule of
+    the attention U-Net paper (section 3.2); "multiple" of 2 ** levels costs less.
     """
     step = 2**levels
     if sizes == "multiple":
@@ -42,7 +46,7 @@ def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
 
 
 class _Merge(nn.Module):
-    """One level of the way up: a transposed convolution doubles the grid, the skip joins, a block follows."""
+    """One decoder level: transposed convolution to double the grid, skip connection, block."""
 
     def __init__(self, before: int, after: int, block: _Block, gate: _Gate | None) -> None:
         super().__init__()
@@ -66,22 +70,33 @@ class UNet(nn.Module):
     widths : channels of each level, finest first; one level more than there are poolings
     block : (channels before, after) -> the convolutions of one level
     gate : (channels) -> module (raised, skip) -> skip, or None: the skip passes as it is
-    head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, top); "residual": added to the
-        input, and nothing at first
+    head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, top);
+        "residual": added to the input, and nothing at first
     top : intensity that the sigmoid reaches
     sizes : see `_padded_side`
     """
 
     def __init__(
-        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, block: _Block = _double_convolution,
-        gate: _Gate | None = None, head: Head = "plain", top: float = 1.0, sizes: _Sizes = "multiple",
-    ) -> None:  # fmt: skip
+        self,
+        channels: int = 1,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        block: _Block = _double_convolution,
+        gate: _Gate | None = None,
+        head: Head = "plain",
+        top: float = 1.0,
+        sizes: _Sizes = "multiple",
+    ) -> None:
         super().__init__()
         self.head, self.top, self.sizes = head, top, sizes
         self.levels = len(widths) - 1
         self.first = block(channels, widths[0])
-        self.down = nn.ModuleList([nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)])
-        self.up = nn.ModuleList([_Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))])
+        self.down = nn.ModuleList(
+            [nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)]
+        )
+        self.up = nn.ModuleList(
+            [_Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))]
+        )
         self.last = nn.Conv2d(widths[0], channels, 1)
         if head == "residual":
             zero(self.last)
@@ -104,15 +119,17 @@ class UNet(nn.Module):
 
 
 def normalized_convolution(before: int, after: int) -> nn.Sequential:
-    """3x3 convolution, instance norm, leaky ReLU: the convolutional block of the paper (section 3.3)."""
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU())
+    """Return the paper's block: 3x3 convolution, instance norm, leaky ReLU (section 3.3)."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU()
+    )
 
 
 class AttentionGate(nn.Module):
     """A mask between 0 and 1, learned from both inputs (of one size), multiplies the skip.
 
-    mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7; Oktay et al. 2018,
-    equations 1 and 2.
+    mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7;
+    Oktay et al. 2018, equations 1 and 2.
     """
 
     def __init__(self, channels: int) -> None:
@@ -123,29 +140,47 @@ class AttentionGate(nn.Module):
 
     def mask(self, raised: Tensor, skip: Tensor) -> Tensor:
         """(N, 1, X, Y) between 0 and 1."""
-        return torch.sigmoid(self.to_mask(torch.relu(self.from_raised(raised) + self.from_skip(skip))))
+        return torch.sigmoid(
+            self.to_mask(torch.relu(self.from_raised(raised) + self.from_skip(skip)))
+        )
 
     def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
         return skip * self.mask(raised, skip)
 
 
 class AttentionUNet(UNet):
-    """U-Net whose gates weigh the skip connections by what is known so far; (N, C, X, Y) -> (N, C, X, Y).
+    """U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
 
-    Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018. A level is one 3x3
-    convolution with instance norm and leaky ReLU, four levels down by max pooling and up by transposed convolution, 64
-    filters at the top, a sigmoid at the end; gates of 32, 64, 128 and 256 voxels a side for slices of 256. 16.0 million
-    parameters, fewer than the plain U-Net's, as table 1 of the paper says. Ours where it is silent: channels double
-    with each level, as in the U-Net; the slope of the leaky ReLU is .01; gates are two 1x1 convolutions, their sum
-    through a ReLU and a third 1x1 convolution to one channel, so that one mask serves all channels.
+    The gates weigh a skip connection by what is known so far.
 
-    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power of two.
+    Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018. A
+    level is one 3x3 convolution with instance norm and leaky ReLU, four levels down by max pooling
+    and up by transposed convolution, 64 filters at the top, a sigmoid at the end; gates of 32, 64,
+    128 and 256 voxels a side for slices of 256. 16.0 million parameters, fewer than the plain
+    U-Net's, as table 1 of the paper says. Ours where it is silent: channels double with each
+    level, as in the U-Net; the slope of the leaky ReLU is .01; gates are two 1x1 convolutions,
+    their sum through a ReLU and a third 1x1 convolution to one channel, so that one mask serves
+    all channels.
+
+    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
+    of two.
     """
 
     def __init__(
-        self, channels: int = 1, *, widths: Sequence[int] = WIDTHS, head: Head = "sigmoid", top: float = 1.0,
+        self,
+        channels: int = 1,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        head: Head = "sigmoid",
+        top: float = 1.0,
         sizes: _Sizes = "power of two",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(
-            channels, widths=widths, block=normalized_convolution, gate=AttentionGate, head=head, top=top, sizes=sizes
+            channels,
+            widths=widths,
+            block=normalized_convolution,
+            gate=AttentionGate,
+            head=head,
+            top=top,
+            sizes=sizes,
         )

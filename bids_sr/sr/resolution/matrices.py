@@ -1,9 +1,10 @@
-"""Degradations of images to low resolution, and interpolations to high resolution: one matrix an axis.
+"""Degradations to low resolution and interpolations to high resolution, one matrix an axis.
 
-Sample i of the low-resolution grid lies at ``(n/m) * i + (n/m - 1)/2`` of the other, which leaves the outer edges of
-the field of view where they were. A matrix size n that a factor does not divide is cropped first, to the largest
-n' <= n for which n'/factor is whole; half of the surplus goes from the start (rounded down), the rest from the end.
-The other way, high-resolution voxel j lies at ``(j + 0.5) * m/n - 0.5`` of the acquired grid.
+Sample i of the low-resolution grid lies at ``(n/m) * i + (n/m - 1)/2`` of the other, which leaves
+the outer edges of the field of view where they were. A matrix size n that a factor does not divide
+is cropped first, to the largest n' <= n for which n'/factor is whole; half of the surplus goes
+from the start (rounded down), the rest from the end. The other way, high-resolution voxel j lies
+at ``(j + 0.5) * m/n - 0.5`` of the acquired grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +26,15 @@ class ResolutionError(ValueError):
 
 
 def check_factor(factor: Factor) -> Factor:
-    """The factor as three floats >= 1 (low- over high-resolution voxel); raises `ResolutionError` otherwise."""
+    """Return the factor as three floats >= 1, or raise `ResolutionError`.
+
+    It is the low- over the high-resolution voxel size.
+    """
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
         raise ResolutionError(
-            f"a factor is three numbers of at least 1 (low- over high-resolution voxel), not {factor}"
+            "a factor is three numbers of at least 1 (low- over high-resolution voxel), not"
+            f" {factor}"
         )
     return out[0], out[1], out[2]
 
@@ -46,12 +51,17 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
 
 
 def highres_size(m: int, factor: float) -> int:
-    """Voxels of the high-resolution grid over the same field of view as m acquired ones (halves go up)."""
+    """Return the high-resolution grid size over the field of view of m acquired voxels.
+
+    Halves are rounded up.
+    """
     return int(np.floor(m * factor + 0.5))
 
 
-def divided(shape: Sequence[int], factor: Sequence[float]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """(window that the factors divide, as (start, stop) of each axis; shape of the low-resolution grid).
+def divided(
+    shape: Sequence[int], factor: Sequence[float]
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Return the window (start, stop) of each axis that the factors divide, and the lowres shape.
 
     Examples
     --------
@@ -60,11 +70,18 @@ def divided(shape: Sequence[int], factor: Sequence[float]) -> tuple[tuple[tuple[
     """
     sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
     starts = [(n - seen) // 2 for n, (seen, _) in zip(shape, sizes, strict=True)]
-    return tuple((a, a + seen) for a, (seen, _) in zip(starts, sizes, strict=True)), tuple(m for _, m in sizes)
+    return tuple((a, a + seen) for a, (seen, _) in zip(starts, sizes, strict=True)), tuple(
+        m for _, m in sizes
+    )
 
 
-def windowed_affine(affine: Array, window: Sequence[tuple[int, int]], shape: Sequence[int]) -> Array:
-    """Voxel -> mm of a grid of some shape over a window (start, stop) of three axes of another grid."""
+def windowed_affine(
+    affine: Array, window: Sequence[tuple[int, int]], shape: Sequence[int]
+) -> Array:
+    """Return the voxel -> mm affine of a grid over a window of another grid.
+
+    The window is (start, stop) of three axes, and the new grid may have any shape.
+    """
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ [start for start, _ in window]
     return resized_affine(moved, [stop - start for start, stop in window], shape)
@@ -72,9 +89,13 @@ def windowed_affine(affine: Array, window: Sequence[tuple[int, int]], shape: Seq
 
 @lru_cache(maxsize=64)
 def crop_matrix(n: int, m: int) -> Array:
-    """Real m x n matrix that keeps the m central samples of k-space of a real image, of which it gives the real part.
+    """Return the real m x n matrix of the k-space crop.
 
-    A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one member only.
+    It keeps the m central samples of k-space of a real image, and gives the real part of what they
+    make.
+
+    A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one
+    member only.
     """
     out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
     out.setflags(write=False)
@@ -83,7 +104,10 @@ def crop_matrix(n: int, m: int) -> Array:
 
 @lru_cache(maxsize=64)
 def crop_matrix_complex(n: int, m: int) -> Array:
-    """Complex m x n matrix of the k-space crop, with the phase ramp that moves samples to the centers of voxels."""
+    """Return the complex m x n matrix of the k-space crop.
+
+    Its phase ramp moves the samples to the centers of the voxels.
+    """
     if not 1 <= m <= n:
         raise ResolutionError(f"k-space of {n} samples cannot be cropped to {m}")
     k = np.arange(-(m // 2), m - m // 2)
@@ -95,10 +119,13 @@ def crop_matrix_complex(n: int, m: int) -> Array:
 
 @lru_cache(maxsize=64)
 def fill_matrix(m: int, n: int) -> Array:
-    """Real n x m matrix of k-space zero filling: pseudo-inverse of `crop_matrix`, so crop(fill(x)) is x exactly.
+    """Return the real n x m matrix of k-space zero filling.
 
-    Below the Nyquist limit it is the usual sinc interpolation. At the limit (even m) one real number was measured of
-    a complex pair; the pseudo-inverse gives both members of the pair what the measurement says.
+    It is the pseudo-inverse of `crop_matrix`, so crop(fill(x)) is x exactly.
+
+    Below the Nyquist limit it is the usual sinc interpolation. At the limit (even m) one real
+    number was measured of a complex pair; the pseudo-inverse gives both members of the pair what
+    the measurement says.
     """
     out = np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
     out.setflags(write=False)
@@ -106,7 +133,7 @@ def fill_matrix(m: int, n: int) -> Array:
 
 
 def block_matrix(n: int, m: int) -> Array:
-    """m x n matrix of means over the low-resolution voxels, which may share high-resolution voxels."""
+    """Return the m x n matrix of means over low-resolution voxels, which may overlap."""
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
     high = np.minimum(edges[1:, None], np.arange(n)[None] + 1)
@@ -114,7 +141,10 @@ def block_matrix(n: int, m: int) -> Array:
 
 
 def gaussian_matrix(n: int, m: int) -> Array:
-    """m x n matrix of a Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center."""
+    """Return the m x n matrix of a Gaussian with the low-resolution voxel size as FWHM.
+
+    It is sampled at the center of each low-resolution voxel.
+    """
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     sigma = n / m / FWHM_PER_SIGMA
     out = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
@@ -131,7 +161,7 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
 
 
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
-    """What an acquisition of this matrix sees of a volume: in-plane k-space crop, and the mean across slices."""
+    """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices."""
     out = hr
     for axis, m in enumerate(lr_shape[:3]):
         n = hr.shape[axis]
@@ -140,8 +170,13 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     return out
 
 
-def degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]) -> tuple[Array, Array]:
-    """An image and its affine after a matrix (n, m) along each axis whose factor is not 1; see `kspace_crop`."""
+def degrade(
+    hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]
+) -> tuple[Array, Array]:
+    """Apply a matrix (n, m) along each axis whose factor is not 1; return image and affine.
+
+    See `kspace_crop`.
+    """
     hr = np.asarray(hr)
     if hr.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {hr.ndim}")
@@ -152,7 +187,9 @@ def degrade(hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, 
     return np.ascontiguousarray(out), windowed_affine(hr_affine, window, shape)
 
 
-def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False) -> tuple[Array, Array]:
+def kspace_crop(
+    hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False
+) -> tuple[Array, Array]:
     """Keep the center of k-space along the axes whose factor is not 1.
 
     Parameters
@@ -170,7 +207,8 @@ def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool 
     ------
     ResolutionError : a factor below 1, or a matrix that leaves no voxel
 
-    Source: gan-cpce-circle, section "Low-resolution images" (central k-space kept); the half-voxel ramp is ours.
+    Source: gan-cpce-circle, section "Low-resolution images" (central k-space kept); the half-voxel
+    ramp is ours.
     """
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, matrix)
@@ -178,7 +216,10 @@ def kspace_crop(hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool 
 
 
 def block_mean(hr: Array, hr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
-    """Mean over the low-resolution voxels; as `kspace_crop`. Source: mouse-sr, "block averaging"."""
+    """Average over the low-resolution voxels, as `kspace_crop`.
+
+    Source: mouse-sr, "block averaging".
+    """
     return degrade(hr, hr_affine, factor, block_matrix)
 
 
@@ -188,9 +229,15 @@ def _positions(m: int, n: int) -> Array:
 
 
 def _by_scipy(m: int, n: int, order: int) -> Array:
-    """Columns are the interpolated unit vectors; beyond the last center the edge value holds (scipy's ``nearest``)."""
+    """Return a matrix whose columns are the interpolated unit vectors.
+
+    Beyond the last center the edge value holds (scipy's ``nearest``).
+    """
     at = _positions(m, n)[None]
-    return np.stack([ndimage.map_coordinates(column, at, order=order, mode="nearest") for column in np.eye(m)], 1)
+    return np.stack(
+        [ndimage.map_coordinates(column, at, order=order, mode="nearest") for column in np.eye(m)],
+        1,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -213,7 +260,10 @@ def bspline_matrix(m: int, n: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _lanczos_matrix(m: int, n: int) -> Array:
-    """n x m matrix of the windowed sinc with three lobes; taps outside the image are dropped and the rest sums to 1."""
+    """Return the n x m matrix of the windowed sinc with three lobes.
+
+    Taps outside the image are dropped, and the rest sums to 1.
+    """
     x = _positions(m, n)[:, None] - np.arange(m)[None]
     out = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
     return out / out.sum(1, keepdims=True)
@@ -229,7 +279,11 @@ MATRICES: dict[str, Callable[[int, int], Array]] = {
 
 
 def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
-    """Matrix n x m of one axis. Slices are excited one by one: across them zero filling means nothing, B-splines do."""
+    """Return the n x m matrix of one axis.
+
+    Slices are excited one by one: zero filling has no meaning across them, while B-splines have
+    one.
+    """
     if name not in MATRICES:
         raise KeyError(f"no interpolation named {name}; there are {', '.join(MATRICES)}")
     return MATRICES["bspline" if name == "zerofill" and axis == 2 else name](m, n)
@@ -240,7 +294,8 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
 
     Parameters
     ----------
-    name : nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space zero filling)
+    name : nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space zero
+        filling)
     lr : image on the acquired grid, any unit
     factor : acquired over wanted voxel size per axis; sizes become ``floor(m * f + 0.5)``
     """

@@ -1,11 +1,11 @@
-"""Resolution operators on tensors: degradations with gradients, and an acquisition with its way back up.
+"""Resolution operators on tensors: differentiable degradations, and an acquisition's upsampling.
 
 | name | what is done to the high-resolution image | source |
 | --- | --- | --- |
-| kspace | the center of k-space is kept, with the ramp that moves samples to the centers of voxels | gan-cpce-circle |
+| kspace | center of k-space, with the ramp that moves samples to voxel centers | gan-cpce-circle |
 | block | mean over the low-resolution voxel | mouse-sr |
 | gauss | Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center | tv-self-sr |
-| trilinear | linear interpolation at the centers, without a filter before it | ours, what libraries do |
+| trilinear | linear interpolation at the centers, no filter before it | ours, what libraries do |
 """
 
 from collections.abc import Callable
@@ -19,7 +19,14 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.matrices import Factor, ResolutionError, divided, highres_size, matrix_for, windowed_affine
+from bids_sr.sr.resolution.matrices import (
+    Factor,
+    ResolutionError,
+    divided,
+    highres_size,
+    matrix_for,
+    windowed_affine,
+)
 
 _Shape = tuple[int, int, int]
 MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -32,7 +39,7 @@ MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 
 @frozen
 class Degradation:
-    """A separable linear operator B from a high-resolution grid to a low-resolution one; made by `get_operator`."""
+    """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`."""
 
     name: str  # key of `MATRICES`
     # high- and low-resolution grid, two or three axes
@@ -45,22 +52,34 @@ class Degradation:
         """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device."""
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
-            raise ResolutionError(f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}")
-        for axis, (m, (start, stop)) in enumerate(zip(self.lowres_shape, self.window, strict=True), -count):
+            raise ResolutionError(
+                f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}"
+            )
+        for axis, (m, (start, stop)) in enumerate(
+            zip(self.lowres_shape, self.window, strict=True), -count
+        ):
             x = x.narrow(axis, start, stop - start)
             if m != stop - start:
                 x = _along(_matrix(self.name, stop - start, m, x.dtype, x.device), x, axis)
         return x
 
     def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Voxel -> mm of the low-resolution grid; in two dimensions the third axis keeps its voxels."""
+        """Return the voxel -> mm affine of the low-resolution grid.
+
+        In two dimensions the third axis keeps its voxels.
+        """
         third = 3 - len(self.shape)
-        return windowed_affine(fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third))
+        return windowed_affine(
+            fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third)
+        )
 
 
 @lru_cache(maxsize=256)
 def get_operator(
-    name: str, shape: tuple[int, ...], factor: tuple[float, ...], lowres_shape: tuple[int, ...] | None = None
+    name: str,
+    shape: tuple[int, ...],
+    factor: tuple[float, ...],
+    lowres_shape: tuple[int, ...] | None = None,
 ) -> Degradation:
     """The operator of that name on a grid.
 
@@ -68,24 +87,32 @@ def get_operator(
     ----------
     name : kspace, block, gauss or trilinear
     shape : (X, Y) or (X, Y, Z) of the high-resolution grid
-    factor : low- over high-resolution voxel size of each axis: any rational number of at least 1 (denominator up to 64)
-    lowres_shape : low-resolution grid that covers the whole other one, with the factor's rounding to whole voxels in
-        the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a size that the factor does not divide
-        is cropped around its center
+    factor : low- over high-resolution voxel size of each axis: any rational number of at least 1
+        (denominator up to 64)
+    lowres_shape : low-resolution grid that covers the whole other one, with the factor's rounding
+        to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None,
+        a size that the factor does not divide is cropped around its center
 
     Raises
     ------
     KeyError : no such operator
-    ResolutionError : a factor below 1, axes that do not match, a low-resolution grid that is finer or leaves no voxel
+    ResolutionError : a factor below 1, axes that do not match, a low-resolution grid that is finer
+        or leaves no voxel
     """
     if name not in MATRICES:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(MATRICES)}")
     if len(shape) not in (2, 3) or len(factor) != len(shape):
-        raise ResolutionError(f"a degradation needs one factor for each of two or three axes: {shape}, {factor}")
+        raise ResolutionError(
+            f"a degradation needs one factor for each of two or three axes: {shape}, {factor}"
+        )
     if not all(np.isfinite(factor)) or min(factor) < 1:
-        raise ResolutionError(f"factors are numbers of at least 1 (low- over high-resolution voxel), not {factor}")
+        raise ResolutionError(
+            f"factors are numbers of at least 1 (low- over high-resolution voxel), not {factor}"
+        )
     if lowres_shape is not None:
-        if len(lowres_shape) != len(shape) or any(not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)):
+        if len(lowres_shape) != len(shape) or any(
+            not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)
+        ):
             raise ResolutionError(f"{lowres_shape} is no coarse grid for {shape}")
         window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:
@@ -101,7 +128,10 @@ def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device)
 
 
 def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Matrix (out, in) applied along one axis, counted from the end; the axes behind it are one for the product."""
+    """Apply a matrix (out, in) along one axis, counted from the end.
+
+    The axes behind it are taken as one for the product.
+    """
     if axis == -1:
         return x @ matrix.T
     behind = x.shape[axis + 1 :]
@@ -126,26 +156,35 @@ def to_volume(slices: Tensor) -> Array:
 
 
 class Level:
-    """The step between an acquired and a high-resolution grid of one field of view, for tensors (..., Z, X, Y).
+    """Step between the two grids of one field of view, for tensors (..., Z, X, Y).
 
-    `down` is what an acquisition of the acquired matrix sees: central k-space in-plane, the mean across slices. `up`
-    gives back exactly what went in: zero filling in-plane; across slices a cubic spline plus the smallest correction
-    that restores the acquired values. So down(up(x)) is x, and x - up(down(x)) lies beyond the measured band.
+    One grid is the acquired one, the other the high-resolution one.
+
+    `down` is what an acquisition of the acquired matrix sees: central k-space in-plane, the mean
+    across slices. `up` gives back exactly what went in: zero filling in-plane; across slices a
+    cubic spline plus the smallest correction that restores the acquired values. So down(up(x)) is
+    x, and x - up(down(x)) lies beyond the measured band.
 
     `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the matrices.
     """
 
     def __init__(
-        self, coarse: _Shape, fine: _Shape, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        coarse: _Shape,
+        fine: _Shape,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.coarse, self.fine = coarse, fine
         pairs = [
-            (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n)) for m, n in zip(coarse[:2], fine[:2], strict=True)
+            (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n))
+            for m, n in zip(coarse[:2], fine[:2], strict=True)
         ]
         both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
         with torch.inference_mode(False):  # as in `_matrix`
             self.down_matrices, self._up, self._low = (  # along x, y and across slices
-                [torch.tensor(each[k], dtype=dtype, device=device) for each in both] for k in range(3)
+                [torch.tensor(each[k], dtype=dtype, device=device) for each in both]
+                for k in range(3)
             )
 
     def _apply(self, along: list[Tensor], image: Tensor) -> Tensor:
@@ -172,9 +211,11 @@ class Level:
 
 @lru_cache(maxsize=64)
 def plane_level(
-    size: tuple[int, int], factor: tuple[float, float], dtype: torch.dtype = torch.float32,
+    size: tuple[int, int],
+    factor: tuple[float, float],
+    dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-) -> Level:  # fmt: skip
+) -> Level:
     """In-plane step of slices (..., x, y) of this size; made once."""
     x, y = (highres_size(m, f) for m, f in zip(size, factor, strict=True))
     return Level((*size, 1), (x, y, 1), device, dtype)
@@ -186,11 +227,13 @@ def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
-    """(N, C, x, y) brought to the high-resolution grid by the interpolation of that name; None leaves it as it is."""
+    """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is."""
     if name is None:
         return lowres
     rows, columns = (
-        torch.tensor(matrix_for(name, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device)
+        torch.tensor(
+            matrix_for(name, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device
+        )
         for axis, (m, f) in enumerate(zip(lowres.shape[-2:], factor, strict=True))
     )
     return rows @ lowres @ columns.T
@@ -203,7 +246,9 @@ def level_above(shape: _Shape, factor: Factor) -> Level:
 
 
 def level_below(shape: _Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
-    """From an acquired grid to one lower by the factor, and the window of the acquired grid that the factor divides.
+    """Return the step to a grid lower by the factor, and the window that the factor divides.
+
+    The window is one of the acquired grid, from which the step goes down.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Training checkpoints, and the log of a training while it goes on.
 
-A checkpoint is a safetensors file; counters, random state and log are JSON in its header. The log is a table beside it,
-and TensorBoard where that is installed.
+A checkpoint is a safetensors file; counters, random state and log are JSON in its header. The log
+is a table beside it, and TensorBoard where that is installed.
 """
 
 import csv
@@ -28,20 +28,30 @@ class CheckpointError(ValueError):
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """The optimizer's moments under names like ``prefix.3.exp_avg``."""
     state = optimizer.state_dict()["state"]
-    return {f"{prefix}.{i}.{key}": torch.as_tensor(value) for i, row in state.items() for key, value in row.items()}
+    return {
+        f"{prefix}.{i}.{key}": torch.as_tensor(value)
+        for i, row in state.items()
+        for key, value in row.items()
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
+) -> None:
     """Put the moments of `flatten_optimizer` back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
             _, index, key = name.rsplit(".", 2)
             state.setdefault(int(index), {})[key] = value.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]) -> None:
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
+) -> None:
     """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError."""
     from safetensors.torch import save
 
@@ -51,7 +61,10 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], values: Mapping[
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-    """(tensors, values), or None where there is no checkpoint; `CheckpointError` names a file that is damaged."""
+    """Return (tensors, values), or None without a checkpoint.
+
+    `CheckpointError` names a file that is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -65,13 +78,26 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
 
 
 LogRow = Mapping[str, str | float]
-_LOG_COLUMNS = ("phase", "iteration", "loss", "content", "adversarial", "perceptual", "critic", "learning_rate", "psnr")
+_LOG_COLUMNS = (
+    "phase",
+    "iteration",
+    "loss",
+    "content",
+    "adversarial",
+    "perceptual",
+    "critic",
+    "learning_rate",
+    "psnr",
+)
 
 
 def log_tsv(log: Iterable[LogRow]) -> str:
-    """The training log as TSV; n/a where a row has no such value. Terms that not every method has come last."""
+    """Return the training log as TSV, n/a for absent values, terms not in all methods last."""
     rows = list(log)
-    columns = (*_LOG_COLUMNS, *dict.fromkeys(key for row in rows for key in row if key not in _LOG_COLUMNS))
+    columns = (
+        *_LOG_COLUMNS,
+        *dict.fromkeys(key for row in rows for key in row if key not in _LOG_COLUMNS),
+    )
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
     table.writerow(columns)
@@ -82,7 +108,11 @@ def log_tsv(log: Iterable[LogRow]) -> str:
 
 
 class Journal:
-    """The log of one phase: ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a folder."""
+    """Log of one phase.
+
+    It goes to ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a
+    folder.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.table = folder / f"log_{name}.tsv"

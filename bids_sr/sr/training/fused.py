@@ -1,4 +1,4 @@
-"""Several contrasts of one head as channels of one network, on the grid of the high-resolution images (factor 1).
+"""Contrasts of one head as channels of one network, on the high-resolution grid (factor 1).
 
 Source: attention_unet, sections 3.1 and 3.2.
 """
@@ -16,12 +16,15 @@ from bids_sr.sr.models.model import LoadedModel, ModelError
 from bids_sr.sr.resolution.matrices import Factor
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
-_TOP = 99.9  # percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
+# percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
+_TOP = 99.9
 _SLICES = 4  # a batch
 
 
 def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
-    """An image scaled to [0, 1], 0 outside the mask, and the intensity that became 1: the 99.9th percentile (ours).
+    """Scale an image to [0, 1], 0 outside the mask; return it and the intensity that became 1.
+
+    That intensity is the 99.9th percentile (ours).
 
     Source: attention_unet, section 3.1.
 
@@ -53,12 +56,18 @@ def contrast_image(
     contrasts, name : BIDS suffix of each channel, name of the head for the card
     """
     return TrainingImage(
-        fine=np.asarray(fine, np.float32), coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine,
-        contrast=joined(contrasts), name=name,
-    )  # fmt: skip
+        fine=np.asarray(fine, np.float32),
+        coarse=np.asarray(coarse, np.float32),
+        mask=mask,
+        affine=affine,
+        contrast=joined(contrasts),
+        name=name,
+    )
 
 
-def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str) -> Prepared:
+def _prepared(
+    model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
+) -> Prepared:
     wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(
@@ -66,16 +75,27 @@ def _prepared(model: LoadedModel, coarse: Array, mask: Array, affine: Array, dev
             f"{coarse.shape[0]}: train one on these, or give it those"
         )
     image = TrainingImage(
-        coarse=np.asarray(coarse, np.float32), mask=mask, affine=affine, contrast=model.card.contrast,
+        coarse=np.asarray(coarse, np.float32),
+        mask=mask,
+        affine=affine,
+        contrast=model.card.contrast,
         name="images",
-    )  # fmt: skip
+    )
     return prepare(image, model.recipe, SAME_GRID, device)
 
 
 def super_resolve_contrasts(
-    model: LoadedModel, coarse: Array, mask: Array, affine: Array, *, device: str = "cpu", threads: int = 1
+    model: LoadedModel,
+    coarse: Array,
+    mask: Array,
+    affine: Array,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
 ) -> Array:
-    """All contrasts (C, X, Y, Z) of one head, in [0, 1], through the network slice by slice; same shape and unit.
+    """Apply the network to all contrasts (C, X, Y, Z) of one head, in [0, 1], slice by slice.
+
+    Shape and unit stay the same.
 
     Raises
     ------
@@ -103,7 +123,8 @@ class _Explanation:
     """What one slice was made from."""
 
     index: int  # of the slice
-    masks: Array  # (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
+    # (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
+    masks: Array
     # (X, Y) Grad-CAM of the critic on the super-resolved and on the measured slice, if any
     critic_made: Array | None
     critic_fine: Array | None
@@ -130,19 +151,26 @@ def explain_slice(
         level = torch.tensor(ready.level, dtype=torch.float32)[:, None, None]
         pictures = {"made": made}
         if fine is not None:
-            pictures["fine"] = (torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32)) / level)[None]
+            pictures["fine"] = (
+                torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32)) / level
+            )[None]
         for name, picture in pictures.items():
             seen[name] = grad_cam(model.critic, picture)[0, 0].numpy()
             with torch.no_grad():
                 scores[name] = float(torch.sigmoid(model.critic(picture)).mean())
     return _Explanation(
-        index=index, masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
-        critic_made=seen.get("made"), critic_fine=seen.get("fine"), scores=scores,
-    )  # fmt: skip
+        index=index,
+        masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
+        critic_made=seen.get("made"),
+        critic_fine=seen.get("fine"),
+        scores=scores,
+    )
 
 
 def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
-    """Slices of a head that none of the models was trained on; all of them where no model saw this head.
+    """Return the slices of a head that no model was trained on.
+
+    These are all of them where no model saw this head.
 
     Parameters
     ----------

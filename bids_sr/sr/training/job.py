@@ -21,18 +21,22 @@ class Training:
     ----------
     method, recipe : what is trained, and the name of the recipe
     changed : takes the place of the method's recipe of that name; None: the recipe as it is
-    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their own
-    seed : of weights, batches and augmentation; with as many threads the result is the same bit for bit
+    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their
+        own
+    seed : of weights, batches and augmentation; with as many threads the result is the same bit
+        for bit
     threads, device : of torch, "cpu" or "cuda"
     max_train_minutes : stop on the clock; the card then says that the model cannot be reproduced
     vgg_weights : file for the perceptual term, which is off without it
-    start : a model of the same network, with whose weights training begins (see `Recipe.freeze_but_last`)
-    precision : "mixed" computes the generator in bf16 until that changes the held-out score by more than .01 dB at a
-        validation step (in fp32 without held-out data); "auto" is "mixed" for a set of images on a GPU
+    start : a model of the same network, with whose weights training begins (see
+        `Recipe.freeze_but_last`)
+    precision : "mixed" computes the generator in bf16 until that changes the held-out score by
+        more than .01 dB at a validation step (in fp32 without held-out data); "auto" is "mixed"
+        for a set of images on a GPU
     sloppy : a handful of iterations, for tests; marked in the card
     align : structural scans: what registered those of a head, for the card
-    source : "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed, and
-        trains otherwise
+    source : "train" always trains; "reuse" never does; "auto" takes a model of the same data,
+        settings and seed, and trains otherwise
     model_dir : searched for models with its subfolders, if any
     pretrained : a weights file that is used whatever `source` says
     """
@@ -75,6 +79,12 @@ def sloppy_recipe(recipe: Recipe) -> Recipe:
         quick = replace(recipe.estimator, rounds=min(recipe.estimator.rounds, 2), draws=8)
         return replace(recipe, estimator=quick)
     return replace(
-        recipe, iterations=12, epochs=None, patches=None, decay_from=0, evaluate_every=6, batch=2,
+        recipe,
+        iterations=12,
+        epochs=None,
+        patches=None,
+        decay_from=0,
+        evaluate_every=6,
+        batch=2,
         adversarial_from=min(recipe.adversarial_from, 6),
-    )  # fmt: skip
+    )

@@ -30,7 +30,10 @@ _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as 
 def _outputs(generator: nn.Module, windows: Sequence[Window], lower: bool = False) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
-    with torch.no_grad(), torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower):
+    with (
+        torch.no_grad(),
+        torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
+    ):
         out = [generator(window.batch.input).float() for window in windows]
     generator.train()
     return out
@@ -54,7 +57,7 @@ def _db(error: float) -> float:
 
 
 def score(nets: Networks, windows: Sequence[Window], lower: bool = False) -> float:
-    """In dB, higher is better: PSNR, or for the objective "self" the loss, total variation included."""
+    """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
     made = _outputs(nets.generator, windows, lower)
     error = _error(made, windows)
     if nets.recipe.objective == "self":
@@ -64,8 +67,13 @@ def score(nets: Networks, windows: Sequence[Window], lower: bool = False) -> flo
     return _db(error)
 
 
-def compare(generator: nn.Module, examples: Examples, windows: Sequence[Window]) -> dict[str, dict[str, float]]:
-    """Held-out metrics of the network and of plain interpolations, for the card; for "self" of consistency alone."""
+def compare(
+    generator: nn.Module, examples: Examples, windows: Sequence[Window]
+) -> dict[str, dict[str, float]]:
+    """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
+
+    The model card shows them.
+    """
     made = _outputs(generator, windows)
     if examples.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(_db(_error(made, windows)), 4)}}
@@ -73,7 +81,10 @@ def compare(generator: nn.Module, examples: Examples, windows: Sequence[Window])
     same_grid = all(f == 1 for f in examples.factor)
     plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
     rows = {"network": made}
-    rows |= {name: [examples.interpolated(how, window) for window in windows] for name, how in plain.items()}
+    rows |= {
+        name: [examples.interpolated(how, window) for window in windows]
+        for name, how in plain.items()
+    }
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
@@ -83,7 +94,9 @@ def _metrics(images: Sequence[Tensor], windows: Sequence[Window]) -> dict[str, f
     for image, window in zip(images, windows, strict=True):
         inside = window.batch.weight[0, 0].cpu().numpy() > 0
         if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
-            for made, truth in zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True):
+            for made, truth in zip(
+                image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True
+            ):
                 found.append(ssim(truth, made, data_range=1.0, mask=inside))
                 counts.append(float(inside.sum()))
     out = {"psnr": round(_db(_error(images, windows)), 4)}
@@ -131,8 +144,8 @@ class Phase:
     deadline: float | None = None  # of `time.monotonic`, or None
     progress: Progress | None = None
     mixed: bool = False  # bf16, until that shows in the score
-    # what is trained, all draws besides torch's own, counters, the best weights so far, losses since the last
-    # validation step
+    # what is trained, all draws besides torch's own, counters, the best weights so far, losses
+    # since the last validation step
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
     at: _Counters = field(init=False, default_factory=_Counters)
@@ -142,10 +155,15 @@ class Phase:
     def __post_init__(self) -> None:
         asked, seen = self.training, self.examples
         self.nets = Networks(
-            self.recipe, seen.factor, seed=asked.seed, device=asked.device, vgg_weights=asked.vgg_weights,
-            channels=seen.channels, ndim=seen.ndim,
+            self.recipe,
+            seen.factor,
+            seed=asked.seed,
+            device=asked.device,
+            vgg_weights=asked.vgg_weights,
+            channels=seen.channels,
+            ndim=seen.ndim,
             start=None if asked.start is None else asked.start.generator.state_dict(),
-        )  # fmt: skip
+        )
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
         self.at.mixed = self.mixed and bool(self.windows)
 
@@ -161,7 +179,10 @@ class Phase:
 
     @property
     def by_loss(self) -> bool:
-        """Whether, with nothing held out, the mean training loss since the last validation step decides."""
+        """Whether the training loss decides, as nothing is held out.
+
+        It is the mean since the last validation step.
+        """
         return not (self.windows or self.recipe.contested) and self.name == "search"
 
     @property
@@ -177,9 +198,15 @@ class Phase:
     def draw(self) -> Batch:
         """The next batch."""
         batch = self.examples.batch(
-            self.rng, self.parts, iteration=self.at.iteration, seed=self.training.seed, size=self.batch_size
+            self.rng,
+            self.parts,
+            iteration=self.at.iteration,
+            seed=self.training.seed,
+            size=self.batch_size,
         )
-        return replace(batch, input=batch.input.contiguous(memory_format=channels_last(self.examples.ndim)))
+        return replace(
+            batch, input=batch.input.contiguous(memory_format=channels_last(self.examples.ndim))
+        )
 
     def step(self) -> dict[str, float]:
         """One step; returns losses and rate, for the log."""
@@ -191,7 +218,11 @@ class Phase:
         parts: dict[str, float] = {}
         adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
         for k in range(recipe.critic_steps if adversarial else 0):
-            parts |= self.nets.critics_step(batch, fake) if k == 0 else self.nets.critics_step(self.draw())
+            parts |= (
+                self.nets.critics_step(batch, fake)
+                if k == 0
+                else self.nets.critics_step(self.draw())
+            )
         parts |= self.nets.generators_step(batch, fake, adversarial)
         if self.by_loss:
             self.losses.append(parts["loss"])
@@ -212,7 +243,11 @@ class Phase:
                 )
             self.at.seconds = time.monotonic() - started
             late = self.deadline is not None and time.monotonic() > self.deadline
-            if self.at.iteration % self.recipe.look_every == 0 or self.at.iteration == self.iterations or late:
+            if (
+                self.at.iteration % self.recipe.look_every == 0
+                or self.at.iteration == self.iterations
+                or late
+            ):
                 self._validate(parts)
                 self.at.done = self._finished(late)
                 self._keep(journal)
@@ -221,17 +256,24 @@ class Phase:
         journal.close()
 
     def _tried_step(self) -> dict[str, float]:
-        """One step; where the device has no room, one with half of the batch, and that for good."""
+        """Run one step, with half the batch from then on if the device is out of memory."""
         try:
             return self.step()
         except torch.cuda.OutOfMemoryError as error:
             size = self.batch_size
             if self.at.halved or size == 1:
-                raise self._no_room(f"a batch of {size}{' either' if self.at.halved else ''}") from error
+                raise self._no_room(
+                    f"a batch of {size}{' either' if self.at.halved else ''}"
+                ) from error
         self.at.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _LOG.warning("%s: the device has no room for a batch of %d; going on with %d", self.name, size, size // 2)
+        _LOG.warning(
+            "%s: the device has no room for a batch of %d; going on with %d",
+            self.name,
+            size,
+            size // 2,
+        )
         return self._tried_step()
 
     @property
@@ -241,17 +283,22 @@ class Phase:
 
     def _no_room(self, what: str) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(
-            f"{self.name}: the device has no room for {what}, at iteration {self.at.iteration + 1}; "
-            f"{self._last_good}. Train on the CPU (--device cpu), or free memory of the device"
+            f"{self.name}: the device has no room for {what}, at iteration"
+            f" {self.at.iteration + 1}; {self._last_good}. Train on the CPU (--device cpu), or"
+            " free memory of the device"
         )
 
     def _validate(self, parts: dict[str, float]) -> None:
-        """Score what is held out, or the training loss, keep the best weights, add a row to the log."""
+        """Score held-out data or the training loss, keep the best weights, and log a row."""
         at, recipe = self.at, self.recipe
         row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
             try:
-                found = score(self.nets, self.windows) if self.windows else _db(float(np.mean(self.losses)))
+                found = (
+                    score(self.nets, self.windows)
+                    if self.windows
+                    else _db(float(np.mean(self.losses)))
+                )
             except torch.cuda.OutOfMemoryError as error:
                 raise self._no_room("what is held out") from error
             row["psnr"], self.losses = found, []
@@ -265,7 +312,10 @@ class Phase:
             if at.mixed:
                 self._check_precision(found)
         if not self.scored or at.best_iteration == at.iteration:
-            self.best = {key: value.detach().clone() for key, value in self.nets.generator.state_dict().items()}
+            self.best = {
+                key: value.detach().clone()
+                for key, value in self.nets.generator.state_dict().items()
+            }
         at.log.append(row)
 
     def _check_precision(self, full: float) -> None:
@@ -274,7 +324,9 @@ class Phase:
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
-            _LOG.info("%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower)
+            _LOG.info(
+                "%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower
+            )
 
     def _finished(self, late: bool) -> str:
         patience = self.recipe.patience
@@ -285,21 +337,33 @@ class Phase:
         return "time" if late else ""
 
     def _keep(self, journal: Journal) -> None:
-        """Checkpoint and log; a full disk costs what would be needed to go on after a kill, not the training."""
-        tensors = {f"best.{k}": v for k, v in self.best.items()} | {"torch_rng": torch.get_rng_state()}
+        """Write checkpoint and log.
+
+        A full disk costs what would be needed to go on after a kill, not the training.
+        """
+        tensors = {f"best.{k}": v for k, v in self.best.items()} | {
+            "torch_rng": torch.get_rng_state()
+        }
         for name, optimizer in self.nets.optimizers.items():
             tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
             tensors |= checkpoints.flatten_optimizer(optimizer, f"{name}_optimizer")
-        values = {"signature": self.signature, "rng": self.rng.bit_generator.state, "progress": asdict(self.at)}
+        values = {
+            "signature": self.signature,
+            "rng": self.rng.bit_generator.state,
+            "progress": asdict(self.at),
+        }
         try:
             checkpoints.write_checkpoint(self.checkpoint, tensors, values)
             journal.add(self.at.log)
-        except atomic_files.DiskFullError:  # its own text asks to give the command again, which is not needed here
+        # its own text asks to give the command again, which is not needed here
+        except atomic_files.DiskFullError:
             _LOG.warning(
-                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill only from the "
-                "checkpoint before, if there is one",
-                self.name, self.checkpoint, atomic_files.free_text(self.checkpoint),
-            )  # fmt: skip
+                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill"
+                " only from the checkpoint before, if there is one",
+                self.name,
+                self.checkpoint,
+                atomic_files.free_text(self.checkpoint),
+            )
 
     def _resume(self) -> None:
         try:
@@ -329,14 +393,23 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     before = [float(row["loss"]) for row in at.log if "loss" in row]
     text = f" (in {', '.join(broken)})" if broken else ""
     if not before and at.iteration <= 1:
-        return f"{text}. No step came before: the images, or the weights it began with, hold values that are too large"
+        return (
+            f"{text}. No step came before: the images, or the weights it began with, hold values"
+            " that are too large"
+        )
     if not before:
-        return f"{text}. This is before the first look: the first steps were too large. A smaller rate may help"
+        return (
+            f"{text}. This is before the first look: the first steps were too large. A smaller"
+            " rate may help"
+        )
     if broken and all("critic" in name or name == "adversarial" for name in broken):
-        return f"{text}. The critic has run away: a smaller learning rate for it, or weight of its term, may help"
+        return (
+            f"{text}. The critic has run away: a smaller learning rate for it, or weight of its"
+            " term, may help"
+        )
     return (
-        f"{text}. It was {before[-1]:.3g} at the last look, {min(before):.3g} at best: the steps are too large. "
-        "A smaller learning rate, or a limit on the gradient, may help"
+        f"{text}. It was {before[-1]:.3g} at the last look, {min(before):.3g} at best: the steps"
+        " are too large. A smaller learning rate, or a limit on the gradient, may help"
     )
 
 

@@ -1,8 +1,9 @@
 """Train a network on a pair or on a set of images.
 
-Phase `search` fits on all that is not held out and keeps the weights that score best there; the card reports that
-score. `refit` (where the recipe wants it) starts anew with the same seed on *all* data for as many iterations as did
-best. Where nothing is held out the training loss decides, or, with a critic in the loss, the last weights are kept.
+Phase `search` fits on all that is not held out and keeps the weights that score best there; the
+card reports that score. `refit` (where the recipe wants it) starts anew with the same seed on
+*all* data for as many iterations as did best. Where nothing is held out the training loss decides,
+or, with a critic in the loss, the last weights are kept.
 """
 
 import hashlib
@@ -39,12 +40,15 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def fit(training: Training, images: TrainingImages, work_dir: Path, progress: Progress | None = None) -> TrainedModel:
+def fit(
+    training: Training, images: TrainingImages, work_dir: Path, progress: Progress | None = None
+) -> TrainedModel:
     """Train a network.
 
     Parameters
     ----------
-    work_dir : of checkpoints and log; a killed training started again with the same arguments goes on from there
+    work_dir : of checkpoints and log; a killed training started again with the same arguments goes
+        on from there
     progress : called with (phase, iteration, iterations)
 
     Raises
@@ -52,15 +56,16 @@ def fit(training: Training, images: TrainingImages, work_dir: Path, progress: Pr
     TrainingDiverged : the loss is no longer a number
     OutOfDeviceMemory : half of the batch does not fit on the device either
     TrainingDataError, ResolutionError : the images cannot be trained on
-    ModelError : it is to begin with another network, or a recipe that is nothing without weights of VGG-19 has none
+    ModelError : it is to begin with another network, or a recipe that is nothing without weights
+        of VGG-19 has none
     """
     method, recipe, device = training.method, training.how, training.device
     if training.factor is None:
         raise TrainingDataError("images do not tell the factor of super-resolution: give it")
     if recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"{method.name} ({training.recipe}) is taught by features of VGG-19: give its weights with --vgg-weights, "
-            "or take --recipe paper-mse"
+            f"{method.name} ({training.recipe}) is taught by features of VGG-19: give its weights"
+            " with --vgg-weights, or take --recipe paper-mse"
         )
     now = time.monotonic()
     with torch_threads(training.threads):
@@ -74,21 +79,36 @@ def fit(training: Training, images: TrainingImages, work_dir: Path, progress: Pr
         signature = _signature(training, examples, mixed)
         end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
         first = last = Phase(
-            name="search", training=training, iterations=recipe.steps, examples=examples, parts=examples.train,
-            windows=windows, signature=f"{signature}-{recipe.steps}", folder=work_dir, progress=progress, mixed=mixed,
+            name="search",
+            training=training,
+            iterations=recipe.steps,
+            examples=examples,
+            parts=examples.train,
+            windows=windows,
+            signature=f"{signature}-{recipe.steps}",
+            folder=work_dir,
+            progress=progress,
+            mixed=mixed,
             deadline=now + (end - now) * (0.55 if refit else 1.0) if end is not None else None,
-        )  # fmt: skip
+        )
         first.run()
         first.nets.generator.load_state_dict(first.best)
         # without high-resolution images the training loss says it all
-        shown = windows or (examples.validation(examples.train) if recipe.objective != "self" else ())
+        shown = windows or (
+            examples.validation(examples.train) if recipe.objective != "self" else ()
+        )
         reached = compare(first.nets.generator, examples, shown) if shown else {}
         if refit:
             steps = max(1, first.at.best_iteration)
             last = replace(
-                first, name="refit", parts=examples.train + examples.held, windows=(), iterations=steps,
-                signature=f"{signature}-{steps}", deadline=end,
-            )  # fmt: skip
+                first,
+                name="refit",
+                parts=examples.train + examples.held,
+                windows=(),
+                iterations=steps,
+                signature=f"{signature}-{steps}",
+                deadline=end,
+            )
             last.run()
     phases = (first, last) if refit else (first,)
     _LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
@@ -96,16 +116,27 @@ def fit(training: Training, images: TrainingImages, work_dir: Path, progress: Pr
     card |= {"seed": training.seed, "threads": training.threads, "device": device}
     state = {key: value.cpu() for key, value in last.best.items()}
     if recipe.keep_critic and "critic" in last.nets.nets:
-        state |= {f"critic.{key}": value.cpu() for key, value in last.nets.nets["critic"].state_dict().items()}
+        state |= {
+            f"critic.{key}": value.cpu()
+            for key, value in last.nets.nets["critic"].state_dict().items()
+        }
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
 def _signature(training: Training, examples: Examples, mixed: bool) -> str:
     """Tells whether a checkpoint belongs to this training."""
-    text = repr((
-        training.method.name, plain_recipe(examples.recipe), checksums(examples.images), examples.factor, training.seed,
-        training.vgg_weights is not None, training.started_with, mixed,
-    ))  # fmt: skip
+    text = repr(
+        (
+            training.method.name,
+            plain_recipe(examples.recipe),
+            checksums(examples.images),
+            examples.factor,
+            training.seed,
+            training.vgg_weights is not None,
+            training.started_with,
+            mixed,
+        )
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -116,12 +147,19 @@ def _check_start(training: Training, recipe: Recipe, examples: Examples) -> None
         return
     count, layers = recipe.freeze_but_last, len(weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
-        raise ModelError(f"the model to start from has {layers} layers with weights: {count} of them cannot be trained")
+        raise ModelError(
+            f"the model to start from has {layers} layers with weights: {count} of them cannot be"
+            " trained"
+        )
     wanted = recipe.build_generator(examples.channels, examples.factor).state_dict()
     found = start.generator.state_dict()
-    wrong = [k for k in {*wanted, *found} if k not in wanted or k not in found or wanted[k].shape != found[k].shape]
+    wrong = [
+        k
+        for k in {*wanted, *found}
+        if k not in wanted or k not in found or wanted[k].shape != found[k].shape
+    ]
     if wrong:
         raise ModelError(
-            f"the model to start from ({start.card.method}, {start.card.recipe}) is another network than that of "
-            f"{training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
+            f"the model to start from ({start.card.method}, {start.card.recipe}) is another"
+            f" network than that of {training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
         )

@@ -1,7 +1,7 @@
 """Update steps of generators and critics in adversarial, cycle and plain training.
 
-A critic is trained on generated images that are detached from their generator, and gets no gradient when the generator
-is updated.
+A critic is trained on generated images that are detached from their generator, and gets no
+gradient when the generator is updated.
 """
 
 from collections.abc import Mapping
@@ -17,29 +17,41 @@ from bids_sr.sr.resolution.matrices import Factor
 
 
 def channels_last(ndim: int) -> torch.memory_format:
-    """The order of memory in which convolutions are fastest: by a fifth in three dimensions, more in two."""
+    """Return the memory order in which convolutions are fastest.
+
+    It is faster by a fifth in three dimensions, and by more in two.
+    """
     return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 class Networks:
     """What a phase trains; weights depend on the seed (and the start) alone.
 
-    `nets` and `optimizers` go by the names "generator" (to high resolution), "critic" (of high-resolution images) and,
-    for cycles, "backward" (to low resolution) and "backward_critic"; `terms` are (kind, module, weight) of the
-    generators' loss, those that are on.
+    `nets` and `optimizers` go by the names "generator" (to high resolution), "critic" (of
+    high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic";
+    `terms` are (kind, module, weight) of the generators' loss, those that are on.
 
     Parameters
     ----------
     recipe, factor, seed, device : of the training
     channels, ndim : of the images
     vgg_weights : for the perceptual term, which is off without them
-    start : weights of the generator to begin with; layers are frozen as the recipe says only where they are given
+    start : weights of the generator to begin with; layers are frozen as the recipe says only where
+        they are given
     """
 
     def __init__(
-        self, recipe: Recipe, factor: Factor, *, seed: int = 0, device: str = "cpu", channels: int = 1, ndim: int = 2,
-        vgg_weights: Path | None = None, start: Mapping[str, Tensor] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Recipe,
+        factor: Factor,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        channels: int = 1,
+        ndim: int = 2,
+        vgg_weights: Path | None = None,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         torch.manual_seed(seed)
         losses = recipe.terms_on(vgg_weights is not None)
         cycle = recipe.objective == "cycle"
@@ -47,21 +59,28 @@ class Networks:
         if cycle:
             nets["backward"] = recipe.build_generator(channels, factor)
         if recipe.build_critic is not None and any(term.kind == "adversarial" for term in losses):
-            nets |= {name: recipe.build_critic(channels) for name in ("critic", "backward_critic")[: 1 + cycle]}
+            nets |= {
+                name: recipe.build_critic(channels)
+                for name in ("critic", "backward_critic")[: 1 + cycle]
+            }
         for net in nets.values():
             net.to(device, memory_format=channels_last(ndim))  # type: ignore[call-overload]
         if start is not None:
             nets["generator"].load_state_dict(start)
             freeze_but_last(nets["generator"], recipe.freeze_but_last)
         self.recipe, self.nets = recipe, nets
-        self.terms = [(t.kind, t.build(*[vgg_weights] * (t.kind == "perceptual")).to(device), t.weight) for t in losses]
+        self.terms = [
+            (t.kind, t.build(*[vgg_weights] * (t.kind == "perceptual")).to(device), t.weight)
+            for t in losses
+        ]
         self.optimizers = {
             name: torch.optim.Adam(
-                [p for p in net.parameters() if p.requires_grad], betas=recipe.betas,
+                [p for p in net.parameters() if p.requires_grad],
+                betas=recipe.betas,
                 lr=("critic" in name and recipe.critic_learning_rate) or recipe.learning_rate,
             )
             for name, net in nets.items()
-        }  # fmt: skip
+        }
 
     @property
     def generator(self) -> nn.Module:
@@ -69,7 +88,9 @@ class Networks:
         return self.nets["generator"]
 
     def set_rate(self, iteration: int, dropped: float) -> float:
-        """Set the rate of a step: the generators', and the critics' where theirs follows a schedule.
+        """Set the step's learning rate, of the critics only where theirs follows a schedule.
+
+        It is that of the generators in any case.
 
         `dropped` is the factor of plateaus so far. Returns the generators' rate.
         """
@@ -80,13 +101,20 @@ class Networks:
             if "critic" in name:
                 if recipe.schedule not in ("plateau", "linear-decay"):
                     continue
-                base = (recipe.critic_learning_rate or recipe.learning_rate) * rate / recipe.learning_rate
+                base = (
+                    (recipe.critic_learning_rate or recipe.learning_rate)
+                    * rate
+                    / recipe.learning_rate
+                )
             for group in optimizer.param_groups:
                 group["lr"] = base
         return rate
 
     def critics_step(self, batch: Batch, fake: Tensor | None = None) -> dict[str, float]:
-        """One step of every critic there is; `fake`: the generator's images of the batch, where they are at hand."""
+        """Run one step of every critic.
+
+        `fake` holds the generator's images of the batch, where they are at hand.
+        """
         parts: dict[str, float] = {}
         for name, generator, source, real in (
             ("critic", "generator", batch.input, batch.target),
@@ -129,7 +157,11 @@ class Networks:
             parts[kind] = parts.get(kind, 0.0) + float(value.detach())
         parts["loss"] = float(total.detach())
         if total.isfinite():
-            generators = [(self.nets[n], optimizer) for n, optimizer in self.optimizers.items() if "critic" not in n]
+            generators = [
+                (self.nets[n], optimizer)
+                for n, optimizer in self.optimizers.items()
+                if "critic" not in n
+            ]
             for _, optimizer in generators:
                 optimizer.zero_grad(set_to_none=True)
             total.backward()
@@ -140,8 +172,11 @@ class Networks:
         return parts
 
     def _made(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
-        """What the generators G (to high resolution) and F (back) make of the input x, the target y and each other's
-        images, as far as a term asks for it."""
+        """Return what the generators make of the batch, as far as a loss term asks for it.
+
+        These are the images that G (to high resolution) and F (back) make of the input x, the
+        target y and each other's images.
+        """
         made, kinds = {"G(x)": fake}, {kind for kind, _, _ in self.terms}
         if "backward" in self.nets:
             to_high, to_low = self.generator, self.nets["backward"]
@@ -152,7 +187,9 @@ class Networks:
                 made |= {"G(y)": to_high(batch.target), "F(x)": to_low(batch.input)}
         return made
 
-    def _term(self, kind: str, module: nn.Module, batch: Batch, made: Mapping[str, Tensor]) -> Tensor:
+    def _term(
+        self, kind: str, module: nn.Module, batch: Batch, made: Mapping[str, Tensor]
+    ) -> Tensor:
         """Value of one loss term."""
         fake, x, y, weight = made["G(x)"], batch.input, batch.target, batch.weight
         match kind:
@@ -163,7 +200,9 @@ class Networks:
             case "adversarial":
                 value = _adversarial(module, self.nets["critic"], fake)
                 if "backward_critic" in self.nets:
-                    value = value + _adversarial(module, self.nets["backward_critic"], made["F(y)"])
+                    value = value + _adversarial(
+                        module, self.nets["backward_critic"], made["F(y)"]
+                    )
                 return value
             case "tv":
                 return module(fake)
@@ -183,7 +222,7 @@ def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
 
 
 def weighted_layers(net: nn.Module) -> list[nn.Module]:
-    """Layers with a matrix or a kernel of weights, in the order in which the network defines them."""
+    """Return the layers with a weight matrix or kernel, in the order of their definition."""
     return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
 
@@ -200,7 +239,9 @@ def freeze_but_last(net: nn.Module, count: int | None) -> None:
     if count is None:
         return
     if not 1 <= count <= len(layers):
-        raise ValueError(f"the network has {len(layers)} layers with weights: {count} of them cannot be trained")
+        raise ValueError(
+            f"the network has {len(layers)} layers with weights: {count} of them cannot be trained"
+        )
     net.requires_grad_(False)
     modules = list(net.modules())
     for module in modules[modules.index(layers[-count]) :]:

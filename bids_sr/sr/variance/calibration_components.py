@@ -1,12 +1,15 @@
-"""Fluctuations of a short high-resolution run (the calibration): their principal components over time.
+"""Principal components over time of a short high-resolution run (the calibration).
 
-Volumes with a spike or a jerk are left out, drift and the task are regressed out. A run of 20 volumes has few degrees
-of freedom (see docs/acquire.md), so only strong components of head motion count, and the task stays in where too few
-would remain; a calibration that keeps its task favors the places that the task of the other run is tested for.
+They are those of its fluctuations.
 
-Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the stronger ones: the
-mean eigenvalue of the weaker half of the spectrum is taken for the noise variance, one number for the brain, which
-tells whether the calibration is mostly noise.
+Volumes with a spike or a jerk are left out, drift and the task are regressed out. A run of 20
+volumes has few degrees of freedom (see docs/acquire.md), so only strong components of head motion
+count, and the task stays in where too few would remain; a calibration that keeps its task favors
+the places that the task of the other run is tested for.
+
+Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the
+stronger ones: the mean eigenvalue of the weaker half of the spectrum is taken for the noise
+variance, one number for the brain, which tells whether the calibration is mostly noise.
 """
 
 import numpy as np
@@ -26,15 +29,18 @@ class CalibrationSettings:
     """Choices of the estimate (ours)."""
 
     fd_mm: float = 0.5  # framewise displacement above which a volume is left out (mm)
-    # residual (rms) of a volume, and of one of its slices, over the median of all, above which the volume is left out
+    # residual (rms) of a volume, and of one of its slices, over the median of all, above which the
+    # volume is left out
     outlier: float = 1.5
     slice_outlier: float = 2.0
     spread: float = 5.0  # robust standard deviations above the median that it must exceed too
     slice_voxels: int = 50  # slices with fewer voxels of brain are skipped
-    # components of head motion that move the head by less (standard deviation, mm) are not regressed out
+    # components of head motion that move the head by less (standard deviation, mm) are not
+    # regressed out
     motion_mm: float = 0.03
     volumes_per_motion: int = 6  # volumes for each component of head motion
-    least_share: float = 0.5  # degrees of freedom, as a share of the volumes, below which the task stays in
+    # degrees of freedom, as a share of the volumes, below which the task stays in
+    least_share: float = 0.5
     patterns: int = 40  # at most
 
 
@@ -42,9 +48,10 @@ class CalibrationSettings:
 class _CalibrationComponents:
     """What a calibration tells."""
 
-    # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first, each with its
-    # standard deviation over time as its size; head motion and thermal noise stay in them. On the whole grid, as what
-    # fluctuates outside the brain (eyes, vessels) is in the data of other runs as well
+    # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first,
+    # each with its standard deviation over time as its size; head motion and thermal noise stay in
+    # them. On the whole grid, as what fluctuates outside the brain (eyes, vessels) is in the data
+    # of other runs as well
     patterns: Array
     # standard deviation of the thermal noise (signal units), and its share of the variance
     noise_sd: float
@@ -60,9 +67,15 @@ class _CalibrationComponents:
 
 
 def calibration_components(
-    series: Array, mask: Array, *, drift: Array, motion: Array | None = None, fd: Array | None = None,
-    task: Array | None = None, settings: CalibrationSettings | None = None,
-) -> _CalibrationComponents:  # fmt: skip
+    series: Array,
+    mask: Array,
+    *,
+    drift: Array,
+    motion: Array | None = None,
+    fd: Array | None = None,
+    task: Array | None = None,
+    settings: CalibrationSettings | None = None,
+) -> _CalibrationComponents:
     """Patterns of the fluctuations of a motion-corrected series, and how noisy it is.
 
     Parameters
@@ -76,7 +89,8 @@ def calibration_components(
 
     Raises
     ------
-    CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing changes
+    CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing
+        changes
     """
     s = settings or CalibrationSettings()
     inside = np.asarray(mask) > 0
@@ -90,21 +104,33 @@ def calibration_components(
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     return _CalibrationComponents(
-        patterns=_patterns(series, kept, flat[kept], drift, task if counts[2] else None, s.patterns),
+        patterns=_patterns(
+            series, kept, flat[kept], drift, task if counts[2] else None, s.patterns
+        ),
         noise_sd=float(np.sqrt(noise)),
-        noise_share=float(noise / total), dof=dof, n_used=n,
-        censored=tuple(int(t) for t in np.flatnonzero(~kept)), n_drift=counts[0], n_motion=counts[1],
+        noise_share=float(noise / total),
+        dof=dof,
+        n_used=n,
+        censored=tuple(int(t) for t in np.flatnonzero(~kept)),
+        n_drift=counts[0],
+        n_motion=counts[1],
         n_task=counts[2],
-    )  # fmt: skip
+    )
 
 
-def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Array | None, most: int) -> Array:
+def _patterns(
+    series: Array, kept: Array, inside: Array, drift: Array, task: Array | None, most: int
+) -> Array:
     """Strongest components of the volumes kept, as images of the whole grid; read-only.
 
-    They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion is not: of twenty
-    volumes much of what follows it is signal, and jerks were left out.
+    They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion
+    is not: of twenty volumes much of what follows it is signal, and jerks were left out.
     """
-    columns = np.asarray(drift)[kept] if task is None else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
+    columns = (
+        np.asarray(drift)[kept]
+        if task is None
+        else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
+    )
     basis = _basis(columns)
     left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
     values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
@@ -113,7 +139,9 @@ def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Arr
     out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
         slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))
-        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(len(out), *series.shape[:2])
+        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(
+            len(out), *series.shape[:2]
+        )
     out.setflags(write=False)
     return out
 
@@ -121,21 +149,26 @@ def _patterns(series: Array, kept: Array, inside: Array, drift: Array, task: Arr
 def _checked(series: Array, inside: Array) -> Array:
     """Series of the mask's voxels less their mean over time, (T, N) float32."""
     if series.ndim != 4 or series.shape[:3] != inside.shape:
-        raise CalibrationError(f"a series of {series.shape} and a mask of {inside.shape} are not on one grid")
+        raise CalibrationError(
+            f"a series of {series.shape} and a mask of {inside.shape} are not on one grid"
+        )
     if not inside.any():
         raise CalibrationError("there is no brain in it")
     if series.shape[3] < LEAST_VOLUMES:
         raise CalibrationError(
-            f"it has {series.shape[3]} volumes in the steady state, and {LEAST_VOLUMES} are needed for a variance"
+            f"it has {series.shape[3]} volumes in the steady state, and {LEAST_VOLUMES} are needed"
+            " for a variance"
         )
     if not np.isfinite(series).all():
         raise CalibrationError("it holds voxels that are NaN or infinite")
     chosen = np.asarray(series)[inside]
-    return np.ascontiguousarray((chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32)
+    return np.ascontiguousarray(
+        (chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32
+    )
 
 
 def _basis(regressors: Array) -> Array:
-    """Orthonormal columns that span those of (T, P); what is nothing beside the others is left out."""
+    """Return orthonormal columns that span those of (T, P), without negligible ones."""
     regressors = np.asarray(regressors, dtype=np.float64)
     norm = np.linalg.norm(regressors, axis=0)
     regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
@@ -145,7 +178,9 @@ def _basis(regressors: Array) -> Array:
     return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
 
 
-def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None, s: CalibrationSettings) -> Array:
+def _steady(
+    flat: Array, inside: Array, drift: Array, fd: Array | None, s: CalibrationSettings
+) -> Array:
     """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
         raise CalibrationError(f"{len(drift)} rows of drift for {len(flat)} volumes")
@@ -167,7 +202,8 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None, s: Calib
         kept &= ~bad
     if kept.sum() < LEAST_VOLUMES:
         raise CalibrationError(
-            f"{int((~kept).sum())} of its {len(kept)} volumes are moved or spoiled, and {LEAST_VOLUMES} are needed"
+            f"{int((~kept).sum())} of its {len(kept)} volumes are moved or spoiled, and"
+            f" {LEAST_VOLUMES} are needed"
         )
     return kept
 
@@ -203,10 +239,11 @@ def _regressors(
 def _noise_variance(left: Array, dof: int) -> float:
     """Variance of one voxel's noise from the weaker half of the spectrum of what is left, (T, N).
 
-    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) in a half circle (Marchenko and Pastur 1967), so
-    the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
+    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) in a half circle (Marchenko
+    and Pastur 1967), so the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
     """
     gram = (left @ left.T).astype(np.float64) / left.shape[1]
-    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]  # the others belong to the regressors taken out
+    # the others belong to the regressors taken out
+    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]
     low = 8 / (3 * np.pi) * np.sqrt(dof / left.shape[1])
     return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - low, 0.5)

@@ -1,8 +1,9 @@
-"""How a calibration is used: where it lies to the run, and how much of the prior it makes; see `outer_band`.
+"""Place of a calibration relative to the run, and its share of the prior; see `outer_band`.
 
-The registration of the two references is refined: rigidly, then by scale and shear in the plane of the slices, because
-two echo-planar scans need not be distorted alike. Each parameter is moved a step up and down, and taken to the vertex
-of the parabola through three values, if clearly more is predicted there.
+The registration of the two references is refined: rigidly, then by scale and shear in the plane of
+the slices, because two echo-planar scans need not be distorted alike. Each parameter is moved a
+step up and down, and taken to the vertex of the parabola through three values, if clearly more is
+predicted there.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted
 
 _CAUTIOUS = 0.25
-"""Weight at which it is decided whether a calibration helps at all, and with which a doubtful one is used."""
+"""Weight at which it is decided whether a calibration helps at all, and with which a doubtful one
+is used.
+"""
 _FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, and shares
 _FINER = 0.4  # of the steps, in the last round
@@ -31,7 +34,8 @@ class CalibrationFit:
     """What was decided, and on what grounds."""
 
     weight: float  # share of the prior, 0: the calibration is not used
-    correction: Array  # 4x4, moves a boldref point before it is looked up in the calibration (RAS mm)
+    # 4x4, moves a boldref point before it is looked up in the calibration (RAS mm)
+    correction: Array
     moved_mm: float  # by the correction, rms over the brain
     cautious: Predicted | None = None  # at the weight `_CAUTIOUS`
     full: Predicted | None = None  # at the weight `SHARE`
@@ -40,40 +44,67 @@ class CalibrationFit:
     def text(self) -> str:
         """What was decided, in words."""
         if not self.weight:
-            fits = self.cautious is not None and self.full is not None and _weight_of(self.cautious, self.full) > 0
-            why = "less is explained" if fits else "the outermost acquired frequencies are not predicted better"
-            return f"the calibration is not used: with it {why}{' one level of resolution down' * fits}"
-        moved = f"; its position was corrected by {self.moved_mm:.1f} mm" if self.moved_mm > _TOLD_MM else ""
+            fits = (
+                self.cautious is not None
+                and self.full is not None
+                and _weight_of(self.cautious, self.full) > 0
+            )
+            why = (
+                "less is explained"
+                if fits
+                else "the outermost acquired frequencies are not predicted better"
+            )
+            return (
+                "the calibration is not used: with it"
+                f" {why}{' one level of resolution down' * fits}"
+            )
+        moved = (
+            f"; its position was corrected by {self.moved_mm:.1f} mm"
+            if self.moved_mm > _TOLD_MM
+            else ""
+        )
         told = f"the calibration is used with weight {self.weight:g}{moved}"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return told
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
-        return f"{told}; it predicts {having:.1f} % of the outermost acquired frequencies ({without:.1f} % without it)"
+        return (
+            f"{told}; it predicts {having:.1f} % of the outermost acquired frequencies"
+            f" ({without:.1f} % without it)"
+        )
 
     @property
     def entries(self) -> dict[str, object]:
         """For the card."""
-        told: dict[str, object] = {"weight": self.weight, "position_correction_mm": round(self.moved_mm, 3)}
+        told: dict[str, object] = {
+            "weight": self.weight,
+            "position_correction_mm": round(self.moved_mm, 3),
+        }
         if self.cautious is None or self.full is None:
             return told
         return told | {
             "predicted_without": round(float(np.mean(self.full.without)), 5),
             "predicted_gain_by_weight": {
-                f"{_CAUTIOUS:g}": round(self.cautious.gain, 5), f"{SHARE:g}": round(self.full.gain, 5),
+                f"{_CAUTIOUS:g}": round(self.cautious.gain, 5),
+                f"{SHARE:g}": round(self.full.gain, 5),
             },
             "predicted_gain_error": round(self.cautious.error, 5),
-        }  # fmt: skip
+        }
 
 
 def unrefined() -> CalibrationFit:
-    """Of a calibration whose slices are thinner than those of the run, where the test of `outer_band` does not hold.
+    """Return the fit of a calibration whose slices are thinner than those of the run.
 
-    It is taken where the registration found it, with caution, if it helps one level of resolution down.
+    There the test of `outer_band` does not hold.
+
+    It is taken where the registration found it, with caution, if it helps one level of resolution
+    down.
     """
     return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
 
-def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array) -> CalibrationFit:
+def fit_calibration(
+    band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array
+) -> CalibrationFit:
     """Refine the place of a calibration and decide on its weight.
 
     Parameters
@@ -83,11 +114,19 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
     points = points_in(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
-    place = Place(center=points.mean(0), axes=affine[:3, :3] / voxel_sizes(affine), fine=voxel_sizes(band.affine))
+    place = Place(
+        center=points.mean(0),
+        axes=affine[:3, :3] / voxel_sizes(affine),
+        fine=voxel_sizes(band.affine),
+    )
 
     def predicted(params: Array) -> Predicted | None:
         matrix = place.matrix(params)
-        return None if rms_distance(np.eye(4), matrix, points) > farthest else band.predicted(exemplars, matrix)
+        return (
+            None
+            if rms_distance(np.eye(4), matrix, points) > farthest
+            else band.predicted(exemplars, matrix)
+        )
 
     farthest = _FARTHEST * float(place.fine[:2].max())
     found = place.matrix(_climb(predicted))
@@ -104,7 +143,8 @@ def fit_calibration(band: OuterBand, exemplars: Exemplars, mask: Array, affine: 
 def _weight_of(cautious: Predicted, full: Predicted) -> float:
     """Share of the prior that a calibration gets.
 
-    None, unless it helps at the cautious weight by more than chance; the full one if it does no harm at that.
+    None, unless it helps at the cautious weight by more than chance; the full one if it does no
+    harm at that.
     """
     if not cautious.gain > SURE * cautious.error:
         return 0.0
@@ -120,10 +160,14 @@ class Place:
     fine: Array  # (3,) high-resolution voxel (mm)
 
     def matrix(self, params: Array) -> Array:
-        """4x4 RAS mm of shifts (3, voxels), rotations (3, degrees), scales of both axes of the plane, their shear."""
+        """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
+
+        The parameters are shifts (3, voxels), rotations (3, degrees), scales of both axes of the
+        plane, and their shear.
+        """
         inner = _rotation(params[3:6]) @ np.array(
             [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
-        )  # fmt: skip
+        )
         out = np.eye(4)
         out[:3, :3] = self.axes @ inner @ np.linalg.inv(self.axes)
         out[:3, 3] = self.center - out[:3, :3] @ self.center + self.axes @ (params[:3] * self.fine)
@@ -154,9 +198,16 @@ def _climb(predicted: Callable[[Array], Predicted | None]) -> Array:
 
 
 def _along(
-    predicted: Callable[[Array], Predicted | None], at: Array, best: Predicted, number: int, step: float
+    predicted: Callable[[Array], Predicted | None],
+    at: Array,
+    best: Predicted,
+    number: int,
+    step: float,
 ) -> tuple[Array, Predicted]:
-    """The best place along one parameter, which stays where it is unless another is clearly better."""
+    """Find the best place along one parameter.
+
+    It stays where it is unless another place is clearly better.
+    """
     down, up = (predicted(_moved(at, number, way * step)) for way in (-1.0, 1.0))
     if down is None or up is None:
         return at, best

@@ -1,8 +1,9 @@
 """A prior written out as matrices, for a tile of one slice at a time.
 
-Conjugate gradients (`bids_sr.sr.variance.prior`) solve for one volume. Where many volumes share one prior it is faster,
-and exact, to write D C and D C D' out once: a volume is then one product. A slice that is too large for that is cut
-into tiles, whose data overlap by more than the correlations reach.
+Conjugate gradients (`bids_sr.sr.variance.prior`) solve for one volume. Where many volumes share
+one prior it is faster, and exact, to write D C and D C D' out once: a volume is then one product.
+A slice that is too large for that is cut into tiles, whose data overlap by more than the
+correlations reach.
 """
 
 import math
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from bids_sr.sr.variance.prior import Prior, Window, correlation, reach_of
 
-_LARGEST = 2700  # acquired voxels of a tile: its matrix takes 29 MB, and that of what is made of it four times as much
+# acquired voxels of a tile: its matrix takes 29 MB, and that of what is made of it four times as
+# much
+_LARGEST = 2700
 _HALO = 10  # acquired voxels around a tile whose data count; the widest correlation reaches 9
-_BLOCK = 16  # rows of high-resolution voxels that are correlated at once: what lies farther apart is never formed
+# rows of high-resolution voxels that are correlated at once: what lies farther apart is never
+# formed
+_BLOCK = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +61,33 @@ def _wider(part: slice, whole: slice) -> slice:
 def _tile(window: Window, inner: tuple[slice, slice], seen: tuple[slice, slice]) -> Tile:
     """High-resolution voxels by the acquired ones; parts that meet leave none out."""
     ratios = [window.level.fine[axis] / window.level.coarse[axis] for axis in (0, 1)]
-    fine = [slice(math.floor(s.start * r), math.ceil(s.stop * r)) for s, r in zip(seen, ratios, strict=True)]
-    made = [slice(math.ceil(s.start * r), math.ceil(s.stop * r)) for s, r in zip(inner, ratios, strict=True)]
+    fine = [
+        slice(math.floor(s.start * r), math.ceil(s.stop * r))
+        for s, r in zip(seen, ratios, strict=True)
+    ]
+    made = [
+        slice(math.ceil(s.start * r), math.ceil(s.stop * r))
+        for s, r in zip(inner, ratios, strict=True)
+    ]
     return Tile(seen=seen, fine=(fine[0], fine[1]), made=(made[0], made[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A prior on a tile of a slice: cross is D C (m, n), data D C D' (m, m), of m acquired and n voxels."""
+    """Prior on a tile: cross D C (m, n), data D C D' (m, m), of m acquired and n voxels.
+
+    The tile is one of a slice.
+    """
 
     cross: Tensor
     data: Tensor
 
     def mixed(self, other: "Written", share: float) -> "Written":
         """(1 - share) of this covariance, and share of another."""
-        return Written(cross=torch.lerp(self.cross, other.cross, share), data=torch.lerp(self.data, other.data, share))
+        return Written(
+            cross=torch.lerp(self.cross, other.cross, share),
+            data=torch.lerp(self.data, other.data, share),
+        )
 
 
 def written(maps: Tensor, fwhm: Sequence[float], rows: Tensor, columns: Tensor) -> Written:
@@ -121,24 +138,35 @@ def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, T
     rows, columns, _ = window.level.down_matrices
     for z in range(window.fine[0].start, window.fine[0].stop):
         for tile in _tiles_of(window):
-            own = [slice(s.start - w.start, s.stop - w.start) for s, w in zip(tile.fine, window.fine[1:], strict=True)]
+            own = [
+                slice(s.start - w.start, s.stop - w.start)
+                for s, w in zip(tile.fine, window.fine[1:], strict=True)
+            ]
             maps = prior.weight[:, z - window.fine[0].start, own[0], own[1]]
             seen = images[:, z, tile.seen[0], tile.seen[1]].reshape(len(images), -1)
             if not bool(maps.any()):
                 continue
             both = written(
-                maps, prior.fwhm, rows[tile.seen[0], tile.fine[0]].contiguous(),
+                maps,
+                prior.fwhm,
+                rows[tile.seen[0], tile.fine[0]].contiguous(),
                 columns[tile.seen[1], tile.fine[1]].contiguous(),
-            )  # fmt: skip
+            )
             root = torch.linalg.cholesky(both.data + prior.noise * torch.eye(len(both.data)))
             size = [s.stop - s.start for s in tile.fine]
             out = (torch.cholesky_solve(seen.T, root).T @ both.cross).view(-1, size[0], size[1])
-            inner = [slice(m.start - f.start, m.stop - f.start) for m, f in zip(tile.made, tile.fine, strict=True)]
+            inner = [
+                slice(m.start - f.start, m.stop - f.start)
+                for m, f in zip(tile.made, tile.fine, strict=True)
+            ]
             yield z, tile, out[:, inner[0], inner[1]]
 
 
 def expected(prior: Prior, images: Tensor) -> Tensor:
-    """Conditional means (T, Z, X, Y) of the fluctuations of images (T, z, x, y); see `reconstructions`."""
+    """Return the conditional means (T, Z, X, Y) of the fluctuations of images (T, z, x, y).
+
+    See `reconstructions`.
+    """
     x, y, z = prior.window.level.fine
     out = torch.zeros(len(images), z, x, y)
     for number, tile, made in reconstructions(prior, images):

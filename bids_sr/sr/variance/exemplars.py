@@ -1,14 +1,16 @@
 """Temporal components of a calibration, as a part of the prior of a run.
 
-A calibration of N volumes shows N patterns of fluctuation at the high resolution, with their signs and shapes, of which
-a standard deviation map keeps only the size. As a part of the covariance of the run they are
+A calibration of N volumes shows N patterns of fluctuation at the high resolution, with their signs
+and shapes, of which a standard deviation map keeps only the size. As a part of the covariance of
+the run they are
 
     C = (1 - a) sum_q W_q K_q W_q + a f sum_c diag(x_c) T diag(x_c)
 
-where x_c are the patterns, T is a wide Gaussian correlation, and f gives both parts the same mean variance of the
-acquired voxels: near every place the change is a combination of what the calibration showed there, and the combination
-varies slowly. Each pattern thus enters as one more map of the prior, which may be negative. The maps W_q of the run
-itself lean towards the standard deviation of the patterns.
+where x_c are the patterns, T is a wide Gaussian correlation, and f gives both parts the same mean
+variance of the acquired voxels: near every place the change is a combination of what the
+calibration showed there, and the combination varies slowly. Each pattern thus enters as one more
+map of the prior, which may be negative. The maps W_q of the run itself lean towards the standard
+deviation of the patterns.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +30,8 @@ from bids_sr.sr.variance.prior import Prior
 
 FWHM = 8.0  # of T (high-resolution voxels): 5 is worse, 12 no better
 SHARE = 0.4  # a; .25 and .6 are no better on either of two people
-_LEAN = 0.75  # of the share: how far the run's own maps lean towards the standard deviation of the patterns
+# of the share: how far the run's own maps lean towards the standard deviation of the patterns
+_LEAN = 0.75
 _LEAST = 0.02  # of the median standard deviation
 
 
@@ -45,8 +48,12 @@ class Exemplars:
         """Of their splines, which are made once, however often they are moved."""
         return [spline_coefficients(np.asarray(each, np.float32)) for each in self.patterns]
 
-    def on(self, shape: tuple[int, int, int], affine: Array, correction: Array | None = None) -> Tensor:
-        """Patterns (C, Z, X, Y) on a grid in the frame of the boldref, 0 outside the calibration's field of view.
+    def on(
+        self, shape: tuple[int, int, int], affine: Array, correction: Array | None = None
+    ) -> Tensor:
+        """Return patterns (C, Z, X, Y) on a grid in boldref space, 0 outside the calibration.
+
+        They are 0 outside the field of view of the calibration.
 
         `correction` (4x4) moves a boldref point before it is looked up in the calibration.
         """
@@ -59,7 +66,10 @@ class Exemplars:
         return torch.stack([to_slices(each) for each in seen]) * to_slices(inside)
 
     def _inside(self, shape: tuple[int, int, int], to_voxel: Array) -> Array:
-        """Whether a voxel of a grid lies in the field of view, where `to_voxel` takes it to one of the calibration."""
+        """Whether each voxel of a grid lies in the field of view of the calibration.
+
+        `to_voxel` takes it to a voxel of the calibration.
+        """
         out = np.ones(shape, bool)
         x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
         for row, size in zip(to_voxel[:3], self.patterns.shape[1:], strict=True):
@@ -68,7 +78,10 @@ class Exemplars:
         return out
 
     def seen_by(self, shape: tuple[int, ...], affine: Array, factor: Factor) -> Tensor:
-        """Patterns (C, z, x, y) as an acquisition on the grid (shape, affine) sees them, at its resolution."""
+        """Downsample patterns to the grid (shape, affine) of an acquisition, (C, z, x, y).
+
+        They are seen at the resolution of that acquisition.
+        """
         level = level_above((shape[0], shape[1], shape[2]), factor)
         return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1]))
 
@@ -83,9 +96,12 @@ class Exemplars:
 
 
 def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
-    """A prior with patterns (C, Z, X, Y) on its window as a share of its variance; the mean variance stays.
+    """Return a prior with patterns (C, Z, X, Y) on its window as a share of its variance.
 
-    Its own maps lean towards the standard deviation that the patterns make together (mean of logarithms).
+    The mean variance stays.
+
+    Its own maps lean towards the standard deviation that the patterns make together (mean of
+    logarithms).
     """
     if share == 0 or not bool(patterns.any()):
         return prior
@@ -97,9 +113,12 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
 
 
 def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
-    """A prior whose maps are weighted means of their own logarithms and those of a measured one, (Z, X, Y).
+    """Return a prior whose maps are averaged with a measured map (Z, X, Y).
 
-    A measured map says where, and not how much. Where it is 0, outside its field of view, the maps stay.
+    The average is a weighted mean of their logarithms.
+
+    A measured map says where, and not how much. Where it is 0, outside its field of view, the maps
+    stay.
     """
     there = measured > 0
     other = measured.clamp_min(_LEAST * float(measured[there].median())).log()

@@ -1,4 +1,7 @@
-"""Estimate the variance maps of one run, test them on held-out halves, and describe them in a model card."""
+"""Estimate and test the variance maps of one run, and describe them in a model card.
+
+They are tested on held-out halves.
+"""
 
 import logging
 import math
@@ -54,15 +57,22 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
     log: list[LogRow] = []
 
     def tell(done: int, _rounds: int) -> None:
-        log.append({"phase": "map", "iteration": done})  # no times: the same data give the same files
+        # no times: the same data give the same files
+        log.append({"phase": "map", "iteration": done})
 
     shape = data.statistics.mean.shape
     with torch_threads(threads):
         window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
         components = _slices(data.statistics)
         used, fit, told = _gate(method, recipe, data, seed)
-        widths, size = recipe.estimator.fwhm or (0.0,), [part.stop - part.start for part in window.fine]
-        prior = Prior(window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0)  # zero filling
+        widths, size = (
+            recipe.estimator.fwhm or (0.0,),
+            [part.stop - part.start for part in window.fine],
+        )
+        # zero filling
+        prior = Prior(
+            window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0
+        )
         if used:
             prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
             if fit is not None and fit.weight:
@@ -76,8 +86,10 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
         "perceptual": {"active": False, "reason": "nothing is trained"},
         "reproducible": True,
         "parameters": int(prior.weight.numel()),
-        "seed": seed, "threads": threads, "device": "cpu",
-    }  # fmt: skip
+        "seed": seed,
+        "threads": threads,
+        "device": "cpu",
+    }
     weight = _whole_grid(prior)
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
         weight = weight.half()  # of many patterns, whose own errors are larger
@@ -91,10 +103,12 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
 
 
 def _patterns(data: RunData, fit: CalibrationFit, window: Window) -> Tensor:
-    """Patterns of the calibration (C, Z, X, Y) on the high-resolution window, where they were found to lie."""
+    """Return patterns (C, Z, X, Y) on the high-resolution window, where registration put them."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.exemplars.on(window.level.fine, affine, fit.correction)[:, *window.fine].contiguous()
+    return data.exemplars.on(window.level.fine, affine, fit.correction)[
+        :, *window.fine
+    ].contiguous()
 
 
 def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
@@ -121,14 +135,20 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _gate(
     method: Method, recipe: VarianceRecipe, data: RunData, seed: int
 ) -> tuple[bool, CalibrationFit | None, dict[str, object]]:
-    """Whether the maps are used, how the calibration is, and what they explain; see `one_level_down`, `outer_band`."""
+    """Return whether the maps are used, the calibration's fit, and what they explain.
+
+    See `one_level_down`, `outer_band`.
+    """
     least, fallback = recipe.least_explained, "zero filling: "
     why = "a control: it is applied whatever it explains"
     if not np.any(data.statistics.components):
         reason = "too few volumes for a variance"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     if least is not None and data.is_cut_out:
-        reason = "the series is 0 around the brain: it was masked, which misleads the estimate; give it unmasked"
+        reason = (
+            "the series is 0 around the brain: it was masked, which misleads the estimate; give it"
+            " unmasked"
+        )
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     try:
         trial = data.trial()
@@ -136,35 +156,50 @@ def _gate(
         patterns = None
         if fit is not None and fit.weight:
             assert data.exemplars is not None
-            patterns = data.exemplars.corrected(fit.correction).seen_by(data.mask.shape, data.affine, data.factor)
+            patterns = data.exemplars.corrected(fit.correction).seen_by(
+                data.mask.shape, data.affine, data.factor
+            )
         weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
         tried = try_maps(trial, recipe.estimator, seed=seed, patterns=patterns, weights=weights)
     except (SeriesError, ResolutionError) as error:
         reason = why_untried(error)
-        return least is None, None, {"model": why if least is None else fallback + reason, "tested": {"reason": reason}}
+        return (
+            least is None,
+            None,
+            {"model": why if least is None else fallback + reason, "tested": {"reason": reason}},
+        )
     if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
         fit = replace(fit, weight=0.0)
     best = fit.weight if fit is not None else 0.0
     share, how = tried[best].share, "" if fit is None else fit.text
     if best:
-        how += f"; without it, {100 * tried[0.0].share:.1f} % would be explained one level of resolution down"
+        how += (
+            f"; without it, {100 * tried[0.0].share:.1f} % would be explained one level of"
+            " resolution down"
+        )
     told: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
-        "tested": tested_entry(tried[best], data.volumes)
-        | ({"calibrated": True} if best else {})
-        | ({} if fit is None else {"calibration": how}),
+        "tested": (
+            tested_entry(tried[best], data.volumes)
+            | ({"calibrated": True} if best else {})
+            | ({} if fit is None else {"calibration": how})
+        ),
     }
     if fit is not None:
-        told |= fit.entries | {"explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}}
+        told |= fit.entries | {
+            "explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}
+        }
     used = least is None or share >= least
-    told["model"] = "the map of the whole run" if fit is None else f"the map of the whole run; {how}"
+    told["model"] = (
+        "the map of the whole run" if fit is None else f"the map of the whole run; {how}"
+    )
     if least is None:
         told["model"] = why
     elif not used:
         told["model"] = (
-            f"{fallback}one level of resolution down the map of one half of the run explains {share:.1%} of what "
-            f"zero filling misses in the other half, less than {least:.0%}"
+            f"{fallback}one level of resolution down the map of one half of the run explains"
+            f" {share:.1%} of what zero filling misses in the other half, less than {least:.0%}"
         )
     return used, fit, told
 
@@ -177,8 +212,13 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
 
 
 def tested_entry(found: Explained, volumes: int) -> dict[str, object]:
-    """Share and interval of a series that was tried, and stretches of a run of so many volumes, as plain values."""
+    """Return the share, its interval and the stretches of a tested series, as plain values.
+
+    The stretches are those of a run of so many volumes.
+    """
     numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
-    entry: dict[str, object] = {name: round(value, 5) for name, value in numbers if math.isfinite(value)}
+    entry: dict[str, object] = {
+        name: round(value, 5) for name, value in numbers if math.isfinite(value)
+    }
     count = len(found.by_stretch)
     return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}

@@ -1,10 +1,11 @@
-"""A run super-resolved by a prior that holds the patterns of a calibration, all volumes of a slice at a time.
+"""Super-resolve a run by a prior with calibration patterns, all volumes of a slice at a time.
 
-A prior of some twenty maps is too slow to be carried into each pose of the head and solved for each volume. Here the
-zero-filled volumes are brought to the reference first; downsampled they are the data of all volumes in one pose, and
-one dense system a slice serves them all (`bids_sr.sr.variance.dense`). What lies beyond the acquired band is kept in a
-file, volume by volume, and added to each zero-filled volume after its interpolation. The data of all volumes are held
-in memory (`calibrated` in `bids_sr.config.memory_model`).
+A prior of some twenty maps is too slow to be carried into each pose of the head and solved for
+each volume. Here the zero-filled volumes are brought to the reference first; downsampled they are
+the data of all volumes in one pose, and one dense system a slice serves them all
+(`bids_sr.sr.variance.dense`). What lies beyond the acquired band is kept in a file, volume by
+volume, and added to each zero-filled volume after its interpolation. The data of all volumes are
+held in memory (`calibrated` in `bids_sr.config.memory_model`).
 """
 
 from pathlib import Path
@@ -37,16 +38,28 @@ class ReferenceUpsampler(Upsampler):
     constant : image on the boldref's high-resolution grid that is added to every volume, or None
     """
 
-    def __init__(self, prior: Prior, affine: Array, factor: Factor, constant: Array | None = None) -> None:
-        self.prior, self.affine, self.factor, self.constant = prior, np.asarray(affine, float), factor, constant
+    def __init__(
+        self, prior: Prior, affine: Array, factor: Factor, constant: Array | None = None
+    ) -> None:
+        self.prior, self.affine, self.factor, self.constant = (
+            prior,
+            np.asarray(affine, float),
+            factor,
+            constant,
+        )
         self._added: Array | None = None
 
     def __call__(self, volume: Array, pose: Array) -> Array:
         with torch.inference_mode():
             return to_volume(level_above(_three(volume.shape), self.factor).up(to_slices(volume)))
 
-    def settle(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path) -> None:
-        """Find what is added to each volume of a series, in a file that has no name: none is left behind."""
+    def settle(
+        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path
+    ) -> None:
+        """Find what is added to each volume of a series.
+
+        It is kept in a file that has no name, so none is left behind.
+        """
         level = self.prior.window.level
         with torch.inference_mode():
             change = self._in_reference(reader, xfms, distortion, level)
@@ -60,20 +73,30 @@ class ReferenceUpsampler(Upsampler):
         if self._added is None:
             return self.constant
         with torch.inference_mode():
-            own = to_volume(self.prior.window.level.beyond(torch.from_numpy(np.array(self._added[number]))))
+            own = to_volume(
+                self.prior.window.level.beyond(torch.from_numpy(np.array(self._added[number])))
+            )
         return own if self.constant is None else own + self.constant
 
-    def _in_reference(self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, level: Level) -> Tensor:
-        """Change over time (T, z, x, y) of all volumes in the pose of the reference, at the acquired resolution."""
+    def _in_reference(
+        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, level: Level
+    ) -> Tensor:
+        """Return the change over time (T, z, x, y) of all volumes in the reference pose.
+
+        It is at the acquired resolution.
+        """
         shape, grid = hr_grid(reader.shape[:3], self.affine, self.factor)
         _, own = hr_grid(reader.shape[:3], np.asarray(reader.affine, float), self.factor)
         shift = None if distortion is None else distortion.onto(shape, grid)
         x, y, z = level.coarse
         data = torch.empty(reader.shape[3], z, x, y)
         for t, volume in enumerate(reader.volumes()):
-            placed = sample_volume(self(volume, xfms[t]), own, _three(shape), grid, xfms[t], shift=shift)
+            placed = sample_volume(
+                self(volume, xfms[t]), own, _three(shape), grid, xfms[t], shift=shift
+            )
             data[t] = level.down(to_slices(placed))
-        for number in range(z):  # the median is that of the steady volumes, if some at the start are not
+        # the median is that of the steady volumes, if some at the start are not
+        for number in range(z):
             data[:, number] -= data[:, number].median(0).values
         return data
 

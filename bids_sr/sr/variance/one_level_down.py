@@ -1,15 +1,19 @@
-"""What a series explains of this run one level of resolution down, where the acquired volumes are the truth.
+"""What a series explains of this run one level of resolution down.
 
-The run is split into two halves. The strongest temporal components of one half are brought down by the factor of the
-super-resolution, brought up again by a method, with the variance map of the *other* half, and held against what was
-acquired. The share is 1 - |series - acquired|^2 / |zero filling - acquired|^2: 1 is all that zero filling misses, 0 is
-zero filling, less is harm. It is a mean over components and over both ways, and decides whether a map is applied at all
+There the acquired volumes are the truth.
+
+The run is split into two halves. The strongest temporal components of one half are brought down by
+the factor of the super-resolution, brought up again by a method, with the variance map of the
+*other* half, and held against what was acquired. The share is 1 - |series - acquired|^2 / |zero
+filling - acquired|^2: 1 is all that zero filling misses, 0 is zero filling, less is harm. It is a
+mean over components and over both ways, and decides whether a map is applied at all
 (`bids_sr.sr.variance.fit_variance`).
 
-Its interval comes from stretches of volumes: the map of the other half is tried on the components of each stretch, and
-the spread of these shares tells how sure their mean is. The map is itself an estimate, of volumes that a stretch does
-not have, which that spread cannot show: the interval is widened by a factor that was set on phantoms
-(`tests/unit/sr/test_one_level_down.py`), where it holds the mean share of many runs of one person.
+Its interval comes from stretches of volumes: the map of the other half is tried on the components
+of each stretch, and the spread of these shares tells how sure their mean is. The map is itself an
+estimate, of volumes that a stretch does not have, which that spread cannot show: the interval is
+widened by a factor that was set on phantoms (`tests/unit/sr/test_one_level_down.py`), where it
+holds the mean share of many runs of one person.
 """
 
 from collections.abc import Iterable, Sequence
@@ -74,7 +78,7 @@ class Explained:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval, by the t distribution over stretches; NaN where there are none."""
+        """Ends of the 95 % interval (t distribution over stretches); NaN without stretches."""
         count = len(self.by_stretch)
         if count < 2:
             return float("nan"), float("nan")
@@ -94,7 +98,8 @@ def explained_share(prior: Added, level: Level, images: Tensor, mask: Tensor) ->
 
     Returns
     -------
-    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero filling, less is harm
+    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero
+    filling, less is harm
     """
     return _mean(_shares_of(prior, level, images, mask))
 
@@ -108,7 +113,9 @@ def _mean(shares: Array) -> float:
 def _shares_of(prior: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
     """`explained_share` of each image (C,); NaN where zero filling misses nothing."""
     coarse, found = level.down(images), np.full(len(images), np.nan)
-    for number, (image, low, added) in enumerate(zip(images, coarse, _beyond(prior, coarse), strict=True)):
+    for number, (image, low, added) in enumerate(
+        zip(images, coarse, _beyond(prior, coarse), strict=True)
+    ):
         missed = (image - level.up(low))[mask]
         energy = float(missed.square().sum())
         if energy > 0:
@@ -117,7 +124,11 @@ def _shares_of(prior: Added, level: Level, images: Tensor, mask: Tensor) -> Arra
 
 
 def _beyond(prior: Added, coarse: Tensor) -> Iterable[Tensor]:
-    """What is added to each image; by a prior of many maps to all at once, which is faster than one after the other."""
+    """Return what is added to each image.
+
+    With a prior of many maps it is found for all images at once, which is faster than one after
+    the other.
+    """
     if isinstance(prior, Prior) and len(prior.weight) > _MANY and not prior.window.thins:
         return prior.window.level.beyond(expected(prior, coarse))
     return (prior.beyond(each) for each in coarse)
@@ -131,7 +142,8 @@ class Trial:
     halves : (K, x, y, z) components of either half, on the acquired grid
     mask : (x, y, z) brain
     factor : acquired over wanted voxel size
-    stretches : (K, x, y, z) components of each stretch of volumes, by half; without them there is no interval
+    stretches : (K, x, y, z) components of each stretch of volumes, by half; without them there is
+        no interval
 
     Raises
     ------
@@ -139,9 +151,12 @@ class Trial:
     """
 
     def __init__(
-        self, halves: Sequence[Array], mask: Array, factor: Factor,
+        self,
+        halves: Sequence[Array],
+        mask: Array,
+        factor: Factor,
         stretches: Sequence[Sequence[Array]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         shape = mask.shape
         self.level, self._cut = level_below((shape[0], shape[1], shape[2]), factor)
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
@@ -166,7 +181,10 @@ class Trial:
         for half, own, prior in zip(self.halves, self.stretches or ((), ()), priors, strict=True):
             sets = [half, *own]  # all at once: a prior that is written out is written once
             shares = _shares_of(prior, self.level, torch.cat(sets), self.mask)
-            means = [_mean(each) for each in np.split(shares, np.cumsum([len(images) for images in sets])[:-1])]
+            means = [
+                _mean(each)
+                for each in np.split(shares, np.cumsum([len(images) for images in sets])[:-1])
+            ]
             by_half.append(means[0])
             by_stretch += means[1:]
         return Explained(by_half=tuple(by_half), by_stretch=tuple(by_stretch))
@@ -181,16 +199,21 @@ def try_interpolation(trial: Trial, name: str) -> Explained:
 
 
 def try_maps(
-    trial: Trial, estimator: Estimator, *, seed: int = 0, patterns: Tensor | None = None,
+    trial: Trial,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
+    patterns: Tensor | None = None,
     weights: Sequence[float] = (0.0,),
-) -> dict[float, Explained]:  # fmt: skip
+) -> dict[float, Explained]:
     """Share of each half's components that the map of the other half explains.
 
     Parameters
     ----------
     estimator, seed : of the map
     patterns : (C, z, x, y) of a calibration on the acquired grid; or None
-    weights : shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map alone
+    weights : shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map
+        alone
 
     Returns
     -------
@@ -200,20 +223,29 @@ def try_maps(
         return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
     other = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
-        maps = [quick_map(trial.level.down(half), trial.window, estimator, seed) for half in trial.halves[::-1]]
+        maps = [
+            quick_map(trial.level.down(half), trial.window, estimator, seed)
+            for half in trial.halves[::-1]
+        ]
         found = {}
         for weight in weights:
             priors = [
-                each if other is None or isinstance(each, Modulation) else with_exemplars(each, other, weight)
+                each
+                if other is None or isinstance(each, Modulation)
+                else with_exemplars(each, other, weight)
                 for each in maps
             ]
             found[weight] = trial.tried(priors)
     return found
 
 
-def quick_map(components: Tensor, window: Window, estimator: Estimator, seed: int) -> Prior | Modulation:
+def quick_map(
+    components: Tensor, window: Window, estimator: Estimator, seed: int
+) -> Prior | Modulation:
     """The map of some components."""
     if estimator.kind == "sdmod":
         return Modulation(window=window, weight=filled_sd(components, window))
-    quick = replace(estimator, rounds=min(estimator.rounds, _ROUNDS), draws=min(estimator.draws, _DRAWS))
+    quick = replace(
+        estimator, rounds=min(estimator.rounds, _ROUNDS), draws=min(estimator.draws, _DRAWS)
+    )
     return estimate_prior(components, window, quick, seed=seed)

@@ -1,11 +1,15 @@
-"""Whether a calibration fits a run: it must help to predict the outermost acquired frequencies from the others.
+"""Test whether a calibration fits a run.
 
-The acquired components of one half of the run lose the outer fifth of their k-space; the prior, whose variance maps
-come from the other half, predicts it. A prior with exemplars of the same person in their place predicts it better; of a
-calibration that is mirrored, of another person, or displaced by a fine voxel, it hardly does, because what is asked for
-lies just below the limit of the acquired resolution. (One whole level of resolution down, such a displacement is not
-seen; the likelihood of components that were held out sees it, but also takes a mirrored calibration for better than
-none, as a wrong covariance with many patterns is still less sure of itself than the maps of half a run.)
+It must help to predict the outermost acquired frequencies from the others.
+
+The acquired components of one half of the run lose the outer fifth of their k-space; the prior,
+whose variance maps come from the other half, predicts it. A prior with exemplars of the same
+person in their place predicts it better; of a calibration that is mirrored, of another person, or
+displaced by a fine voxel, it hardly does, because what is asked for lies just below the limit of
+the acquired resolution. (One whole level of resolution down, such a displacement is not seen; the
+likelihood of components that were held out sees it, but also takes a mirrored calibration for
+better than none, as a wrong covariance with many patterns is still less sure of itself than the
+maps of half a run.)
 
 The same measure tells where the calibration fits best: its registration is refined by it.
 """
@@ -29,7 +33,9 @@ from bids_sr.sr.variance.prior import Prior, Window
 
 _KEPT = 0.8  # of the acquired k-space along each axis
 SURE = 2.0  # standard errors by which one prediction must exceed another
-_WORTH = 0.003  # of the predicted share, which is what a fifth of a fine voxel costs: no place is found more exactly
+# of the predicted share, which is what a fifth of a fine voxel costs: no place is found more
+# exactly
+_WORTH = 0.003
 _SLICES, _TILES = 6, 16
 _INNER, _HALO = 12, 6  # acquired voxels of a tile that count, and around it that are seen
 _LEAST_BRAIN = 0.6  # of a tile
@@ -37,7 +43,7 @@ _LEAST_BRAIN = 0.6  # of a tile
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Share of the outermost frequencies that is predicted, by tile, without and with the calibration."""
+    """Predicted share of outermost frequencies by tile, without and with the calibration."""
 
     without: tuple[float, ...]
     having: tuple[float, ...]
@@ -66,7 +72,12 @@ def chosen_slices(mask: Array, count: int = _SLICES) -> list[int]:
     """Slices (x, y, z) with much brain, spread over it."""
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
-    return [int(z) for z in full[np.unique(np.linspace(0, len(full) - 1, count + 2).round().astype(int)[1:-1])]]
+    return [
+        int(z)
+        for z in full[
+            np.unique(np.linspace(0, len(full) - 1, count + 2).round().astype(int)[1:-1])
+        ]
+    ]
 
 
 def level_of_slices(level: Level, slices: Sequence[int]) -> Level:
@@ -89,16 +100,27 @@ class OuterBand:
     """
 
     def __init__(
-        self, level: Level, slices: Sequence[int], mask: Array, halves: Sequence[Tensor], priors: Sequence[Prior],
+        self,
+        level: Level,
+        slices: Sequence[int],
+        mask: Array,
+        halves: Sequence[Tensor],
+        priors: Sequence[Prior],
         affine: Array,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.slices, self.halves, self.priors = list(slices), halves, priors
         self.level = level_of_slices(level, slices)
         inside = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(inside.astype(np.float32)) > 0
-        self._shape, self.affine = hr_grid(level.coarse, affine, (
-            level.fine[0] / level.coarse[0], level.fine[1] / level.coarse[1], 1.0,
-        ))  # fmt: skip
+        self._shape, self.affine = hr_grid(
+            level.coarse,
+            affine,
+            (
+                level.fine[0] / level.coarse[0],
+                level.fine[1] / level.coarse[1],
+                1.0,
+            ),
+        )
         sizes = [max(2, 2 * round(_KEPT * n / 2)) for n in level.coarse[:2]]
         self._crop, self._fill, self._direct = (
             [torch.tensor(np.array(make(*pair)), dtype=torch.float32) for pair in pairs]
@@ -111,14 +133,20 @@ class OuterBand:
         self._sizes = sizes
         self.tiles = _spread(_tiles(self.priors[0].window, self.mask), _TILES)
         self._inner = [self._data(half) for half in halves]
-        self._base = [[self._written(prior.weight, prior, at, prior.fwhm) for at in self.tiles] for prior in priors]
+        self._base = [
+            [self._written(prior.weight, prior, at, prior.fwhm) for at in self.tiles]
+            for prior in priors
+        ]
         self._without = [
             [self._share(h, number, own[number]) for number in range(len(self.tiles))]
             for h, own in enumerate(self._base)
         ]
 
     def _data(self, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Components without the outermost frequencies, on fewer voxels, and those frequencies alone."""
+        """Split components into those without the outermost frequencies and these alone.
+
+        The components without them are on fewer voxels.
+        """
         rows, columns = self._crop
         inner = rows @ half @ columns.T
         return inner, self._outer(half)
@@ -136,17 +164,27 @@ class OuterBand:
             out.append(slice(int(hit[0]), int(hit[-1]) + 1))
         return out[0], out[1]
 
-    def _written(self, maps: Tensor, prior: Prior, at: tuple[int, Tile], fwhm: tuple[float, ...]) -> Written:
+    def _written(
+        self, maps: Tensor, prior: Prior, at: tuple[int, Tile], fwhm: tuple[float, ...]
+    ) -> Written:
         """Maps (Q, Z, X, Y) on the window of a prior, of one tile."""
         z, tile = at
         whole = prior.window.fine[1:]
-        own = [slice(f.start - w.start, f.stop - w.start) for f, w in zip(tile.fine, whole, strict=True)]
+        own = [
+            slice(f.start - w.start, f.stop - w.start)
+            for f, w in zip(tile.fine, whole, strict=True)
+        ]
         kept = self._rows(tile)
-        rows, columns = (m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=True))
+        rows, columns = (
+            m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=True)
+        )
         return written(maps[:, z, own[0], own[1]], fwhm, rows, columns)
 
     def _share(self, half: int, number: int, prior: Written) -> float:
-        """Share of the outermost frequencies of the other half that a half's prior predicts in a tile."""
+        """Return the share of the other half's outermost frequencies that a half predicts.
+
+        It is predicted by the half's prior, in a tile.
+        """
         (z, tile), (inner, outer) = self.tiles[number], self._inner[1 - half]
         kept, noise = self._rows(tile), self.priors[half].noise
         data = inner[:, z, kept[0], kept[1]].reshape(len(inner), -1)
@@ -163,8 +201,13 @@ class OuterBand:
         left = (known - predicted[:, counted]).square().sum(1)
         return float((1 - left / energy.clamp_min(1e-30)).mean())
 
-    def predicted(self, exemplars: Exemplars, correction: Array | None = None, share: float = SHARE) -> Predicted:
-        """What a calibration of a weight adds where it lies, or moved by a correction (see `Exemplars.on`)."""
+    def predicted(
+        self, exemplars: Exemplars, correction: Array | None = None, share: float = SHARE
+    ) -> Predicted:
+        """Return what a calibration of a given weight adds, in place or moved by a correction.
+
+        See `Exemplars.on`.
+        """
         window = self.priors[0].window
         patterns = self._patterns(exemplars, correction)[:, *window.fine]
         without = tuple(each for own in self._without for each in own)
@@ -177,7 +220,9 @@ class OuterBand:
             level = prior.mean_variance / alone.mean_variance
             for number, own in enumerate(on_tiles):
                 scaled = Written(cross=level * own.cross, data=level * own.data)
-                having.append(self._share(half, number, self._base[half][number].mixed(scaled, share)))
+                having.append(
+                    self._share(half, number, self._base[half][number].mixed(scaled, share))
+                )
         return Predicted(without=without, having=tuple(having))
 
     def _patterns(self, exemplars: Exemplars, correction: Array | None) -> Tensor:
@@ -194,7 +239,10 @@ class OuterBand:
 def _inner_of(tile: Tile, level: Level) -> tuple[slice, slice]:
     """Acquired voxels of a tile that count."""
     ratios = [big / small for big, small in zip(level.fine[:2], level.coarse[:2], strict=True)]
-    out = [slice(round(m.start / r), round(m.stop / r)) for m, r in zip(tile.made, ratios, strict=True)]
+    out = [
+        slice(round(m.start / r), round(m.stop / r))
+        for m, r in zip(tile.made, ratios, strict=True)
+    ]
     return out[0], out[1]
 
 
@@ -216,9 +264,13 @@ def _tiles(window: Window, mask: Tensor) -> list[tuple[int, Tile]]:
     return out
 
 
-def _tile(inner: tuple[tuple[int, int], tuple[int, int]], window: Window, ratios: Sequence[float]) -> Tile:
+def _tile(
+    inner: tuple[tuple[int, int], tuple[int, int]], window: Window, ratios: Sequence[float]
+) -> Tile:
     seen, fine, made = [], [], []
-    for (a, b), whole, limit, ratio in zip(inner, window.coarse[1:], window.fine[1:], ratios, strict=True):
+    for (a, b), whole, limit, ratio in zip(
+        inner, window.coarse[1:], window.fine[1:], ratios, strict=True
+    ):
         near = slice(max(whole.start, a - _HALO), min(whole.stop, b + _HALO))
         seen.append(near)
         start, stop = math.floor(near.start * ratio), math.ceil(near.stop * ratio)

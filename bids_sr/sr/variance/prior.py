@@ -1,14 +1,16 @@
 """Gaussian prior of a run's fluctuations, and the reconstruction that follows from it.
 
-A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q = diag(w_q) carries
-where the run fluctuates, K_q is a stationary Gaussian correlation. What was acquired is ``y = D x + noise``, where D
-crops k-space in plane (and averages across slices where these get thinner). The conditional mean is
+A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q =
+diag(w_q) carries where the run fluctuates, K_q is a stationary Gaussian correlation. What was
+acquired is ``y = D x + noise``, where D crops k-space in plane (and averages across slices where
+these get thinner). The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
-which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8). Only its part beyond
-the acquired band is used. The covariance of two samples of k-space is a Fourier coefficient of the variance map at
-their *difference*, so fluctuations carry that map out to twice the acquired band (Dertinger et al. 2009).
+which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8).
+Only its part beyond the acquired band is used. The covariance of two samples of k-space is a
+Fourier coefficient of the variance map at their *difference*, so fluctuations carry that map out
+to twice the acquired band (Dertinger et al. 2009).
 
 Tensors are (..., Z, X, Y), slices first.
 """
@@ -26,11 +28,14 @@ from torch import Tensor, nn
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.operators import Level
 
-# Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest, one level down)
+# Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest,
+# one level down)
 ITERATIONS = 20
 TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
-_BLOCK = 32  # voxels of an axis that are correlated at once: a third to a half of the time of a whole axis is saved
+# voxels of an axis that are correlated at once: a third to a half of the time of a whole axis is
+# saved
+_BLOCK = 32
 _REACH = 2.25  # full widths after which a correlation is below 1e-6 and left out
 
 _LEAST = 1e-20  # correlations below it are 0: many processors are slow with subnormal numbers
@@ -38,7 +43,7 @@ _LEAST = 1e-20  # correlations below it are 0: many processors are slow with sub
 
 @lru_cache(maxsize=64)
 def _correlation(size: int, fwhm: float) -> Tensor:
-    """(size, size) Gaussian correlation along one axis; full width at half maximum in voxels, 0 for none."""
+    """Return the (size, size) Gaussian correlation along one axis; FWHM in voxels, 0 for none."""
     with torch.inference_mode(False):
         if fwhm <= 0:
             return torch.eye(size)
@@ -53,7 +58,10 @@ def reach_of(fwhm: float) -> int:
 
 @lru_cache(maxsize=64)
 def correlation(size: int, fwhm: float) -> Tensor:
-    """`_correlation` with 0 in place of what no sum would feel; `_root` is of the whole one, so that draws stay."""
+    """Return `_correlation` with 0 in place of what no sum would feel.
+
+    `_root` is of the whole one, so that draws stay.
+    """
     with torch.inference_mode(False):
         whole = _correlation(size, fwhm)
         return torch.where(whole < _LEAST, 0.0, whole)
@@ -61,7 +69,10 @@ def correlation(size: int, fwhm: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _blocks(size: int, fwhm: float) -> tuple[tuple[slice, Tensor], ...]:
-    """Rows of `_correlation`, some at a time: the voxels that they see, and what they make of them."""
+    """Yield rows of `_correlation`, some at a time.
+
+    With them come the voxels that they see, and what they make of them.
+    """
     whole, reach, out = correlation(size, fwhm), reach_of(fwhm), []
     for start in range(0, size, _BLOCK):
         stop = min(size, start + _BLOCK)
@@ -99,10 +110,16 @@ class Window:
         for axis in (2, 0, 1):
             hit = np.flatnonzero(np.asarray(mask).any(tuple(a for a in range(3) if a != axis)))
             m, n = level.coarse[axis], level.fine[axis]
-            start, stop = (0, m) if axis == 2 else (max(0, int(hit[0]) - margin), min(m, int(hit[-1]) + 1 + margin))
+            start, stop = (
+                (0, m)
+                if axis == 2
+                else (max(0, int(hit[0]) - margin), min(m, int(hit[-1]) + 1 + margin))
+            )
             coarse.append(slice(start, stop))
             fine.append(slice(math.floor(start * n / m), math.ceil(stop * n / m)))
-        return cls(level=level, coarse=(coarse[0], coarse[1], coarse[2]), fine=(fine[0], fine[1], fine[2]))
+        return cls(
+            level=level, coarse=(coarse[0], coarse[1], coarse[2]), fine=(fine[0], fine[1], fine[2])
+        )
 
     @cached_property
     def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,9 +170,15 @@ class Prior:
         width = self.fwhm[number]
         if width <= 0:
             return image
-        out = torch.cat([part @ image[..., seen, :] for seen, part in _blocks(image.shape[-2], width)], -2)
-        out = torch.cat([out[..., seen] @ part.T for seen, part in _blocks(image.shape[-1], width)], -1)
-        return _along_slices(correlation(image.shape[-3], width), out) if self.window.thins else out
+        out = torch.cat(
+            [part @ image[..., seen, :] for seen, part in _blocks(image.shape[-2], width)], -2
+        )
+        out = torch.cat(
+            [out[..., seen] @ part.T for seen, part in _blocks(image.shape[-1], width)], -1
+        )
+        return (
+            _along_slices(correlation(image.shape[-3], width), out) if self.window.thins else out
+        )
 
     def _colored(self, number: int, white: Tensor) -> Tensor:
         """The square root of K_q times an image."""
@@ -177,27 +200,39 @@ class Prior:
 
     @cached_property
     def variance(self) -> Tensor:
-        """The preconditioner: the diagonal of D C D', (z, x, y), up to a factor, for correlations narrower than D."""
+        """Return the preconditioner: the diagonal of D C D', (z, x, y), up to a factor.
+
+        It holds for correlations narrower than D.
+        """
         sizes = self.weight.abs()  # maps that a calibration measured have signs
         return self.window.squared(sum(w * self.correlate(q, w) for q, w in enumerate(sizes)))
 
     @cached_property
     def mean_variance(self) -> float:
-        """Mean of the diagonal of D C D', exact: D'D and K_q are products over the axes, and so is D'D times K_q."""
+        """Return the exact mean of the diagonal of D C D'.
+
+        D'D and K_q are products over the axes, and so is D'D times K_q.
+        """
         total = 0.0
         for number, weight in enumerate(self.weight):
             rows, columns, across = (
-                (m.T @ m) * _correlation(m.shape[1], self.fwhm[number]) for m in self.window.matrices
+                (m.T @ m) * _correlation(m.shape[1], self.fwhm[number])
+                for m in self.window.matrices
             )
             out = rows @ weight @ columns
-            total += float((weight * (_along_slices(across, out) if self.window.thins else out)).sum())
+            total += float(
+                (weight * (_along_slices(across, out) if self.window.thins else out)).sum()
+            )
         return total / math.prod(s.stop - s.start for s in self.window.coarse)
 
-    def solve(self, coarse: Tensor, iterations: int = ITERATIONS, tolerance: float = TOLERANCE) -> Tensor:
+    def solve(
+        self, coarse: Tensor, iterations: int = ITERATIONS, tolerance: float = TOLERANCE
+    ) -> Tensor:
         """(D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
 
-        Where slices stay as they are, each is a system of its own with its own step sizes: a strong slice does not end
-        the others. Step sizes follow from the data: the result is linear in them as far as it is solved.
+        Where slices stay as they are, each is a system of its own with its own step sizes: a
+        strong slice does not end the others. Step sizes follow from the data: the result is linear
+        in them as far as it is solved.
         """
         axes = (-3, -2, -1) if self.window.thins else (-2, -1)
         inverse = 1 / (self.variance + self.noise)
@@ -242,7 +277,10 @@ class Prior:
 
 
 class VarianceMaps(nn.Module):
-    """What is kept of a `Prior`: maps (Q, Z, X, Y) on the whole high-resolution grid (zero where unused), and noise."""
+    """What is kept of a `Prior`: its maps (Q, Z, X, Y) and the noise.
+
+    The maps are on the whole high-resolution grid (zero where unused).
+    """
 
     weight: Tensor
     noise: Tensor

@@ -15,8 +15,8 @@ from bids_sr.sr.resolution.matrices import Factor, check_factor
 from bids_sr.sr.variance.exemplars import Exemplars
 from bids_sr.sr.variance.one_level_down import Trial
 
-# Acquired voxels around the brain, of which so many are darker than this share of the brain where a run was masked:
-# .999 in one that was, .02 to .04 in three people as acquired
+# Acquired voxels around the brain, of which so many are darker than this share of the brain where
+# a run was masked: .999 in one that was, .02 to .04 in three people as acquired
 _AROUND, _MOSTLY, _NOTHING = 2, 0.5, 0.01
 LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
 
@@ -36,7 +36,8 @@ class RunData:
     affine: Array
     factor: Factor  # acquired over wanted voxel size
     exemplars: Exemplars | None = None  # of a calibration
-    stretches: tuple[tuple[Array, ...], ...] = ()  # (K, x, y, z) components of each stretch of volumes, by half
+    # (K, x, y, z) components of each stretch of volumes, by half
+    stretches: tuple[tuple[Array, ...], ...] = ()
     volumes: int = 0  # in the steady state
     contrast: str = "bold"
 
@@ -44,18 +45,25 @@ class RunData:
         check_factor(self.factor)
         shape = self.statistics.mean.shape
         if self.mask.shape != shape:
-            raise SeriesError(f"the mask {self.mask.shape} is not on the grid of the series {shape}")
+            raise SeriesError(
+                f"the mask {self.mask.shape} is not on the grid of the series {shape}"
+            )
         if not (self.mask > 0).any():
             raise SeriesError("the mask of the series is empty")
 
     @property
     def is_cut_out(self) -> bool:
-        """Whether the series is 0 around the brain: it was masked, and its edge is the strongest detail in it."""
+        """Whether the series is 0 around the brain.
+
+        Then it was masked, and its edge is the strongest detail in it.
+        """
         inside = np.asarray(self.mask) > 0
-        plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])  # within the slices
+        # within the slices
+        plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
         around = ndimage.binary_dilation(inside, plane, iterations=_AROUND) & ~inside
         mean = np.abs(self.statistics.mean)
-        dark = mean[around] < _NOTHING * np.median(mean[inside])  # interpolation leaves traces at the edge
+        # interpolation leaves traces at the edge
+        dark = mean[around] < _NOTHING * np.median(mean[inside])
         return bool(around.any()) and float(dark.mean()) > _MOSTLY
 
     def trial(self) -> Trial:
@@ -68,10 +76,15 @@ class RunData:
         """
         if self.halves is None:
             raise SeriesError("too few volumes to tell fluctuations from noise")
-        return Trial([half.components for half in self.halves], self.mask, self.factor, self.stretches)
+        return Trial(
+            [half.components for half in self.halves], self.mask, self.factor, self.stretches
+        )
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the series, the mask, what was taken out of the series, and the patterns of the calibration."""
+        """Return the SHA-256 of the series, mask, removed signal, and calibration patterns.
+
+        The removed signal is what was taken out of the series.
+        """
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
@@ -85,9 +98,15 @@ class RunData:
 
 
 def run_data(
-    reader: SeriesReader, mask: Array, recipe: VarianceRecipe, factor: Factor, *, n_dummy: int = 0,
-    poses: Array | None = None, exemplars: Exemplars | None = None,
-) -> RunData:  # fmt: skip
+    reader: SeriesReader,
+    mask: Array,
+    recipe: VarianceRecipe,
+    factor: Factor,
+    *,
+    n_dummy: int = 0,
+    poses: Array | None = None,
+    exemplars: Exemplars | None = None,
+) -> RunData:
     """Temporal statistics of a run and of its halves, and what a calibration measured.
 
     Parameters
@@ -97,7 +116,8 @@ def run_data(
     recipe : of the maps
     factor : acquired over high-resolution voxel size
     n_dummy : first volumes to leave out
-    poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken out
+    poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is
+        taken out
     exemplars : patterns of a calibration
 
     Raises
@@ -112,11 +132,19 @@ def run_data(
     if temporal.too_short(reader, n_dummy):
         statistics, halves = temporal.mean_only(reader, n_dummy), None
     else:
-        statistics = temporal.temporal_statistics(reader, mask, n_dummy, recipe.components, nuisance=nuisance)
+        statistics = temporal.temporal_statistics(
+            reader, mask, n_dummy, recipe.components, nuisance=nuisance
+        )
         halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
         if halves is not None:
             stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance)
     return RunData(
-        statistics=statistics, halves=halves, stretches=stretches, volumes=reader.shape[3] - n_dummy, mask=mask,
-        affine=reader.affine, factor=factor, exemplars=exemplars,
-    )  # fmt: skip
+        statistics=statistics,
+        halves=halves,
+        stretches=stretches,
+        volumes=reader.shape[3] - n_dummy,
+        mask=mask,
+        affine=reader.affine,
+        factor=factor,
+        exemplars=exemplars,
+    )

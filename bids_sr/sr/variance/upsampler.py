@@ -1,9 +1,10 @@
 """A run super-resolved by its variance maps, volume by volume, in the pose of the head.
 
-Output = zero-filled volume + what the prior reconstructs beyond the acquired band of the change, which is the volume
-minus the run's mean. Mean and maps belong to the head and are carried into its pose; poses within a small tolerance
-share them, and the mean follows by its gradient. Static detail of a high-resolution image is one image (`constant`),
-added after the volume has been interpolated to the reference, so that its interpolation error is not in the series.
+Output = zero-filled volume + what the prior reconstructs beyond the acquired band of the change,
+which is the volume minus the run's mean. Mean and maps belong to the head and are carried into its
+pose; poses within a small tolerance share them, and the mean follows by its gradient. Static
+detail of a high-resolution image is one image (`constant`), added after the volume has been
+interpolated to the reference, so that its interpolation error is not in the series.
 """
 
 from dataclasses import dataclass
@@ -30,14 +31,18 @@ from bids_sr.sr.variance.in_reference import ReferenceUpsampler
 from bids_sr.sr.variance.prior import Prior, Window
 
 _TOLERANCE = 0.1  # acquired voxels, rms over the head
-_SURROUNDINGS = 3.0  # standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
+# standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
+_SURROUNDINGS = 3.0
 _SHIFT = 3  # acquired voxels, of the placebo
 _KEPT = 4  # poses whose maps are kept: a head that nods comes back
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
-    """The plain control `sdmod`: the zero-filled change times its standard deviation over that of its surroundings."""
+    """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
+
+    The scale is its standard deviation over that of its surroundings.
+    """
 
     window: Window  # both grids around the mask
     weight: Tensor  # (Z, X, Y) standard deviation of the zero-filled change on the fine window
@@ -46,7 +51,9 @@ class Modulation:
     def gain(self) -> Tensor:
         """(Z, X, Y) factor of the zero-filled change on the fine window."""
         low = ndimage.gaussian_filter(self.weight.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
-        return self.weight / torch.from_numpy(low).clamp_min(1e-6 * float(self.weight.max()) + 1e-30)
+        return self.weight / torch.from_numpy(low).clamp_min(
+            1e-6 * float(self.weight.max()) + 1e-30
+        )
 
     def expect(self, coarse: Tensor) -> Tensor:
         """The modulated change, (Z, X, Y) of the whole grid, of data (z, x, y)."""
@@ -74,20 +81,32 @@ class VarianceUpsampler(Upsampler):
 
     Parameters
     ----------
-    weight : (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means zero filling
+    weight : (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means
+        zero filling
     noise, fwhm : of the prior; no widths for `sdmod`
-    mean, mask, affine : (x, y, z) mean of the run and brain in the pose of the boldref; voxel -> RAS mm
+    mean, mask, affine : (x, y, z) mean of the run and brain in the pose of the boldref; voxel ->
+        RAS mm
     factor : acquired over wanted voxel size
-    constant : image on the boldref's high-resolution grid that is added after the interpolation, or None
+    constant : image on the boldref's high-resolution grid that is added after the interpolation,
+        or None
     distortion : of the volumes, of which mean and maps are free; or None
     tolerance : movement in acquired voxels (rms over the head) after which maps are posed anew
     """
 
     def __init__(
-        self, *, weight: Tensor, noise: float, fwhm: tuple[float, ...], mean: Array, mask: Array, affine: Array,
-        factor: Factor, constant: Array | None = None, distortion: Distortion | None = None,
+        self,
+        *,
+        weight: Tensor,
+        noise: float,
+        fwhm: tuple[float, ...],
+        mean: Array,
+        mask: Array,
+        affine: Array,
+        factor: Factor,
+        constant: Array | None = None,
+        distortion: Distortion | None = None,
         tolerance: float = _TOLERANCE,
-    ) -> None:  # fmt: skip
+    ) -> None:
         x, y, z = mean.shape
         self.shape, self.affine = (x, y, z), np.asarray(affine, float)
         self.tolerance, self.constant = tolerance, constant
@@ -96,28 +115,47 @@ class VarianceUpsampler(Upsampler):
         self.noise, self.fwhm = float(noise), fwhm
         inside = np.asarray(mask) > 0
         self.window = Window.around(self.level, inside)
-        used, self._signed = bool(weight.any()), (weight < 0).flatten(1).any(1)  # patterns of a calibration
-        self._maps = [
-            PosedImage(data=np.ascontiguousarray(to_volume(each)), affine=self.fine_affine, distortion=distortion)
-            for each in onto_grid(weight, self.level.fine)
-        ] if used else []  # fmt: skip
+        # patterns of a calibration
+        used, self._signed = bool(weight.any()), (weight < 0).flatten(1).any(1)
+        self._maps = (
+            [
+                PosedImage(
+                    data=np.ascontiguousarray(to_volume(each)),
+                    affine=self.fine_affine,
+                    distortion=distortion,
+                )
+                for each in onto_grid(weight, self.level.fine)
+            ]
+            if used
+            else []
+        )
         self._mean = PosedImage(data=mean, affine=self.affine, distortion=distortion)
-        hit = [np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        corners = np.stack(np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1)
+        hit = [
+            np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis)))
+            for axis in range(3)
+        ]
+        corners = np.stack(
+            np.meshgrid(*[[h[0], (h[0] + h[-1]) / 2, h[-1]] for h in hit], indexing="ij"), -1
+        )
         self._points = corners.reshape(-1, 3) @ self.affine[:3, :3].T + self.affine[:3, 3]
         self._voxel = float(voxel_sizes(self.affine).min())
         self._kept: list[_PosedPrior] = []  # the one used last stands last
         self.poses = 0
 
     def posed(self, pose: Array) -> _PosedPrior:
-        """Maps and mean of a pose, made anew where the head is farther than the tolerance from all that are kept."""
+        """Return the maps and mean of a pose.
+
+        They are made anew where the head is farther than the tolerance from all that are kept.
+        """
         moved = (displacement(pose, kept.pose, self._points) for kept in self._kept)
         ways = [float(np.sqrt((mm**2).mean())) / self._voxel for mm in moved]
         if ways and min(ways) <= self.tolerance:
             found = self._kept.pop(int(np.argmin(ways)))
         else:
             mean = self._mean.seen(self.shape, self.affine, pose)
-            found = _PosedPrior(pose=np.array(pose), prior=self._prior(pose), mean=mean, gradient=_gradient(mean))
+            found = _PosedPrior(
+                pose=np.array(pose), prior=self._prior(pose), mean=mean, gradient=_gradient(mean)
+            )
             self.poses += 1
         self._kept = [*self._kept[-(_KEPT - 1) :], found]
         return found
@@ -125,7 +163,10 @@ class VarianceUpsampler(Upsampler):
     def _prior(self, pose: Array) -> Prior | Modulation | None:
         if not self._maps:
             return None
-        seen = [to_slices(each.seen(self.fine, self.fine_affine, pose))[self.window.fine] for each in self._maps]
+        seen = [
+            to_slices(each.seen(self.fine, self.fine_affine, pose))[self.window.fine]
+            for each in self._maps
+        ]
         weight = torch.stack(seen)
         weight = torch.where(self._signed[:, None, None, None], weight, weight.clamp_min(0))
         if not self.fwhm:
@@ -155,31 +196,48 @@ class VarianceUpsampler(Upsampler):
             if prior is None:
                 return to_volume(self.level.up(slices))
             added = prior.expect(to_slices(self.change(volume, pose)))
-            left = slices - self.level.down(added)  # one way up serves the volume and the projection
+            # one way up serves the volume and the projection
+            left = slices - self.level.down(added)
             return to_volume(added.add_(self.level.up(left)))
 
 
 def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
-    """The upsampler of a run's variance maps; static detail of the guide, if any, is its `constant`.
+    """Return the upsampler of a run's variance maps.
 
-    With the patterns of a calibration it is one that works in the reference, unless slices get thinner.
+    Static detail of the guide, if any, is its `constant`.
+
+    With the patterns of a calibration it is one that works in the reference, unless slices get
+    thinner.
 
     Raises
     ------
     InferenceError : mean and components of the run, its mask or its affine are missing
     """
-    affine, statistics, mask, factor = acquired.affine, acquired.statistics, acquired.mask, acquired.factor
+    affine, statistics, mask, factor = (
+        acquired.affine,
+        acquired.statistics,
+        acquired.mask,
+        acquired.factor,
+    )
     if affine is None or statistics is None or mask is None:
-        raise InferenceError(f"{model.card.method} needs the run's mean and components, its mask and its affine")
+        raise InferenceError(
+            f"{model.card.method} needs the run's mean and components, its mask and its affine"
+        )
     if not isinstance(model.recipe, VarianceRecipe):
         raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
     torch.set_num_threads(acquired.threads)
     state, own = model.generator.state_dict(), model.recipe.estimator.fwhm
     weight = displaced(state["weight"].float(), acquired.displaced, affine, factor)
     made = VarianceUpsampler(
-        weight=weight, noise=float(state["noise"]), fwhm=_widths_of(weight, own), mean=statistics.mean, mask=mask,
-        affine=affine, factor=factor, distortion=acquired.distortion,
-    )  # fmt: skip
+        weight=weight,
+        noise=float(state["noise"]),
+        fwhm=_widths_of(weight, own),
+        mean=statistics.mean,
+        mask=mask,
+        affine=affine,
+        factor=factor,
+        distortion=acquired.distortion,
+    )
     if acquired.guide is not None:
         seen = to_slices(acquired.guide.seen(made.fine, made.fine_affine, None))
         made.constant = acquired.gain * np.ascontiguousarray(to_volume(made.level.beyond(seen)))
@@ -191,7 +249,10 @@ def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
 
 
 def _widths_of(weight: Tensor, own: tuple[float, ...]) -> tuple[float, ...]:
-    """Full widths of the correlations of maps (Q, Z, X, Y), of which the first are a run's own, the others patterns."""
+    """Return the FWHM of the correlations of maps (Q, Z, X, Y).
+
+    The first of the maps are the run's own, the others patterns.
+    """
     return (*own, *(FWHM,) * (len(weight) - len(own))) if own else own
 
 
@@ -201,16 +262,19 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
     if weight.shape[1:] == (z, x, y):
         return weight
     ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
-    maps = [ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True) for each in weight]
+    maps = [
+        ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
+        for each in weight
+    ]
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
 def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
     """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
-    how : "mirror" exchanges left and right about the middle of the maps, so that a head off center stays where it is,
-        "shift" moves them by three acquired voxels along both axes of the slice, "" leaves them; affine: voxel -> RAS
-        mm, which tells the axis from left to right
+    how : "mirror" exchanges left and right about the middle of the maps, so that a head off center
+        stays where it is, "shift" moves them by three acquired voxels along both axes of the
+        slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
     """
     if not how:
         return weight
@@ -223,7 +287,11 @@ def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor
     n = weight.shape[axis]
     along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
     total = float(along.sum())
-    twice = round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total) if total > 0 else n - 1
+    twice = (
+        round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total)
+        if total > 0
+        else n - 1
+    )
     return weight.index_select(axis, (twice - torch.arange(n)) % n)
 
 

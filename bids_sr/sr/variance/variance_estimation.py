@@ -1,13 +1,15 @@
 """Estimate of a run's variance maps w on the high-resolution grid, from what was acquired alone.
 
-w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: sparse Bayesian learning
-(Tipping 2001; Wipf and Rao 2004), where all components share the variance map.
+w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``:
+sparse Bayesian learning (Tipping 2001; Wipf and Rao 2004), where all components share the variance
+map.
 
-The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and ``b = D' a``
-the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data less the same over draws, voxel
-by voxel, so w_q is multiplied by a power of their ratio: no determinant is needed. Components enter with nearly equal
-weight, as each is a sample of where the run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less
-than a voxel and log w is drawn a little towards its neighborhood. Settings were fixed on one person, one level of
+The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and
+``b = D' a`` the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data
+less the same over draws, voxel by voxel, so w_q is multiplied by a power of their ratio: no
+determinant is needed. Components enter with nearly equal weight, as each is a sample of where the
+run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less than a voxel and
+log w is drawn a little towards its neighborhood. Settings were fixed on one person, one level of
 resolution down (``benchmarks/people.py settings``).
 """
 
@@ -27,7 +29,7 @@ _SCALE = 1e-30  # below what any run has, in any unit
 
 
 def filled_sd(components: Tensor, window: Window) -> Tensor:
-    """Root mean square over components (C, z, x, y) of their zero-filled images, on the fine window (Z, X, Y)."""
+    """Return the RMS over zero-filled components (C, z, x, y), on the fine window (Z, X, Y)."""
     total = torch.zeros(tuple(s.stop - s.start for s in window.fine))
     for image in components:
         total += window.level.up(image)[window.fine].square()
@@ -46,7 +48,9 @@ def _scaled(weight: Tensor, window: Window, estimator: Estimator, variance: floa
     """A prior (Q maps) that gives the data their mean variance."""
     plain = Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=0.0)
     weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
-    return Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance)
+    return Prior(
+        window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance
+    )
 
 
 def _cut(components: Tensor, window: Window) -> Tensor:
@@ -54,9 +58,13 @@ def _cut(components: Tensor, window: Window) -> Tensor:
 
 
 def estimate_prior(
-    components: Tensor, window: Window, estimator: Estimator, *, seed: int = 0,
+    components: Tensor,
+    window: Window,
+    estimator: Estimator,
+    *,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Prior:  # fmt: skip
+) -> Prior:
     """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
 
     Parameters
@@ -74,14 +82,19 @@ def estimate_prior(
         raise ValueError("the components of the series are not finite")
     with torch.inference_mode():
         if estimator.kind == "sdmod":
-            return Prior(window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0)
+            return Prior(
+                window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0
+            )
         return _marginal_likelihood(components, window, estimator, seed, progress)
 
 
 def _marginal_likelihood(
-    components: Tensor, window: Window, estimator: Estimator, seed: int,
+    components: Tensor,
+    window: Window,
+    estimator: Estimator,
+    seed: int,
     progress: Callable[[int, int], None] | None,
-) -> Prior:  # fmt: skip
+) -> Prior:
     """Sparse Bayesian learning; see the module."""
     data = _cut(components, window)
     total = float(data.square().sum(0).mean())
@@ -96,9 +109,12 @@ def _marginal_likelihood(
     for done in range(estimator.rounds):
         draws = (prior.draw(generator) for _ in range(estimator.draws))
         seen, expected = _responses(prior, list(data)), _responses(prior, draws)
-        weight = torch.stack([
-            _updated(w, s, e, estimator) for w, s, e in zip(prior.weight, seen, expected, strict=True)
-        ])  # fmt: skip
+        weight = torch.stack(
+            [
+                _updated(w, s, e, estimator)
+                for w, s, e in zip(prior.weight, seen, expected, strict=True)
+            ]
+        )
         prior = replace(prior, weight=weight)
         if progress is not None:
             progress(done + 1, estimator.rounds)
@@ -106,7 +122,10 @@ def _marginal_likelihood(
 
 
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
-    """Mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y), where b = D' (D C D' + s2 I)^-1 y."""
+    """Return the mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y).
+
+    Here b = D' (D C D' + s2 I)^-1 y, where y is an image.
+    """
     total, count = torch.zeros_like(prior.weight), 0
     for image in images:
         back = prior.window.adjoint(prior.solve(image, iterations=10))
@@ -119,9 +138,13 @@ def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
 def _updated(weight: Tensor, seen: Tensor, expected: Tensor, estimator: Estimator) -> Tensor:
     """One map after one update."""
     sigma = (estimator.across, estimator.smooth, estimator.smooth)
-    above, below = (torch.from_numpy(gaussian_filter(each.numpy(), sigma)) for each in (seen, expected))
+    above, below = (
+        torch.from_numpy(gaussian_filter(each.numpy(), sigma)) for each in (seen, expected)
+    )
     known = (above > 0) & (below > 0)
-    ratio = torch.where(known, above / below.clamp_min(1e-30), torch.ones(())).clamp(1 / _RATIO, _RATIO)
+    ratio = torch.where(known, above / below.clamp_min(1e-30), torch.ones(())).clamp(
+        1 / _RATIO, _RATIO
+    )
     log = (weight * ratio**estimator.step).log()
     near = torch.from_numpy(gaussian_filter(log.numpy(), (estimator.across, 1.0, 1.0)))
     return torch.lerp(log, near, estimator.pull).exp()

@@ -1,8 +1,11 @@
-"""Placebos of each method as negative controls: what of a gain is attributable to the subject's own data.
+"""Placebos of each method: what of a gain is attributable to the subject's own data.
 
-A placebo is the method itself with one thing exchanged that the method claims to use: the model of this subject, the
-contrast it learned from, or the map of where the run fluctuates. Detail that a placebo reproduces is attributable to
-none of these. Whether such detail is true is another question, which only a truth answers.
+They are negative controls.
+
+A placebo is the method itself with one thing exchanged that the method claims to use: the model of
+this subject, the contrast it learned from, or the map of where the run fluctuates. Detail that a
+placebo reproduces is attributable to none of these. Whether such detail is true is another
+question, which only a truth answers.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,10 @@
 """Quality-control flags: reasons why the method failed in the paper, looked for in every run.
 
-The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC above .5 in the brain
-and below in the motor area), activation very broad, artifacts in the pair, motor area misregistered. To these comes
-distortion, which misleads methods that follow edges. A flag asks for a look at the data; it proves nothing. Flags on
-activation are evaluated on the acquired series, so that none depends on a method.
+The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC
+above .5 in the brain and below in the motor area), activation very broad, artifacts in the pair,
+motor area misregistered. To these comes distortion, which misleads methods that follow edges. A
+flag asks for a look at the data; it proves nothing. Flags on activation are evaluated on the
+acquired series, so that none depends on a method.
 """
 
 import math
@@ -21,16 +22,21 @@ from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.evaluation.words import region_text
 from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
-# Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of them together 7 %.
+# Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
+# them together 7 %.
 _BROAD_SHARE = 0.1
-# Without correlation maps: share of the brain that is active at a false discovery rate of .05 (real data: 9 %).
+# Without correlation maps: share of the brain that is active at a false discovery rate of .05
+# (real data: 9 %).
 _BROAD_FDR_SHARE = 0.3
-# How much higher CC is just outside the region of interest than inside it; maps of one run differ by less at random.
+# How much higher CC is just outside the region of interest than inside it; maps of one run differ
+# by less at random.
 _MISPLACED_CC = 0.1
-# A slice's residual beyond this many robust standard deviations above the median slice, this ratio to it, and this
-# share of the mean signal: noise alone makes 1 to 2 % in the phantom, nearly nothing where one member is a copy.
+# A slice's residual beyond this many robust standard deviations above the median slice, this ratio
+# to it, and this share of the mean signal: noise alone makes 1 to 2 % in the phantom, nearly
+# nothing where one member is a copy.
 SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
-# Mean signal outside the head at half a field of view from it, over that in the head, above the rest of the background
+# Mean signal outside the head at half a field of view from it, over that in the head, above the
+# rest of the background
 _GHOST_SHARE = 0.1
 _MIN_SLICES = 5
 _MIN_VOXELS = 20
@@ -55,11 +61,13 @@ class Flag:
     def row(self) -> MetricRow:
         """As a row of the evaluation: 1, 0, or n/a."""
         value = math.nan if self.raised is None else float(self.raised)
-        return MetricRow(series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast)
+        return MetricRow(
+            series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast
+        )
 
 
 def flag_rows(rows: Iterable[MetricRow]) -> dict[str, list[MetricRow]]:
-    """Rows of the flags that were looked for and known, by name of the flag, in the order of `FLAGS`."""
+    """Return rows of the flags looked for and known, by flag name in the order of `FLAGS`."""
     found: dict[str, list[MetricRow]] = {f"flag_{name}": [] for name in FLAGS}
     for row in rows:
         if row.statistic in found and math.isfinite(row.value):
@@ -68,48 +76,81 @@ def flag_rows(rows: Iterable[MetricRow]) -> dict[str, list[MetricRow]]:
 
 
 def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
-    """Task not done: CC above .5 somewhere in the brain and nowhere in the region of interest (the paper's words)."""
+    """Flag a task that was not done: CC > .5 in the brain, but nowhere in the ROI.
+
+    "Task not done" are the paper's words.
+    """
     inside, outside = roi & mask, mask & ~roi
     if not inside.any() or not outside.any():
         text = (
-            "The region of interest contains all of the brain, or none of it: activity inside and outside cannot be "
-            "compared."
+            "The region of interest contains all of the brain, or none of it: activity inside and"
+            " outside cannot be compared."
         )
         return Flag(name="task_not_done", raised=None, text=text, contrast=contrast, series="raw")
     here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
-    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere in the brain."
-    return Flag(name="task_not_done", raised=here < ACTIVE_CC < elsewhere, text=text, contrast=contrast, series="raw")
+    text = (
+        f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere"
+        " in the brain."
+    )
+    return Flag(
+        name="task_not_done",
+        raised=here < ACTIVE_CC < elsewhere,
+        text=text,
+        contrast=contrast,
+        series="raw",
+    )
 
 
-def broad_flag(contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None) -> Flag:
-    """Very broad activation: a tenth of the brain with CC ≥ .5; without CC, 30 % of it active at FDR .05."""
+def broad_flag(
+    contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None
+) -> Flag:
+    """Flag very broad activation: CC ≥ .5 in a tenth of the brain.
+
+    Without CC, it is 30 % of the brain active at FDR .05.
+    """
     if cc is not None:
-        share, limit, what = float((cc[mask] >= ACTIVE_CC).mean()), _BROAD_SHARE, f"CC of at least {ACTIVE_CC}"
+        share, limit, what = (
+            float((cc[mask] >= ACTIVE_CC).mean()),
+            _BROAD_SHARE,
+            f"CC of at least {ACTIVE_CC}",
+        )
     elif fdr is not None:
-        share, limit, what = float(fdr[mask].mean()), _BROAD_FDR_SHARE, "activity at a false discovery rate of .05"
+        share, limit, what = (
+            float(fdr[mask].mean()),
+            _BROAD_FDR_SHARE,
+            "activity at a false discovery rate of .05",
+        )
     else:
-        raise ValueError("broad activation needs a correlation map or an FDR region; neither was given")
+        raise ValueError(
+            "broad activation needs a correlation map or an FDR region; neither was given"
+        )
     text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
 def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
-    """Region of interest misplaced: CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside."""
+    """Flag a misplaced region of interest.
+
+    CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
+    """
     inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
         text = "The region of interest, or its surroundings, contain no brain voxels."
         return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
     here, near = float(cc[inside].max()), float(cc[around].max())
-    text = f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within {REACH_MM:g} mm around it."
+    text = (
+        f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
+        f" {REACH_MM:g} mm around it."
+    )
     raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
-    """What of lowres the degraded highres does not explain, by slice: rms of the residual over the mean in the mask.
+    """Return rms residual of lowres and degraded highres over the mean in the mask, by slice.
 
-    One gain for the whole image (least squares) makes the two comparable; a gain a slice would hide a bad slice. NaN
-    for slices with few voxels of the mask.
+    One gain for the whole image (least squares) makes the two comparable; a gain a slice would
+    hide a bad slice. NaN for slices with few voxels of the mask.
     """
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
@@ -123,7 +164,10 @@ def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
 
 
 def outlying_slices(residuals: Float) -> list[int]:
-    """Slices whose residual lies far above that of the others (median and median absolute deviation)."""
+    """Return slices with a residual far above the others', by median and MAD.
+
+    MAD is the median absolute deviation.
+    """
     known = residuals[np.isfinite(residuals)]
     if len(known) < _MIN_SLICES:
         return []
@@ -134,10 +178,13 @@ def outlying_slices(residuals: Float) -> list[int]:
 
 
 def ghost_share(image: Real, head: Mask) -> float:
-    """Ghost at half a field of view: mean background signal there above the other background, over that in the head.
+    """Return the share of the ghost at half a field of view.
 
-    The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN where the head fills
-    the image.
+    It is the mean background signal there above the other background, over the mean signal in the
+    head.
+
+    The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN
+    where the head fills the image.
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
@@ -151,20 +198,33 @@ def ghost_share(image: Real, head: Mask) -> float:
 
 
 def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
-    """Artifact in the pair: slices in which its members disagree far more than in the others, or a ghost in either.
+    """Flag slices in which the pair disagrees far more than in others, or a ghost in either.
 
-    `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives signal.
+    `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives
+    signal.
     """
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
-    worst = [f"{name} has a ghost of {100 * share:.0f} %" for name, share in ghosts.items() if share > _GHOST_SHARE]
-    found = [f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(bad) + worst
-    text = f"The pair: {'; '.join(found)}." if found else "The pair: its images agree in all slices alike; no ghost."
+    worst = [
+        f"{name} has a ghost of {100 * share:.0f} %"
+        for name, share in ghosts.items()
+        if share > _GHOST_SHARE
+    ]
+    found = [f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(
+        bad
+    ) + worst
+    text = (
+        f"The pair: {'; '.join(found)}."
+        if found
+        else "The pair: its images agree in all slices alike; no ghost."
+    )
     return Flag(name="artifact", raised=bool(found), text=text)
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
-    """Edges of boldref and highres farther apart than half an acquired voxel; None where it was not measured.
+    """Flag edges of boldref and highres over half a voxel apart; None where not measured.
+
+    The voxel is an acquired one.
 
     Where the rows have the flag already, it gets its text and is not evaluated again.
     """
@@ -173,25 +233,40 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     if not math.isfinite(apart):
         return None
     limit = acquired_mm / 2
-    text = f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel: {limit:.1f} mm)."
-    return Flag(name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text)
+    text = (
+        f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel:"
+        f" {limit:.1f} mm)."
+    )
+    return Flag(
+        name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text
+    )
 
 
 def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
-    """Methods whose fine detail is worse than none: explained variance of a reference, or the tested share, below 0.
+    """Flag methods whose fine detail is worse than none.
+
+    Their explained variance of a reference, or their tested share, is below 0.
 
     A method of which neither is known has no flag, not even one that is down.
     """
     evidence, found = accuracy(rows, methods), []
     by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
-        levels = [evidence.row(method, region) for region in evidence.regions] if evidence and by_share else []
+        levels = (
+            [evidence.row(method, region) for region in evidence.regions]
+            if evidence and by_share
+            else []
+        )
         tested = (row for row in rows if row.statistic == TESTED and row.series == method)
         known = [row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)]
         below = [row for row in known if below_zero(row)]
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
-            text = f"{method}: worse than adding no detail ({worst})." if below else f"{method}: not worse than none."
+            text = (
+                f"{method}: worse than adding no detail ({worst})."
+                if below
+                else f"{method}: not worse than none."
+            )
             found.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return found
 
@@ -204,9 +279,16 @@ def _harm_text(row: MetricRow) -> str:
 
 
 def activation_flags(
-    maps: Mapping[str, Real], roi: Mask, mask: Mask, affine: Float, fdr: Mapping[str, Mask] | None = None
+    maps: Mapping[str, Real],
+    roi: Mask,
+    mask: Mask,
+    affine: Float,
+    fdr: Mapping[str, Mask] | None = None,
 ) -> list[Flag]:
-    """Flags on the acquired series' CC maps by condition, three for each; without CC breadth alone, by FDR regions."""
+    """Return the flags on the acquired series' CC maps, three for each condition.
+
+    Without CC, there is breadth alone, by FDR regions.
+    """
     found = []
     for contrast, cc in maps.items():
         found += [

@@ -36,12 +36,17 @@ class _Fit:
 
 
 def t_change(
-    pairs: Iterable[tuple[Array, Array]], design: Design, contrasts: Mapping[str, Mapping[str, float]]
+    pairs: Iterable[tuple[Array, Array]],
+    design: Design,
+    contrasts: Mapping[str, Mapping[str, float]],
 ) -> dict[str, float]:
-    """Root mean square change of t over voxels by contrast; 1 is the noise of t. One volume of each is in memory.
+    """Return the RMS change of t over voxels, by contrast.
 
-    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and of the other.
-    ValueError for another number of volumes than rows, DesignError for a contrast that cannot be estimated.
+    1 is the noise of t. One volume of each is in memory.
+
+    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and
+    of the other. ValueError for another number of volumes than rows, DesignError for a contrast
+    that cannot be estimated.
     """
     fits: list[_Fit] = []
     rows = 0

@@ -1,7 +1,8 @@
 """Standard deviation of the effect between members of an ensemble.
 
-Members differ in the seed of their training only. Their standard deviation shows what chance in training decides; what
-all members share (the same pair, the same method, the same blind spot) it cannot see.
+Members differ in the seed of their training only. Their standard deviation shows what chance in
+training decides; what all members share (the same pair, the same method, the same blind spot) it
+cannot see.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ class EnsembleError(ValueError):
 
 @frozen
 class _Spread:
-    """Standard deviation (n - 1) between members, (X, Y, Z) in the members' unit, and their number."""
+    """Standard deviation (n - 1) between members, (X, Y, Z), in their unit, and their number."""
 
     sd: Real
     count: int
@@ -42,18 +43,21 @@ def spread(members: Iterable[Real]) -> _Spread:
         mean = mean + away / count
         squares = squares + away * (member - mean)
     if count < 2:
-        raise EnsembleError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
+        raise EnsembleError(
+            f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more"
+        )
     return _Spread(sd=np.sqrt(squares / (count - 1)), count=count)
 
 
 def spread_of_effect(
     own: Effects, members: Sequence[Path], weights: Mapping[str, float], mask: Mask, affine: Float
 ) -> _Spread | None:
-    """Spread of the effect of a contrast over the blocks of both halves; None where it has too few blocks.
+    """Return the spread of a contrast's effect over both halves' blocks, None if too few.
 
     Parameters
     ----------
-    own, members : effects of the method, and effects files of the further members, of which one is held at a time
+    own, members : effects of the method, and effects files of the further members, of which one is
+        held at a time
     mask, affine : brain on the high-resolution grid; ValueError for effects on another
 
     Raises
@@ -63,11 +67,15 @@ def spread_of_effect(
     whole = own.whole(weights)
     if whole is None:
         return None
-    return spread(_effect(each, whole, mask, affine) for each in chain([own], map(load_effects, members)))
+    return spread(
+        _effect(each, whole, mask, affine) for each in chain([own], map(load_effects, members))
+    )
 
 
 def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real:
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, own = effects.series, effects.mask.shape
-        raise ValueError(f"effects of {name} lie on another grid ({own}) than the mask ({mask.shape})")
+        raise ValueError(
+            f"effects of {name} lie on another grid ({own}) than the mask ({mask.shape})"
+        )
     return effects.effect(weights)

@@ -1,41 +1,49 @@
-"""Agreement of effect maps with a reference, from inner products of block maps, with intervals over resampled blocks.
+"""Agreement of effect maps with a reference.
 
-Effects of a run, of its halves and of its contrasts are sums of the effects of single blocks. Their agreement over
-voxels follows from inner products of the block maps alone: three small matrices for each set of voxels and each band.
-A *reference* is block maps of its own (`targets`) and, for each contrast, *ways* of comparing: weights of the blocks of
-the series (source), of the reference (target), and of its twin, which shares no noise with either and so tells the
-energy of the reference without its noise:
+It is computed from inner products of block maps, with intervals over resampled blocks.
+
+Effects of a run, of its halves and of its contrasts are sums of the effects of single blocks.
+Their agreement over voxels follows from inner products of the block maps alone: three small
+matrices for each set of voxels and each band. A *reference* is block maps of its own (`targets`)
+and, for each contrast, *ways* of comparing: weights of the blocks of the series (source), of the
+reference (target), and of its twin, which shares no noise with either and so tells the energy of
+the reference without its noise:
 
     reference             source       target         twin
     measured halves       half a       half b         half a of the measured series
     known activation      whole run    the truth      the truth
     another run           whole run    half b of it   half a of it
-    measured map          whole run    whole run      (the correlation alone: both share their noise)
+    measured map          whole run    whole run      (correlation alone: noise is shared)
 
 With e from the source, t from the target and T its true map, all less their mean over the voxels,
 
     r                     <e, t> / (|e| |t|)
     explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <twin, t>
     recovered amplitude   <e, t> / <twin, t>, the slope of e over T
-    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): how much of the energy of e is the truth's, the square
-                          of the correlation with the true map (attenuation corrected), with r's sign
+    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): how much of the energy of e is the
+    truth's, the square
+                          of the correlation with the true map (attenuation corrected), with r's
+                          sign
 
-because <e, t> estimates <e, T> without bias, and <e, e> is taken as it is, noise included. So the target's noise costs
-a series nothing and its own noise costs it: a measured half explains 2 - 1/r of the variance, where r is the
-correlation of the halves, and not 1. A map of zeros explains 0, a wrong map less than 0; the correlation is blind to
-amplitude. What changes between the halves (habituation, motion), or between runs, counts as error of the series.
+because <e, t> estimates <e, T> without bias, and <e, e> is taken as it is, noise included. So the
+target's noise costs a series nothing and its own noise costs it: a measured half explains 2 - 1/r
+of the variance, where r is the correlation of the halves, and not 1. A map of zeros explains 0, a
+wrong map less than 0; the correlation is blind to amplitude. What changes between the halves
+(habituation, motion), or between runs, counts as error of the series.
 
-Resampled blocks are only other weights, the same for every series, so that differences between series have intervals.
-Blocks are drawn with replacement within condition and half (within half and sign of the contrast, where a condition has
-a single block there); where that leaves one block alone, there is no interval. A block drawn c times from n weighs 1 +
-s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual
-bootstrap, s = 1, does not do: repeated blocks average less noise away, which lowers the correlation of every resample;
-its percentile interval held the expected correlation in 1 to 99 % of simulated runs, this one in 88 to 99 % (2 to 12
-blocks a half; 88 to 91 % with two). Those of the other statistics held it in 88 to 99 % with three blocks a half and
-more, and in 71 to 83 % with two, where they are too narrow; those of differences in 88 to 98 and 71 to 87 %. Against
-known activation (two conditions, 4, 8, 12 and 24 blocks) they held it in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %.
-An interval says what other blocks of the same run would give, in the same voxels, and, where networks of several seeds
-were trained, what another seed would (`vary_seeds`).
+Resampled blocks are only other weights, the same for every series, so that differences between
+series have intervals. Blocks are drawn with replacement within condition and half (within half and
+sign of the contrast, where a condition has a single block there); where that leaves one block
+alone, there is no interval. A block drawn c times from n weighs 1 + s·sqrt(n/(n - 1))·(c - 1),
+with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual bootstrap, s
+= 1, does not do: repeated blocks average less noise away, which lowers the correlation of every
+resample; its percentile interval held the expected correlation in 1 to 99 % of simulated runs,
+this one in 88 to 99 % (2 to 12 blocks a half; 88 to 91 % with two). Those of the other statistics
+held it in 88 to 99 % with three blocks a half and more, and in 71 to 83 % with two, where they are
+too narrow; those of differences in 88 to 98 and 71 to 87 %. Against known activation (two
+conditions, 4, 8, 12 and 24 blocks) they held it in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %. An
+interval says what other blocks of the same run would give, in the same voxels, and, where networks
+of several seeds were trained, what another seed would (`vary_seeds`).
 """
 
 import logging
@@ -58,7 +66,8 @@ from bids_sr.stats.glm.blocks import Block
 STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
 _STEP = 0.2
-_CHUNK = 16384  # voxels whose inner products are summed in the maps' own precision; the sums are double
+# voxels whose inner products are summed in the maps' own precision; the sums are double
+_CHUNK = 16384
 
 
 class Key(NamedTuple):
@@ -76,7 +85,10 @@ _Scores = dict[Key, Float]
 
 @frozen
 class Way:
-    """Weights with which maps of blocks are summed up, (1 + n_boot, blocks): of the run itself, then of resamples."""
+    """Weights for summing block maps, (1 + n_boot, blocks).
+
+    The first are those of the run itself, the others those of resamples.
+    """
 
     contrast: str
     source: Float  # of the series
@@ -94,7 +106,10 @@ class Region:
 
 
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, what it is compared with): every baseline, control and other method, and the method's own variants."""
+    """Return pairs (method, what it is compared with).
+
+    It is compared with every baseline, control and other method, and with its own variants.
+    """
     return [
         (method, other)
         for method in names
@@ -115,7 +130,8 @@ class Reference:
     regions: Sequence[Region]
     units: Mapping[str, int]  # by contrast, blocks that count
     statistics: Sequence[str] = STATISTICS
-    pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs  # of series whose difference is told
+    # of series whose difference is told
+    pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
     itself: str = ""  # the series that it was made of, where that is not compared with itself
     has_controls: bool = False  # whether denoising controls are made of the B-spline series
     _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
@@ -130,17 +146,25 @@ class Reference:
                     own, true = maps[band][region.voxels].T, target[region.voxels].T
                     if (band, index) not in self._grams:
                         self._grams[band, index] = inner_products(true, true)
-                    inner = inner_products(own, own), inner_products(own, true), self._grams[band, index]
+                    inner = (
+                        inner_products(own, own),
+                        inner_products(own, true),
+                        self._grams[band, index],
+                    )
                 for way in region.ways:
                     made = statistics(way, *inner) if enough else {}
                     for name in self.statistics:
                         values = made.get(name, np.full(len(way.source), math.nan))
-                        found.setdefault(Key(name, band, way.contrast, region.name), []).append(values)
+                        found.setdefault(Key(name, band, way.contrast, region.name), []).append(
+                            values
+                        )
         return {key: np.stack(values) for key, values in found.items()}
 
 
 def inner_products(a: Real, b: Real) -> Float:
-    """(A, B) inner products of maps in rows, (A, N) and (B, N), each less its own mean over the N voxels.
+    """Return (A, B) inner products of the rows of (A, N) and (B, N), less their means.
+
+    The rows are maps, each less its own mean over the N voxels.
 
     Examples
     --------
@@ -156,27 +180,30 @@ def inner_products(a: Real, b: Real) -> Float:
 
 
 def statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, Float]:
-    """All of `STATISTICS`, (1 + n_boot,); NaN where what they are divided by is not above 0, or not for sure.
+    """Return all `STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
 
     Parameters
     ----------
-    own, cross, target : inner products of the block maps of the series among themselves, with those of the reference
-        (columns), and of these among themselves
+    own, cross, target : inner products of the block maps of the series among themselves, with
+        those of the reference (columns), and of these among themselves
 
     Examples
     --------
     >>> once = np.ones((1, 1))
-    >>> found = statistics(Way(contrast="a", source=once, target=once, twin=once), once, 2 * once, 4 * once)
+    >>> way = Way(contrast="a", source=once, target=once, twin=once)
+    >>> found = statistics(way, once, 2 * once, 4 * once)
     >>> {name: float(values[0]) for name, values in found.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
     shared, energy, whole, true = (
         np.einsum("kb,kb->k", left @ gram, right)
         for left, gram, right in (
-            (way.source, cross, way.target), (way.source, own, way.source), (way.target, target, way.target),
+            (way.source, cross, way.target),
+            (way.source, own, way.source),
+            (way.target, target, way.target),
             (way.twin, target, way.target),
         )
-    )  # fmt: skip
+    )
     if not true[0] > 0 or (len(true) > 1 and not interval(true)[0] > 0):
         true = np.full_like(true, math.nan)
     energy, whole = np.maximum(energy, 0), np.maximum(whole, 0)
@@ -203,8 +230,12 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
     return list(by_sign.values()) if alone else list(by_condition.values())
 
 
-def resampled(blocks: Sequence[Block], weights: Float, n_boot: int, seed: int, contrast: str) -> Float:
-    """Weights of blocks (H, B), then those of resampled ones, (H, 1 + n_boot, B); the first alone where none can be.
+def resampled(
+    blocks: Sequence[Block], weights: Float, n_boot: int, seed: int, contrast: str
+) -> Float:
+    """Return weights of blocks (H, B), then those of resampled blocks, (H, 1 + n_boot, B).
+
+    The first are alone where none can be resampled.
 
     The draws follow from seed and contrast, whatever other contrasts and series there are.
     """
@@ -222,7 +253,9 @@ def resampled(blocks: Sequence[Block], weights: Float, n_boot: int, seed: int, c
 
 
 def interval(values: Float) -> tuple[float, float]:
-    """95 % interval of a value (first) from small resampling steps (the rest); NaN without, or where one is not known.
+    """Return the 95 % interval of a value (first) from small resampling steps (the rest).
+
+    It is NaN without any, or where one is not known.
 
     See the module's text.
     """
@@ -234,14 +267,24 @@ def interval(values: Float) -> tuple[float, float]:
 
 
 def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
-    """Let the resamples of every network with members of other seeds (`sblSeed1`) vary with the seed, in place.
+    """Let the resamples of networks with other seeds (`sblSeed1`) vary with the seed, in place.
 
-    Each resample gains the drawn member's deviation from the members' mean, in the same small step as blocks and by
-    sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a mean over seeds) beside that of blocks.
-    The drawn members follow from `seed` and the method, the same for all its statistics.
+    This holds for every network with members of other seeds.
+
+    Each resample gains the drawn member's deviation from the members' mean, in the same small step
+    as blocks and by sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a
+    mean over seeds) beside that of blocks. The drawn members follow from `seed` and the method,
+    the same for all its statistics.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
-        names = [method, *(name for name in scores if kind_of(name) == "member" and is_variant_of(name, (method,)))]
+        names = [
+            method,
+            *(
+                name
+                for name in scores
+                if kind_of(name) == "member" and is_variant_of(name, (method,))
+            ),
+        ]
         if len(names) < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
@@ -255,10 +298,13 @@ def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
 
 
 def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
-    """Scores of a control, each way at the setting that scores best the *other* way; the mean of both settings.
+    """Score a control, each way at the setting that scores best the *other* way.
 
-    That gives a control more freedom than a user has. The setting is chosen for each region, band and contrast: for the
-    correlation by the correlation, for all that counts amplitude by the explained variance.
+    The mean of both settings is returned too.
+
+    That gives a control more freedom than a user has. The setting is chosen for each region, band
+    and contrast: for the correlation by the correlation, for all that counts amplitude by the
+    explained variance.
 
     Parameters
     ----------
@@ -277,20 +323,29 @@ def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Ke
     return scores, settings
 
 
-def controls_of(run: RunEffects, reference: Reference, bspline: Effects) -> dict[str, tuple[_Scores, dict[Key, float]]]:
-    """Scores of the denoising controls that are made of the B-spline series, and their settings, by control."""
+def controls_of(
+    run: RunEffects, reference: Reference, bspline: Effects
+) -> dict[str, tuple[_Scores, dict[Key, float]]]:
+    """Return scores and settings, by control, of denoising controls of the B-spline series."""
     tried: dict[str, dict[float, _Scores]] = {}
     for control, setting, betas in denoised(bspline):
-        tried.setdefault(control, {})[setting] = reference.scores(run.banded(betas, list(reference.targets)))
+        tried.setdefault(control, {})[setting] = reference.scores(
+            run.banded(betas, list(reference.targets))
+        )
     return {control: best_the_other_way(by_setting) for control, by_setting in tried.items()}
 
 
-def agreement_rows(run: RunEffects, *references: Callable[[RunEffects], Reference | None]) -> list[MetricRow]:
-    """Rows of all series of a run against references, and of their differences; one series is in memory at a time.
+def agreement_rows(
+    run: RunEffects, *references: Callable[[RunEffects], Reference | None]
+) -> list[MetricRow]:
+    """Return the metric rows of all series of a run against references.
+
+    Rows of the differences between series are among them. One series is in memory at a time.
 
     Parameters
     ----------
-    references : make a reference of the run, see `bids_sr.stats.evaluation.references`; None where there is none
+    references : make a reference of the run, see `bids_sr.stats.evaluation.references`; None where
+        there is none
 
     Raises
     ------
@@ -336,24 +391,42 @@ def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[Metri
     for key, value in settings.items():
         if (key.statistic, key.band) == ("r", "beyond"):
             yield MetricRow(
-                series=control, statistic=name, value=value, reference=MEASURED, contrast=key.contrast,
+                series=control,
+                statistic=name,
+                value=value,
+                reference=MEASURED,
+                contrast=key.contrast,
                 region=key.region,
-            )  # fmt: skip
+            )
 
 
 def _row(reference: Reference, series: str, key: Key, values: Float, minus: str = "") -> MetricRow:
     """A value (first) with the interval that its resamples (rest) give.
 
-    What a measured half explains of the other, 2 - 1/r, is n/a where it is below 0: its own noise is then larger than
-    the detail that repeats, and as a level beside other series it would read as if these were more accurate.
+    What a measured half explains of the other, 2 - 1/r, is n/a where it is below 0: its own noise
+    is then larger than the detail that repeats, and as a level beside other series it would read
+    as if these were more accurate.
     """
     value, (low, high) = float(values[0]), interval(values)
     if key.statistic == "r" and not minus and math.isfinite(low):
         low, high = max(low, -1.0), min(high, 1.0)
-    if (reference.name, series, key.statistic, minus) == (MEASURED, MEASURED, "ev", "") and value < 0:
+    if (reference.name, series, key.statistic, minus) == (
+        MEASURED,
+        MEASURED,
+        "ev",
+        "",
+    ) and value < 0:
         value = low = high = math.nan
     return MetricRow(
-        series=series, minus=minus or MISSING, statistic=key.statistic, band=key.band, reference=reference.name,
-        region=key.region, contrast=key.contrast, value=value, lower=low, upper=high,
+        series=series,
+        minus=minus or MISSING,
+        statistic=key.statistic,
+        band=key.band,
+        reference=reference.name,
+        region=key.region,
+        contrast=key.contrast,
+        value=value,
+        lower=low,
+        upper=high,
         n=reference.units[key.contrast] if math.isfinite(low) else None,
-    )  # fmt: skip
+    )

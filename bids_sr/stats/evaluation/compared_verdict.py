@@ -1,18 +1,23 @@
-"""Verdict on series of other programs: is each more accurate than the acquired series, in which band, by how much?
+"""Verdict on series of other programs.
 
-A series is held against the acquired one (`zerofill`, whose band is that of the acquisition, untouched) and against the
-acquired one smoothed to the same resolution (`NORDICSame`), by the variance of a reference that they explain, in the
-voxels in which it has signal. *Within* the acquired Nyquist limit it must explain some and exceed both to be more
-accurate: smoothing, and noise removal that smoothing does as well, are no gain. *Beyond* the limit, where the
-acquisition saw nothing, its detail must explain variance of the reference; detail that explains less than none is
-invented. A series on the acquired grid has no detail there, and none is looked for. Where noise exceeds the effect, any
-smaller copy of a series explains more: within the limit a gain counts only where the correlation rises, too.
+Is each more accurate than the acquired series, in which band, and by how much?
 
-References, the best first: known activation; for detail beyond the limit a series measured at the high resolution; for
-the band within it another acquired run of the task. A measured series of the same scan holds, within the acquired band,
-the noise of the acquired series, and a program that has seen the whole run carries noise of one half of the blocks into
-the other: there a gain is said and not counted, while a loss, which this cannot explain, is. Halves of a series against
-one another are never counted, for the same reason.
+A series is held against the acquired one (`zerofill`, whose band is that of the acquisition,
+untouched) and against the acquired one smoothed to the same resolution (`NORDICSame`), by the
+variance of a reference that they explain, in the voxels in which it has signal. *Within* the
+acquired Nyquist limit it must explain some and exceed both to be more accurate: smoothing, and
+noise removal that smoothing does as well, are no gain. *Beyond* the limit, where the acquisition
+saw nothing, its detail must explain variance of the reference; detail that explains less than none
+is invented. A series on the acquired grid has no detail there, and none is looked for. Where noise
+exceeds the effect, any smaller copy of a series explains more: within the limit a gain counts only
+where the correlation rises, too.
+
+References, the best first: known activation; for detail beyond the limit a series measured at the
+high resolution; for the band within it another acquired run of the task. A measured series of the
+same scan holds, within the acquired band, the noise of the acquired series, and a program that has
+seen the whole run carries noise of one half of the blocks into the other: there a gain is said and
+not counted, while a loss, which this cannot explain, is. Halves of a series against one another
+are never counted, for the same reason.
 """
 
 import math
@@ -61,12 +66,19 @@ class ComparedVerdict:
         """As plain values; no width of a control that is not there."""
         found = {each.kind: each for each in self.claims if each.evidence is not None}
         return {
-            "name": self.name, "status": self.status, "headline": self.headline, "text": self.text,
+            "name": self.name,
+            "status": self.status,
+            "headline": self.headline,
+            "text": self.text,
             "decisions": {kind: each.decision for kind, each in found.items()},
-            "references": {kind: each.evidence.reference.words for kind, each in found.items() if each.evidence},
+            "references": {
+                kind: each.evidence.reference.words
+                for kind, each in found.items()
+                if each.evidence
+            },
             "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
             "frame": dict(self.facts),
-        }  # fmt: skip
+        }
 
     @property
     def rows(self) -> list[MetricRow]:
@@ -75,18 +87,29 @@ class ComparedVerdict:
             MetricRow(series=self.name, statistic=COMPARED, value=self.fwhm_mm),
             *(
                 MetricRow(
-                    series=self.name, statistic="compared", band=each.kind, minus=ACQUIRED_BAND, region=each.region,
-                    contrast=each.evidence.contrast, value=WORTH[each.decision],
+                    series=self.name,
+                    statistic="compared",
+                    band=each.kind,
+                    minus=ACQUIRED_BAND,
+                    region=each.region,
+                    contrast=each.evidence.contrast,
+                    value=WORTH[each.decision],
                 )
-                for each in self.claims if each.evidence is not None and each.decision is not None
+                for each in self.claims
+                if each.evidence is not None and each.decision is not None
             ),
-        ]  # fmt: skip
+        ]
 
 
 def compared_verdict(
-    name: str, rows: Sequence[MetricRow], *, fwhm_mm: float, facts: Mapping[str, object], advice: text.Advice,
+    name: str,
+    rows: Sequence[MetricRow],
+    *,
+    fwhm_mm: float,
+    facts: Mapping[str, object],
+    advice: text.Advice,
     margin: float | None = None,
-) -> ComparedVerdict:  # fmt: skip
+) -> ComparedVerdict:
     """Say whether a series is more accurate than the acquired one.
 
     Parameters
@@ -94,35 +117,65 @@ def compared_verdict(
     name : of the series
     rows : of the evaluation
     fwhm_mm : smoothing of the control at the same resolution; NaN: there is none
-    facts : how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells it
+    facts : how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells
+        it
     advice : how the reader gets a reference
     margin : differences of explained variance below it count as none; None: `_MARGIN`
     """
     finer = facts.get("grid") != ON_ACQUIRED
-    claims = [_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer) for kind in _KINDS]
+    claims = [
+        _claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
+        for kind in _KINDS
+    ]
     found, status = [each for each in claims if each.decision is not None], _status(claims)
     parts = [text.compared_headline(name, status)]
-    parts += [text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in found]
-    parts += [text.compared_lacking(each.kind, advice, finer=finer) for each in claims if each not in found]
+    parts += [
+        text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in found
+    ]
+    parts += [
+        text.compared_lacking(each.kind, advice, finer=finer)
+        for each in claims
+        if each not in found
+    ]
     if any(each.kind == "within" and each.holds and not _counts(each) for each in found):
         parts.append(f"To judge it there, {advice.other_run}.")
     return ComparedVerdict(
-        name=name, status=status, headline=parts[0], text=" ".join([*parts, *text.compared_place(facts)]),
-        claims=tuple(claims), fwhm_mm=fwhm_mm, facts=facts,
-    )  # fmt: skip
+        name=name,
+        status=status,
+        headline=parts[0],
+        text=" ".join([*parts, *text.compared_place(facts)]),
+        claims=tuple(claims),
+        fwhm_mm=fwhm_mm,
+        facts=facts,
+    )
 
 
-def _claim(kind: Kind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool) -> Claim:
-    """What the strongest reference says of a band, by active voxels first; the whole brain may not say the contrary."""
+def _claim(
+    kind: Kind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
+) -> Claim:
+    """Return what the strongest reference says of a band, by active voxels first.
+
+    The whole brain may not say the contrary.
+    """
     evidence = strongest(kind, rows, [name])
-    levels = {} if evidence is None else {region: evidence.row(name, region) for region in evidence.regions}
-    known = {region: row for region, row in levels.items() if row is not None and math.isfinite(row.value)}
+    levels = (
+        {}
+        if evidence is None
+        else {region: evidence.row(name, region) for region in evidence.regions}
+    )
+    known = {
+        region: row
+        for region, row in levels.items()
+        if row is not None and math.isfinite(row.value)
+    }
     if evidence is None or not known:
         return Claim(kind=kind, series=name, decision=None)
     each: dict[str, tuple[Decision, Why]] = {
-        region: _within(evidence, level, margin) if kind == "within" else _beyond(evidence, level, margin, finer=finer)
+        region: _within(evidence, level, margin)
+        if kind == "within"
+        else _beyond(evidence, level, margin, finer=finer)
         for region, level in known.items()
-    }  # fmt: skip
+    }
     contrary = {"better", "worse"} <= {decision for decision, _ in each.values()}
     sure = [region for region, (decision, why) in each.items() if decision in ("better", "worse")]
     explained = [region for region, (_, why) in each.items() if why]
@@ -131,16 +184,25 @@ def _claim(kind: Kind, name: str, rows: Sequence[MetricRow], margin: float, *, f
     places = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
     places += [(ACQUIRED_BAND, evidence.brain)] * contrary
     return Claim(
-        kind=kind, series=name, decision=found[0], evidence=evidence, region=region, why=found[1],
+        kind=kind,
+        series=name,
+        decision=found[0],
+        evidence=evidence,
+        region=region,
+        why=found[1],
         comparisons=tuple(
             evidence.compare(name, other, where, margin)
-            for other, where in places if evidence.row(name, where, other) is not None
+            for other, where in places
+            if evidence.row(name, where, other) is not None
         ),
-    )  # fmt: skip
+    )
 
 
 def _counts(claim: Claim) -> bool:
-    """Whether a gain over the acquired series is one: a measured series of the same scan shares its noise."""
+    """Whether a gain over the acquired series counts.
+
+    It does not against a measured series of the same scan, which shares its noise.
+    """
     return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
 
 
@@ -151,7 +213,7 @@ def _sure(found: Comparison, margin: float) -> Decision:
 
 
 def _within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:
-    """Whether a series is more accurate in the acquired band, and what keeps its gain from being one."""
+    """Whether a series is more accurate in the acquired band, and what rules out its gain."""
     name, region = level.series, level.region
     over = _sure(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
     if over != "better":
@@ -166,8 +228,13 @@ def _within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decisi
     return ("better", "") if level.lower > 0 else ("same", "nothing")
 
 
-def _beyond(evidence: Evidence, level: MetricRow, margin: float, *, finer: bool) -> tuple[Decision, Why]:
-    """Whether a series has true detail beyond the acquired band; less noise than the acquired series leaks is none."""
+def _beyond(
+    evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
+) -> tuple[Decision, Why]:
+    """Whether a series has true detail beyond the acquired band.
+
+    Less noise than the acquired series leaks is no such detail.
+    """
     over = _sure(evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin)
     if not finer or (over == "worse" and abs(level.value) < margin):
         return "same", "no detail"
@@ -182,8 +249,18 @@ def _status(claims: Sequence[Claim]) -> Status:
     counted = {"same" if each.holds and not _counts(each) else each.decision for each in found}
     judged = any(_counts(each) or each.why == "smoothed" for each in found)
     lacking = any(each.why == "no control" for each in found)
-    if not found or (counted == {"same"} and not judged) or (lacking and not counted & {"better", "worse"}):
+    if (
+        not found
+        or (counted == {"same"} and not judged)
+        or (lacking and not counted & {"better", "worse"})
+    ):
         return "not assessed"
     if {"better", "worse"} <= counted:
         return "mixed"
-    return "more accurate" if "better" in counted else "less accurate" if "worse" in counted else "not more accurate"
+    return (
+        "more accurate"
+        if "better" in counted
+        else "less accurate"
+        if "worse" in counted
+        else "not more accurate"
+    )

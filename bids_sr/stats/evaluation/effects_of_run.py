@@ -1,4 +1,4 @@
-"""Effects of the blocks of all series of a run, one series after the other, on one grid; controls made of them."""
+"""Block effects of all series of a run, one by one, on one grid, and controls made of them."""
 
 import logging
 import math
@@ -20,7 +20,9 @@ from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
 
 SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
-"""Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is its control."""
+"""Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is
+its control.
+"""
 _CONTROL_FWHM_MM = tuple(map(float, range(9)))
 """Widths (mm) that the control `bsplineSmooth` chooses from."""
 LEAST_VOXELS = 10
@@ -32,9 +34,11 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Effects of the blocks of all series of a run, and where and how they are compared."""
 
-    files: Mapping[str, Path]  # by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them
+    # by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them
+    files: Mapping[str, Path]
     contrasts: Mapping[str, Mapping[str, float]]
-    # mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of interest on it
+    # mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of interest
+    # on it
     mask: Mask
     affine: Float
     roi: Mask
@@ -42,15 +46,20 @@ class RunEffects:
     # n_boot, seed: resamples of blocks
     n_boot: int = 1000
     seed: int = 0
-    # smoothing (mm FWHM) that gives the acquired series the smoothness of series of other programs, by their names;
-    # NaN where it is not known. With them the acquired band is scored by itself, too
+    # smoothing (mm FWHM) that gives the acquired series the smoothness of series of other
+    # programs, by their names; NaN where it is not known. With them the acquired band is scored by
+    # itself, too
     same_widths: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """All spatial frequencies, those beyond the acquired Nyquist limit, and those within it."""
+        """Spatial frequency bands: all, beyond and within the acquired Nyquist limit."""
         finer = max(self.factor) > 1
-        return ("all", *(["beyond"] if finer else []), *(["within"] if finer and self.same_widths else []))
+        return (
+            "all",
+            *(["beyond"] if finer else []),
+            *(["within"] if finer and self.same_widths else []),
+        )
 
     @property
     def regions(self) -> dict[str, Mask]:
@@ -75,11 +84,13 @@ class RunEffects:
     def series(self) -> Iterator[tuple[str, Float32, Effects]]:
         """Name, block maps on the high-resolution grid, and effects of one series after the other.
 
-        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of compared series.
+        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of
+        compared series.
 
         Raises
         ------
-        ValueError : the grid, or the blocks, of a series are not those of the first (names both series)
+        ValueError : the grid, or the blocks, of a series are not those of the first (names both
+            series)
         """
         first = self.first()
         wanted = [_signature(block) for block in first.blocks]
@@ -87,8 +98,8 @@ class RunEffects:
             effects = load_effects(path)
             if [_signature(block) for block in effects.blocks] != wanted:
                 raise ValueError(
-                    f"effects of {effects.series} and of {first.series} have different blocks: they are not of one "
-                    "run, or were made with other events or another model"
+                    f"effects of {effects.series} and of {first.series} have different blocks:"
+                    " they are not of one run, or were made with other events or another model"
                 )
             name, betas = on_grid(effects, self.mask.shape, self.affine)
             yield name, betas, effects
@@ -97,13 +108,18 @@ class RunEffects:
                     yield same_name(compared), smoothed(betas, effects.zooms, width), effects
 
     def in_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
-        """The run in the brain; then each compared series that lacks signal there, in the voxels that it has.
+        """Yield the run in the brain, then each compared series that lacks signal there.
 
-        It is held against the acquired series in the same voxels, and against no other. With each comes the names of
-        the series that are told of it; none for all.
+        Such a series is taken in the voxels that it has.
+
+        It is held against the acquired series in the same voxels, and against no other. With each
+        comes the names of the series that are told of it; none for all.
         """
-        inside = {name: load_effects(self.files[name]).mask & self.mask for name in self.same_widths
-                  if name in self.files}  # fmt: skip
+        inside = {
+            name: load_effects(self.files[name]).mask & self.mask
+            for name in self.same_widths
+            if name in self.files
+        }
         apart = {name: own for name, own in inside.items() if not np.array_equal(own, self.mask)}
         yield self._among([name for name in self.files if name not in apart]), ()
         for name, own in apart.items():
@@ -112,21 +128,27 @@ class RunEffects:
             yield replace(self._among(among), mask=own), (name, same_name(name))
 
     def warn_of_little(self) -> None:
-        """Warn of a small region of interest, and of conditions with too few blocks, each once for all contrasts."""
+        """Warn once for all contrasts of a small ROI and of conditions with too few blocks."""
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
-            _LOGGER.warning("region of interest: %d voxels inside the brain; its figures are n/a", inside)
+            _LOGGER.warning(
+                "region of interest: %d voxels inside the brain; its figures are n/a", inside
+            )
         first = self.first()
         without: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
             lost = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
                 # the plan has told of runs of which none can be split
-                _LOGGER.info("contrast %s cannot be split in halves (%s)", name, lost or "not estimable")
+                _LOGGER.info(
+                    "contrast %s cannot be split in halves (%s)", name, lost or "not estimable"
+                )
             elif lost:
                 without.setdefault(lost, []).append(name)
         for lost, names in without.items():
-            _LOGGER.warning("%s excluded from split halves of %s: too few blocks", lost, ", ".join(names))
+            _LOGGER.warning(
+                "%s excluded from split halves of %s: too few blocks", lost, ", ".join(names)
+            )
 
     def _among(self, names: Sequence[str]) -> "RunEffects":
         """The run with some of its series."""
@@ -135,24 +157,33 @@ class RunEffects:
 
 
 def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
-    """Name and block maps on the high-resolution grid; the acquired series' maps are brought there by a spline.
+    """Return the series name and its block maps on the high-resolution grid.
+
+    The acquired series' maps are brought there by a spline.
 
     ValueError where a series other than raw lies on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
     if effects.series != "raw":
-        raise ValueError(f"effects of {effects.series} lie on another grid than the high-resolution mask")
+        raise ValueError(
+            f"effects of {effects.series} lie on another grid than the high-resolution mask"
+        )
     spline = Spline(order=3)
-    maps = [sample_volume(m, effects.affine, shape, affine, spline=spline) for m in np.moveaxis(effects.betas, -1, 0)]
+    maps = [
+        sample_volume(m, effects.affine, shape, affine, spline=spline)
+        for m in np.moveaxis(effects.betas, -1, 0)
+    ]
     return RAW_SPLINE, np.stack(maps, axis=-1)
 
 
 def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
-    """Controls made of the B-spline series, at each setting: name, setting, block maps (X, Y, Z, B).
+    """Yield controls from the B-spline series: name, setting, block maps (X, Y, Z, B).
 
-    `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components (their number).
-    What they reach is not resolution.
+    Each control is made at each of its settings.
+
+    `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components
+    (their number). What they reach is not resolution.
     """
     for width in _CONTROL_FWHM_MM:
         yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
@@ -161,24 +192,33 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
 
 
 def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
-    """Smoothing (mm) of the control of a compared series: the width at which halves of the blocks agree best.
+    """Return the control's smoothing (mm), the width at which halves of the blocks agree best.
 
-    How smooth a series is cannot be known exactly; no claim shall rest on a control that is a little too sharp, or too
-    smooth. Of `SAME_RATIOS` the one is taken at which the smoothed effect of one half of the blocks of the acquired
-    series lies nearest to the effect of the other half, both ways: no reference is asked.
+    It is the control of a compared series.
+
+    How smooth a series is cannot be known exactly; no claim shall rest on a control that is a
+    little too sharp, or too smooth. Of `SAME_RATIOS` the one is taken at which the smoothed effect
+    of one half of the blocks of the acquired series lies nearest to the effect of the other half,
+    both ways: no reference is asked.
 
     Parameters
     ----------
     fwhm_mm : smoothing that gives the acquired series the smoothness of the compared one
     inside : voxels in which that one is judged
     """
-    halves = [acquired.betas[..., [b.used and b.half == half for b in acquired.blocks]] for half in (0, 1)]
+    halves = [
+        acquired.betas[..., [b.used and b.half == half for b in acquired.blocks]]
+        for half in (0, 1)
+    ]
     if not fwhm_mm or not all(half.shape[-1] for half in halves):
         return fwhm_mm
     one, other = (half.mean(axis=-1) for half in halves)
 
     def apart(width: float) -> float:
-        both = (smooth(one, acquired.zooms, width) - other, smooth(other, acquired.zooms, width) - one)
+        both = (
+            smooth(one, acquired.zooms, width) - other,
+            smooth(other, acquired.zooms, width) - one,
+        )
         return sum(float(np.square(each[inside], dtype=np.float64).sum()) for each in both)
 
     return min((ratio * fwhm_mm for ratio in SAME_RATIOS), key=apart)
@@ -191,22 +231,32 @@ def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
 
 def _signature(block: Block) -> tuple[object, ...]:
     """What makes a block the same in two files; times to the millisecond."""
-    return block.condition, block.half, block.used, tuple((round(a, 3), round(b, 3)) for a, b in block.events)
+    return (
+        block.condition,
+        block.half,
+        block.used,
+        tuple((round(a, 3), round(b, 3)) for a, b in block.events),
+    )
 
 
 def save_fine_effects(run: RunEffects, path: Path) -> Path:
-    """Write the effect beyond the acquired Nyquist limit in every series, within the box around the brain.
+    """Write each series' effect beyond the acquired Nyquist limit, in the box around the brain.
 
-    It is that of ``all`` where there is one, else of the first contrast that can be split; signal units, mean of both
-    halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, and ``beyond_NAME`` (X, Y, Z) of each series but
-    ensemble members; the last is missing where no contrast can be split, or no axis was made finer.
+    It is that of ``all`` where there is one, else of the first contrast that can be split; signal
+    units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, and
+    ``beyond_NAME`` (X, Y, Z) of each series but ensemble members; the last is missing where no
+    contrast can be split, or no axis was made finer.
     """
     first, mask = run.first(), run.mask
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
     able = [name for name, weights in whole.items() if weights is not None]
     contrast = "all" if "all" in able else next(iter(able), "")
     where = np.argwhere(mask)
-    low, high = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(3, int), np.array(mask.shape))
+    low, high = (
+        (where.min(axis=0), where.max(axis=0) + 1)
+        if len(where)
+        else (np.zeros(3, int), np.array(mask.shape))
+    )
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     moved = np.array(run.affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ low
@@ -215,7 +265,9 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     if weights is not None and max(run.factor) > 1:
         for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:
             name, betas = on_grid(load_effects(file), mask.shape, run.affine)
-            arrays[f"beyond_{name}"] = beyond_nyquist(betas @ weights.astype(np.float32), run.factor)[box]
+            arrays[f"beyond_{name}"] = beyond_nyquist(
+                betas @ weights.astype(np.float32), run.factor
+            )[box]
     with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path

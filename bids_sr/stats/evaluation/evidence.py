@@ -1,8 +1,11 @@
-"""What the evaluation of a run holds on its series, the strongest reference first, and what a difference allows to say.
+"""What the evaluation of a run holds on its series, and what a difference allows to say.
 
-A claim is about one series: that it shows true detail (*function*), more of it than its placebos (*specific*), or
-better images (*image*); of a series of another program, that it is more accurate than the acquired one *within* or
-*beyond* the acquired Nyquist limit. Each rests on the strongest reference that has values of the series.
+The strongest reference comes first.
+
+A claim is about one series: that it shows true detail (*function*), more of it than its placebos
+(*specific*), or better images (*image*); of a series of another program, that it is more accurate
+than the acquired one *within* or *beyond* the acquired Nyquist limit. Each rests on the strongest
+reference that has values of the series.
 """
 
 import math
@@ -15,14 +18,19 @@ from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
-Status = Literal["more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"]
+Status = Literal[
+    "more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"
+]
 Kind = Literal["function", "specific", "image", "within", "beyond"]
 """What a claim is about."""
 Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
-"""What keeps a difference from the acquired series from being a gain, or a loss from being false detail."""
+"""What keeps a difference from the acquired series from being a gain, or a loss from being false
+detail.
+"""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions in the table."""
-_MARGIN_SHARE = 0.1  # of the gap between bspline and measured: a difference within it counts as none
+# of the gap between bspline and measured: a difference within it counts as none
+_MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40
 
@@ -38,7 +46,9 @@ class Reference:
 
 HALVES = Reference(name="measured", words="a measured high-resolution run (independent blocks)")
 KNOWN = Reference(name="truth", words="known activation")
-MAPS = Reference(name="measuredMap", words="high-resolution maps of the same blocks", statistic="r")
+MAPS = Reference(
+    name="measuredMap", words="high-resolution maps of the same blocks", statistic="r"
+)
 _OTHER = Reference(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
@@ -46,19 +56,28 @@ STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
         Reference(name="measured", words="against the measured volumes", statistic="psnr"),
         Reference(name="heldOut", words="on a pair not trained on", statistic="psnr"),
     ),
-    # a program may have carried noise of the measured run from one half of the blocks into the other
+    # a program may have carried noise of the measured run from one half of the blocks into the
+    # other
     "within": (KNOWN, _OTHER, HALVES),
     "beyond": (KNOWN, HALVES),
 }
 """References that can carry a claim, the strongest first."""
-_BAND: Mapping[Kind, str] = {"function": "beyond", "image": MISSING, "within": "within", "beyond": "beyond"}
+_BAND: Mapping[Kind, str] = {
+    "function": "beyond",
+    "image": MISSING,
+    "within": "within",
+    "beyond": "beyond",
+}
 
 
 def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
-    """What an interval of a difference (larger is better) allows to say; differences within ± margin count as none.
+    """Return what the interval of a difference (larger is better) allows to say.
 
-    ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that does not matter);
-    else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no interval, or a margin that is not known.
+    Differences within ± margin count as none.
+
+    ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that
+    does not matter); else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no
+    interval, or a margin that is not known.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -70,7 +89,7 @@ def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
 
 
 def below_zero(row: MetricRow) -> bool:
-    """Whether a share lies below 0: its whole interval, or where it has none its value. NaN does not."""
+    """Whether a share's interval, or its value without one, lies below 0; NaN does not."""
     return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
@@ -85,14 +104,18 @@ def tenths_of(region: str) -> int:
 
 
 def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
-    """Truly active voxels, else those of the |t| nearest to 4, then the brain, most of which holds noise alone.
+    """Return the truly active voxels, else those of the |t| nearest to 4, then the brain.
+
+    Most of the brain holds noise alone.
 
     >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
     (('active50', 'brain'), ('roi',))
     """
     found = list(dict.fromkeys(regions))
     active = [name for name in found if name == "active"]
-    active += sorted(filter(tenths_of, found), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS))
+    active += sorted(
+        filter(tenths_of, found), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS)
+    )
     return tuple(active[:1] + [name for name in found if name == "brain"]) or tuple(found[:1])
 
 
@@ -113,21 +136,36 @@ class Evidence:
     contrast: str
     fwhm_mm: float
     regions: tuple[str, ...]  # as of `main_regions`, of those with values
-    rows: Mapping[tuple[str, str, str, str], MetricRow]  # by statistic, series, series subtracted, region
-    no_detail: bool = False  # whether the measured reference has no reproducible detail, so that no accuracy is known
+    # by statistic, series, series subtracted, region
+    rows: Mapping[tuple[str, str, str, str], MetricRow]
+    # whether the measured reference has no reproducible detail, so that no accuracy is known
+    no_detail: bool = False
 
     @property
     def brain(self) -> str:
-        """The region that decides: the brain, or where the reference has no detail there, active voxels."""
+        """Region that decides: the brain, or active voxels where the reference lacks detail."""
         return self.regions[-1]
 
-    def row(self, series: str, region: str = "", minus: str = MISSING, statistic: str = "") -> MetricRow | None:
-        """A value in a region (default: the first), or a difference, turned where the table has the other way round."""
+    def row(
+        self, series: str, region: str = "", minus: str = MISSING, statistic: str = ""
+    ) -> MetricRow | None:
+        """Return a value in a region (default: the first), or a difference.
+
+        The difference is turned where the table has it the other way round.
+        """
         place = statistic or self.reference.statistic, region or self.regions[0]
         found = self.rows.get((place[0], series, minus, place[1]))
-        if found is None and (other := self.rows.get((place[0], minus, series, place[1]))) is not None:
+        if (
+            found is None
+            and (other := self.rows.get((place[0], minus, series, place[1]))) is not None
+        ):
             return replace(
-                other, series=series, minus=minus, value=-other.value, lower=-other.upper, upper=-other.lower
+                other,
+                series=series,
+                minus=minus,
+                value=-other.value,
+                lower=-other.upper,
+                upper=-other.lower,
             )
         return found
 
@@ -142,7 +180,9 @@ class Evidence:
 
     def series(self) -> list[str]:
         """All that occur, as values or subtracted."""
-        return list(dict.fromkeys(name for _, *both, _ in self.rows for name in both if name != MISSING))
+        return list(
+            dict.fromkeys(name for _, *both, _ in self.rows for name in both if name != MISSING)
+        )
 
     def defines(self, series: Sequence[str]) -> bool:
         """Whether any of the series has a value by its statistic."""
@@ -156,19 +196,29 @@ class Evidence:
         return [row for row in self.rows.values() if row.statistic == self.reference.statistic]
 
     def margin(self, region: str) -> float:
-        """A tenth of the gap between bspline and measured; NaN where either is absent or there is no gap."""
+        """A tenth of the gap between bspline and measured; NaN without either or a gap."""
         gap = self.value("measured", region) - self.value("bspline", region)
         return _MARGIN_SHARE * gap if gap > 0 else math.nan
 
-    def compare(self, series: str, other: str, region: str = "", margin: float = math.nan) -> Comparison:
-        """One series beside another one; where the table does not compare them, by their values, undecided."""
+    def compare(
+        self, series: str, other: str, region: str = "", margin: float = math.nan
+    ) -> Comparison:
+        """Compare one series with another one.
+
+        Where the table does not compare them, they are compared by their values, and undecided.
+        """
         row = self.row(series, region, other)
         if row is None:
             row = MetricRow(
-                series=series, minus=other, statistic=self.reference.statistic, band=self.band,
-                reference=self.reference.name, contrast=self.contrast, region=region or self.regions[0],
+                series=series,
+                minus=other,
+                statistic=self.reference.statistic,
+                band=self.band,
+                reference=self.reference.name,
+                contrast=self.contrast,
+                region=region or self.regions[0],
                 value=self.value(series, region) - self.value(other, region),
-            )  # fmt: skip
+            )
         return Comparison(row=row, decision=decide(row.lower, row.upper, margin))
 
 
@@ -192,14 +242,19 @@ class Claim:
     @property
     def unbeaten(self) -> list[str]:
         """Series that this one does not exceed."""
-        return list(dict.fromkeys(each.row.minus for each in self.comparisons if each.decision != "better"))
+        return list(
+            dict.fromkeys(each.row.minus for each in self.comparisons if each.decision != "better")
+        )
 
 
-def _gather(kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]) -> Evidence | None:
+def _gather(
+    kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]
+) -> Evidence | None:
     """What the rows hold on any of the series against one reference; None where that is nothing.
 
-    The contrast is ``all`` (every condition against rest) where there is one, else the first, of those for which any
-    of the series has a value; the smoothing is the least, regions are those with a value.
+    The contrast is ``all`` (every condition against rest) where there is one, else the first, of
+    those for which any of the series has a value; the smoothing is the least, regions are those
+    with a value.
     """
     every = [row for row in rows if row.reference == reference.name and row.band == _BAND[kind]]
     own = [row for row in every if row.statistic == reference.statistic]
@@ -209,51 +264,65 @@ def _gather(kind: Kind, reference: Reference, rows: Iterable[MetricRow], series:
     if not asked:
         return None
     order = list(dict.fromkeys(row.contrast for row in own))
-    contrasts = {row.contrast for row in [row for row in asked if math.isfinite(row.value)] or asked}
+    contrasts = {
+        row.contrast for row in [row for row in asked if math.isfinite(row.value)] or asked
+    }
     contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
     width = min(row.fwhm_mm for row in own if row.contrast == contrast)
     there = [row for row in own if (row.contrast, row.fwhm_mm) == (contrast, width)]
     return Evidence(
-        reference=reference, band=_BAND[kind], contrast=contrast, fwhm_mm=width,
-        regions=main_regions(row.region for row in [row for row in there if math.isfinite(row.value)] or there),
+        reference=reference,
+        band=_BAND[kind],
+        contrast=contrast,
+        fwhm_mm=width,
+        regions=main_regions(
+            row.region for row in [row for row in there if math.isfinite(row.value)] or there
+        ),
         rows={
             (row.statistic, row.series, row.minus, row.region): row
-            for row in every if (row.contrast, row.fwhm_mm) == (contrast, width)
+            for row in every
+            if (row.contrast, row.fwhm_mm) == (contrast, width)
         },
-    )  # fmt: skip
+    )
 
 
 def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> Evidence | None:
-    """The strongest evidence that the rows hold on any of the series; on methods, preferably with intervals.
+    """Return the rows' strongest evidence on any series; on methods, preferably with intervals.
 
-    A measured reference whose halves have no detail in common has no values: then no map of it is evidence, as its
-    detail is noise (`Evidence.no_detail`).
+    A measured reference whose halves have no detail in common has no values: then no map of it is
+    evidence, as its detail is noise (`Evidence.no_detail`).
     """
     every = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
     candidates = [each for each in every if each is not None]
     defined = [each for each in candidates if each.defines(series)]
-    noisy = kind == "function" and any(each.reference is HALVES for each in candidates if each not in defined)
+    noisy = kind == "function" and any(
+        each.reference is HALVES for each in candidates if each not in defined
+    )
     usable = [each for each in defined if not (noisy and each.reference is MAPS)]
     sure = [each for each in usable if kind == "function" and each.is_sure()]
     found = next(iter([*sure, *usable, *candidates]), None)
-    return found if found is None else replace(found, no_detail=noisy and found.reference is not KNOWN)
+    return (
+        found
+        if found is None
+        else replace(found, no_detail=noisy and found.reference is not KNOWN)
+    )
 
 
 def accuracy(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
-    """The strongest evidence on the function of methods; None where there is none from which accuracy is known."""
+    """Return the strongest evidence on the methods' function, None if accuracy is not known."""
     found = strongest("function", rows, methods)
     return None if found is None or found.no_detail else found
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
-    """Whether a model's card says that what was found is used, and not zero filling in its place."""
+    """Whether, by its card, a model applies what was found instead of zero filling."""
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
 
 
 def stands_for(series: str, not_applied: Sequence[str]) -> bool:
-    """Whether a series is that of a method that was not applied, or its placebo, or its member of another seed."""
+    """Whether a series is from a method not applied, its placebo, or its other-seed member."""
     return series in not_applied or is_variant_of(series, not_applied)
 
 
@@ -263,10 +332,15 @@ def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[
 
 
 def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Rows without the comparisons of methods that the rows tell were not applied, nor those with them."""
+    """Return the rows without those of comparisons with methods not applied.
+
+    The rows tell which methods were not applied. Comparisons of such methods are left out too.
+    """
     rows = list(rows)
     idle = applied_methods(rows, applied=False)
     return [
-        row for row in rows
-        if row.minus == MISSING or not any(stands_for(each, idle) for each in (row.series, row.minus))
-    ]  # fmt: skip
+        row
+        for row in rows
+        if row.minus == MISSING
+        or not any(stands_for(each, idle) for each in (row.series, row.minus))
+    ]

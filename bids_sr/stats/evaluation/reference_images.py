@@ -1,14 +1,16 @@
 """PSNR and SSIM of single volumes against the measured high-resolution volumes of the same run.
 
-Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th percentile inside the brain of
-the mean over time of the measured volumes that are scored. Smooth images are favored, as always by these two metrics.
+Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th
+percentile inside the brain of the mean over time of the measured volumes that are scored. Smooth
+images are favored, as always by these two metrics.
 
-Volumes that follow one another are alike, so the interval of a mean over volumes comes from stretches of consecutive
-scored volumes, about as long as there are stretches, drawn with replacement from the run taken as a circle. Deviations
-are widened by sqrt(m/(m - 1)), as m stretches give a variance too small by (m - 1)/m, and by Student's t with m - 1
-degrees of freedom over the normal distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one
-before, the interval holds the mean in 92 % (drawing single volumes: 65 %), by .9 in 72 %. The same stretches are drawn
-for all series, so that gains are paired.
+Volumes that follow one another are alike, so the interval of a mean over volumes comes from
+stretches of consecutive scored volumes, about as long as there are stretches, drawn with
+replacement from the run taken as a circle. Deviations are widened by sqrt(m/(m - 1)), as m
+stretches give a variance too small by (m - 1)/m, and by Student's t with m - 1 degrees of freedom
+over the normal distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one
+before, the interval holds the mean in 92 % (drawing single volumes: 65 %), by .9 in 72 %. The same
+stretches are drawn for all series, so that gains are paired.
 """
 
 import math
@@ -30,15 +32,23 @@ _LEAST_VOLUMES = 4  # two stretches of two
 
 
 def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
-    """Evenly spaced volumes after the dummies, first and last among them; ValueError where no volume is left."""
+    """Return evenly spaced volumes after the dummies, first and last included.
+
+    Raises ValueError where no volume is left.
+    """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
-        raise ValueError(f"{n_volumes} volumes with {n_dummy} dummies leave none of at most {at_most} to score")
+        raise ValueError(
+            f"{n_volumes} volumes with {n_dummy} dummies leave none of at most {at_most} to score"
+        )
     count = min(at_most, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
 
 
 def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Volumes of every resample of n, (n_boot, n), and the number of stretches in each; none with too few volumes."""
+    """Return the volumes of n_boot resamples of n, (n_boot, n), and stretches in each.
+
+    The second is the number of stretches. There are none with too few volumes.
+    """
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
@@ -49,7 +59,10 @@ def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int
 
 
 def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tuple[float, float]:
-    """95 % interval of the mean of values (n,) over volumes, from the resamples of `stretches`; NaN without."""
+    """Return the 95 % interval of the mean of values (n,) over volumes.
+
+    It comes from the resamples of `stretches`, and is NaN without them.
+    """
     if not len(drawn) or not np.isfinite(values).all():
         return math.nan, math.nan
     mean = float(values.mean())
@@ -64,7 +77,10 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
     ValueError where the mask is empty or lies on another grid, or the percentile is not positive.
     """
     if mask.shape != reader.shape[:3] or not mask.any():
-        raise ValueError(f"{reader.path}: {reader.shape[:3]}, mask of {mask.shape} with {int(mask.sum())} voxels")
+        raise ValueError(
+            f"{reader.path}: {reader.shape[:3]}, mask of {mask.shape} with {int(mask.sum())}"
+            " voxels"
+        )
     total = np.zeros(mask.shape)
     for t in volumes:
         total += reader.volume(t)
@@ -75,22 +91,32 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
 
 
 def volume_scores(
-    readers: Mapping[str, SeriesReader], measured: SeriesReader, mask: Mask, *, n_dummy: int, max_volumes: int
+    readers: Mapping[str, SeriesReader],
+    measured: SeriesReader,
+    mask: Mask,
+    *,
+    n_dummy: int,
+    max_volumes: int,
 ) -> dict[str, dict[str, Float]]:
-    """PSNR (dB, infinite for a volume that equals the measured one) and SSIM of each volume, (n,), of every series.
+    """Return PSNR (dB) and SSIM of each volume, (n,), of every series.
+
+    PSNR is infinite for a volume that equals the measured one.
 
     Two volumes are held at a time.
 
     Parameters
     ----------
-    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names a file that is not
+    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names
+        a file that is not
     mask : (X, Y, Z)
     """
     for reader in readers.values():
-        if reader.shape != measured.shape or not np.allclose(reader.affine, measured.affine, atol=1e-3):
+        if reader.shape != measured.shape or not np.allclose(
+            reader.affine, measured.affine, atol=1e-3
+        ):
             raise ValueError(
-                f"{reader.path}: {reader.shape} on its grid, measured volumes ({measured.path}) {measured.shape}; both "
-                "must have the same grid and number of volumes"
+                f"{reader.path}: {reader.shape} on its grid, measured volumes ({measured.path})"
+                f" {measured.shape}; both must have the same grid and number of volumes"
             )
     volumes = scored_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _measured_range(measured, volumes, mask)
@@ -103,11 +129,18 @@ def volume_scores(
             image = reader.volume(t)[..., shown]
             how = {"data_range": data_range, "mask": inside}
             found[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
-    return {name: dict(zip(_SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()}
+    return {
+        name: dict(zip(_SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()
+    }
 
 
-def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_boot: int = 1000) -> list[MetricRow]:
-    """Mean scores of every series, of the same volumes, and gains over `bspline` and `inject`, where they are there."""
+def image_rows(
+    scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_boot: int = 1000
+) -> list[MetricRow]:
+    """Return mean image scores of every series, and gains over `bspline` and `inject`.
+
+    All are of the same volumes, and gains are given where those two are there.
+    """
     sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:
         raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")
@@ -118,15 +151,24 @@ def image_rows(scores: Mapping[str, Mapping[str, Float]], *, seed: int = 0, n_bo
     def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
         low, high = mean_interval(values, drawn, count)
         return MetricRow(
-            series=series, minus=minus, statistic=statistic, reference=MEASURED, region="brain",
-            value=float(values.mean()), lower=low, upper=high, n=count or None,
-        )  # fmt: skip
+            series=series,
+            minus=minus,
+            statistic=statistic,
+            reference=MEASURED,
+            region="brain",
+            value=float(values.mean()),
+            lower=low,
+            upper=high,
+            n=count or None,
+        )
 
     rows = [row(s, name, own[name]) for s, own in scores.items() for name in _SCORES]
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in _SCORES:
                 a, b = own[name], scores[other][name]
-                gain = np.subtract(a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b))
+                gain = np.subtract(
+                    a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b)
+                )
                 rows.append(row(series, name, gain, other))
     return rows

@@ -1,14 +1,17 @@
 """Agreement of whole-run maps with the measured high-resolution series or with known activation.
 
-Measured: maps at one smoothing against its maps at the same smoothing. Both contain the same physiology, and where the
-acquired series was made of the measured one, the same noise: these metrics say how alike the maps are, split halves how
-much of that is signal. Known activation has no noise and is never smoothed; truly active is 25 % of its maximum and
-more, and how well voxels are found is asked of it alone. Of seeds, voxels count as connected where their correlation is
-.5 or more (TV self-supervision, section 3.3), in truth where activation is known to be; the share sorted alike, false
-discoveries and overlap are of those. What is not defined is NaN (n/a in the table).
+Measured: maps at one smoothing against its maps at the same smoothing. Both contain the same
+physiology, and where the acquired series was made of the measured one, the same noise: these
+metrics say how alike the maps are, split halves how much of that is signal. Known activation has
+no noise and is never smoothed; truly active is 25 % of its maximum and more, and how well voxels
+are found is asked of it alone. Of seeds, voxels count as connected where their correlation is .5
+or more (TV self-supervision, section 3.3), in truth where activation is known to be; the share
+sorted alike, false discoveries and overlap are of those. What is not defined is NaN (n/a in the
+table).
 
-Maps of activation end at the mask, whose edge is detail that all series share (it lifts the correlation of a denoised
-B-spline from .03 to .07 in the brain): metrics beyond the acquired Nyquist limit come from the effects of blocks.
+Maps of activation end at the mask, whose edge is detail that all series share (it lifts the
+correlation of a denoised B-spline from .03 to .07 in the brain): metrics beyond the acquired
+Nyquist limit come from the effects of blocks.
 """
 
 import logging
@@ -40,14 +43,14 @@ MEASURED_MAP = "measuredMap"
 
 
 def average_precision(score: Real, active: Mask) -> float:
-    """Mean precision at each truly active voxel (N,), ties taken together; NaN where none is active."""
+    """Return mean precision at truly active voxels (N,), ties together; NaN where none is."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(active, score)) if active.any() else math.nan
 
 
 def roc_auc(score: Real, active: Mask) -> float:
-    """Chance that an active voxel scores above an inactive one, ties half; NaN where either kind is missing."""
+    """Return the chance that active voxels outscore inactive ones, ties half; NaN without both."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
@@ -62,7 +65,10 @@ def matched_region(score: Float32, region: Mask, count: int) -> Mask:
 
 
 def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
-    """How well t finds the truly active voxels of a region, (X, Y, Z), with as many that t is highest in."""
+    """Return how well t finds the truly active voxels of a region, (X, Y, Z).
+
+    They are compared with as many voxels in which t is highest.
+    """
     true = active & region
     found = matched_region(t, region, int(true.sum()))
     overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
@@ -70,12 +76,14 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
         "average_precision": average_precision(t[region], active[region]),
         "auc": roc_auc(t[region], active[region]),
         "active_dice": math.nan if overlap is None else overlap,
-        "active_distance": math.nan if here is None or there is None else float(np.linalg.norm(here - there)),
+        "active_distance": (
+            math.nan if here is None or there is None else float(np.linalg.norm(here - there))
+        ),
     }
 
 
 def sorting(found: Mask, true: Mask) -> dict[str, float]:
-    """How well voxels (N,) are sorted: accuracy, false discovery rate, Jaccard index; NaN where nothing was found.
+    """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
 
     Examples
     --------
@@ -96,7 +104,8 @@ class _TrueEffect:
 
     effect: Float32  # (X, Y, Z) true effect
     t: Float32 | None  # (X, Y, Z) of the measured series, None for known activation
-    active: Mask | None  # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
+    # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
+    active: Mask | None
 
 
 def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
@@ -107,25 +116,40 @@ def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _
 
 
 def known_truths(
-    known: Mapping[str, tuple[Float32, Float]], contrasts: Mapping[str, Mapping[str, float]], grid: Grid
+    known: Mapping[str, tuple[Float32, Float]],
+    contrasts: Mapping[str, Mapping[str, float]],
+    grid: Grid,
 ) -> dict[str, _TrueEffect]:
     """Truth of every contrast that is known or follows from known conditions.
 
     `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the grid.
     """
     on_grid = {
-        name: np.where(grid.mask, sample_volume(values, affine, grid.mask.shape, grid.affine), 0).astype(np.float32)
+        name: (
+            np.where(
+                grid.mask, sample_volume(values, affine, grid.mask.shape, grid.affine), 0
+            ).astype(np.float32)
+        )
         for name, (values, affine) in known.items()
     }
-    single = {next(c for c, w in contrasts[name].items() if w): name for name in single_conditions(contrasts)}
+    single = {
+        next(c for c, w in contrasts[name].items() if w): name
+        for name in single_conditions(contrasts)
+    }
     out = {}
     for name, weights in contrasts.items():
-        parts = {condition: single.get(condition, condition) for condition, weight in weights.items() if weight}
+        parts = {
+            condition: single.get(condition, condition)
+            for condition, weight in weights.items()
+            if weight
+        }
         if name in on_grid:
             effect = on_grid[name]
         elif all(part in on_grid for part in parts.values()):
             scaled = scaled_weights(weights)
-            effect = np.sum([np.float32(scaled[c]) * on_grid[part] for c, part in parts.items()], axis=0)
+            effect = np.sum(
+                [np.float32(scaled[c]) * on_grid[part] for c, part in parts.items()], axis=0
+            )
         else:
             continue
         top = float(effect.max())
@@ -141,7 +165,10 @@ def _contrast_metrics(
     regions: Mapping[str, Mask],
     affine: Float,
 ) -> Metrics:
-    """Metrics of one contrast of one series; regions to find active voxels in are brain and roi."""
+    """Return the metrics of one contrast of one series.
+
+    The regions to find active voxels in are brain and roi.
+    """
     out: Metrics = {}
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
@@ -156,26 +183,39 @@ def _contrast_metrics(
             out |= {(contrast, region, name): value for name, value in found.items()}
         if cc is not None:
             sorted_ = sorting(cc[voxels] >= _CONNECTED, truth.active[voxels])
-            out |= {(contrast, region, f"connected_{name}"): value for name, value in sorted_.items()}
+            out |= {
+                (contrast, region, f"connected_{name}"): value for name, value in sorted_.items()
+            }
     return out
 
 
 def _foci_metrics(
-    maps: Mapping[tuple[str, str], Float32], truths: Mapping[str, _TrueEffect], conditions: Sequence[str], roi: Mask,
+    maps: Mapping[tuple[str, str], Float32],
+    truths: Mapping[str, _TrueEffect],
+    conditions: Sequence[str],
+    roi: Mask,
     affine: Float,
-) -> Metrics:  # fmt: skip
-    """Contrast of the true foci of two conditions in the region of interest, over the true contrast; 1 is the truth."""
+) -> Metrics:
+    """Return the contrast of two conditions' true foci in the ROI, over the true one.
+
+    1 is the truth.
+    """
     out: Metrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
-        at, to = (peak(t.effect if t.t is None else t.t, roi, affine) for t in (truths[a], truths[b]))
+        at, to = (
+            peak(t.effect if t.t is None else t.t, roi, affine) for t in (truths[a], truths[b])
+        )
         if at is None or to is None:
             out[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
             continue
         found, true = (
             float((x[at.index] - y[at.index]) + (y[to.index] - x[to.index]))
-            for x, y in ((maps[a, "effect"], maps[b, "effect"]), (truths[a].effect, truths[b].effect))
+            for x, y in (
+                (maps[a, "effect"], maps[b, "effect"]),
+                (truths[a].effect, truths[b].effect),
+            )
         )
         out[f"{a}+{b}", "roi", "foci_contrast"] = found / true if true > 0 else math.nan
     return out
@@ -191,31 +231,47 @@ def _regions(truth: _TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
     return found
 
 
-def _rows_of(metrics: Mapping[str, Metrics], reference: str, fwhm_mm: float) -> Iterator[MetricRow]:
+def _rows_of(
+    metrics: Mapping[str, Metrics], reference: str, fwhm_mm: float
+) -> Iterator[MetricRow]:
     """Rows of every series and, against a measured map, what each has over the B-spline."""
     base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
     for series, found in metrics.items():
         for (contrast, region, statistic), value in found.items():
             row = MetricRow(
-                series=series, statistic=statistic, band="all" if statistic == "r" else MISSING, reference=reference,
-                region=region, contrast=contrast, fwhm_mm=fwhm_mm, value=value,
-            )  # fmt: skip
+                series=series,
+                statistic=statistic,
+                band="all" if statistic == "r" else MISSING,
+                reference=reference,
+                region=region,
+                contrast=contrast,
+                fwhm_mm=fwhm_mm,
+                value=value,
+            )
             yield row
             if series != REFERENCE and (key := (contrast, region, statistic)) in base:
                 yield replace(row, minus=REFERENCE, value=value - base[key])
 
 
 def truth_rows(
-    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]], load: Callable[[File], Float32],
-    contrasts: Mapping[str, Mapping[str, float]], *, grid: Grid, roi: Mask, known: Mapping[str, tuple[Float32, Float]],
-) -> list[MetricRow]:  # fmt: skip
-    """All rows of maps of the whole run against the truth; holds the true maps and those of one series at a time.
+    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]],
+    load: Callable[[File], Float32],
+    contrasts: Mapping[str, Mapping[str, float]],
+    *,
+    grid: Grid,
+    roi: Mask,
+    known: Mapping[str, tuple[Float32, Float]],
+) -> list[MetricRow]:
+    """Return all metric rows of whole-run maps against the truth.
+
+    The true maps and those of one series at a time are in memory.
 
     Parameters
     ----------
     files : FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid
     grid, roi : high-resolution grid and region of interest on it
-    known : activation by contrast, with its affine; ValueError for measured maps on another grid than `grid`
+    known : activation by contrast, with its affine; ValueError for measured maps on another grid
+        than `grid`
     """
     roi = roi & grid.mask
     if not roi.any():
@@ -225,10 +281,14 @@ def truth_rows(
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
         if any(values.shape != grid.mask.shape for values in measured.values()):
-            raise ValueError("maps of the measured series lie on another grid than the high-resolution mask")
+            raise ValueError(
+                "maps of the measured series lie on another grid than the high-resolution mask"
+            )
         made = {name: _measured_truth(measured, name) for name in contrasts}
         truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}
-        metrics: dict[str, dict[str, Metrics]] = {name: {} for name, true in truths.items() if true}
+        metrics: dict[str, dict[str, Metrics]] = {
+            name: {} for name, true in truths.items() if true
+        }
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
             for reference, found in metrics.items():
@@ -236,7 +296,9 @@ def truth_rows(
                     continue
                 true, own = truths[reference], Metrics()
                 for name, truth in true.items():
-                    own |= _contrast_metrics(maps, name, truth, _regions(truth, grid, roi), grid.affine)
+                    own |= _contrast_metrics(
+                        maps, name, truth, _regions(truth, grid, roi), grid.affine
+                    )
                 found[series] = own | _foci_metrics(maps, true, conditions, roi, grid.affine)
         for reference, found in metrics.items():
             rows += _rows_of(found, reference, fwhm_mm)
@@ -244,7 +306,10 @@ def truth_rows(
 
 
 def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
-    """Rows without those that others tell anew, and then these others: values with an interval replace bare ones."""
+    """Replace rows that others tell anew by these.
+
+    The others come last: values with an interval replace bare ones.
+    """
     told = {_what(row) for row in by}
     return [*(row for row in rows if _what(row) not in told), *by]
 

@@ -1,4 +1,7 @@
-"""What effects of a run are held against: measured halves, known activation, another run, the measured map."""
+"""What effects of a run are compared with.
+
+These are measured halves, known activation, another run, and the measured map.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +20,9 @@ _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
 
 
 def measured_halves(run: RunEffects) -> Reference | None:
-    """One half of the blocks against the measured effects of the other half, both ways; None without measured series.
+    """Compare halves of the blocks with the measured other halves; None without measured series.
+
+    Each half is held against the other one's measured effects, both ways.
 
     Active voxels are those of the measured half that is not the target.
     """
@@ -32,21 +37,28 @@ def measured_halves(run: RunEffects) -> Reference | None:
             continue
         a, b = resampled(measured.blocks, halves, run.n_boot, run.seed, contrast)
         ways[contrast] = (
-            Way(contrast=contrast, source=a, target=b, twin=a), Way(contrast=contrast, source=b, target=a, twin=b)
-        )  # fmt: skip
+            Way(contrast=contrast, source=a, target=b, twin=a),
+            Way(contrast=contrast, source=b, target=a, twin=b),
+        )
         for way, half in zip(ways[contrast], halves, strict=True):
             active += _active(measured, half, run.mask, way, _ACTIVE_T)
     return Reference(
-        name=MEASURED, targets=_targets(run, measured, run.bands), regions=[*_everywhere(run, ways), *active],
-        units=_units(measured, run.contrasts), has_controls=True,
-    )  # fmt: skip
+        name=MEASURED,
+        targets=_targets(run, measured, run.bands),
+        regions=[*_everywhere(run, ways), *active],
+        units=_units(measured, run.contrasts),
+        has_controls=True,
+    )
 
 
 def measured_map(run: RunEffects) -> Reference | None:
-    """Effects of the whole run against the measured ones of the same blocks, beyond the acquired Nyquist limit.
+    """Compare whole-run effects with measured ones beyond the acquired Nyquist limit.
 
-    Both have the same blocks and may share their noise: the correlation alone, without an interval, and its difference
-    to that of the B-spline. None without a measured series, or where no axis was made finer.
+    Both are of the same blocks.
+
+    Both have the same blocks and may share their noise: the correlation alone, without an
+    interval, and its difference to that of the B-spline. None without a measured series, or where
+    no axis was made finer.
     """
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
@@ -56,20 +68,31 @@ def measured_map(run: RunEffects) -> Reference | None:
     for contrast, weights in run.contrasts.items():
         whole = measured.whole(weights)
         if whole is not None:
-            ways[contrast] = (Way(contrast=contrast, source=whole[None], target=whole[None], twin=whole[None]),)
+            ways[contrast] = (
+                Way(contrast=contrast, source=whole[None], target=whole[None], twin=whole[None]),
+            )
             active += _active(measured, whole, run.mask, ways[contrast][0], (TRUE_T,))
     return Reference(
-        name=MEASURED_MAP, targets=_targets(run, measured, ("beyond",)), regions=[*_everywhere(run, ways), *active],
-        units=_units(measured, run.contrasts), statistics=("r",), itself=MEASURED,
-        pairs=lambda names: [(name, REFERENCE) for name in names if REFERENCE in names and name != REFERENCE],
-    )  # fmt: skip
+        name=MEASURED_MAP,
+        targets=_targets(run, measured, ("beyond",)),
+        regions=[*_everywhere(run, ways), *active],
+        units=_units(measured, run.contrasts),
+        statistics=("r",),
+        itself=MEASURED,
+        pairs=lambda names: [
+            (name, REFERENCE) for name in names if REFERENCE in names and name != REFERENCE
+        ],
+    )
 
 
-def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]) -> Reference | None:
+def known_activation(
+    run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
+) -> Reference | None:
     """Effects of the whole run against known activation, which shares no noise with any series.
 
-    Blocks of both halves are drawn together, within condition. Beside a measured series differences are told of series
-    of other programs alone. None where no contrast is known or follows from known ones.
+    Blocks of both halves are drawn together, within condition. Beside a measured series
+    differences are told of series of other programs alone. None where no contrast is known or
+    follows from known ones.
 
     Parameters
     ----------
@@ -93,24 +116,32 @@ def known_activation(run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
         ways[name] = (Way(contrast=name, source=source, target=true, twin=true),)
     regions = [
         Region(name="active", voxels=voxels[run.mask], ways=ways[name])
-        for name in names if (voxels := active[name].active) is not None
-    ]  # fmt: skip
+        for name in names
+        if (voxels := active[name].active) is not None
+    ]
     compared = run.same_widths if MEASURED in run.files else None
     # few maps beside many: sums in single precision would lose digits
     effects = np.stack([whole[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
-        name=_KNOWN, targets=run.banded(effects, run.bands),
-        regions=[*_everywhere(run, ways), *regions], units=_units(first, run.contrasts),
-        pairs=lambda names: [pair for pair in gain_pairs(names) if compared is None or pair[0] in compared],
-    )  # fmt: skip
+        name=_KNOWN,
+        targets=run.banded(effects, run.bands),
+        regions=[*_everywhere(run, ways), *regions],
+        units=_units(first, run.contrasts),
+        pairs=lambda names: [
+            pair for pair in gain_pairs(names) if compared is None or pair[0] in compared
+        ],
+    )
 
 
 def another_run(run: RunEffects, other: Effects) -> Reference | None:
-    """Effects of the whole run against one half of another acquired run of the same task, within the acquired band.
+    """Compare whole-run effects with one half of another run within the acquired band.
 
-    Its noise is its own: what agrees with it is signal. Voxels are those that its other half shows to be active, both
-    ways. Effects that differ between the runs, by habituation or position, count as error of every series alike. Blocks
-    of both runs are resampled. None where either run has too few blocks.
+    The other run is an acquired one of the same task.
+
+    Its noise is its own: what agrees with it is signal. Voxels are those that its other half shows
+    to be active, both ways. Effects that differ between the runs, by habituation or position,
+    count as error of every series alike. Blocks of both runs are resampled. None where either run
+    has too few blocks.
 
     Parameters
     ----------
@@ -133,9 +164,12 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     if not ways:
         return None
     return Reference(
-        name=OTHER_RUN, targets=_targets(run, other, ("within",)), regions=[*_everywhere(run, ways), *active],
-        units=_units(first, run.contrasts), statistics=("r", "ev"),
-    )  # fmt: skip
+        name=OTHER_RUN,
+        targets=_targets(run, other, ("within",)),
+        regions=[*_everywhere(run, ways), *active],
+        units=_units(first, run.contrasts),
+        statistics=("r", "ev"),
+    )
 
 
 def _targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[str, Float32]:
@@ -146,10 +180,16 @@ def _targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[
 def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[Region]:
     """Brain and region of interest, the same for all contrasts."""
     for name, voxels in run.regions.items():
-        yield Region(name=name, voxels=voxels[run.mask], ways=[way for both in ways.values() for way in both])
+        yield Region(
+            name=name,
+            voxels=voxels[run.mask],
+            ways=[way for both in ways.values() for way in both],
+        )
 
 
-def _active(effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequence[float]) -> Iterator[Region]:
+def _active(
+    effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequence[float]
+) -> Iterator[Region]:
     """Voxels with |t| above limits in a sum of blocks; none where the series has no t."""
     if effects.smooth_variance is not None:
         t = np.abs(effects.smooth_t(half))[mask]
@@ -160,4 +200,6 @@ def _active(effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequenc
 def _units(effects: Effects, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
     """Blocks that count in each contrast."""
     found = {name: effects.halves(weights) for name, weights in contrasts.items()}
-    return {name: int(np.count_nonzero(halves)) for name, halves in found.items() if halves is not None}
+    return {
+        name: int(np.count_nonzero(halves)) for name, halves in found.items() if halves is not None
+    }

@@ -1,9 +1,12 @@
-"""Smoothing that gives the acquired series the smoothness of another one, as a control at the same resolution.
+"""Smoothing that gives the acquired series the smoothness of another one.
 
-Smoothness is that of what changes from a volume to the next: the correlation of voxels of the brain that lie one
-acquired voxel apart in plane, as estimates of the full width at half maximum take it. Changes of the acquired series
-are smoothed until they have that of the other one. A denoiser that takes away noise that neighbors do not share raises
-the smoothness of what is left, as smoothing does; its control is smoothed by as much.
+It serves as a control at the same resolution.
+
+Smoothness is that of what changes from a volume to the next: the correlation of voxels of the
+brain that lie one acquired voxel apart in plane, as estimates of the full width at half maximum
+take it. Changes of the acquired series are smoothed until they have that of the other one. A
+denoiser that takes away noise that neighbors do not share raises the smoothness of what is left,
+as smoothing does; its control is smoothed by as much.
 """
 
 import math
@@ -18,18 +21,26 @@ from bids_sr.stats.glm.time_series import smooth
 
 WIDEST_MM = 20.0
 _PAIRS = 8
-"""Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked at."""
+"""Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked
+at.
+"""
 _EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
     """Changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each."""
     starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
-    return [np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32) for t in starts]
+    return [
+        np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32)
+        for t in starts
+    ]
 
 
 def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
-    """Correlation of voxels of the mask that lie `step` voxels apart along x, and along y: the mean of both."""
+    """Return the mean correlation of mask voxels `step` voxels apart, along x and along y.
+
+    It is the mean of both axes.
+    """
     found = []
     for axis in (0, 1):
         n = mask.shape[axis]
@@ -49,7 +60,11 @@ def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> flo
 
 
 def same_resolution(
-    acquired: Sequence[Array], other: Sequence[Array], mask: Mask, zooms: Sequence[float], factor: Sequence[float]
+    acquired: Sequence[Array],
+    other: Sequence[Array],
+    mask: Mask,
+    zooms: Sequence[float],
+    factor: Sequence[float],
 ) -> float:
     """Gaussian (FWHM, mm) that gives the acquired series the smoothness of the other.
 
@@ -71,4 +86,8 @@ def same_resolution(
         return math.nan
     if not lacking(0.0) < -_ALIKE:
         return 0.0
-    return WIDEST_MM if lacking(WIDEST_MM) < 0 else float(optimize.brentq(lacking, 0.0, WIDEST_MM, xtol=_EXACT_MM))
+    return (
+        WIDEST_MM
+        if lacking(WIDEST_MM) < 0
+        else float(optimize.brentq(lacking, 0.0, WIDEST_MM, xtol=_EXACT_MM))
+    )

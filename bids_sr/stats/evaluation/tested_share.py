@@ -1,8 +1,11 @@
-"""The test of a run one level of resolution down, in words: there the acquired volumes themselves are the reference.
+"""Test of a run one level of resolution down, in words.
 
-It decides whether a method is applied. It is no measurement of accuracy: it is made at voxels twice as large as
-acquired (or by whatever factor), and nothing that a run tells without its reference was found to tell much from little
-(``benchmarks/people.py word``). Where there is no reference, what measured runs had is told, as a range.
+There the acquired volumes themselves are the reference.
+
+It decides whether a method is applied. It is no measurement of accuracy: it is made at voxels
+twice as large as acquired (or by whatever factor), and nothing that a run tells without its
+reference was found to tell much from little (``benchmarks/people.py word``). Where there is no
+reference, what measured runs had is told, as a range.
 """
 
 import math
@@ -16,19 +19,20 @@ from bids_sr.metrics.long_tables import MetricRow
 
 TESTED = "tested_share"
 CALIBRATED = (
-    "A high-resolution run calibrated the estimate. That it is in its place was tested at the acquired resolution, by "
-    "what it predicts of the outermost acquired frequencies; the test one level down does not detect a calibration "
-    "that is shifted by one voxel."
+    "A high-resolution run calibrated the estimate. That it is in its place was tested at the"
+    " acquired resolution, by what it predicts of the outermost acquired frequencies; the test one"
+    " level down does not detect a calibration that is shifted by one voxel."
 )
 NOT_ACCURACY = (
-    "The test one level down decides only whether a method is applied. It is a share of zero filling's squared error, "
-    "with thermal noise in it; the explained variance of an activation map cannot be read from it."
+    "The test one level down decides only whether a method is applied. It is a share of zero"
+    " filling's squared error, with thermal noise in it; the explained variance of an activation"
+    " map cannot be read from it."
 )
 _SAME_MM = 1e-3
 
 
 class _Earlier(NamedTuple):
-    """Explained variance of `sbl` beyond the acquired Nyquist limit in runs that were measured: ranges."""
+    """Ranges of `sbl`'s explained variance beyond the acquired Nyquist limit in measured runs."""
 
     # in active voxels, and over the brain
     active: str
@@ -37,12 +41,18 @@ class _Earlier(NamedTuple):
 
 
 EARLIER: Mapping[bool, _Earlier] = {
-    False: _Earlier(active="28 to 60 %", brain="−7 to 42 %", where="4 runs of 3 people, every contrast"),
-    True: _Earlier(active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"),
+    False: _Earlier(
+        active="28 to 60 %", brain="−7 to 42 %", where="4 runs of 3 people, every contrast"
+    ),
+    True: _Earlier(
+        active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"
+    ),
 }
 """Without and with a calibration (``benchmarks/people.py word`` and ``runs``)."""
 UNCALIBRATED = "39 to 49 %"
-"""In active voxels, without a calibration in the contrast and the runs that stand for those with one."""
+"""In active voxels, without a calibration in the contrast and the runs that stand for those with
+one.
+"""
 
 
 @frozen
@@ -55,12 +65,17 @@ class OneLevelDown:
     from_mm: Sequence[float] = ()
     to_mm: Sequence[float] = ()
     calibrated: bool = False  # whether a calibration run made the map
-    calibrations: Mapping[str, str] = field(default_factory=dict)  # by series, what became of its calibration
+    # by series, what became of its calibration
+    calibrations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def levels_text(self) -> str:
         """The two voxel sizes, such as ``12 → 6 mm``; only the axes that differ."""
-        return f"{_sizes(self._of(self.from_mm))} → {_sizes(self._of(self.to_mm))} mm" if self._axes else ""
+        return (
+            f"{_sizes(self._of(self.from_mm))} → {_sizes(self._of(self.to_mm))} mm"
+            if self._axes
+            else ""
+        )
 
     @property
     def acquired_text(self) -> str:
@@ -81,9 +96,13 @@ class OneLevelDown:
         return [sizes[axis] for axis in self._axes]
 
     def best(self, methods: Sequence[str]) -> str:
-        """The method with the largest tested share; the last one, which is the default, where none was tested."""
+        """Method with the largest tested share; the last (the default) where none was tested."""
         known = [name for name in methods if name in self.tested]
-        return max(known, key=lambda name: self.tested[name].value) if known else next(reversed(methods), "")
+        return (
+            max(known, key=lambda name: self.tested[name].value)
+            if known
+            else next(reversed(methods), "")
+        )
 
 
 def _sizes(values: Sequence[float]) -> str:
@@ -91,8 +110,13 @@ def _sizes(values: Sequence[float]) -> str:
     return " × ".join(map(mm_text, kept))
 
 
-def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None) -> OneLevelDown | None:
-    """What a run tells of it: its rows, and the facts of ``one_level_down.json``; None where there are neither."""
+def one_level_down(
+    rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None
+) -> OneLevelDown | None:
+    """Return the rows and facts of a run's test one level down, or None without either.
+
+    The facts are those of ``one_level_down.json``.
+    """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]
     series = cast("Mapping[str, object]", facts.get("series", {}))
@@ -102,8 +126,12 @@ def one_level_down(rows: Iterable[MetricRow], facts: Mapping[str, object] | None
     return OneLevelDown(
         tested={row.series: row for row in rows},
         reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
-        calibrations={name: str(each["calibration"]) for name, each in said.items() if each.get("calibration")},
+        calibrations={
+            name: str(each["calibration"])
+            for name, each in said.items()
+            if each.get("calibration")
+        },
         from_mm=tuple(cast("Sequence[float]", facts.get("from_mm", ()))),
         to_mm=tuple(cast("Sequence[float]", facts.get("to_mm", ()))),
         calibrated=bool(facts.get("calibrated")),
-    )  # fmt: skip
+    )

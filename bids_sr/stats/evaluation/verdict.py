@@ -1,12 +1,13 @@
 """Verdict of a run: better than, the same as, or worse than what, in which metric, and how sure.
 
-*Image quality* says that single images look more like those of a finer acquisition; a network must beat ``inject``,
-which plainly carries static detail over. *Function* says that the map of activity shows true BOLD detail (of neurons or
-of the veins that drain them); it may be claimed only against a reference, by a method that explains variance of it, and
-more than every baseline, denoising control and the plain arithmetic there is (`zerofill`, `sdmod`), each by an
-interval above 0. What a placebo reaches as well is not attributable to this participant's own data. A method that fell
-back to zero filling was not applied: it is named first and not compared. Without a reference the verdict has the test
-of the run one level of resolution down in its place.
+*Image quality* says that single images look more like those of a finer acquisition; a network must
+beat ``inject``, which plainly carries static detail over. *Function* says that the map of activity
+shows true BOLD detail (of neurons or of the veins that drain them); it may be claimed only against
+a reference, by a method that explains variance of it, and more than every baseline, denoising
+control and the plain arithmetic there is (`zerofill`, `sdmod`), each by an interval above 0. What
+a placebo reaches as well is not attributable to this participant's own data. A method that fell
+back to zero filling was not applied: it is named first and not compared. Without a reference the
+verdict has the test of the run one level of resolution down in its place.
 """
 
 import math
@@ -45,23 +46,36 @@ class Verdict:
 
     headline: str  # one or two sentences on the methods that were applied
     status: Status  # what the headline says, in a word
-    best: str  # the applied method that explains most, of the truth or else one level down; "" where none was applied
-    not_applied: tuple[str, ...]  # methods that fell back to zero filling: said first, in no comparison
+    # the applied method that explains most, of the truth or else one level down; "" where none was
+    # applied
+    best: str
+    # methods that fell back to zero filling: said first, in no comparison
+    not_applied: tuple[str, ...]
     claims: tuple[Claim, ...]
     sentences: tuple[Sentence, ...]  # what it rests on
     limits: tuple[str, ...]  # what it cannot say
     motion: str  # what is said before all else, where the head moved much; else ""
-    rows: tuple[MetricRow, ...]  # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
+    # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
+    rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Headline, status, sentences and limits as plain values; numbers that are not defined are None."""
-        said: dict[str, object] = {"status": self.status, "best": self.best, "not_applied": list(self.not_applied)}
+        """Return headline, status, sentences and limits as plain values, None for undefined."""
+        said: dict[str, object] = {
+            "status": self.status,
+            "best": self.best,
+            "not_applied": list(self.not_applied),
+        }
         if self.motion:
             said["motion_text"] = self.motion
         if self.not_applied:
             said["not_applied_text"] = words.idle_text(self.not_applied)
         sentences = [_plain(each) for each in self.sentences]
-        return {"headline": self.headline, **said, "sentences": sentences, "limits": list(self.limits)}
+        return {
+            "headline": self.headline,
+            **said,
+            "sentences": sentences,
+            "limits": list(self.limits),
+        }
 
 
 def _plain(each: Sentence) -> dict[str, object]:
@@ -73,15 +87,20 @@ def _plain(each: Sentence) -> dict[str, object]:
 
 
 def _together(found: Iterable[Comparison]) -> Decision | None:
-    """What comparisons say together: better where all do, worse where any does; None where there are none."""
+    """Combine comparisons: better where all are, worse where any is, None without any."""
     decisions = {each.decision for each in found}
     if not decisions:
         return None
     return "better" if decisions == {"better"} else "worse" if "worse" in decisions else "unclear"
 
 
-def _function(evidence: Evidence | None, method: str, references: Sequence[str], margins: Mapping[str, float]) -> Claim:
-    """Whether a method shows true detail: better than all in the main region, worse than none in the active one."""
+def _function(
+    evidence: Evidence | None, method: str, references: Sequence[str], margins: Mapping[str, float]
+) -> Claim:
+    """Whether a method shows true detail.
+
+    It is better than all in the main region, and worse than none in the active one.
+    """
     if evidence is None:
         return Claim(kind="function", series=method, decision=None)
     found = [
@@ -94,20 +113,42 @@ def _function(evidence: Evidence | None, method: str, references: Sequence[str],
     decision = _together(found[: len(references)]) or "unclear"
     if decision == "better" and not (explains and all(each.decision != "worse" for each in found)):
         decision = "unclear"
-    return Claim(kind="function", series=method, decision=decision, comparisons=tuple(found), evidence=evidence)
+    return Claim(
+        kind="function",
+        series=method,
+        decision=decision,
+        comparisons=tuple(found),
+        evidence=evidence,
+    )
 
 
 def specific(evidence: Evidence | None, method: str) -> Claim:
-    """Whether the gain of a method is attributable to this participant's data: above 0 for every placebo there is."""
+    """Whether a method's gain is attributable to this participant's data.
+
+    It is where the gain is above 0 for every placebo there is.
+    """
     found: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
-        there = [name for name in placebos_of(method) if evidence.row(method, evidence.brain, name) is not None]
+        there = [
+            name
+            for name in placebos_of(method)
+            if evidence.row(method, evidence.brain, name) is not None
+        ]
         found = [evidence.compare(method, name, evidence.brain) for name in there]
-    return Claim(kind="specific", series=method, decision=_together(found), comparisons=tuple(found), evidence=evidence)
+    return Claim(
+        kind="specific",
+        series=method,
+        decision=_together(found),
+        comparisons=tuple(found),
+        evidence=evidence,
+    )
 
 
 def _image(rows: Sequence[MetricRow], method: str) -> Claim:
-    """Image quality against measured volumes, else on a second pair; not known where either reference is absent."""
+    """Return image quality against measured volumes, else on a second pair.
+
+    It is not known where either reference is absent.
+    """
     evidence = strongest("image", rows, [method])
     if evidence is None:
         return Claim(kind="image", series=method, decision=None)
@@ -116,19 +157,30 @@ def _image(rows: Sequence[MetricRow], method: str) -> Claim:
     decision = _together(found)
     lacking = decision == "better" and len(found) < len(IMAGE_REFERENCES)
     return Claim(
-        kind="image", series=method, decision=None if lacking else decision, comparisons=found, evidence=evidence
+        kind="image",
+        series=method,
+        decision=None if lacking else decision,
+        comparisons=found,
+        evidence=evidence,
     )
 
 
 def _best(
-    evidence: Evidence | None, claims: Sequence[Claim], methods: Sequence[str], tested: OneLevelDown | None
+    evidence: Evidence | None,
+    claims: Sequence[Claim],
+    methods: Sequence[str],
+    tested: OneLevelDown | None,
 ) -> str:
-    """The method with the highest level in active voxels (else the first region), of those for which the claim holds.
+    """Return the method with the highest level in active voxels (else the first region).
 
-    Where it holds for none, of all; the last of those that are equal. Without a reference the one that explains most
-    one level down, else the last, which is the default.
+    It is one of those for which the claim holds.
+
+    Where it holds for none, of all; the last of those that are equal. Without a reference the one
+    that explains most one level down, else the last, which is the default.
     """
-    known = [each.series for each in claims if each.kind == "function" and each.holds] or list(methods)
+    known = [each.series for each in claims if each.kind == "function" and each.holds] or list(
+        methods
+    )
     if evidence is None:
         return tested.best(known) if tested is not None else next(reversed(known), "")
 
@@ -140,13 +192,22 @@ def _best(
 
 
 def _sentences(
-    claims: Sequence[Claim], evidence: Evidence | None, methods: Sequence[str], tested: OneLevelDown | None,
+    claims: Sequence[Claim],
+    evidence: Evidence | None,
+    methods: Sequence[str],
+    tested: OneLevelDown | None,
     margins: Mapping[str, float],
-) -> list[Sentence]:  # fmt: skip
-    """What a verdict rests on: levels, comparisons, the methods beside one another, the test one level down."""
+) -> list[Sentence]:
+    """Return the sentences on which a verdict rests.
+
+    They are on levels, comparisons, the methods beside one another, and the test one level down.
+    """
     out = []
     if evidence is not None:
-        out = [Sentence(words.basis(evidence)), *words.levels(evidence, (*methods, "bspline", "measured"))]
+        out = [
+            Sentence(words.basis(evidence)),
+            *words.levels(evidence, (*methods, "bspline", "measured")),
+        ]
     for claim in claims:
         out += map(words.comparison, claim.comparisons)
         if claim.kind == "specific" and (said := words.specific_text(claim, in_full=True)):
@@ -161,7 +222,9 @@ def _sentences(
     return out + ([] if tested is None else words.tested(tested, methods))
 
 
-def _rows(evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]) -> list[MetricRow]:
+def _rows(
+    evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]
+) -> list[MetricRow]:
     """Decisions and claims as rows of the evaluation."""
     out = []
     if evidence is not None:
@@ -170,9 +233,17 @@ def _rows(evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[s
             for each in claim.comparisons if claim.kind == "function" else ():
                 own: dict[str, Any] = {"minus": each.row.minus, "region": each.row.region}
                 value = WORTH[each.decision]
-                out.append(MetricRow(series=claim.series, statistic="verdict", value=value, **own, **place))
+                out.append(
+                    MetricRow(
+                        series=claim.series, statistic="verdict", value=value, **own, **place
+                    )
+                )
         for region, margin in margins.items():
-            out.append(MetricRow(series="run", statistic="verdict_margin", value=margin, region=region, **place))
+            out.append(
+                MetricRow(
+                    series="run", statistic="verdict_margin", value=margin, region=region, **place
+                )
+            )
     for claim in claims:
         value = math.nan if claim.holds is None else float(claim.holds)
         out.append(MetricRow(series=claim.series, statistic=f"verdict_{claim.kind}", value=value))
@@ -180,39 +251,57 @@ def _rows(evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[s
 
 
 def make_verdict(
-    rows: Sequence[MetricRow], *, methods: Sequence[str], baselines: Sequence[str], margin: float | None = None,
-    not_applied: Sequence[str] = (), advice: text.Advice = text.PROGRAM, displacement: Sequence[float] = (),
+    rows: Sequence[MetricRow],
+    *,
+    methods: Sequence[str],
+    baselines: Sequence[str],
+    margin: float | None = None,
+    not_applied: Sequence[str] = (),
+    advice: text.Advice = text.PROGRAM,
+    displacement: Sequence[float] = (),
     one_level: Mapping[str, object] | None = None,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """Say what the evaluation of a run allows to say.
 
-    The main region is the brain, or where the reference has no reproducible detail there, active voxels, and the
-    headline says so; in the active region a method may be unclear, but not worse, to claim function.
+    The main region is the brain, or where the reference has no reproducible detail there, active
+    voxels, and the headline says so; in the active region a method may be unclear, but not worse,
+    to claim function.
 
     Parameters
     ----------
     rows : of the evaluation, of all tables
-    methods, baselines : under evaluation; all baselines and controls must be beaten before function may be claimed
-    margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of the gap between
-        bspline and measured
-    not_applied : methods that fell back to zero filling; they, their placebos and their members are left out
+    methods, baselines : under evaluation; all baselines and controls must be beaten before
+        function may be claimed
+    margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of
+        the gap between bspline and measured
+    not_applied : methods that fell back to zero filling; they, their placebos and their members
+        are left out
     advice : how the reader gets what the limits name as missing
     displacement : (V,) framewise displacement of each volume (mm); NaN where it is not known
-    one_level : facts of the test one level down, as `bids_sr.stats.evaluation.tested_share.one_level_down` takes them
+    one_level : facts of the test one level down, as
+        `bids_sr.stats.evaluation.tested_share.one_level_down` takes them
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
-    rows = [row for row in rows if not (stands_for(row.series, idle) or stands_for(row.minus, idle))]
+    rows = [
+        row for row in rows if not (stands_for(row.series, idle) or stands_for(row.minus, idle))
+    ]
     found, evidence = strongest("function", rows, methods), accuracy(rows, methods)
     tested, margins = one_level_down(rows, one_level), {}
     references = list(baselines)
     if evidence is not None:
-        margins = {name: evidence.margin(name) if margin is None else margin for name in evidence.regions}
+        margins = {
+            name: evidence.margin(name) if margin is None else margin for name in evidence.regions
+        }
         there = evidence.series()
-        references = list(dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in there)]))
+        references = list(
+            dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in there)])
+        )
     claims = []
     for method in methods:
-        claims.append(_function(evidence, method, [name for name in references if name != method], margins))
+        claims.append(
+            _function(evidence, method, [name for name in references if name != method], margins)
+        )
         claims += [specific(evidence, method), _image(rows, method)]
     status: Status = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
@@ -236,4 +325,4 @@ def make_verdict(
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
             *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in idle),
         ),
-    )  # fmt: skip
+    )

@@ -1,4 +1,7 @@
-"""What may be claimed of the series of a run, and what not: headlines, limits, verdicts on series of other programs."""
+"""What may be claimed of the series of a run, and what not.
+
+These are headlines, limits, and verdicts on series of other programs.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,54 +12,94 @@ from bids_sr.io.json_values import listed, mapped
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, same_name
-from bids_sr.stats.evaluation.evidence import KNOWN, Claim, Decision, Evidence, Kind, Status, Why, below_zero
+from bids_sr.stats.evaluation.evidence import (
+    KNOWN,
+    Claim,
+    Decision,
+    Evidence,
+    Kind,
+    Status,
+    Why,
+    below_zero,
+)
 from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY, OneLevelDown
-from bids_sr.stats.evaluation.words import TOO_LITTLE, capital, names, region_text, specific_text, value_text
+from bids_sr.stats.evaluation.words import (
+    TOO_LITTLE,
+    capital,
+    names,
+    region_text,
+    specific_text,
+    value_text,
+)
 
-NOTHING_APPLIED = "No method was applied, so no detail was added: use the acquired or the B-spline maps."
+NOTHING_APPLIED = (
+    "No method was applied, so no detail was added: use the acquired or the B-spline maps."
+)
 NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
 NO_DETAIL = (
-    "Accuracy could not be measured: the high-resolution reference shows no reproducible detail beyond the acquired "
-    "resolution."
+    "Accuracy could not be measured: the high-resolution reference shows no reproducible detail"
+    " beyond the acquired resolution."
 )
 
 
 @frozen
 class Advice:
-    """How those who read the limits get what is missing: other words on the command line than in Python."""
+    """How readers of the limits get what is missing.
+
+    The words differ between the command line and Python.
+    """
 
     reference: str  # a high-resolution reference
     images: str  # volumes to assess the quality of images
     controls: str  # control analyses
-    # another acquired run of the task, and a reference beyond the acquired band, for series of other programs
+    # another acquired run of the task, and a reference beyond the acquired band, for series of
+    # other programs
     other_run: str
     fine_run: str
 
 
 PROGRAM = Advice(
-    reference="provide one with --truth DIR, or let --retrospective make one by downsampling the data",
+    reference=(
+        "provide one with --truth DIR, or let --retrospective make one by downsampling the data"
+    ),
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
     controls="run them with --null-checks",
     other_run="scan the task twice and keep both runs, with their events, in the data set",
-    fine_run="measure the run at the high resolution, downsample it for the program, and give it with --truth DIR",
+    fine_run=(
+        "measure the run at the high resolution, downsample it for the program, and give it with"
+        " --truth DIR"
+    ),
 )
 COMMAND = replace(
     PROGRAM,
     other_run="scan the task twice and give the second run with --other-run and --other-events",
-    fine_run="measure the run at the high resolution, downsample it for the program, and give it with --truth FILE",
+    fine_run=(
+        "measure the run at the high resolution, downsample it for the program, and give it with"
+        " --truth FILE"
+    ),
 )
 PYTHON = Advice(
-    reference="pass one as truth to Evaluator.fit, a measured series or known activation by contrast",
+    reference=(
+        "pass one as truth to Evaluator.fit, a measured series or known activation by contrast"
+    ),
     images="a measured series as truth",
     controls="the bids-sr program runs them",
     other_run="scan the task twice and pass the second run as other_run",
-    fine_run="measure the run at the high resolution, downsample it for the program, and pass it as truth",
+    fine_run=(
+        "measure the run at the high resolution, downsample it for the program, and pass it as"
+        " truth"
+    ),
 )
 
 
-def headline(claims: Sequence[Claim], evidence: Evidence | None, found: OneLevelDown | None) -> str:
+def headline(
+    claims: Sequence[Claim], evidence: Evidence | None, found: OneLevelDown | None
+) -> str:
     """What may be claimed for the methods of a run."""
-    about = {kind: [each for each in claims if each.kind == kind] for kind in ("function", "specific", "image")}
+    about = {
+        kind: [each for each in claims if each.kind == kind]
+        for kind in ("function", "specific", "image")
+    }
     methods = [each.series for each in about["function"]]
     if evidence is None or evidence.no_detail:
         said = _unmeasured(methods, found or OneLevelDown(), no_detail=evidence is not None)
@@ -65,26 +108,41 @@ def headline(claims: Sequence[Claim], evidence: Evidence | None, found: OneLevel
         won = [each.series for each in about["function"] if each.holds]
         said += [specific_text(each) for each in about["specific"] if each.series in won]
     good = [each.series for each in about["image"] if each.holds]
-    said += [f"Single images of {names(good)} are more accurate than those of bspline and inject."] if good else []
+    said += (
+        [f"Single images of {names(good)} are more accurate than those of bspline and inject."]
+        if good
+        else []
+    )
     return " ".join(filter(None, said))
 
 
 def _compared(claims: Sequence[Claim], evidence: Evidence) -> list[str]:
     """What a reference allows to say: who recovers real detail, and who does not."""
     place = "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
-    won, lost = ([each.series for each in claims if each.holds is holds] for holds in (True, False))
+    won, lost = (
+        [each.series for each in claims if each.holds is holds] for holds in (True, False)
+    )
     others = {each.row.minus for claim in claims for each in claim.comparisons}
     rivals = ["interpolation", *["denoising"] * bool(others & set(CONTROLS))]
     detail = f"detail finer than your scan{place}"
     if won:
         verb = "recovers" if len(won) == 1 else "recover"
         said = [f"{names(won)} {verb} real {detail}, more accurately than {names(rivals, 'or')}."]
-        return said + ([f"{names(lost)} {'does' if len(lost) == 1 else 'do'} not."] if lost else [])
+        return said + (
+            [f"{names(lost)} {'does' if len(lost) == 1 else 'do'} not."] if lost else []
+        )
     reach = (
-        f"{each.series} does not exceed {', '.join(each.unbeaten)}" if each.unbeaten
-        else f"{each.series} is not shown to explain any variance" for each in claims
-    )  # fmt: skip
-    return [f"No method recovers {detail} more accurately than {names(rivals, 'or')}: {'; '.join(reach)}."]
+        (
+            f"{each.series} does not exceed {', '.join(each.unbeaten)}"
+            if each.unbeaten
+            else f"{each.series} is not shown to explain any variance"
+        )
+        for each in claims
+    )
+    return [
+        f"No method recovers {detail} more accurately than {names(rivals, 'or')}:"
+        f" {'; '.join(reach)}."
+    ]
 
 
 def _unmeasured(methods: Sequence[str], found: OneLevelDown, *, no_detail: bool) -> list[str]:
@@ -98,24 +156,33 @@ def _unmeasured(methods: Sequence[str], found: OneLevelDown, *, no_detail: bool)
         said.append(f"Treat the {names(rest)} maps as an interpolation and {finer}{why}.")
     if harm:
         are = "it is" if len(harm) == 1 else "they are"
-        said.append(f"Do not use the {names(harm)} maps: {found.where_text}, {are} worse than zero filling.")
+        said.append(
+            f"Do not use the {names(harm)} maps: {found.where_text}, {are} worse than zero"
+            " filling."
+        )
     return said
 
 
 _NO_AGREEMENT = (
-    "The two halves of the measured series do not agree detectably beyond the acquired resolution: at least one region "
-    "has no reproducible detail to explain."
+    "The two halves of the measured series do not agree detectably beyond the acquired resolution:"
+    " at least one region has no reproducible detail to explain."
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 
 
 def limits(
-    claims: Sequence[Claim], evidence: Evidence | None, margin: float, raised: Iterable[str], advice: Advice,
+    claims: Sequence[Claim],
+    evidence: Evidence | None,
+    margin: float,
+    raised: Iterable[str],
+    advice: Advice,
     found: OneLevelDown | None,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """What cannot be said of the methods of a run; `raised` are names of flags."""
-    open_ = {kind: [each.series for each in claims if each.kind == kind and each.holds is None] for kind in
-             ("function", "specific", "image")}  # fmt: skip
+    open_ = {
+        kind: [each.series for each in claims if each.kind == kind and each.holds is None]
+        for kind in ("function", "specific", "image")
+    }
     accurate = evidence is not None and not evidence.no_detail
     out = []
     if found is not None and found.tested and (found.calibrated or not accurate):
@@ -126,29 +193,48 @@ def limits(
         out += _limits_of(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
     if open_["image"]:
         both = "this needs both of them, and "
-        out.append(f"Image quality relative to bspline and inject was not assessed: {both}{advice.images}.")
+        out.append(
+            "Image quality relative to bspline and inject was not assessed:"
+            f" {both}{advice.images}."
+        )
     if open_["specific"] and accurate:
         unknown = "participant-specific benefit is unknown"
-        out.append(f"No control analysis was run for {names(open_['specific'])}; {unknown} ({advice.controls}).")
+        out.append(
+            f"No control analysis was run for {names(open_['specific'])}; {unknown}"
+            f" ({advice.controls})."
+        )
     up = [FLAGS[name].failed for name in dict.fromkeys(raised)]
     out += [f"Flags were raised: {', '.join(up)}."] if up else []
-    return [*out, "One run of one participant: test at the group level whether the result holds for others."]
+    return [
+        *out,
+        "One run of one participant: test at the group level whether the result holds for others.",
+    ]
 
 
 def _limits_of(evidence: Evidence, margin: float) -> list[str]:
     """What a reference cannot say."""
-    out = [] if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING) else [
-        "Differences without an interval are inconclusive."
-    ]  # fmt: skip
+    out = (
+        []
+        if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING)
+        else ["Differences without an interval are inconclusive."]
+    )
     for region in evidence.regions:
         measured = evidence.row("measured", region)
         if measured is not None and not math.isfinite(measured.value):
             about = "This says nothing about the other series and is not an upper bound for them."
-            out.append(f"{capital(region_text(region))}: no value for measured: {TOO_LITTLE}. {about}")
+            out.append(
+                f"{capital(region_text(region))}: no value for measured: {TOO_LITTLE}. {about}"
+            )
     out.append(_VEINS)
-    out += ["Denoised B-spline was not compared with the known truth."] if evidence.reference is KNOWN else []
+    out += (
+        ["Denoised B-spline was not compared with the known truth."]
+        if evidence.reference is KNOWN
+        else []
+    )
     if not math.isfinite(margin):
-        out.append("No equivalence can be claimed: no margin was given, and no measured series sets one.")
+        out.append(
+            "No equivalence can be claimed: no margin was given, and no measured series sets one."
+        )
     return out
 
 
@@ -156,7 +242,9 @@ _HEADS: Mapping[Status, str] = {
     "more accurate": "is more accurate than the acquired series",
     "not more accurate": "is not shown to be more accurate than the acquired series",
     "less accurate": "is less accurate than the acquired series",
-    "mixed": "is more accurate than the acquired series in one band and less accurate in the other",
+    "mixed": (
+        "is more accurate than the acquired series in one band and less accurate in the other"
+    ),
 }
 
 
@@ -165,7 +253,10 @@ def compared_headline(name: str, status: Status) -> str:
     return f"{name} {_HEADS[status]}." if status in _HEADS else f"{name}: not assessed."
 
 
-_BAND: Mapping[Kind, str] = {"within": "within the acquired band", "beyond": "beyond the acquired band"}
+_BAND: Mapping[Kind, str] = {
+    "within": "within the acquired band",
+    "beyond": "beyond the acquired band",
+}
 _FOUND: Mapping[tuple[Kind, Decision], str] = {
     ("within", "better"): "closer to the reference than the acquired series",
     ("within", "worse"): "farther from the reference than the acquired series",
@@ -179,19 +270,28 @@ _FOUND: Mapping[tuple[Kind, Decision], str] = {
 _WHY: Mapping[Why, str] = {
     "smoothed": "not more accurate than the acquired series smoothed to the same resolution",
     "size": "closer to the reference in amplitude alone, as any smaller copy of a noisy series is",
-    "nothing": "closer to the reference than the acquired series, and not shown to explain any of it",
-    "no control": "not assessed, as its smoothness, and so the control at the same resolution, could not be told",
+    "nothing": (
+        "closer to the reference than the acquired series, and not shown to explain any of it"
+    ),
+    "no control": (
+        "not assessed, as its smoothness, and so the control at the same resolution, could not be"
+        " told"
+    ),
     "no detail": "it adds no detail",
 }
 _NOT_COUNTED = (
-    " (a gain there is not counted: the measured series is of the same scan and shares its noise, which a program that "
-    "has seen the whole run carries from one half of the blocks into the other)"
+    " (a gain there is not counted: the measured series is of the same scan and shares its noise,"
+    " which a program that has seen the whole run carries from one half of the blocks into the"
+    " other)"
 )
 _ON_ACQUIRED_GRID = "Beyond the acquired band it has no detail: it is on the acquired grid."
 
 
 def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
-    """What is found of a series of another program in one band, with its numbers; `fwhm_mm` is that of its control."""
+    """Return findings and numbers on another program's series in one band.
+
+    `fwhm_mm` is that of its control.
+    """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
     where = "the brain" if claim.region == "brain" else region_text(claim.region)
@@ -207,13 +307,19 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     if claim.why == "contrary":
         ahead = claim.comparisons[0].row.value > 0
         contrary = "its noise or wrong detail outweighs that" if ahead else "it is more accurate"
-        said = f"{'more' if ahead else 'less'} accurate in {where}, but over the whole brain {contrary}"
+        said = (
+            f"{'more' if ahead else 'less'} accurate in {where}, but over the whole brain"
+            f" {contrary}"
+        )
     else:
         said = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
     better = claim.kind == "within" and claim.decision == "better"
     said += ", also at the same resolution" if better and fwhm_mm > 0 else ""
     said += _NOT_COUNTED if claim.decision == "better" and not counts else ""
-    return f"{capital(_BAND[claim.kind])} {said}: {', '.join(numbers)}, against {claim.evidence.reference.words}."
+    return (
+        f"{capital(_BAND[claim.kind])} {said}: {', '.join(numbers)}, against"
+        f" {claim.evidence.reference.words}."
+    )
 
 
 def _level(claim: Claim) -> list[MetricRow]:
@@ -239,17 +345,23 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
     if left_out := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
         out.append(
-            f"It was judged without {left_out:,} of {total:,} brain voxels ({100 * left_out / total:.2g} %), "
-            "in which it or the acquired series has no signal."
+            f"It was judged without {left_out:,} of {total:,} brain voxels"
+            f" ({100 * left_out / total:.2g} %), in which it or the acquired series has no signal."
         )
     return out
 
 
 def verdict_line(verdict: Mapping[str, object]) -> str:
-    """A verdict, as its JSON, in one line: large motion and methods that were not applied come before the headline.
+    """Return a verdict, given as its JSON, in one line.
+
+    Large motion and methods that were not applied come before the headline.
 
     What is said of series of other programs comes after it.
     """
     others = [str(mapped(each).get("headline", "")) for each in listed(verdict.get("compared"))]
-    own = [str(verdict[key]) for key in ("motion_text", "not_applied_text", "headline") if verdict.get(key)]
+    own = [
+        str(verdict[key])
+        for key in ("motion_text", "not_applied_text", "headline")
+        if verdict.get(key)
+    ]
     return " ".join([each for each in own if not (others and each == NOTHING_COMPARED)] + others)

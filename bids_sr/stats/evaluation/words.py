@@ -1,7 +1,9 @@
-"""Sentences on accuracy, made here and nowhere else: of a comparison, a claim, a run, a series of another program.
+"""Sentences on accuracy, made here and nowhere else.
 
-Every one is made of a decided claim (`bids_sr.stats.evaluation.evidence.Claim`) and the rows that it rests on. Values
-in brackets are 95 % intervals.
+They are on a comparison, a claim, a run, or a series of another program.
+
+Every one is made of a decided claim (`bids_sr.stats.evaluation.evidence.Claim`) and the rows that
+it rests on. Values in brackets are 95 % intervals.
 """
 
 import math
@@ -43,19 +45,27 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 """Symbol and class of each status; the symbol tells it without the color."""
 BANDS: Mapping[str, str] = {
-    "beyond": "beyond the acquired Nyquist limit", "all": "signal units", "within": "within the acquired Nyquist limit",
-}  # fmt: skip
+    "beyond": "beyond the acquired Nyquist limit",
+    "all": "signal units",
+    "within": "within the acquired Nyquist limit",
+}
 TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
-"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0."""
+"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0.
+"""
 WORSE = "worse than adding no detail"
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
-"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said before all else."""
+"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
+before all else.
+"""
 
 _IMAGES = {each.name: each.words for each in STRONGEST["image"]}
 
 
 class Sentence(NamedTuple):
-    """A statement, the value or the comparison that it is on, and where there is neither the series it is about."""
+    """Statement, with the value or comparison that it is on.
+
+    Where there is neither, it has the series that it is about.
+    """
 
     text: str
     row: MetricRow | None = None
@@ -82,7 +92,12 @@ def region_text(region: str) -> str:
     """A region in words; nothing for none."""
     if tenths := tenths_of(region):
         return f"active voxels (|t| > {tenths / 10:g})"
-    known = {"roi": "region of interest", "active": "truly active voxels", "brain": "whole brain", MISSING: ""}
+    known = {
+        "roi": "region of interest",
+        "active": "truly active voxels",
+        "brain": "whole brain",
+        MISSING: "",
+    }
     return known.get(region, region)
 
 
@@ -99,7 +114,9 @@ def comparison(each: Comparison) -> Sentence:
     where = _IMAGES[row.reference] if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
-        text = f"{row.series} {DECISIONS[each.decision][2]} {other}: {value_text(row, form)}, {where}"
+        text = (
+            f"{row.series} {DECISIONS[each.decision][2]} {other}: {value_text(row, form)}, {where}"
+        )
     else:
         text = f"{row.series} was not compared with {other}, {where}"
     if placebo and each.decision == "better":
@@ -108,15 +125,24 @@ def comparison(each: Comparison) -> Sentence:
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
-    """Whether a gain is attributable to this participant's own data; empty where no control analysis was run."""
+    """Tell whether a gain is attributable to this participant's own data.
+
+    The text is empty where no control analysis was run.
+    """
     if claim.holds is None:
         return ""
     reach, there = claim.unbeaten, [each.row.minus for each in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain of {claim.series} is specific to this participant's own data."
     else:
-        owed, verb = names((PLACEBOS[name].owed for name in reach), "or"), "reach" if len(reach) > 1 else "reaches"
-        text = f"The gain of {claim.series} is not shown to depend on {owed}: {names(reach)} {verb} it too."
+        owed, verb = (
+            names((PLACEBOS[name].owed for name in reach), "or"),
+            "reach" if len(reach) > 1 else "reaches",
+        )
+        text = (
+            f"The gain of {claim.series} is not shown to depend on {owed}: {names(reach)} {verb}"
+            " it too."
+        )
     lacking = [name for name in placebos_of(claim.series) if name not in there]
     return f"{text} Not tried: {names(lacking)}." if in_full and lacking else text
 
@@ -126,12 +152,16 @@ def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
     found = []
     for name in of:
         known = [
-            row for region in evidence.regions
+            row
+            for region in evidence.regions
             if (row := evidence.row(name, region)) is not None and math.isfinite(row.value)
-        ]  # fmt: skip
+        ]
         if known:
             texts = [f"{name}: {value_text(known[0], '.3f')}, {region_text(known[0].region)}"]
-            texts += [f"{words} {number(value, '.3f')}" for words, value in beside(evidence, name, known[0].region)]
+            texts += [
+                f"{words} {number(value, '.3f')}"
+                for words, value in beside(evidence, name, known[0].region)
+            ]
             texts += [f"{region_text(row.region)} {number(row.value, '.3f')}" for row in known[1:]]
             found.append(Sentence("; ".join(texts) + ".", known[0]))
     return found
@@ -148,10 +178,16 @@ def basis(evidence: Evidence) -> str:
     """What the levels are, and what they are held against."""
     what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
     if evidence.reference.statistic == "ev":
-        what, note = "explained variance beyond the acquired resolution", "1 = all, 0 = none, below 0 = wrong detail"
+        what, note = (
+            "explained variance beyond the acquired resolution",
+            "1 = all, 0 = none, below 0 = wrong detail",
+        )
     what += ", corrected for noise in the reference" * (evidence.reference is HALVES)
     smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
-    text = f"Compared with {evidence.reference.words}: {what} ({note}); contrast {evidence.contrast}{smooth}"
+    text = (
+        f"Compared with {evidence.reference.words}: {what} ({note}); contrast"
+        f" {evidence.contrast}{smooth}"
+    )
     return f"{text}. In brackets: 95 % intervals over blocks."
 
 
@@ -159,8 +195,9 @@ def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
     """What was tested one level down, and what became of a calibration; it compares nothing."""
     out = [
         Sentence(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
-        for name, row in found.tested.items() if name in methods
-    ]  # fmt: skip
+        for name, row in found.tested.items()
+        if name in methods
+    ]
     told = {name: f"{name}: {text}" for name, text in found.calibrations.items()}
     both = [*told.items(), *((name, text) for name in methods if (text := untested(found, name)))]
     return out + [Sentence(f"{text}.", series=name) for name, text in both if name in methods]
@@ -174,11 +211,18 @@ def untested(found: OneLevelDown, method: str) -> str:
 
 def share_text(row: MetricRow) -> str:
     """What a series explains of zero filling's error one level down, with its interval."""
-    share, ends = f"{number(row.value, '.0%')} of what zero filling misses", interval(row.lower, row.upper, ".0%")
+    share, ends = (
+        f"{number(row.value, '.0%')} of what zero filling misses",
+        interval(row.lower, row.upper, ".0%"),
+    )
     over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends} %" if ends else ""
     if not (below_zero(row) or row.lower <= 0):
         return f"{row.series} explains {share}" + (f" ({over})" if over else "")
-    told = "is worse than zero filling" if below_zero(row) else "does not differ detectably from zero filling"
+    told = (
+        "is worse than zero filling"
+        if below_zero(row)
+        else "does not differ detectably from zero filling"
+    )
     return f"{row.series} {told} ({'; '.join(filter(None, [f'{share} is explained', over]))})"
 
 
@@ -189,19 +233,23 @@ def idle_text(not_applied: Sequence[str]) -> str:
     many = len(not_applied) > 1
     fell, whose = ("they fell", "Their series equal") if many else ("it fell", "Its series equals")
     return (
-        f"{names(not_applied)} {'were' if many else 'was'} not applied: {fell} back to zero filling. "
-        f"{whose} zerofill and {'are' if many else 'is'} left out of all comparisons."
+        f"{names(not_applied)} {'were' if many else 'was'} not applied: {fell} back to zero"
+        f" filling. {whose} zerofill and {'are' if many else 'is'} left out of all comparisons."
     )
 
 
 def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
-    """Mean displacement (mm), and the share of volumes that moved, of those that are known; None where none is.
+    """Return mean displacement (mm) and share of moved volumes among the known; None without.
 
     >>> moved([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
     """
     known = [value for value in displacement if math.isfinite(value)]
-    return (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known)) if known else None
+    return (
+        (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known))
+        if known
+        else None
+    )
 
 
 def moved_much(displacement: Sequence[float]) -> bool:
@@ -214,7 +262,7 @@ def motion_text(displacement: Sequence[float]) -> str:
     """That the head moved much, where it did, from framewise displacements (mm); else empty.
 
     >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
-    'Head motion is large: 67 % of the volumes moved by more than 0.5 mm (mean framewise displacement 0.60 mm).'
+    'Head motion is large: 67 % of the volumes ... (mean framewise displacement 0.60 mm).'
     >>> motion_text([0.1, 0.2])
     ''
     """
@@ -228,10 +276,16 @@ def motion_text(displacement: Sequence[float]) -> str:
 _FIXED = {
     **dict.fromkeys(
         ACQUIRED,
-        "acquired series, motion-corrected; its maps are brought to the high-resolution grid by spline interpolation",
+        "acquired series, motion-corrected; its maps are brought to the high-resolution grid by"
+        " spline interpolation",
     ),
-    SMOOTH: "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks",
-    PCA: "B-spline series, denoised by temporal PCA; number of components chosen on the other half of the blocks",
+    SMOOTH: (
+        "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks"
+    ),
+    PCA: (
+        "B-spline series, denoised by temporal PCA; number of components chosen on the other half"
+        " of the blocks"
+    ),
     MEASURED: "measured at the high resolution: the reference",
 }
 

@@ -1,14 +1,16 @@
-"""Autoregressive noise estimated from the residuals of a linear model: expectation, scatter and inversion.
+"""Autoregressive noise from GLM residuals: expectation, scatter and inversion.
 
-For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums of lag products are
+For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums
+of lag products are
 
     E[sum_t e_t e_(t+l)] = tr(R S_l R V),  S_l the shift by l
 
-which is linear in the autocovariances of the noise (Worsley et al. 2002); here V goes on beyond the lags that are
-looked at, as an autoregressive process does. The lag product over the power, r_l, is a ratio of two quadratic forms in
-normal variables: its mean differs from the ratio of the means, and its scatter from voxel to voxel is known, both to
-second order and for this design. Of noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 too
-low without that bias and .002 with it, and t too often beyond its threshold by a tenth.
+which is linear in the autocovariances of the noise (Worsley et al. 2002); here V goes on beyond
+the lags that are looked at, as an autoregressive process does. The lag product over the power,
+r_l, is a ratio of two quadratic forms in normal variables: its mean differs from the ratio of the
+means, and its scatter from voxel to voxel is known, both to second order and for this design. Of
+noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 too low without
+that bias and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,8 @@ from scipy.linalg import toeplitz
 
 from bids_sr.io.array_types import Float
 
-_PARTIAL = 0.97  # largest partial autocorrelation: a process nearer to a random walk is not told from drift
+# largest partial autocorrelation: a process nearer to a random walk is not told from drift
+_PARTIAL = 0.97
 _ROUNDS = 12
 _RENEW = 3  # rounds that share a Jacobian
 _STRIDE = 0.2  # largest change of an autocorrelation in a round
@@ -31,8 +34,8 @@ _DAMPING = 1e-3
 def levinson(rho: Float) -> tuple[list[Float], Float]:
     """Best linear predictors from 0, 1 … p earlier samples (Levinson 1947, Durbin 1960).
 
-    From autocorrelations (M, p) at lags 1 … p, partial ones within ±.97: for each order k weights (M, k), of the latest
-    sample first, and (M, p + 1) shares of the variance that are left.
+    From autocorrelations (M, p) at lags 1 … p, partial ones within ±.97: for each order k weights
+    (M, k), of the latest sample first, and (M, p + 1) shares of the variance that are left.
     """
     count, order = rho.shape
     predictors, left = [np.zeros((count, 0))], np.ones((count, order + 1))
@@ -46,7 +49,7 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
 
 
 def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
-    """Autocorrelations (M, n) at lags 0 … n - 1 of the processes whose predictors `levinson` gave."""
+    """Return autocorrelations (M, n) at lags 0 … n - 1 from the predictors of `levinson`."""
     order = len(predictors) - 1
     out = np.ones((len(predictors[-1]), n))
     for k in range(1, n):
@@ -66,7 +69,10 @@ def _moved(columns: Float, by: int) -> Float:
 
 
 def _diagonal_sums(a: Float, b: Float) -> Float:
-    """Sums over both diagonals k steps off the main one of a bᵀ, for k = 0 … T - 1, without building that matrix."""
+    """Return sums over both k-th diagonals of a bᵀ, for k = 0 … T - 1.
+
+    The diagonals are k steps off the main one. The matrix is not built.
+    """
     n = len(a)
     spectra = np.conj(np.fft.rfft(a, 2 * n, axis=0)) * np.fft.rfft(b, 2 * n, axis=0)
     full = np.fft.irfft(spectra.sum(axis=1), 2 * n)
@@ -76,35 +82,49 @@ def _diagonal_sums(a: Float, b: Float) -> Float:
 
 
 def expected_products(basis: Float, order: int) -> Float:
-    """What lag products of residuals are in expectation, for autocovariances of the noise, (order + 1, T).
+    """Return expected lag products of residuals from noise autocovariances, (order + 1, T).
 
-    Row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)]; `basis` is an orthonormal basis
-    (T, P) of the design.
+    Row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)]; `basis` is
+    an orthonormal basis (T, P) of the design.
     """
     out = np.empty((order + 1, len(basis)))
     for lag in range(order + 1):
         later = _moved(basis, lag)
-        out[lag] = _diagonal_sums(basis @ (basis.T @ later) - later, basis) - _diagonal_sums(basis, _moved(basis, -lag))
+        out[lag] = _diagonal_sums(basis @ (basis.T @ later) - later, basis) - _diagonal_sums(
+            basis, _moved(basis, -lag)
+        )
         out[lag, lag] += len(basis) - lag
     return out
 
 
 def _seen(rho: Float, products: Float) -> Float:
-    """Ratios (M, p) of expected lag products to expected power, for noise autocorrelations (M, p)."""
+    """Return ratios (M, p) of expected lag products to expected power.
+
+    They are for noise autocorrelations (M, p).
+    """
     moments = autocorrelations(levinson(rho)[0], products.shape[1]) @ products.T
     return np.asarray(moments[:, 1:] / moments[:, :1])
 
 
 def slopes(rho: Float, products: Float) -> Float:
-    """(M, p, p): how what is seen of the noise (second axis) changes with its autocorrelations (third axis)."""
+    """Return the derivatives of `_seen` by the noise autocorrelations, (M, p, p).
+
+    What is seen of the noise is the second axis, and its autocorrelations are the third axis.
+    """
     found = _seen(rho, products)
-    return np.stack([(_seen(rho + _NUDGE * row, products) - found) / _NUDGE for row in np.eye(rho.shape[1])], axis=2)
+    return np.stack(
+        [(_seen(rho + _NUDGE * row, products) - found) / _NUDGE for row in np.eye(rho.shape[1])],
+        axis=2,
+    )
 
 
 def unseen(target: Float, products: Float) -> Float:
-    """Autocorrelations (M, p) of the noise whose residuals have the ratios `target` (M, p), as `_seen` gives them.
+    """Return autocorrelations (M, p) of the noise with the residual ratios `target` (M, p).
 
-    By Newton's steps. Where no stationary process shows the target, the one that comes nearest on the way.
+    The ratios are as `_seen` gives them.
+
+    By Newton's steps. Where no stationary process shows the target, the one that comes nearest on
+    the way.
     """
     rho, order = target.copy(), target.shape[1]
     best, least, slope = rho.copy(), np.full(len(rho), np.inf), np.zeros(0)
@@ -126,9 +146,10 @@ def unseen(target: Float, products: Float) -> Float:
 def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     """Mean and scatter of one voxel's ratios r_l of lag products to power, under normal noise.
 
-    For autocorrelations (p,) of the noise and an orthonormal basis (T, P) of the design: (p,) E[r_l] less the ratio of
-    expectations, and (p, p) covariance, both to second order in 1 / degrees of freedom: two quadratic forms e'Ae and
-    e'Be have the covariance 2 tr(A Σ B Σ), Σ = R V R.
+    For autocorrelations (p,) of the noise and an orthonormal basis (T, P) of the design: (p,)
+    E[r_l] less the ratio of expectations, and (p, p) covariance, both to second order in 1 /
+    degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2 tr(A Σ B Σ), Σ = R
+    V R.
     """
     n, order = len(basis), len(rho)
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
@@ -143,7 +164,9 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     ratios = np.trace(lagged, axis1=1, axis2=2) / power
     traces = lagged.reshape(order + 1, -1) @ lagged.transpose(0, 2, 1).reshape(order + 1, -1).T
     crossed = np.outer(ratios, traces[0])
-    covariance = 2 * (traces - crossed - crossed.T + np.outer(ratios, ratios) * traces[0, 0]) / power**2
+    covariance = (
+        2 * (traces - crossed - crossed.T + np.outer(ratios, ratios) * traces[0, 0]) / power**2
+    )
     bias = 2 * (ratios * traces[0, 0] - traces[0]) / power**2
     return bias[1:], covariance[1:, 1:]
 
@@ -155,17 +178,21 @@ def orthonormal(matrix: Float) -> Float:
 
 
 def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
-    """Degrees of freedom of t where the autocorrelation of a voxel's noise is not quite that of the model it shares.
+    """Return the effective degrees of freedom of t.
 
-    The variance of an effect has two factors: the dispersion of the whitened residuals, known to 2/dof, and the factor
-    k that the design makes of the noise's autocorrelation. Where a voxel's own autocorrelation scatters about that of
-    its group (`bids_sr.stats.glm.noise`), log k scatters too. To first order log variance then has the variance
+    They hold where the autocorrelation of a voxel's noise is not quite that of the model that it
+    shares.
+
+    The variance of an effect has two factors: the dispersion of the whitened residuals, known to
+    2/dof, and the factor k that the design makes of the noise's autocorrelation. Where a voxel's
+    own autocorrelation scatters about that of its group (`bids_sr.stats.glm.noise`), log k
+    scatters too. To first order log variance then has the variance
 
         2/dof + (d log k / d rho)' C (d log k / d rho)
 
-    with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled chi-square with that
-    spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for mixed models). In homogeneous noise C is
-    0; a voxel alone in its mask has the error of its own estimate. `uncertainty` is the variance of log k; estimates
-    below 0 count as 0.
+    with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled
+    chi-square with that spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for
+    mixed models). In homogeneous noise C is 0; a voxel alone in its mask has the error of its own
+    estimate. `uncertainty` is the variance of log k; estimates below 0 count as 0.
     """
     return np.asarray(2 / (2 / dof + np.maximum(uncertainty, 0.0)))

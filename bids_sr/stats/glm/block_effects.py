@@ -1,11 +1,12 @@
 """Effects of the blocks of one series, whole slices, in one pass over the file.
 
-Every metric of the split halves is a function of these few maps: effects of halves and of contrasts are sums of them,
-smoothing and Fourier filters are linear, and resampled blocks are other weights.
+Every metric of the split halves is a function of these few maps: effects of halves and of
+contrasts are sums of them, smoothing and Fourier filters are linear, and resampled blocks are
+other weights.
 
-The temporal components of a series (for the denoising control) are the leading eigenvectors of its T x T matrix of
-inner products inside the mask, each voxel's mean taken off; a series that keeps K of them has the block effects
-``maps[..., :K] @ loadings[:K]``. They need one pass more.
+The temporal components of a series (for the denoising control) are the leading eigenvectors of its
+T x T matrix of inner products inside the mask, each voxel's mean taken off; a series that keeps K
+of them has the block effects ``maps[..., :K] @ loadings[:K]``. They need one pass more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,13 +37,15 @@ class Effects:
     series: str  # its name
     affine: Float  # (4, 4) voxel to RAS mm
     mask: Mask  # (X, Y, Z) brain
-    betas: Float32  # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    betas: Float32
     mean: Float32  # (X, Y, Z) mean over time
     # blocks, covariance, leak: see `bids_sr.stats.glm.blocks.BlockDesign`
     blocks: tuple[Block, ...]
     covariance: Float
     leak: Float
-    smooth_variance: Float32 | None = None  # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
+    # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
+    smooth_variance: Float32 | None = None
     ranks: tuple[int, ...] = ()  # numbers of temporal components to choose from
     # pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks
     pca_maps: Float32 = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
@@ -55,11 +58,17 @@ class Effects:
         return x, y, z
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
-        """Weights of the blocks in each half's effect, (2, B); None where the contrast cannot be split."""
+        """Return the weights of the blocks in each half's effect, (2, B).
+
+        The value is None where the contrast cannot be split.
+        """
         return half_weights(self.blocks, weights, self.leak)
 
     def whole(self, weights: Mapping[str, float]) -> Float | None:
-        """Weights of the blocks in the mean effect of both halves, (B,); None where the contrast cannot be split."""
+        """Return the weights of the blocks in the mean effect of both halves, (B,).
+
+        The value is None where the contrast cannot be split.
+        """
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
 
@@ -68,13 +77,21 @@ class Effects:
         return np.asarray(self.betas @ block_weights.astype(np.float32))
 
     def reduced(self, rank: int) -> Float32:
-        """Block effects of the series that keeps its `rank` leading temporal components, (X, Y, Z, B)."""
+        """Return block effects (X, Y, Z, B) from the `rank` leading temporal components.
+
+        The series keeps these components alone.
+        """
         return np.asarray(self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32))
 
     def smooth_t(self, block_weights: Float) -> Float32:
-        """t of a sum of block effects after smoothing with 4 mm FWHM, ordinary least squares, (X, Y, Z)."""
+        """Return t (X, Y, Z) of a sum of block effects after smoothing with 4 mm FWHM.
+
+        The fit is ordinary least squares.
+        """
         if self.smooth_variance is None:
-            raise ValueError(f"effects of {self.series} were made without the variance of the smoothed series")
+            raise ValueError(
+                f"effects of {self.series} were made without the variance of the smoothed series"
+            )
         effect = smooth(self.effect(block_weights), self.zooms, _ACTIVE_FWHM_MM)
         scale = float(block_weights @ self.covariance @ block_weights)
         error = np.sqrt(self.smooth_variance * scale)
@@ -82,7 +99,10 @@ class Effects:
 
 
 class _Sums:
-    """Running sums over volumes: y, y², and y times each column of a basis; y is the signal less the first volume."""
+    """Running sums over volumes: y, y², and y times each column of a basis.
+
+    Here y is the signal less the first volume.
+    """
 
     def __init__(self, first: Float32, columns: Float32) -> None:
         self.first, self.columns = first.ravel(), columns
@@ -102,12 +122,19 @@ class _Sums:
 
     def residual_variance(self, rank: int, dof: int) -> Float:
         """Of the residuals, where the first `rank` columns span the model."""
-        explained = np.einsum("nr,nr->n", self.products[:, :rank], self.products[:, :rank], dtype=np.float64)
+        explained = np.einsum(
+            "nr,nr->n", self.products[:, :rank], self.products[:, :rank], dtype=np.float64
+        )
         return np.maximum(self.squares - explained, 0) / dof
 
 
-def temporal_components(reader: SeriesReader, mask: Mask, start: int, count: int, scratch: Path) -> Float:
-    """Leading eigenvectors of the series' inner products in time, (rows, count); signs are arbitrary but fixed."""
+def temporal_components(
+    reader: SeriesReader, mask: Mask, start: int, count: int, scratch: Path
+) -> Float:
+    """Return the leading eigenvectors of the inner products in time, (rows, count).
+
+    The inner products are those of the series. Signs are arbitrary but fixed.
+    """
     with extract_time_series(reader, mask, scratch, start=start) as signals:
         gram = np.zeros((signals.n_times, signals.n_times))
         for _, block in signals.blocks():
@@ -115,51 +142,80 @@ def temporal_components(reader: SeriesReader, mask: Mask, start: int, count: int
             y -= y.mean(axis=0)
             gram += y @ y.T
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    return np.asarray(vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1))
+    return np.asarray(
+        vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
+    )
 
 
 def block_effects(
-    reader: SeriesReader, mask: Mask, design: BlockDesign, *, series: str, pca_ranks: Sequence[int] = (),
-    with_t: bool = False, scratch: Path = Path("components.raw"),
-) -> Effects:  # fmt: skip
+    reader: SeriesReader,
+    mask: Mask,
+    design: BlockDesign,
+    *,
+    series: str,
+    pca_ranks: Sequence[int] = (),
+    with_t: bool = False,
+    scratch: Path = Path("components.raw"),
+) -> Effects:
     """Effects of all blocks of one series.
 
     Parameters
     ----------
-    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do not fit
-    pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the series are left out
+    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where
+        they do not fit
+    pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the
+        series are left out
     with_t : also what `Effects.smooth_t` needs
     scratch : name of a scratch file, used with pca_ranks only and removed
     """
     shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:
-        raise ValueError(f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start} dummies")
+        raise ValueError(
+            f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start}"
+            " dummies"
+        )
     ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows}))
     rank = design.basis.shape[1]
     columns = design.basis
     if ranks:
-        columns = np.column_stack([columns, temporal_components(reader, mask, start, ranks[-1], scratch)])
+        columns = np.column_stack(
+            [columns, temporal_components(reader, mask, start, ranks[-1], scratch)]
+        )
     sums, smoothed = _stream(reader, start, columns.astype(np.float32), rank, with_t)
     own = sums.products[:, :rank]
     late: dict[str, Any] = {}
     if smoothed is not None:
-        late["smooth_variance"] = smoothed.residual_variance(rank, design.dof).reshape(shape).astype(np.float32)
+        late["smooth_variance"] = (
+            smoothed.residual_variance(rank, design.dof).reshape(shape).astype(np.float32)
+        )
     if ranks:
-        late |= {"ranks": ranks, "pca_maps": np.ascontiguousarray(sums.products[:, rank:]).reshape(*shape, -1)}
+        late |= {
+            "ranks": ranks,
+            "pca_maps": np.ascontiguousarray(sums.products[:, rank:]).reshape(*shape, -1),
+        }
         late["pca_loadings"] = columns[:, rank:].T @ design.weights
     return Effects(
-        series=series, affine=reader.affine, mask=mask,
+        series=series,
+        affine=reader.affine,
+        mask=mask,
         betas=(own @ (design.basis.T @ design.weights).astype(np.float32)).reshape(*shape, -1),
-        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32), blocks=design.blocks,
-        covariance=design.covariance, leak=design.leak, **late,
-    )  # fmt: skip
+        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32),
+        blocks=design.blocks,
+        covariance=design.covariance,
+        leak=design.leak,
+        **late,
+    )
 
 
-def _stream(reader: SeriesReader, start: int, columns: Float32, rank: int, with_t: bool) -> tuple[_Sums, _Sums | None]:
+def _stream(
+    reader: SeriesReader, start: int, columns: Float32, rank: int, with_t: bool
+) -> tuple[_Sums, _Sums | None]:
     """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
     first = reader.volume(start)
     sums = _Sums(first, columns)
-    smoothed = _Sums(smooth(first, reader.zooms, _ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
+    smoothed = (
+        _Sums(smooth(first, reader.zooms, _ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
+    )
     batch: list[Float32] = []
     done = 0
     for index, volume in enumerate(reader.volumes(start), 1):
@@ -181,11 +237,14 @@ def save_effects(effects: Effects, path: Path) -> Path:
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
-        "series": np.array(effects.series), "ranks": np.array(effects.ranks, dtype=int),
-        "condition": np.array([b.condition for b in blocks]), "half": np.array([b.half for b in blocks]),
-        "share": np.array([b.share for b in blocks]), "used": np.array([b.used for b in blocks]),
+        "series": np.array(effects.series),
+        "ranks": np.array(effects.ranks, dtype=int),
+        "condition": np.array([b.condition for b in blocks]),
+        "half": np.array([b.half for b in blocks]),
+        "share": np.array([b.share for b in blocks]),
+        "used": np.array([b.used for b in blocks]),
         "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
-    }  # fmt: skip
+    }
     with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path
@@ -197,14 +256,22 @@ def load_effects(path: Path) -> Effects:
         events = data["event"]
         blocks = tuple(
             Block(
-                condition=str(name), half=int(half), share=float(share), used=bool(used),
-                events=tuple((float(on), float(length)) for _, on, length in events[events[:, 0] == index]),
+                condition=str(name),
+                half=int(half),
+                share=float(share),
+                used=bool(used),
+                events=tuple(
+                    (float(on), float(length)) for _, on, length in events[events[:, 0] == index]
+                ),
             )
             for index, (name, half, share, used) in enumerate(
                 zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
             )
-        )  # fmt: skip
+        )
         return Effects(
-            series=str(data["series"]), blocks=blocks, ranks=tuple(int(k) for k in data["ranks"]),
-            smooth_variance=data.get("smooth_variance"), **{name: data[name] for name in _STORED},
-        )  # fmt: skip
+            series=str(data["series"]),
+            blocks=blocks,
+            ranks=tuple(int(k) for k in data["ranks"]),
+            smooth_variance=data.get("smooth_variance"),
+            **{name: data[name] for name in _STORED},
+        )

@@ -1,11 +1,12 @@
 """Blocks of a run, its two halves, and a model with one regressor for each block.
 
-The halves are made of blocks: first, third, … of each condition against second, fourth, …, so that both halves hold
-every condition and drift weighs on both alike. Consecutive events of one trial type with short gaps are one sustained
-block; where that leaves many short trials, the unit is a chunk of consecutive trials of one condition.
+The halves are made of blocks: first, third, … of each condition against second, fourth, …, so that
+both halves hold every condition and drift weighs on both alike. Consecutive events of one trial
+type with short gaps are one sustained block; where that leaves many short trials, the unit is a
+chunk of consecutive trials of one condition.
 
-A block of which the run saw too little is modelled and not used: the standard error of its effect is a multiple of the
-others' (13 times, for a block of 16 s that ended 12 s before the run).
+A block of which the run saw too little is modelled and not used: the standard error of its effect
+is a multiple of the others' (13 times, for a block of 16 s that ended 12 s before the run).
 """
 
 import logging
@@ -43,7 +44,8 @@ class Block:
     """One unit of a run."""
 
     condition: str  # trial type
-    events: tuple[tuple[float, float], ...]  # (onset, duration) in s of what is convolved; one for a sustained block
+    # (onset, duration) in s of what is convolved; one for a sustained block
+    events: tuple[tuple[float, float], ...]
     half: int = 0  # 0 or 1
     share: float = 1.0  # of its response that lies inside the run, 0–1
     used: bool = True  # whether it counts; else it is modelled and weighs nothing
@@ -51,14 +53,15 @@ class Block:
 
 @frozen
 class BlockDesign:
-    """A run's model with one regressor for each block, and how effects of blocks are read off a series."""
+    """Model of a run with one regressor per block, and how block effects are read off a series."""
 
     blocks: tuple[Block, ...]  # in order of time, B of them
-    matrix: Float  # (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
+    # (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
+    matrix: Float
     weights: Float  # (rows, B); a voxel's time series times these is the effect of each block
     covariance: Float  # (B, B); of the effects, for noise of variance one
-    # (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
-    # told from everything else
+    # (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros
+    # where the effect can be told from everything else
     leak: Float
     basis: Float  # (rows, rank) orthonormal columns that span the model
     n_dummy: int  # volumes at the start that have no row
@@ -68,9 +71,10 @@ class BlockDesign:
 def find_blocks(events: Events) -> list[Block]:
     """Units of a run in order of time, halves not yet told.
 
-    Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block; above `_MAX_UNITS` of
-    these, chunks of consecutive blocks of one condition are the units. So are chunks of its events where all that a
-    condition has would be one block (quick trials of one kind throughout the run), which could not be split.
+    Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block;
+    above `_MAX_UNITS` of these, chunks of consecutive blocks of one condition are the units. So
+    are chunks of its events where all that a condition has would be one block (quick trials of one
+    kind throughout the run), which could not be split.
     """
     table = events.table.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
@@ -84,15 +88,22 @@ def find_blocks(events: Events) -> list[Block]:
     for name, start, end in found:
         timed.setdefault(name, []).append((start, end - start))
     if len(found) <= _MAX_UNITS:
-        units = [(name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_]
+        units = [
+            (name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_
+        ]
         for name in (name for name, all_ in timed.items() if len(all_) == 1):
             own = table[table["trial_type"].astype(str) == name]
             trials = [(float(row.onset), float(row.duration)) for row in own.itertuples()]
             count = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
-            units += [(name, list(part)) for part in (_chunks(trials, count) if count > 1 else [timed[name]])]
+            units += [
+                (name, list(part))
+                for part in (_chunks(trials, count) if count > 1 else [timed[name]])
+            ]
     else:
         count = max(2, _MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
-        units = [(name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)]
+        units = [
+            (name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)
+        ]
     units.sort(key=lambda unit: unit[1][0][0])
     return [Block(condition=name, events=tuple(part)) for name, part in units]
 
@@ -120,7 +131,10 @@ def assign_halves(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _check_split(blocks: Sequence[Block], source: str) -> None:
-    """Refuse blocks of which no condition has two (TooFewBlocks names the source); warn of conditions that have one."""
+    """Refuse blocks of which no condition has two.
+
+    TooFewBlocks names the source. Warns of conditions that have one.
+    """
     if not blocks:
         raise TooFewBlocks(f"{source}: the run is too short to be split in halves")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
@@ -129,24 +143,35 @@ def _check_split(blocks: Sequence[Block], source: str) -> None:
     alone = [name for name, count in counts.items() if count < 2]
     if len(alone) == len(counts):
         raise TooFewBlocks(
-            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: a run is split by blocks, and no "
-            "condition has two inside the run. Measure more blocks, or leave the split halves out"
+            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: a run is split"
+            " by blocks, and no condition has two inside the run. Measure more blocks, or leave"
+            " the split halves out"
         )
     for name in alone:
         _LOGGER.info(  # the plan has told it
-            "%s: condition %s has %d block inside the run; it does not enter split halves", source, name, counts[name]
+            "%s: condition %s has %d block inside the run; it does not enter split halves",
+            source,
+            name,
+            counts[name],
         )
 
 
 def _events(blocks: Sequence[Block]) -> Events:
     """Events whose trial type is the block's number."""
-    rows = [(start, length, f"{index:05d}") for index, block in enumerate(blocks) for start, length in block.events]
+    rows = [
+        (start, length, f"{index:05d}")
+        for index, block in enumerate(blocks)
+        for start, length in block.events
+    ]
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
 def _within(blocks: Sequence[Block], courses: Mapping[str, Float], tr: float) -> Seeds:
     """Time series of seeds within each block, by its number."""
-    parts = {f"{k:05d}": within(courses[block.condition], tr, *block.events[0]) for k, block in enumerate(blocks)}
+    parts = {
+        f"{k:05d}": within(courses[block.condition], tr, *block.events[0])
+        for k, block in enumerate(blocks)
+    }
     return Seeds(pd.DataFrame(parts))
 
 
@@ -158,7 +183,10 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
     cut = [
         index
         for index, block in enumerate(blocks)
-        if any(start < times[0] or start + length + _AFTER_S > times[-1] for start, length in block.events)
+        if any(
+            start < times[0] or start + length + _AFTER_S > times[-1]
+            for start, length in block.events
+        )
     ]
     shares = [1.0] * len(blocks)
     if not cut:
@@ -166,7 +194,10 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
     near = [blocks[index] for index in cut]
     first = min(start for block in near for start, _ in block.events)
     last = max(start + length for block in near for start, length in block.events) + _AFTER_S
-    before, after = max(0, int(np.ceil((times[0] - first) / tr))), max(0, int(np.ceil((last - times[-1]) / tr)))
+    before, after = (
+        max(0, int(np.ceil((times[0] - first) / tr))),
+        max(0, int(np.ceil((last - times[-1]) / tr))),
+    )
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
     for index, signal in zip(cut, _events(near).courses(wide, hrf=hrf).values(), strict=True):
@@ -175,23 +206,40 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
 
 
 def block_design(
-    events: Regressors, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
-    has_stc: bool = False, hrf: str = "spm", min_share: float = MIN_SHARE, high_pass: float = 1 / 128,
-    confounds: pd.DataFrame | None = None, confound_names: Sequence[str] = MOTION,
-) -> BlockDesign:  # fmt: skip
-    """Model of a run with one regressor for each block; further parameters are those of `build_design`.
+    events: Regressors,
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int = 0,
+    slice_time_ref: float = 0.5,
+    has_stc: bool = False,
+    hrf: str = "spm",
+    min_share: float = MIN_SHARE,
+    high_pass: float = 1 / 128,
+    confounds: pd.DataFrame | None = None,
+    confound_names: Sequence[str] = MOTION,
+) -> BlockDesign:
+    """Return the model of a run with one regressor for each block.
 
-    A block with less than `min_share` of its response inside the run does not count; 0 uses every block. TooFewBlocks
-    where no condition has two blocks inside the run, DesignError where the model cannot be built.
+    Further parameters are those of `build_design`.
+
+    A block with less than `min_share` of its response inside the run does not count; 0 uses every
+    block. TooFewBlocks where no condition has two blocks inside the run, DesignError where the
+    model cannot be built.
     """
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
     if isinstance(events, Seeds):
-        found = [Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)]
+        found = [
+            Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)
+        ]
         shares = [1.0] * len(found)
     else:
         found = find_blocks(events)
         shares = response_shares(found, times[n_dummy:], tr, hrf)
-    blocks = [replace(b, share=s, used=s >= min_share and s > 0) for b, s in zip(found, shares, strict=True)]
+    blocks = [
+        replace(b, share=s, used=s >= min_share and s > 0)
+        for b, s in zip(found, shares, strict=True)
+    ]
     for block in blocks:
         if not block.used:
             share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
@@ -201,15 +249,31 @@ def block_design(
             _LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
     blocks = assign_halves(blocks)
     _check_split(blocks, events.source)
-    own = _within(blocks, events.courses(times), tr) if isinstance(events, Seeds) else _events(blocks)
+    own = (
+        _within(blocks, events.courses(times), tr)
+        if isinstance(events, Seeds)
+        else _events(blocks)
+    )
     design = build_design(
-        own, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, slice_time_ref=slice_time_ref, has_stc=has_stc, hrf=hrf,
-        high_pass=high_pass, confounds=confounds, confound_names=confound_names,
-    )  # fmt: skip
-    return _read_off(blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof)
+        own,
+        n_volumes=n_volumes,
+        tr=tr,
+        n_dummy=n_dummy,
+        slice_time_ref=slice_time_ref,
+        has_stc=has_stc,
+        hrf=hrf,
+        high_pass=high_pass,
+        confounds=confounds,
+        confound_names=confound_names,
+    )
+    return _read_off(
+        blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof
+    )
 
 
-def _read_off(blocks: Sequence[Block], matrix: Float, modelled: Sequence[int], n_dummy: int, dof: int) -> BlockDesign:
+def _read_off(
+    blocks: Sequence[Block], matrix: Float, modelled: Sequence[int], n_dummy: int, dof: int
+) -> BlockDesign:
     """How effects are read off; blocks without a column get zeros and do not count."""
     inverse = np.linalg.pinv(matrix)
     b, rows, columns = len(blocks), *matrix.shape
@@ -220,31 +284,49 @@ def _read_off(blocks: Sequence[Block], matrix: Float, modelled: Sequence[int], n
     leak[at] = inverse[own] @ matrix - np.eye(columns)[own]
     covariance[np.ix_(at, at)] = inverse[own] @ inverse[own].T
     left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
-    kept = [replace(block, used=block.used and index in set(modelled)) for index, block in enumerate(blocks)]
+    kept = [
+        replace(block, used=block.used and index in set(modelled))
+        for index, block in enumerate(blocks)
+    ]
     return BlockDesign(
-        blocks=tuple(kept), matrix=matrix, weights=weights, covariance=covariance, leak=leak,
-        basis=left[:, : rows - dof] if sizes[0] > 0 else left, n_dummy=n_dummy, dof=dof,
-    )  # fmt: skip
+        blocks=tuple(kept),
+        matrix=matrix,
+        weights=weights,
+        covariance=covariance,
+        leak=leak,
+        basis=left[:, : rows - dof] if sizes[0] > 0 else left,
+        n_dummy=n_dummy,
+        dof=dof,
+    )
 
 
-def half_weights(blocks: Sequence[Block], weights: Mapping[str, float], leak: Float | None = None) -> Float | None:
-    """Weight of every block in the effect of each half, (2, B), or None where the contrast cannot be split.
+def half_weights(
+    blocks: Sequence[Block], weights: Mapping[str, float], leak: Float | None = None
+) -> Float | None:
+    """Return the block weights in each half's effect, (2, B), None if the contrast has no halves.
 
-    A half's effect is the mean over a condition's blocks in that half, then the contrast of conditions, scaled as
-    `scaled_weights` scales it. A condition without a used block in either half is left out of both, and the weights of
-    the others on its side of the contrast grow to make up for it; a contrast that loses a side cannot be split, nor one
-    that the model cannot estimate, as its `leak` tells (see `BlockDesign`).
+    A half's effect is the mean over a condition's blocks in that half, then the contrast of
+    conditions, scaled as `scaled_weights` scales it. A condition without a used block in either
+    half is left out of both, and the weights of the others on its side of the contrast grow to
+    make up for it; a contrast that loses a side cannot be split, nor one that the model cannot
+    estimate, as its `leak` tells (see `BlockDesign`).
     """
     scaled = scaled_weights(weights)
     count = Counter((block.condition, block.half) for block in blocks if block.used)
     present = {name: w for name, w in scaled.items() if count[name, 0] and count[name, 1]}
     sums = {
-        sign: (sum(w for w in scaled.values() if w * sign > 0), sum(w for w in present.values() if w * sign > 0))
+        sign: (
+            sum(w for w in scaled.values() if w * sign > 0),
+            sum(w for w in present.values() if w * sign > 0),
+        )
         for sign in (1, -1)
     }
     if any(whole != 0 and left == 0 for whole, left in sums.values()):
         return None
-    grown = {name: w * sums[1 if w > 0 else -1][0] / sums[1 if w > 0 else -1][1] for name, w in present.items()}
+    grown = {
+        name: w * sums[1 if w > 0 else -1][0] / sums[1 if w > 0 else -1][1]
+        for name, w in present.items()
+    }
     out = np.zeros((2, len(blocks)))
     for index, block in enumerate(blocks):
         if block.used and block.condition in grown:

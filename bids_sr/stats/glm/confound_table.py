@@ -1,8 +1,11 @@
-"""Table of confounds of a BOLD run, named, defined and described as in fMRIPrep, so that its readers take it as it is.
+"""Confounds table of a BOLD run, named, defined and described as in fMRIPrep.
 
-ExpandModel and SpikeRegressors of niworkflows, and CompCor of nipype, define the columns; tests hold each column to
-theirs. Their code is not called: CompCor holds the whole series and a decomposition of its voxels in memory, where
-here slabs add up to one matrix of volumes by volumes, and the expansion is a difference and a square.
+Readers of fMRIPrep's table can thus take it as it is.
+
+ExpandModel and SpikeRegressors of niworkflows, and CompCor of nipype, define the columns; tests
+hold each column to theirs. Their code is not called: CompCor holds the whole series and a
+decomposition of its voxels in memory, where here slabs add up to one matrix of volumes by volumes,
+and the expansion is a difference and a square.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +39,8 @@ Described = dict[str, dict[str, object]]
 _AT_LEAST = 5  # components of each mask: XCP-D reads as many, and the linear model
 _SIGNALS = ("global_signal", "csf", "white_matter")
 """Mean signals that are expanded as head motion is."""
-_SHARE = 0.5  # of the variance that the components of a mask explain together, unless all are asked for
+# of the variance that the components of a mask explain together, unless all are asked for
+_SHARE = 0.5
 
 
 @frozen
@@ -56,7 +60,10 @@ class Extent:
 
 @frozen
 class _Noise:
-    """A mask of which components are taken: prefix of their names, method, name of the mask, its voxels."""
+    """Mask whose noise components are taken.
+
+    It holds the prefix of their names, the method, the name of the mask, and its voxels.
+    """
 
     prefix: str
     method: str
@@ -66,9 +73,15 @@ class _Noise:
 
 
 def gather(
-    reader: SeriesReader, mask: Mask, motion: pd.DataFrame, matrices: Array, *, tpms: Sequence[Array] | None = None,
-    n_dummy: int = 0, extent: Extent | None = None,
-) -> tuple[pd.DataFrame, Described]:  # fmt: skip
+    reader: SeriesReader,
+    mask: Mask,
+    motion: pd.DataFrame,
+    matrices: Array,
+    *,
+    tpms: Sequence[Array] | None = None,
+    n_dummy: int = 0,
+    extent: Extent | None = None,
+) -> tuple[pd.DataFrame, Described]:
     """Confounds table of a motion-corrected series and the description of its columns.
 
     Parameters
@@ -76,8 +89,10 @@ def gather(
     reader : motion-corrected series (uncompressed)
     mask : brain, on its grid
     motion : one row a volume with the columns MOTION (mm, rad)
-    matrices : (T, 4, 4), one a volume; take a point of the reference to where it lies in the volume (RAS mm)
-    tpms : gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals and aCompCor out
+    matrices : (T, 4, 4), one a volume; take a point of the reference to where it lies in the
+        volume (RAS mm)
+    tpms : gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals
+        and aCompCor out
     n_dummy : volumes at the start that are not steady
 
     Returns
@@ -89,15 +104,27 @@ def gather(
     ValueError : rows and volumes differ in number, or the mask is empty
     """
     extent, volumes = extent or Extent(), reader.shape[3]
-    if not volumes == len(motion) == len(matrices) or mask.shape != reader.shape[:3] or not mask.any():
+    if (
+        not volumes == len(motion) == len(matrices)
+        or mask.shape != reader.shape[:3]
+        or not mask.any()
+    ):
         raise ValueError(
-            f"{reader.path}: {volumes} volumes on {reader.shape[:3]} with {len(motion)} rows of motion and a mask of "
-            f"{int(mask.sum())} voxels on {mask.shape}"
+            f"{reader.path}: {volumes} volumes on {reader.shape[:3]} with {len(motion)} rows of"
+            f" motion and a mask of {int(mask.sum())} voxels on {mask.shape}"
         )
-    tissues = {name: each for name, each in tissue_masks(tpms, mask).items() if each.any()} if tpms is not None else {}
+    tissues = (
+        {name: each for name, each in tissue_masks(tpms, mask).items() if each.any()}
+        if tpms is not None
+        else {}
+    )
     averaged = {"csf": "csf", "white_matter": "white_matter", "deep": "csf_wm"}
     signals, change = mean_signals(
-        reader, {"global_signal": mask, **{averaged[k]: each for k, each in tissues.items() if k in averaged}}
+        reader,
+        {
+            "global_signal": mask,
+            **{averaged[k]: each for k, each in tissues.items() if k in averaged},
+        },
     )
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
     columns: dict[str, Float] = {**signals, "dvars": change}
@@ -108,7 +135,9 @@ def gather(
     if volumes - n_dummy > 2:
         columns |= _drifts(volumes, n_dummy, reader.tr, described)
         for noise in _noises(reader, mask, tissues, n_dummy):
-            columns |= _components(reader, noise, n_dummy, described, all_of_them=extent.all_components)
+            columns |= _components(
+                reader, noise, n_dummy, described, all_of_them=extent.all_components
+            )
     columns |= _outliers(columns, described, extent)
     table = pd.DataFrame(columns)
     mark_nonsteady(table, described, n_dummy)
@@ -116,26 +145,42 @@ def gather(
 
 
 def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
-    """Squares, backward differences and their squares of head motion and mean signals, what is there of them."""
+    """Return squares, differences and squared differences of motion and mean signals.
+
+    Differences are backward. What is absent of the head motion and mean signals is left out.
+    """
     out: dict[str, Float] = {}
     for name in (*MOTION, *_SIGNALS):
         if name in columns:
             change = derivative(columns[name])
-            out |= {f"{name}_derivative1": change, f"{name}_power2": np.asarray(columns[name]) ** 2}
+            out |= {
+                f"{name}_derivative1": change,
+                f"{name}_power2": np.asarray(columns[name]) ** 2,
+            }
             out[f"{name}_derivative1_power2"] = change**2
     return out
 
 
-def _outliers(columns: Mapping[str, Array], described: Described, extent: Extent) -> dict[str, Float]:
-    """A column for each volume that moved or changed too much: 1 there, and 0 elsewhere; adds their descriptions."""
-    far, changed = columns["framewise_displacement"] > extent.fd_mm, columns["std_dvars"] > extent.std_dvars
+def _outliers(
+    columns: Mapping[str, Array], described: Described, extent: Extent
+) -> dict[str, Float]:
+    """Return one column per outlier volume (1 there, else 0); add their descriptions.
+
+    An outlier moved or changed too much.
+    """
+    far, changed = (
+        columns["framewise_displacement"] > extent.fd_mm,
+        columns["std_dvars"] > extent.std_dvars,
+    )
     out: dict[str, Float] = {}
     for k, volume in enumerate(np.flatnonzero(far | changed)):
         name = f"motion_outlier{k:02d}"
         out[name] = (np.arange(len(far)) == volume).astype(np.float64)
         described[name] = {
-            "Description": f"1 in volume {volume}: framewise displacement above {extent.fd_mm:g} mm, or std_dvars "
-            f"above {extent.std_dvars:g}",
+            "Description": (
+                f"1 in volume {volume}: framewise displacement above {extent.fd_mm:g} mm, or"
+                f" std_dvars above {extent.std_dvars:g}"
+            ),
             "Units": "arbitrary",
         }
     return out
@@ -146,25 +191,32 @@ def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> N
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
-        described[name] = {"Description": f"1 in volume {k}, which is not in steady state", "Units": "arbitrary"}
+        described[name] = {
+            "Description": f"1 in volume {k}, which is not in steady state",
+            "Units": "arbitrary",
+        }
 
 
 def _drifts(volumes: int, n_dummy: int, tr: float, described: Described) -> dict[str, Float]:
-    """Cosines that were removed before CompCor, of unit length, 0 in volumes that are not steady."""
+    """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes."""
     out: dict[str, Float] = {}
     cosines = slow_cosines(volumes - n_dummy, tr)[:, 1:]
     for k, values in enumerate((cosines / np.linalg.norm(cosines, axis=0)).T):
         period = 2 * (volumes - n_dummy) * tr / (k + 1)
         out[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
         described[f"cosine{k:02d}"] = {
-            "Description": f"Slow cosine with a period of {period:.4g} s, removed before CompCor; 0 in volumes that "
-            "are not steady",
+            "Description": (
+                f"Slow cosine with a period of {period:.4g} s, removed before CompCor; 0 in"
+                " volumes that are not steady"
+            ),
             "Units": "arbitrary",
         }
     return out
 
 
-def _noises(reader: SeriesReader, mask: Mask, tissues: Mapping[str, Mask], n_dummy: int) -> Iterator[_Noise]:
+def _noises(
+    reader: SeriesReader, mask: Mask, tissues: Mapping[str, Mask], n_dummy: int
+) -> Iterator[_Noise]:
     """Masks of CompCor that have voxels: deep in the tissues, and what fluctuates most."""
     deep = {
         "deep": ("a", "combined", "the core of white matter and cerebrospinal fluid"),
@@ -173,15 +225,27 @@ def _noises(reader: SeriesReader, mask: Mask, tissues: Mapping[str, Mask], n_dum
     }
     for name, (prefix, mask_name, where) in deep.items():
         if name in tissues:
-            yield _Noise(prefix=prefix, method="aCompCor", mask_name=mask_name, where=where, mask=tissues[name])
+            yield _Noise(
+                prefix=prefix,
+                method="aCompCor",
+                mask_name=mask_name,
+                where=where,
+                mask=tissues[name],
+            )
     most = most_variable(reader, mask, n_dummy)
-    yield _Noise(prefix="t", method="tCompCor", mask_name="", where="the voxels that fluctuate most", mask=most)
+    yield _Noise(
+        prefix="t",
+        method="tCompCor",
+        mask_name="",
+        where="the voxels that fluctuate most",
+        mask=most,
+    )
 
 
 def _components(
     reader: SeriesReader, noise: _Noise, n_dummy: int, described: Described, *, all_of_them: bool
 ) -> dict[str, Float]:
-    """Components of the voxels of a mask, 0 in volumes that are not steady; adds their descriptions."""
+    """Return a mask's components, 0 in non-steady-state volumes; add their descriptions."""
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
     found, singular, share = principal_components(slabs_of(reader, noise.mask, n_dummy), basis)
     explained = np.cumsum(share)
@@ -191,8 +255,11 @@ def _components(
         name = f"{noise.prefix}_comp_cor_{k:02d}"
         out[name] = np.concatenate([np.zeros(n_dummy), found[:, k]])
         described[name] = {
-            "Description": f"Component {k} of {noise.method} in {noise.where} ({int(noise.mask.sum())} voxels), after "
-            f"removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes that are not steady",
+            "Description": (
+                f"Component {k} of {noise.method} in {noise.where} ({int(noise.mask.sum())}"
+                f" voxels), after removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes that"
+                " are not steady"
+            ),
             "Units": "arbitrary",
             "Method": noise.method,
             **({"Mask": noise.mask_name} if noise.mask_name else {}),
@@ -213,25 +280,49 @@ def describe(columns: Iterable[str]) -> Described:
         "csf": ("Mean signal in cerebrospinal fluid", signal),
         "white_matter": ("Mean signal in white matter", signal),
         "csf_wm": ("Mean signal in the core of white matter and cerebrospinal fluid", signal),
-        "dvars": ("Root mean square over the brain mask of the change from the volume before", signal),
-        "std_dvars": ("dvars over what a stationary AR(1) series of the same variance would have", "arbitrary"),
+        "dvars": (
+            "Root mean square over the brain mask of the change from the volume before",
+            signal,
+        ),
+        "std_dvars": (
+            "dvars over what a stationary AR(1) series of the same variance would have",
+            "arbitrary",
+        ),
         "framewise_displacement": (
-            f"Sum of absolute changes of the six motion parameters, rotations on a sphere of {HEAD_RADIUS_MM:g} mm",
+            (
+                "Sum of absolute changes of the six motion parameters, rotations on a sphere of"
+                f" {HEAD_RADIUS_MM:g} mm"
+            ),
             "mm",
         ),
-        "rmsd": ("Root mean square displacement since the volume before, over a ball of 80 mm", "mm"),
+        "rmsd": (
+            "Root mean square displacement since the volume before, over a ball of 80 mm",
+            "mm",
+        ),
     }
     for axis, way in axes.items():
-        fixed[f"trans_{axis}"] = (f"Translation of the head's center against boldref, {way} (RAS+)", "mm")
+        fixed[f"trans_{axis}"] = (
+            f"Translation of the head's center against boldref, {way} (RAS+)",
+            "mm",
+        )
         fixed[f"rot_{axis}"] = (
-            f"Component of the rotation vector about the {way} axis through the head's center, right-handed",
+            (
+                f"Component of the rotation vector about the {way} axis through the head's center,"
+                " right-handed"
+            ),
             "rad",
         )
     for name in (*MOTION, *_SIGNALS):
         unit = fixed[name][1]
-        fixed[f"{name}_derivative1"] = (f"Change of {name} from the volume before", f"{unit} per volume")
+        fixed[f"{name}_derivative1"] = (
+            f"Change of {name} from the volume before",
+            f"{unit} per volume",
+        )
         fixed[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
-        fixed[f"{name}_derivative1_power2"] = (f"Square of {name}_derivative1", f"({unit} per volume)^2")
+        fixed[f"{name}_derivative1_power2"] = (
+            f"Square of {name}_derivative1",
+            f"({unit} per volume)^2",
+        )
     means = {*_SIGNALS, "csf_wm"}
     return {
         name: {

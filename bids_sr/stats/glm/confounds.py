@@ -1,4 +1,4 @@
-"""What confounds of a BOLD run are made of: head motion, change between volumes, tissues, components of noise."""
+"""Confounds of a BOLD run: head motion, change between volumes, tissues, noise components."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,9 @@ _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
 
 def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Float:
-    """Framewise displacement (mm), first value NaN: sum of absolute changes of the parameters (T, 6; mm, rad).
+    """Return framewise displacement (mm), first value NaN.
+
+    It is the sum of absolute changes of the parameters (T, 6; mm, rad).
 
     Rotations become displacements on a sphere of 50 mm. Source: power2012, framewise displacement.
     """
@@ -29,10 +31,11 @@ def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> 
 
 
 def rms_displacement(matrices: Array, center: Array) -> Float:
-    """Root mean square displacement (mm) since the volume before, over a ball of 80 mm, first value NaN.
+    """Return RMS displacement (mm) since the previous volume over a ball of 80 mm, first NaN.
 
-    `matrices` (T, 4, 4) take a point of the reference to where it lies in the volume; `center` is that of the ball, RAS
-    mm. Source: jenkinson2002, of which the published form is the average over the ball in closed form.
+    `matrices` (T, 4, 4) take a point of the reference to where it lies in the volume; `center` is
+    that of the ball, RAS mm. Source: jenkinson2002, of which the published form is the average
+    over the ball in closed form.
     """
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     turn = change[:, :3, :3] - np.eye(3)
@@ -53,10 +56,11 @@ _LOOKED_AT = 50  # volumes that may hold the transient at the start
 def count_nonsteady(signal: Sequence[float] | Array) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
-    Median and median absolute deviation come from the second half of (up to 50) means of volumes, where the transient
-    is over. A volume is counted while its modified z score (Iglewicz and Hoaglin) is above 3.5 and it is 1 % brighter
-    than this median and than that of the ten volumes after it, so that neither a drift nor a quiet signal makes
-    dummies; the first that is not ends the count.
+    Median and median absolute deviation come from the second half of (up to 50) means of volumes,
+    where the transient is over. A volume is counted while its modified z score (Iglewicz and
+    Hoaglin) is above 3.5 and it is 1 % brighter than this median and than that of the ten volumes
+    after it, so that neither a drift nor a quiet signal makes dummies; the first that is not ends
+    the count.
     """
     values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
     if len(values) < 6:
@@ -64,7 +68,9 @@ def count_nonsteady(signal: Sequence[float] | Array) -> int:
     late = values[len(values) // 2 :]
     center = float(np.median(late))
     spread = float(np.median(np.abs(late - center))) / 0.6745
-    after = np.array([np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]])
+    after = np.array(
+        [np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]]
+    )
     excess = np.minimum(values - center, values - after)
     outlying = (values - center > 3.5 * spread) & (excess > 0.01 * abs(center))
     outlying[len(values) // 2 :] = False
@@ -72,9 +78,11 @@ def count_nonsteady(signal: Sequence[float] | Array) -> int:
 
 
 def nonsteady_at_start(path: Path) -> int:
-    """Volumes of a series as acquired that are not in steady state, from its first volumes alone."""
+    """Count non-steady-state volumes of an acquired series, from its first volumes alone."""
     with SeriesReader(path) as reader:
-        return count_nonsteady([float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)])
+        return count_nonsteady(
+            [float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)]
+        )
 
 
 def slow_cosines(n: int, tr: float) -> Float:
@@ -93,7 +101,9 @@ def first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
-    return np.asarray((centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0))
+    return np.asarray(
+        (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
+    )
 
 
 def robust_sd(series: Array) -> Float:
@@ -103,7 +113,10 @@ def robust_sd(series: Array) -> Float:
 
 
 def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
-    """Root mean square over the mask of each volume's change (signal units), first value NaN. Source: power2012."""
+    """Return DVARS over the mask (signal units), first value NaN.
+
+    It is the root mean square of each volume's change. Source: power2012.
+    """
     out: list[float] = []
     before: Array | None = None
     for volume in volumes:
@@ -114,23 +127,28 @@ def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
 
 
 def expected_change(slabs: Iterable[Array]) -> float:
-    """Mean over voxels of sqrt(2 (1 - ar1)) sd, the change that a stationary series has by itself, from slabs (N, T).
+    """Return the mean over voxels of sqrt(2 (1 - ar1)) sd, from slabs (N, T).
+
+    This is the change that a stationary series has by itself.
 
     Source: nichols2017, standardized DVARS: robust standard deviation, AR(1).
     """
     total, count = 0.0, 0
     for series in slabs:
-        total += float((np.sqrt(2 * (1 - first_autocorrelation(series))) * robust_sd(series)).sum())
+        total += float(
+            (np.sqrt(2 * (1 - first_autocorrelation(series))) * robust_sd(series)).sum()
+        )
         count += len(series)
     return total / count if count else np.nan
 
 
 def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
-    """Masks of cerebrospinal fluid and white matter inside the brain `mask`, and of what lies deep in them.
+    """Return masks of CSF and white matter inside the brain `mask`, and of their deep parts.
 
-    From probabilities of gray matter, white matter and fluid. `deep_csf`, `deep_white_matter` and, of both together,
-    `deep` hold no voxel that touches gray matter. On low-resolution grids few voxels are pure: where a mask has less
-    than 20 voxels the probability asked for is lowered in steps, and what is deep may touch gray matter.
+    From probabilities of gray matter, white matter and fluid. `deep_csf`, `deep_white_matter` and,
+    of both together, `deep` hold no voxel that touches gray matter. On low-resolution grids few
+    voxels are pure: where a mask has less than 20 voxels the probability asked for is lowered in
+    steps, and what is deep may touch gray matter.
     """
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
@@ -158,7 +176,9 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
 
 
 def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, Float, Float]:
-    """Temporal components of many voxels, scaled to unit variance, without holding them all; the largest first.
+    """Return the unit-variance temporal components of many voxels, the largest first.
+
+    The voxels are processed in parts and are never all held in memory.
 
     Parameters
     ----------
@@ -167,8 +187,8 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
     Returns
     -------
-    (components (T, C), unit length, largest entry positive, as many as the voxels have rank; singular values (C,) of
-    the series, each of standard deviation 1; share of variance (C,))
+    (components (T, C), unit length, largest entry positive, as many as the voxels have rank;
+    singular values (C,) of the series, each of standard deviation 1; share of variance (C,))
 
     Source: behzadi2007, anatomical CompCor.
     """
@@ -203,7 +223,10 @@ def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
 
 
 def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
-    """The 2 % of the mask's voxels that fluctuate most about a parabola, in one pass. Source: behzadi2007, tCompCor."""
+    """Return the 2 % of mask voxels with the largest variance about a parabola, in one pass.
+
+    Source: behzadi2007, tCompCor.
+    """
     steady = reader.shape[3] - first
     slow = np.linalg.qr(np.vander(np.linspace(-1, 1, steady), 3))[0]
     weights = np.zeros((3, int(mask.sum())))
@@ -221,7 +244,7 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
 
 
 def mean_signals(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
-    """Mean signal of each mask, none of them empty, and DVARS in the first of them, in one pass."""
+    """Return the mean signal of each (non-empty) mask and DVARS in the first, in one pass."""
     out: dict[str, list[float]] = {name: [] for name in masks}
 
     def volumes() -> Iterable[Array]:
@@ -241,10 +264,12 @@ def motion_table(params: Array, residual: Array) -> pd.DataFrame:
 
 
 def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
-    """The six parameters, their backward differences and framewise displacement, by column name."""
+    """Return the six motion parameters, their backward differences and FD, by column name."""
     out: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)
         out[name], out[f"{name}_derivative1"] = values, derivative(values)
-    out["framewise_displacement"] = framewise_displacement(np.stack([out[n] for n in MOTION], axis=1))
+    out["framewise_displacement"] = framewise_displacement(
+        np.stack([out[n] for n in MOTION], axis=1)
+    )
     return out

@@ -1,7 +1,7 @@
 """Contrasts: weights of trial types in each named comparison.
 
-Preflight resolves the contrasts of every run before work starts and the activation stage uses the result, so
-that a misspelt name is refused at once and means the same thing everywhere.
+Preflight resolves the contrasts of every run before work starts and the activation stage uses the
+result, so that a misspelt name is refused at once and means the same thing everywhere.
 """
 
 import difflib
@@ -15,22 +15,40 @@ NOT_MODELLED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
 """Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
 
 UNNAMED = "task"
-"""Trial type of every row of a table without the column ``trial_type``, which BIDS leaves optional."""
+"""Trial type of every row of a table without the column ``trial_type``, which BIDS leaves
+optional.
+"""
 
 NO_TIME = frozenset({"n/a", "nan", ""})
 """Onsets and durations (lower case) of rows that are left out: when they happened is unknown."""
 
 MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
-"""Up to so many trial types every pair, or each with the mean of the others, is compared by default."""
+"""Up to so many trial types every pair, or each with the mean of the others, is compared by
+default.
+"""
 
 Contrast = dict[str, float]
 """Weight of each trial type; types that are not named weigh nothing."""
 
 LONGEST_LABEL = 80  # letters, as it becomes part of file names
 _SYMBOLS = {
-    "+": "plus", "-": "minus", "%": "percent", "<": "less", ">": "greater", "=": "equal", "*": "star", "?": "question",
-    "!": "exclamation", "#": "number", "&": "and", "@": "at", "/": "slash", "~": "tilde", ".": "dot", "_": "underscore",
-}  # fmt: skip
+    "+": "plus",
+    "-": "minus",
+    "%": "percent",
+    "<": "less",
+    ">": "greater",
+    "=": "equal",
+    "*": "star",
+    "?": "question",
+    "!": "exclamation",
+    "#": "number",
+    "&": "and",
+    "@": "at",
+    "/": "slash",
+    "~": "tilde",
+    ".": "dot",
+    "_": "underscore",
+}
 _NAMED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+)$")
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN = re.compile(r"\s*([+-])\s*")
@@ -38,7 +56,10 @@ _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
 
 
 class ContrastError(ValueError):
-    """A requested contrast cannot be read or names no trial type; with the text, what is wrong and what can be done."""
+    """A requested contrast that cannot be read or names no trial type.
+
+    The message gives the text, what is wrong and what can be done.
+    """
 
     def __init__(self, contrast: str, reason: str, fix: str) -> None:
         super().__init__(f"contrast {contrast!r}: {reason}. {fix}")
@@ -48,7 +69,10 @@ class ContrastError(ValueError):
 
 
 def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
-    """Trial types that get a regressor, in order of first appearance; missing values may be NaN, None or ``n/a``."""
+    """Return the trial types that get a regressor, in order of first appearance.
+
+    Missing values may be NaN, None or ``n/a``.
+    """
     seen: dict[str, None] = {}
     for value in column:
         name = "" if value is None else str(value).strip()
@@ -71,7 +95,9 @@ def seconds(text: str | None) -> float | None:
 
 
 def camel(name: str) -> str:
-    """Name in letters and digits only, as the entity ``contrast-`` takes it; other scripts are transliterated.
+    """Return a name in letters and digits only, as for the entity ``contrast-``.
+
+    Other scripts are transliterated.
 
     Which trial type a label stands for is told by the weights in the sidecar of every map.
 
@@ -85,7 +111,9 @@ def camel(name: str) -> str:
     signed = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], name.strip())
     words = re.findall(r"[A-Za-z0-9]+", anyascii(signed))
     if not words:
-        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in name.strip()] or ["contrast"]
+        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in name.strip()] or [
+            "contrast"
+        ]
     label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
     if len(label) > LONGEST_LABEL:  # one letter may become several
         label = label[: LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -100,8 +128,8 @@ def _capital(name: str) -> str:
 def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     """Each trial type against rest, the mean of all (``all``), and comparisons.
 
-    Two or three types are compared in pairs, first less second; four to eight each with the mean of the others; more
-    not at all.
+    Two or three types are compared in pairs, first less second; four to eight each with the mean
+    of the others; more not at all.
     """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
@@ -114,22 +142,29 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
             _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
     elif count <= MAX_TYPES_FOR_OTHERS:
         for one in trial_types:
-            _add(found, f"{camel(one)}MinusOthers", dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0})
+            _add(
+                found,
+                f"{camel(one)}MinusOthers",
+                dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0},
+            )
     return found
 
 
-def resolve_contrasts(trial_types: Sequence[str], requested: Sequence[str] = ()) -> dict[str, Contrast]:
+def resolve_contrasts(
+    trial_types: Sequence[str], requested: Sequence[str] = ()
+) -> dict[str, Contrast]:
     """Weights of every contrast of a run, by name (letters and digits), in the order requested.
 
     Parameters
     ----------
     trial_types : names that are modelled, see `modelled_types`
-    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all`` (mean of all
-        types); a plain sum weighs each term by 1; empty: `default_contrasts`
+    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``,
+        ``all`` (mean of all types); a plain sum weighs each term by 1; empty: `default_contrasts`
 
     Raises
     ------
-    ContrastError : a term names no trial type (the nearest is suggested), or the text has another form
+    ContrastError : a term names no trial type (the nearest is suggested), or the text has another
+        form
     """
     if not requested:
         return default_contrasts(trial_types)
@@ -164,7 +199,9 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     for trial_type, weight in terms:
         weights[trial_type] = weights.get(trial_type, 0.0) + weight
     if not any(weights.values()):
-        raise ContrastError(text, "all of its weights are zero", "Write for example `thumb-little`.")
+        raise ContrastError(
+            text, "all of its weights are zero", "Write for example `thumb-little`."
+        )
     return (named.group(1) if named else _name_of(terms)), weights
 
 
@@ -175,7 +212,11 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
     while position < len(body.rstrip()):
         sign = _SIGN.match(body, position)
         if sign is None and terms:
-            raise ContrastError(text, f"a sign is missing before {body[position:]!r}", "Join the terms by `+` or `-`.")
+            raise ContrastError(
+                text,
+                f"a sign is missing before {body[position:]!r}",
+                "Join the terms by `+` or `-`.",
+            )
         position = sign.end() if sign else position
         weight = _WEIGHT.match(body, position)
         position = weight.end() if weight else position
@@ -201,9 +242,17 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
         return ContrastError(text, "a trial type is missing", "Write for example `thumb-little`.")
     name = word.group(1)
     if name in trial_types:
-        return ContrastError(text, f"a sign is missing after {name!r}", "Join the terms by `+` or `-`.")
-    have = f"The trial types here are {', '.join(trial_types)}" if trial_types else "There are no trial types here"
-    return ContrastError(text, f"{name!r} names no trial type", f"{have}{_suggestion(name, trial_types) or '.'}")
+        return ContrastError(
+            text, f"a sign is missing after {name!r}", "Join the terms by `+` or `-`."
+        )
+    have = (
+        f"The trial types here are {', '.join(trial_types)}"
+        if trial_types
+        else "There are no trial types here"
+    )
+    return ContrastError(
+        text, f"{name!r} names no trial type", f"{have}{_suggestion(name, trial_types) or '.'}"
+    )
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
@@ -217,4 +266,6 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:
     (first, weight), *others = terms
     name = camel(first) if weight > 0 else "minus" + _capital(first)
-    return name + "".join(("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others)
+    return name + "".join(
+        ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others
+    )

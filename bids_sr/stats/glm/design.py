@@ -2,11 +2,12 @@
 
 Choices that the paper leaves open and that are ours:
 
-- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without derivatives. It sums to one,
-  so that a block that outlasts it has a plateau of one: an effect is the change of the signal, in the series' own
-  units, that a sustained block makes, for shorter events too.
-- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to that moment, else at
-  the middle of its repetition time, in every series alike.
+- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without
+  derivatives. It sums to one, so that a block that outlasts it has a plateau of one: an effect is
+  the change of the signal, in the series' own units, that a sustained block makes, for shorter
+  events too.
+- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to
+  that moment, else at the middle of its repetition time, in every series alike.
 - Dummy volumes keep their place in time and lose their row.
 """
 
@@ -24,11 +25,15 @@ from bids_sr.stats.glm.regressors import DesignError, Regressors
 _LOGGER = logging.getLogger(__name__)
 
 MOTION = tuple(
-    f"{kind}_{axis}{suffix}" for suffix in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"
+    f"{kind}_{axis}{suffix}"
+    for suffix in ("", "_derivative1")
+    for kind in ("trans", "rot")
+    for axis in "xyz"
 )
 _COMPCOR_VOLUMES = 50
 _N_COMPONENTS = 5
-# A regressor below this share of a sustained block's plateau carries no information: the condition is not in the run.
+# A regressor below this share of a sustained block's plateau carries no information: the condition
+# is not in the run.
 _SILENT = 1e-3
 
 
@@ -36,14 +41,16 @@ _SILENT = 1e-3
 class Design:
     """The model of one run, rows of dummy volumes left out."""
 
-    matrix: Float  # (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
+    # (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
+    matrix: Float
     columns: tuple[str, ...]  # name of each column
     conditions: tuple[str, ...]  # names of the columns that are conditions; their plateau is one
     n_dummy: int  # volumes at the start that have no row
     tr: float  # repetition time (s)
     hrf: str  # name of the response model
     high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
-    rank: int  # of the matrix; below the number of columns where confounds or conditions repeat each other
+    # of the matrix; below the number of columns where confounds or conditions repeat each other
+    rank: int
 
     @property
     def dof(self) -> int:
@@ -52,11 +59,13 @@ class Design:
 
 
 def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
-    """Motion, its derivatives and the first five aCompCor components of the table (none without tissue maps).
+    """Return motion, its derivatives and the first five aCompCor components of the table.
 
-    Without the components breathing and pulse stay in the residuals of smoothed series, and twice as many voxels as
-    nominal pass p < .001 where the phantom is silent. Runs of fewer than 50 volumes cannot spare the regressors. None
-    of a run without a table.
+    Without tissue maps there are no aCompCor components.
+
+    Without the components breathing and pulse stay in the residuals of smoothed series, and twice
+    as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
+    volumes cannot spare the regressors. None of a run without a table.
     """
     if table is None:
         return ()
@@ -64,15 +73,23 @@ def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
     return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 
 
-def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False) -> Float:
-    """When each volume was acquired, s after the run's start, (n_volumes,); see the module's text."""
+def frame_times(
+    n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False
+) -> Float:
+    """Return the acquisition time of each volume (s after run start), (n_volumes,).
+
+    See the module's docstring.
+    """
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
 
 
-def _confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volumes: int) -> dict[str, Float]:
+def _confound_columns(
+    table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
+) -> dict[str, Float]:
     """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
 
-    DesignError for a name that is no column, a table of another length, or values that are missing further down.
+    DesignError for a name that is no column, a table of another length, or values that are missing
+    further down.
     """
     if table is None or not names:
         return {}
@@ -87,27 +104,41 @@ def _confound_columns(table: pd.DataFrame | None, names: Sequence[str], n_volume
         if np.isnan(values[0]):
             values[0] = 0.0
         if not np.isfinite(values).all():
-            raise DesignError(f"confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}")
+            raise DesignError(
+                f"confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
+            )
         found[name] = values
     return found
 
 
 def build_design(
-    events: Regressors, *, n_volumes: int, tr: float, n_dummy: int = 0, slice_time_ref: float = 0.5,
-    has_stc: bool = False, high_pass: float = 1 / 128, hrf: str = "spm", confounds: pd.DataFrame | None = None,
+    events: Regressors,
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int = 0,
+    slice_time_ref: float = 0.5,
+    has_stc: bool = False,
+    high_pass: float = 1 / 128,
+    hrf: str = "spm",
+    confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
-) -> Design:  # fmt: skip
+) -> Design:
     """Build the model of a run.
 
     Parameters
     ----------
     events : events, or seeds in their place
-    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left out
+    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left
+        out
     tr : repetition time (s)
-    slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and whether it was
-    high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0
+    slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and
+        whether it was
+    high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it
+        is 0
     hrf : "spm" or "glover"
-    confounds, confound_names : table of n_volumes rows and which of its columns enter; standardized, constants left out
+    confounds, confound_names : table of n_volumes rows and which of its columns enter;
+        standardized, constants left out
 
     Raises
     ------
@@ -129,29 +160,41 @@ def build_design(
         if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
             parts[name] = centered / spread
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a cut-off beyond Nyquist is told by our own error on dof
+        # a cut-off beyond Nyquist is told by our own error on dof
+        warnings.simplefilter("ignore", UserWarning)
         drift = make_first_level_design_matrix(
-            times[n_dummy:], drift_model="cosine" if high_pass > 0 else "polynomial", high_pass=high_pass, drift_order=1
+            times[n_dummy:],
+            drift_model="cosine" if high_pass > 0 else "polynomial",
+            high_pass=high_pass,
+            drift_order=1,
         )
     matrix = np.column_stack([*parts.values(), drift.to_numpy(dtype=np.float64)])
     columns = (*parts, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
     if rank < len(columns):
-        _LOGGER.warning("design of %d columns has rank %d: some repeat each other", len(columns), rank)
+        _LOGGER.warning(
+            "design of %d columns has rank %d: some repeat each other", len(columns), rank
+        )
     if rank >= matrix.shape[0]:
         raise DesignError(f"{matrix.shape[0]} volumes are too few for a model of rank {rank}")
     matrix.setflags(write=False)
     return Design(
-        matrix=matrix, columns=columns, conditions=conditions, n_dummy=n_dummy, tr=tr, hrf=hrf, high_pass=high_pass,
+        matrix=matrix,
+        columns=columns,
+        conditions=conditions,
+        n_dummy=n_dummy,
+        tr=tr,
+        hrf=hrf,
+        high_pass=high_pass,
         rank=rank,
-    )  # fmt: skip
+    )
 
 
 def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights divided by the sum of the positive or the negative ones, whichever is larger.
 
-    t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference of two means, in the
-    unit of one sustained block.
+    t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference
+    of two means, in the unit of one sustained block.
 
     Examples
     --------
@@ -167,8 +210,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
     """Weights over the design's columns, (columns,).
 
-    DesignError for a condition without an event inside the run, or a contrast that the design cannot estimate (its
-    vector is not a combination of the design's rows).
+    DesignError for a condition without an event inside the run, or a contrast that the design
+    cannot estimate (its vector is not a combination of the design's rows).
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():
@@ -181,5 +224,7 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
     if design.rank < len(design.columns):
         projected = np.linalg.pinv(design.matrix) @ (design.matrix @ vector)
         if np.abs(projected - vector).max() > 1e-6:
-            raise DesignError(f"contrast {name}: its conditions cannot be told from other columns of the design")
+            raise DesignError(
+                f"contrast {name}: its conditions cannot be told from other columns of the design"
+            )
     return vector

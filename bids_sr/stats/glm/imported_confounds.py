@@ -13,12 +13,12 @@ from bids_sr.stats.glm.confounds import MOTION
 
 
 def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, Described]:
-    """All columns of fMRIPrep's table, under the names they have there, with what its JSON says of them.
+    """Return all columns of fMRIPrep's table under their own names, with their JSON descriptions.
 
-    Components of anatomical CompCor in white matter and cerebrospinal fluid together stand before those of one tissue,
-    so that the first of the table are those that enter the linear model. Volumes that are not steady are those of this
-    run: `--dummy-scans` wins over the table. Returns what `confound_table.gather` returns; ValueError where a column
-    of head motion is missing.
+    Components of anatomical CompCor in white matter and cerebrospinal fluid together stand before
+    those of one tissue, so that the first of the table are those that enter the linear model.
+    Volumes that are not steady are those of this run: `--dummy-scans` wins over the table. Returns
+    what `confound_table.gather` returns; ValueError where a column of head motion is missing.
 
     Parameters
     ----------
@@ -30,16 +30,27 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     if missing:
         raise ValueError(f"{path}: the table has no column {', '.join(missing)}")
     said = _said(path.with_suffix(".json"))
-    components = _in_order([name for name in theirs if re.fullmatch(r"a_comp_cor_\d+", name)], said)
-    others = [name for name in theirs if name not in components and not name.startswith("non_steady_state_outlier")]
+    components = _in_order(
+        [name for name in theirs if re.fullmatch(r"a_comp_cor_\d+", name)], said
+    )
+    others = [
+        name
+        for name in theirs
+        if name not in components and not name.startswith("non_steady_state_outlier")
+    ]
     table = theirs[[*others, *components]].astype(np.float64)
-    known = describe(name for name in others if name != "dvars")  # theirs is of a series scaled to a median of 1000
+    # theirs is of a series scaled to a median of 1000
+    known = describe(name for name in others if name != "dvars")
     described: Described = {name: {**known.get(name, {}), **said.get(name, {})} for name in table}
     for name, about in described.items():
         about.setdefault("Description", f"{name} of {origin}")
         about.setdefault("Units", "arbitrary")
     for name in MOTION:
-        what = f"rotation about {name[-1]}" if name.startswith("rot") else f"translation along {name[-1]}"
+        what = (
+            f"rotation about {name[-1]}"
+            if name.startswith("rot")
+            else f"translation along {name[-1]}"
+        )
         described[name]["Description"] = f"Head motion: {what} of {origin}"
     mark_nonsteady(table, described, n_dummy)
     for about in described.values():
@@ -48,12 +59,16 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
 
 
 def _said(sidecar: Path) -> Mapping[str, dict[str, object]]:
-    """What the JSON beside a table says of each of its columns; nothing where it cannot be read."""
+    """Return the column descriptions in a table's JSON sidecar; empty if it is unreadable."""
     try:
         found = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: about for name, about in found.items() if isinstance(about, dict)} if isinstance(found, dict) else {}
+    return (
+        {name: about for name, about in found.items() if isinstance(about, dict)}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def _in_order(found: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:
@@ -62,4 +77,6 @@ def _in_order(found: Sequence[str], said: Mapping[str, dict[str, object]]) -> li
     fMRIPrep 20 counts CSF, white matter, both: there the first of them may be the 98th.
     """
     masks = {name: said.get(name, {}).get("Mask", "combined") for name in found}
-    return sorted(found, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2])))
+    return sorted(
+        found, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
+    )

@@ -1,13 +1,14 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
-Generalized least squares under the autocorrelation that `bids_sr.stats.glm.noise` finds, one process for each group of
-like voxels; the first samples are whitened exactly too. Unlike nilearn's `run_glm`
+Generalized least squares under the autocorrelation that `bids_sr.stats.glm.noise` finds, one
+process for each group of like voxels; the first samples are whitened exactly too. Unlike nilearn's
+`run_glm`
 
-- the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an AR(1) coefficient of
-  each voxel's own, t passes p < .001 up to 3.4 times as often as it should in runs of 60 volumes, and longer models are
-  worse (`benchmarks/null_noise.py`);
-- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group differ in their
-  noise (`bids_sr.stats.glm.autoregression.effective_dof`).
+- the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an
+  AR(1) coefficient of each voxel's own, t passes p < .001 up to 3.4 times as often as it should in
+  runs of 60 volumes, and longer models are worse (`benchmarks/null_noise.py`);
+- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group
+  differ in their noise (`bids_sr.stats.glm.autoregression.effective_dof`).
 """
 
 import numpy as np
@@ -23,16 +24,22 @@ _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 @frozen
 class _Whitener:
-    """Turns time series of one autoregressive process into white ones with the variance of what it cannot predict."""
+    """Whitening of time series that share one autoregressive process.
 
-    predictors: tuple[Float, ...]  # for k = 0 … p, weights (k,) of the k samples before, the latest first
+    The white series have the variance of what the process cannot predict.
+    """
+
+    # for k = 0 … p, weights (k,) of the k samples before, the latest first
+    predictors: tuple[Float, ...]
     scale: Float  # (p + 1,) by what the error of each is divided
 
     @classmethod
     def of(cls, rho: Float) -> "_Whitener":
         """For autocorrelations (p,) at lags 1 … p."""
         predictors, left = levinson(rho[None])
-        return cls(predictors=tuple(each[0] for each in predictors), scale=np.sqrt(left[0] / left[0, -1]))
+        return cls(
+            predictors=tuple(each[0] for each in predictors), scale=np.sqrt(left[0] / left[0, -1])
+        )
 
     def __call__(self, columns: Float) -> Float:
         """Whitened columns (T, N)."""
@@ -47,7 +54,11 @@ class _Whitener:
 
 @frozen
 class _Whitened:
-    """Least squares of one group: (T, P) design, (P, T) inverse, (C,) variance factors and dof of t."""
+    """Whitened least squares of one group of voxels.
+
+    It holds the (T, P) design, its (P, T) inverse, (C,) variance factors and the degrees of
+    freedom of t.
+    """
 
     whiten: _Whitener
     design: Float
@@ -57,7 +68,10 @@ class _Whitened:
 
 
 def t_to_z(t: Float, dof: float | Float) -> Float:
-    """Normal deviates with the tail of t; computed in the tail, so large values keep their accuracy; |z| ≤ 37."""
+    """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
+
+    They are computed in the tail, so that large values keep their accuracy.
+    """
     from scipy import special
 
     z = -special.ndtri(special.stdtr(dof, -np.abs(t)))
@@ -65,23 +79,30 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
 
 
 class ContrastModel:
-    """One design, its contrasts and the noise of a run, to be fitted to block after block of voxels.
+    """Design, contrasts and noise model of one run, to be fitted to successive blocks of voxels.
 
-    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes in. The design is
-    (T, P), a constant among its columns' combinations, contrasts are (C, P); the rank of the design is found if not
-    told.
+    Given the noise, a voxel's result depends on its own time series alone, whatever block it comes
+    in. The design is (T, P), a constant among its columns' combinations, contrasts are (C, P); the
+    rank of the design is found if not told.
     """
 
-    def __init__(self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None) -> None:
+    def __init__(
+        self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None
+    ) -> None:
         self.matrix = np.asarray(matrix, dtype=np.float64)
         self.contrasts = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
         if self.contrasts.shape[1] != self.matrix.shape[1]:
             raise ValueError(
-                f"contrasts of {self.contrasts.shape[1]} weights, design of {self.matrix.shape[1]} columns"
+                f"contrasts of {self.contrasts.shape[1]} weights, design of {self.matrix.shape[1]}"
+                " columns"
             )
-        self.dof = self.matrix.shape[0] - (int(np.linalg.matrix_rank(self.matrix)) if rank is None else rank)
+        self.dof = self.matrix.shape[0] - (
+            int(np.linalg.matrix_rank(self.matrix)) if rank is None else rank
+        )
         if self.dof < 1:
-            raise ValueError(f"a design of {self.matrix.shape[0]} rows leaves no degree of freedom")
+            raise ValueError(
+                f"a design of {self.matrix.shape[0]} rows leaves no degree of freedom"
+            )
         self._noise = noise
         self._groups: dict[int, _Whitened] = {}
 
@@ -94,19 +115,30 @@ class ContrastModel:
         rho, spread = self._noise.rho[group], self._noise.spread[group]
         whiten, factors = _Whitener.of(rho), self._factors(rho)
         design = whiten(self.matrix)
-        slopes = np.stack([np.log(self._factors(rho + row) / factors) / _NUDGE for row in _NUDGE * np.eye(len(rho))])
+        slopes = np.stack(
+            [
+                np.log(self._factors(rho + row) / factors) / _NUDGE
+                for row in _NUDGE * np.eye(len(rho))
+            ]
+        )
         uncertainty = np.einsum("pc,pq,qc->c", slopes, spread, slopes)
         return _Whitened(
-            whiten=whiten, design=design, inverse=np.asarray(np.linalg.pinv(design), dtype=np.float64), factors=factors,
+            whiten=whiten,
+            design=design,
+            inverse=np.asarray(np.linalg.pinv(design), dtype=np.float64),
+            factors=factors,
             effective=effective_dof(self.dof, uncertainty),
-        )  # fmt: skip
+        )
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
-        """Estimates of C contrasts in unfiltered signals (T, N) of some of the noise's voxels, each (C, N), by name.
+        """Estimate C contrasts in unfiltered signals (T, N); return maps (C, N) by name.
 
-        ``effect``, in the series' unit, is the signal change of a sustained block, ``variance`` its own;
-        ``t`` is 0 where a voxel does not vary, ``z`` the normal deviate of the same tail (`t_to_z`) with ``effective``
-        degrees of freedom, fewer than `dof` where voxels that share a model of the noise differ in it.
+        The signals are of some of the voxels of the noise model.
+
+        ``effect``, in the series' unit, is the signal change of a sustained block, ``variance``
+        its own; ``t`` is 0 where a voxel does not vary, ``z`` the normal deviate of the same tail
+        (`t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
+        a model of the noise differ in it.
         """
         count, n = len(self.contrasts), signals.shape[1]
         labels = self._noise.labels[voxels]
@@ -125,7 +157,16 @@ class ContrastModel:
             beta = model.inverse @ whitened
             whitened -= model.design @ beta
             dispersion = np.einsum("tn,tn->n", whitened, whitened) / self.dof
-            effect[:, members], variance[:, members] = self.contrasts @ beta, model.factors[:, None] * dispersion
+            effect[:, members], variance[:, members] = (
+                self.contrasts @ beta,
+                model.factors[:, None] * dispersion,
+            )
             effective[:, members] = model.effective[:, None]
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
-        return {"effect": effect, "variance": variance, "t": t, "z": t_to_z(t, effective), "effective": effective}
+        return {
+            "effect": effect,
+            "variance": variance,
+            "t": t,
+            "z": t_to_z(t, effective),
+            "effective": effective,
+        }

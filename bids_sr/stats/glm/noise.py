@@ -1,18 +1,20 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
-A coefficient from one voxel of 60 volumes errs by .2, and t then passes p < .001 in twice as many voxels as it should,
-however long the model is (`benchmarks/null_noise.py`). So
+A coefficient from one voxel of 60 volumes errs by .2, and t then passes p < .001 in twice as many
+voxels as it should, however long the model is (`benchmarks/null_noise.py`). So
 
 1. Each voxel's residuals give the ratios r_l of lag products to power, l = 1 … 6.
-2. These are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the mask (as FILM smooths
-   them, Woolrich et al. 2001), so that all series of a run are treated alike, on whatever grid.
-3. Tissues differ and lie closer to each other than that width. One regression over the run gives how r_l depends on the
-   mean signal relative to the neighborhood, and is added.
-4. Voxels of similar r_l form a group (at most 64, less than .02 wide where that many suffice). A group shares one
-   model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the autoregressive process of order 6 whose
-   residuals show its r_l, see `bids_sr.stats.glm.autoregression`.
-5. Where voxels scatter about these expectations more than noise would, a voxel's own r_l enters in that proportion (the
-   best linear prediction, empirical Bayes); 4 is done again.
+2. These are averaged over the neighborhood, by a Gaussian in mm that knows nothing outside the
+   mask (as FILM smooths them, Woolrich et al. 2001), so that all series of a run are treated
+   alike, on whatever grid.
+3. Tissues differ and lie closer to each other than that width. One regression over the run gives
+   how r_l depends on the mean signal relative to the neighborhood, and is added.
+4. Voxels of similar r_l form a group (at most 64, less than .02 wide where that many suffice). A
+   group shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the
+   autoregressive process of order 6 whose residuals show its r_l, see
+   `bids_sr.stats.glm.autoregression`.
+5. Where voxels scatter about these expectations more than noise would, a voxel's own r_l enters in
+   that proportion (the best linear prediction, empirical Bayes); 4 is done again.
 
 What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 """
@@ -51,7 +53,8 @@ class Noise:
 
     labels: Labels  # (N,) group of each voxel
     rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
-    spread: Float  # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
+    # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
+    spread: Float
 
     @property
     def order(self) -> int:
@@ -61,11 +64,15 @@ class Noise:
     @classmethod
     def white(cls, n: int) -> "Noise":
         """No autocorrelation in n voxels, known exactly."""
-        return cls(labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1)))
+        return cls(
+            labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1))
+        )
 
 
 def noise_words(order: int = ORDER) -> str:
-    """The model of the noise in words, for sidecars and the methods text; `order` lags, 0 for white noise.
+    """Describe the noise model in words, for sidecars and the methods text.
+
+    `order` is the number of lags, 0 for white noise.
 
     >>> noise_words(2)
     'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
@@ -75,14 +82,20 @@ def noise_words(order: int = ORDER) -> str:
 
 
 def moving(signals: Float, centered: Float) -> Mask:
-    """Which of the time series (T, N) vary by more than rounding; `centered` are they without their means."""
+    """Tell which of the time series (T, N) vary by more than rounding error.
+
+    `centered` are the same series without their means.
+    """
     return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
 
 
 def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
-    """Ratios (order, N) of lag products to power of residuals, and which voxels have residuals; 0 where not.
+    """Return ratios (order, N) of lag products to residual power, and which voxels have residuals.
 
-    For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its columns' combinations.
+    The ratios are 0 where a voxel has none.
+
+    For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its
+    columns' combinations.
     """
     y = np.asarray(signals, dtype=np.float64)
     rest = y - y.mean(axis=0)
@@ -98,9 +111,16 @@ def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
 def _voxel_lags(
     blocks: _Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
 ) -> tuple[Float, Mask, Float]:
-    """What N voxels show, block by block: (order, N) ratios of lag products to power, whether there are any, (N,), and
-    their mean signal (N,), in whose place `level` stands where it is given."""
-    ratios, known, means = np.zeros((order, n_voxels)), np.zeros(n_voxels, dtype=bool), np.zeros(n_voxels)
+    """Return lag ratios, their validity and the mean signal of N voxels, block by block.
+
+    The ratios of lag products to power are (order, N), their validity and the mean signal (N,).
+    `level` replaces the mean signal where it is given.
+    """
+    ratios, known, means = (
+        np.zeros((order, n_voxels)),
+        np.zeros(n_voxels, dtype=bool),
+        np.zeros(n_voxels),
+    )
     for voxels, block in blocks:
         ratios[:, voxels], known[voxels] = lag_ratios(block, basis, order)
         if level is None:
@@ -111,9 +131,9 @@ def _voxel_lags(
 class Neighborhood:
     """Means over neighbors within a mask, weighted by a Gaussian; voxel sizes and FWHM are in mm.
 
-    Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own` (N,) is the weight
-    of a voxel in its own mean, `squares` (N,) the sum of the squared weights in a mean (near the edge of the mask, an
-    upper bound), both 0 to 1.
+    Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own`
+    (N,) is the weight of a voxel in its own mean, `squares` (N,) the sum of the squared weights in
+    a mean (near the edge of the mask, an upper bound), both 0 to 1.
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
@@ -133,13 +153,17 @@ class Neighborhood:
     def _sum(self, values: Float) -> Float:
         volume = np.zeros(self._mask.shape)
         volume[self._mask] = values
-        return np.asarray(ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask])
+        return np.asarray(
+            ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask]
+        )
 
     def __call__(self, values: Float) -> Float:
         """Means (K, N) of values (K, N); 0 where no voxel that counts is near."""
         out = np.zeros_like(values)
         for row, each in zip(out, values, strict=True):
-            np.divide(self._sum(each * self.known), self._total, out=row, where=self._total > 1e-12)
+            np.divide(
+                self._sum(each * self.known), self._total, out=row, where=self._total > 1e-12
+            )
         return out
 
 
@@ -155,14 +179,19 @@ def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float
     features = np.stack([scaled, scaled**2])
     features -= neighbors(features)
     gram = features[:, used] @ features[:, used].T
-    slopes = np.linalg.lstsq(gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10)[0]
+    slopes = np.linalg.lstsq(gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10)[
+        0
+    ]
     return np.asarray(pooled + slopes.T @ features)
 
 
 def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
-    """Groups of like columns: the widest is cut at the mean of its widest row until all are narrow or there are 64.
+    """Group similar columns: split the widest group until all are narrow or there are 64.
 
-    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below .01 is not cut.
+    A group is cut at the mean of its widest row.
+
+    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
+    .01 is not cut.
     """
     waiting: list[tuple[float, int, int, Labels]] = []
     done: list[Labels] = []
@@ -174,7 +203,9 @@ def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]
             done.append(rows)
         else:  # the number tells ties apart
             number = len(done) + len(waiting)
-            heapq.heappush(waiting, (-float(spreads[widest] * np.sqrt(len(rows))), int(rows[0]), number, rows))
+            heapq.heappush(
+                waiting, (-float(spreads[widest] * np.sqrt(len(rows))), int(rows[0]), number, rows)
+            )
 
     put(np.arange(values.shape[1]))
     while waiting and len(waiting) + len(done) < most:
@@ -191,17 +222,24 @@ def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]
 
 
 def estimate_noise(
-    blocks: _Blocks, matrix: Float, mask: Mask, zooms: Sequence[float], *, level: Float | None = None,
-    fwhm_mm: float = FWHM_MM, order: int = ORDER,
-) -> Noise:  # fmt: skip
+    blocks: _Blocks,
+    matrix: Float,
+    mask: Mask,
+    zooms: Sequence[float],
+    *,
+    level: Float | None = None,
+    fwhm_mm: float = FWHM_MM,
+    order: int = ORDER,
+) -> Noise:
     """The noise of a run, from one pass over its time series.
 
-    Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are fewer than six
-    degrees of freedom a lag.
+    Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are
+    fewer than six degrees of freedom a lag.
 
     Parameters
     ----------
-    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of `numpy.flatnonzero`
+    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of
+        `numpy.flatnonzero`
     matrix : (T, P) design
     mask, zooms : (X, Y, Z); voxel size (mm)
     level : (N,) brightness, where the time series have lost theirs
@@ -213,7 +251,9 @@ def estimate_noise(
         return Noise.white(n)
     neighbors = Neighborhood(known, mask, zooms, fwhm_mm)
     products = ar.expected_products(basis, order)
-    ratios, bias, groups, doubts = _own_share(own, pooled_ratios(own, level, neighbors), neighbors, basis, products)
+    ratios, bias, groups, doubts = _own_share(
+        own, pooled_ratios(own, level, neighbors), neighbors, basis, products
+    )
     labels, means = like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
     rho = ar.unseen(means - within, products)
@@ -232,9 +272,10 @@ def _own_share(
 ) -> tuple[Float, Float, Labels, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
-    Returns them (p, N), their bias (p, N), and by group (N,) covariances of their errors (G, p, p). The scatter of a
-    group's voxels about their pooled ratios, less that of noise, is how much they differ (T). With S the scatter of
-    noise, a voxel's ratios are best taken as pooled + T (T + S)^-1 (own - pooled).
+    Returns them (p, N), their bias (p, N), and by group (N,) covariances of their errors (G, p,
+    p). The scatter of a group's voxels about their pooled ratios, less that of noise, is how much
+    they differ (T). With S the scatter of noise, a voxel's ratios are best taken as pooled + T (T
+    + S)^-1 (own - pooled).
     """
     labels, means = like_groups(pooled)
     bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
@@ -248,7 +289,8 @@ def _own_share(
             continue
         rest = shown[:, members] - pooled[:, members]
         own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
-        # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a scatter of its own
+        # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a
+        # scatter of its own
         error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter
         differ = error - squares * scatter
         weight = _shrinkage(differ, scatter, len(members))
@@ -258,10 +300,14 @@ def _own_share(
 
 
 def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
-    """Weight (p, p) of a voxel's own ratios: T (T + S)^-1, T less what chance makes of `count` like voxels."""
+    """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
+
+    T is taken less what chance produces with `count` similar voxels.
+    """
     root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
     inverse = np.linalg.inv(root)
     sizes, axes = np.linalg.eigh(inverse @ differ @ inverse.T)
-    chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1  # largest eigenvalue of so many (Marchenko and Pastur 1967)
+    # largest eigenvalue of so many (Marchenko and Pastur 1967)
+    chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1
     shares = np.where(sizes > chance, sizes / (1 + np.maximum(sizes, 0)), 0.0)
     return np.asarray(root @ (axes * shares) @ axes.T @ inverse)

@@ -1,4 +1,7 @@
-"""What a run's linear model is asked about: the events of a task, or time series of seeds where there are none."""
+"""Regressors of interest of a run's linear model: task events or, if there are none, seeds.
+
+The seeds enter as time series.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +21,10 @@ _TIMES = ("onset", "duration")
 
 
 class DesignError(ValueError):
-    """A design that cannot be built, or a contrast it cannot estimate; the message names the condition or column."""
+    """A design that cannot be built, or a contrast that it cannot estimate.
+
+    The message names the condition or column.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,18 +35,23 @@ class Events:
     source: str = "events"  # how messages name them
 
     @classmethod
-    def of(cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events") -> "Events":
+    def of(
+        cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events"
+    ) -> "Events":
         """Those of a table of text; `where` names it in a DesignError.
 
-        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out; where there is no column
-        trial_type all rows are of one.
+        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out;
+        where there is no column trial_type all rows are of one.
 
         Raises
         ------
         DesignError : a column is missing, a time is not a number, or no row is left
         """
         if missing := [name for name in _TIMES if name not in columns]:
-            raise DesignError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(map(str, columns))})")
+            raise DesignError(
+                f"{where}: no column {', '.join(missing)} (there are:"
+                f" {', '.join(map(str, columns))})"
+            )
         kept = []
         for line, row in rows:
             cells = [row[name] or "" for name in _TIMES]
@@ -53,7 +64,8 @@ class Events:
             kept.append((*map(seconds, cells), *named))
         if not kept:
             raise DesignError(
-                f"{where}: no event to model (rows named {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
+                f"{where}: no event to model (rows named"
+                f" {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
             )
         return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source)
 
@@ -74,10 +86,12 @@ class Events:
         }
 
     def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-        """Convolved on/off time series of each condition at some times (s); a sustained block's plateau is one.
+        """Return the convolved on/off time series of each condition at given times (s).
 
-        Events before the run count: what they leave behind in the first volumes is part of the model, however early.
-        Those that begin after the last volume do not.
+        The plateau of a sustained block is one.
+
+        Events before the run count: what they leave behind in the first volumes is part of the
+        model, however early. Those that begin after the last volume do not.
         """
         from nilearn.glm.first_level import compute_regressor
 
@@ -95,15 +109,18 @@ class Events:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seeds:
-    """Time series of the seeds of a run without events, which take the place of the conditions of a task."""
+    """Seed time series of a run without events, in place of the conditions of a task."""
 
     table: pd.DataFrame  # a column a seed, a row a volume; NaN in volumes that do not count
     source: str = "seeds"  # how messages name them
-    measured: pd.DataFrame | None = None  # the same before they were standardized, which is what files hold
+    # the same before they were standardized, which is what files hold
+    measured: pd.DataFrame | None = None
 
     @classmethod
     def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
-        """Mean 0 and standard deviation 1 of each seed over the volumes that count; a constant is 0.
+        """Standardize each seed to mean 0 and SD 1 over the volumes that count.
+
+        A constant seed becomes 0.
 
         Examples
         --------
@@ -128,22 +145,34 @@ class Seeds:
         return {}
 
     def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
-        """Each seed's time series, (T,), 0 in the volumes that do not count; it is its own regressor."""
+        """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
         if len(self.table) != len(times):
-            raise DesignError(f"the seeds have {len(self.table)} rows and the series {len(times)} volumes")
-        return {str(name): np.nan_to_num(self.table[name].to_numpy(dtype=np.float64)) for name in self.table}
+            raise DesignError(
+                f"the seeds have {len(self.table)} rows and the series {len(times)} volumes"
+            )
+        return {
+            str(name): np.nan_to_num(self.table[name].to_numpy(dtype=np.float64))
+            for name in self.table
+        }
 
     def segments(self, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
-        """Seed and (start, length) in s of every segment, in order of time; none where the run is too short."""
+        """Return seed and (start, length) in s of each segment; none if the run is too short.
+
+        The segments are in order of time.
+        """
         count = segment_count(len(self.table) - n_dummy, len(self.table.columns), tr)
-        edges = np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
+        edges = (
+            np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
+        )
         spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
         return [(name, span) for span in spans for name in self.conditions]
 
     def write(self, path: Path) -> None:
         """Write what was measured as BIDS has it, seven digits."""
         measured = self.table if self.measured is None else self.measured
-        measured.to_csv(path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n")
+        measured.to_csv(
+            path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n"
+        )
 
 
 Regressors = Events | Seeds
@@ -159,7 +188,10 @@ def read_events(path: Path) -> Events:
 
 
 def _read_seeds(path: Path) -> Seeds:
-    """Read what `Seeds.write` wrote, each seed in units of its standard deviation about its mean; n/a is NaN."""
+    """Read what `Seeds.write` wrote and standardize each seed.
+
+    Each seed has mean 0 and is in units of its standard deviation; n/a becomes NaN.
+    """
     return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)
 
 

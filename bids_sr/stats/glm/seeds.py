@@ -1,11 +1,13 @@
-"""Seed-based connectivity: the seeds of a run without events take the place of the conditions of a task.
+"""Seed-based connectivity: the seeds of a run without events replace the conditions of a task.
 
-A seed's time series, read once from the acquired series, is the regressor of all series of the run; their maps are then
-maps of correlation and of a linear model as those of a task, and every control of the evaluation holds for them too.
-Halves of the run are made of segments: a segment's regressor is the seed within it, its own mean taken off.
+A seed's time series, read once from the acquired series, is the regressor of all series of the
+run; their maps are then maps of correlation and of a linear model as those of a task, and every
+control of the evaluation holds for them too. Halves of the run are made of segments: a segment's
+regressor is the seed within it, its own mean taken off.
 
-Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of seeds as regressors of one model beside
-motion and drift, instead of band-passed residuals, is ours: it is the model that runs with events get.
+Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of seeds as
+regressors of one model beside motion and drift, instead of band-passed residuals, is ours: it is
+the model that runs with events get.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,9 @@ _ROWS_PER_REGRESSOR = 5
 
 
 def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
-    """Voxels of the mask whose center lies within the radius of a seed, or the nearest one within a voxel's diagonal.
+    """Return the mask voxels whose centers lie within the radius of a seed.
+
+    Where there are none, it is the nearest voxel within a voxel's diagonal.
 
     Parameters
     ----------
@@ -38,13 +42,17 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     at = np.argwhere(mask)
     if not len(at):
         raise ValueError("the brain mask is empty")
-    away = np.linalg.norm(at @ affine[:3, :3].T + affine[:3, 3] - np.asarray(center_mm, dtype=float), axis=1)
+    away = np.linalg.norm(
+        at @ affine[:3, :3].T + affine[:3, 3] - np.asarray(center_mm, dtype=float), axis=1
+    )
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
     chosen = away <= radius_mm + 1e-6
     if not chosen.any() and away.min() <= diagonal:
         chosen = away == away.min()
     if not chosen.any():
-        raise ValueError(f"no voxel of the brain lies within {max(radius_mm, diagonal):.3g} mm of it")
+        raise ValueError(
+            f"no voxel of the brain lies within {max(radius_mm, diagonal):.3g} mm of it"
+        )
     out = np.zeros(mask.shape, dtype=bool)
     out[tuple(at[chosen].T)] = True
     return out
@@ -53,9 +61,10 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
 def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFrame:
     """Time series without what nuisance regressors explain of them, NaN in dummy volumes.
 
-    Their standard deviation is then that of what the maps are about, and effects are changes of the signal per standard
-    deviation of a seed's own fluctuation; t does not change, as the model has the same regressors. `nuisance` is (rows
-    after the dummies, regressors), a constant among them.
+    Their standard deviation is then that of what the maps are about, and effects are changes of
+    the signal per standard deviation of a seed's own fluctuation; t does not change, as the model
+    has the same regressors. `nuisance` is (rows after the dummies, regressors), a constant among
+    them.
     """
     out = table.astype(np.float64)
     values = out.iloc[n_dummy:].to_numpy()
@@ -65,7 +74,10 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
 
 
 def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
-    """Mean time series of seeds, voxels (X, Y, Z) by name, a row a volume; NaN in dummy volumes."""
+    """Return mean time series of seeds (X, Y, Z) by name, one row per volume.
+
+    Dummy volumes are NaN.
+    """
     flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
     values = np.full((reader.shape[3], len(flat)), np.nan)
     for row, volume in enumerate(reader.volumes(n_dummy), n_dummy):
@@ -75,13 +87,18 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
 
 
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
-    """Number of segments of a run: some 30 s each, even, four or more, and few enough for the model.
+    """Return the number of segments of a run: some 30 s each, even, and four or more.
 
-    0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest segments.
+    There are few enough of them for the model.
+
+    0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest
+    segments.
     """
     if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
         return 0
-    count = min(n_rows * tr / _SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS)
+    count = min(
+        n_rows * tr / _SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS
+    )
     return max(LEAST_SEGMENTS, int(count) // 2 * 2)
 
 

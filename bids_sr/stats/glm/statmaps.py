@@ -1,8 +1,8 @@
 """Activation maps of one series: correlation and general linear model, in bounded memory.
 
-The same code, model, mask and scale serve every series (raw, baselines, methods), so that a difference between their
-maps is a difference between the series. Detrending and low-pass belong to the correlation; the linear model gets the
-unfiltered series, with drift and motion as regressors.
+The same code, model, mask and scale serve every series (raw, baselines, methods), so that a
+difference between their maps is a difference between the series. Detrending and low-pass belong to
+the correlation; the linear model gets the unfiltered series, with drift and motion as regressors.
 """
 
 import logging
@@ -29,16 +29,18 @@ _LOGGER = logging.getLogger(__name__)
 class TemporalFilter:
     """Linear detrending, then a low-pass, as two sets of orthonormal time series.
 
-    They come before the correlation with the task, the activation map of the paper. Source: STSS-SRfMRI
-    (stss-srfmri), equation 1, on vectors without their mean: of raw signals the equation is nearly constant, as all of
-    them are mostly mean. The paper names no cut-off of the low-pass; 0.1 Hz is ours: the canonical response passes
-    little above it, and respiration lies above it. It is the projection on cosines (DCT-II) up to the cut-off: no
-    phase, no start-up, the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
+    They come before the correlation with the task, the activation map of the paper. Source:
+    STSS-SRfMRI (stss-srfmri), equation 1, on vectors without their mean: of raw signals the
+    equation is nearly constant, as all of them are mostly mean. The paper names no cut-off of the
+    low-pass; 0.1 Hz is ours: the canonical response passes little above it, and respiration lies
+    above it. It is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up,
+    the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
     conditions stay in the time series, as in the paper; only the GLM takes them out.
     """
 
     trend: Float  # (T, 2) constant and slope
-    band: Float | None  # (T, K) cosines kept, already without trend, or None where nothing is filtered out
+    # (T, K) cosines kept, already without trend, or None where nothing is filtered out
+    band: Float | None
 
     def coefficients(self, signals: Float) -> Float:
         """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
@@ -49,8 +51,8 @@ class TemporalFilter:
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter:
     """Build the filter for n samples, tr seconds apart.
 
-    A low-pass of None, 0 or at or above the Nyquist frequency (Hz) is detrending alone; ValueError where it leaves no
-    cosine, as the run is shorter than half a period.
+    A low-pass of None, 0 or at or above the Nyquist frequency (Hz) is detrending alone; ValueError
+    where it leaves no cosine, as the run is shorter than half a period.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -65,8 +67,13 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter
 
 
 def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) -> Float:
-    """CC = x·y / (|x| |y|) of filtered signals (T, N) and tasks (T, C), (C, N); 0 where a voxel does not vary."""
-    x, y = (temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals))
+    """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
+
+    It is 0 where a voxel does not vary.
+    """
+    x, y = (
+        temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals)
+    )
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
@@ -80,7 +87,10 @@ _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "varia
 
 @frozen
 class ActivationSettings:
-    """How maps are made: the linear model of a run, the same for all of its series, and what is mapped."""
+    """Settings of activation maps: the linear model of a run, the same for all of its series.
+
+    They also say what is mapped.
+    """
 
     tr: float  # s
     n_dummy: int = 0  # volumes at the start that are left out
@@ -90,7 +100,8 @@ class ActivationSettings:
     slice_time_ref: float = 0.5
     has_stc: bool = False
     hrf: str = "spm"  # or glover
-    confound_names: tuple[str, ...] = MOTION  # columns of the confounds that enter the linear model
+    # columns of the confounds that enter the linear model
+    confound_names: tuple[str, ...] = MOTION
     block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1  # Hz, correlation only; None: none
@@ -98,10 +109,17 @@ class ActivationSettings:
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`."""
         design = build_design(
-            events, n_volumes=n_volumes, tr=self.tr, n_dummy=self.n_dummy, slice_time_ref=self.slice_time_ref,
-            has_stc=self.has_stc, high_pass=self.high_pass, hrf=self.hrf, confounds=confounds,
+            events,
+            n_volumes=n_volumes,
+            tr=self.tr,
+            n_dummy=self.n_dummy,
+            slice_time_ref=self.slice_time_ref,
+            has_stc=self.has_stc,
+            high_pass=self.high_pass,
+            hrf=self.hrf,
+            confounds=confounds,
             confound_names=self.confound_names,
-        )  # fmt: skip
+        )
         if silent := sorted(set(events.conditions) - set(design.conditions)):
             _LOGGER.warning("no event of %s lies inside the run: not modeled", ", ".join(silent))
         return design
@@ -109,26 +127,41 @@ class ActivationSettings:
 
 @frozen
 class ActivationMaps:
-    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask; stat is cc, effect, variance, t or z."""
+    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask.
+
+    The stat is cc, effect, variance, t or z.
+    """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
-    noise_order: int | None = None  # lags of the noise model (0: white), None where there is no linear model
+    # lags of the noise model (0: white), None where there is no linear model
+    noise_order: int | None = None
 
 
 def _fit(
-    signals: VoxelTimeSeries, design: Design, vectors: Float, settings: ActivationSettings,
-    mask: Mask, zooms: Sequence[float],
-) -> tuple[dict[str, Float32], int | None]:  # fmt: skip
+    signals: VoxelTimeSeries,
+    design: Design,
+    vectors: Float,
+    settings: ActivationSettings,
+    mask: Mask,
+    zooms: Sequence[float],
+) -> tuple[dict[str, Float32], int | None]:
     """Values by stat, (contrasts, voxels) float32; order of noise."""
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
-    temporal = temporal_filter(signals.n_times, settings.tr, settings.low_pass) if "cc" in settings.kinds else None
+    temporal = (
+        temporal_filter(signals.n_times, settings.tr, settings.low_pass)
+        if "cc" in settings.kinds
+        else None
+    )
     tasks = design.matrix @ vectors.T
     model, noise_order = None, None
     if "glm" in settings.kinds:
         noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
-        model, noise_order = ContrastModel(design.matrix, vectors, noise, rank=design.rank), noise.order
+        model, noise_order = (
+            ContrastModel(design.matrix, vectors, noise, rank=design.rank),
+            noise.order,
+        )
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
             values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
@@ -140,9 +173,15 @@ def _fit(
 
 
 def map_activation(
-    reader: SeriesReader, mask: Mask, events: Regressors, contrasts: Mapping[str, Mapping[str, float]],
-    settings: ActivationSettings, *, scratch: Path, confounds: pd.DataFrame | None = None,
-) -> ActivationMaps:  # fmt: skip
+    reader: SeriesReader,
+    mask: Mask,
+    events: Regressors,
+    contrasts: Mapping[str, Mapping[str, float]],
+    settings: ActivationSettings,
+    *,
+    scratch: Path,
+    confounds: pd.DataFrame | None = None,
+) -> ActivationMaps:
     """Maps of all contrasts of one series.
 
     Parameters
@@ -155,12 +194,17 @@ def map_activation(
 
     Raises
     ------
-    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies on another grid
+    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies
+        on another grid
     """
     design = settings.design(events, reader.shape[3], confounds)
-    vectors = np.array([contrast_vector(design, name, weights) for name, weights in contrasts.items()])
+    vectors = np.array(
+        [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
+    )
     mask = np.asarray(mask, dtype=bool)
-    with extract_time_series(reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy) as signals:
+    with extract_time_series(
+        reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy
+    ) as signals:
         values, noise_order = _fit(signals, design, vectors, settings, mask, reader.zooms)
     maps: dict[tuple[str, str], Float32] = {}
     for index, name in enumerate(contrasts):

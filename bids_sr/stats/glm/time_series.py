@@ -1,10 +1,11 @@
-"""Time series of the voxels inside a mask, in blocks of voxels, from a file that is read volume by volume.
+"""Time series of the voxels in a mask, in blocks of voxels, from a file read volume by volume.
 
-The first pass smooths each volume and appends its mask voxels to a scratch file; the second reads that file in blocks
-whose size follows from a budget in bytes, so that memory depends neither on the length of a run nor on the mask.
+The first pass smooths each volume and appends its mask voxels to a scratch file; the second reads
+that file in blocks whose size follows from a budget in bytes, so that memory depends neither on
+the length of a run nor on the mask.
 
-Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside the mask counts, as in the paper's
-filter). Beyond the edge of the volume the edge value goes on.
+Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside the mask counts, as
+in the paper's filter). Beyond the edge of the volume the edge value goes on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,24 +21,33 @@ from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-# Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and not a signal.
+# Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and
+# not a signal.
 FLAT = 1e-6
 _Box = tuple[slice, slice, slice]
 _WHOLE: _Box = (slice(None), slice(None), slice(None))
 BLOCK_BYTES = 64 * 2**20
-_BYTES_PER_VALUE = 4 + 4 * 8  # the block as read, and four copies in double precision while it is fitted
+# the block as read, and four copies in double precision while it is fitted
+_BYTES_PER_VALUE = 4 + 4 * 8
 
 
 @lru_cache(maxsize=64)
 def _gaussian(count: int, sigma: float) -> Float32:
-    """What smooths `count` samples by `sigma` of them, as a matrix: four sigmas wide, the edge value going on."""
-    out = ndimage.gaussian_filter1d(np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0).astype(np.float32)
+    """Return the (count, count) matrix that smooths by a Gaussian of `sigma` samples.
+
+    It is cut off at four sigmas, and the edge value is continued beyond the edge.
+    """
+    out = ndimage.gaussian_filter1d(
+        np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0
+    ).astype(np.float32)
     out.setflags(write=False)
     return out
 
 
 def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WHOLE) -> Float32:
-    """Gaussian smoothing of a volume (X, Y, Z), all finite, with voxels of `zooms` mm; 0 mm returns the values.
+    """Smooth a finite volume (X, Y, Z) with a Gaussian, with voxels of `zooms` mm.
+
+    0 mm returns the values unchanged.
 
     Only what lies in the `box` is made, of all of the volume.
     """
@@ -50,21 +60,28 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
         _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom))[part]
         for count, zoom, part in zip(out.shape, zooms, box, strict=True)
     )
-    # matrix products, which take two thirds of a filter's time or less: a run is smoothed once for each width
+    # matrix products, which take two thirds of a filter's time or less: a run is smoothed once for
+    # each width
     along_first = (first @ out.reshape(len(out), -1)).reshape(len(first), *out.shape[1:])
     return (second @ along_first) @ third.T
 
 
 @frozen
 class VoxelTimeSeries:
-    """Scratch file of float32 time series, (n_times, n_voxels) in C order, voxels as in `numpy.flatnonzero(mask)`."""
+    """Scratch file of float32 time series, (n_times, n_voxels) in C order.
+
+    The voxels are ordered as in `numpy.flatnonzero(mask)`.
+    """
 
     path: Path
     n_times: int
     n_voxels: int
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
-        """Yield (which voxels, time series (n_times, n)) for all voxels; fitting a block takes about `budget` bytes."""
+        """Yield (voxels, time series (n_times, n)) in blocks until all voxels are covered.
+
+        Fitting a block takes about `budget` bytes.
+        """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, self.n_voxels, width):
@@ -88,9 +105,12 @@ def _box(mask: Mask) -> _Box:
 def extract_time_series(
     reader: SeriesReader, mask: Mask, path: Path, *, fwhm_mm: float = 0.0, start: int = 0
 ) -> Iterator[VoxelTimeSeries]:
-    """Write smoothed time series of the mask's voxels, from volume `start` on, to a file that is removed at the end.
+    """Write smoothed time series of the mask's voxels, from volume `start` on, to a scratch file.
 
-    It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid or is empty.
+    The file is removed at the end.
+
+    It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid
+    or is empty.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")

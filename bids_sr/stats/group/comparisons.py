@@ -1,4 +1,6 @@
-"""Group tests of methods against their references: paired tests, equivalence, corrections, one row a comparison.
+"""Group tests of methods against their references, one row per comparison.
+
+There are paired tests, equivalence tests and corrections for multiple comparisons.
 
 The participant is the unit. Comparisons of one method on one question form a family (placebos one
 of their own) within which p values are corrected by Holm's procedure; false discovery rates are
@@ -45,8 +47,8 @@ BELOW = "below the strongest reference, which being the largest of several value
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
     """References of a series among the known ones, each with its role.
 
-    A method is compared with everything that is not itself; a baseline against the acquired series alone, which shows
-    what the finer grid does without any method.
+    A method is compared with everything that is not itself; a baseline against the acquired series
+    alone, which shows what the finer grid does without any method.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
@@ -58,15 +60,17 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
 
 
 def _as_tested(name: str, values: Float) -> Float:
-    """A statistic (n,) as it is compared: its distance from 1 where near 1 is better, else itself."""
+    """Return a statistic (n,) as compared: |value - 1| if near 1 is better, else unchanged."""
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
 
 def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> float:
-    """Margin of equivalence: the one asked for (pure numbers), else a tenth of the gap from B-spline to measured.
+    """Return the equivalence margin: the requested one, else a tenth of the B-spline-measured gap.
 
-    The gap is the median over participants and involves no method under test. NaN where nothing was
-    measured, or where there is no gap to speak of: the distance to a perfect 1 would be no
+    A requested margin is a pure number; the gap is that from B-spline to measured.
+
+    The gap is the median over participants and involves no method under test. NaN where nothing
+    was measured, or where there is no gap to speak of: the distance to a perfect 1 would be no
     yardstick, as nothing that is measured comes near it, and real gains would pass as none.
 
     Parameters
@@ -95,7 +99,9 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
     return _SHARE_OF_GAP * gap if gap > 0 else math.nan
 
 
-def compare(values: pd.DataFrame, methods: Sequence[str], margin: float | None = None) -> pd.DataFrame:
+def compare(
+    values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
+) -> pd.DataFrame:
     """All exploratory comparisons of the methods under test, corrected and evaluated.
 
     Parameters
@@ -125,10 +131,14 @@ def compare(values: pd.DataFrame, methods: Sequence[str], margin: float | None =
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Comparisons as a table that has all columns, whatever the rows lack."""
     least = (*QUESTION, "series", "minus", "role", "n", "p_wilcoxon", "p_equivalence", "n_needed")
-    return pd.DataFrame(list(rows), columns=list(dict.fromkeys((*least, *chain.from_iterable(rows)))))
+    return pd.DataFrame(
+        list(rows), columns=list(dict.fromkeys((*least, *chain.from_iterable(rows))))
+    )
 
 
-def _of_question(own: pd.DataFrame, methods: Sequence[str], asked: float | None) -> Iterator[dict[str, Any]]:
+def _of_question(
+    own: pd.DataFrame, methods: Sequence[str], asked: float | None
+) -> Iterator[dict[str, Any]]:
     """All comparisons on one question, not corrected."""
     question = own[QUESTION].iloc[0].to_dict()
     table = _marked(own)
@@ -139,28 +149,48 @@ def _of_question(own: pd.DataFrame, methods: Sequence[str], asked: float | None)
     for name in (each for each in (*BASELINES, *methods) if each in values):
         for other, role in references(name, list(values), methods).items():
             found = _paired(values[name], values[other], question["statistic"], margin)
-            yield question | {"series": name, "minus": other, "role": role, "p_friedman": p_friedman} | found
+            yield (
+                question
+                | {"series": name, "minus": other, "role": role, "p_friedman": p_friedman}
+                | found
+            )
 
 
 def _marked(own: pd.DataFrame) -> pd.DataFrame:
-    """Values of one question as `wide`, infinite where a value is not defined and NaN where there is none."""
+    """Return the values of one question as `wide`, infinite if undefined and NaN if missing."""
     return wide(own.fillna({"value": np.inf}))
 
 
 def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
-    """One comparison of values (n,) of participants with those of a reference, see `_marked`; not corrected."""
+    """Compare the participants' values (n,) with those of a reference, uncorrected.
+
+    See `_marked` for undefined and missing values.
+    """
     known = np.isfinite(own) & np.isfinite(other)
     n, there = int(known.sum()), int((~np.isnan(own) & ~np.isnan(other)).sum())
     own, other = own[known], other[known]
-    found: dict[str, Any] = {"better": statistic(name).better, "n": n, "n_undefined": there - n, "n_above": 0}
+    found: dict[str, Any] = {
+        "better": statistic(name).better,
+        "n": n,
+        "n_undefined": there - n,
+        "n_above": 0,
+    }
     for whose, values in (("series", own), ("minus", other)):
         first, median, third = paired_tests.quartiles(values)
         found |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
-    found |= {"margin": margin, "p_wilcoxon": math.nan, "effect_size": math.nan, "difference": math.nan}
+    found |= {
+        "margin": margin,
+        "p_wilcoxon": math.nan,
+        "effect_size": math.nan,
+        "difference": math.nan,
+    }
     if n:
         d = paired_tests.differences(_as_tested(name, own), _as_tested(name, other))
         found |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
-        found |= {"n_above": int((d > 0).sum()), "p_equivalence": paired_tests.equivalence(d, margin)}
+        found |= {
+            "n_above": int((d > 0).sum()),
+            "p_equivalence": paired_tests.equivalence(d, margin),
+        }
         found["lower_of_series"] = hodges_lehmann(own)["lower"] if name == "ev" else math.nan
     return found
 
@@ -169,7 +199,9 @@ def _evaluated(found: pd.DataFrame, family: Sequence[str | pd.Series], part: str
     """Comparisons with p values corrected within their families, a word and a note."""
     if found.empty:
         return found.assign(part=part, p_holm=math.nan, word="", note="")
-    tested = found.assign(p=found["p_wilcoxon"].where(found["n"] > 1)).groupby(family, observed=True, sort=False)
+    tested = found.assign(p=found["p_wilcoxon"].where(found["n"] > 1)).groupby(
+        family, observed=True, sort=False
+    )
     found = found.assign(
         part=part,
         family=tested["p"].transform("count"),
@@ -181,12 +213,18 @@ def _evaluated(found: pd.DataFrame, family: Sequence[str | pd.Series], part: str
 
 
 def _worded(row: Any) -> tuple[str, str]:
-    """Word and note of a comparison: a difference that is significant and beyond the margin, sameness, or neither.
+    """Return the word and note of a comparison.
 
-    A difference that is significant and reliably smaller than the margin counts as the same. A primary comparison has
-    no margin and is better or undecided, never worse, see `primary`.
+    The word tells a difference that is significant and beyond the margin, sameness, or neither.
+
+    A difference that is significant and reliably smaller than the margin counts as the same. A
+    primary comparison has no margin and is better or undecided, never worse, see `primary`.
     """
-    notes = [f"not defined in {row.n_undefined} participant(s), who are excluded"] if row.n_undefined else []
+    notes = (
+        [f"not defined in {row.n_undefined} participant(s), who are excluded"]
+        if row.n_undefined
+        else []
+    )
     if row.n < 2:
         return NONE, "; ".join([*notes, f"{row.n} participant(s) have both"])
     if row.method == "identical" and row.part != PRIMARY:
@@ -209,7 +247,9 @@ def _worded(row: Any) -> tuple[str, str]:
 
 
 def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
-    """Why no difference could be significant: differences and smallest attainable p; empty where one could.
+    """Explain why no difference could be significant; empty where one could.
+
+    The text gives the number of differences and the smallest attainable p.
 
     Parameters
     ----------
@@ -237,27 +277,34 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
 
 
 def paired_power(effect: float, n: npt.ArrayLike) -> Float:
-    """Power of the two-sided paired t test with n differences of a mean of `effect` standard deviations."""
+    """Return the power of the two-sided paired t test of n differences.
+
+    Their mean is `effect` standard deviations.
+    """
     dof, shift = np.asarray(n) - 1, effect * np.sqrt(n)
     limit = special.stdtrit(dof, 1 - ALPHA / 2)
     return np.asarray(special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit))
 
 
 def participants_needed(differences: npt.ArrayLike) -> int | None:
-    """Participants that the signed-rank test needs for 80 % power, if the differences (n,) are as observed.
+    """Return the number of participants the signed-rank test needs for 80 % power.
 
-    That of the paired t test with the observed mean and standard deviation, divided by the efficiency of the
-    signed-rank test beside it where differences are normal, 3/pi (Hodges and Lehmann 1956); never fewer than six, the
-    least with which that test reaches p < .05. An effect seen in few participants is uncertain, and so is this number.
-    None for fewer than two differences, for a mean that is not above 0 (more participants would show no gain), and
-    where more than `MOST` would be needed.
+    The differences (n,) are taken as observed.
+
+    That of the paired t test with the observed mean and standard deviation, divided by the
+    efficiency of the signed-rank test beside it where differences are normal, 3/pi (Hodges and
+    Lehmann 1956); never fewer than six, the least with which that test reaches p < .05. An effect
+    seen in few participants is uncertain, and so is this number. None for fewer than two
+    differences, for a mean that is not above 0 (more participants would show no gain), and where
+    more than `MOST` would be needed.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2 or not d.mean() > 0:
         return None
     sd = float(d.std(ddof=1))
     effect = float(d.mean()) / sd if sd > 0 else math.inf
-    if effect >= 20:  # beyond what the noncentral distribution is computed for; one more than the least is enough
+    # beyond what the noncentral distribution is computed for; one more than the least is enough
+    if effect >= 20:
         return _LEAST
     for counts in (np.arange(2, 1000), np.arange(1000, _MOST)):
         enough = counts[paired_power(effect, counts) >= _POWER]
@@ -273,7 +320,9 @@ def on_accuracy(rows: pd.DataFrame) -> pd.Series:
 
 
 def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The comparison of each task that was fixed beforehand: the method minus each participant's strongest reference.
+    """Return each task's prespecified comparison.
+
+    It is the method minus each participant's strongest reference.
 
     Participants without any reference are left out. Where several tasks have a primary comparison,
     these are corrected by Holm's procedure; one is not.
@@ -292,10 +341,16 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         their strongest references (``rivals``).
     """
     rows = []
-    for _, of_task in values[on_accuracy(values)].groupby(["task", "variant"], observed=True, sort=False):
-        there = of_task[(of_task["series"] == method) & of_task["value"].notna()].drop_duplicates(QUESTION)
+    for _, of_task in values[on_accuracy(values)].groupby(
+        ["task", "variant"], observed=True, sort=False
+    ):
+        there = of_task[(of_task["series"] == method) & of_task["value"].notna()].drop_duplicates(
+            QUESTION
+        )
         if len(there):
-            rows += _primary_of(of_question(of_task, min((row for _, row in there.iterrows()), key=_rank)), method)
+            rows += _primary_of(
+                of_question(of_task, min((row for _, row in there.iterrows()), key=_rank)), method
+            )
     found = _table(rows)
     return _evaluated(found, [found["role"]], PRIMARY)
 
@@ -309,22 +364,35 @@ def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
 def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The primary comparison on one question, not corrected; none where nobody has a reference."""
     table = _marked(own)
-    names = [name for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN)) if name in table and name != method]
+    names = [
+        name
+        for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
+        if name in table and name != method
+    ]
     rivals = table[names].where(np.isfinite(table[names]))
     strongest = rivals.max(axis=1)
     question = own[QUESTION].iloc[0].to_dict()
-    found = _paired(table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan)
+    found = _paired(
+        table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
+    )
     if not found["n"]:
         return []
     entered = np.isfinite(table[method]) & strongest.notna()
-    one, two = (_as_tested(question["statistic"], each[entered].to_numpy()) for each in (table[method], strongest))
+    one, two = (
+        _as_tested(question["statistic"], each[entered].to_numpy())
+        for each in (table[method], strongest)
+    )
     d = paired_tests.differences(one, two)
-    return [question | found | {
-        "series": method,
-        "minus": _STRONGEST,
-        "role": _STRONGEST,
-        "n_needed": participants_needed(d),
-        "participants": list(table.index[entered]),
-        "differences": d.tolist(),
-        "rivals": rivals[entered].idxmax(axis=1).tolist(),
-    }]  # fmt: skip
+    return [
+        question
+        | found
+        | {
+            "series": method,
+            "minus": _STRONGEST,
+            "role": _STRONGEST,
+            "n_needed": participants_needed(d),
+            "participants": list(table.index[entered]),
+            "differences": d.tolist(),
+            "rivals": rivals[entered].idxmax(axis=1).tolist(),
+        }
+    ]

@@ -1,6 +1,7 @@
-"""Activation of the group: each voxel tested over participants, by running sums, and what the maps show.
+"""Group activation: voxelwise tests over participants by running sums, and metrics of the maps.
 
-nilearn's second-level model gives the same (as a test shows), but holds the maps of all participants in memory.
+nilearn's second-level model gives the same (as a test shows), but holds the maps of all
+participants in memory.
 """
 
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ class GroupMaps:
     """All group maps, and what was left out and why."""
 
     space: str | None = None  # template's space; None where nothing could be made
-    # a row each, in the order of task, contrast, series: task, variant, contrast, series, fwhm_mm, participants (who
-    # entered), a file for each statistic (effect, variance, t, z), peak_z, peak_mm (where, in the template), active_mm3
-    # (volume of z > 3.1)
+    # a row each, in the order of task, contrast, series: task, variant, contrast, series, fwhm_mm,
+    # participants (who entered), a file for each statistic (effect, variance, t, z), peak_z,
+    # peak_mm (where, in the template), active_mm3 (volume of z > 3.1)
     maps: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: tuple[str, ...] = ()  # in words
     # the template, and which voxels were tested, on the maps' grid
@@ -71,7 +72,9 @@ class Running:
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:
-        """Effect (the mean), its variance, t and z of each voxel, float32; t, z are 0 where nothing varies.
+        """Return each voxel's mean effect, its variance, t and z, float32.
+
+        t and z are 0 where nothing varies.
 
         Raises
         ------

@@ -14,63 +14,127 @@ from bids_sr.stats.group.group_values import QUESTION, Joined
 _P = "p value, two-sided"
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
     "task": {"Description": "Label of the task"},
-    "variant": {"Description": "Other entities in the names of the runs; n/a where there are none"},
+    "variant": {
+        "Description": "Other entities in the names of the runs; n/a where there are none"
+    },
     "table": {"Description": "The participants' table that the values come from"},
     **{name: COLUMNS[name] for name in QUESTION if name in COLUMNS},
     "series": {"Description": "The series under test"},
     "minus": {"Description": "The series that it is compared with, and that is subtracted"},
     "role": {
-        "Description": "Of the series in minus: acquired, baseline, control, method or placebo; strongest: the largest "
-        "value of each participant among baselines, denoising controls and simple arithmetic"
+        "Description": (
+            "Of the series in minus: acquired, baseline, control, method or placebo; strongest:"
+            " the largest value of each participant among baselines, denoising controls and simple"
+            " arithmetic"
+        )
     },
-    "better": {"Description": "What is better: higher, lower, near 1, or neither (a difference is no merit by itself)"},
-    "n": {"Description": "Participants that enter, one value each; runs were combined by fixed effects"},
-    "n_undefined": {"Description": "Participants left out because a value is not defined (an empty region)"},
+    "better": {
+        "Description": (
+            "What is better: higher, lower, near 1, or neither (a difference is no merit by"
+            " itself)"
+        )
+    },
+    "n": {
+        "Description": (
+            "Participants that enter, one value each; runs were combined by fixed effects"
+        )
+    },
+    "n_undefined": {
+        "Description": "Participants left out because a value is not defined (an empty region)"
+    },
     "n_above": {"Description": "Participants whose difference (series - minus) is above 0"},
     **{
         f"{part}_{whose}": {"Description": f"{words} of the {text} over participants"}
         for whose, text in (("series", "series"), ("minus", "series in minus"))
-        for part, words in (("median", "Median"), ("q1", "First quartile"), ("q3", "Third quartile"))
+        for part, words in (
+            ("median", "Median"),
+            ("q1", "First quartile"),
+            ("q3", "Third quartile"),
+        )
     },
-    "difference": {"Description": "Hodges-Lehmann estimate of series - minus; distances from 1 where that counts"},
+    "difference": {
+        "Description": (
+            "Hodges-Lehmann estimate of series - minus; distances from 1 where that counts"
+        )
+    },
     "lower": {"Description": "Lower end of its exact interval from the signed-rank test"},
     "upper": {"Description": "Upper end of its interval"},
-    "level": {"Description": "Confidence of the interval; below .95 where there are too few participants for that"},
+    "level": {
+        "Description": (
+            "Confidence of the interval; below .95 where there are too few participants for that"
+        )
+    },
     "effect_size": {"Description": "Matched-pairs rank-biserial correlation, -1 to 1"},
     "w_plus": {"Description": "Sum of the ranks of the positive differences (Wilcoxon)"},
-    "n_nonzero": {"Description": "Differences that are not zero; the others do not enter the signed-rank test"},
-    "method": {"Description": "How its p value was computed: exact, normal, or identical (all differences are zero)"},
+    "n_nonzero": {
+        "Description": (
+            "Differences that are not zero; the others do not enter the signed-rank test"
+        )
+    },
+    "method": {
+        "Description": (
+            "How its p value was computed: exact, normal, or identical (all differences are zero)"
+        )
+    },
     "p_wilcoxon": {"Description": f"{_P}, Wilcoxon signed-rank test, not corrected"},
-    "p_smallest": {"Description": "Smallest p value that this test could have reached with so many differences"},
-    "family": {"Description": "Comparisons corrected together: one series and question, placebos apart"},
+    "p_smallest": {
+        "Description": (
+            "Smallest p value that this test could have reached with so many differences"
+        )
+    },
+    "family": {
+        "Description": "Comparisons corrected together: one series and question, placebos apart"
+    },
     "p_holm": {"Description": "p_wilcoxon corrected within the family (Holm)"},
-    "p_fdr": {"Description": "False discovery rate over all comparisons of the measure (Benjamini and Hochberg)"},
+    "p_fdr": {
+        "Description": (
+            "False discovery rate over all comparisons of the measure (Benjamini and Hochberg)"
+        )
+    },
     "t": {"Description": "Paired t; n/a where the differences do not vary"},
     "dof": {"Description": "Its degrees of freedom"},
     "p_t": {"Description": f"{_P}, paired t test, not corrected"},
     "p_friedman": {
-        "Description": "p value of Friedman's test over all series of this question, of participants that have them all"
+        "Description": (
+            "p value of Friedman's test over all series of this question, of participants that"
+            " have them all"
+        )
     },
     "margin": {
-        "Description": "Margin of equivalence: --margin for pure numbers, else a tenth of the median gap between "
-        "bspline and measured; n/a without a gap"
+        "Description": (
+            "Margin of equivalence: --margin for pure numbers, else a tenth of the median gap"
+            " between bspline and measured; n/a without a gap"
+        )
     },
-    "p_equivalence": {"Description": "p value of two one-sided paired t tests within the margin, not corrected"},
+    "p_equivalence": {
+        "Description": "p value of two one-sided paired t tests within the margin, not corrected"
+    },
     "p_equivalence_holm": {"Description": "The same, corrected within the family (Holm)"},
     "word": {
-        "Description": "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all identical; "
-        "undecided: neither; not comparable: fewer than two participants"
+        "Description": (
+            "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all"
+            " identical; undecided: neither; not comparable: fewer than two participants"
+        )
     },
     "part": {
-        "Description": "primary: the one comparison of a task that was fixed beforehand (default method minus each "
-        "participant's strongest reference, explained variance beyond the acquired Nyquist limit), which is corrected "
-        "for the number of tasks alone; exploratory: every other"
+        "Description": (
+            "primary: the one comparison of a task that was fixed beforehand (default method minus"
+            " each participant's strongest reference, explained variance beyond the acquired"
+            " Nyquist limit), which is corrected for the number of tasks alone; exploratory: every"
+            " other"
+        )
     },
-    "n_needed": {"Description": "Participants for 80 % power of the primary comparison if its effect is as observed"},
+    "n_needed": {
+        "Description": (
+            "Participants for 80 % power of the primary comparison if its effect is as observed"
+        )
+    },
     "note": {"Description": "What else must be known"},
-}  # fmt: skip
+}
 _COLUMNS_OF = "_columns"
-"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics would inherit it."""
+"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics
+would inherit it.
+"""
 
 
 def write_tables(
@@ -106,7 +170,8 @@ def write_tables(
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
-        (output_dir / f"{table}.json").unlink(missing_ok=True)  # of 0.2.0 and before, inherited by BIDS
+        # of 0.2.0 and before, inherited by BIDS
+        (output_dir / f"{table}.json").unlink(missing_ok=True)
     write_whole(output_dir / "group_stats.tsv", stats_text(found))
     return joined, found
 
@@ -120,6 +185,8 @@ def all_comparisons(joined: Joined, method: str, margin: float | None = None) ->
 
 def stats_text(found: pd.DataFrame) -> str:
     """Comparisons as the text of ``group_stats.tsv``."""
-    table = found.reindex(columns=list(COLUMN_TEXT)).replace({"": None, np.inf: np.nan, -np.inf: np.nan})
+    table = found.reindex(columns=list(COLUMN_TEXT)).replace(
+        {"": None, np.inf: np.nan, -np.inf: np.nan}
+    )
     whole = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
     return whole.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")

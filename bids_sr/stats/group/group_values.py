@@ -1,6 +1,9 @@
-"""Metrics of all participants as one frame, and runs of a participant combined, so that it is the unit of tests.
+"""Metrics of all participants as one data frame, with the runs of each participant combined.
 
-Runs are combined as fixed effects: by inverse variance where every run's value has an interval, else by their mean.
+The participant is thus the unit of the tests.
+
+Runs are combined as fixed effects: by inverse variance where every run's value has an interval,
+else by their mean.
 """
 
 from collections.abc import Mapping
@@ -25,28 +28,51 @@ RUN: Mapping[str, dict[str, str]] = {
     "session": {"Description": "Label of the session; n/a where there are none"},
     "task": {"Description": "Label of the task"},
     "run": {"Description": "Number of the run; n/a where there is one"},
-    "variant": {"Description": "Other entities in the name of the run (such as dir-AP); variants are not combined"},
-    "table": {"Description": "The participant's table that the row comes from: image, activation or evaluation"},
+    "variant": {
+        "Description": (
+            "Other entities in the name of the run (such as dir-AP); variants are not combined"
+        )
+    },
+    "table": {
+        "Description": (
+            "The participant's table that the row comes from: image, activation or evaluation"
+        )
+    },
 }
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
-QUESTION = ["task", "variant", "table", "statistic", "band", "reference", "region", "threshold", "contrast", "fwhm_mm"]
+QUESTION = [
+    "task",
+    "variant",
+    "table",
+    "statistic",
+    "band",
+    "reference",
+    "region",
+    "threshold",
+    "contrast",
+    "fwhm_mm",
+]
 """What was measured, apart from the series and the participant."""
 _FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
 _Z95 = 1.959963984540054
 
 
 class TableError(ValueError):
-    """A participant's table that cannot be joined: it has other columns than it should, or a number that is none."""
+    """A participant's table that cannot be joined.
+
+    It has other columns than it should, or a value that is not a number.
+    """
 
 
 @frozen
 class Joined:
     """What the tables of all participants hold together."""
 
-    # columns `QUESTION`, series, participant and value (NaN: not defined): what is compared, runs combined
+    # columns `QUESTION`, series, participant and value (NaN: not defined): what is compared, runs
+    # combined
     values: pd.DataFrame
-    # columns task, name (the run as text), series, statistic: flags that are raised, and methods that were not applied
-    # (`APPLIED`), which are not compared there
+    # columns task, name (the run as text), series, statistic: flags that are raised, and methods
+    # that were not applied (`APPLIED`), which are not compared there
     told: pd.DataFrame
     series: pd.DataFrame  # columns name and series: those of each run
     statistics: tuple[str, ...]  # of all rows, as far as they are registered
@@ -54,7 +80,9 @@ class Joined:
 
 
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
-    """Write all tables as a long one, and combine what is compared; one participant's tables are in memory at a time.
+    """Write all tables as one long table, and combine the compared metrics.
+
+    Only one participant's tables are in memory at a time.
 
     Parameters
     ----------
@@ -81,9 +109,9 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     for _, of_participant in tables.groupby("participant", sort=False):
         rows = []
         for name, own in of_participant.groupby("name", sort=False):
-            run = pd.concat([_read(source, stream) for _, source in own.iterrows()], ignore_index=True).assign(
-                name=name
-            )
+            run = pd.concat(
+                [_read(source, stream) for _, source in own.iterrows()], ignore_index=True
+            ).assign(name=name)
             unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
             raised = run["statistic"].isin(_FLAGS) & (run["value"] == 1)
             told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
@@ -93,9 +121,12 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             idle = run["series"][unapplied].tolist()
             left_out = [each for each in run["series"].unique() if stands_for(each, idle)]
             wanted = (
-                run["statistic"].map(directions).notna() & (run["minus"] == MISSING) & ~run["series"].isin(left_out)
+                run["statistic"].map(directions).notna()
+                & (run["minus"] == MISSING)
+                & ~run["series"].isin(left_out)
             )
-            if own["at_rest"].any():  # two seeds are no two conditions, and the paper's regions are no match
+            # two seeds are no two conditions, and the paper's regions are no match
+            if own["at_rest"].any():
                 wanted &= run["threshold"] != "quarter"
             rows.append(run.loc[wanted, [*columns, "value", "lower", "upper"]])
         values = combined(pd.concat(rows, ignore_index=True))
@@ -112,7 +143,10 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
 
 
 def _read(source: pd.Series, stream: TextIO) -> pd.DataFrame:
-    """One table with the columns of its run, which is written as well; TableError where it has other columns."""
+    """Read one table, write it as well, and return it with the columns of its run.
+
+    Raise TableError where it has other columns.
+    """
     path: Path = source["path"]
     try:
         table = read_frame(path)
@@ -128,16 +162,20 @@ def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Frames of equal columns below each other, text as categories."""
     return pd.DataFrame(
         {
-            name: np.concatenate([part[name] for part in parts])
-            if name in ("fwhm_mm", "value")
-            else union_categoricals([part[name] for part in parts])
+            name: (
+                np.concatenate([part[name] for part in parts])
+                if name in ("fwhm_mm", "value")
+                else union_categoricals([part[name] for part in parts])
+            )
             for name in parts[0]
         }
     )
 
 
 def combined(rows: pd.DataFrame) -> pd.DataFrame:
-    """One value for each question, series and participant, runs as fixed effects; NaN where it is defined in none.
+    """Combine runs as fixed effects: one value per question, series and participant.
+
+    It is NaN where the value is defined in no run.
 
     Parameters
     ----------
@@ -160,7 +198,9 @@ def combined(rows: pd.DataFrame) -> pd.DataFrame:
     error = ((rows["upper"] - rows["lower"]) / (2 * _Z95)).to_numpy()
     unsure = np.bincount(number, known & ~(error > 0)) > 0
     alone = np.bincount(number, known) < 2
-    weight = np.where((unsure | alone)[number], 1.0, 1 / np.where(error > 0, error, 1.0) ** 2) * known
+    weight = (
+        np.where((unsure | alone)[number], 1.0, 1 / np.where(error > 0, error, 1.0) ** 2) * known
+    )
     sums = np.bincount(number, weight * rows["value"].fillna(0.0))
     with np.errstate(invalid="ignore"):
         value = sums / np.bincount(number, weight)
@@ -169,7 +209,10 @@ def combined(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(values: pd.DataFrame) -> pd.DataFrame:
-    """The values of one question: participants, sorted, by series in the order of the rows; NaN where there is none."""
+    """Return the values of one question, participants by series; NaN where there is none.
+
+    Participants are sorted; series are in the order of the rows.
+    """
     at, people = pd.factorize(values["participant"], sort=True)
     of, series = pd.factorize(values["series"])
     table = np.full((len(people), len(series)), np.nan)

@@ -1,4 +1,6 @@
-"""Paired tests over subjects: exact Wilcoxon, Hodges-Lehmann, t, TOST, Friedman, Holm and Benjamini-Hochberg.
+"""Paired tests over subjects: exact Wilcoxon, t, TOST, Friedman and corrections.
+
+The Hodges-Lehmann estimate is here too; p values are corrected by Holm and Benjamini-Hochberg.
 
 Wilcoxon's signed-rank test is computed from its own permutation distribution (every sign of every
 difference equally likely), so that its p value is exact with tied ranks too and needs no table.
@@ -18,17 +20,23 @@ from bids_sr.io.array_types import Float
 
 EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
-_ALIKE = 1e-9  # of the largest metric: differences nearer than this are equal (tables hold six digits)
+# of the largest metric: differences nearer than this are equal (tables hold six digits)
+_ALIKE = 1e-9
 _GRAIN = 1e-12  # of the largest difference: how near a mean of pairs is found
 
 
 def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
-    """Differences of metrics, those within rounding of zero set to zero; ValueError unless finite and equally many."""
+    """Return differences of metrics, with those within rounding of zero set to zero.
+
+    Raise ValueError unless the metrics are finite and equally many.
+    """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"{a.size} and {b.size} figures are no pairs")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("figures that are not defined cannot be compared; leave those subjects out")
+        raise ValueError(
+            "figures that are not defined cannot be compared; leave those subjects out"
+        )
     grain = _ALIKE * max(float(np.abs(a).max()), float(np.abs(b).max()))
     found = a - b
     if grain > 0:
@@ -38,7 +46,10 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
 
 @lru_cache(maxsize=64)
 def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
-    """Probability of every value of twice the sum of the ranks of the positive differences, each sign a coin toss."""
+    """Return the null distribution of twice the rank sum of the positive differences.
+
+    Each sign is a coin toss.
+    """
     found = np.zeros(sum(doubled_ranks) + 1)
     found[0] = 1.0
     for rank in doubled_ranks:
@@ -81,10 +92,14 @@ def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
     chances = _distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
     at = round(2 * w_plus)
     tail = min(chances[: at + 1].sum(), chances[at:].sum())
-    return _columns(effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n)))
+    return _columns(
+        effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n))
+    )
 
 
-def _columns(effect: float, w_plus: float, n: int, method: str, p: float, smallest: float) -> dict[str, float | str]:
+def _columns(
+    effect: float, w_plus: float, n: int, method: str, p: float, smallest: float
+) -> dict[str, float | str]:
     return {
         "effect_size": effect,
         "w_plus": w_plus,
@@ -101,7 +116,9 @@ def _normal_p(w_plus: float, total: float, spread: float) -> float:
 
 
 def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
-    """Median of the means of all pairs of differences (each with itself too), and its exact interval of 95 %.
+    """Return the median of all pairwise means and its exact 95 % interval.
+
+    Each difference is also paired with itself.
 
     The interval is the set of shifts that the signed-rank test does not reject, between two of the
     ordered means. With ties its confidence is a lower bound.
@@ -129,15 +146,19 @@ def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
     else:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         cut, level = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread)), 0.95
-    low, high, lower, upper = _ordered_means(d, ((count - 1) // 2, count // 2, cut - 1, count - cut))
+    low, high, lower, upper = _ordered_means(
+        d, ((count - 1) // 2, count // 2, cut - 1, count - cut)
+    )
     return {"difference": (low + high) / 2, "lower": lower, "upper": upper, "level": level}
 
 
 def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
-    """Some of the means of all pairs of ascending `d` (each with itself too), counted from the smallest.
+    """Return the pairwise means of ascending `d` at some ranks, counted from the smallest.
 
-    Of many differences the pairs are not made: those up to a bound are counted, and the bound found
-    by bisection, to rounding.
+    Each value is also paired with itself.
+
+    Of many differences the pairs are not made: those up to a bound are counted, and the bound
+    found by bisection, to rounding.
     """
     if len(d) <= EXACT_UP_TO:
         i, j = np.triu_indices(len(d))
@@ -182,9 +203,12 @@ def paired_t(found: npt.ArrayLike) -> dict[str, float]:
 
 
 def equivalence(found: npt.ArrayLike, margin: float) -> float:
-    """p value of two one-sided t tests that the mean difference lies within -margin and +margin (Schuirmann 1987).
+    """Return the TOST p value that the mean difference is within ±margin (Schuirmann 1987).
 
-    Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN for one difference.
+    TOST are two one-sided t tests.
+
+    Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN
+    for one difference.
     """
     d = np.asarray(found, dtype=np.float64)
     if len(d) < 2 or not margin > 0:
@@ -204,10 +228,12 @@ def _alike(d: Float) -> bool:
 
 
 def friedman(series: Sequence[npt.ArrayLike]) -> float:
-    """p value of Friedman's test that several series of the same subjects do not differ (1937), ties corrected.
+    """Return Friedman's p value that several series of the same subjects do not differ (1937).
 
-    Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square distribution, which
-    is rough below some ten subjects; NaN where there is nothing to rank.
+    Ties are corrected for.
+
+    Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square
+    distribution, which is rough below some ten subjects; NaN where there is nothing to rank.
     """
     values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
     if values.ndim != 2 or values.shape[1] < 2:
@@ -225,7 +251,8 @@ def friedman(series: Sequence[npt.ArrayLike]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count.
 
-    Not by `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: half a second, a family.
+    Not by `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: half a
+    second, a family.
     """
     p = np.array(p_values, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(p))
@@ -235,7 +262,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """p values as false discovery rates (Benjamini and Hochberg 1995); NaN stay NaN and do not count."""
+    """Return p values as false discovery rates (Benjamini and Hochberg 1995).
+
+    NaN stay NaN and do not count.
+    """
     p = np.array(p_values, dtype=np.float64)
     known = np.isfinite(p)
     if known.any():
@@ -244,7 +274,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """First quartile, median and third quartile of the values that are finite; NaN where none is."""
+    """Return first quartile, median and third quartile of the finite values; NaN if none."""
     v = np.asarray(values, dtype=np.float64)
     v = v[np.isfinite(v)]
     if not len(v):

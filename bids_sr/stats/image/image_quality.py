@@ -1,8 +1,11 @@
-"""Metrics of super-resolved structural scans against measured ones: similarity, quality, tissues, lesions.
+"""Metrics of super-resolved structural scans against measured ones.
 
-Source: attention-unet, section 3.8, equations 6 to 8, in the form that MRIQC (Esteban et al. 2017) gives them. All
-images of a contrast lie on one grid and in one unit, scaled to [0, 1]. And the temporal signal-to-noise ratio and
-smoothness of the noise of a series, in one pass over its volumes.
+They cover similarity, quality, tissues and lesions.
+
+Source: attention-unet, section 3.8, equations 6 to 8, in the form that MRIQC (Esteban et al. 2017)
+gives them. All images of a contrast lie on one grid and in one unit, scaled to [0, 1]. And the
+temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass over its
+volumes.
 """
 
 import math
@@ -28,23 +31,30 @@ _TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manua
 
 
 def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
-    """Ratios between gm, wm and csf of mean, SD (population), 5 % and 95 % percentile, by pair (gm/wm) and statistic.
+    """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
+
+    The statistics are the mean, the SD (population), and the 5 % and 95 % percentiles.
 
     Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
     """
     values = {name: _inside(image, mask, name) for name, mask in masks.items()}
     return {
         f"{one}/{other}": {
-            name: of(values[one]) / of(values[other]) for name, of in _RATIOS.items() if of(values[other]) != 0
+            name: of(values[one]) / of(values[other])
+            for name, of in _RATIOS.items()
+            if of(values[other]) != 0
         }
         for one, other in _PAIRS
     }
 
 
 def cjv(image: Real, gm: Mask, wm: Mask) -> float:
-    """Coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|; lower is better, infinite for one mean.
+    """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
 
-    Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC takes.
+    Lower is better; it is infinite for equal means.
+
+    Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC
+    takes.
     """
     gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
     apart = float(white.mean()) - float(gray.mean())
@@ -52,27 +62,36 @@ def cjv(image: Real, gm: Mask, wm: Mask) -> float:
 
 
 def efc(image: Real, mask: Mask | None = None) -> float:
-    """Entropy focus criterion: entropy of the magnitudes over its largest value; 0 for one bright voxel, 1 for a
-    constant image. Lower is better (less ghosting and blurring).
+    """Return the entropy focus criterion: entropy of the magnitudes over its largest value.
 
-    Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al. 1997).
+    It is 0 for one bright voxel and 1 for a constant image. Lower is better (less ghosting and
+    blurring).
+
+    Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al.
+    1997).
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
-        raise ValueError("the entropy focus criterion wants an image of at least two voxels that is not empty")
+        raise ValueError(
+            "the entropy focus criterion wants an image of at least two voxels that is not empty"
+        )
     part = x / np.linalg.norm(x)
     entropy = -(part * np.log(np.where(part > 0, part, 1.0))).sum()
     return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
 
 
-def fwhm(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> tuple[float | None, ...]:
-    """Smoothness (mm) of an image (X, Y, Z) along each axis, from pairs of neighbors inside the mask.
+def fwhm(
+    image: Real, zooms: Sequence[float], mask: Mask | None = None
+) -> tuple[float | None, ...]:
+    """Return the smoothness (FWHM in mm) of an image (X, Y, Z) along each axis.
+
+    It is measured from pairs of neighbors inside the mask.
 
     None for an axis whose neighbors do not correlate; ValueError for a constant image.
 
-    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator of AFNI's 3dFWHMx
-    that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An anatomical image is no noise: the
-    metric compares images of one head on one grid.
+    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator
+    of AFNI's 3dFWHMx that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An
+    anatomical image is no noise: the metric compares images of one head on one grid.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -82,14 +101,19 @@ def fwhm(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> tuple
     correlations = []
     for axis in range(3):
         first, second = (np.take(x, range(k, x.shape[axis] - 1 + k), axis) for k in (0, 1))
-        pairs = np.take(inside, range(x.shape[axis] - 1), axis) & np.take(inside, range(1, x.shape[axis]), axis)
+        pairs = np.take(inside, range(x.shape[axis] - 1), axis) & np.take(
+            inside, range(1, x.shape[axis]), axis
+        )
         change = (second - first)[pairs]
         correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
     return smoothness(correlations, [float(z) for z in zooms[:3]])
 
 
 def wm2max(image: Real, wm: Mask) -> float:
-    """Median of white matter over the 99.95 % percentile of the image; .6 to .8 in a T1w of a whole head."""
+    """Return the white-matter median over the 99.95 % percentile of the image.
+
+    It is .6 to .8 in a T1w image of a whole head.
+    """
     top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
         raise ValueError(f"{_TOP_PERCENTILE:g} % of the image are zero or less")
@@ -97,23 +121,28 @@ def wm2max(image: Real, wm: Mask) -> float:
 
 
 def white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
-    """Voxels of a bias-corrected FLAIR (X, Y, Z) brighter than mean + 1.3 standard deviations of the brain.
+    """Return voxels of a bias-corrected FLAIR (X, Y, Z) above the brain's mean + 1.3 SD.
 
-    Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is left out, so this is
-    its raw mask, which also holds bright gray matter: it compares images of one head, it is no lesion load.
+    Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is
+    left out, so this is its raw mask, which also holds bright gray matter: it compares images of
+    one head, it is no lesion load.
     """
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)
     if not inside.any():
         raise ValueError("the brain mask is empty")
-    return np.asarray(inside & (values > values[inside].mean() + _LESION_SD * values[inside].std()), dtype=bool)
+    return np.asarray(
+        inside & (values > values[inside].mean() + _LESION_SD * values[inside].std()), dtype=bool
+    )
 
 
 def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[str, float | None]:
-    """Dice, true positive and negative fraction and positive predictive value; nothing over nothing is None.
+    """Return Dice, true positive and negative fractions and positive predictive value.
 
-    True negatives are counted `within` the brain, not the whole field of view. Source: attention-unet, section 3.8.3.
-    ValueError for masks on different grids.
+    Nothing over nothing (0/0) is None.
+
+    True negatives are counted `within` the brain, not the whole field of view. Source:
+    attention-unet, section 3.8.3. ValueError for masks on different grids.
 
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
@@ -124,16 +153,24 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
     a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, found))
     hit, wrong, missed, left = (int(part.sum()) for part in (a & b, ~a & b, a & ~b, ~a & ~b))
     ratios = {
-        "dice": (2 * hit, 2 * hit + wrong + missed), "tpf": (hit, hit + missed), "tnf": (left, left + wrong),
+        "dice": (2 * hit, 2 * hit + wrong + missed),
+        "tpf": (hit, hit + missed),
+        "tnf": (left, left + wrong),
         "ppv": (hit, hit + wrong),
-    }  # fmt: skip
+    }
     return {name: part / whole if whole else None for name, (part, whole) in ratios.items()}
 
 
 def tissue_volumes(tissues: Mapping[str, Mask | Real], zooms: Sequence[float]) -> dict[str, float]:
-    """Volume (ml) of each tissue, a mask or the probability of each voxel, which counts by its part."""
+    """Return the volume (ml) of each tissue, given as a mask or a probability map.
+
+    Each voxel counts by its probability.
+    """
     voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
-    return {name: float(np.asarray(part, dtype=np.float64).sum()) * voxel for name, part in tissues.items()}
+    return {
+        name: float(np.asarray(part, dtype=np.float64).sum()) * voxel
+        for name, part in tissues.items()
+    }
 
 
 def _inside(image: Real, mask: Mask, name: str) -> Float:
@@ -148,7 +185,10 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
 def likeness(
     contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
-    """MAE, RMSE, NMSE, PSNR and SSIM (data range 1) of each series (X, Y, Z), in the brain of some slices."""
+    """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices' brain.
+
+    The data range is 1.
+    """
     kept = [z for z in slices if mask[..., z].any()]
     if not kept:
         return
@@ -163,18 +203,24 @@ def likeness(
 
 
 def quality(
-    contrast: str, series: Mapping[str, Real], mask: Mask, tissues: Mapping[str, Mask], zooms: Sequence[float]
+    contrast: str,
+    series: Mapping[str, Real],
+    mask: Mask,
+    tissues: Mapping[str, Mask],
+    zooms: Sequence[float],
 ) -> Iterator[MetricRow]:
     """CJV, EFC, FWHM, WM2max and ratios between tissues of each series, over the whole brain.
 
-    `tissues` (gm, wm and csf, may be empty) were found in the measured scans for all series alike (section 3.8.1).
+    `tissues` (gm, wm and csf, may be empty) were found in the measured scans for all series alike
+    (section 3.8.1).
     """
     whole = bool(tissues) and all(part.any() for part in tissues.values())
     for name, image in series.items():
         widths = [width for width in fwhm(image, zooms, mask) if width is not None]
         found: dict[str, float | None] = {
-            "efc": efc(image, mask), "fwhm": float(np.mean(widths)) if widths else None,
-        }  # fmt: skip
+            "efc": efc(image, mask),
+            "fwhm": float(np.mean(widths)) if widths else None,
+        }
         if whole:
             found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
@@ -186,19 +232,28 @@ def quality(
 def segmentations(
     contrast: str, found: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
 ) -> Iterator[MetricRow]:
-    """Volume (ml) of each class of each series, and its overlap in the brain with that of the series ``measured``."""
+    """Return the volume (ml) of each class of each series, and its overlap with ``measured``.
+
+    The overlap with the series ``measured`` is taken in the brain.
+    """
     for name, classes in found.items():
         for label, volume in tissue_volumes(classes, zooms).items():
-            yield from metric_rows(name, {"tissue_volume": volume}, contrast=contrast, region=label)
+            yield from metric_rows(
+                name, {"tissue_volume": volume}, contrast=contrast, region=label
+            )
             if name != "measured":
                 shared = overlap(found["measured"][label], classes[label], mask)
                 shared = {"tissue_dice": shared.pop("dice"), **shared}
-                yield from metric_rows(name, shared, contrast=contrast, reference="measured", region=label)
+                yield from metric_rows(
+                    name, shared, contrast=contrast, reference="measured", region=label
+                )
 
 
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:
-    """White-matter hyperintensities of the FLAIR of each series, as a class for `segmentations`."""
-    return {name: {"wmh": white_matter_hyperintensities(image, mask)} for name, image in series.items()}
+    """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`."""
+    return {
+        name: {"wmh": white_matter_hyperintensities(image, mask)} for name, image in series.items()
+    }
 
 
 _DEGREE = 2  # of the polynomial trend that is no noise
@@ -208,30 +263,38 @@ _DEGREE = 2  # of the polynomial trend that is no noise
 class _SeriesQuality:
     """Quality of a series inside a mask."""
 
-    # mean, noise, tsnr: (X, Y, Z) mean, standard deviation in time after a quadratic trend, their ratio (0 where there
-    # is no noise); 0 outside the mask
+    # mean, noise, tsnr: (X, Y, Z) mean, standard deviation in time after a quadratic trend, their
+    # ratio (0 where there is no noise); 0 outside the mask
     mean: Float
     noise: Float
     tsnr: Float
-    # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do not correlate
+    # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do
+    # not correlate
     fwhm_mm: tuple[float | None, ...]
     n_volumes: int  # that entered
 
 
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
-    """FWHM (mm) of white noise under a Gaussian, along each axis, from the correlation exp(−d²/4σ²) of neighbors."""
+    """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
+
+    It is estimated from the correlation exp(−d²/4σ²) of neighbors.
+    """
     out: list[float | None] = []
     for r, zoom in zip(correlations, zooms, strict=True):
         out.append(float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None)
     return tuple(out)
 
 
-def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int) -> _SeriesQuality:
-    """Quality of a series of volumes (X, Y, Z), dummies left out, that is seen once, volume by volume.
+def series_quality(
+    volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int
+) -> _SeriesQuality:
+    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
 
-    Smoothness comes from differences of successive volumes, which hold little signal and no trend: for each pair of
-    neighbors inside the mask their correlation over time, averaged over pairs. ValueError where the mask is on another
-    grid or empty, or the series has too few volumes.
+    The series is read once, volume by volume.
+
+    Smoothness comes from differences of successive volumes, which hold little signal and no trend:
+    for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
+    ValueError where the mask is on another grid or empty, or the series has too few volumes.
     """
     if n_volumes < _DEGREE + 2:
         raise ValueError(f"{n_volumes} volumes are too few for noise over time")
@@ -241,7 +304,9 @@ def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], 
     origin = previous = None
     loads = np.zeros((_DEGREE + 1, *mask.shape))
     power, squares = np.zeros(mask.shape), np.zeros(mask.shape)
-    products = [np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)]
+    products = [
+        np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)
+    ]
     for t, volume in enumerate(volumes):
         if volume.shape != mask.shape:
             raise ValueError(f"volumes of {volume.shape}, mask of {mask.shape}")
@@ -261,7 +326,9 @@ def series_quality(volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], 
     mean = origin + loads[0] * basis[0, 0]
     noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - _DEGREE - 1))
     noise[noise <= 1e-6 * np.abs(mean)] = 0
-    correlations = [_neighbors(product, squares, mask, axis) for axis, product in enumerate(products)]
+    correlations = [
+        _neighbors(product, squares, mask, axis) for axis, product in enumerate(products)
+    ]
     tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
     widths = smoothness(correlations, zooms)
     return _SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)

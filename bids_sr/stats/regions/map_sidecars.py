@@ -9,15 +9,27 @@ from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
 _STAT_TEXT = {
-    "cc": ("Correlation of the voxel's time series with the task, both detrended and filtered", "1"),
+    "cc": (
+        "Correlation of the voxel's time series with the task, both detrended and filtered",
+        "1",
+    ),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
     "variance": ("Variance of the estimated effect, in the square of its unit", "arbitrary"),
     "t": ("t statistic of the contrast, two-sided sign", "1"),
-    "z": ("Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an estimate", "1"),
+    "z": (
+        (
+            "Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an"
+            " estimate"
+        ),
+        "1",
+    ),
 }
 _REGION_TEXT = {
     "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
-    "Fdr": "Voxels of the brain that are active at a false discovery rate of .05 (one-sided, Benjamini-Hochberg)",
+    "Fdr": (
+        "Voxels of the brain that are active at a false discovery rate of .05 (one-sided,"
+        " Benjamini-Hochberg)"
+    ),
 }
 
 
@@ -32,7 +44,8 @@ def common_sidecar(
     """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")  # in the order of axes of the file
+        # in the order of axes of the file
+        sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
     return common
 
@@ -43,12 +56,23 @@ def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Side
     return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
 
 
-def model_text(stat: str, design: Design, *, noise_order: int | None = None, low_pass: float | None = None) -> Sidecar:
+def model_text(
+    stat: str, design: Design, *, noise_order: int | None = None, low_pass: float | None = None
+) -> Sidecar:
     """The model behind a map."""
     shared: Sidecar = {"HRF": design.hrf, "DummyVolumes": design.n_dummy}
     if stat == "cc":
-        return {**shared, "Type": "correlation", "Detrending": "linear", "LowPassHz": low_pass or "n/a"}
-    nuisance = [c for c in design.columns if c not in design.conditions and not c.startswith(("drift", "constant"))]
+        return {
+            **shared,
+            "Type": "correlation",
+            "Detrending": "linear",
+            "LowPassHz": low_pass or "n/a",
+        }
+    nuisance = [
+        c
+        for c in design.columns
+        if c not in design.conditions and not c.startswith(("drift", "constant"))
+    ]
     return {
         **shared,
         "Type": "glm",
@@ -62,13 +86,19 @@ def model_text(stat: str, design: Design, *, noise_order: int | None = None, low
 
 
 def region_sidecar(threshold: Threshold) -> Sidecar:
-    """What a region says; the threshold that was applied to it stands in a table, where it differs between maps."""
+    """Return the sidecar of a region.
+
+    Where the applied threshold differs between maps, it is given in a table.
+    """
     fixed = f"Voxels of the brain with z at or above {threshold.z}"
     return {
         "Type": "ROI",
         "Description": _REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
-        "Threshold": f"threshold_value ({threshold.label.lower()}) of the contrast in desc-activation_metrics.tsv"
-        if threshold.z is None
-        else threshold.z,
+        "Threshold": (
+            f"threshold_value ({threshold.label.lower()}) of the contrast in"
+            " desc-activation_metrics.tsv"
+            if threshold.z is None
+            else threshold.z
+        ),
     }

@@ -1,7 +1,7 @@
-"""Metrics of activation maps: sizes, peaks, overlap of conditions, correlation of maps, comparison of series.
+"""Metrics of activation maps: sizes, peaks, condition overlap, map correlation, series comparison.
 
-The acquired series is compared on the high-resolution grid as its *map* brought up by a cubic spline, ``rawSpline``:
-what finer voxels alone make of it.
+The acquired series is compared on the high-resolution grid as its *map* brought up by a cubic
+spline, ``rawSpline``: what finer voxels alone make of it.
 """
 
 import math
@@ -26,7 +26,11 @@ Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Contrasts of one condition against rest: those whose overlap is of interest."""
-    return [name for name, weights in contrasts.items() if [w > 0 for w in weights.values() if w] == [True]]
+    return [
+        name
+        for name, weights in contrasts.items()
+        if [w > 0 for w in weights.values() if w] == [True]
+    ]
 
 
 def find_regions(maps: Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
@@ -53,11 +57,17 @@ def correlation(a: Float32, b: Float32, mask: Mask) -> float:
 
 def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     """Highest voxel in the ROI of each map of a contrast that has one."""
-    found = {stat: peak(maps[name, stat], roi, affine) for stat in ("t", "cc", "z") if (name, stat) in maps}
+    found = {
+        stat: peak(maps[name, stat], roi, affine)
+        for stat in ("t", "cc", "z")
+        if (name, stat) in maps
+    }
     return {stat: at for stat, at in found.items() if at is not None}
 
 
-def _contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float) -> dict[str, float | None]:
+def _contrast_metrics(
+    maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float
+) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
     out: dict[str, float | None] = {}
@@ -75,32 +85,67 @@ def _contrast_metrics(maps: Maps, name: str, mask: Mask, roi: Mask, affine: Floa
     return out
 
 
-def _region_metrics(region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float) -> dict:
-    """Size and place of one region, by statistic; `per_acquired`: its voxels in one acquired voxel."""
+def _region_metrics(
+    region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float
+) -> dict:
+    """Return size and location of one region, by statistic.
+
+    `per_acquired` is the number of its voxels in one acquired voxel.
+    """
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
     count = int(region.sum())
-    sizes = {"voxels": count, "volume": count * voxel, "size_acquired_voxels": count / per_acquired}
-    places = {f"centroid_{axis}": None if center is None else float(center[i]) for i, axis in enumerate("xyz")}
-    return {"threshold_value": threshold, **sizes, "roi_volume": int((region & roi).sum()) * voxel, **places}
+    sizes = {
+        "voxels": count,
+        "volume": count * voxel,
+        "size_acquired_voxels": count / per_acquired,
+    }
+    places = {
+        f"centroid_{axis}": None if center is None else float(center[i])
+        for i, axis in enumerate("xyz")
+    }
+    return {
+        "threshold_value": threshold,
+        **sizes,
+        "roi_volume": int((region & roi).sum()) * voxel,
+        **places,
+    }
 
 
 def _pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
-    """Distance between the peaks of two conditions, and how far each exceeds the other at its own peak."""
-    at, to = (peaks.get("t", peaks.get("cc")) for peaks in (_peaks(maps, name, roi, affine) for name in (a, b)))
+    """Return the distance between two conditions' peaks, and their excess at their own peaks.
+
+    The excess tells how far each condition exceeds the other at its own peak.
+    """
+    at, to = (
+        peaks.get("t", peaks.get("cc"))
+        for peaks in (_peaks(maps, name, roi, affine) for name in (a, b))
+    )
     distance = None if at is None or to is None else _distance(at.position, to.position)
     out: dict[str, float | None] = {"peak_distance": distance}
     if (a, "effect") in maps:
         difference = maps[a, "effect"] - maps[b, "effect"]
-        gap = None if at is None or to is None else (float(difference[at.index]) - float(difference[to.index])) / 2
+        gap = (
+            None
+            if at is None or to is None
+            else (float(difference[at.index]) - float(difference[to.index])) / 2
+        )
         out["effect_separation"] = gap
     return out
 
 
 def activation_rows(
-    maps: Maps, regions: Regions, contrasts: Mapping[str, Mapping[str, float]], *, mask: Mask, roi: Mask,
-    affine: Float, series: str, fwhm_mm: float, per_acquired: float,
-) -> list[MetricRow]:  # fmt: skip
+    maps: Maps,
+    regions: Regions,
+    contrasts: Mapping[str, Mapping[str, float]],
+    *,
+    mask: Mask,
+    roi: Mask,
+    affine: Float,
+    series: str,
+    fwhm_mm: float,
+    per_acquired: float,
+) -> list[MetricRow]:
     """All rows of one series at one smoothing.
 
     Parameters
@@ -112,7 +157,11 @@ def activation_rows(
     rows: list[MetricRow] = []
 
     def add(contrast: str, figures: Mapping[str, float | None], threshold: str = MISSING) -> None:
-        rows.extend(metric_rows(series, figures, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()))
+        rows.extend(
+            metric_rows(
+                series, figures, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()
+            )
+        )
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     for name in contrasts:
@@ -141,7 +190,8 @@ class Grid:
 def fill_outside(values: Float32, mask: Mask) -> Float32:
     """Voxels outside the mask take the value of the nearest voxel (in index distance) inside.
 
-    Statistics outside the mask are zeros, not data, and would pull down the border of a map that is interpolated.
+    Statistics outside the mask are zeros, not data, and would pull down the border of a map that
+    is interpolated.
     """
     if mask.all() or not mask.any():
         return values
@@ -152,23 +202,34 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
 def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Float32]:
     """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat).
 
-    No value exceeds the extremes of the map inside the source's mask: where a spline overshoots, a correlation could be
-    larger than 1, and a peak would be made by the interpolation.
+    No value exceeds the extremes of the map inside the source's mask: where a spline overshoots, a
+    correlation could be larger than 1, and a peak would be made by the interpolation.
     """
     raised = {}
     for key, values in maps.items():
         filled = fill_outside(values, source.mask)
-        fine = sample_volume(filled, source.affine, target.mask.shape, target.affine, spline=Spline(order=3))
+        fine = sample_volume(
+            filled, source.affine, target.mask.shape, target.affine, spline=Spline(order=3)
+        )
         fine = np.clip(fine, filled.min(), filled.max())
         raised[key] = np.where(target.mask, fine, 0).astype(np.float32)
     return raised
 
 
 def raised_rows(
-    maps: Maps, contrasts: Mapping[str, Mapping[str, float]], thresholds: Sequence[Threshold], *, acquired: Grid,
-    fine: Grid, roi: Mask, fwhm_mm: float, per_acquired: float,
-) -> list[MetricRow]:  # fmt: skip
-    """Rows of maps of the acquired series at one smoothing, brought to the high-resolution grid (`rawSpline`).
+    maps: Maps,
+    contrasts: Mapping[str, Mapping[str, float]],
+    thresholds: Sequence[Threshold],
+    *,
+    acquired: Grid,
+    fine: Grid,
+    roi: Mask,
+    fwhm_mm: float,
+    per_acquired: float,
+) -> list[MetricRow]:
+    """Return metrics of acquired-series maps upsampled to the high-resolution grid (`rawSpline`).
+
+    All maps are of one smoothing.
 
     Parameters
     ----------
@@ -179,6 +240,13 @@ def raised_rows(
     """
     raised = upsample_maps(maps, acquired, fine)
     return activation_rows(
-        raised, find_regions(raised, fine.mask, roi, thresholds), contrasts, mask=fine.mask, roi=roi,
-        affine=fine.affine, series=RAW_SPLINE, fwhm_mm=fwhm_mm, per_acquired=per_acquired,
-    )  # fmt: skip
+        raised,
+        find_regions(raised, fine.mask, roi, thresholds),
+        contrasts,
+        mask=fine.mask,
+        roi=roi,
+        affine=fine.affine,
+        series=RAW_SPLINE,
+        fwhm_mm=fwhm_mm,
+        per_acquired=per_acquired,
+    )

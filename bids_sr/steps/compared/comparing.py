@@ -1,4 +1,7 @@
-"""Steps that hold series of other programs against the acquired one: controls at the same resolution, verdicts."""
+"""Steps that compare series of other programs with the acquired one.
+
+There are controls at the same resolution, and verdicts.
+"""
 
 import math
 from collections.abc import Sequence
@@ -18,14 +21,22 @@ from bids_sr.steps.compared.placing import UPSAMPLING
 
 @step(makes="same_widths", memory=EFFECTS)
 def match_resolution(
-    series: dict[str, Series], effects: dict[str, File], bold_mask_hr: Mask, *, factor: Factor, n_dummy: int,
+    series: dict[str, Series],
+    effects: dict[str, File],
+    bold_mask_hr: Mask,
+    *,
+    factor: Factor,
+    n_dummy: int,
     compared_names: Sequence[str],
-) -> Facts:  # fmt: skip
-    """Smoothing (mm FWHM) of the acquired series that makes it the control of each compared one, by their names.
+) -> Facts:
+    """Find the smoothing (mm FWHM) that makes the acquired series each compared one's control.
+
+    The results are by the names of the compared series.
 
     Parameters
     ----------
-    series, effects : compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution grid
+    series, effects : compared ones, and `zerofill`, which stands for the acquired one, on the
+        high-resolution grid
 
     Returns
     -------
@@ -37,6 +48,10 @@ def match_resolution(
         acquired, own = changes_of(series[UPSAMPLING], n_dummy), load_effects(effects[UPSAMPLING])
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
-            width = same_resolution(acquired, changes_of(series[name], n_dummy), inside, zooms, factor)
-            found[name] = round(control_width(own, inside, width), 2) if math.isfinite(width) else None
+            width = same_resolution(
+                acquired, changes_of(series[name], n_dummy), inside, zooms, factor
+            )
+            found[name] = (
+                round(control_width(own, inside, width), 2) if math.isfinite(width) else None
+            )
     return found

@@ -1,4 +1,7 @@
-"""Steps that bring series of other programs to the grid of their run: where they lie, and one interpolation."""
+"""Steps that bring series of other programs to the grid of their run.
+
+They find where the series lie, and interpolate once.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,27 +33,36 @@ UPSAMPLING = ACQUIRED_BAND
 def compared_text(names: Sequence[str]) -> str:
     """Methods text of the compared series of a run."""
     return (
-        f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired one. Volumes at several "
-        "moments were registered to those acquired at the same moments, which tells whether head motion was undone "
-        "already. Those on the acquired grid were zero-filled as the acquired series is; each volume was interpolated "
-        "once, and the series went through the same masks, models and comparisons, in the voxels in which both it and "
-        "the acquired series have signal. As a control at the same resolution, effects of the acquired series were "
-        "smoothed by a Gaussian.\n"
+        f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired"
+        " one. Volumes at several moments were registered to those acquired at the same moments,"
+        " which tells whether head motion was undone already. Those on the acquired grid were"
+        " zero-filled as the acquired series is; each volume was interpolated once, and the"
+        " series went through the same masks, models and comparisons, in the voxels in which both"
+        " it and the acquired series have signal. As a control at the same resolution, effects of"
+        " the acquired series were smoothed by a Gaussian.\n"
     )
 
 
 @step(makes="compared")
 def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
-    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with 0 where it is NaN."""
+    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0."""
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
     return SeriesReader(here / "bold.nii")
 
 
 @step(makes=("compared_xfms", "compared_facts", "compared_signal"))
 def align_compared(
-    compared: Series, bold: Series, boldref: Image, bold_mask: Mask, hmc_xfms: Transforms, *, series_name: str
+    compared: Series,
+    bold: Series,
+    boldref: Image,
+    bold_mask: Mask,
+    hmc_xfms: Transforms,
+    *,
+    series_name: str,
 ) -> tuple[Transforms, Facts, Mask]:
-    """Find where the volumes of a compared series lie, as acquired or with the head motion undone, and its mask.
+    """Find where the volumes of a compared series lie, and its mask.
+
+    They lie as acquired, or with the head motion undone.
 
     Parameters
     ----------
@@ -61,8 +73,8 @@ def align_compared(
     Returns
     -------
     compared_xfms : the same of the compared series
-    compared_facts : by its name, frame, grid, shift (acquired voxels), what brings its signal to that of the run, and
-        in how many voxels of the brain one of the two has no signal
+    compared_facts : by its name, frame, grid, shift (acquired voxels), what brings its signal to
+        that of the run, and in how many voxels of the brain one of the two has no signal
     compared_signal : voxels of the acquired grid in which both have
 
     Raises
@@ -72,18 +84,28 @@ def align_compared(
     seen = checked(bold, compared)
     facts = seen.facts() | {
         "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
-        "brain_voxels": int(bold_mask.data.sum()), "left_out": int((bold_mask.data & ~seen.both).sum()),
-    }  # fmt: skip
+        "brain_voxels": int(bold_mask.data.sum()),
+        "left_out": int((bold_mask.data & ~seen.both).sum()),
+    }
     xfms = poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data)
     return xfms, {series_name: facts}, bold_mask.like(seen.both)
 
 
 @step(makes=("series", "compared_mask"), memory=SERIES)
 def place_compared(
-    stc: Series, acquired: Series, bold_mask_hr: Mask, hmc_xfms: Transforms, compared_xfms: Transforms,
-    compared_facts: Facts, compared_signal: Mask, distortion: Distortion | None = None, *, here: Path, factor: Factor,
+    stc: Series,
+    acquired: Series,
+    bold_mask_hr: Mask,
+    hmc_xfms: Transforms,
+    compared_xfms: Transforms,
+    compared_facts: Facts,
+    compared_signal: Mask,
+    distortion: Distortion | None = None,
+    *,
+    here: Path,
+    factor: Factor,
     series_name: str,
-) -> tuple[Series, Mask]:  # fmt: skip
+) -> tuple[Series, Mask]:
     """A compared series on the high-resolution grid of the run, each volume interpolated once.
 
     Parameters
@@ -96,12 +118,17 @@ def place_compared(
 
     Returns
     -------
-    series : in signal units of the run; where it has no signal, that of the acquired one, as filters see whole slices
+    series : in signal units of the run; where it has no signal, that of the acquired one, as
+        filters see whole slices
     compared_mask : the brain in which it is judged
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
-    as_acquired, scale, offset = facts["frame"] == "as acquired", float(facts["scale"]), float(facts["offset"])
+    as_acquired, scale, offset = (
+        facts["frame"] == "as acquired",
+        float(facts["scale"]),
+        float(facts["offset"]),
+    )
     own = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(UPSAMPLING if own == factor else "raw", Acquired(factor=own))
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
@@ -110,7 +137,12 @@ def place_compared(
     if facts["left_out"]:
         middle = compared_xfms[len(compared_xfms) // 2]
         there = sample_volume(
-            compared_signal.data.astype(np.float32), compared_signal.affine, shape, affine, middle, Spline(order=1)
+            compared_signal.data.astype(np.float32),
+            compared_signal.affine,
+            shape,
+            affine,
+            middle,
+            Spline(order=1),
         )
         mask = bold_mask_hr.like(bold_mask_hr.data & (there > 0.5))
     (x, y, z), (u, v, w) = stc.shape[:3], acquired.shape[:3]
@@ -123,16 +155,26 @@ def place_compared(
         if lacks.any():
             given = upsampled(UPSAMPLING, own_volume, (x / u, y / v, z / w))
             back = np.eye(4) if as_acquired else xfm @ np.linalg.inv(pose)
-            volume = np.where(lacks, sample_volume(given, stc.affine, given.shape, stc.affine, back), volume)
+            volume = np.where(
+                lacks, sample_volume(given, stc.affine, given.shape, stc.affine, back), volume
+            )
         return upsample(volume, pose)
 
     target = here / "series.nii"
     with (
         threadpool_limits(1),
-        SeriesWriter(target, (*shape, stc.shape[3]), affine, stc.tr, header_like=acquired.header) as writer,
+        SeriesWriter(
+            target, (*shape, stc.shape[3]), affine, stc.tr, header_like=acquired.header
+        ) as writer,
     ):
         super_resolve_series(
-            stc, writer, PlainUpsampler(function=whole), compared_xfms, shape, affine, factor=own,
+            stc,
+            writer,
+            PlainUpsampler(function=whole),
+            compared_xfms,
+            shape,
+            affine,
+            factor=own,
             distortion=distortion if as_acquired else None,
-        )  # fmt: skip
+        )
     return SeriesReader(target), mask

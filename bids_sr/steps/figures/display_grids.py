@@ -21,14 +21,21 @@ def grid_of(image: Volume) -> _Grid:
     return (x, y, z), image.affine
 
 
-def onto(image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1) -> Volume:
-    """An image on a display grid, linearly by default, zero outside; ``xfm`` takes a grid point to the image's."""
+def onto(
+    image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1
+) -> Volume:
+    """Resample an image to a display grid, linearly by default, zero outside.
+
+    ``xfm`` takes a grid point to its point in the image.
+    """
     data = np.asarray(image.data, dtype=np.float32)
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return Volume(data, affine)
     spline = Spline(order=order, zero_outside=True)
-    return Volume(sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline), affine)
+    return Volume(
+        sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline), affine
+    )
 
 
 def binary(mask: Volume) -> Volume:
@@ -37,12 +44,18 @@ def binary(mask: Volume) -> Volume:
 
 
 def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
-    """What turns signal into percent of the mean signal of the run's brain; None without the reference of the run."""
+    """Return the factor from signal to percent of the mean signal of the run's brain.
+
+    It is None without the reference of the run.
+    """
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
 def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
-    """An isotropic grid along the axes of a mask's image that holds the mask and 12 mm around; never finer than it."""
+    """Return an isotropic grid that holds a mask and a margin of 12 mm.
+
+    It lies along the axes of the mask's image and is never finer than that image.
+    """
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
         filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
@@ -57,7 +70,10 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
 
 
 def native_or_display(mask: Volume) -> _Grid:
-    """The grid of a mask itself, which costs no interpolation; an isotropic one of 1 mm where voxels are much finer."""
+    """Return a mask's own grid, or an isotropic 1 mm one where voxels are much finer.
+
+    The mask's own grid costs no interpolation.
+    """
     if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < _FINE_MM:
         return display_grid(mask, zoom=1.0)
     return grid_of(mask)

@@ -9,30 +9,44 @@ from bids_sr.reports.sections import ANATOMICAL, PAIR, Shown
 from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
 
 
-@figure(Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"))
+@figure(
+    Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
+)
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> Iterator[Drawn]:
     """What was found and what was done, with warnings aloud; see `summary_html`."""
     from bids_sr.reports.tables.html_tables import messages_of, summary_html
 
-    notices = {kind: len(messages_of(subject_facts.get(f"{kind}s"))) for kind in ("warning", "note")}
+    notices = {
+        kind: len(messages_of(subject_facts.get(f"{kind}s"))) for kind in ("warning", "note")
+    }
     yield Drawn("summary", summary_html(subject_facts), notices=notices)
 
 
 @figure(
     Shown(
-        "brain", "anatomical", suffix=ANATOMICAL,
+        "brain",
+        "anatomical",
+        suffix=ANATOMICAL,
         subtitle="Brain mask and tissues",
         tab="Brain mask and tissues",
-        caption="Bias-corrected T1w image; outlines of the brain mask, of tissue probabilities at .5, and of the "
-        "region of interest in light blue (none where it is the whole brain).",
+        caption=(
+            "Bias-corrected T1w image; outlines of the brain mask, of tissue probabilities at .5,"
+            " and of the region of interest in light blue (none where it is the whole brain)."
+        ),
         missing="brain mask and tissues (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
-)  # fmt: skip
+)
 def draw_brain(
-    t1w_preproc: Image, t1w_mask: Mask, t1w_tpms: list[Image] | None = None, roi_t1w: Mask | None = None
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    t1w_tpms: list[Image] | None = None,
+    roi_t1w: Mask | None = None,
 ) -> Content:
-    """Brain mask, tissues (GM, WM, CSF probabilities) and region of interest, where it is smaller, on the T1w image."""
+    """Draw brain mask, tissues (GM, WM, CSF probabilities) and ROI on the T1w image.
+
+    The ROI is drawn where it is smaller than the brain.
+    """
     from bids_sr.reports.figures.anat_figures import mosaic_figure
     from bids_sr.reports.figures.slices import Outline, is_brain
     from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW
@@ -40,7 +54,10 @@ def draw_brain(
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
     shown = [onto(each, *grid) for each in [t1w_mask, *(t1w_tpms or ())[:2]]]
-    lines = [Outline(name=name, image=d, color=color) for (name, color), d in zip(colors, shown, strict=False)]
+    lines = [
+        Outline(name=name, image=d, color=color)
+        for (name, color), d in zip(colors, shown, strict=False)
+    ]
     region = onto(roi_t1w, *grid) if roi_t1w else None
     if region and not is_brain(region.data > 0.5, shown[0].data > 0.5):
         lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
@@ -49,15 +66,20 @@ def draw_brain(
 
 @figure(
     Shown(
-        "norm", "anatomical", suffix=ANATOMICAL, static=False,
+        "norm",
+        "anatomical",
+        suffix=ANATOMICAL,
+        static=False,
         subtitle="T1w to the template",
         tab="T1w to the template",
-        caption="Template above, the T1w image before registration (scanner coordinates) in the middle, after "
-        "normalization below; outlines are from the template.",
+        caption=(
+            "Template above, the T1w image before registration (scanner coordinates) in the"
+            " middle, after normalization below; outlines are from the template."
+        ),
         missing="T1w to template",
     ),
     memory=Need(always=0.29, t1w=0.011, high=0.0),
-)  # fmt: skip
+)
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None
 ) -> Content:
@@ -71,39 +93,63 @@ def draw_normalization(
 
 @figure(
     Shown(
-        "pair", "superres-training", suffix=PAIR,
+        "pair",
+        "superres-training",
+        suffix=PAIR,
         subtitle="Training images (T2* pair)",
         tab="Images",
         caption="Low resolution above, high resolution below, as used for training.",
         missing="T2* pair and its registration (no pair, or the step did not finish)",
     ),
     Shown(
-        "pairreg", "registration", suffix=PAIR, static=False,
+        "pairreg",
+        "registration",
+        suffix=PAIR,
+        static=False,
         subtitle="Registration of the T2* pair",
         tab="T2* pair",
-        caption="Low-resolution image above, the high-resolution image before registration (scanner coordinates) in "
-        "the middle, after registration below; outlines are from the low-resolution image.",
+        caption=(
+            "Low-resolution image above, the high-resolution image before registration (scanner"
+            " coordinates) in the middle, after registration below; outlines are from the"
+            " low-resolution image."
+        ),
     ),
     Shown(
-        "pairinfo", "registration", suffix=PAIR, html=True,
+        "pairinfo",
+        "registration",
+        suffix=PAIR,
+        html=True,
         tab="Values",
     ),
-)  # fmt: skip
+)
 def draw_pair(
-    train_highres: Image, train_lowres: Image, pair_mask: Mask | None = None, highres_file: Image | None = None,
+    train_highres: Image,
+    train_lowres: Image,
+    pair_mask: Mask | None = None,
+    highres_file: Image | None = None,
     pair_facts: Facts | None = None,
-) -> Iterator[Drawn]:  # fmt: skip
-    """The T2*w pair as used for training (in the frame of lowres), and its register before and after."""
+) -> Iterator[Drawn]:
+    """Draw the T2*w pair as used for training, and its alignment before and after.
+
+    The pair is shown in the frame of lowres.
+    """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.map_figures import pair_figure
     from bids_sr.reports.tables.html_tables import pair_html
 
-    yield Drawn("pair", pair_figure({"low resolution": train_lowres, "high resolution": train_highres}, pair_mask))
+    yield Drawn(
+        "pair",
+        pair_figure({"low resolution": train_lowres, "high resolution": train_highres}, pair_mask),
+    )
     if highres_file:
         grid = grid_of(train_highres)
         reference, before = onto(train_lowres, *grid), onto(highres_file, *grid)
         inside = binary(onto(pair_mask, *grid)) if pair_mask else None
-        images = {"low resolution": reference, "high res. before": before, "high res. after": train_highres}
+        images = {
+            "low resolution": reference,
+            "high res. before": before,
+            "high res. after": train_highres,
+        }
         lines = isolines(reference, inside)
         yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
     if pair_facts:

@@ -22,85 +22,132 @@ from bids_sr.steps.figures.display_grids import percent_of
 
 _MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
-"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing without a truth."""
+"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing
+without a truth.
+"""
 _BEYOND = "beyond_"
-"""How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit."""
+"""How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit.
+"""
 _VALUES = ("evaluation",)
 """The table that holds all values."""
 
 
 @figure(
     Shown(
-        "verdict", "verdict", html=True, tables=_VALUES,
+        "verdict",
+        "verdict",
+        html=True,
+        tables=_VALUES,
         missing="evidence (nothing was evaluated, or the step did not finish)",
     ),
     Shown(
-        "splithalf", "evaluation",
+        "splithalf",
+        "evaluation",
         subtitle="Agreement with the measured high-resolution run (independent blocks)",
         tab="Agreement",
-        caption="The effect of each series in one half of the blocks (at rest: segments of the run), compared with "
-        "the effect measured at high resolution in the other half; mean of both directions. Explained variance is 1 − "
-        "|error|² / |true effect|², corrected for noise in the reference. The shaded column shows only detail beyond "
-        "the acquired Nyquist limit. Dashed: the measured series against its own other half, which is no upper bound. "
-        "Dotted: B-spline interpolation.",
-        request="agreement with measured high-resolution BOLD (--truth DIR if it was acquired; --retrospective uses "
-        "the run itself)",
+        caption=(
+            "The effect of each series in one half of the blocks (at rest: segments of the run),"
+            " compared with the effect measured at high resolution in the other half; mean of both"
+            " directions. Explained variance is 1 − |error|² / |true effect|², corrected for noise"
+            " in the reference. The shaded column shows only detail beyond the acquired Nyquist"
+            " limit. Dashed: the measured series against its own other half, which is no upper"
+            " bound. Dotted: B-spline interpolation."
+        ),
+        request=(
+            "agreement with measured high-resolution BOLD (--truth DIR if it was acquired;"
+            " --retrospective uses the run itself)"
+        ),
         tables=_VALUES,
     ),
     Shown(
-        "splithalfContrasts", "evaluation",
+        "splithalfContrasts",
+        "evaluation",
         subtitle="The same for other contrasts, beyond the acquired Nyquist limit",
         tab="Other contrasts",
-        caption="A harder test: contrasts between conditions cancel what all conditions share, such as large veins.",
+        caption=(
+            "A harder test: contrasts between conditions cancel what all conditions share, such as"
+            " large veins."
+        ),
     ),
     Shown(
-        "beyond", "evaluation",
+        "beyond",
+        "evaluation",
         subtitle="The effect beyond the acquired Nyquist limit",
         tab="Detail as maps",
-        caption="The effect of all blocks, restricted to detail beyond the acquired Nyquist limit, on one color "
-        "scale. Shown are the parts of two slices where the last column is strongest. Values of explained variance "
-        "compare independent halves of the blocks.",
+        caption=(
+            "The effect of all blocks, restricted to detail beyond the acquired Nyquist limit, on"
+            " one color scale. Shown are the parts of two slices where the last column is"
+            " strongest. Values of explained variance compare independent halves of the blocks."
+        ),
         missing="maps beyond the acquired Nyquist limit",
     ),
     Shown(
-        "truth", "evaluation",
+        "truth",
+        "evaluation",
         subtitle="Maps of the whole run against the reference",
         tab="Whole run",
-        caption="One row per series, one point per smoothing. Where smoothing has removed what distinguishes the "
-        "series, their agreement says nothing about super-resolution. Detail beyond Nyquist is compared without "
-        "smoothing.",
+        caption=(
+            "One row per series, one point per smoothing. Where smoothing has removed what"
+            " distinguishes the series, their agreement says nothing about super-resolution."
+            " Detail beyond Nyquist is compared without smoothing."
+        ),
         request="maps against a reference (--truth DIR or --retrospective)",
         tables=_VALUES,
     ),
     Shown(
-        "images", "evaluation", html=True, tables=_VALUES,
+        "images",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
         tab="Single volumes",
-        caption="Within the brain. The measured volumes are noisy, so smooth series score well; inject shows the "
-        "effect of static detail alone. Intervals come from resampled segments of the run.",
-        request="comparison of single volumes with measured ones (--truth DIR with a measured series, or "
-        "--retrospective)",
+        caption=(
+            "Within the brain. The measured volumes are noisy, so smooth series score well; inject"
+            " shows the effect of static detail alone. Intervals come from resampled segments of"
+            " the run."
+        ),
+        request=(
+            "comparison of single volumes with measured ones (--truth DIR with a measured series,"
+            " or --retrospective)"
+        ),
     ),
     Shown(
-        "holdout", "evaluation", html=True, tables=_VALUES,
+        "holdout",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
         tab="Second pair",
-        caption="Scores of single images, which say nothing about function. Intervals come from resampled slices.",
+        caption=(
+            "Scores of single images, which say nothing about function. Intervals come from"
+            " resampled slices."
+        ),
         request="image quality on a second pair, held out from training (--pair-holdout)",
     ),
     Shown(
-        "placebo", "placebos",
+        "placebo",
+        "placebos",
         subtitle="Method - control",
         tab="Method − control",
-        caption="Gain of the method with this participant's own model and anatomy over the same method with one input "
-        "replaced (control). Hollow points: the interval includes 0. What a control reproduces is not specific to "
-        "this participant; whether it is accurate is another question (see above).",
+        caption=(
+            "Gain of the method with this participant's own model and anatomy over the same method"
+            " with one input replaced (control). Hollow points: the interval includes 0. What a"
+            " control reproduces is not specific to this participant; whether it is accurate is"
+            " another question (see above)."
+        ),
         request="control analyses (--null-checks)",
     ),
     Shown("placebo", "placebos", html=True, tables=_VALUES),
-)  # fmt: skip
+)
 def draw_evaluation(
-    evaluation: Rows, verdict: Facts, flags: Facts, boldref: Image, bold_mask: Mask,
-    halves_figures: File | None = None, *, has_truth: bool, series_names: Sequence[str],
-) -> Iterator[Drawn]:  # fmt: skip
+    evaluation: Rows,
+    verdict: Facts,
+    flags: Facts,
+    boldref: Image,
+    bold_mask: Mask,
+    halves_figures: File | None = None,
+    *,
+    has_truth: bool,
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:
     """Verdict, agreement with the truth, negative controls.
 
     Parameters
@@ -120,17 +167,30 @@ def draw_evaluation(
         yield from _beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
     yield from _truth(evaluation, series_names)
     yield from _negative_controls(evaluation)
-    for reference, table, desc in (("measured", IMAGES, "images"), ("heldOut", HELD_OUT, "holdout")):
-        if any((row.statistic, row.reference) == ("psnr", reference) for row in evaluation if not row.is_difference):
+    for reference, table, desc in (
+        ("measured", IMAGES, "images"),
+        ("heldOut", HELD_OUT, "holdout"),
+    ):
+        if any(
+            (row.statistic, row.reference) == ("psnr", reference)
+            for row in evaluation
+            if not row.is_difference
+        ):
             yield Drawn(desc, tables_html([table], evaluation, series_names))
 
 
 def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    """Agreement with the measured halves: the first contrast whole, the highest band of the others.
+    """Draw agreement with the measured halves: the first contrast in full, others in brief.
+
+    Of the others only the highest band is drawn.
 
     It is of the explained variance, or of r where that is not defined.
     """
-    from bids_sr.reports.figures.evaluation_figures import agreement_figure, contrasts_figure, of_halves
+    from bids_sr.reports.figures.evaluation_figures import (
+        agreement_figure,
+        contrasts_figure,
+        of_halves,
+    )
 
     every = of_halves(rows)
     for statistic in ("ev", "r"):
@@ -145,7 +205,9 @@ def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Draw
             return
 
 
-def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None) -> Iterator[Drawn]:
+def _beyond(
+    rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None
+) -> Iterator[Drawn]:
     """Effects beyond the Nyquist limit side by side, where they were kept.
 
     `statistics` are written beside them, the first that is known.
@@ -159,7 +221,10 @@ def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], pe
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
         region = next(iter(main_regions(row.region for row in own)), "brain")
-        scored = [[row for row in own if (row.statistic, row.region) == (each, region)] for each in statistics]
+        scored = [
+            [row for row in own if (row.statistic, row.region) == (each, region)]
+            for each in statistics
+        ]
         lead = next(filter(None, scored), [])
         scores = {row.series: row for row in reversed(lead)}
         what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
@@ -167,7 +232,9 @@ def _beyond(rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], pe
         maps = {name: mask.like(found[_BEYOND + name]) for name in shown_series(names, scores)}
     if maps:
         values = {name: row.value for name, row in scores.items()}
-        yield Drawn("beyond", beyond_figure(maps, mask, scores=values, score=what, percent=percent))
+        yield Drawn(
+            "beyond", beyond_figure(maps, mask, scores=values, score=what, percent=percent)
+        )
 
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
@@ -177,7 +244,9 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     own = of_whole_run(rows)
     for reference in ("measuredMap", "truth"):
         if contrasts := contrasts_of(row for row in own if row.reference == reference):
-            if drawn := truth_figure(rows, contrast=contrasts[0], reference=reference, names=names):
+            if drawn := truth_figure(
+                rows, contrast=contrasts[0], reference=reference, names=names
+            ):
                 yield Drawn("truth", drawn)
             return
 

@@ -1,9 +1,20 @@
-"""Figures of a run's results: one slice of all series, its model, maps and regions, and tables of them."""
+"""Figures of a run's results: a slice of all series, model, maps, regions and their tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from bids_sr.config.memory_model import MAPS
-from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Map, Mask, Regressors, Rows, Series, Table, Volume
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Facts,
+    Image,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    Table,
+    Volume,
+)
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.series import RAW
@@ -14,53 +25,81 @@ from bids_sr.steps.figures.draw_motion import carpet
 
 @figure(
     Shown(
-        "srslice", "superres",
+        "srslice",
+        "superres",
         subtitle="One slice through all series",
         tab="One slice",
-        caption="One volume after motion correction, on one gray scale. Below: the part in the yellow frame enlarged "
-        "(light blue outline: region of interest; none where it is the whole brain), and its difference from B-spline "
-        "interpolation. A sharper image does not prove finer functional detail: inject shows just as much static "
-        "detail, but its signal change is only interpolated.",
+        caption=(
+            "One volume after motion correction, on one gray scale. Below: the part in the yellow"
+            " frame enlarged (light blue outline: region of interest; none where it is the whole"
+            " brain), and its difference from B-spline interpolation. A sharper image does not"
+            " prove finer functional detail: inject shows just as much static detail, but its"
+            " signal change is only interpolated."
+        ),
         missing="slice through all series",
         tables=("image",),
     ),
-)  # fmt: skip
+)
 def draw_slice(
-    series: dict[str, Series], roi_hr: Mask, preproc: Series, bold_mask_hr: Mask, *, series_names: Sequence[str]
+    series: dict[str, Series],
+    roi_hr: Mask,
+    preproc: Series,
+    bold_mask_hr: Mask,
+    *,
+    series_names: Sequence[str],
 ) -> Content:
-    """One slice of the middle volume: acquired, every baseline, super-resolved, and the difference."""
+    """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
     from bids_sr.reports.figures.map_figures import series_figure
 
     every = {**series, RAW: preproc}
     readers = {name: every[name] for name in run_maps.all_names(series_names) if name in every}
-    shown = {name: Volume(reader.volume(reader.shape[3] // 2), reader.affine) for name, reader in readers.items()}
-    reference = "bspline" if "bspline" in readers else next(name for name in readers if name != RAW)
+    shown = {
+        name: Volume(reader.volume(reader.shape[3] // 2), reader.affine)
+        for name, reader in readers.items()
+    }
+    reference = (
+        "bspline" if "bspline" in readers else next(name for name in readers if name != RAW)
+    )
     return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
 @figure(
     Shown(
-        "madetsnr", "superres",
+        "madetsnr",
+        "superres",
         subtitle="Temporal signal-to-noise ratio",
         tab="tSNR",
-        caption="Mean divided by standard deviation in time (quadratic trend removed), on one color scale. "
-        "Interpolation averages noise, so a higher ratio alone is no gain in sensitivity.",
+        caption=(
+            "Mean divided by standard deviation in time (quadratic trend removed), on one color"
+            " scale. Interpolation averages noise, so a higher ratio alone is no gain in"
+            " sensitivity."
+        ),
         missing="maps of the temporal signal-to-noise ratio",
         tables=("image",),
     ),
     Shown(
-        "madecarpet", "superres",
+        "madecarpet",
+        "superres",
         subtitle="Carpet plot of the super-resolved series",
         tab="Carpet plot",
-        caption="As the carpet plot of the acquired series under Head motion: stripes that are new here were added.",
+        caption=(
+            "As the carpet plot of the acquired series under Head motion: stripes that are new"
+            " here were added."
+        ),
         missing="carpet plot of the super-resolved series",
     ),
-)  # fmt: skip
+)
 def draw_output(
-    series: dict[str, Series], preproc: Series, bold_mask: Mask, bold_mask_hr: Mask, verdict: Facts,
-    tpms_bold: list[Image] | None = None, *, n_dummy: int = 0,
-) -> Iterator[Drawn]:  # fmt: skip
-    """Maps of the temporal signal-to-noise ratio, acquired and super-resolved, and the carpet plot of the latter.
+    series: dict[str, Series],
+    preproc: Series,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    verdict: Facts,
+    tpms_bold: list[Image] | None = None,
+    *,
+    n_dummy: int = 0,
+) -> Iterator[Drawn]:
+    """Draw tSNR maps, acquired and super-resolved, and the latter's carpet plot.
 
     Super-resolved is the best method of the verdict; B-spline where there is none.
     """
@@ -76,71 +115,112 @@ def draw_output(
         count = each.shape[3] - n_dummy
         found = series_quality(each.volumes(n_dummy), mask.data > 0, each.zooms, n_volumes=count)
         ratios[series_text(key)] = onto(Volume(found.tsnr, each.affine), *grid, order=0)
-    yield Drawn("madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio"))
+    yield Drawn(
+        "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
+    )
     tissues = {
-        tissue: onto(each, *grid).data for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+        tissue: onto(each, *grid).data
+        for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
     rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
-    yield Drawn("madecarpet", carpet_figure(carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={},
-                                            n_dummy=n_dummy))  # fmt: skip
+    yield Drawn(
+        "madecarpet",
+        carpet_figure(
+            carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={}, n_dummy=n_dummy
+        ),
+    )
 
 
 @figure(
     Shown(
-        "design", "activation", place=2,
+        "design",
+        "activation",
+        place=2,
         subtitle="Events and design matrix",
         tab="Events and design",
-        caption="The linear model of the run, the same for all series. Left: events (at rest: time series of the "
-        "seeds) and the predicted responses. Middle: all regressors, each divided by its largest magnitude. Right: "
-        "weights of the conditions in each contrast.",
+        caption=(
+            "The linear model of the run, the same for all series. Left: events (at rest: time"
+            " series of the seeds) and the predicted responses. Middle: all regressors, each"
+            " divided by its largest magnitude. Right: weights of the conditions in each contrast."
+        ),
     ),
-)  # fmt: skip
+)
 def draw_design(
-    regressors: Regressors, confounds: Confounds, *, tr: float, high_pass: float, slice_time_ref: float,
-    has_stc: bool, contrasts: Mapping[str, Mapping[str, float]], n_dummy: int = 0,
-) -> Content:  # fmt: skip
-    """Events and design matrix of the linear model that every series of the run is fitted with, and its contrasts."""
+    regressors: Regressors,
+    confounds: Confounds,
+    *,
+    tr: float,
+    high_pass: float,
+    slice_time_ref: float,
+    has_stc: bool,
+    contrasts: Mapping[str, Mapping[str, float]],
+    n_dummy: int = 0,
+) -> Content:
+    """Draw events, design matrix and contrasts of the run's linear model.
+
+    Every series of the run is fitted with this model.
+    """
     from bids_sr.reports.figures.design_figures import design_figure
     from bids_sr.stats.glm.design import build_design, default_confounds
 
     design = build_design(
-        regressors, n_volumes=len(confounds), n_dummy=n_dummy, confounds=confounds,
-        confound_names=default_confounds(confounds), tr=tr, high_pass=high_pass, slice_time_ref=slice_time_ref,
+        regressors,
+        n_volumes=len(confounds),
+        n_dummy=n_dummy,
+        confounds=confounds,
+        confound_names=default_confounds(confounds),
+        tr=tr,
+        high_pass=high_pass,
+        slice_time_ref=slice_time_ref,
         has_stc=has_stc,
-    )  # fmt: skip
+    )
     return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
 
 
 @figure(
     Shown(
-        "activation", "activation",
+        "activation",
+        "activation",
         title="Activation",
         heading="{contrast}, {smoothing}",
         tab="Maps",
-        caption="One row per series, with the same color scale and threshold, over the T2* image (or the BOLD "
-        "reference if there is none). Planes and zoom were chosen from the first row alone. White outline: false "
-        "discovery rate .05 over the brain. Light blue outline: region of interest.",
+        caption=(
+            "One row per series, with the same color scale and threshold, over the T2* image (or"
+            " the BOLD reference if there is none). Planes and zoom were chosen from the first row"
+            " alone. White outline: false discovery rate .05 over the brain. Light blue outline:"
+            " region of interest."
+        ),
         missing="maps of activation",
         unless="connectivity",
         tables=("activation",),
     ),
     Shown(
-        "connectivity", "activation",
+        "connectivity",
+        "activation",
         title="Connectivity",
         heading="Seed {contrast}, {smoothing}",
         tab="Maps",
-        caption="t of the seed in a model of all seeds, motion, drift and aCompCor: what a voxel shares with this "
-        "seed and with no other. Maps of plain (not partial) seed correlation are stored as stat-cc. One row per "
-        "series, with the same color scale and threshold. Planes and zoom were chosen from the first row alone. White "
-        "outline: false discovery rate .05 over the brain. Light blue outline: region of interest.",
+        caption=(
+            "t of the seed in a model of all seeds, motion, drift and aCompCor: what a voxel"
+            " shares with this seed and with no other. Maps of plain (not partial) seed"
+            " correlation are stored as stat-cc. One row per series, with the same color scale and"
+            " threshold. Planes and zoom were chosen from the first row alone. White outline:"
+            " false discovery rate .05 over the brain. Light blue outline: region of interest."
+        ),
         tables=("activation",),
     ),
     memory=MAPS,
-)  # fmt: skip
+)
 def draw_activation(
-    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, guide_hr: Image | None = None, *,
-    series_names: Sequence[str], at_rest: bool,
-) -> Iterator[Drawn]:  # fmt: skip
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+    at_rest: bool,
+) -> Iterator[Drawn]:
     """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
 
     Acquired, B-spline, methods and measured are drawn; the viewer has all series.
@@ -160,24 +240,31 @@ def draw_activation(
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
             names = run_maps.compared(own, series_names)
             drawn = activation_figure(
-                {name: own[name].volume for name in names}, scene, display=display,
+                {name: own[name].volume for name in names},
+                scene,
+                display=display,
                 limit=run_maps.color_limit(own.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
-            )  # fmt: skip
+            )
             yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm / 10)
 
 
 @figure(
     Shown(
-        "clusters", "maps", html=True,
-        caption="Of further contrasts and series the table has more. Labels: that at the peak, then the first that "
-        "contain at least 5 % of the cluster. Click a peak to move the crosshair there.",
+        "clusters",
+        "maps",
+        html=True,
+        caption=(
+            "Of further contrasts and series the table has more. Labels: that at the peak, then"
+            " the first that contain at least 5 % of the cluster. Click a peak to move the"
+            " crosshair there."
+        ),
         missing="table of clusters",
         tables=("clusters",),
     ),
-)  # fmt: skip
+)
 def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
-    """The largest clusters of the best method, with the labels of an atlas; the judged contrast first."""
+    """Show the best method's largest clusters with atlas labels, the judged contrast first."""
     from bids_sr.reports.tables.cluster_tables import clusters_html
 
     judged = run_maps.judged_contrast(evaluation, verdict)

@@ -25,38 +25,56 @@ def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
 
 @figure(
     Shown(
-        "motion", "motion",
+        "motion",
+        "motion",
         subtitle="Motion parameters, framewise displacement and DVARS",
         tab="Motion",
-        caption="Translation and rotation of the head relative to the BOLD reference; framewise displacement (dashed: "
-        ".5 mm) and DVARS of the motion-corrected series.",
+        caption=(
+            "Translation and rotation of the head relative to the BOLD reference; framewise"
+            " displacement (dashed: .5 mm) and DVARS of the motion-corrected series."
+        ),
         missing="motion parameters",
     ),
     Shown(
-        "carpet", "motion",
+        "carpet",
+        "motion",
         subtitle="Carpet plot",
         tab="Carpet plot",
-        caption="One row per voxel of the motion-corrected series, grouped by tissue; linear trend removed, in units "
-        "of the voxel's standard deviation.",
+        caption=(
+            "One row per voxel of the motion-corrected series, grouped by tissue; linear trend"
+            " removed, in units of the voxel's standard deviation."
+        ),
         missing="carpet plot",
     ),
-)  # fmt: skip
+)
 def draw_motion(
-    confounds: Confounds, preproc: Series, bold_mask: Mask, tpms_bold: list[Image] | None = None, *, n_dummy: int = 0
+    confounds: Confounds,
+    preproc: Series,
+    bold_mask: Mask,
+    tpms_bold: list[Image] | None = None,
+    *,
+    n_dummy: int = 0,
 ) -> Iterator[Drawn]:
     """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
-    tissues = {name: each.data for name, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)}
+    tissues = {
+        name: each.data for name, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+    }
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
     yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy))
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
-    yield Drawn("carpet", carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy))
+    yield Drawn(
+        "carpet",
+        carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy),
+    )
 
 
-def carpet(series: SeriesReader, mask: Array, tissues: Mapping[str, Array]) -> tuple[Array, list[tuple[str, int]]]:
+def carpet(
+    series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
+) -> tuple[Array, list[tuple[str, int]]]:
     """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
 
     Parameters

@@ -34,23 +34,43 @@ if TYPE_CHECKING:
     from bids_sr.reports.figures.map_viewer import MniGrid
 
 _EFFECT_SHARE = 0.2
-"""Effects below this share of the color scale are not drawn: they have no threshold of their own."""
+"""Effects below this share of the color scale are not drawn: they have no threshold of their own.
+"""
 
 
 @figure(
-    Shown("overview", "overview", html=True, missing="overview of the run (a step did not finish)"),
     Shown(
-        "overview", "overview",
-        caption="The yellow frame, enlarged: one axial slice at the peak of the acquired map (z in scanner mm), where "
-        "the viewer under Maps opens. All series share a color scale and a threshold.",
+        "overview", "overview", html=True, missing="overview of the run (a step did not finish)"
     ),
-)  # fmt: skip
+    Shown(
+        "overview",
+        "overview",
+        caption=(
+            "The yellow frame, enlarged: one axial slice at the peak of the acquired map (z in"
+            " scanner mm), where the viewer under Maps opens. All series share a color scale and a"
+            " threshold."
+        ),
+    ),
+)
 def draw_overview(
-    evaluation: Rows, verdict: Facts, registration: Facts, confounds: Confounds,
-    maps: list[Map], bold_mask_hr: Mask, roi_hr: Mask, boldref: Image, bold_mask: Mask, guide_hr: Image | None = None,
-    one_level_down: Facts | None = None, truth_maps: dict[str, Image] | None = None, *, run_name: str,
-    calibrated: bool, at_rest: bool, run_facts: Mapping[str, object],
-) -> Iterator[Drawn]:  # fmt: skip
+    evaluation: Rows,
+    verdict: Facts,
+    registration: Facts,
+    confounds: Confounds,
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    bold_mask: Mask,
+    guide_hr: Image | None = None,
+    one_level_down: Facts | None = None,
+    truth_maps: dict[str, Image] | None = None,
+    *,
+    run_name: str,
+    calibrated: bool,
+    at_rest: bool,
+    run_facts: Mapping[str, object],
+) -> Iterator[Drawn]:
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
     Parameters
@@ -65,25 +85,45 @@ def draw_overview(
 
     found = run_maps.sort_maps(maps)
     run = RunFacts(
-        name=run_name, displacement=[float(value) for value in confounds["framewise_displacement"]],
+        name=run_name,
+        displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
-        made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)], calibrated=calibrated, at_rest=at_rest,
-        described=str(run_facts.get("Description", "")), warnings=texts(run_facts.get("warnings")),
-    )  # fmt: skip
-    yield Drawn("overview", overview_html(verdict, evaluation, registration, run, one_level_down or {}))
+        made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)],
+        calibrated=calibrated,
+        at_rest=at_rest,
+        described=str(run_facts.get("Description", "")),
+        warnings=texts(run_facts.get("warnings")),
+    )
+    yield Drawn(
+        "overview", overview_html(verdict, evaluation, registration, run, one_level_down or {})
+    )
     contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    yield Drawn("overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title))
+    yield Drawn(
+        "overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title)
+    )
 
 
 def _zoomed(
-    found: ShownMaps, contrast: str, best: str, truth: Volume | None, scene: "Scene", unit: str, title: str
+    found: ShownMaps,
+    contrast: str,
+    best: str,
+    truth: Volume | None,
+    scene: "Scene",
+    unit: str,
+    title: str,
 ) -> "Figure":
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
-    from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY, Display, peak_voxel, zoomed_figure
+    from bids_sr.reports.figures.map_figures import (
+        CC_DISPLAY,
+        T_DISPLAY,
+        Display,
+        peak_voxel,
+        zoomed_figure,
+    )
     from bids_sr.reports.figures.map_viewer import TITLES
 
     kinds = {stat for name, stat, _ in found.stats if name == contrast}
@@ -98,34 +138,58 @@ def _zoomed(
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = run_maps.color_limit(own.values(), display.floor if display else 0.0)
     if display is None:
-        display = Display(statistic="effect", threshold=float(f"{_EFFECT_SHARE * limit:.2g}"), floor=0.0, unit=unit)
+        display = Display(
+            statistic="effect",
+            threshold=float(f"{_EFFECT_SHARE * limit:.2g}"),
+            floor=0.0,
+            unit=unit,
+        )
     # the map that the viewer opens with
-    judged = next(found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds)
+    judged = next(
+        found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds
+    )
     first = judged.get("raw") or next(iter(judged.values()))
     at = peak_voxel(first.volume, scene.mask)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
     drawn.set_label(
-        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: " + ", ".join(shown)
+        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: "
+        + ", ".join(shown)
     )
     return drawn
 
 
 @figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
-    maps: list[Map], bold_mask_hr: Mask, evaluation: Rows, verdict: Facts, boldref: Image,
-    guide_hr: Image | None = None, boldref2t1w_xfm: Transforms | None = None, std2t1w_xfm: File | None = None, *,
-    series_names: Sequence[str], n_runs: int, entities: Mapping[str, str], level: Level,
-    methods: Sequence[str], baselines: str, smoothing: Sequence[float], kinds: Sequence[str],
-) -> Content | None:  # fmt: skip
-    """Every map of the run to scroll through, by contrast, smoothing and series: first the best method of the verdict.
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    evaluation: Rows,
+    verdict: Facts,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    *,
+    series_names: Sequence[str],
+    n_runs: int,
+    entities: Mapping[str, str],
+    level: Level,
+    methods: Sequence[str],
+    baselines: str,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+) -> Content | None:
+    """Show every map of the run to scroll through, by contrast, smoothing and series.
+
+    The best method of the verdict comes first.
 
     Parameters
     ----------
     evaluation, verdict : what is shown first: the verdict's contrast and its best method
     n_runs : runs of the participant, which share the page
     entities : of the files of the run, by which the maps are named that are stored whole
-    level, methods, baselines, smoothing, kinds : these decide which of them are stored, see `StoredMaps`
+    level, methods, baselines, smoothing, kinds : these decide which of them are stored, see
+        `StoredMaps`
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
     """
     from bids_sr.pipeline.store import derivative_path
@@ -134,10 +198,14 @@ def show_viewer(
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
     display, grid = found.display, grid_of(bold_mask_hr)
-    stored = StoredMaps(level=level, methods=methods, baselines=baselines, smoothing=smoothing, kinds=kinds)
+    stored = StoredMaps(
+        level=level, methods=methods, baselines=baselines, smoothing=smoothing, kinds=kinds
+    )
     shown, names = {}, []
     files: dict[str, str] = {}
-    for contrast, stat, fwhm in sorted(found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])):
+    for contrast, stat, fwhm in sorted(
+        found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
+    ):
         if stat == display.statistic:
             own = found.stats[contrast, stat, fwhm]
             every = run_maps.ordered(own, series_names)
@@ -157,11 +225,17 @@ def show_viewer(
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     best = str(verdict["best"])
-    return viewer_html(given, below, bold_mask_hr, first_series=best, room=room_of(n_runs), mni=mni) or None
+    return (
+        viewer_html(given, below, bold_mask_hr, first_series=best, room=room_of(n_runs), mni=mni)
+        or None
+    )
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":
-    """MNI coordinates over the field of view of a grid of the run, through the stored transforms."""
+    """Return MNI coordinates over a grid of the run, through the stored transforms.
+
+    They cover the field of view of the grid.
+    """
     from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
     from bids_sr.reports.figures.slices import canonical
 

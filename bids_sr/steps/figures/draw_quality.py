@@ -12,20 +12,36 @@ _MAX_CONTRASTS = 4
 
 
 @figure(
-    Shown("guards", "guards", html=True, tab="Checks", missing="quality checks", tables=("evaluation",)),
     Shown(
-        "uncertainty", "guards",
+        "guards",
+        "guards",
+        html=True,
+        tab="Checks",
+        missing="quality checks",
+        tables=("evaluation",),
+    ),
+    Shown(
+        "uncertainty",
+        "guards",
         heading="Uncertainty: {contrast}",
         tab="Uncertainty",
-        caption="Disagreement about the effect between ensemble members trained from different seeds. It shows the "
-        "influence of chance in training; it cannot show an error that all members share.",
+        caption=(
+            "Disagreement about the effect between ensemble members trained from different seeds."
+            " It shows the influence of chance in training; it cannot show an error that all"
+            " members share."
+        ),
         request="uncertainty (--n-ensemble 2 or more)",
     ),
-)  # fmt: skip
+)
 def draw_quality(
-    evaluation: Rows, flags: Facts, boldref: Image, bold_mask: Mask, bold_mask_hr: Mask, guide_hr: Image | None = None,
+    evaluation: Rows,
+    flags: Facts,
+    boldref: Image,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    guide_hr: Image | None = None,
     uncertainty_maps: list[Map] | None = None,
-) -> Iterator[Drawn]:  # fmt: skip
+) -> Iterator[Drawn]:
     """Flags and metrics of the quality control, and uncertainty as maps, a row each series.
 
     Parameters
@@ -38,7 +54,10 @@ def draw_quality(
 
     if text := guards_html(evaluation, run_maps.raised(flags)):
         yield Drawn("guards", text)
-    label = f"standard deviation of the effect between members ({units_text(percent_of(boldref, bold_mask))})"
+    label = (
+        "standard deviation of the effect between members"
+        f" ({units_text(percent_of(boldref, bold_mask))})"
+    )
     grid = grid_of(bold_mask_hr)
     for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
         maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
@@ -58,24 +77,37 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
 
 @figure(
     Shown(
-        "variance", "superres", place=1,
+        "variance",
+        "superres",
+        place=1,
         subtitle="Where the run fluctuates",
         tab="Where the run fluctuates",
-        caption="The prior of the variance-weighted method: the temporal standard deviation on the high-resolution "
-        "grid; below the color bar, from what it was estimated. Detail beyond the acquired resolution is "
-        "reconstructed where this map has structure. The map should follow gray matter, vessels and CSF; it is black "
-        "where the method was not applied.",
-        missing="variance map of the run (no variance-weighted method was used, or the step did not finish)",
+        caption=(
+            "The prior of the variance-weighted method: the temporal standard deviation on the"
+            " high-resolution grid; below the color bar, from what it was estimated. Detail beyond"
+            " the acquired resolution is reconstructed where this map has structure. The map"
+            " should follow gray matter, vessels and CSF; it is black where the method was not"
+            " applied."
+        ),
+        missing=(
+            "variance map of the run (no variance-weighted method was used, or the step did not"
+            " finish)"
+        ),
     ),
-)  # fmt: skip
+)
 def draw_variance(
     weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
 ) -> Content:
-    """Where a run fluctuates on the high-resolution grid, below an image of the anatomy (on any grid)."""
+    """Draw where a run fluctuates on the high-resolution grid, below an anatomical image.
+
+    The anatomical image may be on any grid.
+    """
     from bids_sr.reports.figures.map_figures import variance_figure
 
     grid = grid_of(weight)
     anatomy = onto(guide_hr or boldref, *grid)
-    calibrated = any(isinstance(each, Mapping) and each.get("calibrated") for each in tested.values())
+    calibrated = any(
+        isinstance(each, Mapping) and each.get("calibrated") for each in tested.values()
+    )
     source = f"the acquired series{' and the calibration' * calibrated}"
     return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)

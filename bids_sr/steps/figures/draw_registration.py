@@ -15,11 +15,13 @@ from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, o
 
 @figure(
     Shown(
-        "registration", "registration", html=True,
+        "registration",
+        "registration",
+        html=True,
         tab="Values",
         missing="values of the run's registrations",
     ),
-)  # fmt: skip
+)
 def show_registration(registration: Facts) -> Content:
     """How well the run was registered, with a warning for whatever seems wrong."""
     from bids_sr.reports.tables.html_tables import registration_html
@@ -29,19 +31,26 @@ def show_registration(registration: Facts) -> Content:
 
 @figure(
     Shown(
-        "coreg", "registration", static=False,
+        "coreg",
+        "registration",
+        static=False,
         subtitle="BOLD reference to T1w",
         tab="BOLD to T1w",
-        caption="T1w above, the BOLD reference before registration (scanner coordinates) in the middle, after "
-        "registration below; outlines are from the T1w image.",
+        caption=(
+            "T1w above, the BOLD reference before registration (scanner coordinates) in the"
+            " middle, after registration below; outlines are from the T1w image."
+        ),
         missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
-)  # fmt: skip
+)
 def draw_coregistration(
-    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, boldref2t1w_xfm: Transforms,
+    boldref: Image,
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    boldref2t1w_xfm: Transforms,
     t1w_tpms: list[Image] | None = None,
-) -> Content:  # fmt: skip
+) -> Content:
     """BOLD reference against T1w, before and after registration."""
     from bids_sr.reports.figures.anat_figures import registration_figure
     from bids_sr.reports.figures.slices import Outline
@@ -51,7 +60,9 @@ def draw_coregistration(
     inside = onto(t1w_mask, *grid)
     lines = [Outline(name="brain mask of T1w", image=inside, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
-        lines.append(Outline(name="white matter of T1w", image=onto(t1w_tpms[1], *grid), color=PURPLE))
+        lines.append(
+            Outline(name="white matter of T1w", image=onto(t1w_tpms[1], *grid), color=PURPLE)
+        )
     before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
     brain = binary(inside)
     covered = brain.like(brain.data & (after.data > 0))
@@ -61,42 +72,67 @@ def draw_coregistration(
 
 @figure(
     Shown(
-        "highres", "registration", static=False,
+        "highres",
+        "registration",
+        static=False,
         subtitle="High-resolution T2* to the BOLD reference",
         tab="T2* to BOLD",
-        caption="BOLD reference above, the high-resolution T2* image before registration (scanner coordinates) in the "
-        "middle, after registration below; outlines are from the BOLD reference.",
+        caption=(
+            "BOLD reference above, the high-resolution T2* image before registration (scanner"
+            " coordinates) in the middle, after registration below; outlines are from the BOLD"
+            " reference."
+        ),
         missing="High-resolution T2* to the BOLD reference (no pair, or the step did not finish)",
     ),
-)  # fmt: skip
+)
 def draw_guide(
-    boldref: Image, guide_hr: Image, highres_file: Image | None = None, bold_mask_hr: Mask | None = None
+    boldref: Image,
+    guide_hr: Image,
+    highres_file: Image | None = None,
+    bold_mask_hr: Mask | None = None,
 ) -> Content:
-    """Highres T2*w against the BOLD reference, before and after registration (`guide_hr`: on its high-res. grid)."""
+    """Draw highres T2*w against the boldref, before and after registration.
+
+    `guide_hr` is the highres T2*w image on the high-resolution grid.
+    """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
 
     grid = grid_of(guide_hr)
     reference = onto(boldref, *grid)
-    images = {"boldref": reference, "highres before": onto(highres_file or guide_hr, *grid), "highres after": guide_hr}
-    return registration_figure(images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS)
+    images = {
+        "boldref": reference,
+        "highres before": onto(highres_file or guide_hr, *grid),
+        "highres after": guide_hr,
+    }
+    return registration_figure(
+        images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
+    )
 
 
 @figure(
     Shown(
-        "calibrationreg", "registration", static=False,
+        "calibrationreg",
+        "registration",
+        static=False,
         subtitle="Calibration to the BOLD reference",
         tab="Calibration to BOLD",
-        caption="BOLD reference above, the reference of the calibration (short run at the high resolution) before "
-        "registration (scanner coordinates) in the middle, after registration below; outlines are from the BOLD "
-        "reference. Where they diverge after registration, the distortion of the calibration differs from that of the "
-        "run.",
+        caption=(
+            "BOLD reference above, the reference of the calibration (short run at the high"
+            " resolution) before registration (scanner coordinates) in the middle, after"
+            " registration below; outlines are from the BOLD reference. Where they diverge after"
+            " registration, the distortion of the calibration differs from that of the run."
+        ),
     ),
     Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
-)  # fmt: skip
+)
 def draw_calibration(
-    boldref: Image, bold_mask: Mask, calibration_ref: Image, boldref2calibration_xfm: Transforms,
-    calibration_facts: Facts, tested: Facts,
-) -> Iterator[Drawn]:  # fmt: skip
+    boldref: Image,
+    bold_mask: Mask,
+    calibration_ref: Image,
+    boldref2calibration_xfm: Transforms,
+    calibration_facts: Facts,
+    tested: Facts,
+) -> Iterator[Drawn]:
     """The calibration against the run, and what became of it.
 
     tested : of the series that it entered, see `estimate_variance`
@@ -109,11 +145,16 @@ def draw_calibration(
     matrix = np.asarray(boldref2calibration_xfm[0])
     inside, reference = binary(onto(bold_mask, *grid)), onto(boldref, *grid)
     images = {
-        "boldref": reference, "calibration before": onto(calibration_ref, *grid),
+        "boldref": reference,
+        "calibration before": onto(calibration_ref, *grid),
         "calibration after": onto(calibration_ref, *grid, matrix),
-    }  # fmt: skip
+    }
     lines = isolines(reference, inside)
-    yield Drawn("calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
-    use = next((each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None)
+    yield Drawn(
+        "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+    )
+    use = next(
+        (each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None
+    )
     voxel_mm = float(voxel_sizes(boldref.affine)[:2].max())
     yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))

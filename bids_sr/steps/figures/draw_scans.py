@@ -14,27 +14,51 @@ from bids_sr.steps.structural import by_series, stacked, untrained_slices
 
 @figure(
     Shown(
-        "scans", "structural", suffix=SCANS,
+        "scans",
+        "structural",
+        suffix=SCANS,
         subtitle="One slice of each contrast in all series",
         tab="Slices",
-        caption="A slice on which no model was trained. Scans were aligned, interpolated once and scaled to the same "
-        "mean within the brain. Last column: the last method minus the measured scan (red: too bright). A method that "
-        "was trained on the same head may have learned that head; only other heads show how well it generalizes.",
+        caption=(
+            "A slice on which no model was trained. Scans were aligned, interpolated once and"
+            " scaled to the same mean within the brain. Last column: the last method minus the"
+            " measured scan (red: too bright). A method that was trained on the same head may have"
+            " learned that head; only other heads show how well it generalizes."
+        ),
         missing="slice of each contrast",
     ),
     Shown(
-        "scans", "structural", suffix=SCANS, html=True, tab="Metrics", missing="metrics of the structural scans"
+        "scans",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        tab="Metrics",
+        missing="metrics of the structural scans",
     ),
     Shown(
-        "scanfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions", missing="positions of the scans"
+        "scanfacts",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        place=2,
+        tab="Positions",
+        missing="positions of the scans",
     ),
     memory=Need(always=0.1, scans=0.10),
-)  # fmt: skip
+)
 def draw_scans(
-    fine_scans: list[Map], coarse_scans: list[Map], other_scans: list[Map], scan_mask: Mask, made_scans: list[Map],
-    card_file: list[Facts], scan_metrics: Rows, scan_facts: Facts,
-) -> Iterator[Drawn]:  # fmt: skip
-    """Series side by side in a slice that was held out, the metrics, and how far the scans lay from each other.
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    scan_metrics: Rows,
+    scan_facts: Facts,
+) -> Iterator[Drawn]:
+    """Draw series side by side in a held-out slice, the metrics, and the scans' misalignment.
+
+    The misalignment is how far the scans lay from each other.
 
     Parameters
     ----------
@@ -45,9 +69,14 @@ def draw_scans(
     from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
 
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
-    series = {name: {key: scan_mask.like(scan) for key, scan in scans.items()} for name, scans in found.items()}
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in found.items()
+    }
     measured = series.pop("measured")
-    index = _shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file))
+    index = _shown_slice(
+        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    )
     yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
     yield Drawn("scans", tables_html(SCANS, scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
@@ -56,17 +85,26 @@ def draw_scans(
 
 @figure(
     Shown(
-        "attention", "structural", suffix=SCANS, place=1,
+        "attention",
+        "structural",
+        suffix=SCANS,
+        place=1,
         subtitle="Attention gates of the network, and Grad-CAM of its critic",
         tab="Attention",
-        caption="Attention: how much of the features the gates pass at each level, from coarse to fine (black: "
-        "nothing, yellow: all). Critic: Grad-CAM, the places that suggest an image acquired at high resolution; the "
-        "score is 1 for such an image and 0 for a generated one. If the critic scores the super-resolved slice as "
-        "generated, check for artifacts. Neither map is proof.",
+        caption=(
+            "Attention: how much of the features the gates pass at each level, from coarse to fine"
+            " (black: nothing, yellow: all). Critic: Grad-CAM, the places that suggest an image"
+            " acquired at high resolution; the score is 1 for such an image and 0 for a generated"
+            " one. If the critic scores the super-resolved slice as generated, check for"
+            " artifacts. Neither map is proof."
+        ),
         request="attention masks and maps of a critic (method attunet)",
     ),
     Shown(
-        "scantraining", "structural", suffix=SCANS, place=1,
+        "scantraining",
+        "structural",
+        suffix=SCANS,
+        place=1,
         subtitle="Training curve",
         tab="Training",
         caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
@@ -74,13 +112,21 @@ def draw_scans(
     ),
     Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
-)  # fmt: skip
+)
 def explain_scans(
-    fine_scans: list[Map], coarse_scans: list[Map], made_scans: list[Map], scan_mask: Mask, model_file: File,
-    card_file: Facts, log_file: Table, *, method_label: str = "",
-) -> Iterator[Drawn]:  # fmt: skip
-    """What the gates let through and what the critic looked at (nothing for a network without either), and how the
-    training went.
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    card_file: Facts,
+    log_file: Table,
+    *,
+    method_label: str = "",
+) -> Iterator[Drawn]:
+    """Draw what the gates pass, what the critic looks at, and the course of training.
+
+    Of gates and critic nothing is drawn for a network without either.
 
     Parameters
     ----------
@@ -94,17 +140,25 @@ def explain_scans(
     from bids_sr.sr.training.fused import explain_slice
 
     affine = scan_mask.affine
-    index = _shown_slice(scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file]))
+    index = _shown_slice(
+        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+    )
     low, high = stacked(coarse_scans), stacked(fine_scans)
     seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
-    maps = {f"critic, {text} (score {seen.scores[key]:.2f})": m for key, m, text in shown if m is not None}
+    maps = {
+        f"critic, {text} (score {seen.scores[key]:.2f})": m
+        for key, m, text in shown
+        if m is not None
+    }
     if len(seen.masks) or maps:
         slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
         gates = [Volume(each[..., None], affine) for each in seen.masks]
         drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
         yield Drawn("attention", drawn, label=method_label)
-    record = read_training({str(name): values.to_numpy() for name, values in log_file.items()}, card_file)
+    record = read_training(
+        {str(name): values.to_numpy() for name, values in log_file.items()}, card_file
+    )
     if len(record.steps):
         yield Drawn("scantraining", training_figure(record), label=method_label)
     yield Drawn("scancard", card_html(card_file), label=method_label)

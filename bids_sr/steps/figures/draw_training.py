@@ -10,16 +10,20 @@ from bids_sr.reports.sections import MODEL, PAIR, Shown
 
 @figure(
     Shown(
-        "training", "superres-training", suffix=PAIR,
+        "training",
+        "superres-training",
+        suffix=PAIR,
         subtitle="Training curve",
         tab="Training curve",
-        caption="Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain interpolation "
-        "of the same slices. Right: losses.",
+        caption=(
+            "Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain"
+            " interpolation of the same slices. Right: losses."
+        ),
         missing="training curve (no method that trains, or the step did not finish)",
         tables=(MODEL,),
     ),
     Shown("card", "superres-training", suffix=PAIR, html=True),
-)  # fmt: skip
+)
 def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
     """The training curve with the levels of plain interpolation, and what the model's card says.
 
@@ -32,16 +36,22 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 
 @figure(
     Shown(
-        "volumetraining", "superres", place=-1,
+        "volumetraining",
+        "superres",
+        place=-1,
         subtitle="Training on the volumes of the run",
         tab="Training",
-        caption="Left: peak signal-to-noise ratio monitored during training; without a high-resolution image it is "
-        "computed from the loss. Right: losses.",
+        caption=(
+            "Left: peak signal-to-noise ratio monitored during training; without a high-resolution"
+            " image it is computed from the loss. Right: losses."
+        ),
         tables=(MODEL,),
     ),
     Shown("volumecard", "superres", html=True, place=-1),
-)  # fmt: skip
-def draw_volume_training(log_file: Table, card_file: Facts, *, series_name: str) -> Iterator[Drawn]:
+)
+def draw_volume_training(
+    log_file: Table, card_file: Facts, *, series_name: str
+) -> Iterator[Drawn]:
     """The training of one series on the volumes of the run, and its model's card."""
     yield from _training("volume", log_file, card_file, series_name)
 

@@ -41,13 +41,19 @@ class ShownMaps:
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
     def leading(self, judged: str) -> str:
-        """The contrast that the verdict is about; without one, that of all conditions, or the first that was mapped."""
+        """Return the contrast that the verdict is about.
+
+        Without one, it is that of all conditions, or the first that was mapped.
+        """
         mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
         return next((name for name in (judged, "all", *mapped) if name in mapped), "")
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
-    """Order maps by contrast, statistic or region, smoothing and series; maps in another space are left out."""
+    """Order maps by contrast, statistic or region, smoothing and series.
+
+    Maps in another space are left out.
+    """
     found = ShownMaps()
     for each in maps:
         own = each.entities
@@ -63,7 +69,10 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
 
 
 def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) -> str:
-    """The contrast of the evidence that a verdict rests on; empty where no method was applied or none was compared."""
+    """Return the contrast of the evidence that a verdict rests on.
+
+    It is empty where no method was applied or none was compared.
+    """
     evidence = strongest("function", rows, [str(verdict["best"])]) if verdict["best"] else None
     return "" if evidence is None else evidence.contrast
 
@@ -76,11 +85,16 @@ def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
 def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Names in the order in which they are shown, then the others; each once."""
     known, wanted = list(dict.fromkeys(names)), all_names(series_names)
-    return [name for name in wanted if name in known] + [name for name in known if name not in wanted]
+    return [name for name in wanted if name in known] + [
+        name for name in known if name not in wanted
+    ]
 
 
 def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
-    """Of the series, those of which maps are drawn: acquired, B-spline, methods and measured; without them all."""
+    """Return the series whose maps are drawn: acquired, B-spline, methods and measured.
+
+    Where there are none of these, all series are returned.
+    """
     known = ordered(names, series_names)
     return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
 
@@ -93,7 +107,7 @@ def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
 
 
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
-    """End of the color scale of maps of one contrast, statistic and smoothing: of all its series."""
+    """Return the color scale limit for one contrast, statistic and smoothing, over all series."""
     from bids_sr.reports.figures.map_figures import common_scale
 
     return common_scale((each.volume for each in maps), floor)

@@ -1,4 +1,6 @@
-"""Series of other programs in Python and in `bids-sr-evaluate`: one code, and the verdicts of a known truth."""
+"""Series of other programs in Python and in `bids-sr-evaluate`: one code, and the verdicts of a
+known truth.
+"""
 
 import json
 
@@ -19,16 +21,23 @@ HOW = {"baselines": ["zerofill"], "n_boot": 100}
 
 @pytest.fixture(scope="module")
 def series(run, tmp_path_factory):
-    """Files of series whose verdict is known: less noise, smoothed, the detail measured, detail mirrored, shifted."""
+    """Files of series whose verdict is known: less noise, smoothed, the detail measured, detail
+    mirrored, shifted.
+    """
     folder = tmp_path_factory.mktemp("compared")
     bold, affine = load_image(run / "bold.nii")
     truth, _ = load_image(run / "truth.nii")
     count = bold.shape[3]
     low = np.stack([kspace_crop(truth[..., t], FINE, factor=FACTOR)[0] for t in range(count)], -1)
     fine = np.stack([upsample("zerofill", bold[..., t], FACTOR) for t in range(count)], -1)
-    detail = truth - np.stack([upsample("zerofill", low[..., t], FACTOR) for t in range(count)], -1)
+    detail = truth - np.stack(
+        [upsample("zerofill", low[..., t], FACTOR) for t in range(count)], -1
+    )
     made = {
-        "smoothed": (np.stack([smooth(bold[..., t], (3, 3, 4), 6.0) for t in range(count)], -1), affine),
+        "smoothed": (
+            np.stack([smooth(bold[..., t], (3, 3, 4), 6.0) for t in range(count)], -1),
+            affine,
+        ),
         "finer": (fine + detail, FINE),
         "mirrored": (fine + detail[::-1], FINE),
         "shifted": (np.roll(bold, 1, 0), affine),
@@ -42,15 +51,21 @@ def series(run, tmp_path_factory):
 def judged(run, series):
     compared = {name: series[name] for name in ("smoothed", "finer", "mirrored")}
     return Evaluator(**HOW).fit(
-        run / "bold.nii", compared=compared, events=EVENTS, mask=run / "mask.nii", truth=run / "truth.nii"
+        run / "bold.nii",
+        compared=compared,
+        events=EVENTS,
+        mask=run / "mask.nii",
+        truth=run / "truth.nii",
     )
 
 
 def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
     found = {each.name: each for each in judged.compared_}
     assert {name: each.status for name, each in found.items()} == {
-        "smoothed": "less accurate", "finer": "more accurate", "mirrored": "less accurate",
-    }  # fmt: skip
+        "smoothed": "less accurate",
+        "finer": "more accurate",
+        "mirrored": "less accurate",
+    }
     bands = {name: {one.kind: one.decision for one in each.claims} for name, each in found.items()}
     assert bands["finer"]["beyond"] == "better"
     assert bands["mirrored"]["beyond"] == "worse"
@@ -60,7 +75,10 @@ def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
 def test_table_summary_and_page_have_them(judged, tmp_path):
     rows = judged.table_
     assert set(rows[rows.statistic == "compared_fwhm"].series) == {"smoothed", "finer", "mirrored"}
-    control = rows.query("series == 'smoothed' and minus == 'smoothedSame' and statistic == 'ev' and band == 'within'")
+    control = rows.query(
+        "series == 'smoothed' and minus == 'smoothedSame' and statistic == 'ev' and band =="
+        " 'within'"
+    )
     assert len(control) > 0
     width = rows.query("series == 'smoothed' and statistic == 'compared_fwhm'").value.item()
     assert width == pytest.approx(6.0, abs=2.5)  # a Gaussian of two voxels, sampled coarsely
@@ -77,9 +95,13 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
 
 def test_another_run_is_a_reference_within_the_acquired_band(run, series):
     found = Evaluator(**HOW).fit(
-        run / "bold.nii", compared={"smoothed": series["smoothed"]}, events=EVENTS, mask=run / "mask.nii",
-        other_run=run / "bold.nii.gz", other_events=run / "events.tsv",
-    )  # fmt: skip
+        run / "bold.nii",
+        compared={"smoothed": series["smoothed"]},
+        events=EVENTS,
+        mask=run / "mask.nii",
+        other_run=run / "bold.nii.gz",
+        other_events=run / "events.tsv",
+    )
     (one,) = found.compared_
     assert [each.evidence.reference.name for each in one.claims if each.evidence] == ["otherRun"]
     assert "it is on the acquired grid" in one.text
@@ -87,9 +109,16 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
 
 
 def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, series):
-    (one,) = Evaluator(**HOW).fit(
-        run / "bold.nii", compared={"finer": series["finer"]}, events=EVENTS, mask=run / "mask.nii"
-    ).compared_  # fmt: skip
+    (one,) = (
+        Evaluator(**HOW)
+        .fit(
+            run / "bold.nii",
+            compared={"finer": series["finer"]},
+            events=EVENTS,
+            mask=run / "mask.nii",
+        )
+        .compared_
+    )
     assert one.status == "not assessed"
     assert "scan the task twice" in one.text
     assert "pass it as truth" in one.text
@@ -112,7 +141,10 @@ def test_what_cannot_be_compared_is_refused(run, given, why):
 def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
     with pytest.raises(ImageInputError, match="give both"):
         Evaluator(**HOW).fit(
-            run / "bold.nii", compared={"finer": series["finer"]}, events=EVENTS, other_run=run / "bold.nii"
+            run / "bold.nii",
+            compared={"finer": series["finer"]},
+            events=EVENTS,
+            other_run=run / "bold.nii",
         )
 
 
@@ -133,26 +165,44 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
     }
     for name, (file, why) in files.items():
         with pytest.raises(ImageInputError, match=why):
-            Evaluator(**HOW).fit(run / "bold.nii", compared={name: file}, events=EVENTS, mask=run / "mask.nii")
+            Evaluator(**HOW).fit(
+                run / "bold.nii", compared={name: file}, events=EVENTS, mask=run / "mask.nii"
+            )
 
 
-def test_the_command_says_a_line_on_each_and_writes_what_was_asked_for(run, series, tmp_path, capsys):
+def test_the_command_says_a_line_on_each_and_writes_what_was_asked_for(
+    run, series, tmp_path, capsys
+):
     argv = [str(run / "bold.nii"), f"finer={series['finer']}", "--events", str(run / "events.tsv")]
     argv += ["--truth", str(run / "truth.nii"), "--mask", str(run / "mask.nii")]
     assert main([*argv, "--out", str(tmp_path / "out")]) == 0
     assert "finer is more accurate than the acquired series." in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"verdict.json", "evaluation.tsv", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "verdict.json",
+        "evaluation.tsv",
+        "report.html",
+    }
     (told,) = json.loads((tmp_path / "out" / "verdict.json").read_text())["compared"]
     assert (told["name"], told["status"]) == ("finer", "more accurate")
 
 
 def test_wrong_input_of_the_command_ends_with_code_2(run, series, tmp_path, capsys):
-    argv = [str(run / "bold.nii"), f"shifted={series['shifted']}", "--events", str(run / "events.tsv")]
+    argv = [
+        str(run / "bold.nii"),
+        f"shifted={series['shifted']}",
+        "--events",
+        str(run / "events.tsv"),
+    ]
     assert main(argv) == 2
     assert "+1.00 voxels along x" in capsys.readouterr().err
     image = nib.load(run / "bold.nii")
     assert main([str(tmp_path / "nowhere.nii"), *argv[1:]]) == 2
-    for wrong in (["x=a", "x=b"], ["x"], ["x=a", "--other-run", "b.nii"], ["x=a", "--truth", "a.nii", "b.nii"]):
+    for wrong in (
+        ["x=a", "x=b"],
+        ["x"],
+        ["x=a", "--other-run", "b.nii"],
+        ["x=a", "--truth", "a.nii", "b.nii"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             main([argv[0], *wrong, "--events", "e.tsv"])
         assert stopped.value.code == 2

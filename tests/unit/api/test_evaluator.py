@@ -22,20 +22,28 @@ PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
 @pytest.fixture(scope="module")
 def lanczos(run):
     """A series that is no baseline by default, as an image in memory."""
-    return SuperResolver("lanczos", realigned=True).fit_transform(run / "bold.nii", mask=run / "mask.nii")
+    return SuperResolver("lanczos", realigned=True).fit_transform(
+        run / "bold.nii", mask=run / "mask.nii"
+    )
 
 
 @pytest.fixture(scope="module")
 def halves(run, lanczos):
     """An evaluation without a reference."""
-    return Evaluator(**PLAIN).fit(run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii")
+    return Evaluator(**PLAIN).fit(
+        run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii"
+    )
 
 
 @pytest.fixture(scope="module")
 def measured(run, lanczos):
     """An evaluation against the measured series."""
     return Evaluator(**PLAIN).fit(
-        run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", truth=run / "truth.nii"
+        run / "bold.nii",
+        series={"mine": lanczos},
+        events=EVENTS,
+        mask=run / "mask.nii",
+        truth=run / "truth.nii",
     )
 
 
@@ -75,7 +83,9 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
     nib.save(image, tmp_path / "silent.nii.gz")
     given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
     for silent in (image, tmp_path / "silent.nii", tmp_path / "silent.nii.gz"):
-        with pytest.raises(ImageInputError, match="tr: the header of the acquired series tells none"):
+        with pytest.raises(
+            ImageInputError, match="tr: the header of the acquired series tells none"
+        ):
             Evaluator(**PLAIN).fit(silent, **given)
     told = Evaluator(**PLAIN, tr=2.0).evaluate(tmp_path / "silent.nii", **given)
     pd.testing.assert_frame_equal(told, halves.table_)
@@ -91,22 +101,37 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
         (None, 0, 2, r"truth: its grid is \(30, 28, 5\)"),
     ],
 )
-def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(run, lanczos, contrast, shift, step, told):
+def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(
+    run, lanczos, contrast, shift, step, told
+):
     data, affine = load_image(run / "truth.nii")
     affine = affine @ np.diag([step, step, 1, 1])
     affine[0, 3] += shift
     data = data[::step, ::step]
-    truth = nib.Nifti1Image(data, affine) if contrast is None else {contrast: nib.Nifti1Image(data.std(-1), affine)}
+    truth = (
+        nib.Nifti1Image(data, affine)
+        if contrast is None
+        else {contrast: nib.Nifti1Image(data.std(-1), affine)}
+    )
     with pytest.raises(ImageInputError, match=told):
         Evaluator(**PLAIN).fit(
-            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", truth=truth
+            run / "bold.nii",
+            series={"mine": lanczos},
+            events=EVENTS,
+            mask=run / "mask.nii",
+            truth=truth,
         )
 
 
 def test_events_from_a_file_and_an_estimator_give_the_same(run, measured):
-    resolver = SuperResolver("lanczos", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    resolver = SuperResolver("lanczos", realigned=True).fit(
+        run / "bold.nii", mask=run / "mask.nii"
+    )
     again = Evaluator(**PLAIN).evaluate(
-        run / "bold.nii", series={"mine": resolver}, events=run / "events.tsv", truth=run / "truth.nii"
+        run / "bold.nii",
+        series={"mine": resolver},
+        events=run / "events.tsv",
+        truth=run / "truth.nii",
     )
     pd.testing.assert_frame_equal(again, measured.table_)
 
@@ -116,40 +141,74 @@ def test_the_truth_itself_explains_itself_and_beats_the_baselines(run):
     rng = np.random.default_rng(0)
     true = nib.Nifti1Image((truth + rng.normal(0, 0.5, truth.shape)).astype(np.float32), affine)
     found = Evaluator(**PLAIN).fit(
-        run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii", truth=run / "truth.nii"
+        run / "bold.nii",
+        series={"mine": true},
+        events=EVENTS,
+        mask=run / "mask.nii",
+        truth=run / "truth.nii",
     )
-    halves = found.table_.query("statistic == 'ev' and reference == 'measured' and band == 'beyond' and minus == 'n/a'")
+    halves = found.table_.query(
+        "statistic == 'ev' and reference == 'measured' and band == 'beyond' and minus == 'n/a'"
+    )
     level = halves.query("region == 'brain' and contrast == 'all'")
     value = level.set_index("series").value
     assert value["mine"] > 0.5 > value["bspline"]
-    told = set(zip(found.table_.statistic, found.table_.reference, found.table_.minus != "n/a", strict=True))
-    assert {("psnr", "measured", False), ("psnr", "measured", True), ("r", "measuredMap", False)} <= told
+    told = set(
+        zip(
+            found.table_.statistic,
+            found.table_.reference,
+            found.table_.minus != "n/a",
+            strict=True,
+        )
+    )
+    assert {
+        ("psnr", "measured", False),
+        ("psnr", "measured", True),
+        ("r", "measuredMap", False),
+    } <= told
     known = Evaluator(**PLAIN, contrasts=["thumb"]).fit(
-        run / "bold.nii", series={"mine": true}, events=EVENTS, mask=run / "mask.nii",
+        run / "bold.nii",
+        series={"mine": true},
+        events=EVENTS,
+        mask=run / "mask.nii",
         truth={"thumb": nib.Nifti1Image(truth.std(-1), affine)},
-    )  # fmt: skip
+    )
     assert set(known.contrasts_) == {"thumb"}
-    assert not known.table_.query("statistic == 'ev' and reference == 'truth' and band == 'beyond'").empty
+    assert not known.table_.query(
+        "statistic == 'ev' and reference == 'truth' and band == 'beyond'"
+    ).empty
 
 
 def test_seeds_take_the_place_of_events(run, lanczos):
     image = nib.load(run / "mask.nii")
     center = image.affine @ [15, 14, 2, 1]
     found = Evaluator(**PLAIN).fit(
-        run / "bold.nii", series={"mine": lanczos}, seeds={"spot": tuple(center[:3])}, mask=run / "mask.nii"
+        run / "bold.nii",
+        series={"mine": lanczos},
+        seeds={"spot": tuple(center[:3])},
+        mask=run / "mask.nii",
     )
     assert set(found.contrasts_) == {"spot"}
-    assert set(found.table_.statistic) == {f"verdict_{name}" for name in ("applied", "function", "image", "specific")}
+    assert set(found.table_.statistic) == {
+        f"verdict_{name}" for name in ("applied", "function", "image", "specific")
+    }
     with pytest.raises(ImageInputError, match="seeds: far at"):
         Evaluator(**PLAIN).fit(
-            run / "bold.nii", series={"mine": lanczos}, seeds={"far": (900, 0, 0)}, mask=run / "mask.nii"
+            run / "bold.nii",
+            series={"mine": lanczos},
+            seeds={"far": (900, 0, 0)},
+            mask=run / "mask.nii",
         )
 
 
 def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
     with pytest.warns(SuperResolutionWarning, match="mine was not applied"):
         found = Evaluator(**PLAIN).fit(
-            run / "bold.nii", series={"mine": lanczos}, events=EVENTS, mask=run / "mask.nii", not_applied=["mine"]
+            run / "bold.nii",
+            series={"mine": lanczos},
+            events=EVENTS,
+            mask=run / "mask.nii",
+            not_applied=["mine"],
         )
     assert found.table_.query("minus != 'n/a' and (series == 'mine' or minus == 'mine')").empty
     assert found.summary().startswith("mine was not applied: ")
@@ -163,19 +222,31 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: give one of them"),
         ({"series": {"bspline": "bold.nii"}}, "series: 'bspline' cannot name a series"),
         ({"series": {"my-own": "bold.nii"}}, "series: 'my-own' cannot name a series"),
-        ({"series": {"mine": "bold.nii"}}, "series: mine is .* and the run at the high resolution"),
+        (
+            {"series": {"mine": "bold.nii"}},
+            "series: mine is .* and the run at the high resolution",
+        ),
         ({"not_applied": ["mien"]}, "not_applied: 'mien' is no series; there are mine"),
         ({"truth": "fine.nii"}, "truth: 1 volumes, the acquired series has 84"),
-        ({"series": ["bold.nii"]}, "series: a mapping of name to image or fitted SuperResolver is needed"),
+        (
+            {"series": ["bold.nii"]},
+            "series: a mapping of name to image or fitted SuperResolver is needed",
+        ),
         ({"series": {}}, "series: a mapping of name to image"),
         ({"series": {"mine": ["bold.nii"]}}, "series mine: a list, but there is a single run"),
         ({"events": "nowhere.tsv"}, "events: there is no file nowhere.tsv"),
         ({"events": [EVENTS]}, "events: a list, but there is a single run"),
         (
             {"events": EVENTS.drop(columns="duration")},
-            r"^events: no column duration \(there are: onset, trial_type\); give onset, duration \(s\) and trial_type$",
+            (
+                r"^events: no column duration \(there are: onset, trial_type\); give onset,"
+                r" duration \(s\) and trial_type$"
+            ),
         ),
-        ({"events": EVENTS.assign(onset="soon")}, "^events: onset is 'soon' in line 2, not a number"),
+        (
+            {"events": EVENTS.assign(onset="soon")},
+            "^events: onset is 'soon' in line 2, not a number",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):

@@ -1,4 +1,6 @@
-"""A series that is the acquired one, masked, scaled or shifted, is no more and no less accurate than it."""
+"""A series that is the acquired one, masked, scaled or shifted, is no more and no less accurate
+than it.
+"""
 
 from pathlib import Path
 
@@ -18,12 +20,16 @@ MASKED = ("tight", "loose", "eroded", "half", "zeroed", "nan", "fineHalf")
 
 def rows_of(mask: np.ndarray, share: float) -> np.ndarray:
     """The first voxels along x."""
-    return np.broadcast_to((np.arange(mask.shape[0]) < share * mask.shape[0])[:, None, None], mask.shape)
+    return np.broadcast_to(
+        (np.arange(mask.shape[0]) < share * mask.shape[0])[:, None, None], mask.shape
+    )
 
 
 @pytest.fixture(scope="module")
 def acquired(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run with so much noise that a series of zeros explains more than it; a folder of what is made of it."""
+    """The run with so much noise that a series of zeros explains more than it; a folder of what is
+    made of it.
+    """
     folder = tmp_path_factory.mktemp("masked")
     bold, affine = load_image(run / "bold.nii")
     inside = load_image(run / "mask.nii")[0] > 0
@@ -36,12 +42,18 @@ def acquired(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return np.where(mask[..., None], noisy, outside)
 
     made = {
-        "acquired": noisy, "tight": where(inside), "loose": where(ndimage.binary_dilation(inside)),
-        "eroded": where(ndimage.binary_erosion(inside, np.ones((3, 3, 1)))), "half": where(rows_of(inside, 0.5)),
-        "zeroed": where(rng.random(inside.shape) < 0.8), "nan": where(inside, np.nan), "scaled": 30000 * noisy,
-        "shiftedUp": noisy + 0.3 * level, "shiftedDown": noisy - 0.3 * level,
+        "acquired": noisy,
+        "tight": where(inside),
+        "loose": where(ndimage.binary_dilation(inside)),
+        "eroded": where(ndimage.binary_erosion(inside, np.ones((3, 3, 1)))),
+        "half": where(rows_of(inside, 0.5)),
+        "zeroed": where(rng.random(inside.shape) < 0.8),
+        "nan": where(inside, np.nan),
+        "scaled": 30000 * noisy,
+        "shiftedUp": noisy + 0.3 * level,
+        "shiftedDown": noisy - 0.3 * level,
         "holes": where(rng.random(inside.shape) < 0.99, np.nan),
-    }  # fmt: skip
+    }
     for name, data in made.items():
         save_image(data.astype(np.float32), affine, folder / f"{name}.nii", tr=TR)
     half = np.where(rows_of(fine[..., 0], 0.5)[..., None], fine, 0)
@@ -51,28 +63,52 @@ def acquired(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(run: Path, acquired: Path) -> Evaluator:
-    names = ("tight", "loose", "eroded", "half", "zeroed", "nan", "scaled", "shiftedUp", "shiftedDown", "fineHalf")
+    names = (
+        "tight",
+        "loose",
+        "eroded",
+        "half",
+        "zeroed",
+        "nan",
+        "scaled",
+        "shiftedUp",
+        "shiftedDown",
+        "fineHalf",
+    )
     files: dict[str, Path | nib.Nifti1Image] = {name: acquired / f"{name}.nii" for name in names}
     stored = nib.load(acquired / "nan.nii")
-    files["nan"] = nib.Nifti1Image(stored.get_fdata(dtype=np.float32), stored.affine, stored.header)  # in memory
+    # in memory
+    files["nan"] = nib.Nifti1Image(
+        stored.get_fdata(dtype=np.float32), stored.affine, stored.header
+    )
     return Evaluator(**HOW).fit(
-        acquired / "acquired.nii", compared=files, events=EVENTS,
-        mask=run / "mask.nii", truth=run / "truth.nii", other_run=run / "bold.nii", other_events=run / "events.tsv",
-    )  # fmt: skip
+        acquired / "acquired.nii",
+        compared=files,
+        events=EVENTS,
+        mask=run / "mask.nii",
+        truth=run / "truth.nii",
+        other_run=run / "bold.nii",
+        other_events=run / "events.tsv",
+    )
 
 
 def test_what_is_the_acquired_series_does_not_differ_from_it(judged: Evaluator) -> None:
     for each in judged.compared_:
         if each.name != "fineHalf":
             assert each.status == "not more accurate", each.text
-            assert {one.kind: one.decision for one in each.claims} == {"within": "same", "beyond": "same"}, each.text
+            assert {one.kind: one.decision for one in each.claims} == {
+                "within": "same",
+                "beyond": "same",
+            }, each.text
             assert all(abs(one.comparisons[0].row.value) < 1e-3 for one in each.claims), each.text
             assert each.facts["frame"] == "as acquired"
 
 
 def test_how_many_voxels_were_left_out_is_said(judged: Evaluator) -> None:
     found = {each.name: each for each in judged.compared_}
-    share = {name: each.facts["left_out"] / each.facts["brain_voxels"] for name, each in found.items()}
+    share = {
+        name: each.facts["left_out"] / each.facts["brain_voxels"] for name, each in found.items()
+    }
     assert [share[name] for name in ("tight", "loose", "nan", "scaled", "shiftedUp")] == [0] * 5
     assert share["half"] == pytest.approx(0.5, abs=0.05)
     assert share["fineHalf"] == pytest.approx(0.5, abs=0.05)
@@ -101,23 +137,47 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     data[15, 14, 2, 7] = np.nan
     save_image(data, image.affine, tmp_path / "once.nii", tr=TR)
     save_image(data[..., 1:], image.affine, tmp_path / "short.nii", tr=1.5 * TR)
-    argv = [str(acquired / "acquired.nii"), f"holes={acquired / 'holes.nii'}", f"once={tmp_path / 'once.nii'}"]
-    argv += [f"short={tmp_path / 'short.nii'}", f"gone={tmp_path / 'gone.nii'}", "--mask", str(tmp_path / "mask.nii")]
-    argv += ["--events", str(run / "events.tsv"), "--truth", f"toe={run / 'fine.nii'}", "--dry-run"]
+    argv = [
+        str(acquired / "acquired.nii"),
+        f"holes={acquired / 'holes.nii'}",
+        f"once={tmp_path / 'once.nii'}",
+    ]
+    argv += [
+        f"short={tmp_path / 'short.nii'}",
+        f"gone={tmp_path / 'gone.nii'}",
+        "--mask",
+        str(tmp_path / "mask.nii"),
+    ]
+    argv += [
+        "--events",
+        str(run / "events.tsv"),
+        "--truth",
+        f"toe={run / 'fine.nii'}",
+        "--dry-run",
+    ]
     assert main(argv) == 2
     shown = capsys.readouterr().err
     for said in (
-        "voxels inside the brain are NaN", "once: volume 7 is NaN in other voxels", "short: it has 83 volumes",
-        "short: its repetition time is 3 s", "gone: there is no file", "mask: there is no file",
+        "voxels inside the brain are NaN",
+        "once: volume 7 is NaN in other voxels",
+        "short: it has 83 volumes",
+        "short: its repetition time is 3 s",
+        "gone: there is no file",
+        "mask: there is no file",
         "truth: 'toe' is no contrast",
-    ):  # fmt: skip
+    ):
         assert said in shown, shown
 
 
 def test_a_dry_run_of_the_command_computes_nothing(
     run: Path, acquired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [str(acquired / "acquired.nii"), f"nan={acquired / 'nan.nii'}", "--events", str(run / "events.tsv")]
+    argv = [
+        str(acquired / "acquired.nii"),
+        f"nan={acquired / 'nan.nii'}",
+        "--events",
+        str(run / "events.tsv"),
+    ]
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
     assert "all inputs can be used" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()

@@ -16,9 +16,12 @@ SPEC.loader.exec_module(notebook_page)
 def said(notebook):
     """What its cells print, without numbers."""
     texts = [
-        out.text for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs
+        out.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for out in cell.outputs
         if out.output_type == "stream" and out.name == "stdout"
-    ]  # fmt: skip
+    ]
     return [re.sub(r"-?\d+(\.\d+)?", "0", text) for text in texts]
 
 

@@ -1,4 +1,6 @@
-"""The estimator: conventions of scikit-learn, images in and out, and what it refuses or doubts aloud."""
+"""The estimator: conventions of scikit-learn, images in and out, and what it refuses or doubts
+aloud.
+"""
 
 import pickle
 import tracemalloc
@@ -20,19 +22,42 @@ from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import method_names
 from bids_sr.sr.resolution.matrices import upsample
 
-SERIES = "its X is a series of images (a path or a NIfTI image), and not an array of samples and features"
+SERIES = (
+    "its X is a series of images (a path or a NIfTI image), and not an array of samples and"
+    " features"
+)
 FITTED_ON_A_TABLE = (
-    "check_fit_score_takes_y", "check_estimators_overwrite_params", "check_dont_overwrite_parameters",
-    "check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting",
-    "check_positive_only_tag_during_fit", "check_estimators_dtypes", "check_complex_data", "check_dtype_object",
-    "check_estimators_empty_data_messages", "check_pipeline_consistency", "check_estimators_nan_inf",
-    "check_estimator_sparse_tag", "check_estimator_sparse_array", "check_estimator_sparse_matrix",
-    "check_estimators_pickle", "check_f_contiguous_array_estimator", "check_transformer_data_not_an_array",
-    "check_transformer_general", "check_methods_sample_order_invariance", "check_methods_subset_invariance",
-    "check_fit2d_1sample", "check_fit2d_1feature", "check_dict_unchanged", "check_fit_idempotent",
-    "check_fit_check_is_fitted", "check_n_features_in", "check_fit2d_predict1d",
+    "check_fit_score_takes_y",
+    "check_estimators_overwrite_params",
+    "check_dont_overwrite_parameters",
+    "check_estimators_fit_returns_self",
+    "check_readonly_memmap_input",
+    "check_n_features_in_after_fitting",
+    "check_positive_only_tag_during_fit",
+    "check_estimators_dtypes",
+    "check_complex_data",
+    "check_dtype_object",
+    "check_estimators_empty_data_messages",
+    "check_pipeline_consistency",
+    "check_estimators_nan_inf",
+    "check_estimator_sparse_tag",
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_fit2d_1sample",
+    "check_fit2d_1feature",
+    "check_dict_unchanged",
+    "check_fit_idempotent",
+    "check_fit_check_is_fitted",
+    "check_n_features_in",
+    "check_fit2d_predict1d",
     "check_transformer_preserve_dtypes",
-)  # fmt: skip
+)
 
 
 class OnTables(SuperResolver):
@@ -70,7 +95,11 @@ def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
 
 
 def test_nothing_is_done_before_it_is_fitted():
-    for each in (SuperResolver().generate_report, Evaluator().summary, Evaluator().generate_report):
+    for each in (
+        SuperResolver().generate_report,
+        Evaluator().summary,
+        Evaluator().generate_report,
+    ):
         with pytest.raises(NotFittedError):
             each()
     with pytest.raises(NotFittedError):
@@ -91,7 +120,9 @@ def test_interpolation_of_a_still_run_is_that_of_its_volumes(run):
     assert made.shape == (60, 56, 5, COUNT)
     np.testing.assert_allclose(made.affine, FINE, atol=1e-5)
     assert made.header.get_zooms()[3] == 2.0
-    np.testing.assert_allclose(made.get_fdata()[..., 7], upsample("zerofill", bold[..., 7], FACTOR), atol=1e-2)
+    np.testing.assert_allclose(
+        made.get_fdata()[..., 7], upsample("zerofill", bold[..., 7], FACTOR), atol=1e-2
+    )
 
 
 def test_file_and_image_give_the_same_and_a_volume_gives_a_volume(run, tmp_path):
@@ -175,7 +206,8 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_pat
     assert fitted.facts_["held_out"]["explained_over_zerofill"] > 0.02
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(
-        again.transform(run / "bold.nii").get_fdata(), fitted.transform(run / "bold.nii").get_fdata()
+        again.transform(run / "bold.nii").get_fdata(),
+        fitted.transform(run / "bold.nii").get_fdata(),
     )
     page = fitted.generate_report()
     assert str(fitted.report()) == str(page)
@@ -191,13 +223,21 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_pat
 
 def test_a_method_that_fails_on_the_run_says_so(run):
     rng = np.random.default_rng(1)
-    noise = nib.Nifti1Image((500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0]))
+    noise = nib.Nifti1Image(
+        (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0])
+    )
     with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
-        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
+        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(
+            noise, mask=np.ones((30, 28, 5))
+        )
     assert not fitted.applied_
     assert "Not applied" in str(fitted.generate_report())
-    zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(noise, mask=np.ones((30, 28, 5)))
-    np.testing.assert_allclose(fitted.transform(noise).get_fdata(), zero.transform(noise).get_fdata(), atol=1e-2)
+    zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(
+        noise, mask=np.ones((30, 28, 5))
+    )
+    np.testing.assert_allclose(
+        fitted.transform(noise).get_fdata(), zero.transform(noise).get_fdata(), atol=1e-2
+    )
 
 
 def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
@@ -221,7 +261,10 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
         ({"method": "srgan"}, "guide: srgan takes what it adds"),
         ({"method": "inject"}, "guide: inject takes what it adds"),
         ({"n_dummy": 83}, "n_dummy: 83 of 84"),
-        ({"bold": np.ones((3, 3, 3))}, "bold: a path or a nibabel.Nifti1Image is needed, not ndarray"),
+        (
+            {"bold": np.ones((3, 3, 3))},
+            "bold: a path or a nibabel.Nifti1Image is needed, not ndarray",
+        ),
         ({"bold": "boldref.nii"}, r"bold: it is one volume of \(30, 28, 5\); give a series"),
         ({"bold": "nowhere.nii"}, "bold: there is no file .*nowhere.nii"),
         ({"motion": "nowhere.txt"}, "motion: there is no file nowhere.txt"),
@@ -233,10 +276,14 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, given, told):
-    given = {key: run / value if str(value).endswith(".nii") else value for key, value in given.items()}
+    given = {
+        key: run / value if str(value).endswith(".nii") else value for key, value in given.items()
+    }
     own = {key: given.pop(key) for key in ("method", "n_dummy", "factor") if key in given}
     with pytest.raises(ImageInputError, match=told):
-        SuperResolver(**{"method": "bspline", **own}).fit(given.pop("bold", run / "bold.nii"), **given)
+        SuperResolver(**{"method": "bspline", **own}).fit(
+            given.pop("bold", run / "bold.nii"), **given
+        )
 
 
 def test_values_that_are_not_finite_are_refused():
@@ -262,7 +309,9 @@ def test_memory_does_not_grow_with_the_length_of_a_run(run, tmp_path):
 def test_transforms_of_a_file_are_those_of_an_array(run):
     poses = read_itk(run / "hmc.txt")
     one, two = (
-        SuperResolver("bspline").fit_transform(run / "bold.nii", motion=motion, boldref=run / "boldref.nii")
+        SuperResolver("bspline").fit_transform(
+            run / "bold.nii", motion=motion, boldref=run / "boldref.nii"
+        )
         for motion in (run / "hmc.txt", poses)
     )
     np.testing.assert_array_equal(one.get_fdata(), two.get_fdata())
@@ -288,7 +337,13 @@ def test_verbose_tells_each_step_and_nothing_is_said_without(run, capsys):
     assert capsys.readouterr().out == ""
     plain.set_params(verbose=1, method="sbl").fit(run / "bold.nii").transform(run / "bold.nii")
     lines = capsys.readouterr().out.splitlines()
-    for step in ("fit] 0 s: reference", "brain mask", "head motion of 84 volumes", "learning sbl", "84 volumes by sbl"):
+    for step in (
+        "fit] 0 s: reference",
+        "brain mask",
+        "head motion of 84 volumes",
+        "learning sbl",
+        "84 volumes by sbl",
+    ):
         assert any(step in line for line in lines), step
     assert all(line.startswith("[SuperResolver.") for line in lines)
 
@@ -315,4 +370,6 @@ def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
         both.transform(runs, out_file=files[0])
     with pytest.raises(ImageInputError, match="motion: 1 for 2 runs"):
         both.fit(runs, motion=motions[:1])
-    assert both.fit(runs[0], mask=run / "mask.nii", motion=motion).transform(runs[0]).shape[3] == 84
+    assert (
+        both.fit(runs[0], mask=run / "mask.nii", motion=motion).transform(runs[0]).shape[3] == 84
+    )

@@ -37,7 +37,9 @@ def test_arms_differ_in_the_adversarial_weight_alone(bench: ModuleType) -> None:
         assert other.build_critic is fast.build_critic  # it draws what it draws in the other arms
 
 
-def test_detail_beyond_nyquist_is_one_for_the_truth_and_none_for_what_was_interpolated(bench: ModuleType) -> None:
+def test_detail_beyond_nyquist_is_one_for_the_truth_and_none_for_what_was_interpolated(
+    bench: ModuleType,
+) -> None:
     truth = np.random.default_rng(0).normal(size=(3, 16, 16)).astype(np.float32)
     inside = np.ones(truth.shape, bool)
     assert bench.beyond(truth, truth, inside, FACTOR) == pytest.approx((1, 1), abs=1e-6)

@@ -1,4 +1,6 @@
-"""What benchmarks/files_count.py counts: files of an output by kind, and bytes once for all links to a file."""
+"""What benchmarks/files_count.py counts: files of an output by kind, and bytes once for all links
+to a file.
+"""
 
 import os
 from pathlib import Path
@@ -8,13 +10,26 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def test_files_are_counted_by_kind_and_a_link_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_counted_by_kind_and_a_link_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from files_count import counted
 
     series = tmp_path / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-sbl_bold.nii.gz"
-    linked = tmp_path / "derivatives" / "bids-sr-sbl" / "sub-01" / "func" / "sub-01_task-tap_desc-preproc_bold.nii.gz"
-    others = ("README.md", "sub-01/figures/sub-01_figures.zip", "sub-01/sub-01_contrast-all_statmap.json")
+    linked = (
+        tmp_path
+        / "derivatives"
+        / "bids-sr-sbl"
+        / "sub-01"
+        / "func"
+        / "sub-01_task-tap_desc-preproc_bold.nii.gz"
+    )
+    others = (
+        "README.md",
+        "sub-01/figures/sub-01_figures.zip",
+        "sub-01/sub-01_contrast-all_statmap.json",
+    )
     for path in (series, linked, *(tmp_path / name for name in others)):
         path.parent.mkdir(parents=True, exist_ok=True)
     series.write_bytes(b"0" * 1000)

@@ -1,4 +1,5 @@
-"""What fuzzing found is refused by name now; and one spoiled data set of each kind ends with code 0 or 2.
+"""What fuzzing found is refused by name now; and one spoiled data set of each kind ends with code
+0 or 2.
 
 benchmarks/fuzz.py does the same with hundreds, each in a process of its own.
 """
@@ -19,7 +20,9 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import check, check_data
 
-BOLD, EVENTS_TSV, SIDECAR = (f"sub-01_task-tap_{end}" for end in ("bold.nii.gz", "events.tsv", "bold.json"))
+BOLD, EVENTS_TSV, SIDECAR = (
+    f"sub-01_task-tap_{end}" for end in ("bold.nii.gz", "events.tsv", "bold.json")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,13 @@ def no_waiting() -> Iterator[None]:
 
 
 def _argv(maker: BidsMaker, *more: str) -> list[str]:
-    return [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *more]
+    return [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *more,
+    ]
 
 
 def _instead(name: str) -> Callable[[BidsMaker], None]:
@@ -87,29 +96,59 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "pipe for a table": (_instead(EVENTS_TSV), EVENTS_TSV, "a pipe, a socket or a device"),
     "pipe for a sidecar": (_instead(SIDECAR), SIDECAR, "a pipe, a socket or a device"),
     "device for a sidecar": (_device, SIDECAR, "a pipe, a socket or a device"),
-    "device for the description": (_endless, "dataset_description.json", "a pipe, a socket or a device"),
+    "device for the description": (
+        _endless,
+        "dataset_description.json",
+        "a pipe, a socket or a device",
+    ),
     "data at infinity": (_offset, BOLD, "its header cannot be read"),
     "bytes in a name": (_bytes_in_a_name, "\\xff", "not UTF-8 text"),
-    "more cells than columns": (_rows(*EVENTS, (25, 1, "thumb", 3, 4)), EVENTS_TSV, "more cells than there"),
+    "more cells than columns": (
+        _rows(*EVENTS, (25, 1, "thumb", 3, 4)),
+        EVENTS_TSV,
+        "more cells than there",
+    ),
     "NUL in a name": (_rows(*EVENTS, (25, 1, "th\0umb")), EVENTS_TSV, "NUL bytes"),
-    "years after the run": (_rows(*EVENTS, (28, 1e9, "thumb")), EVENTS_TSV, "more than an hour from"),
-    "years before the run": (_rows((-1e9, 1, "thumb"), *EVENTS), EVENTS_TSV, "more than an hour from"),
+    "years after the run": (
+        _rows(*EVENTS, (28, 1e9, "thumb")),
+        EVENTS_TSV,
+        "more than an hour from",
+    ),
+    "years before the run": (
+        _rows((-1e9, 1, "thumb"), *EVENTS),
+        EVENTS_TSV,
+        "more than an hour from",
+    ),
     "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
     "a name too long": (_rows(*EVENTS, (25, 1, "x" * 81)), EVENTS_TSV, "81 letters"),
     "two names for one": (
-        _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))), EVENTS_TSV, "cannot be told from"
+        _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
+        EVENTS_TSV,
+        "cannot be told from",
     ),
-    "after the last volume": (_rows(*EVENTS, (29.999, 0, "late")), EVENTS_TSV, "'late' has no event inside the run"),
-    "as quick as sound": (lambda maker: maker.bold(tr=0.001) and None, BOLD, "not a time in seconds"),
-}  # fmt: skip
+    "after the last volume": (
+        _rows(*EVENTS, (29.999, 0, "late")),
+        EVENTS_TSV,
+        "'late' has no event inside the run",
+    ),
+    "as quick as sound": (
+        lambda maker: maker.bold(tr=0.001) and None,
+        BOLD,
+        "not a time in seconds",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_is_refused_by_name(name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_found_is_refused_by_name(
+    name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     spoil, file, reason = FOUND[name]
     spoil(maker)
     problems = check(parse_settings(_argv(maker)).resolved(run_uuid="x")).problems
-    fitting = [each for each in problems if file in each.what and reason in each.why and each.remedy]
+    fitting = [
+        each for each in problems if file in each.what and reason in each.why and each.remedy
+    ]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(_argv(maker, "--dry-run")) == 2
     assert reason in capsys.readouterr().err
@@ -124,12 +163,16 @@ def test_slice_times_that_are_no_times_are_told(maker: BidsMaker, value: list[ob
 
 
 def test_dummies_beyond_the_run_are_refused(maker: BidsMaker) -> None:
-    problems = check(parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")).problems
+    problems = check(
+        parse_settings(_argv(maker, "--dummy-scans", "1000000")).resolved(run_uuid="x")
+    ).problems
     assert any("are too few" in problem.why for problem in problems)
 
 
 @pytest.mark.parametrize("option", ["--bids-filter-file", "--config-file", "--roi"])
-def test_devices_are_no_option_files(maker: BidsMaker, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_devices_are_no_option_files(
+    maker: BidsMaker, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(_argv(maker, option, "/dev/zero", "--dry-run")) == 2
     assert "/dev/zero" in capsys.readouterr().err
 
@@ -147,7 +190,9 @@ QUICK = sorted(set(ALL) - {"table_long", "several"})
 
 
 @pytest.mark.parametrize("kind", QUICK)
-def test_spoiled_data_sets_end_with_a_word(kind: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spoiled_data_sets_end_with_a_word(
+    kind: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ALL[kind](np.random.default_rng([7, QUICK.index(kind)]), maker) or []
     before = snapshot_of_names(maker)
     code = main(_argv(maker, "--dry-run", *options))
@@ -156,7 +201,10 @@ def test_spoiled_data_sets_end_with_a_word(kind: str, maker: BidsMaker, capsys: 
     assert "Traceback" not in shown.err
     assert snapshot_of_names(maker) == before
     if code == 0:
-        assert check_data(check(parse_settings(_argv(maker, *options)).resolved(run_uuid="x"))) is not None
+        assert (
+            check_data(check(parse_settings(_argv(maker, *options)).resolved(run_uuid="x")))
+            is not None
+        )
 
 
 def snapshot_of_names(maker: BidsMaker) -> set[str]:

@@ -24,7 +24,9 @@ def crop(n, m):
 
 
 def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
-    """Weighted minimum norm of one slice by dense matrices: what is added to images (C, x, y) beyond the band."""
+    """Weighted minimum norm of one slice by dense matrices: what is added to images (C, x, y)
+    beyond the band.
+    """
     m, n = images.shape[-1], 2 * images.shape[-1]
     d = crop(n, m)
     fill = np.linalg.pinv(d)
@@ -36,7 +38,9 @@ def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
         w = np.maximum(sd, floor * np.median(sd)).ravel() ** power
         half = down * w @ k * w
         a = half @ down.T
-        solved = np.linalg.solve(a + lam * np.trace(a) / len(a) * np.eye(len(a)), images.reshape(-1, m * m).T)
+        solved = np.linalg.solve(
+            a + lam * np.trace(a) / len(a) * np.eye(len(a)), images.reshape(-1, m * m).T
+        )
         x = (half.T @ solved).T.reshape(-1, n, n)
         x = x - fill @ (d @ x @ d.T) @ fill.T
         sd = np.sqrt(np.square(filled + x).sum(0))

@@ -1,4 +1,6 @@
-"""What benchmarks/paper_subject.py rests on: every step has its stage, and work is counted as it is done."""
+"""What benchmarks/paper_subject.py rests on: every step has its stage, and work is counted as it
+is done.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (f"{SUBJECT}.anat_wf.normalize_t1w", "anatomy: bias field, brain, template, tissues"),
     ],
 )
-def test_every_step_has_its_stage(node: str, stage: str, roofline: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_has_its_stage(
+    node: str, stage: str, roofline: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import paper_subject
 
     assert paper_subject.stage_of(node, node.rpartition(".")[2]) == stage
@@ -71,7 +75,11 @@ def test_matrices_along_axes_are_counted_one_after_the_other(roofline: ModuleTyp
 def test_a_kernel_stands_under_the_lower_roof(roofline: ModuleType) -> None:
     peaks = roofline.Peaks(convolution=100.0, product=50.0, copy=10.0, triad=8.0, cached=40.0)
     slow = roofline.Kernel(
-        name="n", unit="u", parts=(), work=roofline.Work(flops=1e9, bytes=1e9), run=lambda: np.zeros(1)
+        name="n",
+        unit="u",
+        parts=(),
+        work=roofline.Work(flops=1e9, bytes=1e9),
+        run=lambda: np.zeros(1),
     )
     found = roofline.row(slow, peaks, 0.2)
     assert (found["roof"], found["GFLOP/s"], found["% of its roof"]) == ("memory", 5.0, 50.0)

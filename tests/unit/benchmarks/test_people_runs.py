@@ -1,4 +1,6 @@
-"""Runs of people by the whole program: their data sets, wrong calibrations, and the mean over people."""
+"""Runs of people by the whole program: their data sets, wrong calibrations, and the mean over
+people.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_what_is_tested_and_what_calibrates_it_share_no_volume() -> None:
             # the truth of A is the localizer from its volume 20 on
             first = 20 if "lowres-truth" in tested.run.file else tested.run.first
             same = part.file == tested.run.file or "localizer/" in part.file
-            before_or_after = part.end <= first or (tested.run.end is not None and part.first >= tested.run.end)
+            before_or_after = part.end <= first or (
+                tested.run.end is not None and part.first >= tested.run.end
+            )
             assert not same or before_or_after
 
 
@@ -64,7 +68,8 @@ def test_a_distortion_is_as_large_as_said_along_y_alone() -> None:
     out = calibrations.distorted_by(1.0)(inside, ZOOMS)
     assert out.shape == series.shape
     assert np.abs(out - inside).max() > 1
-    npt.assert_allclose(out[:4], inside[:4], rtol=0.5)  # where nothing varies along y, only its stretch is seen
+    # where nothing varies along y, only its stretch is seen
+    npt.assert_allclose(out[:4], inside[:4], rtol=0.5)
 
 
 def test_a_spike_is_in_one_volume_and_every_other_slice() -> None:
@@ -92,11 +97,15 @@ def study(tmp_path: Path) -> tuple[data.Tested, Path]:
     image = nib.Nifti1Image(np.round(head()).astype(np.int16), np.diag([3.0, 3.0, 3.5, 1.0]))
     image.header["pixdim"][4] = 2.0
     nib.save(image, func / "sub-01_task-see_bold.nii.gz")
-    (func / "sub-01_task-see_bold.json").write_text(json.dumps({"TaskName": "see", "RepetitionTime": 2.0}))
+    (func / "sub-01_task-see_bold.json").write_text(
+        json.dumps({"TaskName": "see", "RepetitionTime": 2.0})
+    )
     (func / "sub-01_task-see_events.tsv").write_text("onset\tduration\ttrial_type\n12\t4\ta\n")
     file = "set/sub-01/func/sub-01_task-see_bold.nii.gz"
     part = data.Part(file=file, first=0, end=4)
-    return data.Tested(name="S", title="S", person="S", run=data.Part(file=file, first=4), calibration=part), tmp_path
+    return data.Tested(
+        name="S", title="S", person="S", run=data.Part(file=file, first=4), calibration=part
+    ), tmp_path
 
 
 def test_data_sets_of_a_run(study: tuple[data.Tested, Path]) -> None:
@@ -125,9 +134,14 @@ def test_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:
 
 def test_the_person_is_the_unit() -> None:
     def figures(value: float) -> dict[str, list[MetricRow]]:
-        return {name: [MetricRow(series="sbl", statistic="m", value=value)] * 2 for name in tables.MEASURES}
+        return {
+            name: [MetricRow(series="sbl", statistic="m", value=value)] * 2
+            for name in tables.MEASURES
+        }
 
-    row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))])
+    row = tables._mean_over_people(
+        "sbl", [("A", figures(0.2)), ("B", figures(0.4)), ("B", figures(0.8))]
+    )
     assert row["r"] == "0.40 (0.20 to 0.60) / 0.40 (0.20 to 0.60)"
     row = tables._mean_over_people("sbl", [("A", figures(0.2)), ("B", figures(math.nan))])
     assert row["r"] == "0.20 (0.20 to 0.20, 1 people) / 0.20 (0.20 to 0.20, 1 people)"
@@ -142,13 +156,22 @@ def test_the_person_is_the_unit() -> None:
         ({"status": 0}, {}, {"usable": False, "reason": "it moved"}, "not used: it moved"),
         (
             {"status": 0},
-            {"weight": 0.5, "position_correction_mm": 0.7, "predicted_gain_by_weight": {"0.25": 0.02, "0.5": -0.01}},
-            {}, "weight 0.5, place corrected by 0.7 mm, predicted gain +0.020 at 0.25, -0.010 at 0.5",
+            {
+                "weight": 0.5,
+                "position_correction_mm": 0.7,
+                "predicted_gain_by_weight": {"0.25": 0.02, "0.5": -0.01},
+            },
+            {},
+            "weight 0.5, place corrected by 0.7 mm, predicted gain +0.020 at 0.25, -0.010 at 0.5",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_the_gate_chose(
-    tmp_path: Path, about: dict[str, object], card: dict[str, object], calibration: dict[str, object], text: str
+    tmp_path: Path,
+    about: dict[str, object],
+    card: dict[str, object],
+    calibration: dict[str, object],
+    text: str,
 ) -> None:
     applied = {"held_out": card, "applied": card.get("applied", True)}
     for name, content in (("about", about), ("card", applied), ("calibration", calibration)):
@@ -175,21 +198,29 @@ def test_the_contrast_of_all_events_comes_first() -> None:
 
 
 def test_what_a_registration_leaves_of_a_distortion(tmp_path: Path) -> None:
-    """A calibration 1 mm further up that shows all tissue 2 mm more to the back: the right pose leaves the 2 mm."""
+    """A calibration 1 mm further up that shows all tissue 2 mm more to the back: the right pose
+    leaves the 2 mm.
+    """
     truth = tmp_path / "derivatives" / "ground-truth" / "sub-01" / "func"
     truth.mkdir(parents=True)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -20
 
     def put(name: str, value: float) -> None:
-        nib.save(nib.Nifti1Image(np.full((11, 11, 11), value, dtype=np.float32), affine), truth / f"{name}.nii.gz")
+        nib.save(
+            nib.Nifti1Image(np.full((11, 11, 11), value, dtype=np.float32), affine),
+            truth / f"{name}.nii.gz",
+        )
 
     put("sub-01_task-tap_desc-noisefree_boldref", 500)
     put("sub-01_task-tap_desc-distortion_fieldmap", 1)
     put("sub-01_task-tap_acq-highres_desc-distortion_fieldmap", 3)
     pose = np.eye(4)
     pose[2, 3] = 1
-    xfm = truth / "sub-01_task-tap_acq-highres_from-calibration_to-boldref_mode-image_desc-truth_xfm.txt"
+    xfm = (
+        truth
+        / "sub-01_task-tap_acq-highres_from-calibration_to-boldref_mode-image_desc-truth_xfm.txt"
+    )
     write_itk(xfm, pose)
     true, left = phantom.errors(tmp_path, xfm)
     npt.assert_allclose(true, np.broadcast_to([0.0, -2.0, 1.0], true.shape), atol=1e-5)

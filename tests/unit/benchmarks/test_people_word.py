@@ -1,4 +1,6 @@
-"""What a run tells without its reference: no word where nothing separates, and the range that the tables hold."""
+"""What a run tells without its reference: no word where nothing separates, and the range that the
+tables hold.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def word(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def kept(name: str) -> list[dict[str, object]]:
-    return list(json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"])
+    return list(
+        json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    )
 
 
 def ends(values: Iterable[object]) -> str:
@@ -40,10 +44,15 @@ def test_who_is_left_out_has_no_part_in_the_prediction(word: ModuleType) -> None
 
 
 def test_no_word_is_given_as_no_feature_separates(word: ModuleType) -> None:
-    rows = [{k: float("nan") if v is None else v for k, v in row.items()} for row in kept("people_word")]
+    rows = [
+        {k: float("nan") if v is None else v for k, v in row.items()}
+        for row in kept("people_word")
+    ]
     for feature in word.FEATURES:
         found = [word.errors(rows, feature, outcome).values() for outcome in word.OUTCOMES]
-        assert any(error > word.OF_MEAN * mean for people in found for error, mean in people), feature
+        assert any(error > word.OF_MEAN * mean for people in found for error, mean in people), (
+            feature
+        )
     assert [[row[k] for k in ("run", *word.FEATURES)] for row in kept("people_word")] == [
         [row[k] for k in ("run", *word.FEATURES)] for row in kept("people_features")
     ], "the features are those that were stored before the references were opened"
@@ -55,11 +64,15 @@ def test_the_first_screen_gives_the_range_of_the_tables(calibrated: bool) -> Non
     rows = [row for row in kept("people_runs") if row["series"] == series]
     contrasts = [] if calibrated else kept("people_contrasts")
     found = {
-        where: ends([*(r[f"explained variance, {where}"] for r in rows), *(r[where] for r in contrasts)])
+        where: ends(
+            [*(r[f"explained variance, {where}"] for r in rows), *(r[where] for r in contrasts)]
+        )
         for where in ("active", "brain")
     }
     told = EARLIER[calibrated]
     assert (told.active, told.brain) == (found["active"], found["brain"])
-    assert told.where.startswith(f"{len(rows)} runs of {len({r['person'] for r in kept('people_word')})} people")
+    assert told.where.startswith(
+        f"{len(rows)} runs of {len({r['person'] for r in kept('people_word')})} people"
+    )
     if not calibrated:
         assert ends(row["explained variance, active"] for row in rows) == UNCALIBRATED

@@ -67,7 +67,9 @@ def test_a_curve_past_its_best_is_told_from_one_that_rises(comparing: ModuleType
     falling = 27 - work**-0.5 - 4 * np.maximum(0, work - 0.3)
     rows, said = comparing.extrapolated(rows_of(comparing, falling))
     assert "has fallen since its best look" in said[1]
-    assert rows[1]["PSNR at the full work (dB)"] < falling[-1] < rows[0]["PSNR at the full work (dB)"]
+    assert (
+        rows[1]["PSNR at the full work (dB)"] < falling[-1] < rows[0]["PSNR at the full work (dB)"]
+    )
 
 
 def test_work_counts_the_critic_from_where_it_plays(running: ModuleType) -> None:
@@ -84,23 +86,37 @@ def test_a_long_log_keeps_its_first_best_and_last_look(running: ModuleType) -> N
     assert len(kept) < 100
 
 
-def runs_of(start: str, steps: int, curves: list[list[tuple[int, float]]]) -> list[dict[str, object]]:
+def runs_of(
+    start: str, steps: int, curves: list[list[tuple[int, float]]]
+) -> list[dict[str, object]]:
     """Runs of one setting, a curve for each seed."""
     return [
         {
-            "data": "measured", "start": start, "steps": steps, "rate": 2e-3, "seed": seed,
-            "curve": [list(look) for look in curve], "best": max(v for _, v in curve), "ssim": 0.9,
+            "data": "measured",
+            "start": start,
+            "steps": steps,
+            "rate": 2e-3,
+            "seed": seed,
+            "curve": [list(look) for look in curve],
+            "best": max(v for _, v in curve),
+            "ssim": 0.9,
         }
         for seed, curve in enumerate(curves)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_warm_start_counts_only_where_every_seed_is_there_in_a_quarter(warm: ModuleType) -> None:
     cold = runs_of("cold", FAST.steps, [[(400, 24.0), (800, 25.0)], [(400, 24.0), (800, 25.02)]])
     quarter = FAST.steps // 4
-    near = runs_of("warm", quarter, [[(100, 24.5), (quarter, 25.0)], [(100, 24.995), (quarter, 25.1)]])
+    near = runs_of(
+        "warm", quarter, [[(100, 24.5), (quarter, 25.0)], [(100, 24.995), (quarter, 25.1)]]
+    )
     (_, row) = warm.summary(cold + near)
-    assert (row["seeds within .02 dB"], row["steps until then"], row["in a quarter"]) == (2, 150, True)
+    assert (row["seeds within .02 dB"], row["steps until then"], row["in a quarter"]) == (
+        2,
+        150,
+        True,
+    )
     one_short = runs_of("warm", quarter, [[(quarter, 25.0)], [(quarter, 24.9)]])
     (_, row) = warm.summary(cold + one_short)
     assert (row["seeds within .02 dB"], row["in a quarter"]) == (1, False)
@@ -110,17 +126,24 @@ def test_steps_are_told_at_looks_that_all_runs_have(warm: ModuleType) -> None:
     cold = runs_of("cold", FAST.steps, [[(600, 24.0), (700, 25.0), (800, 25.0)]])
     often = runs_of("warm", 200, [[(10, 25.3), (150, 24.9), (200, 25.1)]])
     (_, row) = warm.summary(cold + often)
-    assert (row["steps until then"], row["held-out PSNR (dB)"]) == (200, 25.1)  # not the luck of a look in between
+    # not the luck of a look in between
+    assert (row["steps until then"], row["held-out PSNR (dB)"]) == (200, 25.1)
     assert row["share of the recipe's steps"] == 0.25
     assert row["share of the recipe's steps until then"] == round(200 / 700, 3)
 
 
-def made(warm: ModuleType, folder: Path, pair: SimpleNamespace, given: SimpleNamespace, learned: str) -> None:
+def made(
+    warm: ModuleType, folder: Path, pair: SimpleNamespace, given: SimpleNamespace, learned: str
+) -> None:
     """All runs of a race on the measured pair, none of them trained."""
     for start, steps, rate in warm.settings_of(given):
         for run in runs_of(start, steps, [[(50, 24.0)]] * given.seeds):
             stem = warm.stem_of("measured", start, steps, rate, run["seed"])
-            note = run | {"rate": rate, "made from": warm.origin(pair, start, learned), "learned as it is": 24.0}
+            note = run | {
+                "rate": rate,
+                "made from": warm.origin(pair, start, learned),
+                "learned as it is": 24.0,
+            }
             warm.write_note(folder / f"{stem}.json", note)
             (folder / f"{stem}.safetensors").write_bytes(stem.encode())
 
@@ -133,9 +156,17 @@ def over(warm: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S
     monkeypatch.setattr(warm, "training_pair", lambda _root: pair)
     monkeypatch.setattr(warm, "keep", lambda name, _title, rows, **_: tables.update({name: rows}))
     given = SimpleNamespace(
-        work=tmp_path, bids_dir=Path("run"), truth_dir=Path("truth"), steps=[200, 50], rates=[2e-3, 7e-4], seeds=2,
-        every=8, on=["measured"], recipe_runs=None, tables=tables,
-    )  # fmt: skip
+        work=tmp_path,
+        bids_dir=Path("run"),
+        truth_dir=Path("truth"),
+        steps=[200, 50],
+        rates=[2e-3, 7e-4],
+        seeds=2,
+        every=8,
+        on=["measured"],
+        recipe_runs=None,
+        tables=tables,
+    )
     warm.keep_state(tmp_path / "learned.safetensors", {"a": torch.zeros(2)})
     about = {"heads": 9, "steps": 7, "processor seconds": 1, "parameters": 2, "bytes": 3}
     warm.write_note(tmp_path / "learned.json", about)
@@ -167,7 +198,9 @@ def test_the_truth_stays_closed_until_the_race_is_over(
     warm.score(over)
     assert len(opened) == 9  # found again
     warm.table(over)  # notes of the truth are no runs
-    assert sum(row["seeds"] for row in over.tables["warm_start"]) == 2 * len(warm.settings_of(over))
+    assert sum(row["seeds"] for row in over.tables["warm_start"]) == 2 * len(
+        warm.settings_of(over)
+    )
 
 
 def test_another_learned_network_leaves_no_old_result_standing(
@@ -191,7 +224,9 @@ def test_another_learned_network_leaves_no_old_result_standing(
     warm.table(over)
 
 
-def test_a_fall_is_told_with_the_loss_on_what_was_trained_on_and_not_explained(comparing: ModuleType) -> None:
+def test_a_fall_is_told_with_the_loss_on_what_was_trained_on_and_not_explained(
+    comparing: ModuleType,
+) -> None:
     work = np.arange(1, 101) / 100
     rows = rows_of(comparing, 27 - work**-0.5 - 4 * np.maximum(0, work - 0.3))
     assert "Why was not measured. The rise" in comparing.extrapolated(rows)[1][1]
@@ -204,7 +239,9 @@ def test_a_fall_is_told_with_the_loss_on_what_was_trained_on_and_not_explained(c
 
 
 def test_losses_are_means_over_the_looks_that_are_not_told(running: ModuleType) -> None:
-    log = [{"iteration": 50 * (k + 1), "psnr": 20.0, "content": str(float(k))} for k in range(1000)]
+    log = [
+        {"iteration": 50 * (k + 1), "psnr": 20.0, "content": str(float(k))} for k in range(1000)
+    ]
     told = running.curve(log, FAST, {False: 1.0, True: 1.0}, 0)
     before, last = told[-2]["iteration"] // 50, 1000
     assert last - before > 1

@@ -1,4 +1,6 @@
-"""Series without signal: phases, onsets, power, and the rate that follows on noise whose model is known."""
+"""Series without signal: phases, onsets, power, and the rate that follows on noise whose model is
+known.
+"""
 
 import sys
 from pathlib import Path
@@ -30,7 +32,11 @@ from bids_sr.stats.glm.design import build_design
 from bids_sr.stats.glm.noise import Noise
 from bids_sr.stats.glm.regressors import DesignError, Events
 
-EVENTS = Events(pd.DataFrame({"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]}))
+EVENTS = Events(
+    pd.DataFrame(
+        {"onset": np.arange(6.0, 100, 28), "duration": 14.0, "trial_type": ["a", "b", "a", "b"]}
+    )
+)
 
 
 def ar_noise(seed, n, voxels, rho):
@@ -39,7 +45,9 @@ def ar_noise(seed, n, voxels, rho):
 
 
 def write(path, courses):
-    with SeriesWriter(path, (courses.shape[1] // 10, 10, 1, len(courses)), np.eye(4), 2.0) as writer:
+    with SeriesWriter(
+        path, (courses.shape[1] // 10, 10, 1, len(courses)), np.eye(4), 2.0
+    ) as writer:
         for row in courses.astype(np.float32):
             writer.append(row.reshape(-1, 10, 1))
 
@@ -59,7 +67,9 @@ def test_phases_alike_keep_spectra_and_covariance(n):
     courses = rng.standard_normal((n, 3)) @ rng.standard_normal((3, 12))
     courses -= courses.mean(axis=0)
     moved = filtered(courses, random_phases(n, rng))
-    np.testing.assert_allclose(np.abs(np.fft.rfft(moved, axis=0)), np.abs(np.fft.rfft(courses, axis=0)), atol=1e-9)
+    np.testing.assert_allclose(
+        np.abs(np.fft.rfft(moved, axis=0)), np.abs(np.fft.rfft(courses, axis=0)), atol=1e-9
+    )
     np.testing.assert_allclose(moved.T @ moved, courses.T @ courses, atol=1e-9)
     assert np.abs(np.corrcoef(moved[:, 0], courses[:, 0])[0, 1]) < 0.5
 
@@ -90,9 +100,15 @@ def test_onsets_stay_apart_and_inside_the_run():
 
 def test_events_that_overlap_move_together_and_the_window_cuts():
     events = pd.DataFrame(
-        {"onset": [10.0, 12.0, 50.0, 95.0], "duration": [6.0, 1.0, 5.0, 20.0], "trial_type": list("abcd")}
+        {
+            "onset": [10.0, 12.0, 50.0, 95.0],
+            "duration": [6.0, 1.0, 5.0, 20.0],
+            "trial_type": list("abcd"),
+        }
     )
-    found = random_events(Events(events), 0.0, 100.0, np.random.default_rng(3)).table.set_index("trial_type")
+    found = random_events(Events(events), 0.0, 100.0, np.random.default_rng(3)).table.set_index(
+        "trial_type"
+    )
     assert found.loc["b", "onset"] - found.loc["a", "onset"] == pytest.approx(2)
     assert found.loc["d", "duration"] == pytest.approx(5)
     with pytest.raises(DesignError, match="no event"):
@@ -100,7 +116,9 @@ def test_events_that_overlap_move_together_and_the_window_cuts():
 
 
 def test_events_that_fill_the_run_are_only_reordered():
-    events = pd.DataFrame({"onset": np.arange(0.0, 100, 10), "duration": 10.0, "trial_type": list("ab" * 5)})
+    events = pd.DataFrame(
+        {"onset": np.arange(0.0, 100, 10), "duration": 10.0, "trial_type": list("ab" * 5)}
+    )
     found = random_events(Events(events), 0.0, 100.0, np.random.default_rng(1)).table
     np.testing.assert_allclose(found["onset"], events["onset"])
     assert list(found["trial_type"]) != list(events["trial_type"])
@@ -118,11 +136,15 @@ CONFOUNDS = tuple(f"walk{k}" for k in range(8))
 
 
 def walks(n, seed=4):
-    return pd.DataFrame(np.cumsum(np.random.default_rng(seed).standard_normal((n, 8)), axis=0), columns=CONFOUNDS)
+    return pd.DataFrame(
+        np.cumsum(np.random.default_rng(seed).standard_normal((n, 8)), axis=0), columns=CONFOUNDS
+    )
 
 
 def test_the_space_of_the_noise_is_told_from_the_model():
-    design = build_design(EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS)
+    design = build_design(
+        EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS
+    )
     space = NoiseSpace.of(design)
     assert space.basis.shape == (60, design.rank)
     assert space.task.shape == space.beside.shape == (60, 2)
@@ -137,12 +159,16 @@ def test_the_space_of_the_noise_is_told_from_the_model():
 def test_a_task_that_confounds_explain_leaves_no_gap():
     design = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=())
     twice = pd.DataFrame({"copy": design.matrix[:, 0]})
-    space = NoiseSpace.of(build_design(EVENTS, n_volumes=60, tr=2.0, confounds=twice, confound_names=("copy",)))
+    space = NoiseSpace.of(
+        build_design(EVENTS, n_volumes=60, tr=2.0, confounds=twice, confound_names=("copy",))
+    )
     assert space.task.shape == (60, 1)
 
 
 def test_white_noise_stays_white_in_every_shuffle_outside_confounds():
-    design = build_design(EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS)
+    design = build_design(
+        EVENTS, n_volumes=60, tr=2.0, confounds=walks(60), confound_names=CONFOUNDS
+    )
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 20_000, 0.0)
     residuals = space.residuals(noise)
     shares = space.beside.T @ residuals / residuals.std(axis=0)
@@ -157,19 +183,27 @@ def test_white_noise_stays_white_in_every_shuffle_outside_confounds():
             sizes = np.linalg.eigvalsh(np.cov(outside.T @ found))
             assert low < sizes[0] < 1
             assert sizes[-1] < 1.12
-        assert sizes[1] < 1e-9 < 0.8 < sizes[2]  # without shares both directions of the task are empty
+        # without shares both directions of the task are empty
+        assert sizes[1] < 1e-9 < 0.8 < sizes[2]
 
 
 def test_the_lender_of_the_gap_does_not_depend_on_blocks():
     design = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=())
     space, noise = NoiseSpace.of(design), ar_noise(5, 60, 40, 0.0)
     residuals = space.residuals(noise)
-    source = NoiseSource(space=space, shares=space.beside.T @ residuals / residuals.std(axis=0), level=np.zeros(40))
+    source = NoiseSource(
+        space=space, shares=space.beside.T @ residuals / residuals.std(axis=0), level=np.zeros(40)
+    )
     ones = np.ones(31, dtype=complex)
     whole = source.shuffled(noise, slice(0, 40), ones, 15)
     parts = [source.shuffled(noise[:, s], s, ones, 15) for s in (slice(0, 30), slice(30, 40))]
     np.testing.assert_allclose(whole, np.hstack(parts), atol=1e-12)
-    lent = space.beside.T @ residuals[:, (35 + 15) % 40] * residuals[:, 35].std() / residuals[:, 10].std()
+    lent = (
+        space.beside.T
+        @ residuals[:, (35 + 15) % 40]
+        * residuals[:, 35].std()
+        / residuals[:, 10].std()
+    )
     np.testing.assert_allclose(space.task.T @ whole[:, 35], lent)
 
 
@@ -185,13 +219,22 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
     write(tmp_path / "series.nii", 500 + 5 * ar_noise(1, 60, 2000, rho))
     with SeriesReader(tmp_path / "series.nii") as reader:
         mask = np.ones(reader.shape[:3], dtype=bool)
-        found = null_rates(reader, mask, EVENTS, given, scratch=tmp_path / "scratch", confounds=table)
+        found = null_rates(
+            reader, mask, EVENTS, given, scratch=tmp_path / "scratch", confounds=table
+        )
     fresh = []
     for seed in range(24):
         rng = np.random.default_rng([0, 0, seed])
-        drawn, vector = _shuffles._drawn_design(EVENTS, 60, given, table, rng, random_phases(60, rng))
+        drawn, vector = _shuffles._drawn_design(
+            EVENTS, 60, given, table, rng, random_phases(60, rng)
+        )
         z = _shuffles._fitted(
-            _once(ar_noise(seed + 50, 60, 2000, rho)), drawn, vector, mask, (1.0, 1.0, 1.0), np.full(2000, 500.0)
+            _once(ar_noise(seed + 50, 60, 2000, rho)),
+            drawn,
+            vector,
+            mask,
+            (1.0, 1.0, 1.0),
+            np.full(2000, 500.0),
         )
         fresh.append((np.abs(z) > stats.norm.isf(0.01)).mean() / 2)
     assert found.rates.mean() == pytest.approx(np.mean(fresh), rel=0.15)
@@ -200,7 +243,8 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
 @pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_rate_on_noise_is_nominal(tmp_path, rho):
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 4000, rho), n_shuffles=30)
-    # all shuffles share these voxels, whose rates differ: the interval over shuffles is narrower than this
+    # all shuffles share these voxels, whose rates differ: the interval over shuffles is narrower
+    # than this
     assert found.rates.mean() == pytest.approx(0.001, rel=0.25)
     assert found.n_voxels == found.n_mask == 4000
 
@@ -213,12 +257,15 @@ def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(_shuffles, "orthonormal", lambda m: real(np.ones((len(m), 1))))
     leaked = rates(tmp_path, courses)
     assert clean.rates.mean() < 0.002
-    assert leaked.rates.mean() > 0.01  # all voxels share the task, so that few shuffles make the mean
+    # all voxels share the task, so that few shuffles make the mean
+    assert leaked.rates.mean() > 0.01
 
 
 def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        _shuffles, "estimate_noise", lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum()))
+        _shuffles,
+        "estimate_noise",
+        lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum())),
     )
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
     assert mean_interval(found.rates, 0)[0] > 0.002
@@ -244,7 +291,9 @@ def test_large_masks_are_sampled_and_dummies_left_out(tmp_path):
 
 def test_intervals_equal_scipy_and_hand_worked_ones():
     skewed = np.random.default_rng(0).exponential(size=80) / 1000
-    expected = stats.bootstrap((skewed,), np.mean, method="BCa", n_resamples=5000, rng=np.random.default_rng([0, 2]))
+    expected = stats.bootstrap(
+        (skewed,), np.mean, method="BCa", n_resamples=5000, rng=np.random.default_rng([0, 2])
+    )
     assert mean_interval(skewed, 0) == tuple(expected.confidence_interval)
     assert share_interval(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
     assert mean_interval(np.zeros(100), 0) == share_interval(0, 100)
@@ -254,7 +303,8 @@ def test_intervals_equal_scipy_and_hand_worked_ones():
 
 def test_threshold_is_the_exact_quantile_of_maxima():
     maxima = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))
-    assert familywise_threshold(maxima) == 95.0  # the run would be the 6th of 100 above 95, the 5th above 96 …
+    # the run would be the 6th of 100 above 95, the 5th above 96 …
+    assert familywise_threshold(maxima) == 95.0
     assert np.isnan(familywise_threshold(maxima[:18]))
     assert familywise_threshold(maxima[:19]) == maxima[:19].max()
 

@@ -1,4 +1,6 @@
-"""What benchmarks/structural.py keeps: nothing of another call, nothing half written, one pace for all alignments."""
+"""What benchmarks/structural.py keeps: nothing of another call, nothing half written, one pace for
+all alignments.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +32,30 @@ def data(run: ModuleType) -> ModuleType:
     return _structural_data
 
 
-def test_models_and_heads_of_other_options_are_refused(run: ModuleType, data: ModuleType, tmp_path: Path) -> None:
+def test_models_and_heads_of_other_options_are_refused(
+    run: ModuleType, data: ModuleType, tmp_path: Path
+) -> None:
     heads = data.Heads(preset="tiny", gradient=0.015, mm=6.0, train=(1, 2), test=(500,))
     how = run.How(seconds=16, patch=48, weight=0.1, seed=0)
-    for test, seconds in (((500,), 16), ((500, 501), 16), ((500,), 8)):  # seconds and seed are in names of models
-        replace(heads, test=test).check(tmp_path, run.training_facts(replace(how, seconds=seconds)))
+    # seconds and seed are in names of models
+    for test, seconds in (((500,), 16), ((500, 501), 16), ((500,), 8)):
+        replace(heads, test=test).check(
+            tmp_path, run.training_facts(replace(how, seconds=seconds))
+        )
     for other, way, named in (
         (replace(heads, train=(1, 2, 3)), how, "train"),
         (replace(heads, mm=4.0), how, "mm"),
         (heads, replace(how, patch=32), "patch"),
         (heads, replace(how, weight=0.2), "critic weight"),
     ):
-        with pytest.raises(SystemExit, match=rf"another call \(.*{named}.*\); give another --work"):
+        with pytest.raises(
+            SystemExit, match=rf"another call \(.*{named}.*\); give another --work"
+        ):
             other.check(tmp_path, run.training_facts(way))
     facts = run.training_facts(how)
-    facts["recipes"] = {name: {**recipe, "learning_rate": 1.0} for name, recipe in facts["recipes"].items()}
+    facts["recipes"] = {
+        name: {**recipe, "learning_rate": 1.0} for name, recipe in facts["recipes"].items()
+    }
     with pytest.raises(SystemExit, match="recipes"):
         heads.check(tmp_path, facts)
 
@@ -69,8 +80,13 @@ def test_a_pace_is_measured_once_for_all_alignments_and_outlives_the_run(
         run._train(cell, how, tmp_path / f"{cell.name}.safetensors", images)
         steps[cell.name] = run.notes_of(tmp_path / f"{cell.name}.safetensors")["steps"]
     assert list(steps.values()) == [100, 100, 50]
-    kept = {path.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("pace_*.json")}
-    assert kept == {"pace_attunet_fused_slices_plain.json": 0.1, "pace_attunet_fused_patches_plain.json": 0.2}
+    kept = {
+        path.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("pace_*.json")
+    }
+    assert kept == {
+        "pace_attunet_fused_slices_plain.json": 0.1,
+        "pace_attunet_fused_patches_plain.json": 0.2,
+    }
 
 
 def test_a_network_without_tissues_is_named_and_has_no_row(
@@ -81,10 +97,19 @@ def test_a_network_without_tissues_is_named_and_has_no_row(
 
     monkeypatch.setattr(_table, "RESULTS", tmp_path)
     shared = {"dice": 1.0, "tpf": 1.0, "tnf": 1.0, "ppv": 1.0}
-    heads = [{tissue: {"measured": ml, "found": ml, **shared} for tissue in data.TISSUES} for ml in (500.0, 600.0)]
+    heads = [
+        {tissue: {"measured": ml, "found": ml, **shared} for tissue in data.TISSUES}
+        for ml in (500.0, 600.0)
+    ]
     good = [{"volumes": volumes} for volumes in heads]
-    found = {("bspline", "rigid"): good, ("empty", "rigid"): [good[0], {"volumes": None, "no tissues": "none"}]}
-    facts = {seed: {what: dict.fromkeys(data.TISSUES, 500.0) for what in ("shares_ml", "retest_ml")} for seed in (1, 2)}
+    found = {
+        ("bspline", "rigid"): good,
+        ("empty", "rigid"): [good[0], {"volumes": None, "no tissues": "none"}],
+    }
+    facts = {
+        seed: {what: dict.fromkeys(data.TISSUES, 500.0) for what in ("shares_ml", "retest_ml")}
+        for seed in (1, 2)
+    }
     _structural_tables.volumes_table(found, facts, SimpleNamespace(test=(1, 2)), "")
     written = (tmp_path / "structural_volumes.md").read_text()
     assert "| bspline | rigid |" in written

@@ -1,4 +1,6 @@
-"""What benchmarks/{transfer,training_resolution}.py rest on: nothing tested was trained on, and pairs stay pairs."""
+"""What benchmarks/{transfer,training_resolution}.py rest on: nothing tested was trained on, and
+pairs stay pairs.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,14 @@ def resolution(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return training_resolution
 
 
-def test_the_halves_of_a_head_are_apart_on_the_grids_of_all_levels(resolution: ModuleType, tmp_path: Path) -> None:
+def test_the_halves_of_a_head_are_apart_on_the_grids_of_all_levels(
+    resolution: ModuleType, tmp_path: Path
+) -> None:
     shape = (70, 48, 170)
     i, j, k = np.indices(shape)
     head = ((i - 33) / 30) ** 2 + ((j - 24) / 20) ** 2 + ((k - 84) / 76) ** 2 < 1
-    image = np.where(head, 100 + i, 0).astype(np.float32)  # the value says where a voxel comes from
+    # the value says where a voxel comes from
+    image = np.where(head, 100 + i, 0).astype(np.float32)
     folder = tmp_path / "sub-01" / "anat"
     folder.mkdir(parents=True)
     nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "sub-01_T1w.nii.gz")
@@ -46,7 +51,14 @@ def test_the_halves_of_a_head_are_apart_on_the_grids_of_all_levels(resolution: M
 
 def test_figures_are_averaged_over_seeds_and_kept_in_pairs(resolution: ModuleType) -> None:
     rows = [
-        {"way": way, "case": case, "seed": seed, "rmse": base + seed, "ssim": base, "resolution": 1.0}
+        {
+            "way": way,
+            "case": case,
+            "seed": seed,
+            "rmse": base + seed,
+            "ssim": base,
+            "resolution": 1.0,
+        }
         for way, shift in (("a", 0.0), ("b", 10.0))
         for seed, case, base in (
             (0, "y", 5.0 + shift),
@@ -61,7 +73,9 @@ def test_figures_are_averaged_over_seeds_and_kept_in_pairs(resolution: ModuleTyp
 
 
 def test_a_gain_is_an_error_that_became_smaller(resolution: ModuleType) -> None:
-    assert resolution.gains(np.array([0.9, 1.2]), np.array([1.0, 1.0])) == pytest.approx([10.0, -20.0])
+    assert resolution.gains(np.array([0.9, 1.2]), np.array([1.0, 1.0])) == pytest.approx(
+        [10.0, -20.0]
+    )
 
 
 def test_every_way_from_one_contrast_to_another_is_in_the_table_and_kept(
@@ -75,18 +89,37 @@ def test_every_way_from_one_contrast_to_another_is_in_the_table_and_kept(
         i, j, k = np.indices((24, 24, 8))
         image = 100 + 20 * np.sin(0.9 * i + seed) * np.cos(0.7 * j) + k
         sign = {"T1w": 1, "T2starw": 1, "T2w": -1, "FLAIR": -1}[contrast]
-        return Volume(image=(300 + sign * image).astype(np.float32), mask=image > 0, affine=np.diag([2.0, 2, 4, 1]))
+        return Volume(
+            image=(300 + sign * image).astype(np.float32),
+            mask=image > 0,
+            affine=np.diag([2.0, 2, 4, 1]),
+        )
 
     monkeypatch.setattr(transfer, "phantom", scan)
     monkeypatch.setattr(transfer.Phantoms, "targets", ("T2starw", "T2w"))
     given = argparse.Namespace(
-        work=tmp_path, threads=1, method="ccnn3d", budget="0-0", seeds=1, seconds=0.02, tuning=0.01, heads=1, test=2
+        work=tmp_path,
+        threads=1,
+        method="ccnn3d",
+        budget="0-0",
+        seeds=1,
+        seconds=0.02,
+        tuning=0.01,
+        heads=1,
+        test=2,
     )
     data = transfer.Phantoms(tmp_path, given.heads, given.test)
     rows = transfer.measured(data, given)
     table = transfer.table(data, rows, given)
     ways = {row["way"] for row in table if row["target"] == "T2w"}
-    assert ways == {"cubic", "zero filling", "T1w network as it is", transfer.TUNED, transfer.SCRATCH, transfer.LONGER}
+    assert ways == {
+        "cubic",
+        "zero filling",
+        "T1w network as it is",
+        transfer.TUNED,
+        transfer.SCRATCH,
+        transfer.LONGER,
+    }
     r = {row["target"]: row["contrast r with T1w"] for row in table}
     assert r == {"T2starw": 1.0, "T2w": -1.0, "T1w": 1.0}
     tuned = json.loads(next((tmp_path / "phantoms").glob("T2w-tuned*seed0.json")).read_text())
@@ -94,12 +127,15 @@ def test_every_way_from_one_contrast_to_another_is_in_the_table_and_kept(
     assert tuned["started_from"]["contrast"] == "T1w"
     monkeypatch.setattr(transfer.School, "_fit", None)  # would fail if anything were trained again
     assert transfer.measured(data, given) == rows
-    with pytest.raises(SystemExit, match="made from something else"):  # figures of two heads are not those of one
+    # figures of two heads are not those of one
+    with pytest.raises(SystemExit, match="made from something else"):
         transfer.measured(transfer.Phantoms(tmp_path, given.heads, 1), given)
     source, _ = school(transfer, tmp_path).learn("T1w", "ccnn3d", data.source(), 0.02, 0)
     other = replace(source, card=replace(source.card, weights_sha256="another"))
     with pytest.raises(SystemExit, match="has another started_from"):
-        school(transfer, tmp_path).learn("T2w-tuned", "ccnn3d", data.few("T2w"), 0.01, 0, start=other, last=3)
+        school(transfer, tmp_path).learn(
+            "T2w-tuned", "ccnn3d", data.few("T2w"), 0.01, 0, start=other, last=3
+        )
     with pytest.raises(SystemExit, match="has another data_sha256"):
         school(transfer, tmp_path).learn("T1w", "ccnn3d", data.few("T2w"), 0.02, 0)
     with pytest.raises(SystemExit, match="holds files made from"):
@@ -110,10 +146,12 @@ def school(transfer: ModuleType, folder: Path) -> object:
     """Where the benchmark trains on phantoms."""
     return transfer.School(
         folder=folder / "phantoms", factor=transfer.FACTOR, patch=(32, 32, 8), batch=8, threads=1
-    )  # fmt: skip
+    )
 
 
-def test_a_killed_writer_leaves_nothing_that_counts_as_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_nothing_that_counts_as_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import _kept
 
@@ -154,13 +192,22 @@ def test_figures_at_each_resolution_are_kept_and_tested_in_pairs(
         def training(self, level: int) -> int:
             return level
 
-        def scores(self, level: int, school: object, name: str, model: object) -> list[tuple[str, dict[str, float]]]:
+        def scores(
+            self, level: int, school: object, name: str, model: object
+        ) -> list[tuple[str, dict[str, float]]]:
             asked.append((name, level))
             off = 0.0 if model is None else abs(model.card.json["level"] - level) - 5.0
-            return [(f"h{k}", {"rmse": 10.0 + k + off, "ssim": 0.9 - off, "resolution": 1.0}) for k in range(3)]
+            return [
+                (f"h{k}", {"rmse": 10.0 + k + off, "ssim": 0.9 - off, "resolution": 1.0})
+                for k in range(3)
+            ]
 
-    def learn(_self: object, _label: str, name: str, level: int, *_: object) -> tuple[object, dict[str, float]]:
-        return argparse.Namespace(card=SimpleNamespace(json={"level": level, "weights_sha256": f"{name} {level}"})), {}
+    def learn(
+        _self: object, _label: str, name: str, level: int, *_: object
+    ) -> tuple[object, dict[str, float]]:
+        return argparse.Namespace(
+            card=SimpleNamespace(json={"level": level, "weights_sha256": f"{name} {level}"})
+        ), {}
 
     monkeypatch.setattr(resolution.School, "learn", learn)
     given = argparse.Namespace(work=tmp_path, seeds=2, seconds=1.0, batch=8, threads=1)
@@ -169,4 +216,5 @@ def test_figures_at_each_resolution_are_kept_and_tested_in_pairs(
     assert resolution.measured(Few(), given) == rows
     assert len(asked) == first == 2 * 3 + 3 * 2 * 3
     _, said = resolution.table("few", rows)
-    assert "chi2 = 6, p = 0.05" in said[0]  # one order in three cases: 12 / (3 * 3 * 4) * (81 + 36 + 9) - 36
+    # one order in three cases: 12 / (3 * 3 * 4) * (81 + 36 + 9) - 36
+    assert "chi2 = 6, p = 0.05" in said[0]

@@ -1,4 +1,6 @@
-"""Every order in which axes can be stored: 48 of one series, which are worked on as one and go back to their own."""
+"""Every order in which axes can be stored: 48 of one series, which are worked on as one and go
+back to their own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
 
-ORDERS = [(order, flips) for order in permutations(range(3)) for flips in product((1, -1), repeat=3)]
+ORDERS = [
+    (order, flips) for order in permutations(range(3)) for flips in product((1, -1), repeat=3)
+]
 TIMES = (0.0, 0.8, 0.2, 1.0, 0.4)
 
 
@@ -27,13 +31,19 @@ def oblique() -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xyz", (12, -7, 9), degrees=True).as_matrix() @ np.diag([3.0, 3.2, 5.0])
+    affine[:3, :3] = Rotation.from_euler("xyz", (12, -7, 9), degrees=True).as_matrix() @ np.diag(
+        [3.0, 3.2, 5.0]
+    )
     affine[:3, 3] = -40, -50, 12
     return affine
 
 
 def stored(
-    data: np.ndarray, affine: np.ndarray, order: tuple[int, ...], flips: tuple[int, ...], tr: float = 2.0
+    data: np.ndarray,
+    affine: np.ndarray,
+    order: tuple[int, ...],
+    flips: tuple[int, ...],
+    tr: float = 2.0,
 ) -> nb.Nifti1Image:
     """The image with its axes in an order, and those with -1 turned round."""
     way = np.array([[order.index(axis), flips[order.index(axis)]] for axis in range(3)])
@@ -47,9 +57,14 @@ def stored(
 def header_of(image: nb.Nifti1Image) -> Header:
     affine = np.asarray(image.affine)
     return Header(
-        path=Path("x_bold.nii.gz"), shape=image.shape, zooms=tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()),
-        tr=2.0, affine=affine, slice_axis=None, complex=False,
-    )  # fmt: skip
+        path=Path("x_bold.nii.gz"),
+        shape=image.shape,
+        zooms=tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()),
+        tr=2.0,
+        affine=affine,
+        slice_axis=None,
+        complex=False,
+    )
 
 
 def series() -> np.ndarray:
@@ -58,11 +73,16 @@ def series() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("order", "flips"), ORDERS)
-def test_all_48_lead_to_one_order_with_slices_last(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+def test_all_48_lead_to_one_order_with_slices_last(
+    order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
     data, affine = series(), oblique()
     image = stored(data, affine, order, flips)
     slices, sign = order.index(2), flips[order.index(2)]
-    sidecar = {"SliceEncodingDirection": "ijk"[slices] + ("-" if sign < 0 else ""), "SliceTiming": list(TIMES)}
+    sidecar = {
+        "SliceEncodingDirection": "ijk"[slices] + ("-" if sign < 0 else ""),
+        "SliceTiming": list(TIMES),
+    }
     header, said = hd.with_slices_last(header_of(image), sidecar)
     assert header.shape == data.shape
     assert header.zooms == pytest.approx((3.0, 3.2, 5.0))
@@ -84,11 +104,15 @@ def test_all_48_lead_to_one_order_with_slices_last(order: tuple[int, ...], flips
 
 
 @pytest.mark.parametrize(("order", "flips"), ORDERS)
-def test_files_go_there_and_back(tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+def test_files_go_there_and_back(
+    tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
     image = stored(series(), oblique(), order, flips)
     image.header.set_dim_info(slice=order.index(2))
     nb.save(image, tmp_path / "stored.nii.gz")
-    header, _ = hd.with_slices_last(header_of(image), {"SliceEncodingDirection": "ijk"[order.index(2)]})
+    header, _ = hd.with_slices_last(
+        header_of(image), {"SliceEncodingDirection": "ijk"[order.index(2)]}
+    )
     copy_series(tmp_path / "stored.nii.gz", tmp_path / "used.nii", order=header.order)
     used = nb.load(tmp_path / "used.nii")
     assert used.shape == (7, 6, 5, 3)
@@ -116,7 +140,10 @@ def test_a_mask_keeps_its_type(tmp_path: Path) -> None:
 def test_directions_are_named_by_their_new_place(order: AxisOrder, phase: str) -> None:
     found = hd.sidecar_in_order({"PhaseEncodingDirection": phase, "TaskName": "tap"}, order)
     axis = "ijk".index(phase[0])
-    assert found == {"PhaseEncodingDirection": "ijk"[order.index(axis)] + phase[1:], "TaskName": "tap"}
+    assert found == {
+        "PhaseEncodingDirection": "ijk"[order.index(axis)] + phase[1:],
+        "TaskName": "tap",
+    }
 
 
 def turn(path: Path, order: AxisOrder) -> None:
@@ -162,7 +189,8 @@ def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
     maker.bold(zooms=(6.0, 6.0, 3.0))
     for kind in ("highres", "lowres"):
         maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
-    path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 3.0))  # nothing of it tells its axis of slices
+    # nothing of it tells its axis of slices
+    path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 3.0))
     plain = look(maker).subjects[0].runs[0].calibration
     turn(path, (2, 1, 0))
     found = look(maker).subjects[0].runs[0].calibration
@@ -175,7 +203,9 @@ def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
 
 def test_echoes_of_one_order_belong_together(maker: BidsMaker) -> None:
     for echo, te in ((1, 0.012), (2, 0.03)):
-        path = maker.bold(f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te, "SliceEncodingDirection": "i"})
+        path = maker.bold(
+            f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te, "SliceEncodingDirection": "i"}
+        )
         turn(path, (2, 0, 1))
     (maker.root / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz").unlink()
     found = look(maker)

@@ -1,4 +1,6 @@
-"""Which run calibrates which: found by voxel size, named by label or file, and what is said where it does not fit."""
+"""Which run calibrates which: found by voxel size, named by label or file, and what is said where
+it does not fit.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,13 @@ CALIBRATION = "sub-01_task-tap_acq-highres"
 
 
 def settings_for(maker: BidsMaker, *options: str) -> Settings:
-    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *options]
+    argv = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *options,
+    ]
     return parse_settings(argv).resolved(run_uuid="x")
 
 
@@ -40,7 +48,7 @@ def texts(found: Survey) -> str:
 
 @pytest.fixture
 def calibrated(maker: BidsMaker) -> BidsMaker:
-    """A participant with a pair, a run and a short run at the resolution of the pair's fine image."""
+    """A participant with a pair, a run and a short run at the pair's fine resolution."""
     maker.bold(CALIBRATION, zooms=FINE, n_volumes=20)
     return maker
 
@@ -52,9 +60,15 @@ def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> Non
     assert run.stem == "sub-01_task-tap"
     assert run.calibration is not None
     assert run.calibration.bold == calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
-    assert (run.calibration.n_volumes, run.calibration.tr, run.calibration.events) == (20, 1.0, None)
+    assert (run.calibration.n_volumes, run.calibration.tr, run.calibration.events) == (
+        20,
+        1.0,
+        None,
+    )
     assert run.calibration.factor == (2.0, 2.0, 1.0)
-    assert "it calibrates sub-01_task-tap_bold.nii.gz and is not super-resolved itself." in texts(found)
+    assert "it calibrates sub-01_task-tap_bold.nii.gz and is not super-resolved itself." in texts(
+        found
+    )
 
 
 def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> None:
@@ -71,10 +85,15 @@ def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> No
 
 
 def test_memory_and_disk_of_a_long_run_are_those_of_all_its_volumes(maker: BidsMaker) -> None:
-    """What is added to the volumes was in a file that stayed, and neither it nor the volumes in memory were known."""
+    """What is added to the volumes was in a file that stayed, and neither it nor the volumes in
+    memory were known.
+    """
     maker.bold(n_volumes=2000)
     maker.bold(CALIBRATION, zooms=FINE, n_volumes=20)
-    found = [estimate(check(s), s) for s in (settings_for(maker, *given) for given in ((), ("--calibration", "none")))]
+    found = [
+        estimate(check(s), s)
+        for s in (settings_for(maker, *given) for given in ((), ("--calibration", "none")))
+    ]
     (run,) = look(maker).subjects[0].runs
     volumes_gb = math.prod(run.shape) * 2000 * 4e-9
     with_it, without = found
@@ -84,9 +103,13 @@ def test_memory_and_disk_of_a_long_run_are_those_of_all_its_volumes(maker: BidsM
 
 
 def test_the_methods_text_says_what_is_done_with_the_patterns(calibrated: BidsMaker) -> None:
-    """Head motion stays in them, and with them volumes go to the reference, not maps to the volumes."""
+    """Head motion stays in them, and with them volumes go to the reference, not maps to the
+    volumes.
+    """
     text, alone = (
-        planned_graph(calibrated, calibrated.root.parent / name, "--sr-method", "sbl", *more).methods_text()
+        planned_graph(
+            calibrated, calibrated.root.parent / name, "--sr-method", "sbl", *more
+        ).methods_text()
         for name, more in (("a", ()), ("b", ("--calibration", "none")))
     )
     assert "drift was regressed out, and the residuals were decomposed" in text
@@ -105,7 +128,10 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
     assert found.subjects[0].runs[0].calibration.bold == file
     by_itself = look(calibrated)
     assert by_itself.subjects[0].runs[0].calibration.bold == other
-    assert "so could sub-01_task-tap_acq-highres_bold.nii.gz (--calibration LABEL or FILE chooses)" in texts(by_itself)
+    assert (
+        "so could sub-01_task-tap_acq-highres_bold.nii.gz (--calibration LABEL or FILE chooses)"
+        in texts(by_itself)
+    )
 
 
 def test_none_takes_none_and_still_does_not_analyze_a_short_run(calibrated: BidsMaker) -> None:
@@ -116,14 +142,19 @@ def test_none_takes_none_and_still_does_not_analyze_a_short_run(calibrated: Bids
     assert "it is finer than other runs and has no events: it is left out." in texts(found)
 
 
-def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none(maker: BidsMaker) -> None:
+def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none(
+    maker: BidsMaker,
+) -> None:
     maker.bold(CALIBRATION, zooms=FINE, n_volumes=60)
     maker.events(CALIBRATION)
     found = look(maker)
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap"]
     assert "it would be with --calibration none, or if it were chosen alone" in texts(found)
     alone = look(maker, "--calibration", "none", "--sr-method", "sbl", "--sr-factor", "2")
-    assert [run.stem for run in alone.subjects[0].runs] == ["sub-01_task-tap_acq-highres", "sub-01_task-tap"]
+    assert [run.stem for run in alone.subjects[0].runs] == [
+        "sub-01_task-tap_acq-highres",
+        "sub-01_task-tap",
+    ]
 
 
 def test_a_run_alone_is_a_run_however_fine(maker: BidsMaker) -> None:
@@ -135,7 +166,10 @@ def test_a_run_alone_is_a_run_however_fine(maker: BidsMaker) -> None:
 def test_it_is_found_in_a_task_that_was_not_chosen(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-rest_acq-highres", zooms=FINE, n_volumes=20)
     found = look(maker, "--task-id", "tap")
-    assert found.subjects[0].runs[0].calibration.bold.name == "sub-01_task-rest_acq-highres_bold.nii.gz"
+    assert (
+        found.subjects[0].runs[0].calibration.bold.name
+        == "sub-01_task-rest_acq-highres_bold.nii.gz"
+    )
 
 
 def test_the_same_session_comes_first_and_another_one_is_told(tmp_path: Path) -> None:
@@ -151,8 +185,12 @@ def test_the_same_session_comes_first_and_another_one_is_told(tmp_path: Path) ->
     assert "of another session" not in texts(again)
 
 
-@pytest.mark.parametrize(("zooms", "factor"), [(FINE, 2.0), ((2.9, 2.9, 4.0), 2.0), ((2.0, 2.0, 4.0), 3.0)])
-def test_it_tells_the_factor_where_there_is_no_pair(tmp_path: Path, zooms: tuple[float, ...], factor: float) -> None:
+@pytest.mark.parametrize(
+    ("zooms", "factor"), [(FINE, 2.0), ((2.9, 2.9, 4.0), 2.0), ((2.0, 2.0, 4.0), 3.0)]
+)
+def test_it_tells_the_factor_where_there_is_no_pair(
+    tmp_path: Path, zooms: tuple[float, ...], factor: float
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold()
     maker.events()
@@ -172,15 +210,23 @@ def bad(maker: BidsMaker, **image: object) -> Path:
 
 
 BAD = {
-    "voxels": ({"zooms": (4.0, 4.0, 4.0)}, "voxels are 4×4×4 mm, those of the run 6×6×4 mm: the ratio is 1.5 and 1.5"),
+    "voxels": (
+        {"zooms": (4.0, 4.0, 4.0)},
+        "voxels are 4×4×4 mm, those of the run 6×6×4 mm: the ratio is 1.5 and 1.5",
+    ),
     "slices": ({"zooms": (3.0, 3.0, 2.0)}, "its slices are 2 mm apart and those of the run 4 mm"),
-    "three volumes": ({"n_volumes": 3}, "3 steady-state volumes; 8 are needed, 20 are recommended"),
+    "three volumes": (
+        {"n_volumes": 3},
+        "3 steady-state volumes; 8 are needed, 20 are recommended",
+    ),
     "elsewhere": ({"shift": (200.0, 0, 0)}, "covers 0% of that of the run: they do not overlap"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("spoilt", "reason"), BAD.values(), ids=BAD)
-def test_what_does_not_fit_is_told_and_if_it_was_named_refused(maker: BidsMaker, spoilt: dict, reason: str) -> None:
+def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
+    maker: BidsMaker, spoilt: dict, reason: str
+) -> None:
     path = bad(maker, **spoilt)
     found = look(maker)
     assert found.problems == []
@@ -225,7 +271,10 @@ def test_a_file_outside_of_the_data_set_serves(maker: BidsMaker, tmp_path: Path)
     found = look(maker, "--calibration", str(file))
     assert found.problems == []
     calibration = found.subjects[0].runs[0].calibration
-    assert (calibration.bold, calibration.events) == (file, elsewhere.path("sub-01_acq-short_events.tsv", "func"))
+    assert (calibration.bold, calibration.events) == (
+        file,
+        elsewhere.path("sub-01_acq-short_events.tsv", "func"),
+    )
 
 
 def test_a_constant_one_is_refused_with_the_way_out(maker: BidsMaker) -> None:
@@ -252,7 +301,9 @@ def test_the_option_keeps_its_word(tmp_path: Path) -> None:
     for text in ("", "a b", "../x"):
         with pytest.raises(UsageError, match="calibration"):
             SuperRes(calibration=text)
-    one, two = (dataclasses.replace(settings, superres=SuperRes(calibration=c)) for c in ("auto", "none"))
+    one, two = (
+        dataclasses.replace(settings, superres=SuperRes(calibration=c)) for c in ("auto", "none")
+    )
     assert analysis_digest(one) != analysis_digest(two)
 
 
@@ -260,7 +311,10 @@ def test_a_file_counts_by_its_content(calibrated: BidsMaker, tmp_path: Path) -> 
     file = calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
     copy = tmp_path / "sub-01_copy_bold.nii.gz"
     copy.write_bytes(file.read_bytes())
-    one, two = (analysis_digest(settings_for(calibrated, "--calibration", str(path))) for path in (file, copy))
+    one, two = (
+        analysis_digest(settings_for(calibrated, "--calibration", str(path)))
+        for path in (file, copy)
+    )
     assert one == two
     copy.write_bytes(b"other")
     assert analysis_digest(settings_for(calibrated, "--calibration", str(copy))) != one
@@ -269,10 +323,17 @@ def test_a_file_counts_by_its_content(calibrated: BidsMaker, tmp_path: Path) -> 
 def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     calibrated.events(CALIBRATION)
     graph = planned_graph(calibrated, calibrated.root.parent)
-    [measure], [registered] = placed_of(graph, "measure_calibration"), placed_of(graph, "register_calibration")
+    [measure], [registered] = (
+        placed_of(graph, "measure_calibration"),
+        placed_of(graph, "register_calibration"),
+    )
     [read] = (each for each in placed_of(graph, "import_series") if each.scope is measure.scope)
-    assert made_by(graph, read, "bold_file") == [calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")]
-    assert made_by(graph, measure, "calibration_events") == [calibrated.path(f"{CALIBRATION}_events.tsv", "func")]
+    assert made_by(graph, read, "bold_file") == [
+        calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
+    ]
+    assert made_by(graph, measure, "calibration_events") == [
+        calibrated.path(f"{CALIBRATION}_events.tsv", "func")
+    ]
     assert "keep_calibration_facts" in {placed.name for placed in graph.placed}
     for placed in placed_of(graph, "estimate_variance"):
         taken = [] if placed.scope.name == "sdmod" else [measure]
@@ -286,13 +347,19 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
 
 def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: BidsMaker) -> None:
     graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
-    counted = {placed.scope.name: graph.settings[placed]["dummy_scans"] for placed in placed_of(graph, "count_dummies")}
+    counted = {
+        placed.scope.name: graph.settings[placed]["dummy_scans"]
+        for placed in placed_of(graph, "count_dummies")
+    }
     assert counted == {"sub_01_task_tap_wf": 2, "calibration_wf": 2}
 
 
 def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
     def rows(*options: str) -> dict[str, float]:
-        return {row.stage: row.minutes for row in check(settings_for(calibrated, *options)).estimate.rows}
+        return {
+            row.stage: row.minutes
+            for row in check(settings_for(calibrated, *options)).estimate.rows
+        }
 
     assert rows()["calibration"] > 0.1
     assert "calibration" not in rows("--calibration", "none")

@@ -1,4 +1,6 @@
-"""What fMRIPrep left is found by its names, and whatever speaks against it is named before anything runs."""
+"""What fMRIPrep left is found by its names, and whatever speaks against it is named before
+anything runs.
+"""
 
 import json
 from pathlib import Path
@@ -7,7 +9,16 @@ import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of, write_linear
+from fmriprepmaker import (
+    SPACE,
+    FmriprepMaker,
+    planned,
+    prepared,
+    refusals,
+    rigid,
+    settings_of,
+    write_linear,
+)
 
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
@@ -71,7 +82,9 @@ def test_runs_are_matched_by_number_session_and_entities(data):
     for path in (maker.root / "sub-01" / "func").iterdir():
         path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
     runs = planned(data).subjects[0].runs
-    assert [("run-01" in r.precomputed.hmc.name, "run-02" in r.precomputed.hmc.name) for r in runs] == [
+    assert [
+        ("run-01" in r.precomputed.hmc.name, "run-02" in r.precomputed.hmc.name) for r in runs
+    ] == [
         (True, False),
         (False, True),
     ]
@@ -106,7 +119,9 @@ def test_what_is_missing_is_said_and_made(data):
     plan = planned(data)
     assert plan.problems == ()
     said = "\n".join(map(str, plan.warnings))
-    assert "output has no confounds (`--level full`, the default, writes them); computed here" in said
+    assert (
+        "output has no confounds (`--level full`, the default, writes them); computed here" in said
+    )
     assert "no tissue maps" in said
     assert plan.subjects[0].precomputed.tpms == ()
     assert plan.subjects[0].runs[0].precomputed.confounds is None
@@ -124,7 +139,9 @@ def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
 def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
     prepared(data)
     options = ("-d", str(data.root.parent / "prep"), "--output-spaces", "MNI152NLin2009aSym")
-    assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(map(str, planned(data, *options).warnings))
+    assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(
+        map(str, planned(data, *options).warnings)
+    )
 
 
 def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
@@ -154,7 +171,9 @@ def test_a_folder_of_another_program_is_refused(data, content, says):
 
 
 def _own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
-    """What this program has described, with data sets that it was made from: all results, and the primary series."""
+    """What this program has described, with data sets that it was made from: all results, and the
+    primary series.
+    """
     write_dataset(out := data.root.parent / "results" / "out", bids_dir=data.root, version="1")
     write_dataset(out, bids_dir=data.root, version="1", series="sbl")
     roots = out, dataset_of(out, "sbl")
@@ -171,7 +190,19 @@ def test_own_output_is_refused_with_what_to_do_instead(data, tmp_path, which):
     text = refusals(data, "-d", f"fmriprep={root}")
     assert "it was made by bids-sr itself: what it holds is super-resolved" in text
     assert "Leave --derivatives out: with the same output and working directory" in text
-    assert main([str(data.root), str(tmp_path / "new"), "participant", "-d", str(root), "--skip-bids-validation"]) == 2
+    assert (
+        main(
+            [
+                str(data.root),
+                str(tmp_path / "new"),
+                "participant",
+                "-d",
+                str(root),
+                "--skip-bids-validation",
+            ]
+        )
+        == 2
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -203,7 +234,9 @@ def test_the_folder_inside_is_proposed(data):
 def test_two_folders_of_one_name_are_refused(data):
     maker = prepared(data)
     other = FmriprepMaker(data.root.parent / "other")
-    assert "two folders have one name" in refusals(data, "-d", f"a={maker.root}", f"a={other.root}")
+    assert "two folders have one name" in refusals(
+        data, "-d", f"a={maker.root}", f"a={other.root}"
+    )
 
 
 def test_it_goes_not_with_coarser_copies(data):
@@ -220,8 +253,14 @@ def _lines(path: Path, change) -> None:
     [
         (lambda lines: lines[:-4], "29 transforms for 30 volumes"),
         (lambda lines: lines[:-1], "incomplete"),
-        (lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines], "not numeric"),
-        (lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines], "BSplineTransform"),
+        (
+            lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines],
+            "not numeric",
+        ),
+        (
+            lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines],
+            "BSplineTransform",
+        ),
         (lambda lines: lines[1:], "not an ITK transform text"),
     ],
 )
@@ -252,7 +291,9 @@ def test_confounds_that_do_not_fit_the_run_are_refused(data, change, says):
     assert says in refusals(data)
 
 
-@pytest.mark.parametrize("name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"])
+@pytest.mark.parametrize(
+    "name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"]
+)
 @pytest.mark.parametrize("how", ["matrix", "place", "broken"])
 def test_images_on_another_grid_are_refused(data, name, how):
     maker = prepared(data)
@@ -266,11 +307,17 @@ def test_images_on_another_grid_are_refused(data, name, how):
     else:
         affine[0, 3] += 1
         nb.Nifti1Image(values, affine).to_filename(path)
-    says = {"broken": "cannot be read", "matrix": "its matrix", "place": "its voxels lie up to 1 mm"}[how]
+    says = {
+        "broken": "cannot be read",
+        "matrix": "its matrix",
+        "place": "its voxels lie up to 1 mm",
+    }[how]
     assert says in refusals(data)
 
 
-@pytest.mark.parametrize("name", ["anat/sub-01_desc-brain_mask", "func/sub-01_task-tap_desc-brain_mask"])
+@pytest.mark.parametrize(
+    "name", ["anat/sub-01_desc-brain_mask", "func/sub-01_task-tap_desc-brain_mask"]
+)
 @pytest.mark.parametrize(
     ("how", "says"),
     [
@@ -324,7 +371,12 @@ def test_a_composite_transform_that_is_none_is_refused(data):
 def with_field(data) -> FmriprepMaker:
     data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
     maker = prepared(data)
-    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4), to_field=rigid(1))
+    maker.field(
+        data.path("sub-01_task-tap_bold.nii.gz", "func"),
+        np.zeros((4, 4, 4)),
+        np.eye(4),
+        to_field=rigid(1),
+    )
     return maker
 
 

@@ -1,4 +1,6 @@
-"""Folders of fMRIPrep 20 to 25 and real ones in their states: other names, parts missing or not downloaded."""
+"""Folders of fMRIPrep 20 to 25 and real ones in their states: other names, parts missing or not
+downloaded.
+"""
 
 import json
 import shutil
@@ -51,15 +53,19 @@ def dangle(path: Path) -> None:
         ("20.2.7", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
         ("22.0.2", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
         (
-            "23.0.2", "from-scanner_to-boldref_mode-image_xfm.txt", "from-scanner_to-T1w_mode-image_xfm.txt",
+            "23.0.2",
+            "from-scanner_to-boldref_mode-image_xfm.txt",
+            "from-scanner_to-T1w_mode-image_xfm.txt",
             "desc-confounds_timeseries.tsv",
         ),
         (
-            "25.2.5", "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
-            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt", "desc-confounds_timeseries.tsv",
+            "25.2.5",
+            "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+            "desc-confounds_timeseries.tsv",
         ),
     ],
-)  # fmt: skip
+)
 def test_names_of_every_version_are_known(data, version, hmc, coreg, table):
     maker = prepared(data, version=version, n_dummy=2)
     found = run_of(planned(data))
@@ -80,8 +86,13 @@ def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
 
 def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
     prepared(data, version="21.0.1", func=False)
-    notices = [str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)]
-    assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [(False, True), (True, False)]
+    notices = [
+        str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)
+    ]
+    assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [
+        (False, True),
+        (True, False),
+    ]
     assert "(`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3)" in notices[0]
     assert "every call since fMRIPrep 22.1 writes it" in notices[1]
 
@@ -93,20 +104,33 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"), func=False)
     shown = dry_run_text(planned(data), settings_of(data))
     assert shown.count("six parameters of its confounds") == 1
-    taken = "head motion (from the parameters in its confounds), registration to T1w, confounds of fMRIPrep 21.0.1"
+    taken = (
+        "head motion (from the parameters in its confounds), registration to T1w, confounds of"
+        " fMRIPrep 21.0.1"
+    )
     assert shown.count(f"used instead of computed: {taken}") == 2
-    assert "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 output has no head-motion transforms" in shown
+    assert (
+        "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 output has no head-motion"
+        " transforms" in shown
+    )
 
 
 def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
     maker = prepared(data, version="23.2.0", func=False)
-    for path in [*maker.root.rglob("*confounds*"), *maker.root.rglob("*probseg*"), *maker.root.rglob("*to-T1w*")]:
+    for path in [
+        *maker.root.rglob("*confounds*"),
+        *maker.root.rglob("*probseg*"),
+        *maker.root.rglob("*to-T1w*"),
+    ]:
         path.unlink()
     text = said(planned(data))
     assert "no brain mask on its own grid (`--output-spaces func` writes it" in text
     assert "no registration to T1w (every call since fMRIPrep 20.2 writes it)" in text
     assert "no confounds (`--level full`, the default, writes them)" in text
-    assert "no tissue maps (label-{GM,WM,CSF}_probseg) (every call writes them to the anat folder)" in text
+    assert (
+        "no tissue maps (label-{GM,WM,CSF}_probseg) (every call writes them to the anat folder)"
+        in text
+    )
     assert "(`--output-spaces MNI152NLin2009cAsym` writes them)" in text
 
 
@@ -117,7 +141,10 @@ def test_a_run_without_motion_and_table_is_made_here(data):
     plan = planned(data)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].precomputed is None
-    assert "output has no head motion of this run (every call since fMRIPrep 22.1 writes it" in said(plan)
+    assert (
+        "output has no head motion of this run (every call since fMRIPrep 22.1 writes it"
+        in said(plan)
+    )
 
 
 def test_a_run_of_which_there_is_nothing_is_said(data):
@@ -139,8 +166,9 @@ def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
     figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"
     figure.parent.mkdir()
     figure.write_text("<svg/>")
-    assert "without storing the field map's registration (23.2 does); the distortion is not corrected here" in said(
-        planned(data)
+    assert (
+        "without storing the field map's registration (23.2 does); the distortion is not corrected"
+        " here" in said(planned(data))
     )
 
 
@@ -188,14 +216,16 @@ def test_a_registration_to_the_anatomy_of_another_session_is_not_taken(tmp_path)
         maker.run(data.path(f"sub-01_ses-{session}_task-tap_bold.nii.gz", "func"))
     plan = planned(data)
     assert [run.precomputed.coreg is None for run in plan.subjects[0].runs] == [False, True]
-    assert "goes to sub-01_ses-2_desc-preproc_T1w.nii.gz, and sub-01_ses-1_desc-preproc_T1w.nii.gz is used" in said(
-        plan
+    assert (
+        "goes to sub-01_ses-2_desc-preproc_T1w.nii.gz, and sub-01_ses-1_desc-preproc_T1w.nii.gz is"
+        " used" in said(plan)
     )
 
 
 def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data):
     maker = prepared(data)
-    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)  # its scalar part is all but zero
+    # its scalar part is all but zero
+    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)
     path = data.path("sub-01_task-tap_bold.nii.gz", "func")
     series = np.asarray(nb.load(path).dataobj)
     stored = nb.Nifti1Image(series, turned)
@@ -265,10 +295,14 @@ def test_all_that_was_not_downloaded_is_named_at_once(data):
     for path in maker.root.rglob("sub-01_*"):
         dangle(path)
     problems = planned(data).problems
-    assert len(problems) == 12  # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    assert len(problems) == 12
     text = format_problems(problems)
     assert text.startswith("1 problem with the input")
-    assert f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/" in text
+    assert (
+        f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/"
+        in text
+    )
     assert all(problem.what.rpartition("/")[2] in text for problem in problems)
 
 
@@ -287,7 +321,11 @@ def test_of_runs_left_out_each_set_has_one_command(data):
 
 @pytest.mark.parametrize(
     "name",
-    ["dataset_description.json", "sub-01/func/sub-01_task-tap_bold.json", "sub-01/func/sub-01_task-tap_events.tsv"],
+    [
+        "dataset_description.json",
+        "sub-01/func/sub-01_task-tap_bold.json",
+        "sub-01/func/sub-01_task-tap_events.tsv",
+    ],
 )
 def test_sidecars_of_the_data_set_must_be_downloaded_too(data, name):
     path = data.root / name
@@ -315,14 +353,22 @@ def test_images_that_nobody_needs_need_not_be_downloaded(data):
     for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
         dangle(maker.root / f"{STEM}_{name}.nii.gz")
     dangle(maker.root / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
-    assert set(run_of(planned(data)).files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+    assert set(run_of(planned(data)).files) == {
+        "hmc_xfms",
+        "bold_mask",
+        "boldref2t1w_xfm",
+        "confounds_tsv",
+    }
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("/annex/objects/MD5E-s693--78ca.json\n", "`datalad get "),
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "`git lfs pull -I "),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "`git lfs pull -I ",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["dataset_description.json", f"{STEM}_desc-brain_mask.nii.gz"])
@@ -336,7 +382,11 @@ def test_pointers_in_place_of_files_are_not_downloaded_either(data, name, conten
 
 def _described(folder: Path, program: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"Name": "x", "BIDSVersion": "1.9.0", "GeneratedBy": [{"Name": program, "Version": "1"}]}
+    content = {
+        "Name": "x",
+        "BIDSVersion": "1.9.0",
+        "GeneratedBy": [{"Name": program, "Version": "1"}],
+    }
     (folder / "dataset_description.json").write_text(json.dumps(content))
 
 
@@ -367,7 +417,9 @@ def test_the_data_set_proposes_its_own_derivatives(data):
 
 def test_the_folder_of_a_participant_proposes_the_one_around_it(data):
     maker = prepared(data)
-    assert f"Name the folder around it: {maker.root}." in refusals(data, "-d", str(maker.root / "sub-01"))
+    assert f"Name the folder around it: {maker.root}." in refusals(
+        data, "-d", str(maker.root / "sub-01")
+    )
 
 
 def test_a_folder_of_smriprep_gives_its_anatomy(data):
@@ -378,6 +430,6 @@ def test_a_folder_of_smriprep_gives_its_anatomy(data):
     assert plan.problems == ()
     assert plan.subjects[0].precomputed is not None
     assert (
-        "sMRIPrep 1 output has nothing of this run; head motion, registration, mask and confounds are computed"
-        in said(plan)
+        "sMRIPrep 1 output has nothing of this run; head motion, registration, mask and confounds"
+        " are computed" in said(plan)
     )

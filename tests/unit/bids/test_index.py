@@ -1,4 +1,6 @@
-"""The index of a data set: the same answers with and without a database, made again when files change, never astray."""
+"""The index of a data set: the same answers with and without a database, made again when files
+change, never astray.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,15 @@ def opened(maker: BidsMaker, database: Path | None = None, **filters: dict[str, 
 
 def answers(index: Index) -> list[object]:
     bolds = [path for label in ("01", "02", "03") for path in index.find("bold", label)]
-    images = [index.find(kind, label) for kind in ("t1w", "t2starw") for label in ("01", "02", "03")]
-    return [bolds, images, [index.events(path) for path in bolds], [index.sidecar(path) for path in bolds]]
+    images = [
+        index.find(kind, label) for kind in ("t1w", "t2starw") for label in ("01", "02", "03")
+    ]
+    return [
+        bolds,
+        images,
+        [index.events(path) for path in bolds],
+        [index.sidecar(path) for path in bolds],
+    ]
 
 
 def databases(folder: Path) -> list[str]:
@@ -47,7 +56,9 @@ def test_a_database_is_read_and_not_made_twice(
     maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(maker, tmp_path / "db")
-    monkeypatch.setattr("bids.layout.index.BIDSLayoutIndexer.__call__", lambda *_: pytest.fail("indexed again"))
+    monkeypatch.setattr(
+        "bids.layout.index.BIDSLayoutIndexer.__call__", lambda *_: pytest.fail("indexed again")
+    )
     assert opened(maker, tmp_path / "db").find("bold", "01")
 
 
@@ -56,7 +67,9 @@ def test_a_database_follows_the_files(maker: BidsMaker, tmp_path: Path) -> None:
     before = databases(tmp_path / "db")
     maker.subject("03")
     assert opened(maker, tmp_path / "db").find("bold", "03")
-    maker.path("sub-01_task-tap_bold.nii.gz", "func").rename(maker.root / "sub-01/func/sub-01_task-hum_bold.nii.gz")
+    maker.path("sub-01_task-tap_bold.nii.gz", "func").rename(
+        maker.root / "sub-01/func/sub-01_task-hum_bold.nii.gz"
+    )
     assert "hum" in opened(maker, tmp_path / "db").find("bold", "01")[0].name
     (after,) = databases(tmp_path / "db")
     assert after != before[0]
@@ -70,7 +83,9 @@ def test_sidecars_are_read_afresh(maker: BidsMaker, tmp_path: Path) -> None:
     assert index.sidecar(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
 
 
-def test_one_database_folder_serves_several_data_sets_and_strangers(maker: BidsMaker, tmp_path: Path) -> None:
+def test_one_database_folder_serves_several_data_sets_and_strangers(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "layout_index.sqlite").write_text("of another program")
     other = BidsMaker(tmp_path / "other")
@@ -146,7 +161,9 @@ def test_the_fingerprint_is_that_of_names(maker: BidsMaker) -> None:
     assert fingerprint(maker.root) != before
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "3", '{"a":', "[" * 100_000, '{"a": ' + "9" * 10_000 + "}", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "3", '{"a":', "[" * 100_000, '{"a": ' + "9" * 10_000 + "}", "\udcff"]
+)
 def test_json_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -93,13 +93,20 @@ def test_entities_keep_their_labels_and_order(maker: BidsMaker) -> None:
     (subject,) = survey(settings_for(maker)).subjects
     run = next(r for r in subject.runs if r.entities.get("session"))
     assert list(run.entities.items()) == [
-        ("subject", "01"), ("session", "pre"), ("task", "tap"),
-        ("acquisition", "x"), ("direction", "AP"), ("run", "02"),
-    ]  # fmt: skip
+        ("subject", "01"),
+        ("session", "pre"),
+        ("task", "tap"),
+        ("acquisition", "x"),
+        ("direction", "AP"),
+        ("run", "02"),
+    ]
     assert run.stem == name
 
 
-@given(st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True), st.text("abc019", min_size=1))
+@given(
+    st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True),
+    st.text("abc019", min_size=1),
+)
 def test_names_and_entities_agree(keys: list[str], label: str) -> None:
     stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
     assert stem_of(Path(f"/data/{stem}_bold.nii.gz")) == stem
@@ -117,7 +124,9 @@ def test_names_and_entities_agree(keys: list[str], label: str) -> None:
         ({"task_id": ("tap",), "run_id": (1,), "participant_label": ("01",)}, {"01_tap1"}),
     ],
 )
-def test_selection(maker: BidsMaker, look: Look, selection: dict[str, tuple[object, ...]], expected: set[str]) -> None:
+def test_selection(
+    maker: BidsMaker, look: Look, selection: dict[str, tuple[object, ...]], expected: set[str]
+) -> None:
     stems = {
         "sub-01_task-tap_run-01": "01_tap1",
         "sub-01_task-tap_run-2": "01_tap2",
@@ -151,7 +160,9 @@ def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
     assert [stem_of(run.bold) for run in look().runs] == ["sub-01_task-tap"]
 
 
-def test_a_database_serves_other_participants_later(maker: BidsMaker, look: Look, tmp_path: Path) -> None:
+def test_a_database_serves_other_participants_later(
+    maker: BidsMaker, look: Look, tmp_path: Path
+) -> None:
     maker.subject("01")
     maker.subject("02")
     database = tmp_path / "db"
@@ -167,7 +178,10 @@ class TestInheritance:
 
     def test_metadata(self, maker: BidsMaker) -> None:
         maker.subject()
-        maker.json(maker.root / "task-tap_bold.json", {"TaskName": "tap", "RepetitionTime": 1.0, "FlipAngle": 70})
+        maker.json(
+            maker.root / "task-tap_bold.json",
+            {"TaskName": "tap", "RepetitionTime": 1.0, "FlipAngle": 70},
+        )
         maker.path("sub-01_task-tap_bold.json", "func").write_text('{"FlipAngle": 90}')
         (subject,) = survey(settings_for(maker)).subjects
         assert subject.runs[0].sidecar["FlipAngle"] == 90
@@ -289,8 +303,12 @@ class TestPair:
         assert "k-space-truncated copy of it (factor 2)" in texts(found)
 
     @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
-    def test_factor_of_a_fine_image_alone(self, maker: BidsMaker, look: Look, zoom: float, factor: float) -> None:
-        """6 / 3.2 is no simple ratio, but a copy at factor 2 has 6.4 mm, near enough to the 6 mm of the BOLD."""
+    def test_factor_of_a_fine_image_alone(
+        self, maker: BidsMaker, look: Look, zoom: float, factor: float
+    ) -> None:
+        """6 / 3.2 is no simple ratio, but a copy at factor 2 has 6.4 mm, near enough to the 6 mm
+        of the BOLD.
+        """
         maker.subject()
         maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
         maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
@@ -301,7 +319,10 @@ class TestPair:
         maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
         found = look(superres=SuperRes(hr_acq="finest", lr_acq="acq-lowres"))
         pair = found.subjects[0].pairs[0]
-        assert (pair.highres.name, pair.factor) == ("sub-01_acq-finest_T2starw.nii.gz", (3.0, 3.0, 1.0))
+        assert (pair.highres.name, pair.factor) == (
+            "sub-01_acq-finest_T2starw.nii.gz",
+            (3.0, 3.0, 1.0),
+        )
         assert not found.problems
 
     def test_a_low_image_unlike_the_bold_needs_force(self, maker: BidsMaker, look: Look) -> None:
@@ -334,7 +355,9 @@ class TestPair:
         assert run.pair is None
         assert factor_of(run, settings_for(maker, superres=superres)) == (2.0, 2.0, 1.0)
 
-    def test_an_unsound_pair_is_told_where_none_is_needed(self, maker: BidsMaker, look: Look) -> None:
+    def test_an_unsound_pair_is_told_where_none_is_needed(
+        self, maker: BidsMaker, look: Look
+    ) -> None:
         maker.subject()
         maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
         found = look(superres=SuperRes(methods=("bspline",), factor=2.0))
@@ -349,7 +372,13 @@ class TestPair:
 
     def test_a_pair_is_truncated_without_its_low_image_only(self) -> None:
         with pytest.raises(ValueError, match="truncated exactly when"):
-            Pair(highres=Path("a"), lowres=None, session=None, factor=(2.0, 2.0, 1.0), truncated=False)
+            Pair(
+                highres=Path("a"),
+                lowres=None,
+                session=None,
+                factor=(2.0, 2.0, 1.0),
+                truncated=False,
+            )
 
 
 class TestHeaders:
@@ -357,19 +386,28 @@ class TestHeaders:
 
     def header(self, **changes: object) -> Header:
         base = Header(
-            path=Path("x_bold.nii.gz"), shape=(8, 8, 6, 30), zooms=(6.0, 6.0, 4.0), tr=2.0,
-            affine=affine_for((6, 6, 4)), slice_axis=None, complex=False,
-        )  # fmt: skip
+            path=Path("x_bold.nii.gz"),
+            shape=(8, 8, 6, 30),
+            zooms=(6.0, 6.0, 4.0),
+            tr=2.0,
+            affine=affine_for((6, 6, 4)),
+            slice_axis=None,
+            complex=False,
+        )
         return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize(("header_tr", "value", "expected"), [(2.0, 2.0, 2.0), (1.9999, 2, 2.0), (None, 2.0, 2.0)])
+    @pytest.mark.parametrize(
+        ("header_tr", "value", "expected"), [(2.0, 2.0, 2.0), (1.9999, 2, 2.0), (None, 2.0, 2.0)]
+    )
     def test_repetition_time(self, header_tr: float | None, value: float, expected: float) -> None:
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), value, found) == expected
         assert found.problems == []
         assert bool(found.notices) is (header_tr is None)
 
-    @pytest.mark.parametrize(("header_tr", "said"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")])
+    @pytest.mark.parametrize(
+        ("header_tr", "said"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")]
+    )
     def test_a_header_in_a_wrong_unit_is_refused_once(self, header_tr: float, said: str) -> None:
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), None, found) is None
@@ -419,10 +457,15 @@ class TestHeaders:
             ({"SliceTiming": [0.0, 1.0]}, "2 entries and the image 6 slices"),
             ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "beyond the TR of 2 s"),
             ({"SliceTiming": "0 1"}, "not a list of times"),
-            ({"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"}, "along axis i"),
+            (
+                {"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"},
+                "along axis i",
+            ),
         ],
     )
-    def test_slice_times_that_are_skipped_aloud(self, sidecar: dict[str, object], text: str) -> None:
+    def test_slice_times_that_are_skipped_aloud(
+        self, sidecar: dict[str, object], text: str
+    ) -> None:
         found = Findings()
         assert hd.slice_times(self.header(), sidecar, 2.0, found) is None
         (notice,) = found.notices
@@ -487,7 +530,9 @@ def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
     assert run.voxel == "3.75 × 3.75 × 4 mm"
 
 
-@pytest.mark.parametrize(("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")])
+@pytest.mark.parametrize(
+    ("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")]
+)
 def test_few_slices_move_in_plane_only_and_that_is_said(
     maker: BidsMaker, look: Look, thickness: float, said: str
 ) -> None:
@@ -554,7 +599,16 @@ def test_every_reason_is_told(maker: BidsMaker) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "expected"),
-    [(2.0, 2.0), (2.03, 2.0), (1.94, None), (1.5, 1.5), (1.34, 4 / 3), (1.76, 1.75), (3.0, 3.0), (1.1, None)],
+    [
+        (2.0, 2.0),
+        (2.03, 2.0),
+        (1.94, None),
+        (1.5, 1.5),
+        (1.34, 4 / 3),
+        (1.76, 1.75),
+        (3.0, 3.0),
+        (1.1, None),
+    ],
 )
 def test_simple_ratios(ratio: float, expected: float | None) -> None:
     assert simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
@@ -565,9 +619,14 @@ def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
         affine = affine_for((zoom, zoom, 4.0), shift=(shift, 0, 0))
         shape = tuple(round(f / z) for f, z in zip(FOV, (zoom, zoom, 4.0), strict=True))
         return Header(
-            path=Path("x"), shape=shape, zooms=(zoom, zoom, 4.0), tr=None, affine=affine, slice_axis=None,
+            path=Path("x"),
+            shape=shape,
+            zooms=(zoom, zoom, 4.0),
+            tr=None,
+            affine=affine,
+            slice_axis=None,
             complex=False,
-        )  # fmt: skip
+        )
 
     assert overlap(header(0), header(0, 2.0)) == 1.0
     assert overlap(header(0), header(12.0)) == pytest.approx(0.75)
@@ -575,6 +634,9 @@ def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
 
 
 def test_importing_costs_little() -> None:
-    code = "import sys, bids_sr.preflight; print({'bids', 'nibabel', 'pandas', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys, bids_sr.preflight; print({'bids', 'nibabel', 'pandas', 'torch'} &"
+        " set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

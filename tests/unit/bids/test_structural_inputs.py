@@ -26,17 +26,26 @@ def maker(tmp_path: Path) -> BidsMaker:
     return BidsMaker(tmp_path / "bids")
 
 
-def scans(maker: BidsMaker, label: str = "01", contrasts: tuple[str, ...] = ("T1w", "T2w", "FLAIR")) -> None:
+def scans(
+    maker: BidsMaker, label: str = "01", contrasts: tuple[str, ...] = ("T1w", "T2w", "FLAIR")
+) -> None:
     for contrast in contrasts:
         maker.image(f"sub-{label}_acq-fine_{contrast}.nii.gz", "anat", FINE)
         maker.image(f"sub-{label}_acq-coarse_{contrast}.nii.gz", "anat", COARSE)
 
 
 def settings_for(maker: BidsMaker, *options: str) -> Settings:
-    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--sr-target", "anat", *options]
-    return parse_settings([*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]).resolved(
-        run_uuid="x"
-    )
+    argv = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--sr-target",
+        "anat",
+        *options,
+    ]
+    return parse_settings(
+        [*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]
+    ).resolved(run_uuid="x")
 
 
 def look(maker: BidsMaker, *options: str) -> Survey:
@@ -49,7 +58,10 @@ def test_three_contrasts_in_the_order_of_the_channels(maker: BidsMaker) -> None:
     assert found.problems == []
     assert [pair.contrast for pair in found.subjects[0].structural] == ["T1w", "T2w", "FLAIR"]
     first = found.subjects[0].structural[0]
-    assert (first.highres.name, first.lowres.name) == ("sub-01_acq-fine_T1w.nii.gz", "sub-01_acq-coarse_T1w.nii.gz")
+    assert (first.highres.name, first.lowres.name) == (
+        "sub-01_acq-fine_T1w.nii.gz",
+        "sub-01_acq-coarse_T1w.nii.gz",
+    )
 
 
 def test_any_subset_will_do_and_what_is_there_once_is_told(maker: BidsMaker) -> None:
@@ -86,12 +98,20 @@ def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMak
     assert look(maker, "--participant-label", "01").problems
 
 
-def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(maker: BidsMaker) -> None:
+def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
+    maker: BidsMaker,
+) -> None:
     scans(maker)
     assert settings_for(maker).superres.methods == ("attunet",)
-    assert Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods == SuperRes().methods
+    assert (
+        Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods
+        == SuperRes().methods
+    )
     plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
-    assert {problem.what for problem in plan.problems} == {"--sr-method srgan", "--sr-method bspline"}
+    assert {problem.what for problem in plan.problems} == {
+        "--sr-method srgan",
+        "--sr-method bspline",
+    }
 
 
 @pytest.mark.parametrize(
@@ -137,21 +157,36 @@ def test_training_on_others_needs_others_with_the_same_contrasts(maker: BidsMake
 def test_training_on_others_means_nothing_for_functional_runs(maker: BidsMaker) -> None:
     maker.subject()
     argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
-    settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolved(run_uuid="x")
+    settings = parse_settings(
+        [*argv, "--anat-align", "affine", "--skip-bids-validation"]
+    ).resolved(run_uuid="x")
     refused = {problem.what for problem in check(settings).problems}
     assert {"--train-on others", "--anat-align affine"} <= refused
 
 
-def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker: BidsMaker) -> None:
+def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
+    maker: BidsMaker,
+) -> None:
     scans(maker)
     minutes: list[float] = []
-    for given, words in (((), "aligned rigidly"), (("affine",), "affine transform"), (("nonlinear",), "deformation")):
+    for given, words in (
+        ((), "aligned rigidly"),
+        (("affine",), "affine transform"),
+        (("nonlinear",), "deformation"),
+    ):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
         plan = check(settings)
         graph = graph_of(settings, plan, "0")
-        [prepared], [told] = placed_of(graph, "prepare_scans"), placed_of(graph, "summarize_subject")
+        [prepared], [told] = (
+            placed_of(graph, "prepare_scans"),
+            placed_of(graph, "summarize_subject"),
+        )
         facts = graph.settings[told]["subject_facts"]
-        assert graph.settings[prepared]["anat_align"] == facts["Scans brought together"] == (given or ("rigid",))[0]
+        assert (
+            graph.settings[prepared]["anat_align"]
+            == facts["Scans brought together"]
+            == (given or ("rigid",))[0]
+        )
         assert words in graph.methods_text()
         minutes.append(plan.estimate.rows[0].minutes)
     assert minutes == sorted(set(minutes))
@@ -159,38 +194,59 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(maker:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Untrained networks of the smallest width, as if trained on three contrasts of the fine scans here."""
+    """Untrained networks of the smallest width, as if trained on three contrasts of the fine scans
+    here.
+    """
     folder = tmp_path_factory.mktemp("models")
 
     def make(name: str, method: str = "unet", channels: int = 3, **card: object) -> Path:
         network = get_method(method).recipes["fast"].build_generator(channels, (1.0, 1.0, 1.0))
         known = {
-            "method": method, "recipe": "fast", "factor": [1.0, 1.0, 1.0], "contrast": "T1w+T2w+FLAIR",
-            "orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 3.0]}, "channels": channels,
-        }  # fmt: skip
+            "method": method,
+            "recipe": "fast",
+            "factor": [1.0, 1.0, 1.0],
+            "contrast": "T1w+T2w+FLAIR",
+            "orientation": "I-S",
+            "resolution": {"lowres_mm": [3.0, 3.0, 3.0]},
+            "channels": channels,
+        }
         return save_model(folder / name, network.state_dict(), {**known, **card})[0]
 
     return make
 
 
-def test_one_model_a_method_is_taken_and_no_file_is_dropped(maker: BidsMaker, model: Callable[..., Path]) -> None:
+def test_one_model_a_method_is_taken_and_no_file_is_dropped(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
     scans(maker)
     first, second = model("first"), model("second")
-    assert check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems == ()
-    (problem,) = look(maker, "--sr-method", "unet", "--pretrained", str(first), str(second)).problems
+    assert (
+        check(settings_for(maker, "--sr-method", "unet", "--pretrained", str(first))).problems
+        == ()
+    )
+    (problem,) = look(
+        maker, "--sr-method", "unet", "--pretrained", str(first), str(second)
+    ).problems
     assert problem.what == f"--pretrained {second}"
     assert "and so is" in problem.why
-    (problem,) = look(maker, "--pretrained", str(first)).problems  # attunet would have been trained instead
+    # attunet would have been trained instead
+    (problem,) = look(maker, "--pretrained", str(first)).problems
     assert "of the method unet, which is not among --sr-method" in problem.why
 
 
 @pytest.mark.parametrize(
     ("card", "reason"),
     [
-        ({"channels": 2, "contrast": "T1w+T2w"}, "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR"),
+        (
+            {"channels": 2, "contrast": "T1w+T2w"},
+            "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR",
+        ),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: trained on T1w+FLAIR+T2w"),
         ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1 x 1"),
-        ({"anat_align": "nonlinear"}, "brought together by --anat-align nonlinear, these are rigid"),
+        (
+            {"anat_align": "nonlinear"},
+            "brought together by --anat-align nonlinear, these are rigid",
+        ),
     ],
 )
 def test_a_given_model_is_held_against_every_participant_before_the_work(
@@ -209,6 +265,9 @@ def test_a_given_model_is_held_against_every_participant_before_the_work(
 def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[..., Path]) -> None:
     scans(maker)
     methods, given = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
-    both, one = (check(settings_for(maker, *methods, *more)).estimate.rows[1].minutes for more in ((), given))
+    both, one = (
+        check(settings_for(maker, *methods, *more)).estimate.rows[1].minutes
+        for more in ((), given)
+    )
     assert one == pytest.approx(both / 2)
     assert check(settings_for(maker, "--sr-method", "unet", *given)).estimate.rows[1].minutes == 0

@@ -1,4 +1,6 @@
-"""The truth of a run is found by its labels, and refused where it is of another run, grid or participant."""
+"""The truth of a run is found by its labels, and refused where it is of another run, grid or
+participant.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
     monkeypatch.chdir(tmp_path)
     made = BidsMaker(tmp_path / "bids")
     rng = np.random.default_rng(0)
-    coarse = (500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))).astype("int16")
+    coarse = (
+        500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))
+    ).astype("int16")
     made.bold(data=coarse, sidecar={"SliceTiming": TIMES})
     made.events()
     made.t1w()
@@ -46,7 +50,13 @@ def truth_of(maker: BidsMaker) -> BidsMaker:
 
 
 def argv(maker: BidsMaker, *extra: str) -> list[str]:
-    first = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *ALONE]
+    first = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *ALONE,
+    ]
     return [*first, "--truth", str(maker.root.parent / "truth"), *extra]
 
 
@@ -75,7 +85,11 @@ def test_the_measured_series_is_found(maker: BidsMaker) -> None:
 
 
 def unasked(maker: BidsMaker, *extra: str) -> Plan:
-    line = [part for part in argv(maker, *extra) if part not in ("--truth", str(maker.root.parent / "truth"))]
+    line = [
+        part
+        for part in argv(maker, *extra)
+        if part not in ("--truth", str(maker.root.parent / "truth"))
+    ]
     return check(parse_settings(line).resolved(run_uuid="x"))
 
 
@@ -91,25 +105,37 @@ def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMa
     truth = plan.subjects[0].runs[0].truth
     assert truth is not None
     assert truth.series is not None
-    assert (truth.root, truth.series.bold) == (root, root / "sub-01/func/sub-01_task-tap_bold.nii.gz")
-    assert any(notice.what == str(root) and "--truth none" in notice.why for notice in plan.warnings)
+    assert (truth.root, truth.series.bold) == (
+        root,
+        root / "sub-01/func/sub-01_task-tap_bold.nii.gz",
+    )
+    assert any(
+        notice.what == str(root) and "--truth none" in notice.why for notice in plan.warnings
+    )
     for line in (["--truth", "none"], ["--retrospective"], ["--truth", str(truth_of(maker).root)]):
         words = [*(argv(maker) if line[0] == "--truth" else argv(maker)[:-2]), *line]
         other = check(parse_settings(words).resolved(run_uuid="x")).subjects[0].runs[0].truth
         assert other is None or other.root == truth_of(maker).root
 
 
-def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothing(maker: BidsMaker) -> None:
+def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothing(
+    maker: BidsMaker,
+) -> None:
     shutil.copytree(truth_of(maker).root, maker.root / PLACES[0])
     BidsMaker(maker.root / PLACES[0]).bold(zooms=FINE, n_volumes=29)
     plan = unasked(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
-    assert any("no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.why for n in plan.warnings)
+    assert any(
+        "no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.why
+        for n in plan.warnings
+    )
 
 
 @pytest.mark.parametrize("suffix", ["bold.nii.gz", "bold.json"])
-def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(suffix: str, maker: BidsMaker) -> None:
+def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(
+    suffix: str, maker: BidsMaker
+) -> None:
     root = maker.root / PLACES[0]
     shutil.copytree(truth_of(maker).root, root)
     file = root / "sub-01" / "func" / f"sub-01_task-tap_{suffix}"
@@ -121,7 +147,9 @@ def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(suffix: str,
     assert any(n.what == str(file) and "is not downloaded" in n.why for n in plan.warnings)
 
 
-def test_a_reason_that_stops_several_runs_is_told_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reason_that_stops_several_runs_is_told_once(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No truth of a participant of several runs, beside one that has one."""
     for run in (1, 2, 3):
         maker.bold(f"sub-02_task-tap_run-{run}")
@@ -281,7 +309,14 @@ def _larger_voxels(maker: BidsMaker, truth: BidsMaker) -> None:
 
 
 def _other_events(maker: BidsMaker, truth: BidsMaker) -> None:
-    truth.events(rows=((3.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb"), (19.0, 4.0, "little")))
+    truth.events(
+        rows=(
+            (3.0, 4.0, "thumb"),
+            (8.0, 4.0, "little"),
+            (14.0, 4.0, "thumb"),
+            (19.0, 4.0, "little"),
+        )
+    )
 
 
 def _truncated(maker: BidsMaker, truth: BidsMaker) -> None:
@@ -302,41 +337,97 @@ def _map_of_four_dimensions(maker: BidsMaker, truth: BidsMaker) -> None:
 
 TRUTH = "sub-01_task-tap_bold.nii.gz"
 CASES = {
-    "no directory": Case(spoil=_gone, file="--truth", reason="no such directory", fix="Check the path"),
-    "no images": Case(spoil=_no_images, file="--truth", reason="no sub-… directory", fix="A reference is sub-…/func"),
-    "the run itself": Case(spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"),
-    "a link to the run": Case(spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"),
+    "no directory": Case(
+        spoil=_gone, file="--truth", reason="no such directory", fix="Check the path"
+    ),
+    "no images": Case(
+        spoil=_no_images,
+        file="--truth",
+        reason="no sub-… directory",
+        fix="A reference is sub-…/func",
+    ),
+    "the run itself": Case(
+        spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"
+    ),
+    "a link to the run": Case(
+        spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"
+    ),
     "another subject": Case(
-        spoil=_other_subject, file="sub-01", reason="no high-resolution reference", fix="--participant-label (sub-02)"
+        spoil=_other_subject,
+        file="sub-01",
+        reason="no high-resolution reference",
+        fix="--participant-label (sub-02)",
     ),
     "another run": Case(
-        spoil=_other_run, file="sub-01", reason="reference of sub-01_task-tap in it, only of other runs",
+        spoil=_other_run,
+        file="sub-01",
+        reason="reference of sub-01_task-tap in it, only of other runs",
         fix="of this run",
     ),
-    "two series": Case(spoil=_two, file="sub-01", reason="more than one series could be the reference", fix="Keep one"),
-    "fewer volumes": Case(spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="series of this run"),
-    "another repetition time": Case(spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="correct the sidecar"),
-    "another matrix": Case(
-        spoil=_other_matrix, file=TRUTH, reason="24×24×6 and 16×16×6", fix="the high resolution of the run"
+    "two series": Case(
+        spoil=_two,
+        file="sub-01",
+        reason="more than one series could be the reference",
+        fix="Keep one",
     ),
-    "no finer than the run": Case(spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"),
-    "moved": Case(spoil=_moved, file=TRUTH, reason="up to 1.5 mm apart, 0.3 mm are allowed", fix="same field of view"),
-    "another field of view": Case(spoil=_larger_voxels, file=TRUTH, reason="outer edges lie up", fix="field of view"),
-    "other events": Case(spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="shift the onsets"),
-    "no image": Case(spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"),
-    "bad sidecar": Case(spoil=_bad_sidecar, file="bold.json", reason="cannot be read as JSON", fix="Correct the file"),
-    "map elsewhere": Case(spoil=_map_elsewhere, file="statmap", reason="up to 3 mm apart", fix="same field of view"),
-    "map of four dimensions": Case(spoil=_map_of_four_dimensions, file="statmap", reason="not a 3D", fix="one map"),
-}  # fmt: skip
+    "fewer volumes": Case(
+        spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="series of this run"
+    ),
+    "another repetition time": Case(
+        spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="correct the sidecar"
+    ),
+    "another matrix": Case(
+        spoil=_other_matrix,
+        file=TRUTH,
+        reason="24×24×6 and 16×16×6",
+        fix="the high resolution of the run",
+    ),
+    "no finer than the run": Case(
+        spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"
+    ),
+    "moved": Case(
+        spoil=_moved,
+        file=TRUTH,
+        reason="up to 1.5 mm apart, 0.3 mm are allowed",
+        fix="same field of view",
+    ),
+    "another field of view": Case(
+        spoil=_larger_voxels, file=TRUTH, reason="outer edges lie up", fix="field of view"
+    ),
+    "other events": Case(
+        spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="shift the onsets"
+    ),
+    "no image": Case(
+        spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"
+    ),
+    "bad sidecar": Case(
+        spoil=_bad_sidecar,
+        file="bold.json",
+        reason="cannot be read as JSON",
+        fix="Correct the file",
+    ),
+    "map elsewhere": Case(
+        spoil=_map_elsewhere, file="statmap", reason="up to 3 mm apart", fix="same field of view"
+    ),
+    "map of four dimensions": Case(
+        spoil=_map_of_four_dimensions, file="statmap", reason="not a 3D", fix="one map"
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_truth_that_does_not_fit_is_refused(name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truth_that_does_not_fit_is_refused(
+    name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     case = CASES[name]
     line = argv(maker, *(case.spoil(maker, truth_of(maker)) or ()))
     before = snapshot(maker.root.parent)
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
-    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
+    fitting = [
+        p
+        for p in problems
+        if case.file in p.what and case.reason in p.why and case.fix in p.remedy
+    ]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert main(line) == 2
     assert case.reason in capsys.readouterr().err
@@ -352,7 +443,13 @@ def _same_head_other_run(maker: BidsMaker) -> None:
     """The same anatomy, and what changes over time is of another run."""
     import nibabel as nb
 
-    own = nb.load(maker.path(TRUTH, "func")).get_fdata().mean(-1, keepdims=True).repeat(2, 0).repeat(2, 1)
+    own = (
+        nb.load(maker.path(TRUTH, "func"))
+        .get_fdata()
+        .mean(-1, keepdims=True)
+        .repeat(2, 0)
+        .repeat(2, 1)
+    )
     data = own + 40 * np.random.default_rng(2).standard_normal((16, 16, 6, 30))
     truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
 
@@ -366,7 +463,11 @@ def _halved(maker: BidsMaker) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(_noise_of_another_run, "another head"), (_same_head_other_run, "another run"), (_halved, "0.5 times")],
+    [
+        (_noise_of_another_run, "another head"),
+        (_same_head_other_run, "another run"),
+        (_halved, "0.5 times"),
+    ],
 )
 def test_images_that_are_not_of_the_run_are_refused(
     spoil: Callable[[BidsMaker], None], says: str, maker: BidsMaker
@@ -383,7 +484,9 @@ def test_a_truth_with_more_noise_is_still_of_the_run(maker: BidsMaker) -> None:
     import nibabel as nb
 
     path = truth_of(maker).path(TRUTH, "func")
-    data = nb.load(path).get_fdata() + 60 * np.random.default_rng(3).standard_normal((16, 16, 6, 30))
+    data = nb.load(path).get_fdata() + 60 * np.random.default_rng(3).standard_normal(
+        (16, 16, 6, 30)
+    )
     truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
     assert check_data(planned(maker)) == ()
 
@@ -409,17 +512,28 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
         return RunOutcome()
 
     monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
-    line = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *ALONE]
+    line = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *ALONE,
+    ]
     assert main([*line, "-w", str(maker.root.parent / "work")]) == 0
     (plan,) = plans
     (left,) = plan.subjects[0].runs
     assert left.truth is None
-    assert any("no high-resolution reference of sub-01_task-tap: " in notice.why for notice in plan.warnings)
+    assert any(
+        "no high-resolution reference of sub-01_task-tap: " in notice.why
+        for notice in plan.warnings
+    )
     assert not any(notice.why == USED for notice in plan.warnings)
     assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(maker: BidsMaker) -> None:
+def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
+    maker: BidsMaker,
+) -> None:
     """Runs of one task that differ in their acquisition share a reference without that label."""
     data = np.random.default_rng(1).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
     maker.bold("sub-01_task-tap_acq-b", data=data, sidecar={"SliceTiming": TIMES})
@@ -430,13 +544,16 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(mak
     plan, problems = without_unfit_references(plan, check_data(plan))
     assert not problems
     assert {run.stem: run.truth is not None for run in plan.subjects[0].runs} == {
-        "sub-01_task-tap": True, "sub-01_task-tap_acq-b": False,
-    }  # fmt: skip
+        "sub-01_task-tap": True,
+        "sub-01_task-tap_acq-b": False,
+    }
     assert any(notice.why == USED for notice in plan.warnings)
 
 
-def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(maker: BidsMaker) -> None:
-    """The label of the acquisition is not compared, so that the measured run may have another one."""
+def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(
+    maker: BidsMaker,
+) -> None:
+    """The acquisition label is not compared, so that the measured run may have another one."""
     truth = truth_of(maker)
     maker.bold("sub-01_task-rest", sidecar={"SliceTiming": TIMES})
     truth.bold("sub-01_task-rest", zooms=FINE, sidecar={"SliceTiming": TIMES})

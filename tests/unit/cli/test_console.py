@@ -1,4 +1,4 @@
-"""What the console shows: progress with the time left, the start and the end, the report command."""
+"""What the console shows: progress with time left, start and end, the report command."""
 
 import io
 import json
@@ -57,9 +57,10 @@ def node(name: str, of: Step[..., Any] | None) -> SimpleNamespace:
 
 
 NODES = [
-    node(f"{RUN}.estimate_motion", estimate_motion), node(f"{RUN}.sbl.super_resolve", super_resolve),
+    node(f"{RUN}.estimate_motion", estimate_motion),
+    node(f"{RUN}.sbl.super_resolve", super_resolve),
     node(f"{RUN}.sbl.fwhm000.map_series", map_series),
-]  # fmt: skip
+]
 
 
 class Terminal(io.StringIO):
@@ -73,18 +74,28 @@ def test_stages_weigh_what_the_estimate_says_of_them() -> None:
     assert [stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
     assert stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
     assert stage_of(node(f"{RUN}.keep_boldref", store)) == OTHER
-    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == OTHER  # joins
-    assert (run_of(NODES[0].fullname), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")) == ("sub-01_task-tap", "sub-01")
+    # joins
+    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == OTHER
+    assert (run_of(NODES[0].fullname), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")) == (
+        "sub-01_task-tap",
+        "sub-01",
+    )
 
 
 def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
-    plan = Plan(estimate=Estimate(minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)))
+    plan = Plan(
+        estimate=Estimate(
+            minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)
+        )
+    )
     alone = stage_minutes(plan, {"training"})
     both = stage_minutes(plan, {"training", "calibration_run"})
     assert alone["training"] == pytest.approx(9)
     assert both["training"] + both["calibration_run"] == pytest.approx(9)
     assert both["training"] > 5 * both["calibration_run"] > 0
-    assert all(parts > 0 for _, _, parts in STAGES.values()), "a stage without work would stand still"
+    assert all(parts > 0 for _, _, parts in STAGES.values()), (
+        "a stage without work would stand still"
+    )
 
 
 def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
@@ -106,7 +117,9 @@ def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
 
 def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
     said: list[str] = []
-    progress = Progress(NODES, PLAN, said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0)
+    progress = Progress(
+        NODES, PLAN, said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0
+    )
     assert progress.minutes_left == 30
     progress(NODES[0], "exception")
     assert said == [f"failed: {RUN}.estimate_motion"]
@@ -114,9 +127,13 @@ def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
 
 @pytest.mark.parametrize("slower", [1, 4, 17])
 def test_no_time_left_is_told_that_the_elapsed_work_does_not_support(slower: int) -> None:
-    """On a machine so many times slower than the estimate knew; once 16 of 34 minutes were "about 1 min left"."""
+    """On a machine so many times slower than the estimate knew; once 16 of 34 minutes were "about
+    1 min left".
+    """
     now, whole = [0.0], 10.0 * slower
-    progress = Progress(NODES, PLAN, lambda text: None, stream=io.StringIO(), clock=lambda: now[0], look_s=3600)
+    progress = Progress(
+        NODES, PLAN, lambda text: None, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
+    )
     shares = []
     for each, minutes in zip(NODES, (1, 5, 4), strict=True):
         progress(each, "start")
@@ -134,11 +151,16 @@ def test_no_time_left_is_told_that_the_elapsed_work_does_not_support(slower: int
 
 def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
     said: list[str] = []
-    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600)
+    progress = Progress(
+        NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
+    )
     for name, step in (
-        ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject), (f"{RUN}.average_series", average_series),
-        (f"{RUN}.compare_halves", compare_halves), (f"{RUN}.judge", judge), (f"{RUN}.list_clusters", list_clusters),
-    ):  # fmt: skip
+        ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject),
+        (f"{RUN}.average_series", average_series),
+        (f"{RUN}.compare_halves", compare_halves),
+        (f"{RUN}.judge", judge),
+        (f"{RUN}.list_clusters", list_clusters),
+    ):
         progress(node(name, step), "start")
     assert said == ["sub-01_task-tap: evaluation (0 %)"]
     progress.close()
@@ -175,7 +197,11 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
         progress(each, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    unnamed = {placed.step.__name__ for placed in graph.placed if stage_of(node(str(placed), placed.step)) == OTHER}
+    unnamed = {
+        placed.step.__name__
+        for placed in graph.placed
+        if stage_of(node(str(placed), placed.step)) == OTHER
+    }
     assert unnamed == {"store"}, "a line a minute says what runs"
 
 
@@ -211,14 +237,18 @@ def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy()
 def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
     said: list[str] = []
     now = [0.0]
-    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600)
+    progress = Progress(
+        NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
+    )
     progress(NODES[1], "start")
     for second in range(1, 241):
         now[0] = second
         progress.beat()
     progress.close()
     assert len(said) == 5
-    assert all(line.startswith("sub-01_task-tap: super-resolution and baselines (") for line in said)
+    assert all(
+        line.startswith("sub-01_task-tap: super-resolution and baselines (") for line in said
+    )
     done = [int(re.findall(r"\((\d+) %", line)[0]) for line in said]
     assert done == sorted(done)
     assert done[-1] > done[0]  # though no step has ended
@@ -254,30 +284,54 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
 def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:
     func = tmp_path / "sub-01" / "func"
     func.mkdir(parents=True)
-    said = {"headline": "It is finer.", "not_applied_text": "sbl was not applied.", "motion_text": "It moved."}
+    said = {
+        "headline": "It is finer.",
+        "not_applied_text": "sbl was not applied.",
+        "motion_text": "It moved.",
+    }
     others = [
-        {"headline": "NORDIC is more accurate.", "text": "NORDIC is more accurate. Within the acquired band by .1."}
+        {
+            "headline": "NORDIC is more accurate.",
+            "text": "NORDIC is more accurate. Within the acquired band by .1.",
+        }
     ]
     said = {**said, "compared": others}
     (func / "sub-01_task-tap_desc-verdict_metrics.json").write_text(json.dumps(said))
     (func / "sub-01_task-rest_desc-verdict_metrics.json").write_text("{ cut short")
-    (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(json.dumps({"headline": "Of an earlier call."}))
-    runs = tuple(SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"}) for task in ("tap", "rest"))
-    plan = Plan(subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "zerofill", "sbl"))  # type: ignore[arg-type]
+    (func / "sub-01_task-other_desc-verdict_metrics.json").write_text(
+        json.dumps({"headline": "Of an earlier call."})
+    )
+    runs = tuple(
+        SimpleNamespace(stem=f"sub-01_task-{task}", entities={"subject": "01"})
+        for task in ("tap", "rest")
+    )
+    plan = Plan(
+        subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "zerofill", "sbl")
+    )  # type: ignore[arg-type]
     for name in ("desc-raw", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # the second is of an earlier call
         (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
     dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
-    shown = "\n".join(end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]))
+    shown = "\n".join(
+        end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)])
+    )
     assert shown.count("exported") == 1
-    assert f"{dataset_of(tmp_path, 'sbl')}: The preprocessed series" in shown.replace("\n            ", " ")
+    assert f"{dataset_of(tmp_path, 'sbl')}: The preprocessed series" in shown.replace(
+        "\n            ", " "
+    )
     assert "bids-sr-srgan" not in shown
     (there := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     again = "\n".join(end_lines(plan, settings(tmp_path), [])).replace("\n            ", " ")
-    assert "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied). The prepr" in again
-    assert "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate." in shown
+    assert (
+        "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
+        " The prepr" in again
+    )
+    assert (
+        "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."
+        in shown
+    )
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
     assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
@@ -300,7 +354,9 @@ def test_reports_are_made_again_and_opened(
     monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
     (outputs / "group.html").write_text("<p>all</p>")
     assert main(["report", str(outputs), "--open"]) == 0
-    assert opened == [(outputs / name).absolute().as_uri() for name in ("sub-01.html", "group.html")]
+    assert opened == [
+        (outputs / name).absolute().as_uri() for name in ("sub-01.html", "group.html")
+    ]
     assert "found" in (outputs / "sub-01.html").read_text()
     assert str(outputs / "sub-01.html") in capsys.readouterr().out
     monkeypatch.setattr("webbrowser.open", lambda uri: False)
@@ -315,7 +371,9 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
         (figures / f"sub-{label}_desc-summary_T1w.html").write_text("<p>found</p>")
     func = outputs / "sub-02" / "func"
     func.mkdir()
-    (func / "sub-02_task-tap_desc-verdict_metrics.json").write_text(json.dumps({"headline": "It is <finer>."}))
+    (func / "sub-02_task-tap_desc-verdict_metrics.json").write_text(
+        json.dumps({"headline": "It is <finer>."})
+    )
     assert main(["report", str(outputs)]) == 0
     page = (outputs / "index.html").read_text()
     assert "It is &lt;finer&gt;." in page
@@ -324,7 +382,9 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     assert page.count("No run was evaluated.") == 2
     assert "group.html" not in page
     links = {
-        label: re.findall(r'class="chip" href="([^"#]+)"', (outputs / f"sub-{label}.html").read_text())
+        label: re.findall(
+            r'class="chip" href="([^"#]+)"', (outputs / f"sub-{label}.html").read_text()
+        )
         for label in ("01", "02", "03")
     }
     assert links == {
@@ -340,17 +400,32 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     assert '<a href="group.html">' in text
     assert "sub-03 (no report)" in text
     assert reported(outputs) == {"01", "02"}
-    assert neighbors_of("02", ["01", "02"]) == {"‹ sub-01": "sub-01.html", "All participants": "index.html"}
+    assert neighbors_of("02", ["01", "02"]) == {
+        "‹ sub-01": "sub-01.html",
+        "All participants": "index.html",
+    }
     assert "sub-03 ›" in neighbors_of("02", ["02", "03"])
 
 
-def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(outputs: Path) -> None:
-    """With a reference the explained variance, without one no number: nothing that a run tells of itself is one."""
+def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
+    outputs: Path,
+) -> None:
+    """With a reference the explained variance, without one no number: nothing that a run tells of
+    itself is one.
+    """
     func, run = outputs / "sub-01" / "func", "sub-01_task-tap"
     func.mkdir()
     here = {"region": "active40", "contrast": "all", "series": "sbl"}
     measured = [
-        MetricRow(**here, statistic="ev", band="beyond", reference="measured", value=0.514, lower=0.497, upper=0.529),
+        MetricRow(
+            **here,
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            value=0.514,
+            lower=0.497,
+            upper=0.529,
+        ),
         MetricRow(
             **here,
             minus="bspline",
@@ -377,7 +452,9 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
         MetricRow(series="run", statistic="flag_broad", value=1.0, contrast="all"),
     ]
     verdict = {"headline": "Found.", "best": "sbl", "not_applied": ["srgan"], "limits": []}
-    (func / f"{run}_desc-confounds_timeseries.tsv").write_text("framewise_displacement\nn/a\n0.2\n0.2\n1.1\n")
+    (func / f"{run}_desc-confounds_timeseries.tsv").write_text(
+        "framewise_displacement\nn/a\n0.2\n0.2\n1.1\n"
+    )
 
     def page(rows: list[MetricRow], **changes: Any) -> list[str]:
         (func / f"{run}_desc-evaluation_metrics.tsv").write_text(table_text([*always, *rows]))
@@ -389,15 +466,23 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     cells = page([*measured, tested])
     for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", "task-tap", "Found."):
         assert cell in cells
-    assert cells[cells.index("task-tap") + 1] == "srgan", "what is not super-resolved is said first"
+    assert cells[cells.index("task-tap") + 1] == "srgan", (
+        "what is not super-resolved is said first"
+    )
     assert any("unusually broad activation" in cell for cell in cells)
     cells = page([tested])
-    assert not any(word in cell for cell in cells for word in ("98", "27 %", "explained variance", "one level down"))
+    assert not any(
+        word in cell
+        for cell in cells
+        for word in ("98", "27 %", "explained variance", "one level down")
+    )
     (func / f"{run}_desc-evaluation_metrics.tsv").write_text("cut sh")
     assert "task-tap" in write_index(outputs).read_text()
 
 
-def test_the_page_over_all_is_of_what_is_there_in_the_end(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_over_all_is_of_what_is_there_in_the_end(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process makes a report while the page is written."""
     real = participants_page.write_page
 
@@ -409,7 +494,9 @@ def test_the_page_over_all_is_of_what_is_there_in_the_end(outputs: Path, monkeyp
     assert '<a href="sub-01.html">' in write_index(outputs).read_text()
 
 
-def test_reports_of_nothing_are_refused(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_of_nothing_are_refused(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(outputs), "--participant-label", "02"]) == 2
     shown = capsys.readouterr().err
@@ -428,7 +515,9 @@ def test_help_shows_what_matters_and_help_all_the_rest(capsys: pytest.CaptureFix
     assert len(short.splitlines()) < 80 < len(whole.splitlines())
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, outputs: Path
+) -> None:
     before = sys.stdout
 
     def broken(*_: object) -> int:

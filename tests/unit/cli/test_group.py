@@ -1,4 +1,6 @@
-"""``bids-sr DIR OUT group``: exit codes, what is written, what is refused; no image of the data set is there."""
+"""``bids-sr DIR OUT group``: exit codes, what is written, what is refused; no image of the data
+set is there.
+"""
 
 import csv
 import json
@@ -7,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
-from grouptables import FACTS, cohort, detail, indexed_tables, sizes, write_as_finished, write_tables
+from grouptables import (
+    FACTS,
+    cohort,
+    detail,
+    indexed_tables,
+    sizes,
+    write_as_finished,
+    write_tables,
+)
 
 from bids_sr.cli import main
 from bids_sr.cli.group_level import maps_not_stored
@@ -20,7 +30,7 @@ from bids_sr.metrics.long_tables import columns_json
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Path, Path]:
-    """A data set of which only the list of participants is there, and outputs of eight of its ten."""
+    """A data set with only the list of participants, and outputs of eight of its ten."""
     bids_dir, output_dir = tmp_path / "in", tmp_path / "out"
     bids_dir.mkdir()
     names = "".join(f"sub-{n:02d}\t30\n" for n in range(1, 10))
@@ -43,23 +53,32 @@ def test_partial_results_are_joined_and_the_missing_named(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (places[1] / "logs" / "x").mkdir(parents=True)
-    (places[1] / "logs" / "x" / "crash-1.txt").write_text("Node: bids_sr_wf.sub_09_wf.train.fit\n\nTraceback\n")
+    (places[1] / "logs" / "x" / "crash-1.txt").write_text(
+        "Node: bids_sr_wf.sub_09_wf.train.fit\n\nTraceback\n"
+    )
     assert group(places) == 0
     shown = capsys.readouterr().out
-    assert "missing: sub-09: no table of metrics at all; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
+    assert (
+        "missing: sub-09: no table of metrics at all; crashed: bids_sr_wf.sub_09_wf.train.fit"
+        in shown
+    )
     assert "missing: sub-10" in shown
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no table of metrics at all" in text
     assert "sbl is more accurate than every baseline" in text
     assert "The finer map of sbl is more accurate than every reference of the participant" in text
-    assert page.index("Accuracy over participants") < page.index("Comparison with Ota et al. (2022)")
+    assert page.index("Accuracy over participants") < page.index(
+        "Comparison with Ota et al. (2022)"
+    )
     assert "140.00 (64.75–184.00)" in text
     assert "defined in 7 of 8" in text
     assert not re.search(r'(?:src|href)="(?!data:|#|index\.html|https://doi\.org/|https://)', page)
 
 
-def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[Path, Path]) -> None:
+def test_tables_have_their_columns_explained_and_hold_everything(
+    places: tuple[Path, Path],
+) -> None:
     assert group(places) == 0
     for name in ("group_metrics", "group_stats"):
         table = rows(places[1] / f"{name}.tsv")
@@ -74,15 +93,19 @@ def test_tables_have_their_columns_explained_and_hold_everything(places: tuple[P
         for row in rows(places[1] / "group_stats.tsv")
         if (row["statistic"], row["series"]) == ("ev", "sbl")
     }
-    assert words == dict.fromkeys(("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror"), "better")
+    assert words == dict.fromkeys(
+        ("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror"), "better"
+    )
     assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
     assert list((places[1] / "logs").glob("*/settings.toml"))
     assert not list(places[1].glob(".*partial*"))
 
 
 @pytest.mark.parametrize("validate", [True, False])
-def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(tmp_path: Path, *, validate: bool) -> None:
-    """Also where a group level of 0.2.0 has left sidecars that the participants' tables inherit."""
+def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
+    tmp_path: Path, *, validate: bool
+) -> None:
+    """Also where a group level of 0.2.0 left sidecars that the participants' tables inherit."""
     data, output_dir = BidsMaker(tmp_path / "in"), tmp_path / "out"
     for label in ("01", "02"):
         data.subject(label)
@@ -91,7 +114,9 @@ def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(tmp_path: Path
     for path in output_dir.glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps(FACTS | columns_json(["ev"])))
     write_dataset(output_dir, bids_dir=data.root, version="1.0")
-    (output_dir / "group_metrics.json").write_text(json.dumps({"task": {"Description": "Label of the task"}}))
+    (output_dir / "group_metrics.json").write_text(
+        json.dumps({"task": {"Description": "Label of the task"}})
+    )
     assert group((data.root, output_dir)) == 0
     tables = indexed_tables(data.root, output_dir, validate=validate)
     assert [len(each) for each in tables] == [8, 8], tables
@@ -110,17 +135,24 @@ def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
     assert group(places, "--margin", "0.3") == 0
     own = [row for row in rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
     margins = {(row["part"], row["margin"]) for row in own}
-    assert margins == {("exploratory", "0.3"), ("primary", "n/a")}  # the primary one tests no equivalence
+    # the primary one tests no equivalence
+    assert margins == {("exploratory", "0.3"), ("primary", "n/a")}
     assert "0.3 for pure numbers" in (places[1] / "group.html").read_text()
 
 
 def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:
     assert group(places, "--participant-label", "01", "sub-02", "03") == 0
-    assert {row["participant"] for row in rows(places[1] / "group_metrics.tsv")} == {"sub-01", "sub-02", "sub-03"}
+    assert {row["participant"] for row in rows(places[1] / "group_metrics.tsv")} == {
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    }
     assert "sub-10" not in (places[1] / "group.html").read_text()
 
 
-def test_one_participant_is_refused(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_participant_is_refused(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert group(places, "--participant-label", "01") == 2
     assert "one participant (sub-01)" in capsys.readouterr().err
     assert not (places[1] / "group.html").exists()
@@ -159,7 +191,9 @@ def test_mixed_settings_are_refused_with_files_and_what_differs(
         texts[smoothing] = analysis_digest(settings)
     for path in places[1].glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps({**FACTS, "SettingsDigest": texts[4.0]}))
-    write_tables(places[1], "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]})
+    write_tables(
+        places[1], "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]}
+    )
     for options in ((), ("--force",)):
         assert group(places, *options) == 2
         shown = capsys.readouterr().err
@@ -177,7 +211,9 @@ def test_a_table_of_another_form_is_refused_by_name(
     assert path.name in capsys.readouterr().err
 
 
-def test_a_dry_run_writes_nothing(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert group(places, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "16 tables of 8 participants" in shown
@@ -186,11 +222,21 @@ def test_a_dry_run_writes_nothing(places: tuple[Path, Path], capsys: pytest.Capt
     assert not (places[1] / "logs").exists()
 
 
-def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """A task at rest makes no paper's table; runs of the data set and methods that are not there are named."""
+def test_mixed_tasks_and_rest_are_told_apart(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task at rest makes no paper's table; runs of the data set and methods that are not there
+    are named.
+    """
     for label in ("01", "02"):
         seeds = [row for series in ("raw", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)]
-        write_tables(places[1], label, activation=seeds, run="task-rest", facts={**FACTS, "MappedBy": "seeds"})
+        write_tables(
+            places[1],
+            label,
+            activation=seeds,
+            run="task-rest",
+            facts={**FACTS, "MappedBy": "seeds"},
+        )
         details = [detail(series, 0.1) for series in ("bspline", "sbl", "srgan")]
         write_tables(places[1], label, rows=details, run="task-view")
     left_out = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
@@ -205,7 +251,8 @@ def test_mixed_tasks_and_rest_are_told_apart(places: tuple[Path, Path], capsys: 
     assert "Task rest sub-01, sub-02" in text
     assert "overlap of the two conditions (task rest" not in text
     assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
-    assert text.count("srgan: Image quality not assessed") == 1  # though it holds of tap and of view
+    # though it holds of tap and of view
+    assert text.count("srgan: Image quality not assessed") == 1
 
 
 def test_series_without_maps_are_named_with_the_level_that_stores_them(
@@ -219,10 +266,21 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
 
 def test_maps_of_further_baselines_need_the_full_level() -> None:
     run = RunMaps(
-        participant="sub-01", task="tap", variant="n/a", name="sub-01_task-tap",
+        participant="sub-01",
+        task="tap",
+        variant="n/a",
+        name="sub-01_task-tap",
         native={("all", name, 5.0, "effect"): Path(name) for name in ("raw", "bspline", "sbl")},
-        in_space={}, mask=None, boldref=None, boldref2t1w=None, t1w2std={},
-    )  # fmt: skip
+        in_space={},
+        mask=None,
+        boldref=None,
+        boldref2t1w=None,
+        t1w2std={},
+    )
     (told,) = maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
-    assert told == "group maps of zerofill, sdmod: the participant level stores their maps with --level full"
+    assert (
+        told
+        == "group maps of zerofill, sdmod: the participant level stores their maps with --level"
+        " full"
+    )
     assert maps_not_stored(["raw", "bspline", "sbl"], [run]) == []

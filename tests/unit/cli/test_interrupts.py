@@ -21,17 +21,22 @@ except KeyboardInterrupt:
 def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen[str]:
     code = (
         "import hashlib, signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
+        # a job in the background inherits it ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{ignored}\n"
         "from bids_sr.cli import interrupts, main as run\n"
         f"interrupts.GRACE_S = {grace}\n"
         "def work(argv):\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"
-        "    print(child.pid, flush=True)\n    " + LINES[what].strip("\n").replace("\n", "\n    ") + "\n"
+        "    print(child.pid, flush=True)\n    "
+        + LINES[what].strip("\n").replace("\n", "\n    ")
+        + "\n"
         "    return 0\n"
         "run._run = work\nsys.exit(run.main([]))"
     )
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _child_of(process: subprocess.Popen[str]) -> int:

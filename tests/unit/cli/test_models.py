@@ -1,4 +1,6 @@
-"""``bids-sr-models``: what it writes is what the library computes, and what cannot be done is refused with code 2."""
+"""``bids-sr-models``: what it writes is what the library computes, and what cannot be done is
+refused with code 2.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,13 @@ from bids_sr.stats.image.image_resolution import effective_resolution
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
 CARD = {
-    "method": "srgan", "recipe": "fast", "factor": list(FACTOR), "contrast": "T2starw", "orientation": "I-S",
+    "method": "srgan",
+    "recipe": "fast",
+    "factor": list(FACTOR),
+    "contrast": "T2starw",
+    "orientation": "I-S",
     "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
-}  # fmt: skip
+}
 
 
 def head(shape: tuple[int, int, int] = (24, 28, 6), seed: int = 0) -> np.ndarray:
@@ -72,13 +78,17 @@ def test_help_of_every_subcommand_needs_the_standard_library_alone() -> None:
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "--train-last" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["zerofill", "linear"])
-def test_an_interpolation_of_a_series_is_that_of_its_volumes(name: str, data: Path, tmp_path: Path) -> None:
+def test_an_interpolation_of_a_series_is_that_of_its_volumes(
+    name: str, data: Path, tmp_path: Path
+) -> None:
     source, out = data / "sub-01_task-x_bold.nii.gz", tmp_path / "new" / "fine_bold.nii.gz"
     assert main(["apply", name, str(source), str(out), "--factor", "1.5", "2", "2"]) == 0
     coarse, affine = load_image(source)
@@ -98,7 +108,12 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     image, affine = load_image(source)
     inside = image > 100
     save_image(inside.astype(np.uint8), affine, mask)
-    assert main(["apply", str(data / "srgan.safetensors"), str(source), str(out), "--mask", str(mask)]) == 0
+    assert (
+        main(
+            ["apply", str(data / "srgan.safetensors"), str(source), str(out), "--mask", str(mask)]
+        )
+        == 0
+    )
     up = make_upsampler(
         "srgan",
         Acquired(factor=FACTOR, scale=float(np.percentile(image[inside], 99))),
@@ -110,22 +125,37 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     assert "Model" in json.loads((tmp_path / "fine.json").read_text())
 
 
-def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(data: Path, tmp_path: Path) -> None:
+def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
+    data: Path, tmp_path: Path
+) -> None:
     fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
     low, affine = load_image(coarse)
     inside = np.zeros(low.shape, bool)
     inside[3:9, 3:9, 1:5] = True
     save_image(inside.astype(np.uint8), affine, tmp_path / "mask.nii.gz")
     out = tmp_path / "table.tsv"
-    argv = ["evaluate", str(fine), "--image", str(coarse), "-m", str(data / "srgan.safetensors"), "-o", str(out)]
+    argv = [
+        "evaluate",
+        str(fine),
+        "--image",
+        str(coarse),
+        "-m",
+        str(data / "srgan.safetensors"),
+        "-o",
+        str(out),
+    ]
     assert main([*argv, "--made", str(fine), "--mask", str(tmp_path / "mask.nii.gz")]) == 0
     rows = table(out.read_text())
     truth, _ = load_image(fine)
     where = upsample("nearest", inside.astype(np.float32), FACTOR) > 0.5
     error = (upsample("nearest", low, FACTOR) - truth)[where].astype(np.float64)
     span = float(np.ptp(truth[where]))
-    assert float(rows["nearest"]["rmse"]) == pytest.approx(float(np.sqrt((error**2).mean())), rel=1e-4)
-    assert float(rows["nearest"]["psnr"]) == pytest.approx(10 * np.log10(span**2 / (error**2).mean()), abs=2e-3)
+    assert float(rows["nearest"]["rmse"]) == pytest.approx(
+        float(np.sqrt((error**2).mean())), rel=1e-4
+    )
+    assert float(rows["nearest"]["psnr"]) == pytest.approx(
+        10 * np.log10(span**2 / (error**2).mean()), abs=2e-3
+    )
     assert rows[str(fine)]["psnr"] == "inf"
     found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
     assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found:.5g}")
@@ -136,19 +166,32 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(data: 
     assert said["CoarseImage"].startswith("measured")
 
 
-def test_evaluate_makes_the_coarse_image_in_the_window_that_the_factor_divides(tmp_path: Path) -> None:
-    """Of 25 voxels by 2, the middle 24 are seen; band-limited in them, zero filling gives them back."""
+def test_evaluate_makes_the_coarse_image_in_the_window_that_the_factor_divides(
+    tmp_path: Path,
+) -> None:
+    """Of 25 voxels by 2, the middle 24 are seen; band-limited in them, zero filling gives them
+    back.
+    """
     fine = np.zeros((25, 28, 6), np.float32)
     fine[:24] = upsample("zerofill", head((12, 14, 6)), FACTOR)
     save_image(fine, AFFINE, tmp_path / "x_T1w.nii.gz")
-    argv = ["evaluate", str(tmp_path / "x_T1w.nii.gz"), "--degradation", "kspace", "-o", str(tmp_path / "t.tsv")]
+    argv = [
+        "evaluate",
+        str(tmp_path / "x_T1w.nii.gz"),
+        "--degradation",
+        "kspace",
+        "-o",
+        str(tmp_path / "t.tsv"),
+    ]
     assert main(argv) == 0
     rows = table((tmp_path / "t.tsv").read_text())
     assert float(rows["zerofill"]["psnr"]) > 90
     assert float(rows["linear"]["psnr"]) < 40
 
 
-def test_training_and_tuning_the_last_layers(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_and_tuning_the_last_layers(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
     argv = ["--fine", str(fine), "--coarse", str(coarse), "--max-minutes", "0.001"]
     first, second = tmp_path / "first", tmp_path / "second"
@@ -158,10 +201,15 @@ def test_training_and_tuning_the_last_layers(data: Path, tmp_path: Path, capsys:
     more = ["--from", f"{first}.safetensors", "--train-last", "1"]
     assert main(["train", "unet", str(second), *argv, *more]) == 0
     before, after = load_file(f"{first}.safetensors"), load_file(f"{second}.safetensors")
-    changed = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    changed = {
+        name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])
+    }
     assert len(changed) == 1
     card = json.loads(Path(f"{second}.json").read_text())
-    assert card["started_from"]["weights_sha256"] == json.loads(Path(f"{first}.json").read_text())["weights_sha256"]
+    assert (
+        card["started_from"]["weights_sha256"]
+        == json.loads(Path(f"{first}.json").read_text())["weights_sha256"]
+    )
     assert card["contrast"] == "T2starw"
     assert card["factor"] == list(FACTOR)
     capsys.readouterr()
@@ -172,7 +220,15 @@ def test_training_and_tuning_the_last_layers(data: Path, tmp_path: Path, capsys:
 def test_training_on_coarse_volumes_alone(tmp_path: Path) -> None:
     volumes = np.stack([head((26, 26, 8), seed) for seed in range(4)], -1)
     save_image(volumes, AFFINE, tmp_path / "s_bold.nii.gz", tr=2.0)
-    argv = ["train", "dip", str(tmp_path / "m"), "--coarse", str(tmp_path / "s_bold.nii.gz"), "--factor", "2"]
+    argv = [
+        "train",
+        "dip",
+        str(tmp_path / "m"),
+        "--coarse",
+        str(tmp_path / "s_bold.nii.gz"),
+        "--factor",
+        "2",
+    ]
     assert main([*argv, "--volumes", "2", "--max-minutes", "0.001"]) == 0
     card = json.loads((tmp_path / "m.json").read_text())
     assert card["trained_on"] == "self"
@@ -200,7 +256,8 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     assert main(["list", str(data), str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "75,588 / 1,230,145" in text  # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
+    # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
+    assert "75,588 / 1,230,145" in text
     assert "6 x 6 x 4 mm by 2 x 2 x 1" in text
     assert "bad.safetensors  cannot be used" in text
     for name in ("tv", "li-agnostic", "attunet", "lanczos", "ratio"):
@@ -209,9 +266,16 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
 
 @pytest.mark.parametrize(
     ("file", "given", "contrast"),
-    [("a_T1w.nii.gz", None, "T1w"), ("a_sbref.nii", None, "bold"), ("T2w.nii", None, "T2w"), ("x.nii", "PDw", "PDw")],
+    [
+        ("a_T1w.nii.gz", None, "T1w"),
+        ("a_sbref.nii", None, "bold"),
+        ("T2w.nii", None, "T2w"),
+        ("x.nii", "PDw", "PDw"),
+    ],
 )
-def test_the_contrast_is_told_by_the_name_unless_given(file: str, given: str | None, contrast: str) -> None:
+def test_the_contrast_is_told_by_the_name_unless_given(
+    file: str, given: str | None, contrast: str
+) -> None:
     assert contrast_of(Path(file), given) == contrast
 
 
@@ -224,27 +288,61 @@ def test_numbers_of_a_factor() -> None:
             factor_from(wrong, FACTOR)
 
 
-LOW, HIGH, BOLD = "sub-01_acq-low_T2starw.nii.gz", "sub-01_acq-high_T2starw.nii.gz", "sub-01_task-x_bold.nii.gz"
+LOW, HIGH, BOLD = (
+    "sub-01_acq-low_T2starw.nii.gz",
+    "sub-01_acq-high_T2starw.nii.gz",
+    "sub-01_task-x_bold.nii.gz",
+)
 Argv = Callable[[Path, Path], list[str]]
 REFUSED: dict[str, tuple[Argv, str]] = {
     "nothing": (lambda d, t: [], "the following arguments are required"),
     "command": (lambda d, t: ["aply"], "did you mean 'apply'?"),
     "option": (lambda d, t: ["list", "--modle"], "--modle"),
-    "method": (lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH], "Did you mean resnet3d?"),
-    "method for a model": (lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"], "it is a method"),
-    "misspelt baseline": (lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"], "did you mean 'zerofill'?"),
-    "guided baseline": (lambda d, t: ["apply", "inject", d / LOW, t / "o.nii"], "--sr-method inject ratio"),
-    "sbl": (lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD], "use bids-sr ... --sr-method sbl"),
+    "method": (
+        lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH],
+        "Did you mean resnet3d?",
+    ),
+    "method for a model": (
+        lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"],
+        "it is a method",
+    ),
+    "misspelt baseline": (
+        lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"],
+        "did you mean 'zerofill'?",
+    ),
+    "guided baseline": (
+        lambda d, t: ["apply", "inject", d / LOW, t / "o.nii"],
+        "--sr-method inject ratio",
+    ),
+    "sbl": (
+        lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD],
+        "use bids-sr ... --sr-method sbl",
+    ),
     "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one"),
-    "no fine image": (lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW], "it is supervised"),
-    "counts": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW], "2 fine"),
-    "single slice": (lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"], "this is a single slice"),
+    "no fine image": (
+        lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW],
+        "it is supervised",
+    ),
+    "counts": (
+        lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
+        "2 fine",
+    ),
+    "single slice": (
+        lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
+        "this is a single slice",
+    ),
     "single slice to train on": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
         "single slice",
     ),
-    "patch": (lambda d, t: ["train", "li", t / "m", "--fine", d / LOW], "patches of 48 x 48 voxels do not fit"),
-    "patch of both recipes": (lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW], "or srgan or unet, whose"),
+    "patch": (
+        lambda d, t: ["train", "li", t / "m", "--fine", d / LOW],
+        "patches of 48 x 48 voxels do not fit",
+    ),
+    "patch of both recipes": (
+        lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW],
+        "or srgan or unet, whose",
+    ),
     "patch of one recipe": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
         "take larger images, or --recipe fast",
@@ -258,7 +356,15 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         "--from",
     ),
     "another method's model": (
-        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--from", d / "srgan.safetensors"],
+        lambda d, t: [
+            "train",
+            "unet",
+            t / "m",
+            "--fine",
+            d / HIGH,
+            "--from",
+            d / "srgan.safetensors",
+        ],
         "it is a model of srgan, not of unet",
     ),
     "two contrasts": (
@@ -270,27 +376,73 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         "it takes 2 contrasts of one",
     ),
     "factor of a pair": (
-        lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, "--coarse", d / LOW, "--factor", "3"],
+        lambda d, t: [
+            "train",
+            "cpce",
+            t / "m",
+            "--fine",
+            d / HIGH,
+            "--coarse",
+            d / LOW,
+            "--factor",
+            "3",
+        ],
         "the two images stand as 2 x 2 x 1",
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
         "asked for (3.0, 3.0, 1.0)",
     ),
-    "thinner slices": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"], "slice by slice"),
-    "resolution": (lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"], "the image has 3 x 3 x 4 mm"),
-    "contrast": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"], "the image is T1w"),
-    "contrast not known": (lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"], "its contrast is not known"),
-    "shifted reference": (lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW], "does not cover the"),
-    "no source": (lambda d, t: ["evaluate", d / HIGH], "one of the arguments --image --degradation is required"),
-    "over itself": (lambda d, t: ["apply", "linear", d / LOW, d / LOW], "it is the image that is read"),
-    "not a NIfTI": (lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"], "not a readable NIfTI image"),
+    "thinner slices": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"],
+        "slice by slice",
+    ),
+    "resolution": (
+        lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
+        "the image has 3 x 3 x 4 mm",
+    ),
+    "contrast": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"],
+        "the image is T1w",
+    ),
+    "contrast not known": (
+        lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],
+        "its contrast is not known",
+    ),
+    "shifted reference": (
+        lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW],
+        "does not cover the",
+    ),
+    "no source": (
+        lambda d, t: ["evaluate", d / HIGH],
+        "one of the arguments --image --degradation is required",
+    ),
+    "over itself": (
+        lambda d, t: ["apply", "linear", d / LOW, d / LOW],
+        "it is the image that is read",
+    ),
+    "not a NIfTI": (
+        lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"],
+        "not a readable NIfTI image",
+    ),
     "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
-    "name of the result": (lambda d, t: ["apply", "linear", d / LOW, t / "o.png"], "end the name in .nii.gz"),
-    "constant": (lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"], "all voxels have the same value"),
-    "mask of another grid": (lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH], "a mask of"),
+    "name of the result": (
+        lambda d, t: ["apply", "linear", d / LOW, t / "o.png"],
+        "end the name in .nii.gz",
+    ),
+    "constant": (
+        lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"],
+        "all voxels have the same value",
+    ),
+    "mask of another grid": (
+        lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH],
+        "a mask of",
+    ),
     "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
-    "threads": (lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"], "needs at least one"),
+    "threads": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
+        "needs at least one",
+    ),
 }
 
 
@@ -308,7 +460,9 @@ def test_it_is_refused_with_code_2_and_nothing_is_left(
     (tmp_path / "text.nii").write_text("no image")
     (tmp_path / "x.pth").write_bytes(b"\x80\x04.")
     state = get_method("dip").recipes["fast"].build_generator(1, FACTOR).state_dict()
-    volumetric = save_model(tmp_path / "dip", state, {**CARD, "method": "dip", "contrast": "T1w"})[0]
+    volumetric = save_model(tmp_path / "dip", state, {**CARD, "method": "dip", "contrast": "T1w"})[
+        0
+    ]
     state = get_method("unet").recipes["fast"].build_generator(2, FACTOR).state_dict()
     card = {**CARD, "method": "unet", "contrast": "T1w+T2w", "channels": 2}
     fused = save_model(tmp_path / "unet", state, card)[0]
@@ -325,12 +479,27 @@ def test_it_is_refused_with_code_2_and_nothing_is_left(
 def test_force_overrules_the_contrast_and_says_so(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["apply", str(data / "srgan.safetensors"), str(data / LOW), str(tmp_path / "o.nii"), "--contrast", "T1w"]
+    argv = [
+        "apply",
+        str(data / "srgan.safetensors"),
+        str(data / LOW),
+        str(tmp_path / "o.nii"),
+        "--contrast",
+        "T1w",
+    ]
     assert main([*argv, "--force"]) == 0
     assert "--force overruled: contrast" in capsys.readouterr().out
-    assert any("contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"])
+    assert any(
+        "contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"]
+    )
 
 
 def test_defaults_of_the_parser_are_those_that_the_help_tells() -> None:
     given = build_parser().parse_args(["train", "tv", "out"])
-    assert (given.recipe, given.seed, given.volumes, given.threads, given.device) == ("fast", 0, 10, 1, "auto")
+    assert (given.recipe, given.seed, given.volumes, given.threads, given.device) == (
+        "fast",
+        0,
+        10,
+        1,
+        "auto",
+    )

@@ -1,4 +1,6 @@
-"""The command line: every documented form is read, and whatever is not understood is refused with a way out."""
+"""The command line: every documented form is read, and whatever is not understood is refused with
+a way out.
+"""
 
 import argparse
 import dataclasses
@@ -33,7 +35,12 @@ def test_defaults_are_those_of_the_settings() -> None:
     ("line", "section", "name", "value"),
     [
         ("--participant-label sub-01 02", "selection", "participant_label", ("01", "02")),
-        ("--participant_label 01 --participant_label 02", "selection", "participant_label", ("01", "02")),
+        (
+            "--participant_label 01 --participant_label 02",
+            "selection",
+            "participant_label",
+            ("01", "02"),
+        ),
         ("-t tap task-rest", "selection", "task_id", ("tap", "rest")),
         ("--session_label ses-1", "selection", "session_label", ("1",)),
         ("--run-id 01 run-2", "selection", "run_id", (1, 2)),
@@ -44,7 +51,12 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("--model-dir a_b", "superres", "model_dir", Path("a_b")),
         ("--dummy-scans 0", "preprocessing", "dummy_scans", 0),
         ("--ignore slicetiming", "preprocessing", "ignore", ("slicetiming",)),
-        ("--contrasts thumb-little x=0.5*a-0.5*b", "activation", "contrasts", ("thumb-little", "x=0.5*a-0.5*b")),
+        (
+            "--contrasts thumb-little x=0.5*a-0.5*b",
+            "activation",
+            "contrasts",
+            ("thumb-little", "x=0.5*a-0.5*b"),
+        ),
         ("--activation glm", "activation", "kinds", ("glm",)),
         ("--smoothing 0 paper", "activation", "smoothing", (0.0, 3.5, 13.2)),
         ("--low-pass none", "activation", "low_pass", None),
@@ -144,11 +156,15 @@ def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: st
     assert refusal.value.notice.remedy
 
 
-@pytest.mark.parametrize("argv", [[], ["in"], ["--participant-label", "01", "in", "out", "participant"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["in"], ["--participant-label", "01", "in", "out", "participant"]]
+)
 def test_missing_directories_are_asked_for(argv: list[str]) -> None:
     with pytest.raises(UsageError, match="required") as refusal:
         parse_settings(argv)
-    assert "bids-sr bids_dir output_dir {participant,group} [options]" in refusal.value.notice.remedy
+    assert (
+        "bids-sr bids_dir output_dir {participant,group} [options]" in refusal.value.notice.remedy
+    )
 
 
 def test_group_level_is_a_level() -> None:
@@ -173,7 +189,10 @@ def test_config_file_with_a_bad_value_is_refused(tmp_path: Path) -> None:
 
 
 @given(
-    st.floats(0, 1e6, allow_subnormal=False), st.sampled_from("kmgt"), st.sampled_from(["", "b", "ib"]), st.booleans()
+    st.floats(0, 1e6, allow_subnormal=False),
+    st.sampled_from("kmgt"),
+    st.sampled_from(["", "b", "ib"]),
+    st.booleans(),
 )
 def test_sizes_of_memory(number: float, unit: str, ending: str, upper: bool) -> None:
     text = f"{number:.3f}{unit}{ending}"
@@ -211,15 +230,18 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_is_quick_and_needs_the_standard_library_only() -> None:
     code = (
-        "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.main import main\nassert main(['--help']) == 0\n"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "foreign = new - set(sys.stdlib_module_names) - {'bids_sr'}\n"
-        "sys.exit(f'imported {sorted(foreign)}' if foreign else 0)"
+        "import sys\nbefore = set(sys.modules)\nfrom bids_sr.cli.main import main\nassert"
+        " main(['--help']) == 0\nnew = {name.partition('.')[0] for name in set(sys.modules) -"
+        " before}\nforeign = new - set(sys.stdlib_module_names) - {'bids_sr'}\nsys.exit(f'imported"
+        " {sorted(foreign)}' if foreign else 0)"
     )
     times = []
-    for _ in range(3):  # the machine may be busy: processor time, and the quickest of three, counts
+    # the machine may be busy: processor time, and the quickest of three, counts
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
@@ -247,5 +269,7 @@ def test_each_command_answers_with_its_own_usage(
 
 def test_labels_may_have_a_plus() -> None:
     """BIDS 1.10."""
-    given = parse_settings(["in", "out", "participant", "--participant-label", "sub-A+B", "--task-id", "tap+2"])
+    given = parse_settings(
+        ["in", "out", "participant", "--participant-label", "sub-A+B", "--task-id", "tap+2"]
+    )
     assert (given.selection.participant_label, given.selection.task_id) == (("A+B",), ("tap+2",))

@@ -7,7 +7,9 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.main import main
 
 
-def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(tmp_path: Path) -> None:
+def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
+    tmp_path: Path,
+) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     out = tmp_path / "out"
@@ -16,8 +18,17 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(t
     logs.mkdir(parents=True)
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     (logs / "CITATION.md").write_text("Made with care.\n")
-    (logs / "crash-1.txt").write_text("Node: bids_sr_wf.sub_01_wf.unlucky\nTraceback:\nValueError: no\n")
-    argv = [str(maker.root), str(out), "participant", "-w", str(tmp_path / "work"), "--skip-bids-validation"]
+    (logs / "crash-1.txt").write_text(
+        "Node: bids_sr_wf.sub_01_wf.unlucky\nTraceback:\nValueError: no\n"
+    )
+    argv = [
+        str(maker.root),
+        str(out),
+        "participant",
+        "-w",
+        str(tmp_path / "work"),
+        "--skip-bids-validation",
+    ]
     assert main([*argv, "--reports-only"]) == 0
     page = (out / "sub-01.html").read_text()
     for part in ("bids_sr_wf.sub_01_wf.unlucky", "20200101-000000_earlier", "Made with care"):

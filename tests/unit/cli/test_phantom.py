@@ -17,18 +17,38 @@ from bids_sr.phantom.presets import PRESETS, SCENES, TASKS
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, simulated_dataset.Study]]:
     """Calls of `make_dataset`, which does nothing."""
     calls: list[tuple[Path, simulated_dataset.Study]] = []
-    monkeypatch.setattr(simulated_dataset, "make_dataset", lambda out, study, **_: calls.append((out, study)))
+    monkeypatch.setattr(
+        simulated_dataset, "make_dataset", lambda out, study, **_: calls.append((out, study))
+    )
     return calls
 
 
 def test_without_options_it_is_the_demo(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
     assert phantom_main.main(["demo"]) == 0
-    assert asked == [(Path("demo"), simulated_dataset.Study(preset="demo", seed=0, scene="ribbon"))]
+    assert asked == [
+        (Path("demo"), simulated_dataset.Study(preset="demo", seed=0, scene="ribbon"))
+    ]
 
 
 def test_every_option_arrives(asked: list[tuple[Path, simulated_dataset.Study]]) -> None:
-    line = ["out", "--preset", "tiny", "--subjects", "3", "--pairs", "2", "--seed", "9", "--scene", "veins",
-            "--anat", "--task", "rest", "--volumes", "70"]  # fmt: skip
+    line = [
+        "out",
+        "--preset",
+        "tiny",
+        "--subjects",
+        "3",
+        "--pairs",
+        "2",
+        "--seed",
+        "9",
+        "--scene",
+        "veins",
+        "--anat",
+        "--task",
+        "rest",
+        "--volumes",
+        "70",
+    ]
     assert phantom_main.main(line) == 0
     assert asked[0][1] == simulated_dataset.Study(
         preset="tiny",
@@ -48,7 +68,9 @@ def test_names_are_those_of_the_package() -> None:
     assert tuple(TASKS) == phantom_main.TASK_NAMES
 
 
-def test_a_full_directory_is_exit_2_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_directory_is_exit_2_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "x").write_text("")
     assert phantom_main.main([str(tmp_path), "--preset", "tiny"]) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -63,7 +85,9 @@ def test_bad_numbers_are_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_is_exit_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_exit_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -45,13 +45,21 @@ class FakeOutcome:
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run `main` with what the checks find and what the work leaves given as values."""
 
-    def _call(*options: str, plan: FakePlan | None = None, data: tuple[str, ...] = (), work: object = None) -> int:
+    def _call(
+        *options: str,
+        plan: FakePlan | None = None,
+        data: tuple[str, ...] = (),
+        work: object = None,
+    ) -> int:
         def do(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
             if isinstance(work, BaseException):
                 raise work
             return work or FakeOutcome()
 
-        preflight, participant = ModuleType("bids_sr.preflight"), ModuleType("bids_sr.cli.participant_level")
+        preflight, participant = (
+            ModuleType("bids_sr.preflight"),
+            ModuleType("bids_sr.cli.participant_level"),
+        )
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
@@ -61,7 +69,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             left_out_text=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
-            notes=lambda checked, settings: [(notice.level, str(notice)) for notice in checked.warnings],
+            notes=lambda checked, settings: [
+                (notice.level, str(notice)) for notice in checked.warnings
+            ],
             format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
@@ -74,7 +84,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return _call
 
 
-def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_done(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told = Notice(what="sub-01", why="no T1w image", level="note")
     assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(told,))) == 0
     written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
@@ -89,7 +101,9 @@ def test_done(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFi
     assert shown.err == ""
 
 
-def test_a_crash_and_what_is_missing_are_named(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_and_what_is_missing_are_named(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(work=FakeOutcome(crash_files=(Path("crash-1.txt"),))) == 1
     assert call(work=FakeOutcome(missing=("wf.sink",))) == 1
     shown = capsys.readouterr().err
@@ -130,10 +144,15 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
 
 
 def test_the_graph_alone_is_a_dry_run(
-    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bids_sr.workflows.base.graph_of", lambda settings, plan, version: None)
-    monkeypatch.setattr("bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"])
+    monkeypatch.setattr(
+        "bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"]
+    )
     assert call("--graph", work=AssertionError("it ran")) == 0
     assert "mask_head: head_mask" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
@@ -143,7 +162,8 @@ def test_the_methods_text_alone_exports_nothing(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "out" / "CITATION.md"
-    (tmp_path / "out" / "derivatives" / "bids-sr-raw" / "sub-01").mkdir(parents=True)  # of an earlier call
+    # of an earlier call
+    (tmp_path / "out" / "derivatives" / "bids-sr-raw" / "sub-01").mkdir(parents=True)
     assert call("--boilerplate-only", work=FakeOutcome(reports=(text,))) == 0
     shown = capsys.readouterr().out
     assert f"methods   {text}" in shown
@@ -151,29 +171,47 @@ def test_the_methods_text_alone_exports_nothing(
 
 
 def crashed(file: Path, advice: str, *, full: bool = False) -> Crash:
-    return Crash(file=file, node="wf.fit", happened="OSError", advice=advice, rerun="rerun x", disk_full=full)
+    return Crash(
+        file=file,
+        node="wf.fit",
+        happened="OSError",
+        advice=advice,
+        rerun="rerun x",
+        disk_full=full,
+    )
 
 
-def test_a_crash_says_what_to_do(call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_says_what_to_do(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     crash = crashed(tmp_path / "crash-1.txt", "rerun the same command.")
     other = tmp_path / "crash-2.txt"  # of nipype itself
-    outcome = FakeOutcome(crash_files=(crash.file, other), crashes=(crash,), missing=("wf.sub_01_wf.keep",))
+    outcome = FakeOutcome(
+        crash_files=(crash.file, other), crashes=(crash,), missing=("wf.sub_01_wf.keep",)
+    )
     assert call(work=outcome) == 1
     assert (
-        f"crashed: {crash.file}\n  Node: wf.fit\n  What happened: OSError\n  What to do: rerun the same command.\n"
-        f"  To run this step alone: rerun x\ncrashed: {other}\nmissing: wf.sub_01_wf.keep\n"
-    ) in capsys.readouterr().err
+        f"crashed: {crash.file}\n  Node: wf.fit\n  What happened: OSError\n  What to do: rerun the"
+        f" same command.\n  To run this step alone: rerun x\ncrashed: {other}\nmissing:"
+        " wf.sub_01_wf.keep\n" in capsys.readouterr().err
+    )
 
 
 def test_a_full_disk_is_said_once_last_and_alone(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = ("report the bug.", *["the disk is full (2 MB are free)."] * 2)
-    crashes = tuple(crashed(tmp_path / f"crash-{n}.txt", each, full=n > 0) for n, each in enumerate(said))
+    crashes = tuple(
+        crashed(tmp_path / f"crash-{n}.txt", each, full=n > 0) for n, each in enumerate(said)
+    )
     files = tuple(each.file for each in crashes)
-    assert call(work=FakeOutcome(crash_files=files, crashes=crashes, missing=("wf.keep",) * 30)) == 1
-    assert capsys.readouterr().err == (
-        "bids-sr: the disk is full (2 MB are free). In all, about 1.2 GB of output and 3.5 GB of work are needed.\n"
+    assert (
+        call(work=FakeOutcome(crash_files=files, crashes=crashes, missing=("wf.keep",) * 30)) == 1
+    )
+    assert (
+        capsys.readouterr().err
+        == "bids-sr: the disk is full (2 MB are free). In all, about 1.2 GB of output and 3.5 GB"
+        " of work are needed.\n"
     )
 
 
@@ -193,18 +231,25 @@ def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
 def test_a_second_run_over_the_same_participant_is_refused(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with output_lock(tmp_path / "out", tmp_path / "elsewhere", participants=["01"], run_uuid="first"):
+    with output_lock(
+        tmp_path / "out", tmp_path / "elsewhere", participants=["01"], run_uuid="first"
+    ):
         assert call() == 2
         shown = capsys.readouterr().err
         assert "another run is working on sub-01" in shown
         assert "run first" in shown
-        assert call(plan=FakePlan(subjects=(SimpleNamespace(label="02", runs=(), structural=()),))) == 0
+        assert (
+            call(plan=FakePlan(subjects=(SimpleNamespace(label="02", runs=(), structural=()),)))
+            == 0
+        )
         assert call("--dry-run") == 0
     assert call() == 0
     assert not list(tmp_path.rglob("*.lock"))
 
 
-def test_what_a_killed_run_left_half_written_is_removed(call: Callable[..., int], tmp_path: Path) -> None:
+def test_what_a_killed_run_left_half_written_is_removed(
+    call: Callable[..., int], tmp_path: Path
+) -> None:
     left = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
     left.parent.mkdir(parents=True)
     left.write_text("half")
@@ -220,7 +265,9 @@ def test_what_a_killed_run_left_half_written_is_removed(call: Callable[..., int]
     assert other.exists()
 
 
-def test_an_interrupt_has_its_own_code(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_has_its_own_code(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(work=KeyboardInterrupt()) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -230,11 +277,13 @@ def test_a_signal_interrupts(sent: signal.Signals) -> None:
     code = (
         "import signal, sys, time\nfrom bids_sr.cli import main as run\n"
         # a job in the background inherits the first ignored, one below nohup the second
-        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-        "def wait(argv):\n    print('ready', flush=True)\n    time.sleep(60)\n"
-        "run._run = wait\nsys.exit(run.main([]))"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP,"
+        " signal.SIG_DFL)\ndef wait(argv):\n    print('ready', flush=True)\n   "
+        " time.sleep(60)\nrun._run = wait\nsys.exit(run.main([]))"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     os.kill(child.pid, sent)

@@ -1,4 +1,6 @@
-"""``bids-sr-slurm``: what is refused before anything is submitted, what is printed, and the exit codes."""
+"""``bids-sr-slurm``: what is refused before anything is submitted, what is printed, and the exit
+codes.
+"""
 
 import json
 import os
@@ -33,7 +35,10 @@ def call(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Submit with programs that stand for those of SLURM; `queue` is what `squeue` shows."""
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
-    program(tmp_path / "bin" / "sbatch", f'echo "$@" >>"{tmp_path}/sbatch"; grep -c . "{tmp_path}/sbatch"')
+    program(
+        tmp_path / "bin" / "sbatch",
+        f'echo "$@" >>"{tmp_path}/sbatch"; grep -c . "{tmp_path}/sbatch"',
+    )
     program(tmp_path / "bin" / "squeue", f'cat "{tmp_path}/queue"')
     program(tmp_path / "bin" / "scancel", f'echo "$@" >"{tmp_path}/scancel"')
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 1001'")
@@ -53,7 +58,20 @@ def untouched(tmp_path: Path) -> bool:
 def test_print_only_shows_what_would_be_submitted(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--print-only", "--array", "2-3%1", "--partition", "long", "--time", "2:00:00", "--mem", "6G") == 0
+    assert (
+        call(
+            "--print-only",
+            "--array",
+            "2-3%1",
+            "--partition",
+            "long",
+            "--time",
+            "2:00:00",
+            "--mem",
+            "6G",
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     assert "#SBATCH --array=2-3%1\n" in text
     assert "#SBATCH --partition=long\n" in text
@@ -65,7 +83,9 @@ def test_print_only_shows_what_would_be_submitted(
     assert made.participants == ("sub-02", "sub-03")
 
 
-def test_submission_status_retry_and_cancel(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_submission_status_retry_and_cancel(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = str(tmp_path / "out")
     (tmp_path / "queue").write_text("")
     assert call("--cpus", "3", "--array", "1-2") == 0
@@ -80,15 +100,27 @@ def test_submission_status_retry_and_cancel(call: Call, tmp_path: Path, capsys: 
     assert "sub-01: already waiting or running" in capsys.readouterr().err
     assert slurm_main.main(["cancel", out, "--participant-label", "sub-02"]) == 0
     assert (tmp_path / "scancel").read_text() == "1_2\n"
-    values = {"participant": "sub-01", "state": "failed", "exit_code": 2, "started": 0, "ended": 9, "job": "1_1"}
+    values = {
+        "participant": "sub-01",
+        "state": "failed",
+        "exit_code": 2,
+        "started": 0,
+        "ended": 9,
+        "job": "1_1",
+    }
     (made.folder / "status" / "sub-01.json").write_text(json.dumps(values))
-    (made.folder / "status" / "group.json").write_text(json.dumps({**values, "participant": "group", "state": "done"}))
+    (made.folder / "status" / "group.json").write_text(
+        json.dumps({**values, "participant": "group", "state": "done"})
+    )
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
     assert "sub-01: refused; the log says what is to be mended" in text
     assert "sub-02: cancelled" in text
-    assert slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"]) == 0
+    assert (
+        slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
+        == 0
+    )
     assert "#SBATCH --mem=7965M" in capsys.readouterr().out
     assert slurm_main.main(["retry", out]) == 0
     assert "again: sub-01 sub-02 group" in capsys.readouterr().out
@@ -98,16 +130,35 @@ def test_submission_status_retry_and_cancel(call: Call, tmp_path: Path, capsys: 
 def test_wait_ends_with_1_and_names_who_is_lost(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bids_sr.slurm.submissions.wait.__kwdefaults__", {"sleep": lambda seconds: None})
-    assert call("--wait", "--no-group") == 1  # the queue is empty at once, and nobody left a status
+    monkeypatch.setattr(
+        "bids_sr.slurm.submissions.wait.__kwdefaults__", {"sleep": lambda seconds: None}
+    )
+    # the queue is empty at once, and nobody left a status
+    assert call("--wait", "--no-group") == 1
     text = capsys.readouterr().out
     assert "sub-02: never started" in text
     assert "group" not in text.split("submitted:")[1]
 
 
-def test_all_problems_at_once(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = call("--array", "9", "--partition", "a b", "--setup", "nowhere", "--participant-label", "01", "77",
-                "--requeues", "-1", "--boilerplate-only", "--mem", "100M")  # fmt: skip
+def test_all_problems_at_once(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = call(
+        "--array",
+        "9",
+        "--partition",
+        "a b",
+        "--setup",
+        "nowhere",
+        "--participant-label",
+        "01",
+        "77",
+        "--requeues",
+        "-1",
+        "--boilerplate-only",
+        "--mem",
+        "100M",
+    )
     text = capsys.readouterr().err
     assert code == 2
     for part in (
@@ -132,7 +183,9 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
     assert untouched(tmp_path)
 
 
-def test_more_tasks_than_an_array_holds(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_tasks_than_an_array_holds(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
     assert "3 tasks: an array here holds 2; give --batch 2" in capsys.readouterr().err
@@ -152,7 +205,11 @@ def test_more_tasks_than_an_array_holds(call: Call, tmp_path: Path, capsys: pyte
     ],
 )
 def test_refusals(
-    options: tuple[str, ...], words: str, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...],
+    words: str,
+    call: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(*options) == 2
     assert words in capsys.readouterr().err
@@ -170,12 +227,16 @@ def test_slurm_that_is_not_there(
 
 
 @pytest.mark.parametrize("command", ["status", "retry", "cancel"])
-def test_an_output_without_submissions(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_without_submissions(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert slurm_main.main([command, str(tmp_path)]) == 2
     assert "no submissions" in capsys.readouterr().err
 
 
-def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("--dry-run") == 0
     assert "3 participants in 3 tasks; each asks for 4 processors" in capsys.readouterr().out
     assert untouched(tmp_path)
@@ -183,9 +244,13 @@ def test_a_dry_run_writes_nothing(call: Call, tmp_path: Path, capsys: pytest.Cap
 
 def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None:
     settings = Settings.from_mapping(
-        {"paths": {"bids_dir": data, "output_dir": tmp_path / "out"}, "superres": {"methods": ["bspline"]},
-         "selection": {"skip_bids_validation": True}, "resources": {"nprocs": 1}}
-    )  # fmt: skip
+        {
+            "paths": {"bids_dir": data, "output_dir": tmp_path / "out"},
+            "superres": {"methods": ["bspline"]},
+            "selection": {"skip_bids_validation": True},
+            "resources": {"nprocs": 1},
+        }
+    )
     plan = check(settings)
     each = estimates(plan, settings)
     assert list(each) == ["sub-01", "sub-02", "sub-03"]
@@ -196,9 +261,13 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
 def test_the_page_names_every_option_and_no_other() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
-        slurm_main.build_parser(), slurm_main.later_parser("retry"), slurm_main.later_parser("cancel"),
-    )  # fmt: skip
-    known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
+        slurm_main.build_parser(),
+        slurm_main.later_parser("retry"),
+        slurm_main.later_parser("cancel"),
+    )
+    known = {
+        flag for parser in parsers for action in parser._actions for flag in action.option_strings
+    }
     own = [action for action in parsers[0]._actions if action.dest.startswith("slurm.")]
     assert [action.dest for action in own if action.option_strings[0] not in text] == []
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= known

@@ -1,4 +1,6 @@
-"""Settings: refused when they cannot hold, written and read back exactly, and never dropped in silence."""
+"""Settings: refused when they cannot hold, written and read back exactly, and never dropped in
+silence.
+"""
 
 import dataclasses
 import tomllib
@@ -38,7 +40,9 @@ EVERYTHING = st.builds(
     ),
     superres=st.builds(
         SuperRes,
-        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(tuple),
+        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(
+            tuple
+        ),
         baselines=st.sampled_from(["default", "all"]),
         factor=maybe(st.floats(1.01, 8)),
         hr_acq=maybe(text),
@@ -54,11 +58,15 @@ EVERYTHING = st.builds(
     activation=st.builds(
         Activation,
         contrasts=st.lists(text, max_size=3).map(tuple),
-        smoothing=st.lists(st.floats(0, 50), min_size=1, max_size=3, unique_by=lambda mm: round(mm * 10)).map(tuple),
+        smoothing=st.lists(
+            st.floats(0, 50), min_size=1, max_size=3, unique_by=lambda mm: round(mm * 10)
+        ).map(tuple),
         low_pass=maybe(st.floats(0.01, 1)),
         high_pass=frequencies,
         roi=st.sampled_from(["auto", "brain", "motor", "precentral,heschl_r", "./roi.nii.gz"]),
-        thresholds=st.lists(st.sampled_from(["quarter", "fdr", "3.1", "2"]), max_size=3).map(tuple),
+        thresholds=st.lists(st.sampled_from(["quarter", "fdr", "3.1", "2"]), max_size=3).map(
+            tuple
+        ),
     ),
     evaluation=st.builds(
         Evaluation,
@@ -68,14 +76,24 @@ EVERYTHING = st.builds(
         margin=maybe(st.floats(1e-9, 1e9)),
     )
     | st.builds(Evaluation, retrospective=maybe(st.sampled_from(["clean", "noisy"]))),
-    resources=st.builds(Resources, nprocs=maybe(st.integers(1, 512)), mem_gb=maybe(st.floats(0.01, 1e4))),
-    run=st.builds(Run, sloppy=st.booleans(), verbosity=st.integers(0, 5), run_uuid=text, config_file=maybe(paths)),
+    resources=st.builds(
+        Resources, nprocs=maybe(st.integers(1, 512)), mem_gb=maybe(st.floats(0.01, 1e4))
+    ),
+    run=st.builds(
+        Run,
+        sloppy=st.booleans(),
+        verbosity=st.integers(0, 5),
+        run_uuid=text,
+        config_file=maybe(paths),
+    ),
 )
 
 
 @given(EVERYTHING)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, wanted: Settings) -> None:
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, wanted: Settings
+) -> None:
     file = tmp_path_factory.mktemp("toml") / "settings.toml"
     file.write_text(wanted.to_toml(), encoding="utf-8")
     assert Settings.from_toml(file) == wanted
@@ -88,9 +106,13 @@ def test_text_of_any_kind_is_toml(value: str) -> None:
 
 def test_one_given_model_of_older_settings_is_a_list_of_one(tmp_path: Path) -> None:
     now = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
-    (tmp_path / "s.toml").write_text(now.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"'))
+    (tmp_path / "s.toml").write_text(
+        now.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"')
+    )
     assert Settings.from_toml(tmp_path / "s.toml") == now
-    assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == ["/m.safetensors"]
+    assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == [
+        "/m.safetensors"
+    ]
 
 
 def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> None:
@@ -109,7 +131,9 @@ def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> No
         ("recipe = 'fast'\n", "superres.recipe"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, written: str, suggested: str) -> None:
+def test_an_unknown_key_is_refused_with_the_nearest_one(
+    tmp_path: Path, written: str, suggested: str
+) -> None:
     (tmp_path / "s.toml").write_text(written)
     with pytest.raises(UsageError, match="unknown setting") as refusal:
         read_toml(tmp_path / "s.toml")
@@ -137,7 +161,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
-    old = Settings(paths=PATHS, superres=SuperRes(recipe="paper"), run=Run(run_uuid="old", dry_run=True, sloppy=True))
+    old = Settings(
+        paths=PATHS,
+        superres=SuperRes(recipe="paper"),
+        run=Run(run_uuid="old", dry_run=True, sloppy=True),
+    )
     (tmp_path / "s.toml").write_text(old.to_toml())
     reused = read_toml(tmp_path / "s.toml", reusable_only=True)
     assert reused["superres"]["recipe"] == "paper"
@@ -187,7 +215,9 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Run, {"boilerplate_only": True, "reports_only": True}, "excludes"),
     ],
 )
-def test_a_value_that_cannot_hold_is_refused(group: type, values: dict[str, object], says: str) -> None:
+def test_a_value_that_cannot_hold_is_refused(
+    group: type, values: dict[str, object], says: str
+) -> None:
     with pytest.raises(UsageError) as refusal:
         group(**values)
     assert says in str(refusal.value)
@@ -195,7 +225,9 @@ def test_a_value_that_cannot_hold_is_refused(group: type, values: dict[str, obje
 
 
 def test_labels_lose_their_prefix_and_repeats() -> None:
-    chosen = Selection(participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",))
+    chosen = Selection(
+        participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",)
+    )
     assert chosen.participant_label == ("01", "02")
     assert (chosen.session_label, chosen.task_id) == (("a",), ("tap",))
 
@@ -209,14 +241,24 @@ def test_settings_cannot_be_changed() -> None:
     ("methods", "baselines", "series"),
     [
         (("srgan",), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
-        (("sbl", "srgan"), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan")),
-        (("srgan", "linear"), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan")),
+        (
+            ("sbl", "srgan"),
+            "default",
+            ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan"),
+        ),
+        (
+            ("srgan", "linear"),
+            "default",
+            ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan"),
+        ),
         (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
         (("bspline",), "all", ("bspline", "zerofill", "sdmod", "nearest", "linear", "lanczos")),
         (("inject",), "default", ("inject",)),
     ],
 )
-def test_series_that_are_made(methods: tuple[str, ...], baselines: str, series: tuple[str, ...]) -> None:
+def test_series_that_are_made(
+    methods: tuple[str, ...], baselines: str, series: tuple[str, ...]
+) -> None:
     assert SuperRes(methods=methods, baselines=baselines).series == series  # type: ignore[arg-type]
 
 
@@ -225,13 +267,19 @@ def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     assert (wanted.methods, wanted.auto, wanted.chosen) == (("auto",), True, ("srgan", "sbl"))
     assert SuperRes(target="anat").chosen == ("srgan",)
     assert SuperRes(methods=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
-    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (("srgan", "sbl"), ("srgan",), ("sbl", "sdmod"))
+    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (
+        ("srgan", "sbl"),
+        ("srgan",),
+        ("sbl", "sdmod"),
+    )
     assert SuperRes(methods=("bspline",)).run_trained == ()
     control = SuperRes(methods=("bspline", "sdmod"))
     assert (control.learned, control.run_trained) == ((), ("sdmod",))
 
 
-def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_its_place(tmp_path: Path) -> None:
+def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_its_place(
+    tmp_path: Path,
+) -> None:
     """Settings of earlier runs name it, as it was a default."""
     old = Settings(paths=PATHS, superres=SuperRes(methods=("srgan", "sbl"))).to_toml()
     (tmp_path / "old.toml").write_text(old.replace('"sbl"', '"guided"'))
@@ -241,7 +289,9 @@ def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_
     assert "--sr-method sbl" in caught.value.notice.remedy
 
 
-def test_the_place_of_the_truth_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_of_the_truth_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     firm = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(run_uuid="u")
     assert firm.evaluation.truth_dir == tmp_path / "t"
@@ -252,7 +302,10 @@ def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    loose = Settings(paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")), activation=Activation(roi="roi.nii"))
+    loose = Settings(
+        paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")),
+        activation=Activation(roi="roi.nii"),
+    )
     firm = loose.resolved(run_uuid="u")
     assert firm.paths.bids_dir == tmp_path / "in"
     assert firm.paths.output_dir == Path("/home/someone/out")
@@ -267,7 +320,9 @@ def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(
 
 def test_two_data_sets_do_not_share_a_work_directory() -> None:
     one = Settings(paths=PATHS).resolved(run_uuid="u")
-    two = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(run_uuid="u")
+    two = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(
+        run_uuid="u"
+    )
     again = Settings(paths=PATHS).resolved(run_uuid="v")
     assert one.paths.work_dir != two.paths.work_dir
     assert one.paths.work_dir == again.paths.work_dir
@@ -299,7 +354,13 @@ def test_a_refusal_says_what_why_and_what_to_do() -> None:
 
 
 def test_seeds_are_places_or_labels_of_the_atlas() -> None:
-    wanted = ("motor", "hand=-38,-24,58", "precentral", "Calcarine_L", "v1=Calcarine_L,Calcarine_R")
+    wanted = (
+        "motor",
+        "hand=-38,-24,58",
+        "precentral",
+        "Calcarine_L",
+        "v1=Calcarine_L,Calcarine_R",
+    )
     assert seed_names(seeds_of(Activation(seeds=wanted).seeds, with_anat=True)) == (
         "motor",
         "hand",
@@ -309,8 +370,12 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
     )
     labels = [seed.labels for seed in seeds_of(wanted, with_anat=True)]
     assert labels == [
-        (), (), ("Precentral_L", "Precentral_R"), ("Calcarine_L",), ("Calcarine_L", "Calcarine_R"),
-    ]  # fmt: skip
+        (),
+        (),
+        ("Precentral_L", "Precentral_R"),
+        ("Calcarine_L",),
+        ("Calcarine_L", "Calcarine_R"),
+    ]
     with pytest.raises(UsageError, match="two seeds have one name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
     with pytest.raises(UsageError, match="a label of the atlas") as refused:

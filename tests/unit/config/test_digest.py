@@ -31,7 +31,9 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
     changed = settings(**{group: values})
     assert analysis_digest(changed) != analysis_digest(settings())
     (name,) = values
-    assert [line.partition(":")[0] for line in differing(settings(), changed)] == [f"{group}.{name}"]
+    assert [line.partition(":")[0] for line in differing(settings(), changed)] == [
+        f"{group}.{name}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,9 @@ def test_what_does_not_leaves_it(group: str, values: dict[str, Any]) -> None:
 
 
 def test_the_order_of_methods_does_not_count() -> None:
-    one, other = (settings(superres={"methods": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl")))
+    one, other = (
+        settings(superres={"methods": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl"))
+    )
     assert analysis_digest(one) == analysis_digest(other) != analysis_digest(settings())
 
 
@@ -65,5 +69,9 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
 
 
 def test_of_how_it_runs_only_seed_and_sloppiness_decide() -> None:
-    names = [key for key in decisive(settings()) if key.split(".")[0] in ("paths", "selection", "resources", "run")]
+    names = [
+        key
+        for key in decisive(settings())
+        if key.split(".")[0] in ("paths", "selection", "resources", "run")
+    ]
     assert names == ["resources.random_seed", "run.sloppy"]

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from bids_sr.io import atomic_files as files
-from bids_sr.io.atomic_files import DiskFullError, remove_leftovers, whole_file, write_bytes, write_whole
+from bids_sr.io.atomic_files import (
+    DiskFullError,
+    remove_leftovers,
+    whole_file,
+    write_bytes,
+    write_whole,
+)
 
 
 def _names(folder: Path) -> list[str]:
@@ -35,7 +41,9 @@ def test_the_same_content_keeps_the_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [ValueError("x"), KeyboardInterrupt()])
-def test_what_ends_the_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path, end: BaseException) -> None:
+def test_what_ends_the_writer_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, end: BaseException
+) -> None:
     target = write_whole(tmp_path / "a.tsv", "old")
 
     def fails() -> None:
@@ -94,6 +102,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
     part.write_text("half")
     for name in ("image.nii.gz", ".bidsignore", "a.part"):
         (tmp_path / "sub" / name).write_text("whole")
-    assert not list(tmp_path.rglob("*.nii.gz"))[1:]  # a leftover is found by no pattern of final names
+    # a leftover is found by no pattern of final names
+    assert not list(tmp_path.rglob("*.nii.gz"))[1:]
     assert remove_leftovers(tmp_path) == 1
     assert _names(tmp_path) == [".bidsignore", "a.part", "image.nii.gz"]

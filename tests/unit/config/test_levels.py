@@ -2,7 +2,14 @@
 
 import pytest
 
-from bids_sr.config.levels import SMOOTHING, THRESHOLDS, StoredMaps, maps_level, reaches, series_level
+from bids_sr.config.levels import (
+    SMOOTHING,
+    THRESHOLDS,
+    StoredMaps,
+    maps_level,
+    reaches,
+    series_level,
+)
 from bids_sr.config.settings import Settings, analysis_digest
 
 BOTH = ("cc", "glm")
@@ -10,11 +17,16 @@ BOTH = ("cc", "glm")
 
 def _stored(level="standard", smoothing=SMOOTHING, thresholds=THRESHOLDS, kinds=BOTH):
     chosen = StoredMaps(level=level, smoothing=smoothing, thresholds=thresholds, kinds=kinds)
-    return {width: (tuple(own.stats), tuple(own.thresholds)) for width, own in chosen.of("sbl").items()}
+    return {
+        width: (tuple(own.stats), tuple(own.thresholds)) for width, own in chosen.of("sbl").items()
+    }
 
 
 def test_the_standard_level_stores_what_is_shown_and_what_the_group_level_reads() -> None:
-    assert _stored() == {0.0: (("cc", "t", "effect", "variance"), ("quarter",)), 5.0: (("t", "effect"), ())}
+    assert _stored() == {
+        0.0: (("cc", "t", "effect", "variance"), ("quarter",)),
+        5.0: (("t", "effect"), ()),
+    }
 
 
 def test_the_smallest_level_stores_no_map_and_the_largest_all() -> None:
@@ -25,7 +37,9 @@ def test_the_smallest_level_stores_no_map_and_the_largest_all() -> None:
 
 @pytest.mark.parametrize("smoothing", [(0.0, 5.0, 8.0), (3.5, 13.2), (6.0,)])
 def test_widths_that_a_user_named_get_what_the_smallest_gets(smoothing) -> None:
-    assert _stored(smoothing=smoothing) == dict.fromkeys(smoothing, (("cc", "t", "effect", "variance"), ("quarter",)))
+    assert _stored(smoothing=smoothing) == dict.fromkeys(
+        smoothing, (("cc", "t", "effect", "variance"), ("quarter",))
+    )
 
 
 def test_thresholds_that_a_user_named_have_their_regions() -> None:
@@ -44,8 +58,14 @@ def test_the_first_region_is_the_first_that_can_be_made(kinds, least, above) -> 
 
 
 def test_series_that_can_be_made_again_are_stored_in_full_only() -> None:
-    found = {name: series_level(name, ["sbl", "zerofill"]) for name in ("raw", "sbl", "srgan", "zerofill", "bspline")}
-    assert found == {**dict.fromkeys(("raw", "sbl", "srgan", "zerofill"), "minimal"), "bspline": "full"}
+    found = {
+        name: series_level(name, ["sbl", "zerofill"])
+        for name in ("raw", "sbl", "srgan", "zerofill", "bspline")
+    }
+    assert found == {
+        **dict.fromkeys(("raw", "sbl", "srgan", "zerofill"), "minimal"),
+        "bspline": "full",
+    }
     assert series_level("measured", ["sbl"]) == "full"
 
 
@@ -58,12 +78,17 @@ def test_maps_of_further_baselines_are_stored_where_they_were_named() -> None:
 
 
 def test_a_level_holds_what_those_below_it_hold() -> None:
-    assert [reaches(level, "standard") for level in ("minimal", "standard", "full")] == [False, True, True]
+    assert [reaches(level, "standard") for level in ("minimal", "standard", "full")] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_no_result_depends_on_the_level() -> None:
     given = {"paths": {"bids_dir": "/in", "output_dir": "/out"}}
     digests = {
-        analysis_digest(Settings.from_mapping({**given, "run": {"level": level}})) for level in ("minimal", "full")
+        analysis_digest(Settings.from_mapping({**given, "run": {"level": level}}))
+        for level in ("minimal", "full")
     }
     assert len(digests) == 1

@@ -68,7 +68,11 @@ def test_the_same_participant_is_refused_and_others_are_not(tmp_path: Path) -> N
 
 
 def test_one_working_directory_for_two_outputs_is_refused(tmp_path: Path) -> None:
-    with _held(tmp_path, "01"), pytest.raises(UsageError, match="work/locks"), _held(tmp_path, "01", out="other"):
+    with (
+        _held(tmp_path, "01"),
+        pytest.raises(UsageError, match="work/locks"),
+        _held(tmp_path, "01", out="other"),
+    ):
         pytest.fail("locked twice")
     assert not (tmp_path / "other").exists()
 
@@ -78,12 +82,14 @@ def test_the_group_level_is_locked_once(tmp_path: Path) -> None:
         pytest.fail("locked twice")
 
 
-def test_a_killed_run_is_taken_over_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_run_is_taken_over_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     code = (
-        "import pathlib, time\nfrom bids_sr.config.lock import output_lock\n"
-        f"place = pathlib.Path({str(tmp_path)!r})\n"
-        "with output_lock(place / 'out', place / 'work', participants=['01'], run_uuid='theirs'):\n"
-        "    print('held', flush=True)\n    time.sleep(60)\n"
+        "import pathlib, time\nfrom bids_sr.config.lock import output_lock\nplace ="
+        f" pathlib.Path({str(tmp_path)!r})\nwith output_lock(place / 'out', place / 'work',"
+        " participants=['01'], run_uuid='theirs'):\n    print('held', flush=True)\n   "
+        " time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -104,7 +110,9 @@ def test_another_process_of_the_same_number_does_not_hold_the_lock(tmp_path: Pat
 
 
 @pytest.mark.parametrize("stamp", [1, int(4e18)], ids=["long ago", "in the future"])
-def test_a_silent_holder_elsewhere_is_taken_over_whatever_the_clock_says(tmp_path: Path, stamp: int) -> None:
+def test_a_silent_holder_elsewhere_is_taken_over_whatever_the_clock_says(
+    tmp_path: Path, stamp: int
+) -> None:
     path = _left_by(tmp_path / "out/logs/locks/sub-01.lock", machine="elsewhere", host="other")
     os.utime(path, ns=(stamp, stamp))
     with _held(tmp_path, "01"):
@@ -113,7 +121,9 @@ def test_a_silent_holder_elsewhere_is_taken_over_whatever_the_clock_says(tmp_pat
         assert holder.run == "mine"
 
 
-def test_a_beating_holder_elsewhere_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beating_holder_elsewhere_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with _held(tmp_path, "01"):
         monkeypatch.setattr(lock, "_machine", lambda: "elsewhere")
         with pytest.raises(UsageError, match="another run"), _held(tmp_path, "01"):
@@ -121,7 +131,9 @@ def test_a_beating_holder_elsewhere_is_respected(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"run": 1}'])
-def test_a_lock_that_cannot_be_read_and_does_not_beat_is_taken_over(tmp_path: Path, content: str) -> None:
+def test_a_lock_that_cannot_be_read_and_does_not_beat_is_taken_over(
+    tmp_path: Path, content: str
+) -> None:
     path = _left_by(tmp_path / "out/logs/locks/sub-01.lock")
     path.write_text(content)
     with _held(tmp_path, "01"):

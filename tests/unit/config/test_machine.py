@@ -26,21 +26,37 @@ def tree(root: Path, files: dict[str, object]) -> Path:
 
 
 PAGES = f"anon 1\ninactive_file {GIB}\nactive_file {GIB}"
-V2 = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "350000 100000", "sys/fs/cgroup/memory.max": 8 * GIB,
-      "sys/fs/cgroup/memory.current": 3 * GIB, "sys/fs/cgroup/memory.stat": PAGES}  # fmt: skip
+V2 = {
+    "proc/self/cgroup": "0::/",
+    "sys/fs/cgroup/cpu.max": "350000 100000",
+    "sys/fs/cgroup/memory.max": 8 * GIB,
+    "sys/fs/cgroup/memory.current": 3 * GIB,
+    "sys/fs/cgroup/memory.stat": PAGES,
+}
 JOB = "sys/fs/cgroup/system.slice/slurmstepd.scope/job_7"
-V2_NESTED = {"proc/self/cgroup": "0::/system.slice/slurmstepd.scope/job_7/step_0/user/task_0",
-             f"{JOB}/cpu.max": "max 100000", f"{JOB}/memory.max": 2 * GIB, f"{JOB}/step_0/memory.max": "max",
-             "sys/fs/cgroup/system.slice/cpu.max": "200000 100000"}  # fmt: skip
+V2_NESTED = {
+    "proc/self/cgroup": "0::/system.slice/slurmstepd.scope/job_7/step_0/user/task_0",
+    f"{JOB}/cpu.max": "max 100000",
+    f"{JOB}/memory.max": 2 * GIB,
+    f"{JOB}/step_0/memory.max": "max",
+    "sys/fs/cgroup/system.slice/cpu.max": "200000 100000",
+}
 V1_LINES = "4:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n0::/"
-V1 = {"proc/self/cgroup": V1_LINES, "sys/fs/cgroup/unified/none": "",
-      "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": 4 * GIB,
-      "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": GIB,
-      "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
-      "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us": 100000,
-      "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us": 100000}  # fmt: skip
-V1_INSIDE = {"proc/self/cgroup": V1_LINES, "sys/fs/cgroup/memory/memory.limit_in_bytes": 6 * GIB,
-             "sys/fs/cgroup/cpu/cpu.cfs_quota_us": -1, "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000}  # fmt: skip
+V1 = {
+    "proc/self/cgroup": V1_LINES,
+    "sys/fs/cgroup/unified/none": "",
+    "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": 4 * GIB,
+    "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": GIB,
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
+    "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us": 100000,
+    "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us": 100000,
+}
+V1_INSIDE = {
+    "proc/self/cgroup": V1_LINES,
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": 6 * GIB,
+    "sys/fs/cgroup/cpu/cpu.cfs_quota_us": -1,
+    "sys/fs/cgroup/cpu/cpu.cfs_period_us": 100000,
+}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +71,9 @@ V1_INSIDE = {"proc/self/cgroup": V1_LINES, "sys/fs/cgroup/memory/memory.limit_in
     ids=["none", "v2", "v2 above", "v1", "v1 in a container"],
 )
 @pytest.mark.usefixtures("many_processors")
-def test_the_least_limit_counts(files: dict[str, object], processors: int, gib: float, tmp_path: Path) -> None:
+def test_the_least_limit_counts(
+    files: dict[str, object], processors: int, gib: float, tmp_path: Path
+) -> None:
     root = tree(tmp_path, files)
     assert machine.processors(root, {}) == processors
     assert machine.memory_gb(root, {}) == pytest.approx(0.9 * gib * GIB / 1e9)
@@ -64,7 +82,11 @@ def test_the_least_limit_counts(files: dict[str, object], processors: int, gib: 
 @pytest.mark.parametrize(
     ("environ", "processors", "gb"),
     [
-        ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "4096"}, 4, 4096 * 2**20 / 1e9),
+        (
+            {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "4096"},
+            4,
+            4096 * 2**20 / 1e9,
+        ),
         ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "512"}, 8, 8 * 512 * 2**20 / 1e9),
         ({"SLURM_MEM_PER_NODE": "0"}, 16, 0.9 * 64 * GIB / 1e9),  # all of the node
         ({"SLURM_CPUS_PER_TASK": "x"}, 16, 0.9 * 64 * GIB / 1e9),

@@ -57,7 +57,10 @@ patience_seconds = 4
 def test_little_is_enough(tmp_path: Path) -> None:
     assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURMGraph")
     assert not read(tmp_path, 'plugin = "MultiProc"').is_cluster
-    assert read(tmp_path, 'plugin = "SLURM"\nplugin_args.template = "ulimit -c 0\\n"').template == "ulimit -c 0\n"
+    assert (
+        read(tmp_path, 'plugin = "SLURM"\nplugin_args.template = "ulimit -c 0\\n"').template
+        == "ulimit -c 0\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,11 +72,26 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
         ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = "-p short"', "takes a value of kind list"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]', 'write it as "-p", "short"'),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]', "the plugin itself decides on --array"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]', "the plugin itself decides on --wait"),
-        ('plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]', "the plugin itself decides on --output"),
+        (
+            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = "-p short"',
+            "takes a value of kind list",
+        ),
+        (
+            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
+            'write it as "-p", "short"',
+        ),
+        (
+            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]',
+            "the plugin itself decides on --array",
+        ),
+        (
+            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]',
+            "the plugin itself decides on --wait",
+        ),
+        (
+            'plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]',
+            "the plugin itself decides on --output",
+        ),
         ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "kind int"),
         ('plugin = "SLURM"\n[plugin_args]\npoll_seconds = 0', "positive"),
@@ -93,7 +111,8 @@ def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None
 
 def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
     text = (
-        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--overcommit", "--exclusive", "-p", "debug", "--export=NONE"]'
+        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--overcommit", "--exclusive", "-p",'
+        ' "debug", "--export=NONE"]'
     )
     assert read(tmp_path, text).sbatch_args[0] == "--overcommit"
 
@@ -107,14 +126,31 @@ def test_preflight_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFix
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     (tmp_path / "plugin.toml").write_text('plugin = "SLRUM"')
-    line = [str(maker.root), str(tmp_path / "out"), "participant", "--skip-bids-validation", "--dry-run"]
-    assert main([*line, "-w", str(tmp_path / "w"), "--use-plugin", str(tmp_path / "plugin.toml")]) == 2
+    line = [
+        str(maker.root),
+        str(tmp_path / "out"),
+        "participant",
+        "--skip-bids-validation",
+        "--dry-run",
+    ]
+    assert (
+        main([*line, "-w", str(tmp_path / "w"), "--use-plugin", str(tmp_path / "plugin.toml")])
+        == 2
+    )
     assert "did you mean 'SLURM'" in capsys.readouterr().err
 
 
-def test_preflight_misses_the_commands_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_misses_the_commands_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "plugin.toml").write_text('plugin = "SLURM"')
-    line = [str(tmp_path / "in"), str(tmp_path / "out"), "participant", "--use-plugin", str(tmp_path / "plugin.toml")]
+    line = [
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
+        "participant",
+        "--use-plugin",
+        str(tmp_path / "plugin.toml"),
+    ]
     settings = parse_settings(line).resolved(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [problem.why for problem in problems_of(check_places, settings)] == [

@@ -1,4 +1,6 @@
-"""Group maps: points carried as ANTs carries them, runs combined and participants tested as nilearn and scipy do."""
+"""Group maps: points carried as ANTs carries them, runs combined and participants tested as
+nilearn and scipy do.
+"""
 
 import json
 import multiprocessing
@@ -23,8 +25,12 @@ FINE[:3, 3] = [-41, -61, 20]
 RNG = np.random.default_rng(3)
 
 
-def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0) -> None:
-    """Mask, boldref, transforms and effect and t maps (raw and sbl) of one run; the same activity in all."""
+def write_run(
+    root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
+) -> None:
+    """Mask, boldref, transforms and effect and t maps (raw and sbl) of one run; the same activity
+    in all.
+    """
     rng = np.random.default_rng(seed)
     sub = name.split("_")[0]
     func, anat = root / sub / "func", root / sub / "anat"
@@ -35,17 +41,27 @@ def write_run(root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None
     own = "brain" if seed % 2 else "rawBrain"  # as in outputs of 0.2.0.dev, and now
     save_image(mask, AFFINE, func / f"{name}_desc-{own}_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
-    write_itk(func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt", np.eye(4) if xfm is None else xfm)
+    write_itk(
+        func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+        np.eye(4) if xfm is None else xfm,
+    )
     import ants
 
     affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
     ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
-    for series, grid, shape, res in (("raw", AFFINE, SHAPE, ""), ("sbl", FINE, (40, 44, 8), "_res-hr")):
+    for series, grid, shape, res in (
+        ("raw", AFFINE, SHAPE, ""),
+        ("sbl", FINE, (40, 44, 8), "_res-hr"),
+    ):
         effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
         effect[tuple(n // 2 for n in shape)] += gain * 20
         noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
         for stat, values in (("effect", effect), ("t", effect / noise)):
-            save_image(values, grid, func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz")
+            save_image(
+                values,
+                grid,
+                func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz",
+            )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +97,10 @@ def test_runs_are_combined_as_nilearn_combines_them() -> None:
     effects = [RNG.normal(0, 1, 60) for _ in range(3)]
     variances = [RNG.uniform(0.5, 3, 60) for _ in range(3)]
     shape = (3, 4, 5)
-    images = [[nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in each] for each in (effects, variances)]
+    images = [
+        [nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in each]
+        for each in (effects, variances)
+    ]
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
     found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
     expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
@@ -97,7 +116,9 @@ def test_maps_are_interpolated_together_as_each_by_itself() -> None:
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
     expected = template_sampling.sample_points(data, AFFINE, points)
-    found = linear_values(np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T)
+    found = linear_values(
+        np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T
+    )
     assert (expected == 0).any()
     assert np.abs(found[:, 0] - expected).max() < 1e-5
     np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-6)
@@ -126,11 +147,17 @@ def test_chunks_add_up_to_the_same(
     whole = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
     monkeypatch.setattr(group_maps, "CHUNK", 2)
     spawned = multiprocessing.get_context("spawn")
-    with ThreadPoolExecutor(1) if processes < 2 else ProcessPoolExecutor(processes, mp_context=spawned) as pool:
+    with (
+        ThreadPoolExecutor(1)
+        if processes < 2
+        else ProcessPoolExecutor(processes, mp_context=spawned) as pool
+    ):
         made = group_maps.group_maps(runs, tmp_path / "b", series=("raw",), pool=pool).maps.iloc[0]
     assert made["participants"] == whole["participants"]
     for stat in ("effect", "variance", "t", "z"):
-        assert np.allclose(load_image(made[stat])[0], load_image(whole[stat])[0], rtol=1e-5, atol=1e-6)
+        assert np.allclose(
+            load_image(made[stat])[0], load_image(whole[stat])[0], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
@@ -152,7 +179,8 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
     assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
-    # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times the others'
+    # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times
+    # the others'
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
     place = tuple(np.round(np.linalg.inv(made.mask.affine) @ center).astype(int)[:3])
     assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
@@ -178,9 +206,13 @@ def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> 
     assert "no participant" in nowhere.left_out[0]
 
 
-def test_a_participant_without_transforms_is_left_out_by_name(cohort: Path, tmp_path: Path) -> None:
+def test_a_participant_without_transforms_is_left_out_by_name(
+    cohort: Path, tmp_path: Path
+) -> None:
     write_run(cohort, "sub-09_task-tap", 9)
-    (cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+    (
+        cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+    ).unlink()
     made = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
     assert made.left_out == (f"group maps: sub-09_task-tap has no transform to {SPACE}",)
     assert all("sub-09" not in people for people in made.maps["participants"])
@@ -199,10 +231,14 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
     made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
     assert list(made.maps["series"]) == ["raw"]
     effect, _ = load_image(made.maps["effect"][0])
-    assert np.unique(np.round(effect[made.mask.data], 4)).tolist() == [2.0]  # mean of 5, 10, 15 over a brain of 500
+    # mean of 5, 10, 15 over a brain of 500
+    assert np.unique(np.round(effect[made.mask.data], 4)).tolist() == [2.0]
     variance, _ = load_image(made.maps["variance"][0])
-    assert variance[made.mask.data] == pytest.approx(1 / 3, rel=1e-5)  # that of 1, 2 and 3 percent, by three people
+    # that of 1, 2 and 3 percent, by three people
+    assert variance[made.mask.data] == pytest.approx(1 / 3, rel=1e-5)
     t, _ = load_image(made.maps["t"][0])
-    assert t[made.mask.data] == pytest.approx(effect[made.mask.data] / np.sqrt(variance[made.mask.data]), rel=1e-5)
+    assert t[made.mask.data] == pytest.approx(
+        effect[made.mask.data] / np.sqrt(variance[made.mask.data]), rel=1e-5
+    )
     told = json.loads(Path(str(made.maps["variance"][0]).replace(".nii.gz", ".json")).read_text())
     assert told["Units"] == "percent^2"

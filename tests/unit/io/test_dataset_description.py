@@ -8,9 +8,13 @@ import pytest
 from bids_sr.io.dataset_description import RESULTS, applied_in, dataset_of, link_to, write_dataset
 
 RAW = {
-    "Name": "study", "BIDSVersion": "1.8.0", "License": "CC0", "Authors": ["A. One", "B. Two"],
-    "ReferencesAndLinks": ["doi:10.1/x"], "DatasetDOI": "doi:10.2/y",
-}  # fmt: skip
+    "Name": "study",
+    "BIDSVersion": "1.8.0",
+    "License": "CC0",
+    "Authors": ["A. One", "B. Two"],
+    "ReferencesAndLinks": ["doi:10.1/x"],
+    "DatasetDOI": "doi:10.2/y",
+}
 
 
 @pytest.fixture
@@ -26,12 +30,17 @@ def told(root: Path) -> dict[str, object]:
 
 def test_results_are_of_the_authors_and_under_the_license_of_their_source(raw):
     out = raw / "derivatives" / "sr"
-    write_dataset(out, bids_dir=raw, version="1.0", links={"fmriprep": raw / "derivatives" / "fmriprep"})
+    write_dataset(
+        out, bids_dir=raw, version="1.0", links={"fmriprep": raw / "derivatives" / "fmriprep"}
+    )
     found = told(out)
     assert (found["Authors"], found["License"]) == (RAW["Authors"], "CC0")
     assert found["HowToAcknowledge"].endswith("For the data: doi:10.1/x")
     assert found["DatasetLinks"] == {"raw": "../..", "fmriprep": "../fmriprep"}
-    assert found["SourceDatasets"] == [{"URL": "../..", "DOI": "doi:10.2/y"}, {"URL": "../fmriprep"}]
+    assert found["SourceDatasets"] == [
+        {"URL": "../..", "DOI": "doi:10.2/y"},
+        {"URL": "../fmriprep"},
+    ]
 
 
 def test_a_source_without_a_description_is_no_hindrance(tmp_path):
@@ -46,7 +55,11 @@ def test_who_publishes_results_names_authors_once(raw, tmp_path):
     out = tmp_path / "out"
     write_dataset(out, bids_dir=raw, version="1.0")
     path = out / "dataset_description.json"
-    path.write_text(json.dumps({**told(out), "Authors": ["C. Three"], "DatasetDOI": "doi:10.3/z", "License": "mine"}))
+    path.write_text(
+        json.dumps(
+            {**told(out), "Authors": ["C. Three"], "DatasetDOI": "doi:10.3/z", "License": "mine"}
+        )
+    )
     write_dataset(out, bids_dir=raw, version="1.0")
     found = told(out)
     assert (found["Authors"], found["DatasetDOI"]) == (["C. Three"], "doi:10.3/z")
@@ -64,7 +77,7 @@ def test_the_data_set_of_a_series_names_all_results(raw, tmp_path):
 
 
 def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp_path):
-    """In its name and in the first lines of its README; baselines are not called super-resolved."""
+    """In its name and at the start of its README; baselines are not called super-resolved."""
     out, root = tmp_path / "out", dataset_of(tmp_path / "out", "sbl")
 
     def described(**applied: bool) -> tuple[str, str]:
@@ -81,13 +94,18 @@ def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp
     assert "zero filling" not in readme
     name, readme = described(rest=False)
     assert name == "bids-sr: BOLD of study, super-resolved (sbl); 1 of 2 runs zero-filled"
-    assert readme.splitlines()[2].startswith("**Not super-resolved: sub-01_task-rest.** sbl was not applied")
+    assert readme.splitlines()[2].startswith(
+        "**Not super-resolved: sub-01_task-rest.** sbl was not applied"
+    )
     assert applied_in(out, "sbl") == {"sub-01_task-rest": False, "sub-01_task-tap": True}
     name, readme = described(tap=False)
     assert name == "bids-sr: BOLD of study by zero filling (sbl was not applied)"
     assert "super-resolved" not in readme.splitlines()[0]
     write_dataset(out, bids_dir=raw, version="1.0", series="bspline")
-    assert told(dataset_of(out, "bspline"))["Name"] == "bids-sr: BOLD of study, cubic B-spline interpolation"
+    assert (
+        told(dataset_of(out, "bspline"))["Name"]
+        == "bids-sr: BOLD of study, cubic B-spline interpolation"
+    )
 
 
 def test_what_has_nothing_in_common_is_linked_from_the_root():

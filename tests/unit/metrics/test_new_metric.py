@@ -1,10 +1,18 @@
-"""A new metric takes two files of the product: its entry in the registry, and the function that computes it."""
+"""A new metric takes two files of the product: its entry in the registry, and the function that
+computes it.
+"""
 
 import numpy as np
 import pytest
 
 from bids_sr.metrics import registry
-from bids_sr.metrics.long_tables import MetricRow, columns_json, metric_rows, read_frame, table_text
+from bids_sr.metrics.long_tables import (
+    MetricRow,
+    columns_json,
+    metric_rows,
+    read_frame,
+    table_text,
+)
 from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
 
 
@@ -13,7 +21,13 @@ def entry(monkeypatch):
     """The entry in ``metrics/registry.py``."""
     monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
     monkeypatch.setattr("bids_sr.reports.tables.tables_of_metrics.STATISTICS", registry.STATISTICS)
-    registry.register("edge_sharpness", "1/mm", "mean gradient over the range", registry.HIGHER, label="sharpness")
+    registry.register(
+        "edge_sharpness",
+        "1/mm",
+        "mean gradient over the range",
+        registry.HIGHER,
+        label="sharpness",
+    )
 
 
 def computed(images: dict[str, np.ndarray]) -> list[MetricRow]:
@@ -31,7 +45,10 @@ def computed(images: dict[str, np.ndarray]) -> list[MetricRow]:
 
 
 def test_it_is_in_table_sidecar_and_report(entry, tmp_path):
-    steep, flat = np.repeat([0.0, 1.0, 0.0, 1.0], 4).reshape(4, 4), np.linspace(0, 1, 16).reshape(4, 4)
+    steep, flat = (
+        np.repeat([0.0, 1.0, 0.0, 1.0], 4).reshape(4, 4),
+        np.linspace(0, 1, 16).reshape(4, 4),
+    )
     rows = computed({"bspline": flat, "attunet": steep})
     (path := tmp_path / "table.tsv").write_text(table_text(rows))
     table = read_frame(path).set_index("series")
@@ -48,4 +65,7 @@ def test_it_is_in_table_sidecar_and_report(entry, tmp_path):
 
 def test_one_without_a_label_is_in_the_table_alone(entry):
     registry.register("edge_count", "1", "number of edges")
-    assert [rendered(each, metric_rows("bspline", {"edge_count": 3.0}, region="brain")) for each in SCANS] == [[]] * 3
+    assert [
+        rendered(each, metric_rows("bspline", {"edge_count": 3.0}, region="brain"))
+        for each in SCANS
+    ] == [[]] * 3

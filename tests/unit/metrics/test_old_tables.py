@@ -1,4 +1,6 @@
-"""Every number of the tables of 0.2.0.dev and before is found again in the table of today, or was dropped by name."""
+"""Every number of the tables of 0.2.0.dev and before is found again in the table of today, or was
+dropped by name.
+"""
 
 from pathlib import Path
 
@@ -21,9 +23,15 @@ def as_written_today(rows: list[dict[str, str]], path: Path) -> Path:
     told = []
     for row in rows:
         place = place_of(row["table"], row)
-        numbers = {name: float(row[name].replace(NONE, "nan")) for name in ("value", "lower", "upper")}
+        numbers = {
+            name: float(row[name].replace(NONE, "nan")) for name in ("value", "lower", "upper")
+        }
         count = None if row["n"] == NONE else int(row["n"])
-        told.append(MetricRow(**{**place._asdict(), **numbers, "fwhm_mm": float(place.fwhm_mm), "n": count}))
+        told.append(
+            MetricRow(
+                **{**place._asdict(), **numbers, "fwhm_mm": float(place.fwhm_mm), "n": count}
+            )
+        )
     path.write_text(table_text(told), encoding="utf-8")
     return path
 

@@ -26,7 +26,9 @@ def added(monkeypatch):
 
 
 def row(series, value, statistic, **more):
-    return MetricRow(series=series, statistic=statistic, value=value, contrast="all", region="brain", **more)
+    return MetricRow(
+        series=series, statistic=statistic, value=value, contrast="all", region="brain", **more
+    )
 
 
 def test_a_statistic_is_described_where_it_occurs(added):
@@ -46,8 +48,23 @@ def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
 
 def test_tables_come_back_as_they_were_written(tmp_path):
     rows = [
-        row("sbl", 1 / 3, "rmse", lower=0.1, upper=float("inf"), n=4, reference="heldOut", minus="bspline"),
-        MetricRow(series='a "quoted" name', statistic="ssim", value=float("nan"), fwhm_mm=5.0, contrast="a+b"),
+        row(
+            "sbl",
+            1 / 3,
+            "rmse",
+            lower=0.1,
+            upper=float("inf"),
+            n=4,
+            reference="heldOut",
+            minus="bspline",
+        ),
+        MetricRow(
+            series='a "quoted" name',
+            statistic="ssim",
+            value=float("nan"),
+            fwhm_mm=5.0,
+            contrast="a+b",
+        ),
         row("raw", 120.0, "volume", threshold="fdr"),
         row("NA", -2.5e-7, "r", band="beyond"),
     ]

@@ -15,7 +15,11 @@ from bids_sr.pipeline.step import Step
 from bids_sr.sr.method import REMOVED
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["CONTRIBUTING.md", "README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "CONTRIBUTING.md",
+    "README.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 
 
 def script(name):
@@ -39,7 +43,11 @@ def test_the_figure_of_the_layers_is_of_today(draw_layers):
 
 
 def test_imports_in_a_circle_are_refused(draw_layers):
-    assert draw_layers.levels({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == {"a": 0, "b": 1, "c": 2}
+    assert draw_layers.levels({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == {
+        "a": 0,
+        "b": 1,
+        "c": 2,
+    }
     with pytest.raises(ValueError, match="circle among b, c"):
         draw_layers.levels({"a": set(), "b": {"c"}, "c": {"b"}})
 
@@ -47,16 +55,32 @@ def test_imports_in_a_circle_are_refused(draw_layers):
 def test_the_page_of_steps_is_of_today_and_has_all_of_them():
     page = (ROOT / "docs/graph.md").read_text()
     assert page == script("graph_page").page(), "python docs/graph_page.py writes it anew"
-    modules = (importlib.import_module(found.name) for found in walk_packages(steps.__path__, f"{steps.__name__}."))
-    every = {name for module in modules for name, one in vars(module).items() if isinstance(one, Step)}
-    listed = {name for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page) for name in pair}
+    modules = (
+        importlib.import_module(found.name)
+        for found in walk_packages(steps.__path__, f"{steps.__name__}.")
+    )
+    every = {
+        name for module in modules for name, one in vars(module).items() if isinstance(one, Step)
+    }
+    listed = {
+        name
+        for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page)
+        for name in pair
+    }
     assert every <= listed, "a data set of docs/graph_page.py must need it"
 
 
 def test_every_part_is_in_the_reference(draw_layers):
-    found = {path.read_text().split(":::")[1].strip() for path in (ROOT / "docs/reference").glob("*.md")}
-    modules = {"boilerplate", "series", "region_names", "frozen", "notices"}  # data, and modules beside the parts
-    wanted = {part if part == "workflows" else f"bids_sr.{part}" for part in draw_layers.graph() if part not in modules}
+    found = {
+        path.read_text().split(":::")[1].strip() for path in (ROOT / "docs/reference").glob("*.md")
+    }
+    # data, and modules beside the parts
+    modules = {"boilerplate", "series", "region_names", "frozen", "notices"}
+    wanted = {
+        part if part == "workflows" else f"bids_sr.{part}"
+        for part in draw_layers.graph()
+        if part not in modules
+    }
     assert found - {"bids_sr.series", "bids_sr.region_names"} == wanted
 
 
@@ -65,7 +89,9 @@ def test_files_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
         assert ((ROOT / page).parent / target).exists(), target
-    for named in re.findall(r"`((?:benchmarks|docs|tests|workflows|bids_sr|boilerplate)/[\w/.-]+\.\w+)`", text):
+    for named in re.findall(
+        r"`((?:benchmarks|docs|tests|workflows|bids_sr|boilerplate)/[\w/.-]+\.\w+)`", text
+    ):
         assert (ROOT / named).exists(), named
 
 
@@ -79,8 +105,11 @@ def test_tables_of_results_that_a_page_names_are_there(page):
 def test_no_table_of_results_lists_a_method_that_is_gone():
     compared = {"wmn", "focuss"}  # controls of the benchmark, whose tables of people keep them
     gone = "|".join(set(REMOVED) - compared)
-    listed = [path.name for path in (ROOT / "benchmarks/results").glob("*.md")
-              if re.search(rf"^\| ({gone}) \|", path.read_text(), re.MULTILINE)]  # fmt: skip
+    listed = [
+        path.name
+        for path in (ROOT / "benchmarks/results").glob("*.md")
+        if re.search(rf"^\| ({gone}) \|", path.read_text(), re.MULTILINE)
+    ]
     assert listed == []
 
 
@@ -95,9 +124,13 @@ def _docstrings():
 
 
 def command_lines():
-    """Page and words of each call of ours in a block of code; what stands for more, as in a list of forms, is none."""
+    """Page and words of each call of ours in a block of code; what stands for more, as in a list
+    of forms, is none.
+    """
     for page in PAGES:
-        blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+        blocks = re.findall(
+            r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+        )
         for text in (text for language, text in blocks if not language):
             for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
                 if not re.search(r"\.\.\.|…|\[|  ", line):
@@ -114,7 +147,9 @@ def test_commands_of_a_page_are_understood(line):
 
 def test_lists_in_docstrings_are_lists():
     """No item begins within a line, and what belongs to an item is indented below it."""
-    within = re.compile(r"\S.*[.;?:)] (- [A-Z`]|\d\. [A-Za-z])|^- .*; - |[^-\s] python benchmarks/\w+\.py .* {3}")
+    within = re.compile(
+        r"\S.*[.;?:)] (- [A-Z`]|\d\. [A-Za-z])|^- .*; - |[^-\s] python benchmarks/\w+\.py .* {3}"
+    )
     item, continued = re.compile(r"(- |\d\. )"), re.compile(r"( |- |\d\. |$)")
     broken = [
         f"{path}: {line}"
@@ -143,7 +178,8 @@ def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
         assert set(shown) <= drawn, path.name
 
 
-# What readers of the field do not say, and what is said in its place; the left side stands in no page.
+# What readers of the field do not say, and what is said in its place; the left side stands in no
+# page.
 WORDS = {
     r"\b(raised|brought) (again|down)\b": "super-resolved, downsampled",
     r"\bowed to\b": "due to",
@@ -165,7 +201,9 @@ WORDS = {
     r"\b(are|is|were|was) (held against|at hand)\b": "compared with; available",
     r"\bsame command again\b": "rerun the same command",
     r"\b[Tt]ruer\b": "more accurate",
-    r"\b[Pp](erson|eople) [A-C]\b|\| [A-C],? (studyforrest|pydecnef|opennft)": "the name of the data set",
+    r"\b[Pp](erson|eople) [A-C]\b|\| [A-C],? (studyforrest|pydecnef|opennft)": (
+        "the name of the data set"
+    ),
     r"acquired at 6 mm": "simulated 6 mm",
 }
 
@@ -215,7 +253,9 @@ def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:
     people = script("people_tables")
     for page in people.PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        assert text == people.with_tables(text), f"{page}: python docs/people_tables.py writes it anew"
+        assert text == people.with_tables(text), (
+            f"{page}: python docs/people_tables.py writes it anew"
+        )
         assert people.table() in text, "the page shows what was found on people"
     assert people.FIGURE.read_text(encoding="utf-8") == people.figure()
     assert people.figure().count("<title>") == 1 + len(people.runs()), "a dot for every run"
@@ -229,7 +269,9 @@ def test_the_table_of_people_has_the_means_over_people_of_the_runs() -> None:
             if name == series:
                 found.setdefault(data, []).append(percent)
         each = [sum(percents) / len(percents) for percents in found.values()]
-        assert (mean, low, high) == pytest.approx((sum(each) / len(each), min(each), max(each)), abs=0.75)
+        assert (mean, low, high) == pytest.approx(
+            (sum(each) / len(each), min(each), max(each)), abs=0.75
+        )
 
 
 def words_of(path: Path) -> int:
@@ -244,8 +286,12 @@ def test_what_users_read_stays_short() -> None:
     newest = re.split(r"^## ", changes, flags=re.MULTILINE)[1]
     assert len(newest.split()) <= 600
     assert re.findall(r"^### (.*)$", newest, re.MULTILINE) == [
-        "Highlights", "Breaking", "Added", "Results that changed", "Fixed",
-    ]  # fmt: skip
+        "Highlights",
+        "Breaking",
+        "Added",
+        "Results that changed",
+        "Fixed",
+    ]
     made = {"graph.md", "options.md"}
     docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
     assert sum(map(words_of, docs)) <= 25_000

@@ -1,4 +1,6 @@
-"""The real run of the quick start: what is stored of it, and that a call without options finds its reference."""
+"""The real run of the quick start: what is stored of it, and that a call without options finds its
+reference.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,26 @@ def test_it_is_small_and_names_license_and_source() -> None:
     assert sum(path.stat().st_size for path in files) < MOST
     readme = (EXAMPLE / "README").read_text()
     assert "PDDL" in readme
-    for page in (readme, (ROOT / "README.md").read_text(), (ROOT / "docs/tutorial.md").read_text()):
+    for page in (
+        readme,
+        (ROOT / "README.md").read_text(),
+        (ROOT / "docs/tutorial.md").read_text(),
+    ):
         assert "mean of 20 earlier volumes of the same run" in " ".join(page.split())
     assert "github.com/datalad/example-dicom-functional" in readme
     assert readme.endswith("Made by `examples/make_studyforrest.py`.\n")
 
 
-def test_without_options_its_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_options_its_reference_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bids_sr.cli.parser import parse_settings
     from bids_sr.preflight import check, check_data
 
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
-    settings = parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(run_uuid="x")
+    settings = parse_settings([str(EXAMPLE), str(tmp_path / "out"), "participant"]).resolved(
+        run_uuid="x"
+    )
     plan = check(settings)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
@@ -61,7 +71,9 @@ def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (80, 80, 35)], indexing="ij"), -1)
     ball = np.linalg.norm((grid - (40, 36, 16)) * (1, 1, 2), axis=-1) < 20
     fine = np.where(
-        ball[..., None], 2000 + 50 * rng.standard_normal((80, 80, 35, 3)), rng.uniform(0, 40, (80, 80, 35, 3))
+        ball[..., None],
+        2000 + 50 * rng.standard_normal((80, 80, 35, 3)),
+        rng.uniform(0, 40, (80, 80, 35, 3)),
     )
     coarse = fine.reshape(40, 2, 40, 2, 35, 3).mean((1, 3))
     affine = np.diag([3.0, 3.0, 3.3, 1.0])
@@ -76,19 +88,29 @@ def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None
     ):
         write(low / f"sub-01/anat/sub-01_{name}.nii.gz", data[..., 0], where)
         maker.write_json(low / f"sub-01/anat/sub-01_{name}.json", {})
-    maker.write_json(low / f"{maker.STEM}_bold.json", {"RepetitionTime": 2.0, "SliceTiming": list(range(35))})
+    maker.write_json(
+        low / f"{maker.STEM}_bold.json", {"RepetitionTime": 2.0, "SliceTiming": list(range(35))}
+    )
     for end in ("events.tsv", "events.json"):
         (low / f"{maker.STEM}_{end}").write_text("{}")
     maker.write_json(low / "dataset_description.json", {"License": "PDDL"})
     maker.make(low, measured, out)
     assert maker.read_json(out / f"{maker.STEM}_bold.json")["Description"] == maker.ACQUIRED
-    acquired, reference = (nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE))
-    for made, source, step in ((acquired, low, maker.STEP_ACQUIRED), (reference, measured, maker.STEP_MEASURED)):
+    acquired, reference = (
+        nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE)
+    )
+    for made, source, step in (
+        (acquired, low, maker.STEP_ACQUIRED),
+        (reference, measured, maker.STEP_MEASURED),
+    ):
         whole = nb.load(source / f"{maker.STEM}_bold.nii.gz")
         inner = (made.shape[0] // 2, made.shape[1] // 2, 9)
         there = np.rint(apply_affine(np.linalg.inv(whole.affine) @ made.affine, inner)).astype(int)
         assert np.abs(made.get_fdata()[inner] - whole.get_fdata()[tuple(there)]).max() <= step / 2
-    edges = [apply_affine(i.affine, np.array([[-0.5] * 3, np.array(i.shape[:3]) - 0.5])) for i in (acquired, reference)]
+    edges = [
+        apply_affine(i.affine, np.array([[-0.5] * 3, np.array(i.shape[:3]) - 0.5]))
+        for i in (acquired, reference)
+    ]
     np.testing.assert_allclose(*edges, atol=1e-4)
     assert not reference.get_fdata()[0, 0].any()
     assert reference.get_fdata()[ball[maker.BOX]].min() > 1000

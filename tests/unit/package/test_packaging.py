@@ -22,7 +22,9 @@ from bids_sr.cli.parser import build_parser
 ROOT = Path(__file__).parents[3]
 HOMES = {"bids_sr/workflows": "workflows", "bids_sr/boilerplate": "boilerplate"}
 TOGETHER = ["bids_sr", "workflows", "boilerplate"]
-BUILD = "import sys, setuptools.build_meta as build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
+BUILD = (
+    "import sys, setuptools.build_meta as build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,14 @@ def setup() -> configparser.ConfigParser:
 
 
 def test_tedana_of_this_environment_can_be_run() -> None:
-    """What goes before bids-sr is installed with it, and loads a bibliography style that declares nothing."""
+    """What goes before bids-sr is installed with it, and loads a bibliography style that declares
+    nothing.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", "import tedana.workflows"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import tedana.workflows"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -43,7 +50,11 @@ def test_tedana_of_this_environment_can_be_run() -> None:
 def build(source: Path, what: str, target: Path) -> Path:
     target.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, what, str(target)], cwd=source, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BUILD, what, str(target)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return target / done.stdout.strip().splitlines()[-1]
@@ -112,7 +123,9 @@ def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, 
     mapping = next(
         ast.literal_eval(node.value)
         for node in ast.parse(finder).body
-        if isinstance(node, ast.AnnAssign | ast.Assign) and "MAPPING" in ast.unparse(node)[:10] and node.value
+        if isinstance(node, ast.AnnAssign | ast.Assign)
+        and "MAPPING" in ast.unparse(node)[:10]
+        and node.value
     )
     reached = {}
     for package, folder in mapping.items():
@@ -126,13 +139,17 @@ def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, 
 
 
 def test_a_build_is_stamped_with_its_commit(source: Path, tmp_path: Path) -> None:
-    """Wheel, sdist and editable installation name the commit; a second build of a changed checkout says so."""
+    """Wheel, sdist and editable installation name the commit; a second build of a changed checkout
+    says so.
+    """
     checkout = shutil.copytree(source, tmp_path / "checkout")
     (checkout / ".gitignore").write_text((ROOT / ".gitignore").read_text())
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], cwd=checkout, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True).stdout
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
+    ).stdout
     wanted = f"{bids_sr.RELEASE}+g{head[:9]}"
     sdist = build(checkout, "build_sdist", tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
@@ -144,7 +161,9 @@ def test_a_build_is_stamped_with_its_commit(source: Path, tmp_path: Path) -> Non
         "of the sdist": build(unpacked, "build_wheel", tmp_path / "again"),
     }
     (checkout / "README.md").write_text("changed")
-    assert {name: path.name.split("-")[1] for name, path in made.items()} == dict.fromkeys(made, wanted)
+    assert {name: path.name.split("-")[1] for name, path in made.items()} == dict.fromkeys(
+        made, wanted
+    )
     assert f"-{wanted}.dirty-" in build(checkout, "build_wheel", tmp_path / "changed").name
     asked = [sys.executable, "-c", "import bids_sr; print(bids_sr.__version__)"]
     installed = tmp_path / "installed"
@@ -178,13 +197,21 @@ def test_commands_lead_to_functions(setup: configparser.ConfigParser) -> None:
 
 
 def test_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
-    """What is no release ends with .dev0, is unreleased in the list of changes, and has no date to be cited by."""
+    """What is no release ends with .dev0, is unreleased in the list of changes, and has no date to
+    be cited by.
+    """
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    newest = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d|unreleased)\)$", (ROOT / "CHANGES.md").read_text(), re.MULTILINE)
+    newest = re.search(
+        r"^## (\S+) \((\d{4}-\d\d-\d\d|unreleased)\)$",
+        (ROOT / "CHANGES.md").read_text(),
+        re.MULTILINE,
+    )
     assert newest is not None
     assert setup["metadata"]["version"] == "attr: bids_sr.__version__"
     release = newest[1] + (".dev0" if newest[2] == "unreleased" else "")
-    assert release == bids_sr.RELEASE == bids_sr.__version__.partition("+")[0] == citation["version"]
+    assert (
+        release == bids_sr.RELEASE == bids_sr.__version__.partition("+")[0] == citation["version"]
+    )
     assert f'image.version="{release}"' in (ROOT / "Dockerfile").read_text()
     assert citation.get("date-released", "unreleased") == newest[2]
     assert citation["license"] == setup["metadata"]["license"] == "Apache-2.0"
@@ -198,13 +225,29 @@ def test_readme_has_the_two_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/usage.md", "docs/methods.md", "docs/models.md", "docs/outputs.md", "docs/limits.md"]
+    "document",
+    [
+        "README.md",
+        "docs/usage.md",
+        "docs/methods.md",
+        "docs/models.md",
+        "docs/outputs.md",
+        "docs/limits.md",
+    ],
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    (subcommands,) = (a for a in models_main.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (subcommands,) = (
+        a for a in models_main.build_parser()._actions if isinstance(a, argparse._SubParsersAction)
+    )
     others = (phantom_main, report_command)
-    parsers = (build_parser(), *(each.build_parser() for each in others), *subcommands.choices.values())
-    known = {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
+    parsers = (
+        build_parser(),
+        *(each.build_parser() for each in others),
+        *subcommands.choices.values(),
+    )
+    known = {
+        flag for parser in parsers for action in parser._actions for flag in action.option_strings
+    }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     of_fmriprep = {"--level", "--subject-anatomical-reference"}
     assert named <= known | of_fmriprep | {"--build-arg", "--rm", "--slow"}

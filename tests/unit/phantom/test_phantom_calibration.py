@@ -1,4 +1,6 @@
-"""The short run at the high resolution: the same head and fluctuations as the long one, elsewhere and finer."""
+"""The short run at the high resolution: the same head and fluctuations as the long one, elsewhere
+and finer.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ import pytest
 from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.config import Paths, Settings
-from bids_sr.phantom.bold_run import BoldRun, calibration_events, calibration_of, calibration_preset
+from bids_sr.phantom.bold_run import (
+    BoldRun,
+    calibration_events,
+    calibration_of,
+    calibration_preset,
+)
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
 from bids_sr.spatial.resampling import sample_volume
@@ -38,23 +45,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_validator_finds_no_error(made: Path) -> None:
-    done = subprocess.run(["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    )
     report = json.loads(done.stdout)
-    assert [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"] == []
+    assert [
+        issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"
+    ] == []
 
 
 @pytest.mark.slow
 def test_files_agree_and_the_program_finds_it(made: Path) -> None:
     stem = made / "sub-01" / "func" / "sub-01_task-tap_acq-highres"
-    image, sidecar = nib.load(f"{stem}_bold.nii.gz"), json.loads(Path(f"{stem}_bold.json").read_text())
+    image, sidecar = (
+        nib.load(f"{stem}_bold.nii.gz"),
+        json.loads(Path(f"{stem}_bold.json").read_text()),
+    )
     assert image.shape == (80, 80, 14, 10)
     assert image.header["pixdim"][4] == pytest.approx(sidecar["RepetitionTime"])
     assert len(sidecar["SliceTiming"]) == 14
     bold = nib.load(made / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
     edges = [each.affine @ [-0.5, -0.5, -0.5, 1] for each in (image, bold)]
     npt.assert_allclose(edges[0], edges[1], atol=1e-5)
-    assert Path(f"{stem}_events.tsv").read_text().splitlines()[2].split("\t") == ["5", "5", "thumb"]
-    assert {path.name.rsplit("_", 1)[0] for path in (made / "derivatives").rglob("*acq-highres*xfm.txt")} == {
+    assert Path(f"{stem}_events.tsv").read_text().splitlines()[2].split("\t") == [
+        "5",
+        "5",
+        "thumb",
+    ]
+    assert {
+        path.name.rsplit("_", 1)[0]
+        for path in (made / "derivatives").rglob("*acq-highres*xfm.txt")
+    } == {
         "sub-01_task-tap_acq-highres_from-calibration_to-boldref_mode-image_desc-truth",
         "sub-01_task-tap_acq-highres_from-orig_to-boldref_mode-image_desc-truth",
     }
@@ -75,7 +96,9 @@ def test_everything_else_is_as_without_it(made: Path, tmp_path: Path) -> None:
 
 
 def test_its_pose_is_that_of_the_truth(run: BoldRun, scan: BoldRun) -> None:
-    """In its place by the truth and downsampled, it is the long run's image; elsewhere it is less so."""
+    """In its place by the truth and downsampled, it is the long run's image; elsewhere it is less
+    so.
+    """
     rest, fine = run.still(), scan.still()
     brain = rest > 400
 

@@ -32,7 +32,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_validator_finds_no_error(made: Path) -> None:
-    done = subprocess.run(["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    )
     report = json.loads(done.stdout)
     errors = [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"]
     assert errors == []
@@ -61,7 +63,9 @@ def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
     truth = made / "derivatives" / "ground-truth" / "sub-01"
     stem = truth / "func" / "sub-01_task-tap"
     motion = read_itk(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"))
-    about = json.loads(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text())
+    about = json.loads(
+        Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text()
+    )
     assert motion.shape == (60, 4, 4)
     np.testing.assert_allclose(motion[about["ReferenceVolume"]], np.eye(4), atol=1e-12)
     to_t1w = read_itk(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt"))[0]
@@ -69,7 +73,9 @@ def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
     np.testing.assert_allclose(to_t1w @ back, np.eye(4), atol=1e-9)
     for run in (1, 2):
         pair = [
-            read_itk(truth / "anat" / f"sub-01_run-{run}_from-{kind}_mode-image_desc-truth_xfm.txt")[0]
+            read_itk(
+                truth / "anat" / f"sub-01_run-{run}_from-{kind}_mode-image_desc-truth_xfm.txt"
+            )[0]
             for kind in ("highres_to-boldref", "lowres_to-boldref", "highres_to-lowres")
         ]
         np.testing.assert_allclose(pair[2] @ pair[1], pair[0], atol=1e-9)
@@ -82,7 +88,9 @@ def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
         assert image.with_name(image.name.replace(".nii.gz", ".json")).exists()
     effect = nib.load(f"{stem}_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz")
     assert effect.shape == (80, 80, 14)
-    percent = nib.load(f"{stem}_res-hr_contrast-thumb_stat-psc_desc-truth_statmap.nii.gz").get_fdata()
+    percent = nib.load(
+        f"{stem}_res-hr_contrast-thumb_stat-psc_desc-truth_statmap.nii.gz"
+    ).get_fdata()
     assert 1.0 < percent.max() < 4.0
 
 
@@ -92,7 +100,9 @@ def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert digests(tmp_path / "again") == digests(made)
 
 
-def test_nothing_is_left_of_a_phantom_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_of_a_phantom_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -102,7 +112,9 @@ def test_nothing_is_left_of_a_phantom_that_fails(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_an_empty_or_new_directory_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_an_empty_or_new_directory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")

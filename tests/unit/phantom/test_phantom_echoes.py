@@ -38,10 +38,16 @@ def resting(echoes: Sequence[BoldRun]) -> list[np.ndarray]:
     return [echo.still() for echo in echoes]
 
 
-def test_the_signal_decays_by_the_t2star_of_the_tissue(subject: SimulatedSubject, echoes: list[BoldRun]) -> None:
+def test_the_signal_decays_by_the_t2star_of_the_tissue(
+    subject: SimulatedSubject, echoes: list[BoldRun]
+) -> None:
     means = resting(echoes)
-    white = sample_volume(subject.head.fractions["wm"], subject.head.affine, *subject.bold_grid, subject.bold_pose)
-    veins = sample_volume(subject.head.veins, subject.head.affine, *subject.bold_grid, subject.bold_pose)
+    white = sample_volume(
+        subject.head.fractions["wm"], subject.head.affine, *subject.bold_grid, subject.bold_pose
+    )
+    veins = sample_volume(
+        subject.head.veins, subject.head.affine, *subject.bold_grid, subject.bold_pose
+    )
     pure = (white > 0.97) & (veins < 0.01)
     assert pure.sum() > 50
     found = t2star([mean[pure] for mean in means], [1000 * te for te in TES])
@@ -64,25 +70,35 @@ def test_the_change_is_the_amplitude_of_the_foci(run: BoldRun) -> None:
 def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[BoldRun]) -> None:
     means = resting(echoes)
     shares = [
-        np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0) for echo, rest in zip(echoes, means, strict=True)
+        np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0)
+        for echo, rest in zip(echoes, means, strict=True)
     ]
     strong = shares[0] > 0.4 * shares[0].max()
     assert strong.sum() >= 5
     for share, te in zip(shares, TES, strict=True):
-        assert float(np.median(share[strong] / shares[0][strong])) == pytest.approx(te / TES[0], rel=0.08)
+        assert float(np.median(share[strong] / shares[0][strong])) == pytest.approx(
+            te / TES[0], rel=0.08
+        )
 
 
 def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: BoldRun) -> None:
     """Drift, breathing and pulse, without motion and thermal noise."""
     lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
-    series = [np.stack(list(echo_of(lying, 1, te).volumes(2, noise=False)), -1) for te in (TES[0], TES[2])]
+    series = [
+        np.stack(list(echo_of(lying, 1, te).volumes(2, noise=False)), -1)
+        for te in (TES[0], TES[2])
+    ]
     brain = series[0].mean(-1) > 400
-    early, late = (each[brain][:, 8:] / each[brain][:, 8:].mean(1, keepdims=True) - 1 for each in series)
+    early, late = (
+        each[brain][:, 8:] / each[brain][:, 8:].mean(1, keepdims=True) - 1 for each in series
+    )
     assert float((early * late).sum() / (early**2).sum()) == pytest.approx(1.0, abs=0.03)
     assert np.corrcoef(early.ravel(), late.ravel())[0, 1] > 0.99
 
 
-def test_thermal_noise_is_alike_and_independent_at_every_echo(run: BoldRun, echoes: list[BoldRun]) -> None:
+def test_thermal_noise_is_alike_and_independent_at_every_echo(
+    run: BoldRun, echoes: list[BoldRun]
+) -> None:
     noise = []
     for echo in echoes[:2]:
         quiet, noisy = (next(echo.volumes(noise=noise)) for noise in (False, True))
@@ -100,11 +116,18 @@ def test_the_truth_is_that_of_the_optimal_combination(run: BoldRun, echoes: list
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
     rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
     np.testing.assert_allclose(resting_image(echoes), rest, rtol=1e-5)
-    change = np.sum([w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0) - rest
+    change = (
+        np.sum(
+            [w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0
+        )
+        - rest
+    )
     quiet, true = effects(echoes)
     low = kspace_crop(true["thumb"], STILL, factor=(2, 2, 1))[0]
     strong = low > 0.3 * low.max()
-    assert float((change[strong] * low[strong]).sum() / (low[strong] ** 2).sum()) == pytest.approx(1.0, abs=0.15)
+    assert float((change[strong] * low[strong]).sum() / (low[strong] ** 2).sum()) == pytest.approx(
+        1.0, abs=0.15
+    )
     single = effects([run])[1]["thumb"]
     assert float(np.abs(true["thumb"] - single).max()) > 0.05 * float(single.max())
     assert set(true) == {"thumb", "little"}
@@ -130,20 +153,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_are_those_of_one_run_with_echoes(made: Path) -> None:
     func = made / "sub-01" / "func"
     assert sorted(path.name for path in func.iterdir()) == [
-        *(f"sub-01_task-tap_echo-{k}_bold.{kind}" for k in (1, 2, 3) for kind in ("json", "nii.gz")),
-        "sub-01_task-tap_events.json", "sub-01_task-tap_events.tsv",
-    ]  # fmt: skip
+        *(
+            f"sub-01_task-tap_echo-{k}_bold.{kind}"
+            for k in (1, 2, 3)
+            for kind in ("json", "nii.gz")
+        ),
+        "sub-01_task-tap_events.json",
+        "sub-01_task-tap_events.tsv",
+    ]
     stems = [func / f"sub-01_task-tap_echo-{k}_bold" for k in (1, 2, 3)]
-    assert [json.loads(Path(f"{stem}.json").read_text())["EchoTime"] for stem in stems] == [0.013, 0.029, 0.045]
+    assert [json.loads(Path(f"{stem}.json").read_text())["EchoTime"] for stem in stems] == [
+        0.013,
+        0.029,
+        0.045,
+    ]
     means = [float(np.asarray(nib.load(f"{stem}.nii.gz").dataobj).mean()) for stem in stems]
     assert means == sorted(means, reverse=True)
     found = survey(Settings(paths=Paths(bids_dir=made, output_dir=made / "out")))
     assert found.problems == []
     (run,) = found.subjects[0].runs
     assert [te for _, te in run.echoes] == pytest.approx([13.0, 29.0, 45.0])
-    done = subprocess.run(["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    )
     report = json.loads(done.stdout)
-    assert [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"] == []
+    assert [
+        issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"
+    ] == []
 
 
 def test_echo_times_are_a_number_or_a_list() -> None:

@@ -1,4 +1,4 @@
-"""The phantom at rest: courses of the networks, no events, and a truth that says where they are."""
+"""The phantom at rest: time courses of networks, no events, and a truth of where they are."""
 
 from pathlib import Path
 
@@ -35,7 +35,9 @@ def test_every_place_belongs_to_the_network_that_a_seed_is_known_by() -> None:
 
     networks = {name for place in FOCI.values() for name in place.driven_by} - set(TASKS["tap"])
     assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])
-    assert all(len(place.driven_by) == 1 for place in FOCI.values() if networks & set(place.driven_by))
+    assert all(
+        len(place.driven_by) == 1 for place in FOCI.values() if networks & set(place.driven_by)
+    )
 
 
 def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
@@ -49,10 +51,14 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
     times = (np.arange(30)[:, None] * 2.0) + PRESETS["tiny"].slice_times
     rest, changes = run.parts
     courses = {name: run.courses(name, times) for name in changes}
-    volumes = np.stack([
-        run.scanner.moving(rest, np.eye(4), changes, {name: course[t] for name, course in courses.items()})
-        for t in range(30)
-    ])  # fmt: skip
+    volumes = np.stack(
+        [
+            run.scanner.moving(
+                rest, np.eye(4), changes, {name: course[t] for name, course in courses.items()}
+            )
+            for t in range(30)
+        ]
+    )
     for name, other in (("motor", "defaultMode"), ("defaultMode", "motor")):
         coarse = true[name].reshape(40, 2, 40, 2, 14).mean(axis=(1, 3))
         x, y, z = np.unravel_index(coarse.argmax(), coarse.shape)
@@ -70,12 +76,18 @@ def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path
         "sub-01_task-rest_bold.json",
         "sub-01_task-rest_bold.nii.gz",
     ]
-    truth = tmp_path / "rest" / "derivatives" / "ground-truth" / "sub-01" / "func" / "sub-01_task-rest"
+    truth = (
+        tmp_path / "rest" / "derivatives" / "ground-truth" / "sub-01" / "func" / "sub-01_task-rest"
+    )
     effect = nib.load(f"{truth}_res-hr_contrast-motor_stat-effect_desc-truth_statmap.nii.gz")
     assert effect.shape == (80, 80, 14)
-    percent = nib.load(f"{truth}_res-hr_contrast-motor_stat-psc_desc-truth_statmap.nii.gz").get_fdata()
+    percent = nib.load(
+        f"{truth}_res-hr_contrast-motor_stat-psc_desc-truth_statmap.nii.gz"
+    ).get_fdata()
     assert 0.3 < percent.max() < 1.6
-    assert not Path(f"{truth}_res-hr_contrast-visual_stat-effect_desc-truth_statmap.nii.gz").exists()
+    assert not Path(
+        f"{truth}_res-hr_contrast-visual_stat-effect_desc-truth_statmap.nii.gz"
+    ).exists()
     courses = pd.read_csv(f"{truth}_desc-truth_timeseries.tsv", sep="\t")
     assert list(courses) == list(TASKS["rest"])
     assert len(courses) == 40

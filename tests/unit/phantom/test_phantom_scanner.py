@@ -27,18 +27,29 @@ def blob(at: tuple[float, float, float], width: float = 6.0) -> np.ndarray:
 
 
 def center(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Center of mass in mm of what is above a hundredth of the maximum (the rest is ringing of the magnitude)."""
+    """Center of mass in mm of what is above a hundredth of the maximum (the rest is ringing of the
+    magnitude).
+    """
     index = np.argwhere(image > 0.01 * image.max())
     weight = image[tuple(index.T)].astype(float)
     return (affine @ [*(index * weight[:, None]).sum(0) / weight.sum(), 1.0])[:3]
 
 
 def scanner(**options: object) -> Scanner:
-    given = {"grid": (SHAPE, AFFINE), "pose": np.eye(4), "head_affine": HEAD, "coil": 4, "unevenness": 0.0, **options}
+    given = {
+        "grid": (SHAPE, AFFINE),
+        "pose": np.eye(4),
+        "head_affine": HEAD,
+        "coil": 4,
+        "unevenness": 0.0,
+        **options,
+    }
     return Scanner(**given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("params", [(0, 0, 0, 0, 0, 0), (1.5, -2.0, 0.7, 0, 0, 0), (0.3, 0.2, -0.4, 0.05, -0.04, 0.08)])
+@pytest.mark.parametrize(
+    "params", [(0, 0, 0, 0, 0, 0), (1.5, -2.0, 0.7, 0, 0, 0), (0.3, 0.2, -0.4, 0.05, -0.04, 0.08)]
+)
 def test_motion_takes_a_landmark_where_its_matrix_says(params: tuple[float, ...]) -> None:
     at = (14.0, 21.0, 13.0)
     motion = rigid_matrix(params, CENTER)
@@ -54,7 +65,9 @@ def test_pose_takes_an_image_point_to_the_head() -> None:
 
 
 @pytest.mark.parametrize("at", [(0.0, 0.0, 9.0), (13.3, -21.7, 12.1)])
-def test_low_and_high_resolution_show_a_landmark_at_the_same_place(at: tuple[float, float, float]) -> None:
+def test_low_and_high_resolution_show_a_landmark_at_the_same_place(
+    at: tuple[float, float, float],
+) -> None:
     centers = []
     for factor in ((1, 1, 1), (2, 2, 1)):
         grid = hr_grid(SHAPE, AFFINE, factor)
@@ -77,7 +90,8 @@ def test_low_resolution_is_the_truncation_of_the_high_one() -> None:
 
 def test_the_moving_scanner_agrees_with_the_plain_one_where_nothing_moves() -> None:
     machine = scanner()
-    machine._crop[1] = np.linalg.solve(readout_blur(SHAPE[1]), machine._crop[1])  # without the blur of the readout
+    # without the blur of the readout
+    machine._crop[1] = np.linalg.solve(readout_blur(SHAPE[1]), machine._crop[1])
     scene = blob((5.0, 5.0, 10.0), width=5.0)
     moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
     plain = machine.still(scene)
@@ -87,7 +101,8 @@ def test_the_moving_scanner_agrees_with_the_plain_one_where_nothing_moves() -> N
 def test_truncation_is_of_the_complex_image(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = blob((5.0, 5.0, 10.0))
     images = {}
-    for radians in (0.0, 300.0):  # much more than any coil: the image's k-space leaves the acquired window
+    # much more than any coil: the image's k-space leaves the acquired window
+    for radians in (0.0, 300.0):
         monkeypatch.setattr(scanner_module, "_PHASE", radians)
         machine = scanner()
         moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
@@ -136,15 +151,19 @@ def test_distortion_has_the_stated_size_and_nothing_that_an_affine_motion_could_
     npt.assert_allclose(np.linalg.lstsq(design, field[inside], rcond=None)[0], 0, atol=2e-4)
 
 
-def test_distortion_displaces_against_its_sign_along_the_axis_of_the_image_and_conserves_signal() -> None:
-    """In any pose; a constant displacement moves the center, one that bends keeps the sum along the axis."""
+def test_distortion_displaces_against_its_sign_along_the_image_axis_and_conserves_signal() -> None:
+    """In any pose; a constant displacement moves the center, one that bends keeps the sum along
+    the axis.
+    """
     at, pose = (6.0, -9.0, 8.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.3), CENTER)
     plain = scanner(pose=pose)
     grid, affine = plain.dense_grid
     moved = scanner(pose=pose, shift=np.full(grid, 3.0, dtype=np.float32))
     expected = (invert(pose) @ [*at, 1.0])[:3] - [0, 3.0, 0]
     npt.assert_allclose(center(moved.bring(blob(at)), affine), expected, atol=0.05)
-    bend = np.broadcast_to((2 * np.sin(np.arange(grid[1]) / 12.0))[:, None], grid).astype(np.float32)
+    bend = np.broadcast_to((2 * np.sin(np.arange(grid[1]) / 12.0))[:, None], grid).astype(
+        np.float32
+    )
     dense, bent = plain.bring(blob(at)), scanner(pose=pose, shift=bend).bring(blob(at))
     strong = dense.sum(1) > 0.1 * dense.sum(1).max()
     npt.assert_allclose(bent.sum(1)[strong], dense.sum(1)[strong], rtol=5e-3)
@@ -155,7 +174,8 @@ def test_noise_is_white_complex_and_its_own_in_each_image() -> None:
     noise = magnitude(np.zeros((64, 64, 10), np.complex64), 3.0, np.random.default_rng(0))
     assert noise.dtype == np.float32
     assert np.square(noise).mean() == pytest.approx(2 * 3.0**2, rel=0.02)  # of both components
-    assert noise.mean() == pytest.approx(3.0 * np.sqrt(np.pi / 2), rel=0.01)  # Rayleigh: they are independent
+    # Rayleigh: they are independent
+    assert noise.mean() == pytest.approx(3.0 * np.sqrt(np.pi / 2), rel=0.01)
     flat = np.full((100, 100, 60), 100.0, dtype=np.float32)
     images = [scanner().still(flat, 2.0, np.random.default_rng(k)) for k in (1, 2)]
     inner = (slice(8, 24), slice(8, 24), slice(2, 10))
@@ -168,7 +188,8 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     shape, _ = machine.dense_grid
     through = machine.ratio[2]
     dense = np.zeros(shape, dtype=np.float32)
-    dense[:, :, scanner_module.MARGIN : scanner_module.MARGIN + through // 2] = 8.0  # half of the first slice
+    # half of the first slice
+    dense[:, :, scanner_module.MARGIN : scanner_module.MARGIN + through // 2] = 8.0
     image = np.abs(machine.ideal(dense))
     npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # the edge rings
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)

@@ -14,7 +14,14 @@ from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.ground_truth import write_structural_truth
 from bids_sr.phantom.sequences import PulseSequence, Tissue
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, low_grid, nulling_time, structural, tissue_shares
+from bids_sr.phantom.still_scans import (
+    PROTOCOLS,
+    StillScan,
+    low_grid,
+    nulling_time,
+    structural,
+    tissue_shares,
+)
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 
@@ -29,30 +36,47 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
         return Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
 
     plain = PulseSequence(te=0.1, tr=2.0, refocused=True)
-    assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6)
+    assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
+        0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6
+    )
     inverted = PulseSequence(te=0.1, tr=2.0, ti=0.5, refocused=True)
     expected = abs(1 - 2 * np.exp(-0.5) + np.exp(-2))
-    assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(expected * np.exp(-1), rel=1e-6)
+    assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(
+        expected * np.exp(-1), rel=1e-6
+    )
     at_null = PulseSequence(te=0.0, tr=9.0, ti=nulling_time(4.0, 9.0), refocused=True)
     assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
     assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
 
 
-def test_veins_dephase_their_surroundings_in_a_gradient_echo_alone(subject: SimulatedSubject) -> None:
-    beside = (subject.head.veins > 0.02) & (subject.head.veins < 0.05) & (subject.head.fractions["gm"] > 0.5)
+def test_veins_dephase_their_surroundings_in_a_gradient_echo_alone(
+    subject: SimulatedSubject,
+) -> None:
+    beside = (
+        (subject.head.veins > 0.02)
+        & (subject.head.veins < 0.05)
+        & (subject.head.fractions["gm"] > 0.5)
+    )
     bare = replace(subject.head, veins=np.zeros_like(subject.head.veins))
     losses = []
     for refocused in (False, True):
         sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
-        losses.append(1 - float((sequence.scene(subject.head)[beside] / sequence.scene(bare)[beside]).mean()))
+        losses.append(
+            1 - float((sequence.scene(subject.head)[beside] / sequence.scene(bare)[beside]).mean())
+        )
     assert losses[0] > losses[1] + 0.02
 
 
 def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
     made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
-    assert set(made) == {("highres", "T2w"), ("highres", "FLAIR"),
-                         ("lowres", "T1w"), ("lowres", "T2w"), ("lowres", "FLAIR")}  # fmt: skip
+    assert set(made) == {
+        ("highres", "T2w"),
+        ("highres", "FLAIR"),
+        ("lowres", "T1w"),
+        ("lowres", "T2w"),
+        ("lowres", "FLAIR"),
+    }
     p = subject.preset
     shape, affine = low_grid(p)
     assert shape == (46, 56, 48)
@@ -71,10 +95,20 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
         scan = made[kind, contrast]
-        share = sample_volume(subject.head.fractions[tissue], subject.head.affine, scan.image.shape, scan.affine,
-                              subject.bold_pose @ invert(scan.pose))  # fmt: skip
-        brain = sample_volume(subject.head.brain.astype(np.float32), subject.head.affine, scan.image.shape,
-                              scan.affine, subject.bold_pose @ invert(scan.pose))  # fmt: skip
+        share = sample_volume(
+            subject.head.fractions[tissue],
+            subject.head.affine,
+            scan.image.shape,
+            scan.affine,
+            subject.bold_pose @ invert(scan.pose),
+        )
+        brain = sample_volume(
+            subject.head.brain.astype(np.float32),
+            subject.head.affine,
+            scan.image.shape,
+            scan.affine,
+            subject.bold_pose @ invert(scan.pose),
+        )
         return float(scan.image[(share > 0.85) & (brain > 0.5)].mean())
 
     assert mean("T2w", "csf") > 1.5 * mean("T2w", "gm") > 1.5 * mean("T2w", "wm")
@@ -117,7 +151,10 @@ def test_files_on_disk_agree_with_what_was_simulated(
     for scan in made.values():
         simulated_dataset._write_scan(scan, tmp_path, "sub-01")
         write_structural_truth(subject, scan, "sub-01", tmp_path / "derivatives" / "ground-truth")
-    anat, truth = tmp_path / "sub-01" / "anat", tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat"
+    anat, truth = (
+        tmp_path / "sub-01" / "anat",
+        tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat",
+    )
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
     assert flair["InversionTime"] == pytest.approx(nulling_time(4.0, 9.0), abs=1e-4)

@@ -27,13 +27,18 @@ def series(run: BoldRun) -> np.ndarray:
     return np.stack(list(run.volumes(2, noise=False)), axis=-1)
 
 
-def test_motion_of_the_truth_undoes_the_motion_of_the_series(run: BoldRun, series: np.ndarray) -> None:
+def test_motion_of_the_truth_undoes_the_motion_of_the_series(
+    run: BoldRun, series: np.ndarray
+) -> None:
     shape, affine = run.subject.bold_grid
     first = run.transient.dummies + 2
     brain = series.mean(-1) > 400
 
     def wobble(matrices: np.ndarray) -> float:
-        moved = [sample_volume(series[..., t], affine, shape, affine, matrices[t]) for t in range(series.shape[-1])]
+        moved = [
+            sample_volume(series[..., t], affine, shape, affine, matrices[t])
+            for t in range(series.shape[-1])
+        ]
         return float(np.stack(moved[first:], -1)[brain].std(-1).mean())
 
     still = wobble(np.tile(np.eye(4), (len(run.motion), 1, 1)))
@@ -41,12 +46,17 @@ def test_motion_of_the_truth_undoes_the_motion_of_the_series(run: BoldRun, serie
     assert wobble(invert(run.motion)) > 1.3 * still
 
 
-def test_activity_in_the_series_has_the_size_of_the_truth(run: BoldRun, null_run: BoldRun, series: np.ndarray) -> None:
+def test_activity_in_the_series_has_the_size_of_the_truth(
+    run: BoldRun, null_run: BoldRun, series: np.ndarray
+) -> None:
     p = run.preset
     shape, affine = run.subject.bold_grid
     change = series - np.stack(list(null_run.volumes(2, noise=False)), axis=-1)
     first = run.transient.dummies + 2
-    still = [sample_volume(change[..., t], affine, shape, affine, run.motion[t]) for t in range(p.volumes)]
+    still = [
+        sample_volume(change[..., t], affine, shape, affine, run.motion[t])
+        for t in range(p.volumes)
+    ]
     data = np.stack(still, -1)[..., first:]
     rest = run.still()
     times = (np.arange(p.volumes) * p.tr)[first:]
@@ -55,21 +65,29 @@ def test_activity_in_the_series_has_the_size_of_the_truth(run: BoldRun, null_run
         where = np.argwhere(truth > 0.4 * truth.max())
         measured = []
         for x, y, z in where:
-            design = np.stack([response(run.events, c, times + p.slice_times[z]) for c in CONDITIONS], axis=1)
+            design = np.stack(
+                [response(run.events, c, times + p.slice_times[z]) for c in CONDITIONS], axis=1
+            )
             measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
         expected = truth[tuple(where.T)]
-        assert np.dot(measured, expected) / np.dot(expected, expected) == pytest.approx(1.0, abs=0.03)
+        assert np.dot(measured, expected) / np.dot(expected, expected) == pytest.approx(
+            1.0, abs=0.03
+        )
         assert np.corrcoef(measured, expected)[0, 1] > 0.98
 
 
-def test_null_series_lacks_the_activity_and_nothing_else(run: BoldRun, null_run: BoldRun, series: np.ndarray) -> None:
+def test_null_series_lacks_the_activity_and_nothing_else(
+    run: BoldRun, null_run: BoldRun, series: np.ndarray
+) -> None:
     null = next(iter(null_run.volumes(1, noise=False)))
     npt.assert_array_equal(null, series[..., 0])  # the run begins at rest
     course = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
     active = int(np.argmax(course))
     quiet = list(null_run.volumes(2, noise=False))[active]
     change = series[..., active] - quiet
-    truth = kspace_crop(effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor)[0]
+    truth = kspace_crop(
+        effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor
+    )[0]
     assert np.corrcoef(change[truth > 1], truth[truth > 1])[0, 1] > 0.9
     assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
 
@@ -90,20 +108,30 @@ def test_the_run_approaches_its_steady_state(run: BoldRun, series: np.ndarray) -
 def test_magnetization_follows_the_closed_form() -> None:
     t1 = np.array([0.85, 1.35, 4.0])
     e1 = np.exp(-2.0 / t1)
-    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=90.0).magnetization(t1, 1), 1 - e1, rtol=1e-5)
-    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 0), 1, rtol=1e-6)
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=90.0).magnetization(t1, 1), 1 - e1, rtol=1e-5
+    )
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 0), 1, rtol=1e-6
+    )
     m = np.ones(3)
     for _ in range(3):
         m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
-    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 3), m, rtol=1e-5)
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 3), m, rtol=1e-5
+    )
     for _ in range(100):
         m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
-    npt.assert_allclose(PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, None), m, rtol=1e-5)
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, None), m, rtol=1e-5
+    )
 
 
 def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> None:
     scans = pair_of(subject, 0, noise=False)
-    (high, high_affine), (low, low_affine) = ((scans[k].image, scans[k].affine) for k in ("highres", "lowres"))
+    (high, high_affine), (low, low_affine) = (
+        (scans[k].image, scans[k].affine) for k in ("highres", "lowres")
+    )
     between = subject.pair_poses[0]["highres"] @ invert(subject.pair_poses[0]["lowres"])
     npt.assert_array_equal(scans["highres"].pose, subject.pair_poses[0]["highres"])
     registered = sample_volume(high, high_affine, high.shape, high_affine, between)
@@ -113,13 +141,16 @@ def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> 
     error = np.sqrt(np.mean((cropped[inner] - low[inner]) ** 2)) / low.std()
     wrong = kspace_crop(
         sample_volume(high, high_affine, high.shape, high_affine, invert(between)),
-        high_affine, factor=subject.preset.factor,
-    )[0]  # fmt: skip
+        high_affine,
+        factor=subject.preset.factor,
+    )[0]
     assert error < 0.06  # interpolation and the magnitude taken before truncation
     assert np.sqrt(np.mean((wrong[inner] - low[inner]) ** 2)) / low.std() > 1.3 * error
 
 
-def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(subject: SimulatedSubject) -> None:
+def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(
+    subject: SimulatedSubject,
+) -> None:
     noisy, clean = pair_of(subject, 0), pair_of(subject, 0, noise=False)
     residual = {}
     for name in ("highres", "lowres"):
@@ -138,16 +169,26 @@ def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> No
     assert image.shape == subject.preset.t1w_shape
     brain = subject.head.brain.astype(np.float32)
     expected = sample_volume(
-        brain, subject.head.affine, image.shape, affine, subject.bold_pose @ invert(subject.t1w_pose)
+        brain,
+        subject.head.affine,
+        image.shape,
+        affine,
+        subject.bold_pose @ invert(subject.t1w_pose),
     )
     white = sample_volume(
-        subject.head.fractions["wm"], subject.head.affine, image.shape, affine,
+        subject.head.fractions["wm"],
+        subject.head.affine,
+        image.shape,
+        affine,
         subject.bold_pose @ invert(subject.t1w_pose),
-    )  # fmt: skip
+    )
     gray = sample_volume(
-        subject.head.fractions["gm"], subject.head.affine, image.shape, affine,
+        subject.head.fractions["gm"],
+        subject.head.affine,
+        image.shape,
+        affine,
         subject.bold_pose @ invert(subject.t1w_pose),
-    )  # fmt: skip
+    )
     assert image[white > 0.95].mean() > 1.2 * image[gray > 0.95].mean()
     assert image[expected < -1].size == 0
     assert image[:3, :3].mean() < 0.1 * image[white > 0.95].mean()  # air
@@ -193,7 +234,12 @@ def test_streams_of_random_numbers_are_their_own() -> None:
     draw = Draw(seed=1, subject=0)
     base = draw("bold", 3).random()
     assert base == Draw(seed=1, subject=0)("bold", 3).random()
-    others = [draw("bold", 4), draw("pair", 3), Draw(seed=1, subject=1)("bold", 3), Draw(seed=2, subject=0)("bold", 3)]
+    others = [
+        draw("bold", 4),
+        draw("pair", 3),
+        Draw(seed=1, subject=1)("bold", 3),
+        Draw(seed=2, subject=0)("bold", 3),
+    ]
     assert base not in [other.random() for other in others]
 
 

@@ -11,7 +11,17 @@ import pytest
 
 from bids_sr.config.memory_model import Need
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series, Table, Volume
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    Table,
+    Volume,
+)
 from bids_sr.pipeline.graph import Graph, GraphError, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Keep, Part, step
@@ -24,7 +34,10 @@ def count_volumes(bold: Series) -> int:
     return bold.shape[3]
 
 
-@step(makes="boldref", keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False})})
+@step(
+    makes="boldref",
+    keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"}, {"SkullStripped": False})},
+)
 def average(bold: Series, *, count: int) -> Image:
     """The mean of the series."""
     return Volume(sum(bold.volumes()) / count, bold.affine, bold.header)
@@ -36,8 +49,13 @@ def threshold(boldref: Image, *, level: float = 1.0) -> Mask:
     return boldref.like(boldref.data >= level)
 
 
-@step(makes="maps", text=lambda setting: f"Effects of {setting('task')} were mapped.\n", part=Part.MAPS,
-      keep={"maps": Keep()}, memory=Need(always=2.0))  # fmt: skip
+@step(
+    makes="maps",
+    text=lambda setting: f"Effects of {setting('task')} were mapped.\n",
+    part=Part.MAPS,
+    keep={"maps": Keep()},
+    memory=Need(always=2.0),
+)
 def map_effects(boldref: Image, mask: Mask, *, series_name: str, task: str) -> list[Map]:
     """Two maps."""
     own = {"contrast": task, "desc": series_name, "suffix": "statmap"}
@@ -59,7 +77,10 @@ def summary(series: dict[str, Series], maps: list[Map], notes: Facts | None = No
     import pandas as pd
 
     rows = [(name, float(one.volume(0).mean())) for name, one in series.items()]
-    rows += [(each.entities["desc"] + each.entities["stat"], float(each.volume.data.sum())) for each in maps]
+    rows += [
+        (each.entities["desc"] + each.entities["stat"], float(each.volume.data.sum()))
+        for each in maps
+    ]
     return pd.DataFrame(rows, columns=["name", "value"])
 
 
@@ -96,9 +117,22 @@ def bold(tmp_path) -> Path:
 
 
 def scope_of_run(bold: Path, out: Path) -> Scope:
-    root = Scope("all_wf", {"output_dir": out, "sources": ["bids:raw:x"], "provenance": {}, "axis_order": (0, 1, 2),
-                            "output_dtype": "float32", "task": "tap", "device": "cpu"}, store=store)  # fmt: skip
-    run = root.within("run_wf", entities={"subject": "01", "task": "tap", "datatype": "func"}, omp_nthreads=1)
+    root = Scope(
+        "all_wf",
+        {
+            "output_dir": out,
+            "sources": ["bids:raw:x"],
+            "provenance": {},
+            "axis_order": (0, 1, 2),
+            "output_dtype": "float32",
+            "task": "tap",
+            "device": "cpu",
+        },
+        store=store,
+    )
+    run = root.within(
+        "run_wf", entities={"subject": "01", "task": "tap", "datatype": "func"}, omp_nthreads=1
+    )
     run.give(bold=bold)
     run.add(count_volumes, average, threshold)
     for name in ("bspline", "sbl"):
@@ -118,13 +152,33 @@ def test_a_workflow_follows_from_names_and_stores_what_is_kept(bold, tmp_path):
     mean = np.arange(96).reshape(4, 4, 2, 3)
     sums = [f"{mean.mean(-1)[mean.mean(-1) >= 1].sum():.1f}"] * 4
     doubled = f"{2 * mean[..., 0].mean():.1f}"
-    assert table == ["name", "value", "bspline", doubled, "sbl", doubled, "bsplinet", sums[0], "bsplinez", sums[1],
-                     "sblt", sums[2], "sblz", sums[3]]  # fmt: skip
+    assert table == [
+        "name",
+        "value",
+        "bspline",
+        doubled,
+        "sbl",
+        doubled,
+        "bsplinet",
+        sums[0],
+        "bsplinez",
+        sums[1],
+        "sblt",
+        sums[2],
+        "sblz",
+        sums[3],
+    ]
     func = tmp_path / "out" / "sub-01" / "func"
     kept = sorted(path.name for path in func.iterdir())
     stem = "sub-01_task-tap"
-    maps = [f"{stem}_contrast-tap_stat-{stat}_desc-sbl_statmap{end}" for stat in "tz" for end in (".json", ".nii.gz")]
-    assert kept == sorted([f"{stem}_desc-hmc_boldref.json", f"{stem}_desc-hmc_boldref.nii.gz", *maps])
+    maps = [
+        f"{stem}_contrast-tap_stat-{stat}_desc-sbl_statmap{end}"
+        for stat in "tz"
+        for end in (".json", ".nii.gz")
+    ]
+    assert kept == sorted(
+        [f"{stem}_desc-hmc_boldref.json", f"{stem}_desc-hmc_boldref.nii.gz", *maps]
+    )
     assert '"Units": "z"' in (func / maps[2]).read_text()
     assert nib.load(func / f"{stem}_desc-hmc_boldref.nii.gz").shape == (4, 4, 2)
     assert done["all_wf.run_wf.sbl.map_effects"].mem_gb == 2.0
@@ -133,7 +187,10 @@ def test_a_workflow_follows_from_names_and_stores_what_is_kept(bold, tmp_path):
 def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bold, tmp_path):
     root = scope_of_run(bold, tmp_path)
     run = root.inner[0]
-    with pytest.raises(GraphError, match=r"boldref is made by all_wf\.run_wf\.average and by all_wf\.run_wf\.again"):
+    with pytest.raises(
+        GraphError,
+        match=r"boldref is made by all_wf\.run_wf\.average and by all_wf\.run_wf\.again",
+    ):
         run.add(average, name="again")
     with pytest.raises(GraphError, match="has no levle"):
         run.within("a").add(threshold, levle=2.0)
@@ -146,7 +203,9 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     other.give(bold=bold)
     other.add(double, rename={"series": "boldref"})
     other.add(threshold)
-    with pytest.raises(GraphError, match=r"boldref of other\.double is Series, and Volume is asked for"):
+    with pytest.raises(
+        GraphError, match=r"boldref of other\.double is Series, and Volume is asked for"
+    ):
         Graph(other)
     less = Scope("less")
     less.give(boldref=bold, mask=bold)
@@ -162,7 +221,13 @@ def test_names_can_be_told_otherwise(bold, tmp_path):
     pair.add(count_volumes, average)
     run = root.within("run", beside=(pair,), alias={"mask": "brain"})
     run.add(threshold, rename={"mask": "brain"})
-    run.add(threshold, name="again", rename={"mask": "mask_again"}, wires={"boldref": pair["boldref"]}, level=50.0)
+    run.add(
+        threshold,
+        name="again",
+        rename={"mask": "mask_again"},
+        wires={"boldref": pair["boldref"]},
+        level=50.0,
+    )
     inner = run.within("sbl", series_name="sbl", task="rest")
     inner.add(map_effects)
     graph = Graph(root)
@@ -178,7 +243,10 @@ def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
     for series in root.inner[0].inner:
         series.within("fwhm050").add(map_effects, rename={"maps": "smooth"})
     root.inner[0].add(
-        summary, name="twice", rename={"summary": "twice"}, wires={"maps": [*root.inner[0].gather("maps").values()]}
+        summary,
+        name="twice",
+        rename={"summary": "twice"},
+        wires={"maps": [*root.inner[0].gather("maps").values()]},
     )
     root.inner[0].add(list_names)
     graph = Graph(root)
@@ -194,7 +262,10 @@ def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
 def test_the_methods_text_has_each_sentence_once_in_the_order_of_the_parts(bold, tmp_path):
     root = scope_of_run(bold, tmp_path)
     root.say(Part.OPENING, "Opening.\n")
-    assert Graph(root).methods_text() == "Opening.\n\nVolumes were counted.\n\nEffects of tap were mapped.\n"
+    assert (
+        Graph(root).methods_text()
+        == "Opening.\n\nVolumes were counted.\n\nEffects of tap were mapped.\n"
+    )
 
 
 def test_an_interface_is_found_by_pickle_and_resumes_where_the_step_does():
@@ -211,7 +282,9 @@ def test_an_interface_is_found_by_pickle_and_resumes_where_the_step_does():
 def test_the_interface_of_a_step_reads_and_writes_files(bold, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = average.interface(bold=str(bold), count=3).run(cwd=os.getcwd()).outputs.boldref
-    np.testing.assert_allclose(nib.load(made).get_fdata(), np.arange(96).reshape(4, 4, 2, 3).mean(-1))
+    np.testing.assert_allclose(
+        nib.load(made).get_fdata(), np.arange(96).reshape(4, 4, 2, 3).mean(-1)
+    )
     found = threshold.interface(boldref=made, level=50.0).run(cwd=os.getcwd()).outputs.mask
     assert nib.load(found).get_data_dtype() == np.uint8
 
@@ -223,7 +296,12 @@ def test_the_content_of_a_file_that_is_a_setting_counts(tmp_path, monkeypatch):
     before = first.inputs.get_hashval(hash_method="content")[1]
     assert first.run(cwd=os.getcwd()).outputs.told == "weights.txt"
     (tmp_path / "weights.txt").write_text("two")
-    assert told.interface(weights=tmp_path / "weights.txt").inputs.get_hashval(hash_method="content")[1] != before
+    assert (
+        told.interface(weights=tmp_path / "weights.txt").inputs.get_hashval(hash_method="content")[
+            1
+        ]
+        != before
+    )
     assert told.interface().run(cwd=os.getcwd()).outputs.told == "none"
 
 
@@ -232,7 +310,9 @@ def test_seeds_and_events_are_told_apart_by_their_files(tmp_path) -> None:
     from bids_sr.stats.glm.regressors import Events, Seeds
 
     kind = Regressors.__metadata__[0]
-    path = kind.save(Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors")
+    path = kind.save(
+        Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors"
+    )
     assert path.name == "regressors_timeseries.tsv"
     assert list(kind.load(path).table["motor"])[1:] == [-1.0, 1.0]
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n1\t2\ttap\n")

@@ -66,8 +66,10 @@ def test_each_step_says_what_it_makes_of_what_and_under_which_name_it_is_kept(tm
         "    fwhm0, fwhm5",
         "      map_series: maps [kept] <- series (resolve); fwhm_mm",
         "  sbl",
-        "    resolve: series [desc-…_bold] <- count (average), boldref (average), fine (average of pair_wf); "
-        "series_name",
+        (
+            "    resolve: series [desc-…_bold] <- count (average), boldref (average), fine"
+            " (average of pair_wf); series_name"
+        ),
         "    as in bspline: fwhm0, fwhm5",
         "  compare: compare <- maps (map_series of 6 scopes), series (resolve of 3 scopes)",
     ]

@@ -33,7 +33,11 @@ def find_brain(boldref: Image) -> tuple[Image, Image]:
 
 @step(
     makes="model_file",
-    keep={"model_file": Keep({"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"})},
+    keep={
+        "model_file": Keep(
+            {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
+        )
+    },
 )
 def train(mask: Image, weights_file: File) -> File:
     """A file that tells nothing of itself."""
@@ -46,13 +50,22 @@ def resolve(bold: Series, boldref: Image, model_file: File, *, n_dummy: int) -> 
     raise NotImplementedError
 
 
-@step(makes=("maps", "measured"), keep={"maps": Keep(), "measured": Keep({"desc": "x", "suffix": "metrics"})})
-def map_it(series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int) -> tuple[list[Map], Table]:
+@step(
+    makes=("maps", "measured"),
+    keep={"maps": Keep(), "measured": Keep({"desc": "x", "suffix": "metrics"})},
+)
+def map_it(
+    series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int
+) -> tuple[list[Map], Table]:
     """Maps of it, and a table."""
     raise NotImplementedError
 
 
-@step(makes="std_maps", keep={"std_maps": Keep()}, reads=lambda setting: [setting("atlas"), "https://somewhere/T1w"])
+@step(
+    makes="std_maps",
+    keep={"std_maps": Keep()},
+    reads=lambda setting: [setting("atlas"), "https://somewhere/T1w"],
+)
 def to_template(maps: list[Map], *, atlas: Path) -> list[Map]:
     """Maps of maps, with a file that a setting names."""
     raise NotImplementedError
@@ -63,14 +76,23 @@ def told() -> dict[str, dict[str, object]]:
     """What each store is told, by its name."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
     roots = {"raw": Path("/data/raw"), "": Path("/data/out")}
-    root = Scope("all", {"output_dir": Path("/data/out"), "entities": entities, "atlas": Path("/mine/atlas.nii")},
-                 store=store, uri=lambda path: uri_of(path, roots), alias={"reference": "boldref"})  # fmt: skip
+    root = Scope(
+        "all",
+        {"output_dir": Path("/data/out"), "entities": entities, "atlas": Path("/mine/atlas.nii")},
+        store=store,
+        uri=lambda path: uri_of(path, roots),
+        alias={"reference": "boldref"},
+    )
     root.give(bold_file=Path("/data/raw/sub-01/func/sub-01_task-tap_bold.nii.gz"))
     root.give(regressors=Path("/data/raw/sub-01/func/sub-01_task-tap_events.tsv"))
     root.give(weights_file=Path("/data/out/sourcedata/weights.bin"))
     root.add(copy_series, average, find_brain, train, resolve, map_it, to_template)
     graph = Graph(root)
-    return {placed.name: dict(graph.settings[placed]) for placed in graph.placed if placed.step is store}
+    return {
+        placed.name: dict(graph.settings[placed])
+        for placed in graph.placed
+        if placed.step is store
+    }
 
 
 def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on(told):
@@ -86,10 +108,17 @@ def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on
 
 def test_what_is_stored_ends_the_way_and_what_others_tell_is_not_said_again(told):
     """The fine mask is not stored; the reference, of which it is made, is told by the series."""
-    series = [f"{RUN}_res-hr_desc-sbl_bold.nii.gz", "bids:raw:sub-01/func/sub-01_task-tap_events.tsv"]
+    series = [
+        f"{RUN}_res-hr_desc-sbl_bold.nii.gz",
+        "bids:raw:sub-01/func/sub-01_task-tap_events.tsv",
+    ]
     assert told["keep_maps"]["sources"] == series
     assert told["keep_measured"]["sources"] == series
-    assert set(told["keep_std_maps"]["sources"]) == {"file:///mine/atlas.nii", "https://somewhere/T1w", *series}
+    assert set(told["keep_std_maps"]["sources"]) == {
+        "file:///mine/atlas.nii",
+        "https://somewhere/T1w",
+        *series,
+    }
 
 
 def test_images_lie_on_the_reference_of_their_scope_and_tables_on_nothing(told):
@@ -103,7 +132,10 @@ def test_images_lie_on_the_reference_of_their_scope_and_tables_on_nothing(told):
         ("/data/sub-01/a.nii.gz", "bids:raw:sub-01/a.nii.gz"),
         ("/data/derivatives/out/sub-01/a.nii.gz", "bids::sub-01/a.nii.gz"),
         ("/elsewhere/a b.nii.gz", "file:///elsewhere/a%20b.nii.gz"),
-        ("/flow/tpl-X/tpl-X_T1w.nii.gz", "https://templateflow.s3.amazonaws.com/tpl-X/tpl-X_T1w.nii.gz"),
+        (
+            "/flow/tpl-X/tpl-X_T1w.nii.gz",
+            "https://templateflow.s3.amazonaws.com/tpl-X/tpl-X_T1w.nii.gz",
+        ),
     ],
 )
 def test_a_file_is_named_by_the_innermost_data_set_that_holds_it(path, uri, monkeypatch):
@@ -123,8 +155,17 @@ def test_templates_are_named_as_templateflow_has_them():
     assert template_uri("MNI152NLin2009cAsym") == (
         f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz"
     )
-    assert template_uri("MNIInfant+2") == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"
-    assert template_uri("MNI152NLin6Asym", "2") == f"{home}/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz"
-    assert template_uri("MNIInfant+2", "2") == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-2_T1w.nii.gz"
+    assert (
+        template_uri("MNIInfant+2")
+        == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"
+    )
+    assert (
+        template_uri("MNI152NLin6Asym", "2")
+        == f"{home}/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz"
+    )
+    assert (
+        template_uri("MNIInfant+2", "2")
+        == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-2_T1w.nii.gz"
+    )
     assert template_uri("MNI152NLin6Asym", "7") == template_uri("MNI152NLin6Asym")
     assert template_uri("Nowhere", "2") == template_uri("Nowhere") == ""

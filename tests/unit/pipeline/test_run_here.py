@@ -1,4 +1,6 @@
-"""Steps of a graph run in this process: what is asked for, once, with values and files that are given."""
+"""Steps of a graph run in this process: what is asked for, once, with values and files that are
+given.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +8,17 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series, Table, Transforms
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    Table,
+    Transforms,
+)
 from bids_sr.pipeline.graph import GraphError, Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.pipeline.step import step
@@ -27,7 +39,9 @@ def count(bold: Series) -> int:
 def average(bold: Series, *, n_dummy: int) -> Image:
     """The mean of steady volumes."""
     RAN.append("average")
-    return Volume(np.mean([bold.volume(t) for t in range(n_dummy, bold.shape[3])], axis=0), bold.affine)
+    return Volume(
+        np.mean([bold.volume(t) for t in range(n_dummy, bold.shape[3])], axis=0), bold.affine
+    )
 
 
 @step(makes="series")
@@ -44,14 +58,21 @@ def two_maps(boldref: Image, *, series_name: str) -> list[Map]:
     """Maps with sidecars beside them."""
     about = {"Units": "1"}
     return [
-        Derivative(boldref.like(factor * boldref.data), {"desc": series_name, "stat": name, "suffix": "statmap"}, about)
+        Derivative(
+            boldref.like(factor * boldref.data),
+            {"desc": series_name, "stat": name, "suffix": "statmap"},
+            about,
+        )
         for name, factor in (("t", 1), ("z", 2))
     ]
 
 
 @step()
 def summary(
-    series: dict[str, Series], maps: list[Map], truth_maps: dict[str, Image] | None = None, notes: Facts | None = None
+    series: dict[str, Series],
+    maps: list[Map],
+    truth_maps: dict[str, Image] | None = None,
+    notes: Facts | None = None,
 ) -> Table:
     """What all inner scopes make, and what is given by name."""
     rows = [(name, float(one.volume(0).mean())) for name, one in series.items()]
@@ -103,10 +124,14 @@ def test_steps_may_be_placed_between_two_requests_and_each_runs_once(scope, tmp_
     scope.add(summary)
     (table,) = here.load(scope["summary"])
     steady, first = VALUES[..., 1:].mean(), VALUES[..., 0].mean()
-    assert dict(table.itertuples(index=False)) == pytest.approx({
-        "bspline": first + 0.5, "sbl": first + 10.5, "desc-bspline_stat-t_statmap": steady,
-        "desc-bspline_stat-z_statmap": 2 * steady,
-    })  # fmt: skip
+    assert dict(table.itertuples(index=False)) == pytest.approx(
+        {
+            "bspline": first + 0.5,
+            "sbl": first + 10.5,
+            "desc-bspline_stat-t_statmap": steady,
+            "desc-bspline_stat-z_statmap": 2 * steady,
+        }
+    )
     assert RAN == ["bspline", "sbl", "count", "average"]
     (again,) = here.load(scope["summary"])
     pd.testing.assert_frame_equal(again, table)
@@ -114,7 +139,12 @@ def test_steps_may_be_placed_between_two_requests_and_each_runs_once(scope, tmp_
 
 
 def test_a_list_of_which_nothing_is_made_is_empty_and_volumes_are_given_by_name(scope, tmp_path):
-    scope.give(truth_maps={name: Volume(np.full((4, 4, 2), value), AFFINE) for name, value in (("a", 3.0), ("b", 4.0))})
+    scope.give(
+        truth_maps={
+            name: Volume(np.full((4, 4, 2), value), AFFINE)
+            for name, value in (("a", 3.0), ("b", 4.0))
+        }
+    )
     scope.add(summary)
     (table,) = RunHere(scope, tmp_path).load(scope["summary"])
     assert table.name.tolist() == ["bspline", "sbl", "a", "b"]

@@ -1,4 +1,6 @@
-"""Every bad input that the documentation promises to refuse: code 2, file, reason, fix, nothing written."""
+"""Every bad input that the documentation promises to refuse: code 2, file, reason, fix, nothing
+written.
+"""
 
 from __future__ import annotations
 
@@ -343,23 +345,45 @@ def _bad_filter(maker: BidsMaker) -> list[str]:
 
 
 CASES = {
-    "missing directory": Case(spoil=_missing_directory, file="bids", reason="no such directory", fix="root directory"),
-    "not BIDS": Case(spoil=_not_bids, file="bids", reason="dataset_description.json is missing", fix="the directory"),
+    "missing directory": Case(
+        spoil=_missing_directory, file="bids", reason="no such directory", fix="root directory"
+    ),
+    "not BIDS": Case(
+        spoil=_not_bids,
+        file="bids",
+        reason="dataset_description.json is missing",
+        fix="the directory",
+    ),
     "no such participant": Case(
         spoil=_no_participant, file="sub-02", reason="no participant '02'", fix="Choose among 01."
     ),
-    "no such task": Case(spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="There are: tap."),
-    "no such session": Case(spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"),
+    "no such task": Case(
+        spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="There are: tap."
+    ),
+    "no such session": Case(
+        spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"
+    ),
     "events without trial types": Case(
-        spoil=_events_without_durations, file="_events.tsv", reason="columns are missing: duration", fix="Add a table"
+        spoil=_events_without_durations,
+        file="_events.tsv",
+        reason="columns are missing: duration",
+        fix="Add a table",
     ),
     "events without numbers": Case(
-        spoil=_events_without_numbers, file="_events.tsv", reason="line 2: onset 'soon'", fix="in seconds"
+        spoil=_events_without_numbers,
+        file="_events.tsv",
+        reason="line 2: onset 'soon'",
+        fix="in seconds",
     ),
     "events without times": Case(
-        spoil=_events_without_times, file="_events.tsv", reason="no trial type to model", fix="Add a table"
+        spoil=_events_without_times,
+        file="_events.tsv",
+        reason="no trial type to model",
+        fix="Add a table",
     ),
-    "only rest": Case(spoil=_only_rest, file="_events.tsv", reason="no trial type to model", fix="Add a table"),
+    "only rest": Case(
+        spoil=_only_rest, file="_events.tsv", reason="no trial type to model", fix="Add a table"
+    ),
     "unknown contrast": Case(
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
@@ -367,36 +391,92 @@ CASES = {
         fix="The trial types here are thumb, little; did you mean 'thumb'?",
     ),
     "events after the end": Case(
-        spoil=_events_late, file="_events.tsv", reason="2 of 3 events begin after the end", fix="Check that onsets"
+        spoil=_events_late,
+        file="_events.tsv",
+        reason="2 of 3 events begin after the end",
+        fix="Check that onsets",
     ),
-    "3D": Case(spoil=_three_dimensions, file=BOLD, reason="3D image of 8×8×6 voxels", fix="Join the volumes"),
+    "3D": Case(
+        spoil=_three_dimensions,
+        file=BOLD,
+        reason="3D image of 8×8×6 voxels",
+        fix="Join the volumes",
+    ),
     "no orientation": Case(
-        spoil=_no_orientation, file=BOLD, reason="left and right are unknown", fix="Convert the DICOM"
+        spoil=_no_orientation,
+        file=BOLD,
+        reason="left and right are unknown",
+        fix="Convert the DICOM",
     ),
-    "colors": Case(spoil=_colored, file=BOLD, reason="its voxels are colors (RGB)", fix="leave this file out"),
-    "one column": Case(spoil=_one_column, file=BOLD, reason="its slices have 1×8 voxels", fix="SliceEncodingDirection"),
-    "one row": Case(spoil=_one_row, file=BOLD, reason="its slices have 8×1 voxels", fix="SliceEncodingDirection"),
+    "colors": Case(
+        spoil=_colored, file=BOLD, reason="its voxels are colors (RGB)", fix="leave this file out"
+    ),
+    "one column": Case(
+        spoil=_one_column,
+        file=BOLD,
+        reason="its slices have 1×8 voxels",
+        fix="SliceEncodingDirection",
+    ),
+    "one row": Case(
+        spoil=_one_row,
+        file=BOLD,
+        reason="its slices have 8×1 voxels",
+        fix="SliceEncodingDirection",
+    ),
     "one volume": Case(spoil=_one_volume, file=BOLD, reason="one volume", fix="conversion"),
-    "truncated header": Case(spoil=_truncated_header, file=BOLD, reason="header cannot be read", fix="Copy the file"),
-    "no gzip": Case(spoil=_no_gzip, file=BOLD, reason="header cannot be read", fix="Copy the file"),
-    "empty file": Case(spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"),
-    "broken link": Case(spoil=_broken_link, file=BOLD, reason="target is missing", fix="datalad get"),
+    "truncated header": Case(
+        spoil=_truncated_header, file=BOLD, reason="header cannot be read", fix="Copy the file"
+    ),
+    "no gzip": Case(
+        spoil=_no_gzip, file=BOLD, reason="header cannot be read", fix="Copy the file"
+    ),
+    "empty file": Case(
+        spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"
+    ),
+    "broken link": Case(
+        spoil=_broken_link, file=BOLD, reason="target is missing", fix="datalad get"
+    ),
     "no RepetitionTime": Case(
-        spoil=_no_tr, file=BOLD, reason="RepetitionTime is missing", fix='Write "RepetitionTime": 1 '
+        spoil=_no_tr,
+        file=BOLD,
+        reason="RepetitionTime is missing",
+        fix='Write "RepetitionTime": 1 ',
     ),
     "RepetitionTime at odds": Case(
-        spoil=_wrong_tr, file=BOLD, reason="1 s in the sidecar and 2.5 s in the header", fix="which is right"
+        spoil=_wrong_tr,
+        file=BOLD,
+        reason="1 s in the sidecar and 2.5 s in the header",
+        fix="which is right",
     ),
     "broken sidecar": Case(
-        spoil=_bad_sidecar, file="task-tap_bold.json", reason="cannot be read as JSON", fix="Correct the file"
+        spoil=_bad_sidecar,
+        file="task-tap_bold.json",
+        reason="cannot be read as JSON",
+        fix="Correct the file",
     ),
-    "equal resolutions": Case(spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"),
-    "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"),
-    "swapped resolutions": Case(spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"),
-    "pair elsewhere": Case(spoil=_elsewhere, file=HIGH, reason="they do not overlap", fix="Check the orientation"),
-    "two pairs": Case(spoil=_two_pairs, file=BOLD, reason="more than one", fix="--hr-acq LABEL and --lr-acq LABEL"),
+    "equal resolutions": Case(
+        spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"
+    ),
+    "equal and coarse": Case(
+        spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"
+    ),
+    "swapped resolutions": Case(
+        spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"
+    ),
+    "pair elsewhere": Case(
+        spoil=_elsewhere, file=HIGH, reason="they do not overlap", fix="Check the orientation"
+    ),
+    "two pairs": Case(
+        spoil=_two_pairs,
+        file=BOLD,
+        reason="more than one",
+        fix="--hr-acq LABEL and --lr-acq LABEL",
+    ),
     "pairs of two other sessions": Case(
-        spoil=_two_sessions_with_pairs, file=BOLD, reason="several other sessions do (ses-a, ses-b)", fix="filter-file"
+        spoil=_two_sessions_with_pairs,
+        file=BOLD,
+        reason="several other sessions do (ses-a, ses-b)",
+        fix="filter-file",
     ),
     "no pair": Case(
         spoil=_no_pair,
@@ -404,22 +484,45 @@ CASES = {
         reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
         fix="--sr-method auto, the default, uses the run alone",
     ),
-    "odd ratio": Case(spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"),
-    "wrong factor": Case(spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Leave --sr-factor out"),
-    "other slices": Case(spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"),
-    "unknown acq": Case(spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"),
-    "echoes without times": Case(spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"),
-    "phase alone": Case(spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"),
+    "odd ratio": Case(
+        spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"
+    ),
+    "wrong factor": Case(
+        spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Leave --sr-factor out"
+    ),
+    "other slices": Case(
+        spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"
+    ),
+    "unknown acq": Case(
+        spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"
+    ),
+    "echoes without times": Case(
+        spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"
+    ),
+    "phase alone": Case(
+        spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"
+    ),
     "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
     "output inside the input": Case(
-        spoil=_output_inside, file="sub-01/sr", reason="lies inside the data set", fix="outside the data set"
+        spoil=_output_inside,
+        file="sub-01/sr",
+        reason="lies inside the data set",
+        fix="outside the data set",
     ),
-    "input inside the output": Case(spoil=_input_inside, file="", reason="lies inside the output", fix="beside"),
+    "input inside the output": Case(
+        spoil=_input_inside, file="", reason="lies inside the output", fix="beside"
+    ),
     "output unwritable": Case(
-        spoil=_output_under_a_file, file="file/out", reason="is not a directory", fix="Choose another directory"
+        spoil=_output_under_a_file,
+        file="file/out",
+        reason="is not a directory",
+        fix="Choose another directory",
     ),
     "work inside the input": Case(
-        spoil=_work_inside, file="work", reason="the working directory lies inside", fix="outside the data set"
+        spoil=_work_inside,
+        file="work",
+        reason="the working directory lies inside",
+        fix="outside the data set",
     ),
     "unknown output space": Case(
         spoil=_unknown_space,
@@ -427,35 +530,79 @@ CASES = {
         reason="no resolution 7; it has res-1",
         fix="MNI152NLin2009cAsym alone",
     ),
-    "no ROI file": Case(spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"),
-    "empty ROI": Case(spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"),
-    "empty atlas": Case(spoil=_empty_atlas, file="--atlas", reason="no voxel has a label", fix="a label image"),
-    "label without a name": Case(
-        spoil=_nameless_label, file="--atlas", reason="have no name in own_dseg.tsv: 7", fix="a row in the table"
+    "no ROI file": Case(
+        spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"
     ),
-    "atlas of probabilities": Case(spoil=_probabilities, file="--atlas", reason="no whole numbers", fix="label image"),
-    "atlas of several maps": Case(spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="one label image"),
-    "broken atlas": Case(spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or AAL2"),
-    "little memory": Case(spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give --mem 1"),
+    "empty ROI": Case(
+        spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"
+    ),
+    "empty atlas": Case(
+        spoil=_empty_atlas, file="--atlas", reason="no voxel has a label", fix="a label image"
+    ),
+    "label without a name": Case(
+        spoil=_nameless_label,
+        file="--atlas",
+        reason="have no name in own_dseg.tsv: 7",
+        fix="a row in the table",
+    ),
+    "atlas of probabilities": Case(
+        spoil=_probabilities, file="--atlas", reason="no whole numbers", fix="label image"
+    ),
+    "atlas of several maps": Case(
+        spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="one label image"
+    ),
+    "broken atlas": Case(
+        spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or AAL2"
+    ),
+    "little memory": Case(
+        spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give --mem 1"
+    ),
     "no model to reuse": Case(
-        spoil=_no_model, file="out/sourcedata/models", reason="there is no model in it", fix="--model-dir"
+        spoil=_no_model,
+        file="out/sourcedata/models",
+        reason="there is no model in it",
+        fix="--model-dir",
     ),
     "model without its card": Case(
-        spoil=_model_without_card, file="alone.safetensors", reason="card is missing", fix="lies beside it"
+        spoil=_model_without_card,
+        file="alone.safetensors",
+        reason="card is missing",
+        fix="lies beside it",
     ),
-    "nothing to report": Case(spoil=_nothing_to_report, file="out", reason="no figures", fix="leave --reports-only"),
-    "path in a filter": Case(spoil=_bad_filter, file="filter.json", reason="not a BIDS label", fix="Labels consist of"),
+    "nothing to report": Case(
+        spoil=_nothing_to_report, file="out", reason="no figures", fix="leave --reports-only"
+    ),
+    "path in a filter": Case(
+        spoil=_bad_filter, file="filter.json", reason="not a BIDS label", fix="Labels consist of"
+    ),
 }
 
 DATA_CASES = {
-    "NaN": Case(spoil=_nan, file=BOLD, reason="NaN or infinite in 1 of 30 volumes, counted from 0: 7", fix="Convert"),
-    "infinite T1w": Case(spoil=_infinite_t1w, file="T1w.nii.gz", reason="NaN or infinite", fix="Convert it again"),
+    "NaN": Case(
+        spoil=_nan,
+        file=BOLD,
+        reason="NaN or infinite in 1 of 30 volumes, counted from 0: 7",
+        fix="Convert",
+    ),
+    "infinite T1w": Case(
+        spoil=_infinite_t1w, file="T1w.nii.gz", reason="NaN or infinite", fix="Convert it again"
+    ),
     "constant": Case(spoil=_constant, file=BOLD, reason="it is constant", fix="Convert"),
-    "constant volume": Case(spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes is constant", fix="Convert"),
-    "no change over time": Case(spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"),
-    "truncated gzip": Case(spoil=_truncated, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"),
-    "truncated highres": Case(spoil=_truncated_highres, file=HIGH, reason="truncated or corrupt", fix="Copy the file"),
-    "corrupt gzip": Case(spoil=_corrupt, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"),
+    "constant volume": Case(
+        spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes is constant", fix="Convert"
+    ),
+    "no change over time": Case(
+        spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"
+    ),
+    "truncated gzip": Case(
+        spoil=_truncated, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"
+    ),
+    "truncated highres": Case(
+        spoil=_truncated_highres, file=HIGH, reason="truncated or corrupt", fix="Copy the file"
+    ),
+    "corrupt gzip": Case(
+        spoil=_corrupt, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"
+    ),
 }
 
 
@@ -482,7 +629,11 @@ def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
     settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
     before = snapshot(maker.root.parent)
     problems = check(settings).problems
-    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
+    fitting = [
+        p
+        for p in problems
+        if case.file in p.what and case.reason in p.why and case.fix in p.remedy
+    ]
     assert len(fitting) == 1, "\n".join(map(str, problems))
     assert snapshot(maker.root.parent) == before
 
@@ -507,13 +658,17 @@ def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
     assert case.fix in problem.remedy
 
 
-# one of an option, one of a header and one of the voxels; the others differ in nothing after preflight
+# one of an option, one of a header and one of the voxels; the others differ in nothing after
+# preflight
 BY_COMMAND = {"unknown contrast", "3D", "NaN"}
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in BY_COMMAND else pytest.mark.slow) for name in (*CASES, *DATA_CASES)],
+    [
+        pytest.param(name, marks=[] if name in BY_COMMAND else pytest.mark.slow)
+        for name in (*CASES, *DATA_CASES)
+    ],
 )
 def test_the_command_ends_with_code_2_and_writes_nothing(
     name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
@@ -529,9 +684,13 @@ def test_the_command_ends_with_code_2_and_writes_nothing(
     assert snapshot(maker.root.parent) == before
 
 
-def test_too_little_disk(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_disk(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    monkeypatch.setattr(
+        directories.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000)
+    )
     assert main(_argv(maker, None)) == 2
     message = capsys.readouterr().err
     needed, kept, free = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
@@ -556,14 +715,24 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
     maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
     assert main(_argv(maker, ["--roi", "nowhere.nii"])) == 2
     message = capsys.readouterr().err
-    for part in ("one volume", "columns are missing", "pair is swapped", "2 s in the header", "nowhere.nii"):
+    for part in (
+        "one volume",
+        "columns are missing",
+        "pair is swapped",
+        "2 s in the header",
+        "nowhere.nii",
+    ):
         assert part in message
 
 
-@pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
+@pytest.mark.skipif(
+    validator.find_validator() is None, reason="bids-validator-deno is not installed"
+)
 def test_the_real_validator_speaks(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]
-    (maker.root / "sub-01" / "func" / "sub-01_notbids.nii.gz").write_bytes(gzip.compress(b"0" * 400))
+    (maker.root / "sub-01" / "func" / "sub-01_notbids.nii.gz").write_bytes(
+        gzip.compress(b"0" * 400)
+    )
     assert main(argv) == 2
     message = capsys.readouterr().err
     assert "sub-01_notbids.nii.gz" in message

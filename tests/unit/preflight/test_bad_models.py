@@ -1,4 +1,6 @@
-"""Models and methods that cannot do what is asked: refused with the reason and a way out before anything is written."""
+"""Models and methods that cannot do what is asked: refused with the reason and a way out before
+anything is written.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,13 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 
 CARD = {
-    "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw", "orientation": "I-S",
+    "method": "srgan",
+    "recipe": "fast",
+    "factor": [2.0, 2.0, 1.0],
+    "contrast": "T2starw",
+    "orientation": "I-S",
     "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,32 +156,58 @@ def other_orientation(maker: BidsMaker, sound: Path) -> list[str]:
 
 
 def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
-    """Not to be forced: the network multiplies voxels itself, and 2 x 2 is what its weights say."""
+    """Not to be forced: the network multiplies voxels itself, by 2 x 2 as its weights say."""
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
     return given(copied(maker, sound), "--force")
 
 
 CASES = {
-    "unknown method": Case(spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"),
-    "no pair": Case(spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"),
+    "unknown method": Case(
+        spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"
+    ),
+    "no pair": Case(
+        spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"
+    ),
     "factor and pair": Case(
-        spoil=other_factor, reason="have the ratio 2×2, not that of --sr-factor", fix="Leave --sr-f"
+        spoil=other_factor,
+        reason="have the ratio 2×2, not that of --sr-factor",
+        fix="Leave --sr-f",
     ),
-    "patch": Case(spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"),
-    "3D patch": Case(spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"),
-    "single slice": Case(spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines only"),
+    "patch": Case(
+        spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"
+    ),
+    "3D patch": Case(
+        spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"
+    ),
+    "single slice": Case(
+        spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines only"
+    ),
     "slice, 2D": Case(
-        spoil=single_slice_2d, reason="srgan is trained with held-out slices", fix="with --pretrained MODEL"
+        spoil=single_slice_2d,
+        reason="srgan is trained with held-out slices",
+        fix="with --pretrained MODEL",
     ),
-    "truncated": Case(spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"),
-    "foreign": Case(spoil=foreign, reason="does not fit this program", fix="Name the .safetensors file"),
+    "truncated": Case(
+        spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"
+    ),
+    "foreign": Case(
+        spoil=foreign, reason="does not fit this program", fix="Name the .safetensors file"
+    ),
     "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),
     "malicious": Case(spoil=malicious, reason="method is no plain name", fix="both unchanged"),
-    "not finite": Case(spoil=not_finite, reason="its weights are not finite", fix="Name the .safetensors file"),
+    "not finite": Case(
+        spoil=not_finite, reason="its weights are not finite", fix="Name the .safetensors file"
+    ),
     "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
-    "contrast": Case(spoil=other_contrast, reason="trained on T1w, the image is bold", fix="--force"),
-    "orientation": Case(spoil=other_orientation, reason="trained on slices across R-L", fix="--force"),
-    "factor of the model": Case(spoil=other_model_factor, reason="asked for (3.0, 3.0, 1.0)", fix="Train a model for"),
+    "contrast": Case(
+        spoil=other_contrast, reason="trained on T1w, the image is bold", fix="--force"
+    ),
+    "orientation": Case(
+        spoil=other_orientation, reason="trained on slices across R-L", fix="--force"
+    ),
+    "factor of the model": Case(
+        spoil=other_model_factor, reason="asked for (3.0, 3.0, 1.0)", fix="Train a model for"
+    ),
 }
 
 
@@ -188,7 +220,9 @@ def test_it_is_refused_with_code_2_at_once_and_nothing_is_written(
     before = snapshot(maker.root.parent)
     out = maker.root.parent / "out"
     began = time.monotonic()
-    assert main([str(maker.root), str(out), "participant", "--skip-bids-validation", *options]) == 2
+    assert (
+        main([str(maker.root), str(out), "participant", "--skip-bids-validation", *options]) == 2
+    )
     assert time.monotonic() - began < 60
     message = capsys.readouterr().err
     for part in (case.reason, case.fix):
@@ -197,38 +231,59 @@ def test_it_is_refused_with_code_2_at_once_and_nothing_is_written(
     assert snapshot(maker.root.parent) == before
 
 
-@pytest.mark.parametrize("change", [{"resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}, {"contrast": "T1w"}, {}])
+@pytest.mark.parametrize(
+    "change", [{"resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}, {"contrast": "T1w"}, {}]
+)
 def test_force_overrules_what_the_image_is_and_a_fitting_model_needs_none(
     change: dict[str, object], maker: BidsMaker, sound: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = resaved(maker, sound, *["--force"] * bool(change), **change)
     out = str(maker.root.parent / "out")
-    assert main([str(maker.root), out, "participant", "--skip-bids-validation", "--dry-run", *options]) == 0
+    assert (
+        main(
+            [str(maker.root), out, "participant", "--skip-bids-validation", "--dry-run", *options]
+        )
+        == 0
+    )
     assert "srgan" in capsys.readouterr().out
 
 
 def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sound: Path) -> None:
     path = copied(maker, sound)
     assert save(load(path.read_bytes())) != b""
-    path.write_bytes(b"\x80\x04cos\nsystem\n(S'touch %b'\ntR." % str(maker.root.parent / "run").encode())
-    assert main([str(maker.root), "out", "participant", "--skip-bids-validation", *given(path)]) == 2
+    path.write_bytes(
+        b"\x80\x04cos\nsystem\n(S'touch %b'\ntR." % str(maker.root.parent / "run").encode()
+    )
+    assert (
+        main([str(maker.root), "out", "participant", "--skip-bids-validation", *given(path)]) == 2
+    )
     assert not (maker.root.parent / "run").exists()
 
 
 def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Path) -> None:
     first = copied(maker, sound)
-    second, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"})
+    second, _ = save_model(
+        maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"}
+    )
     problems = problems_of(
-        method_checks.check_pretrained, SuperRes(methods=("srgan", "vit"), pretrained=(first, second))
+        method_checks.check_pretrained,
+        SuperRes(methods=("srgan", "vit"), pretrained=(first, second)),
     )
     assert [problem.what for problem in problems] == [f"--pretrained {second}"]
 
 
-def test_a_process_of_its_own_says_the_same(maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_its_own_says_the_same(
+    maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without torch in this process, the network is asked in another."""
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
-    (problem,) = problems_of(method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,)))
-    assert "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): " in problem.why
+    (problem,) = problems_of(
+        method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
+    )
+    assert (
+        "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): "
+        in problem.why
+    )
     assert problem.why.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

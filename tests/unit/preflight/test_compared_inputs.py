@@ -1,4 +1,6 @@
-"""Series of other programs (``--compare``): found by name and entities, and refused where they do not fit the run."""
+"""Series of other programs (``--compare``): found by name and entities, and refused where they do
+not fit the run.
+"""
 
 from pathlib import Path
 
@@ -42,13 +44,23 @@ def told(plan: Plan) -> str:
 
 def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> None:
     denoised = other(maker).bold("sub-01_task-tap_desc-denoised")
-    finer = BidsMaker(maker.root.parent / "finer").bold(zooms=HIGH, sidecar={"SliceTimingCorrected": True})
+    finer = BidsMaker(maker.root.parent / "finer").bold(
+        zooms=HIGH, sidecar={"SliceTimingCorrected": True}
+    )
     plan = planned(maker, f"NORDIC={denoised}", f"finer={finer.parents[2]}")
     assert told(plan) == ""
     found = {each.name: each for each in plan.runs[0].compared}
-    assert {name: each.bold for name, each in found.items()} == {"NORDIC": denoised, "finer": finer}
-    assert {name: each.is_corrected for name, each in found.items()} == {"NORDIC": False, "finer": True}
-    assert set(plan.runs[0].images) >= {denoised, finer}, "their voxels are checked before the work"
+    assert {name: each.bold for name, each in found.items()} == {
+        "NORDIC": denoised,
+        "finer": finer,
+    }
+    assert {name: each.is_corrected for name, each in found.items()} == {
+        "NORDIC": False,
+        "finer": True,
+    }
+    assert set(plan.runs[0].images) >= {denoised, finer}, (
+        "their voxels are checked before the work"
+    )
     alone = planned(maker)
     assert alone.runs[0].compared == ()
     rows = [row for row in plan.estimate.rows if row.stage == "series of other programs"]
@@ -60,13 +72,18 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("bspline", "stands for a series of the program"), ("sbl", "stands for a series of the program"),
-        ("measured", "stands for a series of the program"), ("otherRun", "stands for a series of the program"),
-        ("mineMirror", "stands for a series of the program"), ("mineSame", "stands for a series of the program"),
+        ("bspline", "stands for a series of the program"),
+        ("sbl", "stands for a series of the program"),
+        ("measured", "stands for a series of the program"),
+        ("otherRun", "stands for a series of the program"),
+        ("mineMirror", "stands for a series of the program"),
+        ("mineSame", "stands for a series of the program"),
         ("my-own", "more than letters and digits"),
     ],
-)  # fmt: skip
-def test_names_that_stand_for_something_else_are_refused(maker: BidsMaker, name: str, why: str) -> None:
+)
+def test_names_that_stand_for_something_else_are_refused(
+    maker: BidsMaker, name: str, why: str
+) -> None:
     assert why in told(planned(maker, f"{name}={other(maker).bold()}"))
 
 
@@ -74,12 +91,23 @@ def test_what_is_given_twice_or_is_nowhere_is_refused(maker: BidsMaker) -> None:
     series = other(maker).bold()
     assert "is given twice" in told(planned(maker, f"A={series}", f"A={series}"))
     assert "there is no such file or folder" in told(planned(maker, "A=/nowhere.nii.gz"))
-    assert "it is the run itself" in told(planned(maker, f"A={maker.path('sub-01_task-tap_bold.nii.gz', 'func')}"))
+    assert "it is the run itself" in told(
+        planned(maker, f"A={maker.path('sub-01_task-tap_bold.nii.gz', 'func')}")
+    )
     with pytest.raises((UsageError, SystemExit)):
         planned(maker, "A=")
     alone = [each if each != "zerofill" else "linear" for each in PLAIN]
-    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *alone, "--compare", f"A={series}"]
-    assert "Add zerofill to --sr-method" in told(check(parse_settings(argv).resolved(run_uuid="x")))
+    argv = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        *alone,
+        "--compare",
+        f"A={series}",
+    ]
+    assert "Add zerofill to --sr-method" in told(
+        check(parse_settings(argv).resolved(run_uuid="x"))
+    )
 
 
 def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
@@ -92,8 +120,13 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     assert [each.bold for run in found.runs for each in run.compared] == [series]
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
-    assert any("it holds no series of sub-01_task-tap, which is not compared" in each.why for each in some.warnings)
-    assert "no series of a run that is selected is in it" in told(planned(maker, f"A={maker.root / 'sub-01'}"))
+    assert any(
+        "it holds no series of sub-01_task-tap, which is not compared" in each.why
+        for each in some.warnings
+    )
+    assert "no series of a run that is selected is in it" in told(
+        planned(maker, f"A={maker.root / 'sub-01'}")
+    )
     made.bold()
     assert [len(run.compared) for run in planned(maker, f"A={made.root}").runs] == [1, 1]
 
@@ -109,7 +142,9 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
     assert f"--compare tedana={made.root}:desc-optcom" in problems
     (chosen,) = planned(maker, f"tedana={made.root}:desc-optcomDenoised").runs[0].compared
     assert chosen.bold.name == "sub-01_task-tap_desc-optcomDenoised_bold.nii.gz"
-    assert "There are: desc-optcom, desc-optcomDenoised" in told(planned(maker, f"tedana={made.root}:desc-none"))
+    assert "There are: desc-optcom, desc-optcomDenoised" in told(
+        planned(maker, f"tedana={made.root}:desc-none")
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +153,10 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
         ({"n_volumes": 29}, "it has 29 volumes and its run 30"),
         ({"tr": 1.1}, "its repetition time is 1.1 s"),
         ({"zooms": (12.0, 12.0, 4.0)}, "its matrix 4×4×6 is coarser than the acquired 8×8×6"),
-        ({"zooms": (1.5, 1.5, 4.0)}, "its matrix 32×32×6 is finer than the high resolution, 16×16×6"),
+        (
+            {"zooms": (1.5, 1.5, 4.0)},
+            "its matrix 32×32×6 is finer than the high resolution, 16×16×6",
+        ),
         ({"shift": (6.0, 0, 0)}, "the outer edges lie up to 6 mm apart (1 acquired voxels)"),
     ],
 )
@@ -138,11 +176,15 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     series = other(maker).bold("sub-01_task-tap_run-2")
     plan = planned(maker, f"A={series}", more=("--run-id", "2"))
     assert plan.runs[0].another is not None
-    assert plan.runs[0].another.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", "the nearest in number"
+    assert plan.runs[0].another.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", (
+        "the nearest in number"
+    )
     assert any("held against it" in notice.why for notice in plan.warnings)
     maker.events("sub-01_task-tap_run-3", rows=[(2.0, 4.0, "foot"), (8.0, 4.0, "foot")])
     maker.bold("sub-01_task-tap", zooms=(4.0, 4.0, 4.0))
-    assert planned(maker, f"A={series}", more=("--run-id", "2")).runs[0].another is None, "other events, another grid"
+    assert planned(maker, f"A={series}", more=("--run-id", "2")).runs[0].another is None, (
+        "other events, another grid"
+    )
     assert planned(maker, more=("--run-id", "2")).runs[0].another is None, "nothing is compared"
 
 
@@ -150,11 +192,15 @@ def test_a_series_shifted_by_a_voxel_is_refused_before_the_work(maker: BidsMaker
     rng = np.random.default_rng(0)
     x, y, z = np.indices((24, 24, 8))
     head = ((x - 12) / 9) ** 2 + ((y - 12) / 9) ** 2 + ((z - 4) / 5) ** 2 < 1
-    still = np.where(head, 800 + 200 * ndimage.gaussian_filter(rng.standard_normal(head.shape), 1), 20)
+    still = np.where(
+        head, 800 + 200 * ndimage.gaussian_filter(rng.standard_normal(head.shape), 1), 20
+    )
     run = (still[..., None] + rng.normal(0, 8, (*head.shape, 30))).astype(np.float32)
     maker.bold(zooms=(2.0, 2.0, 3.0), data=run)
     shifted = other(maker).bold(zooms=(2.0, 2.0, 3.0), data=np.roll(run, 1, 1))
-    good = BidsMaker(maker.root.parent / "good").bold(zooms=(2.0, 2.0, 3.0), data=0.5 * run + 0.5 * still[..., None])
+    good = BidsMaker(maker.root.parent / "good").bold(
+        zooms=(2.0, 2.0, 3.0), data=0.5 * run + 0.5 * still[..., None]
+    )
     plan = planned(maker, f"shifted={shifted}", f"good={good}")
     assert told(plan) == ""
     (problem,) = check_data(plan)

@@ -1,4 +1,6 @@
-"""One bad run does not stop the others: what a problem stops, and the codes that the program ends with."""
+"""One bad run does not stop the others: what a problem stops, and the codes that the program ends
+with.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from bids_sr.reports.run_notes import note_run
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
-    line = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *extra]
+    line = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *extra,
+    ]
     return parse_settings(line).resolved(run_uuid="x")
 
 
@@ -76,16 +84,23 @@ def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None
         ("", "", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", None),
     ],
 )
-def test_what_a_problem_stops(three: BidsMaker, subject: str, run: str, file: str, stops: list[str] | None) -> None:
+def test_what_a_problem_stops(
+    three: BidsMaker, subject: str, run: str, file: str, stops: list[str] | None
+) -> None:
     """Whom it is about is said where it is found, and not read from the name of the file."""
     runs = [each for one in check(settings_for(three)).subjects for each in one.runs]
     place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
-    found = stopped_by(Notice(what=place, subject=subject, run=run, code="option" if place[0] == "-" else ""), runs)
+    found = stopped_by(
+        Notice(what=place, subject=subject, run=run, code="option" if place[0] == "-" else ""),
+        runs,
+    )
     assert (None if found is None else [each.stem for each in runs if each.bold in found]) == stops
 
 
 @pytest.mark.parametrize("role", ["truth", "calibration", "echo"])
-def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(three: BidsMaker, role: str) -> None:
+def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(
+    three: BidsMaker, role: str
+) -> None:
     first, *others = (run for one in check(settings_for(three)).subjects for run in one.runs)
     image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
     if role == "truth":
@@ -117,7 +132,9 @@ def test_a_participant_whose_t1w_cannot_be_read_is_left_out(three: BidsMaker) ->
 def test_strict_stops_everything(three: BidsMaker) -> None:
     three.bold("sub-01_task-tap_run-2", n_volumes=1)
     plan = check(settings_for(three, "--strict"))
-    assert [problem.what.rpartition("/")[2] for problem in plan.problems] == ["sub-01_task-tap_run-2_bold.nii.gz"]
+    assert [problem.what.rpartition("/")[2] for problem in plan.problems] == [
+        "sub-01_task-tap_run-2_bold.nii.gz"
+    ]
     assert plan.left_out == {}
 
 
@@ -129,10 +146,13 @@ def test_where_nothing_is_left_the_problems_are_those_of_the_call(three: BidsMak
 
 def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
     three.bold("sub-01_task-tap_run-2", n_volumes=1)
-    plan = check(settings_for(three, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7"))
+    plan = check(
+        settings_for(three, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7")
+    )
     assert {problem.what.rpartition("/")[2] for problem in plan.problems} == {
-        "sub-01_task-tap_run-2_bold.nii.gz", "--output-spaces MNI152NLin2009cAsym:res-7",
-    }  # fmt: skip
+        "sub-01_task-tap_run-2_bold.nii.gz",
+        "--output-spaces MNI152NLin2009cAsym:res-7",
+    }
 
 
 def test_nothing_to_exclude() -> None:
@@ -141,7 +161,10 @@ def test_nothing_to_exclude() -> None:
 
 @pytest.mark.parametrize("damage", ["header", "voxels"])
 def test_the_program_ends_with_code_1_and_names_the_run(
-    three: BidsMaker, damage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    three: BidsMaker,
+    damage: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stem = "sub-01_task-tap_run-2"
     if damage == "header":
@@ -157,7 +180,12 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         return RunOutcome()
 
     monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
-    line = [str(three.root), str(three.root.parent / "out"), "participant", "--skip-bids-validation"]
+    line = [
+        str(three.root),
+        str(three.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+    ]
     line += ["-w", str(three.root.parent / "work")]
     assert program.main(line) == 1
     assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
@@ -170,7 +198,9 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert (left.run, left.level) == (stem, "error")
     assert left.why
     assert left.why in told
-    assert any(each.level == "note" and "field maps" in each.why and each.subject == "02" for each in kept)
+    assert any(
+        each.level == "note" and "field maps" in each.why and each.subject == "02" for each in kept
+    )
     assert program.main([*line, "--strict"]) == 2
 
 
@@ -182,7 +212,9 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         ("sub-01_task-tap_b@d_bold.nii.gz", ["sub-01_task-tap_b@d"]),
     ],
 )
-def test_a_file_of_a_wrong_name_stops_nobody_else(three: BidsMaker, name: str, left_out: list[str]) -> None:
+def test_a_file_of_a_wrong_name_stops_nobody_else(
+    three: BidsMaker, name: str, left_out: list[str]
+) -> None:
     own = three.path("sub-01_task-tap_bold.nii.gz", "func")
     own.with_name(name).write_bytes(own.read_bytes())
     plan = check(settings_for(three))
@@ -233,7 +265,9 @@ def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.Mo
         assert any("not validated" in each for each in plan.told_to(label)["notes"])
 
 
-needs_validator = pytest.mark.skipif(find_validator() is None, reason="bids-validator-deno is not installed")
+needs_validator = pytest.mark.skipif(
+    find_validator() is None, reason="bids-validator-deno is not installed"
+)
 
 
 def validated(maker: BidsMaker, *extra: str) -> Plan:
@@ -255,13 +289,18 @@ def validated(maker: BidsMaker, *extra: str) -> Plan:
 def test_what_the_validator_refuses_of_one_leaves_the_others(
     three: BidsMaker, spoiled: str, left_out: list[str]
 ) -> None:
-    table, lines = three.root / "participants.tsv", ["participant_id\tage", "sub-01\t20", "sub-02\t30"]
+    table, lines = (
+        three.root / "participants.tsv",
+        ["participant_id\tage", "sub-01\t20", "sub-02\t30"],
+    )
     if spoiled.endswith(".tsv"):
         three.path(spoiled, "func").write_text("duration\ttrial_type\n3\tthumb\n")
     else:
-        lines[2:] = {"age": ["sub-02\told"], "is not listed": [], "is listed twice": ["sub-02\t30"] * 2}[
-            spoiled.replace("sub-02 ", "").removesuffix(" of sub-02")
-        ]
+        lines[2:] = {
+            "age": ["sub-02\told"],
+            "is not listed": [],
+            "is listed twice": ["sub-02\t30"] * 2,
+        }[spoiled.replace("sub-02 ", "").removesuffix(" of sub-02")]
     table.write_text("\n".join(lines) + "\n")
     plan = validated(three)
     assert plan.problems == ()
@@ -271,11 +310,15 @@ def test_what_the_validator_refuses_of_one_leaves_the_others(
 
 @needs_validator
 @pytest.mark.parametrize("spoiled", ["dataset_description.json", "participants.tsv"])
-def test_what_the_validator_refuses_of_the_data_set_refuses_the_call(three: BidsMaker, spoiled: str) -> None:
+def test_what_the_validator_refuses_of_the_data_set_refuses_the_call(
+    three: BidsMaker, spoiled: str
+) -> None:
     if spoiled == "participants.tsv":
         (three.root / spoiled).write_text("age\n20\n30\n")
     else:
-        three.json(three.root / spoiled, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
+        three.json(
+            three.root / spoiled, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"}
+        )
     plan = validated(three)
     assert {Path(problem.what).name for problem in plan.problems} == {spoiled}
     assert plan.left_out == {}

@@ -1,4 +1,6 @@
-"""Whether the work fits: what the machine, the container or the user leaves, against what the largest step needs."""
+"""Whether the work fits: what the machine, the container or the user leaves, against what the
+largest step needs.
+"""
 
 from pathlib import Path
 
@@ -20,8 +22,16 @@ def maker(tmp_path: Path) -> BidsMaker:
 
 
 def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settings:
-    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out", work_dir=maker.root.parent / "work")
-    return Settings(paths=paths, selection=Selection(skip_bids_validation=True), resources=resources or Resources())
+    paths = Paths(
+        bids_dir=maker.root,
+        output_dir=maker.root.parent / "out",
+        work_dir=maker.root.parent / "work",
+    )
+    return Settings(
+        paths=paths,
+        selection=Selection(skip_bids_validation=True),
+        resources=resources or Resources(),
+    )
 
 
 def test_the_largest_step_has_to_fit() -> None:

@@ -23,7 +23,13 @@ PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
-    line = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation", *extra]
+    line = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+        *extra,
+    ]
     return parse_settings(line).resolved(run_uuid="x")
 
 
@@ -54,9 +60,14 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
     facts = get_method(method)
     state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     fits = {
-        "method": method, "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw", "orientation": "I-S",
-        "resolution": {"lowres_mm": [6.0, 6.0, 4.0]}, "trained_on": facts.trained_on,
-    }  # fmt: skip
+        "method": method,
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+        "trained_on": facts.trained_on,
+    }
     return str(save_model(maker.root.parent / method, state, {**fits, **card})[0])
 
 
@@ -74,7 +85,11 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
     text = choice_text(plan.subjects[0].runs[0], settings)
-    assert text == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in plane)"
+    assert (
+        text
+        == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in"
+        " plane)"
+    )
 
 
 def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> None:
@@ -84,7 +99,9 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
     told = dict(choice_lines(plan, settings))
     others = ", ".join(f"type{k}MinusOthers" for k in range(4))
     assert told["contrasts"] == f"sub-01_task-tap: type0, type1, type2, type3, all, {others}"
-    assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(plan, settings)
+    assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(
+        plan, settings
+    )
     assert any("type3MinusOthers" in line for line in start_lines(plan, settings))
 
 
@@ -101,7 +118,10 @@ def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
     plan = planned(maker)
     assert plan.problems == ()
     assert "srgan" not in plan.series
-    assert any("no pair is used: more than one T2*-weighted pair" in str(notice) for notice in plan.warnings)
+    assert any(
+        "no pair is used: more than one T2*-weighted pair" in str(notice)
+        for notice in plan.warnings
+    )
 
 
 def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
@@ -122,7 +142,12 @@ def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "pair", "kind"),
-    [("auto", True, "highres"), ("auto", False, "none"), ("highres", True, "highres"), ("none", True, "none")],
+    [
+        ("auto", True, "highres"),
+        ("auto", False, "none"),
+        ("highres", True, "highres"),
+        ("none", True, "none"),
+    ],
 )
 def test_whose_static_detail_is_added(asked: str, pair: bool, kind: str, maker: BidsMaker) -> None:
     if not pair:
@@ -135,13 +160,17 @@ def test_whose_static_detail_is_added(asked: str, pair: bool, kind: str, maker: 
 
 def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
     superres = SuperRes(pretrained=(Path(model(maker, "srgan")), Path(model(maker, "vit"))))
-    assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(superres.pretrained)
+    assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(
+        superres.pretrained
+    )
     assert pretrained_for(superres, "sbl") is None
     assert pretrained_for(SuperRes(), "srgan") is None
     assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
 
 
-def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(maker: BidsMaker) -> None:
+def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(
+    maker: BidsMaker,
+) -> None:
     file = Path(model(maker, "srgan"))
     card = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
@@ -154,7 +183,9 @@ def test_a_given_model_of_a_removed_method_is_refused_with_what_takes_its_place(
 
 def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
     def minutes(*extra: str) -> float:
-        return sum(row.minutes for row in planned(maker, *extra).estimate.rows if row.stage == "training")
+        return sum(
+            row.minutes for row in planned(maker, *extra).estimate.rows if row.stage == "training"
+        )
 
     assert minutes() > minutes("--pretrained", model(maker, "srgan")) > 0
     assert minutes("--n-ensemble", "3") == pytest.approx(3 * minutes())
@@ -167,8 +198,12 @@ def test_members_and_placebos_cost_what_their_method_does(maker: BidsMaker) -> N
 
     assert minutes("vit", "--n-ensemble", "3") < 0.8 * minutes("cpce", "--n-ensemble", "3")
     assert minutes("vit", "--null-checks") == 0, "it has no placebos"
-    assert minutes("srgan", "--null-checks") == pytest.approx(3 * minutes("srgan", "--n-ensemble", "2"))
-    assert minutes("vit", "--n-ensemble", "3") == pytest.approx(2 * minutes("vit", "--n-ensemble", "2"))
+    assert minutes("srgan", "--null-checks") == pytest.approx(
+        3 * minutes("srgan", "--n-ensemble", "2")
+    )
+    assert minutes("vit", "--n-ensemble", "3") == pytest.approx(
+        2 * minutes("vit", "--n-ensemble", "2")
+    )
 
 
 def test_comparisons_cost(maker: BidsMaker) -> None:
@@ -206,7 +241,11 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
     plan = planned(maker, "--pair-holdout")
     assert plan.problems == ()
-    found = [(run.pair.session, run.holdout.session) for run in plan.subjects[0].runs if run.pair and run.holdout]
+    found = [
+        (run.pair.session, run.holdout.session)
+        for run in plan.subjects[0].runs
+        if run.pair and run.holdout
+    ]
     assert found == [("a", "b"), ("b", "a")]
     assert len(plan.subjects[0].holdouts) == 2
 
@@ -263,13 +302,22 @@ def _no_models_to_vary(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "bspline"]
 
 
-def test_other_networks_cost_more_than_srgan_and_those_of_the_papers_much_more(maker: BidsMaker) -> None:
+def test_other_networks_cost_more_than_srgan_and_those_of_the_papers_much_more(
+    maker: BidsMaker,
+) -> None:
     def minutes(*options: str) -> float:
         plan = planned(maker, *options)
-        return sum(row.minutes for row in plan.estimate.rows if row.stage in ("training", "series resnet3d"))
+        return sum(
+            row.minutes
+            for row in plan.estimate.rows
+            if row.stage in ("training", "series resnet3d")
+        )
 
     assert minutes("--sr-method", "circle") > 2 * minutes("--sr-method", "ccnn3d")
-    fast, both = minutes("--sr-method", "resnet3d"), minutes("--sr-method", "resnet3d", "li-agnostic")
+    fast, both = (
+        minutes("--sr-method", "resnet3d"),
+        minutes("--sr-method", "resnet3d", "li-agnostic"),
+    )
     assert 0 < fast < both
     assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast
 
@@ -281,7 +329,15 @@ def _one_given_model(maker: BidsMaker) -> list[str]:
 def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run", "--sr-method", "srgan"]
+    line = [
+        str(maker.root),
+        "out",
+        "participant",
+        "--skip-bids-validation",
+        "--dry-run",
+        "--sr-method",
+        "srgan",
+    ]
     assert main([*line, "--recipe", "paper"]) == 2
     told = capsys.readouterr().err
     assert "--vgg-weights" in told
@@ -304,11 +360,16 @@ def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: B
     assert not refused("--sr-method", "srgan", "--vgg-weights", str(weights))
 
 
-def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_called(maker: BidsMaker) -> None:
+def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_called(
+    maker: BidsMaker,
+) -> None:
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     given = ("--sr-method", "srgan", "--vgg-weights", str(weights))
-    told = {kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings)) for kind in ("paper", "fast")}
+    told = {
+        kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings))
+        for kind in ("paper", "fast")
+    }
     assert "is now --recipe paper-mse" in told["paper"]
     assert "no held-out accuracy" in told["paper"]
     assert "paper-mse" not in told["fast"]
@@ -319,7 +380,11 @@ def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:
         rows = planned(maker, "--sr-method", method, "--recipe", recipe).estimate.rows
         return sum(row.minutes for row in rows if row.stage == "training")
 
-    assert minutes("srgan", "paper") > 1.2 * minutes("srgan", "paper-mse") > 100 * minutes("srgan", "fast")
+    assert (
+        minutes("srgan", "paper")
+        > 1.2 * minutes("srgan", "paper-mse")
+        > 100 * minutes("srgan", "fast")
+    )
     for name in ("sbl", "cpce"):
         assert minutes(name, "paper-mse") == minutes(name, "paper")
 
@@ -342,23 +407,48 @@ def _model_of_no_method(maker: BidsMaker) -> list[str]:
 
 
 CASES = {
-    "no pair to guide": Case(spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"),
-    "one pair": Case(spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"),
+    "no pair to guide": Case(
+        spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"
+    ),
+    "one pair": Case(
+        spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"
+    ),
     "no pair": Case(
-        spoil=_no_pair_to_hold_out, file="sub-01", reason="--pair-holdout needs a pair", fix="Add the pair"
+        spoil=_no_pair_to_hold_out,
+        file="sub-01",
+        reason="--pair-holdout needs a pair",
+        fix="Add the pair",
     ),
     "filtered": Case(spoil=_filtered, file="bold", reason="and there is 1", fix="hides the other"),
-    "two factors": Case(spoil=_two_factors, file="bold", reason="have different factors", fix="Leave --pair-holdout"),
+    "two factors": Case(
+        spoil=_two_factors,
+        file="bold",
+        reason="have different factors",
+        fix="Leave --pair-holdout",
+    ),
     "nothing learned from a pair": Case(
-        spoil=_nothing_learned_from_a_pair, file="--pair-holdout", reason="nothing to evaluate", fix="srgan"
+        spoil=_nothing_learned_from_a_pair,
+        file="--pair-holdout",
+        reason="nothing to evaluate",
+        fix="srgan",
     ),
     "no models": Case(
-        spoil=_no_models_to_vary, file="--n-ensemble 3", reason="no method of --sr-method is trained", fix="name a"
+        spoil=_no_models_to_vary,
+        file="--n-ensemble 3",
+        reason="no method of --sr-method is trained",
+        fix="name a",
     ),
-    "one given model": Case(spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
-    "all given models": Case(spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"),
+    "one given model": Case(
+        spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"
+    ),
+    "all given models": Case(
+        spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"
+    ),
     "two models of one method": Case(
-        spoil=_two_models_of_one_method, file="second.safetensors", reason="and so is", fix="run twice"
+        spoil=_two_models_of_one_method,
+        file="second.safetensors",
+        reason="and so is",
+        fix="run twice",
     ),
     "published without features": Case(
         spoil=lambda _: ["--recipe", "paper"],
@@ -367,7 +457,10 @@ CASES = {
         fix="Give them with --vgg-weights, or take --recipe paper-mse",
     ),
     "model of no method": Case(
-        spoil=_model_of_no_method, file="--pretrained", reason="of the method srgan", fix="Add srgan"
+        spoil=_model_of_no_method,
+        file="--pretrained",
+        reason="of the method srgan",
+        fix="Add srgan",
     ),
 }
 
@@ -376,7 +469,11 @@ CASES = {
 def test_options_that_cannot_be_served_are_refused(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
     problems = planned(maker, *case.spoil(maker)).problems
-    fitting = [p for p in problems if case.file in p.what and case.reason in p.why and case.fix in p.remedy]
+    fitting = [
+        p
+        for p in problems
+        if case.file in p.what and case.reason in p.why and case.fix in p.remedy
+    ]
     assert len(fitting) == 1, "\n".join(map(str, problems))
 
 
@@ -391,7 +488,8 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.unsplit == frozenset()
         assert any(
-            "excluded from split halves, which need two blocks inside the run: little (1 block)." in str(notice)
+            "excluded from split halves, which need two blocks inside the run: little (1 block)."
+            in str(notice)
             for notice in plan.warnings
         )
 
@@ -403,17 +501,31 @@ class TestBlocks:
         assert any("the evaluation skips split halves" in str(notice) for notice in plan.warnings)
 
     def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
-        maker.events(rows=((-20.0, 1.0, "thumb"), (2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (28.0, 1.0, "little")))
+        maker.events(
+            rows=(
+                (-20.0, 1.0, "thumb"),
+                (2.0, 4.0, "thumb"),
+                (8.0, 4.0, "little"),
+                (28.0, 1.0, "little"),
+            )
+        )
         assert len(planned(maker).unsplit) == 1
 
 
 def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
     truth = BidsMaker(maker.root.parent / "truth")
     truth.bold(zooms=(3.0, 3.0, 4.0))
-    truth.image("sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz", "func", (3.0, 3.0, 4.0))
+    truth.image(
+        "sub-01_task-tap_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz",
+        "func",
+        (3.0, 3.0, 4.0),
+    )
     settings = settings_for(maker, "--truth", str(truth.root))
     text = dry_run_text(check(settings), settings)
-    assert f"high-resolution reference: sub-01_task-tap_bold.nii.gz, effect of thumb in {truth.root}" in text
+    assert (
+        f"high-resolution reference: sub-01_task-tap_bold.nii.gz, effect of thumb in {truth.root}"
+        in text
+    )
 
 
 def echoes(maker: BidsMaker, times: tuple[float, ...] = (0.012, 0.028, 0.044)) -> None:
@@ -432,7 +544,11 @@ def test_echoes_are_one_run_that_is_combined(maker: BidsMaker) -> None:
     assert "echo" not in run.entities
     assert [te for _, te in run.echoes] == [12.0, 28.0, 44.0]
     assert set(plan.subjects[0].images) >= {path for path, _ in run.echoes}
-    told = [str(notice) for notice in plan.warnings if "3 echoes (TE 12, 28, 44 ms) are combined" in str(notice)]
+    told = [
+        str(notice)
+        for notice in plan.warnings
+        if "3 echoes (TE 12, 28, 44 ms) are combined" in str(notice)
+    ]
     assert len(told) == 1
     assert "echo-1" not in told[0]
     assert next(iter(plan.contrasts.values()))["thumb"] == {"thumb": 1.0}

@@ -1,4 +1,6 @@
-"""Spaces of ``--output-spaces``: what is here, what is fetched through TemplateFlow's client, what is refused."""
+"""Spaces of ``--output-spaces``: what is here, what is fetched through TemplateFlow's client, what
+is refused.
+"""
 
 import functools
 import http.server
@@ -30,9 +32,13 @@ def settings_for(root: Path, *spaces: str) -> Settings:
     return Settings(paths=paths, preprocessing=how, selection=Selection(skip_bids_validation=True))
 
 
-def found_of(root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()) -> Findings:
+def found_of(
+    root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()
+) -> Findings:
     found = Findings()
-    output_spaces.check_spaces(settings_for(root, *spaces), found, labels=labels, without_anat=without)
+    output_spaces.check_spaces(
+        settings_for(root, *spaces), found, labels=labels, without_anat=without
+    )
     return found
 
 
@@ -50,19 +56,31 @@ def template_images(folder: Path, stem: str) -> None:
         save_image(IMAGE, np.eye(4), folder / f"{stem}_{ending}.nii.gz")
 
 
-def test_templates_that_packages_carry_need_neither_cache_nor_client(tmp_path: Path, home: Path) -> None:
-    spaces = ("MNI152NLin2009cAsym:res-2", "MNI152NLin6Asym:res-02", "MNI152NLin2009aSym", "T1w", "func")
+def test_templates_that_packages_carry_need_neither_cache_nor_client(
+    tmp_path: Path, home: Path
+) -> None:
+    spaces = (
+        "MNI152NLin2009cAsym:res-2",
+        "MNI152NLin6Asym:res-02",
+        "MNI152NLin2009aSym",
+        "T1w",
+        "func",
+    )
     assert not found_of(tmp_path, *spaces).problems
     assert not home.exists()
 
 
 def test_carried_templates_have_the_grids_of_templateflow() -> None:
-    """As fMRIPrep's outputs have them; the first voxel of 2 mm lies half a millimeter beyond that of 1 mm."""
+    """As fMRIPrep's outputs have them; the first voxel of 2 mm lies half a millimeter beyond that
+    of 1 mm.
+    """
     shape, affine = template_cache.grid_of("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
     assert shape == (97, 115, 97)
     assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
     shape, affine = template_cache.grid_of("MNI152NLin6Asym", "1") or ((), np.eye(4))
-    assert (shape, affine[:3, 3].tolist()) == ((182, 218, 182), [-91, -126, -72]), "left is at lower numbers"
+    assert (shape, affine[:3, 3].tolist()) == ((182, 218, 182), [-91, -126, -72]), (
+        "left is at lower numbers"
+    )
     assert np.allclose(np.diag(affine), 1)
 
 
@@ -83,7 +101,9 @@ def test_a_template_in_the_cache(tmp_path: Path, home: Path) -> None:
 
 
 def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
-    template_images(home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1")
+    template_images(
+        home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1"
+    )
     assert not found_of(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
     assert template_cache.grid_of("MNIPediatricAsym+2", "1") is not None
 
@@ -100,7 +120,9 @@ def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) 
 def test_refused_before_any_work(tmp_path: Path) -> None:
     BidsMaker(tmp_path / "bids").subject()
     plan = check(settings_for(tmp_path, "MNI152NLin2009cAsym:res-9"))
-    assert [problem.what for problem in plan.problems] == ["--output-spaces MNI152NLin2009cAsym:res-9"]
+    assert [problem.what for problem in plan.problems] == [
+        "--output-spaces MNI152NLin2009cAsym:res-9"
+    ]
 
 
 CHECK = """
@@ -125,16 +147,23 @@ def elsewhere(root: Path, *spaces: str, port: int = 0) -> str:
     code = CHECK.format(here=str(Path(__file__).parent), port=port, root=str(root), spaces=spaces)
     paths = os.pathsep.join(sys.path)
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": paths, "no_proxy": "*"},
-    )  # fmt: skip
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
 @pytest.mark.slow
-def test_templates_that_are_not_here_are_refused_without_a_network(tmp_path: Path, home: Path) -> None:
-    said = elsewhere(tmp_path, COLIN, "Nowhere", "MNIPediatricAsym", "MNI152Lin:cohort-1", "MNI152Lin:res-5")
+def test_templates_that_are_not_here_are_refused_without_a_network(
+    tmp_path: Path, home: Path
+) -> None:
+    said = elsewhere(
+        tmp_path, COLIN, "Nowhere", "MNIPediatricAsym", "MNI152Lin:cohort-1", "MNI152Lin:res-5"
+    )
     assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in said
     assert "TEMPLATEFLOW_HOME" in said
     assert f"api.get('{COLIN}')" in said
@@ -143,7 +172,9 @@ def test_templates_that_are_not_here_are_refused_without_a_network(tmp_path: Pat
     assert "not fully defined" in said
     assert "does not accept a cohort" in said
     assert "no resolution 5" in said
-    assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], "no half of a file is left"
+    assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
+        "no half of a file is left"
+    )
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -163,9 +194,13 @@ def server(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.slow
-def test_templates_are_fetched_where_there_is_a_network(tmp_path: Path, home: Path, server: int) -> None:
+def test_templates_are_fetched_where_there_is_a_network(
+    tmp_path: Path, home: Path, server: int
+) -> None:
     stem = "tpl-MNIPediatricAsym_cohort-2"
-    template_images(folder := tmp_path / "s3" / "tpl-MNIPediatricAsym" / "cohort-2", f"{stem}_res-1")
+    template_images(
+        folder := tmp_path / "s3" / "tpl-MNIPediatricAsym" / "cohort-2", f"{stem}_res-1"
+    )
     template_images(folder, f"{stem}_res-2")
     for tissue in ("GM", "WM"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")

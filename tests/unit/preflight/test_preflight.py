@@ -1,4 +1,4 @@
-"""Preflight: plan, contrasts of runs, estimates, the validator's report, streaming of the voxels."""
+"""Preflight: plan, contrasts of runs, estimates, the validator's report, streaming of voxels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,11 @@ def planned(maker: BidsMaker) -> Planned:
 
 
 def settings_for(maker: BidsMaker, **groups: object) -> Settings:
-    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out", work_dir=maker.root.parent / "work")
+    paths = Paths(
+        bids_dir=maker.root,
+        output_dir=maker.root.parent / "out",
+        work_dir=maker.root.parent / "work",
+    )
     return Settings(**{"paths": paths, "selection": NO_VALIDATOR, **groups})  # type: ignore[arg-type]
 
 
@@ -124,22 +128,34 @@ class TestEvents:
         texts = " ".join(notice.why for notice in plan.warnings)
         assert "2 of 6 events begin after the end" in texts
         assert "'late' lies after the end" in texts
-        assert [set(weights) for weights in plan.contrasts.values()] == [{"thumb", "little", "all", "thumbMinusLittle"}]
+        assert [set(weights) for weights in plan.contrasts.values()] == [
+            {"thumb", "little", "all", "thumbMinusLittle"}
+        ]
 
-    def test_events_without_onset_or_duration_are_left_out(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_events_without_onset_or_duration_are_left_out(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=(*EVENTS, (3.0, "n/a", "thumb"), ("n/a", 1.0, "little")))
         plan = planned()
         assert plan.problems == ()
-        assert "2 of 6 events have no onset or no duration (n/a; the first in line 6)" in plan.warnings[0].why
+        assert (
+            "2 of 6 events have no onset or no duration (n/a; the first in line 6)"
+            in plan.warnings[0].why
+        )
 
     def test_trial_type_is_optional(self, maker: BidsMaker, planned: Planned) -> None:
-        maker.events(rows=tuple((onset, duration, 4) for onset, duration, _ in EVENTS), header="onset\tduration\tbid")
+        maker.events(
+            rows=tuple((onset, duration, 4) for onset, duration, _ in EVENTS),
+            header="onset\tduration\tbid",
+        )
         plan = planned()
         assert plan.problems == ()
         assert "no column trial_type" in plan.warnings[0].why
         assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
 
-    def test_a_type_long_before_the_run_is_not_modelled(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_a_type_long_before_the_run_is_not_modelled(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
@@ -147,18 +163,23 @@ class TestEvents:
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
-    def test_a_block_that_reaches_near_the_run_counts(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_a_block_that_reaches_near_the_run_counts(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
         (contrasts,) = planned().contrasts.values()
         assert "early" in contrasts["all"]
 
     @pytest.mark.parametrize(
-        ("n_volumes", "tr", "says"), [(16, 1.0, "too few"), (17, 1.0, ""), (20, 0.4, "needs 10 s"), (26, 0.4, "")]
+        ("n_volumes", "tr", "says"),
+        [(16, 1.0, "too few"), (17, 1.0, ""), (20, 0.4, "needs 10 s"), (26, 0.4, "")],
     )
     def test_a_run_without_events_has_volumes_for_its_seeds(
         self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, says: str
     ) -> None:
-        """Three seeds, twelve motion regressors and the mean, though the maps are correlations alone."""
+        """Three seeds, twelve motion regressors and the mean, though the maps are correlations
+        alone.
+        """
         maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
         plan = planned(activation=Activation(kinds=("cc",)))
         assert plan.problems == ()
@@ -166,7 +187,9 @@ class TestEvents:
         assert [says in reason for reason in reasons] == [True] * bool(says)
 
     def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
-        """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one degree of 16."""
+        """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one
+        degree of 16.
+        """
         spared = planned(preprocessing=Preprocessing(dummy_scans=14))
         assert spared.problems == ()
         (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
@@ -203,7 +226,9 @@ class TestEvents:
         assert reason in problem.why
 
     def test_a_table_in_another_encoding(self, maker: BidsMaker, planned: Planned) -> None:
-        maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
+        maker.events().write_bytes(
+            "onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1")
+        )
         (problem,) = planned().problems
         assert "cannot be read as a table" in problem.why
 
@@ -226,15 +251,24 @@ class TestContrasts:
         assert [n.why for n in said.notices] == ["it fits 1 of 2 runs."] * 2
 
     def test_types_of_different_runs_cannot_be_compared(self) -> None:
-        problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"])
+        problems = problems_of(
+            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
+        )
         assert "no run holds all of its trial types (thumb, face) together" in problems[0].why
 
     def test_a_run_that_no_contrast_fits(self) -> None:
-        problems = problems_of(contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"])
+        problems = problems_of(
+            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"]
+        )
         assert [p.what for p in problems] == ["b"]
 
     def test_order(self) -> None:
-        assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == ("thumb", "little", "a", "z")
+        assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == (
+            "thumb",
+            "little",
+            "a",
+            "z",
+        )
 
     def test_asked_for(self, planned: Planned) -> None:
         plan = planned(activation=Activation(contrasts=("d=0.5*thumb-0.5*little",)))
@@ -251,10 +285,16 @@ class TestPlaces:
         assert problems_of(directories.check_places, settings) == []
 
     def test_output_may_lie_in_a_folder_of_the_derivatives(self, maker: BidsMaker) -> None:
-        for place, allowed in (("derivatives/bids-sr", True), ("derivatives/a/b", True), ("derivatives", False)):
+        for place, allowed in (
+            ("derivatives/bids-sr", True),
+            ("derivatives/a/b", True),
+            ("derivatives", False),
+        ):
             problems = problems_of(
                 directories.check_places,
-                settings_for(maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / place)),
+                settings_for(
+                    maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / place)
+                ),
             )
             assert (problems == []) is allowed, place
 
@@ -272,7 +312,9 @@ class TestPlaces:
         assert "cannot be written" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
-    def test_what_another_user_has_left(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_what_another_user_has_left(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         out = maker.root.parent / "out"
         for folder in (out / "logs", out / "sub-01"):
             folder.mkdir(parents=True)
@@ -282,12 +324,16 @@ class TestPlaces:
         assert problem.what == str(out / name)
         assert "cannot be written" in problem.why
 
-    def test_what_is_written_already_counts(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_written_already_counts(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A finished run can be repeated on a disk that it has filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
         monkeypatch.setattr(directories, "SPARE_GB", 0.0)
-        monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0}))
+        monkeypatch.setattr(
+            directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
+        )
         assert len(problems_of(directories.check_room, settings, cost)) == 1
         folder = maker.root.parent / "work"
         folder.mkdir()
@@ -295,8 +341,12 @@ class TestPlaces:
         assert problems_of(directories.check_room, settings, cost) == []
 
     def test_unknown_files(self, maker: BidsMaker) -> None:
-        settings = settings_for(maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0))
-        assert [p.what for p in problems_of(directories.check_places, settings)] == ["/nowhere/model.safetensors"]
+        settings = settings_for(
+            maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0)
+        )
+        assert [p.what for p in problems_of(directories.check_places, settings)] == [
+            "/nowhere/model.safetensors"
+        ]
 
 
 class TestEstimate:
@@ -315,12 +365,19 @@ class TestEstimate:
         few = check(settings)
         maker.bold(n_volumes=60)
         many = check(settings)
-        rows = {row.stage: row for row in few.estimate.rows}, {row.stage: row for row in many.estimate.rows}
+        rows = (
+            {row.stage: row for row in few.estimate.rows},
+            {row.stage: row for row in many.estimate.rows},
+        )
         always = {"series srgan": estimates._SERIES_S / 60}  # however long the run is
         for stage in ("motion", "series srgan", "evaluation"):
             fixed = always.get(stage, 0.0)
-            assert rows[1][stage].minutes - fixed == pytest.approx(2 * (rows[0][stage].minutes - fixed))
-        assert rows[1]["series srgan"].disk_gb == pytest.approx(2 * rows[0]["series srgan"].disk_gb)
+            assert rows[1][stage].minutes - fixed == pytest.approx(
+                2 * (rows[0][stage].minutes - fixed)
+            )
+        assert rows[1]["series srgan"].disk_gb == pytest.approx(
+            2 * rows[0]["series srgan"].disk_gb
+        )
         assert rows[1]["start-up"] == rows[0]["start-up"]
         assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
 
@@ -338,7 +395,9 @@ class TestEstimate:
         assert dear.disk_gb == pytest.approx(plan.estimate.disk_gb)
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
-        one, two, many = (check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64))
+        one, two, many = (
+            check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64)
+        )
         assert two.minutes < one.minutes / 1.5
         assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
         assert one.memory_gb < two.memory_gb < many.memory_gb
@@ -346,7 +405,10 @@ class TestEstimate:
 
     def test_training_can_be_bounded_or_skipped(self, planned: Planned) -> None:
         def minutes(**given: Any) -> float:
-            return sum(row.minutes for row in planned(superres=SuperRes(recipe="paper", **given)).estimate.rows)
+            return sum(
+                row.minutes
+                for row in planned(superres=SuperRes(recipe="paper", **given)).estimate.rows
+            )
 
         bounded = minutes(methods=("srgan",), max_train_minutes=1.0)
         cost = get_method("srgan").cost("paper")
@@ -364,7 +426,10 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "thumbMinusLittle = thumb-little",
         "all = mean of thumb, little",
         "note: a high-resolution run of 20 volumes or more",
-        "no high-resolution reference, so methods are tested one resolution level down; for the full test, --retro",
+        (
+            "no high-resolution reference, so methods are tested one resolution level down; for"
+            " the full test, --retro"
+        ),
         "series: raw bspline zerofill sdmod srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for intermediate files and",
@@ -388,7 +453,9 @@ def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Plan
         assert memory == pytest.approx(plan.estimate.memory_gb, abs=0.051)
 
 
-def test_a_busy_machine_is_named(planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_named(
+    planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = planned()
     monkeypatch.setattr(plan_text, "pace_now", lambda processors: Pace(processor=1.0, busy=4.0))
     long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
@@ -407,7 +474,10 @@ def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
 
 def test_problems_as_text() -> None:
     text = format_problems(
-        [Notice(what="a.nii", why="broken", remedy="mend it"), Notice(what="b", why="c", remedy="d")]
+        [
+            Notice(what="a.nii", why="broken", remedy="mend it"),
+            Notice(what="b", why="c", remedy="d"),
+        ]
     )
     assert text.splitlines()[1:4] == ["a.nii", "  why: broken", "  fix: mend it"]
     assert "2 problems" in text
@@ -452,7 +522,9 @@ class TestVoxels:
         (problem,) = problems_of(voxels.check_image, path)
         assert "truncated or corrupt" in problem.why
 
-    def test_each_image_is_read_once(self, maker: BidsMaker, planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_image_is_read_once(
+        self, maker: BidsMaker, planned: Planned, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         maker.bold("sub-01_task-tap_run-2")
         maker.events("sub-01_task-tap_run-2")
         seen: list[Path] = []
@@ -466,10 +538,14 @@ class TestValidator:
 
     RUNS = (
         RunFiles(
-            bold=Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"), events=None, sidecar={}, header=None, tr=None,
+            bold=Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"),
+            events=None,
+            sidecar={},
+            header=None,
+            tr=None,
             entities={"subject": "01", "task": "tap", "run": "1"},
         ),
-    )  # fmt: skip
+    )
 
     def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Notice]:
         full = [{"severity": "error", **issue} for issue in issues]
@@ -495,7 +571,11 @@ class TestValidator:
         ("location", "subject", "run"),
         [
             ("/task-tap_bold.json", "01", "sub-01_task-tap_run-1"),
-            ("/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz", "01", "sub-01_task-tap_run-1"),
+            (
+                "/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz",
+                "01",
+                "sub-01_task-tap_run-1",
+            ),
             ("/sub-01/sub-01_scans.tsv", "01", ""),
             ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None, ""),  # another run
             ("/dataset_description.json", "", ""),
@@ -503,11 +583,18 @@ class TestValidator:
         ],
     )
     def test_whom_an_error_is_about(self, location: str, subject: str | None, run: str) -> None:
-        found = [(problem.subject, problem.run) for problem in self.problems({"code": "X", "location": location})]
+        found = [
+            (problem.subject, problem.run)
+            for problem in self.problems({"code": "X", "location": location})
+        ]
         assert found == ([] if subject is None else [(subject, run)])
 
     def test_what_was_said_already_is_not_said_twice(self) -> None:
-        issue = {"code": "SIDECAR_KEY_REQUIRED", "subCode": "RepetitionTime", "location": "/sub-01/b.nii"}
+        issue = {
+            "code": "SIDECAR_KEY_REQUIRED",
+            "subCode": "RepetitionTime",
+            "location": "/sub-01/b.nii",
+        }
         assert self.problems(issue, known=(Path("/d/sub-01/b.nii"),)) == []
         assert len(self.problems(issue)) == 1
 
@@ -536,7 +623,9 @@ class TestValidator:
         assert found.problems == []
         assert [text in notice.why for notice in found.notices] == [True]
 
-    @pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
+    @pytest.mark.skipif(
+        validator.find_validator() is None, reason="bids-validator-deno is not installed"
+    )
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))
         assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
@@ -560,7 +649,9 @@ class TestEventsThatAreNotThere:
         plan = check(settings)
         (word, text), *others = notes(plan, settings)
         assert word == "warning"
-        assert text.startswith("sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv")
+        assert text.startswith(
+            "sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv"
+        )
         assert "--ignore events" in text
         assert {word for word, _ in others} == {"note"}
         assert plan.told_to("01")["warnings"][0].endswith(text)
@@ -577,7 +668,11 @@ class TestEventsThatAreNotThere:
             for path in table.parent.glob("*task-tap*"):
                 path.rename(path.with_name(path.name.replace("task-tap", "task-RestEyes")))
             (table.parent / "sub-01_task-RestEyes_events.tsv").unlink()
-        plan = check(settings_for(maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())))
+        plan = check(
+            settings_for(
+                maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())
+            )
+        )
         assert plan.told_to("01")["warnings"] == []
 
     @pytest.mark.parametrize("text", ["", "onset\tduration\ttrial_type\n"])
@@ -587,16 +682,29 @@ class TestEventsThatAreNotThere:
         assert "--ignore events" in problem.remedy
 
     def test_zero_durations_are_said(self, maker: BidsMaker) -> None:
-        maker.events(rows=((2.0, 0.0, "thumb"), (8.0, 4.0, "little"), (14.0, 0, "thumb"), (19.0, 4.0, "little")))
+        maker.events(
+            rows=(
+                (2.0, 0.0, "thumb"),
+                (8.0, 4.0, "little"),
+                (14.0, 0, "thumb"),
+                (19.0, 4.0, "little"),
+            )
+        )
         assert any(
-            "2 of 4 events have duration 0" in each for each in check(settings_for(maker)).told_to("01")["notes"]
+            "2 of 4 events have duration 0" in each
+            for each in check(settings_for(maker)).told_to("01")["notes"]
         )
 
 
-def test_an_output_in_the_data_set_is_said_before_indexing(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bids_sr.preflight.checks.survey", lambda settings: pytest.fail("the data set was indexed"))
+def test_an_output_in_the_data_set_is_said_before_indexing(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bids_sr.preflight.checks.survey", lambda settings: pytest.fail("the data set was indexed")
+    )
     settings = settings_for(
-        maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w")
+        maker,
+        paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w"),
     )
     (problem,) = check(settings).problems
     assert "lies inside the data set" in problem.why

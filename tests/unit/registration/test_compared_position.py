@@ -1,4 +1,6 @@
-"""Where a series of another program lies on its run: as acquired, shifted, or with the head motion undone."""
+"""Where a series of another program lies on its run: as acquired, shifted, or with the head motion
+undone.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.compared_frame import ComparedError, align_volumes, checked, moments, poses_of, refusal_of
+from bids_sr.registration.compared_frame import (
+    ComparedError,
+    align_volumes,
+    checked,
+    moments,
+    poses_of,
+    refusal_of,
+)
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
 from bids_sr.sr.resolution.matrices import upsample
@@ -18,14 +27,18 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def scene():
-    """A textured head in `COUNT` poses of growing size: still image, (T, 4, 4) poses, volumes with noise."""
+    """A textured head in `COUNT` poses of growing size: still image, (T, 4, 4) poses, volumes with
+    noise.
+    """
     rng = np.random.default_rng(0)
     x, y, z = np.indices(SHAPE)
     head = ((x - 15) / 12) ** 2 + ((y - 14) / 11) ** 2 + ((z - 6.5) / 8) ** 2 < 1
     texture = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 1.2)
     still = np.where(head, 800 + 300 * texture / texture.std(), 20).astype(np.float32)
     center = apply(AFFINE, np.array([[15.0, 14, 6.5]]))[0]
-    poses = np.stack([rigid_matrix([0.05 * t, -0.03 * t, 0, 0, 0, 0.001 * t], center) for t in range(COUNT)])
+    poses = np.stack(
+        [rigid_matrix([0.05 * t, -0.03 * t, 0, 0, 0, 0.001 * t], center) for t in range(COUNT)]
+    )
     volumes = {
         t: sample_volume(still, AFFINE, SHAPE, AFFINE, invert(poses[t])) + rng.normal(0, 12, SHAPE)
         for t in range(COUNT)
@@ -47,7 +60,8 @@ def test_a_denoised_series_lies_on_its_run_and_is_not_refused(scene):
 
 
 @pytest.mark.parametrize(
-    ("axis", "voxels", "words"), [(0, 1.0, "+1.00 voxels along x"), (1, -0.5, "−0.50 voxels along y")]
+    ("axis", "voxels", "words"),
+    [(0, 1.0, "+1.00 voxels along x"), (1, -0.5, "−0.50 voxels along y")],
 )
 def test_a_shifted_series_is_refused_with_its_shift_in_voxels(scene, axis, voxels, words):
     by = [voxels if k == axis else 0.0 for k in range(3)]
@@ -58,8 +72,10 @@ def test_a_shifted_series_is_refused_with_its_shift_in_voxels(scene, axis, voxel
 
 
 def test_half_a_fine_voxel_is_seen_on_a_finer_grid(scene):
-    """As a k-space crop leaves it that keeps the first sample in place, and not the field of view."""
-    found = seen(scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0))
+    """As a k-space crop leaves it that keeps the first sample in place, but not the FOV."""
+    found = seen(
+        scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
+    )
     assert found.shift[0] == pytest.approx(0.5, abs=0.03)
     assert refusal_of(found) is not None
 
@@ -68,7 +84,10 @@ def test_motion_that_was_undone_is_told_from_that_of_the_run(scene):
     _still, poses, _ = scene
     rng = np.random.default_rng(1)
     found = seen(
-        scene, lambda volume, t: sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 1, SHAPE)
+        scene,
+        lambda volume, t: (
+            sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 1, SHAPE)
+        ),
     )
     assert not found.moves
     assert found.spread_mm > 0.2
@@ -84,18 +103,28 @@ def test_another_run_and_a_series_without_its_mean_are_refused(scene):
 
 
 def test_one_pose_brings_a_realigned_series_into_register(scene, tmp_path):
-    """Its reference may be another one than that of the run; what moves with the run keeps the poses of the run."""
+    """Its reference may be another one than that of the run; what moves with the run keeps the
+    poses of the run.
+    """
     still, poses, volumes = scene
     away = rigid_matrix([0.9, 0.4, 0, 0, 0, 0], np.zeros(3))
     kinds = {
         "acquired": [volumes[t] for t in range(COUNT)],
-        "realigned": [sample_volume(volumes[t], AFFINE, SHAPE, AFFINE, poses[t] @ invert(away)) for t in range(COUNT)],
+        "realigned": [
+            sample_volume(volumes[t], AFFINE, SHAPE, AFFINE, poses[t] @ invert(away))
+            for t in range(COUNT)
+        ],
     }
     for name, each in kinds.items():
         save_image(np.stack(each, -1).astype(np.float32), AFFINE, tmp_path / f"{name}.nii", tr=2.0)
-    with SeriesReader(tmp_path / "acquired.nii") as own, SeriesReader(tmp_path / "realigned.nii") as other:
+    with (
+        SeriesReader(tmp_path / "acquired.nii") as own,
+        SeriesReader(tmp_path / "realigned.nii") as other,
+    ):
         reference, mask = Volume(still, AFFINE), still > 300
-        np.testing.assert_array_equal(poses_of(checked(own, own), poses, own, reference, mask), poses)
+        np.testing.assert_array_equal(
+            poses_of(checked(own, own), poses, own, reference, mask), poses
+        )
         found = poses_of(checked(own, other), poses, other, reference, mask)
     assert len(found) == COUNT
     np.testing.assert_array_equal(found[0], found[-1])

@@ -23,11 +23,16 @@ def scanned() -> tuple[Volumes, Volumes, np.ndarray]:
     run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
     rest, _ = run.parts
     moved = {
-        0: np.eye(4), 1: np.eye(4), 7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
+        0: np.eye(4),
+        1: np.eye(4),
+        7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
         8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), CENTER),
-    }  # fmt: skip
+    }
     series = [
-        {t: run.scanner.moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t)) for t, pose in poses.items()}
+        {
+            t: run.scanner.moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t))
+            for t, pose in poses.items()
+        }
         for poses in (moved, dict.fromkeys(moved, np.eye(4)))
     ]
     return series[0], series[1], run.preset.bold_affine
@@ -39,7 +44,9 @@ def masked(volumes: Volumes, affine: np.ndarray) -> Volumes:
     return {t: volume * inside for t, volume in volumes.items()}
 
 
-def test_a_masked_series_lies_where_its_run_does(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
+def test_a_masked_series_lies_where_its_run_does(
+    scanned: tuple[Volumes, Volumes, np.ndarray],
+) -> None:
     run, _, affine = scanned
     seen = align_volumes(run, masked(run, affine), affine)
     assert refusal_of(seen) is None
@@ -48,22 +55,30 @@ def test_a_masked_series_lies_where_its_run_does(scanned: tuple[Volumes, Volumes
     assert (seen.scale, seen.offset) == (1.0, 0.0)
 
 
-def test_a_masked_series_without_its_motion_is_seen_as_such(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
+def test_a_masked_series_without_its_motion_is_seen_as_such(
+    scanned: tuple[Volumes, Volumes, np.ndarray],
+) -> None:
     run, still, affine = scanned
     seen = align_volumes(run, masked(still, affine), affine)
     assert refusal_of(seen) is None
     assert not seen.moves
 
 
-def test_a_masked_series_that_is_shifted_is_refused(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
+def test_a_masked_series_that_is_shifted_is_refused(
+    scanned: tuple[Volumes, Volumes, np.ndarray],
+) -> None:
     run, _, affine = scanned
     off = {t: np.roll(volume, 1, axis=1) for t, volume in masked(run, affine).items()}
     assert refusal_of(align_volumes(run, off, affine)) is not None
 
 
-def test_a_series_without_its_mean_is_refused(scanned: tuple[Volumes, Volumes, np.ndarray]) -> None:
+def test_a_series_without_its_mean_is_refused(
+    scanned: tuple[Volumes, Volumes, np.ndarray],
+) -> None:
     run, _, affine = scanned
     mean = np.mean(list(run.values()), axis=0)
-    refused = refusal_of(align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine))
+    refused = refusal_of(
+        align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
+    )
     assert refused is not None
     assert "mean was taken off" in refused[0]

@@ -8,8 +8,11 @@ from bids_sr.registration.tissues import segment_tissues, tissue_masks
 from bids_sr.stats.image.image_quality import overlap, tissue_volumes
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
-LEVELS = {"T1w": {"csf": 30, "gm": 65, "wm": 100}, "T2w": {"csf": 150, "gm": 80, "wm": 50},
-          "FLAIR": {"csf": 15, "gm": 90, "wm": 70}}  # fmt: skip
+LEVELS = {
+    "T1w": {"csf": 30, "gm": 65, "wm": 100},
+    "T2w": {"csf": 150, "gm": 80, "wm": 50},
+    "FLAIR": {"csf": 15, "gm": 90, "wm": 70},
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,11 @@ def head():
     shape = (36, 40, 34)
     radius = np.sqrt(sum((g - n / 2) ** 2 for g, n in zip(np.indices(shape), shape, strict=True)))
     radius = radius + 12 * ndimage.gaussian_filter(rng.normal(size=shape), 2)
-    truth = {"wm": radius < 9, "gm": (radius >= 9) & (radius < 13), "csf": (radius >= 13) & (radius < 15.5)}
+    truth = {
+        "wm": radius < 9,
+        "gm": (radius >= 9) & (radius < 13),
+        "csf": (radius >= 13) & (radius < 15.5),
+    }
     images = {
         name: sum(level[t] * truth[t] for t in truth) + rng.normal(scale=4, size=shape)
         for name, level in LEVELS.items()
@@ -51,7 +58,8 @@ def test_the_same_bits_twice_and_nothing_left_behind(head, tmp_path, monkeypatch
 
 def test_the_unit_of_the_images_does_not_matter(head):
     images, _, mask = head
-    small = {name: image / 400 for name, image in images.items()}  # their covariance has a determinant of about 1e-8
+    # their covariance has a determinant of about 1e-8
+    small = {name: image / 400 for name, image in images.items()}
     one, two = (tissue_masks(segment_tissues(each, mask, AFFINE)) for each in (images, small))
     for name in one:
         assert overlap(one[name], two[name], mask)["dice"] > 0.999

@@ -14,9 +14,16 @@ from bids_sr.reports.tables.html_tables import calibration_html, calibration_war
 from bids_sr.steps.figures.draw_registration import draw_calibration
 
 GOOD = {
-    "usable": True, "reason": "", "n_volumes": 20, "n_used": 18, "censored": [7, 12], "dof": 12, "overlap": 0.97,
-    "edges_apart_mm": 0.6, "noise_share": 0.4,
-}  # fmt: skip
+    "usable": True,
+    "reason": "",
+    "n_volumes": 20,
+    "n_used": 18,
+    "censored": [7, 12],
+    "dof": 12,
+    "overlap": 0.97,
+    "edges_apart_mm": 0.6,
+    "noise_share": 0.4,
+}
 
 
 def test_a_sound_one_has_figures_and_no_warning() -> None:
@@ -29,7 +36,10 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
-        ({"usable": False, "reason": "the head moved by 1.4 mm"}, "left out: the head moved by 1.4 mm. The run's own"),
+        (
+            {"usable": False, "reason": "the head moved by 1.4 mm"},
+            "left out: the head moved by 1.4 mm. The run's own",
+        ),
         ({"overlap": 0.6}, "Only 60% of the run's brain"),
         ({"edges_apart_mm": 3.2}, "lie 3.2 mm apart"),
         ({"noise_share": 0.95}, "95% of the variance is thermal noise"),
@@ -52,9 +62,13 @@ def test_what_is_drawn_has_a_place_in_the_report(tmp_path: Path, usable: bool) -
     facts = {**GOOD, "usable": usable, "reason": "" if usable else "why"}
     own = np.diag([3.0, 3, 4, 1])
     drawn = draw_calibration(
-        Volume(low, coarse), Volume(low > 250, coarse), Volume(fine, own), np.eye(4)[None],
-        facts, {"sbl": {"share": 0.2, "calibration": "the calibration is used with weight 0.4"}},
-    )  # fmt: skip
+        Volume(low, coarse),
+        Volume(low > 250, coarse),
+        Volume(fine, own),
+        np.eye(4)[None],
+        facts,
+        {"sbl": {"share": 0.2, "calibration": "the calibration is used with weight 0.4"}},
+    )
     assert "the calibration is used with weight 0.4" in str(drawn[-1].content)
     names = ["calibrationreg.svg", "calibrationfacts.html"]
     assert kept(draw_calibration, drawn, tmp_path) == [("registration", name) for name in names]

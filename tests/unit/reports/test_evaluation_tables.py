@@ -1,4 +1,6 @@
-"""What the report says of the evaluation is what the table holds: cells, words, warnings; all text is escaped."""
+"""What the report says of the evaluation is what the table holds: cells, words, warnings; all text
+is escaped.
+"""
 
 import math
 import re
@@ -34,7 +36,15 @@ def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> 
         "reference": "measured",
         **given,
     }
-    return MetricRow(series=method, minus=other, value=value, lower=value - half, upper=value + half, n=24, **share)
+    return MetricRow(
+        series=method,
+        minus=other,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        n=24,
+        **share,
+    )
 
 
 def table_cells(html: str, caption: str) -> list[list[str]]:
@@ -43,31 +53,62 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
     assert found is not None, caption
     lines = re.findall(r"<tr>(.*?)</tr>", found[0], flags=re.DOTALL)
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
-    return [[" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in line] for line in cells]
+    return [
+        [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in line]
+        for line in cells
+    ]
 
 
 @pytest.mark.parametrize(
     ("series", "kind"),
     [
-        ("raw", "baseline"), ("bspline", "baseline"), ("inject", "baseline"), ("bsplinePca", "control"),
-        ("srgan", "method"), ("sbl", "method"), ("mse3d", "method"), ("sblMirror", "placebo"),
-        ("srganT1w", "placebo"), ("sblSeed2", "member"), ("measured", "measured"), ("run", "run"),
+        ("raw", "baseline"),
+        ("bspline", "baseline"),
+        ("inject", "baseline"),
+        ("bsplinePca", "control"),
+        ("srgan", "method"),
+        ("sbl", "method"),
+        ("mse3d", "method"),
+        ("sblMirror", "placebo"),
+        ("srganT1w", "placebo"),
+        ("sblSeed2", "member"),
+        ("measured", "measured"),
+        ("run", "run"),
     ],
-)  # fmt: skip
+)
 def test_a_series_is_known_by_its_name(series, kind):
     assert pick.kind_of(series) == kind
 
 
 def test_series_come_by_kind_then_in_the_wanted_order():
-    names = ["sbl", "measured", "bsplinePca", "inject", "srgan", "raw", "sblMirror", "sblSeed1", "bspline"]
+    names = [
+        "sbl",
+        "measured",
+        "bsplinePca",
+        "inject",
+        "srgan",
+        "raw",
+        "sblMirror",
+        "sblSeed1",
+        "bspline",
+    ]
     rows = [row(name, "truth_ap", 1.0) for name in names]
     assert pick.series_of(rows, ["srgan", "sbl", "bspline", "inject"]) == [
-        "raw", "bspline", "inject", "bsplinePca", "srgan", "sbl", "measured",
-    ]  # fmt: skip
+        "raw",
+        "bspline",
+        "inject",
+        "bsplinePca",
+        "srgan",
+        "sbl",
+        "measured",
+    ]
 
 
 def test_regions_come_from_the_whole_to_the_strongest():
-    rows = [row("a", "split_r_beyond", 0.1, region=r) for r in ("active60", "roi", "active35", "brain", "elsewhere")]
+    rows = [
+        row("a", "split_r_beyond", 0.1, region=r)
+        for r in ("active60", "roi", "active35", "brain", "elsewhere")
+    ]
     assert pick.regions_of(rows) == ["brain", "roi", "active35", "active60", "elsewhere"]
     assert region_text("active35") == "active voxels (|t| > 3.5)"
 
@@ -78,20 +119,26 @@ def test_values_are_rounded_and_never_lost(value):
     if not math.isfinite(value):
         assert shown == "n/a"
     else:
-        assert float(shown.replace("−", "-")) == pytest.approx(value, abs=0.0501 if abs(value) >= 10 else 0.00501)
+        assert float(shown.replace("−", "-")) == pytest.approx(
+            value, abs=0.0501 if abs(value) >= 10 else 0.00501
+        )
 
 
 def test_the_pair_not_trained_on_is_shown_with_its_differences():
     share = {"region": "brain", "n": 30}
     rows = [
-        row("srgan", "pair_psnr", 31.25, lower=31, upper=31.5, **share), row("srgan", "pair_ssim", 0.91, **share),
+        row("srgan", "pair_psnr", 31.25, lower=31, upper=31.5, **share),
+        row("srgan", "pair_ssim", 0.91, **share),
         row("inject", "pair_psnr", 30.0, **share),
         row("srgan", "pair_gain_psnr", 1.25, against="inject", lower=1.0, upper=1.5, **share),
-    ]  # fmt: skip
+    ]
     html = tables.tables_html([tables.HELD_OUT], rows)
     levels = table_cells(html, "Images of the held-out pair")
     assert levels[0] == ["series", "PSNR dB", "PSNR minus inject dB", "SSIM"]
-    assert levels[1:] == [["inject", "30.0", "–", "–"], ["srgan", "31.2 [31.0, 31.5]", "1.25 [1.00, 1.50]", "0.910"]]
+    assert levels[1:] == [
+        ["inject", "30.0", "–", "–"],
+        ["srgan", "31.2 [31.0, 31.5]", "1.25 [1.00, 1.50]", "0.910"],
+    ]
 
 
 def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
@@ -109,13 +156,22 @@ def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
 
 def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     both = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
-    own = "Part of the gain of sbl is specific to this participant's own data. Not tried: sblShift."
+    own = (
+        "Part of the gain of sbl is specific to this participant's own data. Not tried: sblShift."
+    )
     assert own in unescape(tables.placebo_html(both))
     one = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
-    assert "is not shown to depend on where this run fluctuates: sblOther reaches it too." in tables.placebo_html(one)
-    html = tables.placebo_html([*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)])
+    assert (
+        "is not shown to depend on where this run fluctuates: sblOther reaches it too."
+        in tables.placebo_html(one)
+    )
+    html = tables.placebo_html(
+        [*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
+    )
     lines = table_cells(html, "Method - control: all, beyond")
-    assert [line[0] for line in lines[1:]] == ["sbl", "sbl"], "denoised B-spline is no control analysis"
+    assert [line[0] for line in lines[1:]] == ["sbl", "sbl"], (
+        "denoised B-spline is no control analysis"
+    )
     assert lines[0][:2] == ["series", "minus"]
     assert lines[1][1].startswith("sblMirror: ")
     assert "left and right exchanged" in lines[1][1]
@@ -137,33 +193,66 @@ VERDICT = {
     "sentences": [
         {"text": "Measured: halves.", "decision": ""},
         {
-            "text": "sbl is better than bspline.", "decision": "better", "statistic": "r", "band": "beyond",
-            "series": "sbl", "minus": "bspline", "region": "brain", "value": 0.1, "lower": 0.05, "upper": 0.15,
+            "text": "sbl is better than bspline.",
+            "decision": "better",
+            "statistic": "r",
+            "band": "beyond",
+            "series": "sbl",
+            "minus": "bspline",
+            "region": "brain",
+            "value": 0.1,
+            "lower": 0.05,
+            "upper": 0.15,
         },
-        {"text": "Told apart it cannot be.", "decision": "unclear", "series": "srgan", "minus": "inject",
-         "region": "n/a", "value": None, "lower": None, "upper": None},
+        {
+            "text": "Told apart it cannot be.",
+            "decision": "unclear",
+            "series": "srgan",
+            "minus": "inject",
+            "region": "n/a",
+            "value": None,
+            "lower": None,
+            "upper": None,
+        },
     ],
     "limits": ["One run only."],
-}  # fmt: skip
+}
 
 
 def test_the_verdict_says_its_words_first():
     html = text.verdict_html(VERDICT)
-    order = [html.index(part) for part in ("more true detail", "Measured: halves", "better than bspline", "One run")]
+    order = [
+        html.index(part)
+        for part in ("more true detail", "Measured: halves", "better than bspline", "One run")
+    ]
     assert order == sorted(order)
     assert "<table" not in html  # no rows, no values
 
 
 def evidence_rows() -> list[MetricRow]:
-    """Levels of five series in the brain and in active voxels at two thresholds, and differences of two methods."""
+    """Levels of five series in the brain and in active voxels at two thresholds, and differences
+    of two methods.
+    """
     rows = []
     for contrast, share in (("faces", 0.5), ("all", 1.0)):
         for region, factor in (("brain", 1), ("active40", 2), ("active30", 1.5), ("roi", 1)):
             place = {"contrast": contrast, "region": region}
             for k, name in enumerate(("bspline", "bsplinePca", "srgan", "sbl", "measured")):
                 value, beside = 0.05 * (k + 1) * factor * share, {"against": "measured", **place}
-                rows.append(row(name, "split_ev_beyond", value, lower=value - 0.01, upper=value + 0.01, **beside))
-                rows += [row(name, f"split_{one}_beyond", 0.1 * k, **beside) for one in ("r", "amplitude", "right")]
+                rows.append(
+                    row(
+                        name,
+                        "split_ev_beyond",
+                        value,
+                        lower=value - 0.01,
+                        upper=value + 0.01,
+                        **beside,
+                    )
+                )
+                rows += [
+                    row(name, f"split_{one}_beyond", 0.1 * k, **beside)
+                    for one in ("r", "amplitude", "right")
+                ]
             for other, value in (("bspline", 0.2), ("bsplinePca", 0.01), ("srgan", -0.1)):
                 rows.append(gain("sbl", other, value, **place))
     return rows
@@ -178,13 +267,22 @@ def test_the_evidence_is_one_table_of_the_best_method():
     lines = table_cells(html, "Detail beyond the acquired Nyquist limit, all")
     where = "active voxels (|t| > 4)"
     assert lines[0] == [
-        "series", f"explained variance {where}", "explained variance whole brain", f"correlation r {where}",
-        f"recovered amplitude {where}", f"correct fraction {where}", f"sbl minus it {where}",
+        "series",
+        f"explained variance {where}",
+        "explained variance whole brain",
+        f"correlation r {where}",
+        f"recovered amplitude {where}",
+        f"correct fraction {where}",
+        f"sbl minus it {where}",
         "sbl minus it whole brain",
-    ]  # fmt: skip
+    ]
     assert [line[0] for line in lines[1:]] == [
-        "bspline", "bspline, denoised in time (PCA)", "srgan", "sbl", "measured"
-    ]  # fmt: skip
+        "bspline",
+        "bspline, denoised in time (PCA)",
+        "srgan",
+        "sbl",
+        "measured",
+    ]
     assert lines[1][1:3] == ["0.100 [0.090, 0.110]", "0.050 [0.040, 0.060]"]
     assert [line[6].split(" ")[0] for line in lines[1:]] == ["▲", "=", "▼", "–", "–"]
     assert lines[4][3:6] == ["0.300", "0.300", "0.300"]
@@ -197,8 +295,12 @@ def test_a_measured_half_without_a_value_is_explained():
     rows = evidence_rows()
     verdict = {"best": "sbl"}
     assert "no upper bound" not in text.verdict_html(verdict, rows)
-    rows = [replace(each, value=math.nan) if each.series == "measured" and each.region == "brain" else each
-            for each in rows]  # fmt: skip
+    rows = [
+        replace(each, value=math.nan)
+        if each.series == "measured" and each.region == "brain"
+        else each
+        for each in rows
+    ]
     html = text.verdict_html(verdict, rows)
     assert "n/a where it has too little reproducible detail" in html
     assert "no upper bound" in html
@@ -209,25 +311,36 @@ def test_a_verdict_without_anything_is_still_one():
 
 
 def test_names_of_series_are_explained() -> None:
-    told = text.legend_html(["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"])
+    told = text.legend_html(
+        ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"]
+    )
     shown = " ".join(re.sub("<[^>]+>", " ", told).split())
     for words in (
         "zerofill baseline: in-plane zero filling",
-        "sbl method: sparse Bayesian", "sblMirror control analysis of sbl: the variance map",
+        "sbl method: sparse Bayesian",
+        "sblMirror control analysis of sbl: the variance map",
         "trained with another seed",
-    ):  # fmt: skip
+    ):
         assert words in shown
-    assert not re.search("nobody|acquired series, motion|measured at the high|temporal PCA", shown)  # labels say it
+    # labels say it
+    assert not re.search("nobody|acquired series, motion|measured at the high|temporal PCA", shown)
     assert text.legend_html(["nobody"]) == ""
 
 
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
     rows = [
-        row("run", "flag_distortion", 1), row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan), row("sbl", "flag_harm", 1),
-    ]  # fmt: skip
+        row("run", "flag_distortion", 1),
+        row("raw", "flag_broad", 0, contrast="thumb"),
+        row("raw", "flag_task_not_done", math.nan),
+        row("sbl", "flag_harm", 1),
+    ]
     flags = [
-        {"name": "distortion", "raised": True, "text": "Edges lie 2 mm apart.", "remedy": "Correct it."},
+        {
+            "name": "distortion",
+            "raised": True,
+            "text": "Edges lie 2 mm apart.",
+            "remedy": "Correct it.",
+        },
         {"name": "broad", "raised": False, "text": "1 % of the brain.", "remedy": "Look."},
     ]
     html = text.guards_html(rows, flags)
@@ -236,7 +349,10 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     assert "(sbl)" in html
     assert "Passed: extent of activation." in html
     assert text.flags_html(rows).count("class='warning'") == 2
-    assert "Susceptibility distortion. Correct susceptibility distortion first;" in text.flags_html(rows)
+    assert (
+        "Susceptibility distortion. Correct susceptibility distortion first;"
+        in text.flags_html(rows)
+    )
     assert "1 % of the brain" not in html
 
 
@@ -274,15 +390,19 @@ def test_text_from_outside_is_escaped_everywhere():
         row(BAD, "flag_broad", 1, **share),
     ]
     verdict = {
-        "headline": BAD, "limits": [BAD],
-        "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "minus": BAD, "region": BAD}] * 9,
-    }  # fmt: skip
+        "headline": BAD,
+        "limits": [BAD],
+        "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "minus": BAD, "region": BAD}]
+        * 9,
+    }
     made = [
-        tables.placebo_html(rows), tables.tables_html([tables.HELD_OUT], rows),
+        tables.placebo_html(rows),
+        tables.tables_html([tables.HELD_OUT], rows),
         tables.tables_html([tables.IMAGES], [row(BAD, "truth_psnr", 0.5, **share)]),
         text.guards_html(rows, [{"raised": True, "text": BAD}]),
-        text.verdict_html(verdict, rows), text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
-    ]  # fmt: skip
+        text.verdict_html(verdict, rows),
+        text.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
+    ]
     for html in made:
         assert "&lt;script&gt;" in html
         assert "<script" not in html
@@ -294,7 +414,7 @@ def test_text_from_outside_is_escaped_everywhere():
         lambda: tables.placebo_html([]),
         lambda: tables.tables_html([tables.HELD_OUT, tables.IMAGES], []),
     ],
-)  # fmt: skip
+)
 def test_an_empty_table_says_so(made):
     assert made() == tables.NOTHING
 
@@ -309,9 +429,16 @@ def test_series_of_other_programs_have_their_verdicts_in_the_box() -> None:
 
 
 def test_legends_say_of_no_series_what_it_is_not():
-    """`NORDICSame` is the acquired series, smoothed; `inject`, `ratio` and `sdmod` interpolate nothing alone."""
-    texts = {name: pick.KIND_TEXT[pick.kind_of(name)] for name in ("NORDICSame", "bsplinePca", "inject", "zerofill")}
+    """`NORDICSame` is the acquired series, smoothed; `inject`, `ratio` and `sdmod` interpolate
+    nothing alone.
+    """
+    texts = {
+        name: pick.KIND_TEXT[pick.kind_of(name)]
+        for name in ("NORDICSame", "bsplinePca", "inject", "zerofill")
+    }
     assert texts == {
-        "NORDICSame": "denoised or smoothed", "bsplinePca": "denoised or smoothed",
-        "inject": "interpolation or simple arithmetic", "zerofill": "interpolation or simple arithmetic",
-    }  # fmt: skip
+        "NORDICSame": "denoised or smoothed",
+        "bsplinePca": "denoised or smoothed",
+        "inject": "interpolation or simple arithmetic",
+        "zerofill": "interpolation or simple arithmetic",
+    }

@@ -1,4 +1,4 @@
-"""Figures of a participant in one file: whole or as it was, and read as if they lay in the folder."""
+"""Figures of a participant in one file: whole or as it was, and read as if in the folder."""
 
 import os
 import zipfile
@@ -31,18 +31,27 @@ def _texts(root: Path) -> dict[str, str]:
 
 
 def test_figures_become_one_file_that_is_read_like_the_folder(tmp_path: Path) -> None:
-    staged, out = _drawn(tmp_path / "work", motion="head", carpet="voxels", empty=""), tmp_path / "out"
+    staged, out = (
+        _drawn(tmp_path / "work", motion="head", carpet="voxels", empty=""),
+        tmp_path / "out",
+    )
     pack_figures(staged, out, "01")
-    assert [path.name for path in (out / "sub-01").rglob("*") if path.is_file()] == ["sub-01_figures.zip"]
+    assert [path.name for path in (out / "sub-01").rglob("*") if path.is_file()] == [
+        "sub-01_figures.zip"
+    ]
     assert _texts(out) == {"motion": SVG.format("head"), "carpet": SVG.format("voxels")}
     page = {}
     for name, root in {"packed": out, "loose": staged}.items():
-        page[name] = build_report(root, "01", shown=declared(), log_dir=tmp_path / "logs").read_text(encoding="utf-8")
+        page[name] = build_report(
+            root, "01", shown=declared(), log_dir=tmp_path / "logs"
+        ).read_text(encoding="utf-8")
     assert page["packed"] == page["loose"]
     assert 'alt="head"' in page["packed"] or 'aria-label="head"' in page["packed"]
 
 
-def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_earlier_call(tmp_path: Path) -> None:
+def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_earlier_call(
+    tmp_path: Path,
+) -> None:
     staged, out = _drawn(tmp_path / "work", motion="head"), tmp_path / "out"
     pack_figures(staged, out, "01")
     os.utime(archive_of(out, "01"), (1, 1))

@@ -1,4 +1,4 @@
-"""Figures are functions of values: they draw what a run has, under names that store and page know."""
+"""Figures are functions of values: they draw what a run has, by names known to store and page."""
 
 import json
 import pickle
@@ -26,7 +26,12 @@ from bids_sr.steps.figures import (
 )
 from bids_sr.steps.figures.display_grids import onto
 
-SHAPE, LOW, FINE, COARSE = (24, 24, 6), (12, 12, 6), np.diag([-3.0, 3, 4, 1]), np.diag([-6.0, 6, 4, 1])
+SHAPE, LOW, FINE, COARSE = (
+    (24, 24, 6),
+    (12, 12, 6),
+    np.diag([-3.0, 3, 4, 1]),
+    np.diag([-6.0, 6, 4, 1]),
+)
 COARSE[:3, 3] = [-1.5, 1.5, 0]
 SERIES = ("raw", "bspline", "srgan")
 
@@ -56,10 +61,16 @@ def images() -> dict[str, Volume]:
 @pytest.fixture(scope="module")
 def series(images, tmp_path_factory) -> dict[str, SeriesReader]:
     folder = tmp_path_factory.mktemp("series")
-    low = images["image"].data[..., None] * (1 + 0.02 * np.random.default_rng(3).standard_normal((*LOW, 30)))
+    low = images["image"].data[..., None] * (
+        1 + 0.02 * np.random.default_rng(3).standard_normal((*LOW, 30))
+    )
     fine = np.kron(low, np.ones((2, 2, 1, 1)))
     found = {}
-    for name, data, affine in (("raw", low, COARSE), ("bspline", fine, FINE), ("srgan", fine + 5, FINE)):
+    for name, data, affine in (
+        ("raw", low, COARSE),
+        ("bspline", fine, FINE),
+        ("srgan", fine + 5, FINE),
+    ):
         nifti = nib.Nifti1Image(np.asarray(data, dtype=np.float32), affine)
         nifti.header.set_xyzt_units("mm", "sec")
         nifti.header["pixdim"][4] = 2.0
@@ -70,7 +81,9 @@ def series(images, tmp_path_factory) -> dict[str, SeriesReader]:
 
 @pytest.fixture(scope="module")
 def maps() -> list[Derivative]:
-    """Maps and regions of two conditions of three series, entities as the activation stage gives them."""
+    """Maps and regions of two conditions of three series, entities as the activation stage gives
+    them.
+    """
     rng = np.random.default_rng(4)
     found = []
     for name in SERIES:
@@ -81,9 +94,20 @@ def maps() -> list[Derivative]:
                 t = 3 * rng.standard_normal(shape)
                 for kind, data in (("t", t), ("Quarter", t > 5), ("Fdr", t > 6)):
                     entities = (
-                        {**own, "contrast": contrast, "stat": "t", "desc": name + fwhm, "suffix": "statmap"}
+                        {
+                            **own,
+                            "contrast": contrast,
+                            "stat": "t",
+                            "desc": name + fwhm,
+                            "suffix": "statmap",
+                        }
                         if kind == "t"
-                        else {**own, "label": contrast, "desc": name + fwhm + kind, "suffix": "mask"}
+                        else {
+                            **own,
+                            "label": contrast,
+                            "desc": name + fwhm + kind,
+                            "suffix": "mask",
+                        }
                     )
                     found.append(Derivative(Volume(data.astype(np.float32), affine), entities))
     return found
@@ -110,7 +134,10 @@ def test_a_figure_of_one_thing_may_return_it_or_nothing():
         return text or None
 
     (drawn,) = show_drift(text="<p>0.1 mm</p>")
-    assert (drawn.content, drawn.entities) == ("<p>0.1 mm</p>", {"desc": "drift", "suffix": "bold"})
+    assert (drawn.content, drawn.entities) == (
+        "<p>0.1 mm</p>",
+        {"desc": "drift", "suffix": "bold"},
+    )
     assert show_drift(text="") == []
     assert list(show_drift.settings) == ["text"]
     assert list(show_drift.keep) == ["show_drift"]
@@ -138,22 +165,30 @@ def test_anatomy(images, tmp_path):
 
 
 def test_normalization(images, tmp_path):
-    drawn = draw_anatomy.draw_normalization(images["image"], images["image_hr"], images["image_hr"], images["mask_hr"])
+    drawn = draw_anatomy.draw_normalization(
+        images["image"], images["image_hr"], images["image_hr"], images["mask_hr"]
+    )
     assert kept(draw_anatomy.draw_normalization, drawn, tmp_path) == [("anatomical", "norm.svg")]
 
 
 def test_pair(images, tmp_path):
     facts = {"offset_mm": 0.1, "resampled": False}
-    drawn = draw_anatomy.draw_pair(images["image_hr"], images["image"], images["mask"], images["image_hr"], facts)
+    drawn = draw_anatomy.draw_pair(
+        images["image_hr"], images["image"], images["mask"], images["image_hr"], facts
+    )
     assert descs(kept(draw_anatomy.draw_pair, drawn, tmp_path)) == ["pair", "pairreg", "pairinfo"]
     assert "<td>0.1</td>" in content_of(drawn, "pairinfo", html=True)
 
 
-LOG = pd.DataFrame({"phase": ["search"] * 2, "iteration": [0, 50], "loss": [1, 0.5], "psnr": [30, 31]})
+LOG = pd.DataFrame(
+    {"phase": ["search"] * 2, "iteration": [0, 50], "loss": [1, 0.5], "psnr": [30, 31]}
+)
 CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.0, "ssim": 0.9}}}
 
 
-@pytest.mark.parametrize(("label", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])])
+@pytest.mark.parametrize(
+    ("label", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])]
+)
 def test_training(tmp_path, label, expected):
     drawn = draw_training.draw_training(LOG, CARD, method_label=label)
     assert descs(kept(draw_training.draw_training, drawn, tmp_path)) == expected
@@ -171,27 +206,38 @@ def test_registration_to_t1w_uses_the_transform(images, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(draw_registration, "onto", lambda *a: seen.append(a[3:]) or onto(*a))
     drawn = draw_registration.draw_coregistration(
-        images["image"], images["image_hr"], images["mask_hr"], moved[None], [images["mask_hr"]] * 3
+        images["image"],
+        images["image_hr"],
+        images["mask_hr"],
+        moved[None],
+        [images["mask_hr"]] * 3,
     )
-    assert kept(draw_registration.draw_coregistration, drawn, tmp_path) == [("registration", "coreg.svg")]
+    assert kept(draw_registration.draw_coregistration, drawn, tmp_path) == [
+        ("registration", "coreg.svg")
+    ]
     assert sum(bool(xfm) and np.array_equal(xfm[0], moved) for xfm in seen) == 1
 
 
 def test_a_display_shift_goes_the_right_way(images):
     image = images["image_hr"]
     shift = np.eye(4)
-    shift[0, 3] = 3.0  # a grid point lies 3 mm to the right in the image: the picture moves one voxel to the left
+    # a grid point lies 3 mm to the right in the image: the picture moves one voxel to the left
+    shift[0, 3] = 3.0
     shown = onto(image, SHAPE, FINE, shift).data
     assert np.allclose(shown[1:], image.data[:-1])
 
 
 def test_guide(images, tmp_path):
-    drawn = draw_registration.draw_guide(images["image"], *[images["image_hr"]] * 2, images["mask_hr"])
+    drawn = draw_registration.draw_guide(
+        images["image"], *[images["image_hr"]] * 2, images["mask_hr"]
+    )
     assert kept(draw_registration.draw_guide, drawn, tmp_path) == [("registration", "highres.svg")]
 
 
 def test_motion(images, series, tmp_path):
-    confounds = pd.DataFrame({"trans_x": np.arange(30) / 100, "framewise_displacement": [np.nan, *[0.1] * 29]})
+    confounds = pd.DataFrame(
+        {"trans_x": np.arange(30) / 100, "framewise_displacement": [np.nan, *[0.1] * 29]}
+    )
     tpms = [images[name] for name in ("gm", "wm", "csf")]
     drawn = draw_motion.draw_motion(confounds, series["raw"], images["mask"], tpms, n_dummy=2)
     assert descs(kept(draw_motion.draw_motion, drawn, tmp_path)) == ["motion", "carpet"]
@@ -211,9 +257,12 @@ def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
 
 def test_one_slice(images, series, tmp_path):
     drawn = draw_maps.draw_slice(
-        {**series, "srganMirror": series["srgan"]}, images["roi_hr"], series["raw"], images["mask_hr"],
+        {**series, "srganMirror": series["srgan"]},
+        images["roi_hr"],
+        series["raw"],
+        images["mask_hr"],
         series_names=SERIES[1:],
-    )  # fmt: skip
+    )
     assert kept(draw_maps.draw_slice, drawn, tmp_path) == [("superres", "srslice.svg")]
     texts = [text.get_text() for text in drawn[0].content.axes[0].texts]
     assert {"acquired", "bspline", "srgan"} < set(texts)
@@ -223,11 +272,18 @@ def test_one_slice(images, series, tmp_path):
 @pytest.mark.parametrize("background", [pytest.param("image_hr", marks=pytest.mark.slow), "image"])
 def test_activation_of_every_contrast_and_smoothing(images, maps, tmp_path, background):
     drawn = draw_maps.draw_activation(
-        maps, images["mask_hr"], images["roi_hr"], images[background], series_names=SERIES[1:], at_rest=False
+        maps,
+        images["mask_hr"],
+        images["roi_hr"],
+        images[background],
+        series_names=SERIES[1:],
+        at_rest=False,
     )
     kept(draw_maps.draw_activation, drawn, tmp_path)
     assert sorted((each.entities["contrast"], each.entities["desc"]) for each in drawn) == sorted(
-        (name, f"activation{fwhm}") for name in ("thumb", "little", "thumbMinusLittle") for fwhm in ("", "Fwhm50")
+        (name, f"activation{fwhm}")
+        for name in ("thumb", "little", "thumbMinusLittle")
+        for fwhm in ("", "Fwhm50")
     )
 
 
@@ -262,19 +318,43 @@ def test_tables_and_summaries(images, tmp_path):
 
 def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
     rng = np.random.default_rng(0)
-    names = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
+    names = [
+        f"{kind}_{axis}{end}"
+        for end in ("", "_derivative1")
+        for kind in ("trans", "rot")
+        for axis in "xyz"
+    ]
     confounds = pd.DataFrame(np.round(rng.standard_normal((60, 12)), 3), columns=names)
-    (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n")
+    (tmp_path / "events.tsv").write_text(
+        "onset\tduration\ttrial_type\n20\t16\tface\n60\t16\t<house>\n"
+    )
     drawn = draw_maps.draw_design(
-        read_events(tmp_path / "events.tsv"), confounds, n_dummy=2, tr=2.0, high_pass=0.01, slice_time_ref=0.5,
-        has_stc=False, contrasts={"all": {"face": 0.5, "<house>": 0.5}, "difference": {"face": 1.0, "<house>": -1.0}},
-    )  # fmt: skip
+        read_events(tmp_path / "events.tsv"),
+        confounds,
+        n_dummy=2,
+        tr=2.0,
+        high_pass=0.01,
+        slice_time_ref=0.5,
+        has_stc=False,
+        contrasts={
+            "all": {"face": 0.5, "<house>": 0.5},
+            "difference": {"face": 1.0, "<house>": -1.0},
+        },
+    )
     assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
     text = (tmp_path / "desc-design_bold.svg").read_text()
-    for word in ("face", "&lt;house&gt;", "conditions", "head motion", "drift", "design matrix: 17 columns"):
+    for word in (
+        "face",
+        "&lt;house&gt;",
+        "conditions",
+        "head motion",
+        "drift",
+        "design matrix: 17 columns",
+    ):
         assert word in text
     events, matrix, weights = drawn[0].content.axes
-    assert [text.get_text() for text in weights.texts] == ["0.5", "0.5", "−1", "1"]  # conditions by their names
+    # conditions by their names
+    assert [text.get_text() for text in weights.texts] == ["0.5", "0.5", "−1", "1"]
     assert [label.get_text() for label in weights.get_yticklabels()] == ["all", "difference"]
     assert inside(drawn[0].content)
     assert matrix.images[0].get_array().shape == (58, 17)
@@ -288,14 +368,27 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
     rng = np.random.default_rng(1)
     seeds = Seeds.of(pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"]))
     contrasts = {name: {name: 1.0} for name in ("motor", "visual", "outside")}
-    names = [f"{kind}_{axis}{end}" for end in ("", "_derivative1") for kind in ("trans", "rot") for axis in "xyz"]
+    names = [
+        f"{kind}_{axis}{end}"
+        for end in ("", "_derivative1")
+        for kind in ("trans", "rot")
+        for axis in "xyz"
+    ]
     confounds = pd.DataFrame(rng.standard_normal((60, 12)), columns=names)
     drawn = draw_maps.draw_design(
-        seeds, confounds, tr=2.0, high_pass=0.01, slice_time_ref=0.5, has_stc=False,
+        seeds,
+        confounds,
+        tr=2.0,
+        high_pass=0.01,
+        slice_time_ref=0.5,
+        has_stc=False,
         contrasts=contrasts,
-    )  # fmt: skip
+    )
     assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]
-    assert [label.get_text() for label in drawn[0].content.axes[2].get_yticklabels()] == ["motor", "visual"]
+    assert [label.get_text() for label in drawn[0].content.axes[2].get_yticklabels()] == [
+        "motor",
+        "visual",
+    ]
 
 
 def test_maps_in_a_template_space_are_left_out(images):
@@ -305,7 +398,12 @@ def test_maps_in_a_template_space_are_left_out(images):
 
 def test_a_run_at_rest_has_connectivity(images, maps, tmp_path):
     drawn = draw_maps.draw_activation(
-        maps, images["mask_hr"], images["roi_hr"], images["image_hr"], series_names=(), at_rest=True
+        maps,
+        images["mask_hr"],
+        images["roi_hr"],
+        images["image_hr"],
+        series_names=(),
+        at_rest=True,
     )
     kept(draw_maps.draw_activation, drawn, tmp_path)
     assert {each.entities["desc"] for each in drawn} == {"connectivity", "connectivityFwhm50"}

@@ -1,4 +1,6 @@
-"""Planes the right way up, figures that hold what they should, files that are small and the same every time."""
+"""Planes the right way up, figures that hold what they should, files that are small and the same
+every time.
+"""
 
 import base64
 import io
@@ -34,7 +36,7 @@ SHAPE, LOW = (32, 40, 6), (16, 20, 6)
 
 
 def marked(orientation: str) -> Volume:
-    """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, stored in any axis order."""
+    """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, in any axis order."""
     import nibabel as nib
 
     data = np.zeros((11, 13, 15), dtype=np.float32)
@@ -68,7 +70,10 @@ def scene(head) -> Scene:
 def images_of(path) -> list[np.ndarray]:
     """The pixel images inside an SVG."""
     found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", path.read_text())
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(each))).convert("RGBA")) for each in found]
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(each))).convert("RGBA"))
+        for each in found
+    ]
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
@@ -87,10 +92,13 @@ def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
 
 def test_left_is_drawn_on_the_left_and_front_above():
     data = np.zeros((10, 12, 5), dtype=np.float32)
-    data[1, 10, :] = 1  # stored from right to left: x index 1 lies on the right; y index 10 in front
+    # stored from right to left: x index 1 lies on the right; y index 10 in front
+    data[1, 10, :] = 1
     image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
     cuts = slices.cuts([2.5], slices.field_of_view(image))
-    fig = slices.image_figure([slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0)
+    fig = slices.image_figure(
+        [slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
+    )
     ax = fig.axes[0]
     assert [each.get_text() for each in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
     for text in ax.texts:
@@ -104,7 +112,9 @@ def test_left_is_drawn_on_the_left_and_front_above():
 
 @pytest.mark.parametrize(("tilt", "text"), [(0.0, "z = +14 mm"), (0.3, "z = +14 mm (center)")])
 def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(tilt, text):
-    """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures below."""
+    """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures
+    below.
+    """
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
     image = Volume(np.zeros((20, 20, 5)), affine)
@@ -133,7 +143,9 @@ def test_planes_lie_inside_the_mask_and_apart():
 def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
     data = np.arange(low**3, dtype=float).reshape(low, low, low)
     fine = Volume(np.zeros((low * factor,) * 3), np.eye(4))
-    assert np.array_equal(slices.repeated(Volume(data, np.eye(4)), fine), np.kron(data, np.ones((factor,) * 3)))
+    assert np.array_equal(
+        slices.repeated(Volume(data, np.eye(4)), fine), np.kron(data, np.ones((factor,) * 3))
+    )
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAL"])
@@ -154,7 +166,9 @@ def test_the_acquired_grid_and_a_finer_one_are_drawn_in_the_same_places():
     assert np.allclose(fov, slices.field_of_view(Volume(fine, FINE)))
     found = []
     for image in (low, Volume(fine, FINE)):
-        values, (left, right, bottom, top) = slices.cut_out(image, slices.Cut(axis=2, at=10.5, box=fov))
+        values, (left, right, bottom, top) = slices.cut_out(
+            image, slices.Cut(axis=2, at=10.5, box=fov)
+        )
         rows, columns = np.nonzero(values)
         size = np.divide((right - left, top - bottom), values.shape[::-1])
         found.append((left, bottom) + size * (columns.min(), rows.min()))
@@ -163,8 +177,12 @@ def test_the_acquired_grid_and_a_finer_one_are_drawn_in_the_same_places():
 
 def test_a_part_stays_inside():
     whole = np.array([[10.0, 0, 2], [50, 60, 8]])
-    assert np.array_equal(slices.part_of(whole, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]])
-    assert np.array_equal(slices.part_of(whole, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]])
+    assert np.array_equal(
+        slices.part_of(whole, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
+    )
+    assert np.array_equal(
+        slices.part_of(whole, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
+    )
 
 
 def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
@@ -174,7 +192,11 @@ def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
     low[1, 1] = low[0, 1] + 20
     layer = slices.gray(image, mask)
     rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (whole, low)]
-    sheets = [patch for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches if patch.get_zorder() < 0]
+    sheets = [
+        patch
+        for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches
+        if patch.get_zorder() < 0
+    ]
     x = [(sheet.get_x(), sheet.get_width()) for sheet in sheets]
     heights = [sheet.get_height() for sheet in sheets]
     assert len(sheets) == 6
@@ -187,7 +209,9 @@ def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path
     image, mask = head
     names = []
     for name in ("a.svg", "b.svg"):
-        fig = anat_figures.mosaic_figure(image, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),))
+        fig = anat_figures.mosaic_figure(
+            image, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),)
+        )
         names.append(svg_files.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
     assert text == names[1].read_text()
@@ -202,7 +226,9 @@ def test_colors_survive_the_smaller_png():
     rng = np.random.default_rng(0)
     for pixels in (
         np.repeat(rng.integers(0, 255, (9, 7, 1), dtype=np.uint8), 4, axis=2),
-        rng.choice(np.array([[255, 0, 0, 255], [0, 0, 0, 0], [3, 4, 5, 80]], dtype=np.uint8), (9, 7)),
+        rng.choice(
+            np.array([[255, 0, 0, 255], [0, 0, 0, 0], [3, 4, 5, 80]], dtype=np.uint8), (9, 7)
+        ),
         rng.integers(0, 255, (40, 40, 4), dtype=np.uint8),
     ):
         if pixels.shape[:2] == (9, 7) and (pixels[..., 0] == pixels[..., 3]).all():
@@ -210,24 +236,31 @@ def test_colors_survive_the_smaller_png():
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
         small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
-        again = np.asarray(Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA"))
+        again = np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
+        )
         assert np.array_equal(again, pixels)
 
 
 def test_registration_refuses_images_on_different_grids(head):
     image, mask = head
     with pytest.raises(style.FigureInputError, match="one grid"):
-        anat_figures.registration_figure({"a": image, "b": image.like(image.data[:-1]), "c": image}, [], mask=mask)
+        anat_figures.registration_figure(
+            {"a": image, "b": image.like(image.data[:-1]), "c": image}, [], mask=mask
+        )
 
 
 def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     image, mask = head
     moved = image.like(np.roll(image.data, 3, axis=0))
-    fig = anat_figures.registration_figure({"a": image, "b": moved, "c": image}, [], mask=mask, views=((2, 2),))
+    fig = anat_figures.registration_figure(
+        {"a": image, "b": moved, "c": image}, [], mask=mask, views=((2, 2),)
+    )
     text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
-    # reference, before, reference below after, after: two planes each, of which many are alike here
+    # reference, before, reference below after, after: two planes each, of which many are alike
+    # here
     assert len(images_of(tmp_path / "r.svg")) + text.count("<use xlink:href=") == 8
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
@@ -251,7 +284,9 @@ def test_carpet_rows_are_without_trend_and_of_unit_deviation():
 
 
 def test_motion_figure_says_which_column_it_lacks(tmp_path):
-    table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {"framewise_displacement": np.r_[np.nan, np.ones(9)]}
+    table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {
+        "framewise_displacement": np.r_[np.nan, np.ones(9)]
+    }
     fig = motion_figures.motion_figure(table, 2.0, n_dummy=2)
     texts = [text.get_text() for ax in fig.axes for text in ax.texts]
     assert texts.count("not in the confounds table") == 2
@@ -273,7 +308,11 @@ def test_legends_of_motion_and_training_hide_no_data():
     assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
     steps = np.arange(0.0, 100, 10)
     record = TrainingRecord(
-        steps=steps, curves={"srgan": steps}, levels={}, losses={"loss": np.ones(10)}, chosen_step=9
+        steps=steps,
+        curves={"srgan": steps},
+        levels={},
+        losses={"loss": np.ones(10)},
+        chosen_step=9,
     )
     training = training_figures.training_figure(record)
     assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
@@ -301,13 +340,20 @@ def test_times_below_a_carpet_are_round_and_those_of_the_traces():
 def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     steps = np.arange(0.0, 100, 10)
     levels = {"bspline": 3.0, "inject": np.nan}
-    fig = training_figures.training_figure(TrainingRecord(
-        steps=steps, curves={"srgan": steps / 10}, levels=levels, losses={"loss": np.ones(10)}, chosen_step=50
-    ))  # fmt: skip
+    fig = training_figures.training_figure(
+        TrainingRecord(
+            steps=steps,
+            curves={"srgan": steps / 10},
+            levels=levels,
+            losses={"loss": np.ones(10)},
+            chosen_step=50,
+        )
+    )
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
     svg_files.save_svg(fig, tmp_path / "training.svg")
-    assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())  # powers of ten are no dollar signs
+    # powers of ten are no dollar signs
+    assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())
 
 
 def series_of(image: Volume) -> dict[str, Volume]:
@@ -318,7 +364,9 @@ def series_of(image: Volume) -> dict[str, Volume]:
 def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
     image, mask = head
     shown = map_figures.series_figure(series_of(image), scene.roi, mask=mask).axes[0].images
-    differences = [np.asarray(each.get_array()) for each in shown if each.get_cmap().name == "RdBu_r"]
+    differences = [
+        np.asarray(each.get_array()) for each in shown if each.get_cmap().name == "RdBu_r"
+    ]
     assert len(differences) == 2
     assert not differences[0].any()
     assert np.allclose(differences[1], 20)
@@ -353,7 +401,8 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
 
 
 def test_the_first_map_alone_chooses_the_planes(scene):
-    assert map_figures.informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]  # plane 3 of 3 mm
+    # plane 3 of 3 mm
+    assert map_figures.informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
     assert map_figures.informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
@@ -362,8 +411,15 @@ def test_the_first_map_alone_chooses_the_planes(scene):
 def test_a_later_row_cannot_choose_its_own_best_planes(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    fig = map_figures.activation_figure({**maps_of(9.0), "other": Volume(elsewhere, FINE)}, scene, n_slices=1)
-    written = {text.get_text() for ax in fig.axes for text in ax.texts if text.get_text().startswith("z =")}
+    fig = map_figures.activation_figure(
+        {**maps_of(9.0), "other": Volume(elsewhere, FINE)}, scene, n_slices=1
+    )
+    written = {
+        text.get_text()
+        for ax in fig.axes
+        for text in ax.texts
+        if text.get_text().startswith("z =")
+    }
     assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
 
 
@@ -390,7 +446,8 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
     assert "yellow frame" in caption
     assert "light blue outline: region of interest" in caption
     whole, part = (
-        outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask)) for roi in (mask, scene.roi)
+        outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask))
+        for roi in (mask, scene.roi)
     )
     assert to_rgba(style.YELLOW) in whole & part
     assert part - whole == {to_rgba("#00e5ff")}
@@ -399,14 +456,18 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
 def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
     maps = maps_of(9.0)
     monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
-    (sheet, _) = map_figures.zoomed_figure(maps, scene).axes
+    sheet, _ = map_figures.zoomed_figure(maps, scene).axes
     far, *close = (each for each in sheet.images if each.get_cmap().name == "gray")
     assert len(close) == len(maps)
-    (frame,) = (patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR))
+    (frame,) = (
+        patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR)
+    )
     left, right, bottom, _ = far.get_extent()
     inches = (right - left) / far.get_array().shape[1]  # of a voxel of 2 mm
     assert (frame.get_width(), frame.get_height()) == pytest.approx((15 * inches, 12 * inches))
-    column, row = (int(each) for each in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches))
+    column, row = (
+        int(each) for each in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches)
+    )
     part, shown = far.get_array()[row:, column:], close[0].get_array()
     assert np.array_equal(part[: shown.shape[0], : shown.shape[1]], shown)
     assert shown.shape[0] in (12, 13)

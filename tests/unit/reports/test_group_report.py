@@ -1,4 +1,6 @@
-"""The group's page: sentences that follow from comparisons, everybody in the figures, foreign text escaped."""
+"""The group's page: sentences that follow from comparisons, everybody in the figures, foreign text
+escaped.
+"""
 
 import re
 from pathlib import Path
@@ -45,9 +47,15 @@ def content(folder: Path, count: int, **how: object) -> GroupContent:
     cohort(folder, count)
     found = joined(folder)
     given = {
-        "tables": find_tables(folder), "joined": found, "comparisons": group_tables.all_comparisons(found, "sbl"),
-        "maps": GroupMaps(), "absent": [], "method": "sbl", "margin": None, "about": {"Command": "bids-sr"},
-    }  # fmt: skip
+        "tables": find_tables(folder),
+        "joined": found,
+        "comparisons": group_tables.all_comparisons(found, "sbl"),
+        "maps": GroupMaps(),
+        "absent": [],
+        "method": "sbl",
+        "margin": None,
+        "about": {"Command": "bids-sr"},
+    }
     return GroupContent(**{**given, **how})
 
 
@@ -87,10 +95,14 @@ def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     assert "does not differ detectably from bspline" in text
     assert text.endswith("n = 3 non-zero differences; smallest attainable p = .25.")
     lines = group_verdicts.verdict(group_verdicts.findings(comparisons, NAMES), NAMES)
-    assert lines[0].startswith("sbl: no difference from a baseline could be significant: n = 3 non-zero differences")
+    assert lines[0].startswith(
+        "sbl: no difference from a baseline could be significant: n = 3 non-zero differences"
+    )
 
 
-def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(tmp_path: Path) -> None:
+def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(
+    tmp_path: Path,
+) -> None:
     comparisons, _ = made(tmp_path, 6)
     text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
     assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
@@ -100,9 +112,17 @@ def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(tmp
 
 def test_p_values_and_numbers_as_text() -> None:
     assert [group_verdicts.p_text(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
-        "p < .001", "p = .031", "p = 1.000", "p not defined"
-    ]  # fmt: skip
-    assert [group_verdicts.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == ["0", "−0.5", "+0.123", "–"]
+        "p < .001",
+        "p = .031",
+        "p = 1.000",
+        "p not defined",
+    ]
+    assert [group_verdicts.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == [
+        "0",
+        "−0.5",
+        "+0.123",
+        "–",
+    ]
 
 
 def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
@@ -113,7 +133,13 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
-    medians = on_detail(values).groupby("series", observed=True)["value"].median()[labels].sort_values().tolist()
+    medians = (
+        on_detail(values)
+        .groupby("series", observed=True)["value"]
+        .median()[labels]
+        .sort_values()
+        .tolist()
+    )
     drawn = sorted(float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2)
     assert drawn == pytest.approx(medians)
 
@@ -122,7 +148,8 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
     own = of_sbl(comparisons)
     fig = group_figures.differences_figure(own)
-    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]  # not that of 0
+    # not that of 0
+    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
     assert ends == [[row.lower, row.upper] for row in own]
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
@@ -134,10 +161,13 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
     page = build_group_report(
         tmp_path,
         content(
-            tmp_path, 6, absent=["sub-<b>9</b>: nothing"], maps=GroupMaps(left_out=("<script>alert(1)</script>",)),
+            tmp_path,
+            6,
+            absent=["sub-<b>9</b>: nothing"],
+            maps=GroupMaps(left_out=("<script>alert(1)</script>",)),
             about={"Command": "bids-sr <x>"},
         ),
-    )  # fmt: skip
+    )
     text = page.read_text()
     assert text.count("<script") == 1
     assert "alert(1)</script>" not in text
@@ -146,7 +176,9 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
         ["verdict", "participants", "comparisons", "maps", "paper", "methods", "about"]
     ]
     assert "Not in this report: group maps" in text
-    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count('src="data:image/svg+xml')
+    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count(
+        'src="data:image/svg+xml'
+    )
 
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
@@ -181,8 +213,11 @@ def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
     own = [row._replace(minus="bsplineSmooth") for row in of_sbl(comparisons)]
     assert inside(group_figures.differences_figure(own))
     (primary,) = group_comparisons.primary(values, "sbl").itertuples()
-    primary = primary._replace(participants=people, differences=np.fromiter(long.values(), float),
-                               rivals=["bsplineSmooth"] * 5)  # fmt: skip
+    primary = primary._replace(
+        participants=people,
+        differences=np.fromiter(long.values(), float),
+        rivals=["bsplineSmooth"] * 5,
+    )
     assert inside(group_figures.primary_figure(primary))
 
 
@@ -191,7 +226,9 @@ def test_accuracy_of_each_participant_comes_first(tmp_path: Path) -> None:
     text = page.read_text()
     answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
     lines = re.findall(r"<tr>(.*?)</tr>", answer)
-    assert next(line for line in lines if "sub-01" in line).startswith("<th scope='row'>sub-01</th><td>0.020</td>")
+    assert next(line for line in lines if "sub-01" in line).startswith(
+        "<th scope='row'>sub-01</th><td>0.020</td>"
+    )
     assert len([line for line in lines if "sub-0" in line]) == 6
     assert text.index("Comparison with Ota et al. (2022)") < text.index('<section id="methods"')
 
@@ -203,13 +240,26 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
     for variant in ("dir-AP", "dir-PA"):
         path = tmp_path / f"{variant}.nii.gz"
         nib.save(nib.Nifti1Image(rng.normal(0, 3, (12, 12, 8)).astype(np.float32), affine), path)
-        maps.append({
-            "task": "tap", "variant": variant, "contrast": "thumb", "series": "bspline", "fwhm_mm": 0.0,
-            "participants": ("01", "02", "03"), "z": path, "peak_z": 5.0, "peak_mm": (0.0, 0.0, 0.0), "active_mm3": 9.0,
-        })  # fmt: skip
+        maps.append(
+            {
+                "task": "tap",
+                "variant": variant,
+                "contrast": "thumb",
+                "series": "bspline",
+                "fwhm_mm": 0.0,
+                "participants": ("01", "02", "03"),
+                "z": path,
+                "peak_z": 5.0,
+                "peak_mm": (0.0, 0.0, 0.0),
+                "active_mm3": 9.0,
+            }
+        )
     whole = np.ones((12, 12, 8))
     found = GroupMaps(
-        space="MNI", maps=pd.DataFrame(maps), background=Volume(whole, affine), mask=Volume(whole > 0, affine)
+        space="MNI",
+        maps=pd.DataFrame(maps),
+        background=Volume(whole, affine),
+        mask=Volume(whole > 0, affine),
     )
     text = group_maps_html(found, tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))

@@ -1,6 +1,8 @@
-"""Tables and texts of the report from stand-in data: elements, classes and words are those that were written once.
+"""Tables and texts of the report from stand-in data: elements, classes and words are those that
+were written once.
 
-`BIDS_SR_UPDATE=1 pytest tests/unit/reports/test_html_structure.py` writes `expected_html.txt` anew.
+`BIDS_SR_UPDATE=1 pytest tests/unit/reports/test_html_structure.py` writes `expected_html.txt`
+anew.
 """
 
 import os
@@ -19,7 +21,13 @@ from bids_sr.reports.tables.html_tables import (
     registration_html,
     summary_html,
 )
-from bids_sr.reports.tables.tables_of_metrics import HELD_OUT, IMAGES, SCANS, placebo_html, tables_html
+from bids_sr.reports.tables.tables_of_metrics import (
+    HELD_OUT,
+    IMAGES,
+    SCANS,
+    placebo_html,
+    tables_html,
+)
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 from bids_sr.stats.group.comparisons import compare
 
@@ -35,7 +43,9 @@ class Outline(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
-        self.lines.append("<" + " ".join([tag, *(f"{name}={value}" for name, value in sorted(attrs))]) + ">")
+        self.lines.append(
+            "<" + " ".join([tag, *(f"{name}={value}" for name, value in sorted(attrs))]) + ">"
+        )
 
     def handle_endtag(self, tag):
         self.lines.append(f"</{tag}>")
@@ -46,9 +56,21 @@ class Outline(HTMLParser):
 
 
 def compact(html: str) -> str:
-    """The outline with a line for each row of a table, and for each other element that holds words."""
+    """The outline with a line for each row of a table, and for each other element that holds
+    words.
+    """
     text = "".join(Outline(html).lines)
-    for tag in ("</tr>", "</p>", "</li>", "</caption>", "</summary>", "</details>", "</table>", "</dt>", "</dd>"):
+    for tag in (
+        "</tr>",
+        "</p>",
+        "</li>",
+        "</caption>",
+        "</summary>",
+        "</details>",
+        "</table>",
+        "</dt>",
+        "</dd>",
+    ):
         text = text.replace(tag, tag + "\n")
     return text
 
@@ -63,8 +85,20 @@ def rows_of_a_run() -> list[MetricRow]:
     for k, name in enumerate(("bspline", "bsplinePca", "sbl", "srgan", "sblMirror", "measured")):
         for contrast in ("faces", "all"):
             for region in ("brain", "active40"):
-                for measure in ("split_ev_beyond", "split_ev_signal", "split_r_beyond", "split_amplitude_beyond"):
-                    add(name, measure, 0.03 * (k + 1), contrast=contrast, region=region, against="measured")
+                for measure in (
+                    "split_ev_beyond",
+                    "split_ev_signal",
+                    "split_r_beyond",
+                    "split_amplitude_beyond",
+                ):
+                    add(
+                        name,
+                        measure,
+                        0.03 * (k + 1),
+                        contrast=contrast,
+                        region=region,
+                        against="measured",
+                    )
                 if name in ("sbl", "srgan"):
                     for other in ("bspline", "bsplinePca", "sblMirror"):
                         where = {"contrast": contrast, "region": region, "against": other}
@@ -88,33 +122,55 @@ def rows_of_a_run() -> list[MetricRow]:
 VERDICT = {
     "headline": "sbl is <better>",
     "sentences": [
-        {"text": "Words & words.", "decision": "better", "statistic": "ev", "band": "beyond", "series": "sbl",
-         "minus": "bspline", "value": 0.1, "lower": 0.05, "upper": 0.15, "region": "brain"},
+        {
+            "text": "Words & words.",
+            "decision": "better",
+            "statistic": "ev",
+            "band": "beyond",
+            "series": "sbl",
+            "minus": "bspline",
+            "value": 0.1,
+            "lower": 0.05,
+            "upper": 0.15,
+            "region": "brain",
+        },
         {"text": "Plain text."},
     ],
     "limits": ["Nothing else"],
-}  # fmt: skip
+}
 
 
 def group_pages() -> dict[str, str]:
     people = [f"sub-{n}" for n in range(9)]
     levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
-    about = {"table": "activation", "band": "n/a", "reference": "n/a", "region": "n/a", "threshold": "quarter"}
-    values = pd.concat([
-        values_of(
-            {
-                name: {
-                    who: scale * level * (1 + 0.01 * k * (-1) ** k)
-                    for k, who in enumerate(people[: 9 - (name == "sbl")])
-                }
-                for name, level in levels.items()
-            },
-            **about, statistic=statistic, contrast=contrast,
-        )
-        for statistic, contrast, scale in (
-            ("size_acquired_voxels", "a", 100), ("size_acquired_voxels", "b", 90), ("dice", "a+b", 1),
-        )
-    ])  # fmt: skip
+    about = {
+        "table": "activation",
+        "band": "n/a",
+        "reference": "n/a",
+        "region": "n/a",
+        "threshold": "quarter",
+    }
+    values = pd.concat(
+        [
+            values_of(
+                {
+                    name: {
+                        who: scale * level * (1 + 0.01 * k * (-1) ** k)
+                        for k, who in enumerate(people[: 9 - (name == "sbl")])
+                    }
+                    for name, level in levels.items()
+                },
+                **about,
+                statistic=statistic,
+                contrast=contrast,
+            )
+            for statistic, contrast, scale in (
+                ("size_acquired_voxels", "a", 100),
+                ("size_acquired_voxels", "b", 90),
+                ("dice", "a+b", 1),
+            )
+        ]
+    )
     compared = compare(values, ["sbl", "srgan"])
     own = list(compared[compared["series"] == "sbl"].itertuples())
     return {
@@ -127,30 +183,51 @@ def pages() -> dict[str, str]:
     rows = rows_of_a_run()
     scans = [
         MetricRow(
-            contrast=contrast, series=series, statistic=statistic, value=0.25, reference=reference, region=region
+            contrast=contrast,
+            series=series,
+            statistic=statistic,
+            value=0.25,
+            reference=reference,
+            region=region,
         )
-        for contrast in ("T1w", "all") for series in ("bspline", "attunet")
+        for contrast in ("T1w", "all")
+        for series in ("bspline", "attunet")
         for statistic, reference, region in (
-            ("psnr", "heldOut", "brain"), ("cjv", "n/a", "brain"), ("tissue_volume", "n/a", "wm"),
+            ("psnr", "heldOut", "brain"),
+            ("cjv", "n/a", "brain"),
+            ("tissue_volume", "n/a", "wm"),
             ("ratio_mean", "n/a", "gm/wm"),
         )
-    ]  # fmt: skip
+    ]
     card = {
-        "method": "srgan", "factor": [2, 2, 1], "nested": {"a_b": None, "c": [{"d": True}]},
-        "held_out": {"slices": [1, 2], "network": {"psnr": 31.0, "ssim": 0.9}, "bspline": {"psnr": 30.0, "ssim": 0.8}},
-    }  # fmt: skip
+        "method": "srgan",
+        "factor": [2, 2, 1],
+        "nested": {"a_b": None, "c": [{"d": True}]},
+        "held_out": {
+            "slices": [1, 2],
+            "network": {"psnr": 31.0, "ssim": 0.9},
+            "bspline": {"psnr": 30.0, "ssim": 0.8},
+        },
+    }
     flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
     return {
-        "holdout": tables_html([HELD_OUT], rows), "images": tables_html([IMAGES], rows),
+        "holdout": tables_html([HELD_OUT], rows),
+        "images": tables_html([IMAGES], rows),
         "placebo": placebo_html(rows),
-        "verdict": verdict_html(VERDICT, rows, flags), "guards": guards_html(rows, flags),
+        "verdict": verdict_html(VERDICT, rows, flags),
+        "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
         "structural": tables_html(SCANS, scans),
-        "summary": summary_html({"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}),
-        "card": card_html(card), "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
-        "calibration": calibration_html({"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0),
+        "summary": summary_html(
+            {"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}
+        ),
+        "card": card_html(card),
+        "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
+        "calibration": calibration_html(
+            {"usable": True, "n_volumes": 20, "overlap": 0.5, "censored": [1, 2]}, 6.0
+        ),
         **group_pages(),
-    }  # fmt: skip
+    }
 
 
 def test_the_html_of_stand_in_data_is_as_it_was():

@@ -1,4 +1,6 @@
-"""Maps inside the page: what is read back is the map, on its own grid, and nothing larger than its room."""
+"""Maps inside the page: what is read back is the map, on its own grid, and nothing larger than its
+room.
+"""
 
 import base64
 import gzip
@@ -39,7 +41,9 @@ def opened(text: str) -> nib.Nifti1Image:
 
 
 def content_of_viewer(html: str) -> dict:
-    return json.loads(re.search(r"<script type='application/json'>(.*?)</script>", html, flags=re.DOTALL)[1])
+    return json.loads(
+        re.search(r"<script type='application/json'>(.*?)</script>", html, flags=re.DOTALL)[1]
+    )
 
 
 def given(contrasts=("all",), smoothings=("none",), value=8.0) -> ViewedMaps:
@@ -72,7 +76,8 @@ def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
     values = np.abs(fine.get_fdata())
     assert values.max() == pytest.approx(8.0, abs=0.05)
     assert not ((values > 0) & (values < content["least"] - 0.1)).any()
-    assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]  # a voxel of the peak of the first map
+    # a voxel of the peak of the first map
+    assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]
     assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "raw"}
 
 
@@ -107,13 +112,17 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
     rng = np.random.default_rng(3)
     data = rng.uniform(2.6, 3.6, (12, 12, 5))
     data[0, 0, 0] = top
-    maps = ViewedMaps(display=T_DISPLAY, series=["sbl"], maps={("all", "none"): {"sbl": Volume(data, FINE)}})
+    maps = ViewedMaps(
+        display=T_DISPLAY, series=["sbl"], maps={("all", "none"): {"sbl": Volume(data, FINE)}}
+    )
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
     shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
 
 
-@pytest.mark.parametrize(("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)])
+@pytest.mark.parametrize(
+    ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
+)
 def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
     maps = ViewedMaps(display=display, maps=given().maps, series=["raw", "sbl"])
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
@@ -125,19 +134,33 @@ def test_runs_share_the_room_of_a_page():
     assert 4 * room_of(4) <= PAGE_BYTES
 
 
-SERIES = {"raw": (COARSE, (6, 6, 5)), **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5)))}
+SERIES = {
+    "raw": (COARSE, (6, 6, 5)),
+    **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5))),
+}
 BRAIN = Volume(MASK > 0, FINE)
 ENTITIES = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
 
 
-def maps_of_run(data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None) -> list[Derivative]:
+def maps_of_run(
+    data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None
+) -> list[Derivative]:
     """Maps of three methods and two contrasts."""
     found = []
     for series, (affine, shape) in SERIES.items():
         for contrast in ("faces", "all"):
             for fwhm in ("Fwhm50", ""):
-                entities = {"contrast": contrast, "stat": "t", "desc": series + fwhm, "suffix": "statmap"}
-                grid = affine if tilt is None else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+                entities = {
+                    "contrast": contrast,
+                    "stat": "t",
+                    "desc": series + fwhm,
+                    "suffix": "statmap",
+                }
+                grid = (
+                    affine
+                    if tilt is None
+                    else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+                )
                 found.append(Derivative(Volume(data_of(len(found), shape), grid), entities))
     return found
 
@@ -145,10 +168,20 @@ def maps_of_run(data_of=lambda number, shape: np.full(shape, 5, np.float32), til
 def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
     """The viewer of a run whose verdict is about a method."""
     drawn = show_viewer(
-        maps, brain, rows, {"best": best}, brain.like(brain.data.astype(np.float32)),
-        series_names=["bspline", "srgan", "sbl"], n_runs=1, entities=ENTITIES, level=level, methods=["sbl", "srgan"],
-        baselines="default", smoothing=(0.0, 5.0), kinds=("cc", "glm"),
-    )  # fmt: skip
+        maps,
+        brain,
+        rows,
+        {"best": best},
+        brain.like(brain.data.astype(np.float32)),
+        series_names=["bspline", "srgan", "sbl"],
+        n_runs=1,
+        entities=ENTITIES,
+        level=level,
+        methods=["sbl", "srgan"],
+        baselines="default",
+        smoothing=(0.0, 5.0),
+        kinds=("cc", "glm"),
+    )
     return content_of(drawn, "viewer", html=True)
 
 
@@ -159,11 +192,22 @@ def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
 
 @pytest.mark.parametrize(
     ("best", "judged", "contrast", "series"),
-    [("sbl", "faces", "faces", "sbl"), ("srgan", "all", "all", "srgan"), ("", "faces", "all", "bspline")],
+    [
+        ("sbl", "faces", "faces", "sbl"),
+        ("srgan", "all", "all", "srgan"),
+        ("", "faces", "all", "bspline"),
+    ],
 )
 def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast, series):
     """The best method, never one that was not applied, on the contrast that was judged."""
-    row = MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.2, contrast=judged)
+    row = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        reference="measured",
+        value=0.2,
+        contrast=judged,
+    )
     content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
     assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
     assert content["series"] == ["raw", "bspline", "srgan", "sbl"]
@@ -172,7 +216,9 @@ def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast
 
 
 def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
-    """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique slices."""
+    """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique
+    slices.
+    """
     tilted = FINE.copy()
     tilted[2, :3] = 0.9, -0.6, 3.0
     rng = np.random.default_rng(5)
@@ -185,19 +231,39 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
     drawn = draw_overview(
-        [], {"best": "sbl"}, {}, pd.DataFrame({"framewise_displacement": [0.1]}), maps, brain, brain,
-        signal, brain, run_name="sub-01_task-a", calibrated=False, at_rest=False,
+        [],
+        {"best": "sbl"},
+        {},
+        pd.DataFrame({"framewise_displacement": [0.1]}),
+        maps,
+        brain,
+        brain,
+        signal,
+        brain,
+        run_name="sub-01_task-a",
+        calibrated=False,
+        at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
-    )  # fmt: skip
-    assert "mm (simulated 6 mm) · 1 volumes" in str(next(one.content for one in drawn if isinstance(one.content, str)))
+    )
+    assert "mm (simulated 6 mm) · 1 volumes" in str(
+        next(one.content for one in drawn if isinstance(one.content, str))
+    )
     overview = content_of(drawn, "overview")
-    drawn = draw_activation(maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False)
+    drawn = draw_activation(
+        maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
+    )
     (activation,) = (
-        each.content for each in drawn if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
+        each.content
+        for each in drawn
+        if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
     )
     content = viewer_of(maps, [], "sbl", brain)
-    ends = {ax.images[-1].get_clim()[1] for figure in (overview, activation) for ax in figure.axes
-            if len(ax.images) > 1}  # fmt: skip
+    ends = {
+        ax.images[-1].get_clim()[1]
+        for figure in (overview, activation)
+        for ax in figure.axes
+        if len(ax.images) > 1
+    }
     assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
     below = opened(content["background"])
     voxel = [int(share * n) for share, n in zip(content["at"], below.shape, strict=True)]
@@ -217,14 +283,24 @@ def test_a_preview_says_what_it_is_and_names_the_whole_map():
 
 def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
     maps = maps_of_run()
-    maps += [Derivative(each.content, {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")})
-             for each in maps if each.entities["desc"].startswith("sbl")]  # fmt: skip
-    shown = {level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
-             for level in ("minimal", "standard", "full")}  # fmt: skip
+    maps += [
+        Derivative(
+            each.content,
+            {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")},
+        )
+        for each in maps
+        if each.entities["desc"].startswith("sbl")
+    ]
+    shown = {
+        level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
+        for level in ("minimal", "standard", "full")
+    }
     assert shown["minimal"]["maps"] == shown["standard"]["maps"] == shown["full"]["maps"]
     assert shown["minimal"]["files"] == {}
     assert {*shown["standard"]["maps"]} - {*shown["standard"]["files"]} == {
-        f"{contrast}|{smoothing}|zerofill" for contrast in ("all", "faces") for smoothing in ("none", "5 mm")
+        f"{contrast}|{smoothing}|zerofill"
+        for contrast in ("all", "faces")
+        for smoothing in ("none", "5 mm")
     }
     assert "Full maps are in func/" in fragment_of(maps, [], "sbl", level="standard")
     assert "not stored at this level" in fragment_of(maps, [], "sbl", level="minimal")
@@ -236,7 +312,12 @@ def test_mni_is_told_over_the_whole_field_of_view():
     nodes = mni_nodes(volume.data.shape, volume.affine)
     html = viewer_html(given(), below, BRAIN, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
     told = content_of_viewer(html)["mni"]
-    points = np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
-    edges = [(volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3] for end in (0, 1)]
+    points = (
+        np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
+    )
+    edges = [
+        (volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3]
+        for end in (0, 1)
+    ]
     assert points[0, 0, 0] == pytest.approx(edges[0] + [1, 2, 3])
     assert points[-1, -1, -1] == pytest.approx(edges[1] + [1, 2, 3])

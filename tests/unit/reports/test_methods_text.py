@@ -9,8 +9,9 @@ import bids_sr.boilerplate as boilerplate
 from bids_sr.reports.text import methods_text as text
 
 BIB = r"""
-@article{power2017, author = {Power, Jonathan D. and M{\"u}ller, J{\'o}zef}, title = {A {fMRI} <look> at {\&}},
-  journal = "Neuro{Image}", volume = 154, number = {2}, pages = {150--158}, year = {2017}, doi = {10.1/x}}
+@article{power2017, author = {Power, Jonathan D. and M{\"u}ller, J{\'o}zef},
+  title = {A {fMRI} <look> at {\&}}, journal = "Neuro{Image}", volume = 154, number = {2},
+  pages = {150--158}, year = {2017}, doi = {10.1/x}}
 @misc{tool, author = {{Tool contributors}}, title = {Tool}, year = {2024}, url = {https://tool.example}}
 @article{many, author = {A, B and C, D and E, F}, title = {T}, year = {2001}, journal = {J}}
 """
@@ -23,12 +24,20 @@ def test_entries_are_split_and_read():
     assert text.authors(entry) == [("Power", "Jonathan D."), ("Müller", "Józef")]
     fields = {name: text.plain(value) for name, value in entry.fields.items()}
     assert fields["title"] == "A fMRI <look> at &"
-    assert (fields["journal"], fields["volume"], fields["pages"]) == ("NeuroImage", "154", "150–158")
+    assert (fields["journal"], fields["volume"], fields["pages"]) == (
+        "NeuroImage",
+        "154",
+        "150–158",
+    )
 
 
 @pytest.mark.parametrize(
     ("key", "cited"),
-    [("power2017", "Power and Müller, 2017"), ("many", "A et al., 2001"), ("tool", "Tool contributors, 2024")],
+    [
+        ("power2017", "Power and Müller, 2017"),
+        ("many", "A et al., 2001"),
+        ("tool", "Tool contributors, 2024"),
+    ],
 )
 def test_authors_in_running_text(key, cited):
     assert text.short_reference(text.read_entry(boilerplate.split_bibtex(BIB)[key])) == cited
@@ -65,7 +74,9 @@ def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_pat
 
 
 def test_markup_is_escaped_and_little_markdown_understood():
-    html = text.methods_html("a <b>x</b> **bold** *it* `c<d` 2 * 3 * 4 [doi](https://doi.org/1)", BIB)
+    html = text.methods_html(
+        "a <b>x</b> **bold** *it* `c<d` 2 * 3 * 4 [doi](https://doi.org/1)", BIB
+    )
     assert "&lt;b&gt;" in html
     assert "<strong>bold</strong> <em>it</em> <code>c&lt;d</code> 2 * 3 * 4" in html
     assert '<a href="https://doi.org/1">doi</a>' in html
@@ -85,7 +96,10 @@ def test_nothing_is_asked_of_a_network_and_nothing_is_decoded(markdown, shown):
 
 
 def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
-    raw = r"@book{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title = {T}, year = 1820}"
+    raw = (
+        r"@book{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title ="
+        r" {T}, year = 1820}"
+    )
     entry = text.read_entry(raw)
     assert text.authors(entry)[:2] == [("van der Walt", "Stéfan"), ("Ørsted", "Hans C.")]
     assert text.reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
@@ -93,7 +107,9 @@ def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
 
 def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
     text.write_citations("Text [@tool].", tmp_path / "logs", tmp_path / "logs" / "run", bibtex=BIB)
-    markdown, bibtex, html = (tmp_path / "logs" / f"CITATION.{suffix}" for suffix in ("md", "bib", "html"))
+    markdown, bibtex, html = (
+        tmp_path / "logs" / f"CITATION.{suffix}" for suffix in ("md", "bib", "html")
+    )
     assert markdown.read_text() == "Text [@tool].\n"
     assert set(boilerplate.split_bibtex(bibtex.read_text())) == {"tool"}
     assert html.read_text().startswith("<!DOCTYPE html>")
@@ -124,4 +140,9 @@ def test_files_that_come_along_are_found_and_others_named():
 def test_every_citation_in_the_workflows_resolves():
     folder = Path(boilerplate.__file__).parents[1] / "workflows"
     source = "\n".join(path.read_text() for path in folder.rglob("*.py"))
-    assert text.missing_keys(re.sub(r"\[@key[^\]]*\]|\[@KEY[^\]]*\]", "", source), boilerplate.bibliography()) == []
+    assert (
+        text.missing_keys(
+            re.sub(r"\[@key[^\]]*\]|\[@KEY[^\]]*\]", "", source), boilerplate.bibliography()
+        )
+        == []
+    )

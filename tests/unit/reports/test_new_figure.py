@@ -1,4 +1,6 @@
-"""docs/extending.md, "Add a figure", followed literally: the file as it stands there, and the line that places it."""
+"""docs/extending.md, "Add a figure", followed literally: the file as it stands there, and the line
+that places it.
+"""
 
 import re
 import textwrap
@@ -24,7 +26,9 @@ AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 @pytest.fixture
 def draw_tsnr(tmp_path, monkeypatch):
     """The step of the documentation, in a file of its own."""
-    chapter = DOCS.read_text(encoding="utf-8").partition("## Add a figure")[2].partition("\n## ")[0]
+    chapter = (
+        DOCS.read_text(encoding="utf-8").partition("## Add a figure")[2].partition("\n## ")[0]
+    )
     (code,) = re.findall(r"```python\n(.*?)```", chapter, flags=re.DOTALL)
     (tmp_path / "draw_tsnr.py").write_text(textwrap.dedent(code), encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
@@ -34,10 +38,16 @@ def draw_tsnr(tmp_path, monkeypatch):
 
 def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_path):
     rng = np.random.default_rng(0)
-    nib.save(nib.Nifti1Image(rng.normal(100, 2, (8, 8, 4, 20)).astype(np.float32), AFFINE), tmp_path / "preproc.nii")
+    nib.save(
+        nib.Nifti1Image(rng.normal(100, 2, (8, 8, 4, 20)).astype(np.float32), AFFINE),
+        tmp_path / "preproc.nii",
+    )
     mask = Volume(np.ones((8, 8, 4), bool), AFFINE)
 
-    run = Scope("task_tap_wf", {"n_dummy": 2, "output_dir": tmp_path, "entities": {"subject": "01", "task": "tap"}})
+    run = Scope(
+        "task_tap_wf",
+        {"n_dummy": 2, "output_dir": tmp_path, "entities": {"subject": "01", "task": "tap"}},
+    )
     run.store = store.store
     run.give(preproc=tmp_path / "preproc.nii", bold_mask=tmp_path / "mask.nii")
     run.add(draw_tsnr)
@@ -54,6 +64,10 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     own = {"subject": "01", "task": "tap"}
     stored = store.store(tmp_path / "here", files, output_dir=tmp_path, entities=own)
     assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
-    page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(encoding="utf-8")
+    page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(
+        encoding="utf-8"
+    )
     assert "<h4>Temporal signal-to-noise ratio</h4>" in page
-    assert "Mean over standard deviation of each voxel of the brain, after motion correction." in page
+    assert (
+        "Mean over standard deviation of each voxel of the brain, after motion correction." in page
+    )

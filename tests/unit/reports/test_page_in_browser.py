@@ -1,7 +1,8 @@
-"""The page in a browser without a network: the viewer by clicking, tabs, folding, print; skipped without Chromium.
+"""The page in a browser without a network: the viewer by clicking, tabs, folding, print; skipped
+without Chromium.
 
-`BIDS_SR_AXE=FILE` (``axe.min.js`` of the npm package axe-core) checks its accessibility too, and that of the page
-`BIDS_SR_PAGE`.
+`BIDS_SR_AXE=FILE` (``axe.min.js`` of the npm package axe-core) checks its accessibility too, and
+that of the page `BIDS_SR_PAGE`.
 """
 
 import io
@@ -28,7 +29,9 @@ from bids_sr.reports.markup import picked, table
 from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 browsers = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FINE, COARSE = np.diag([3.0, 3, 3, 1]), np.diag([6.0, 6, 3, 1])
@@ -40,14 +43,17 @@ PLANES = """() => {
   const sums = [0, 0, 0];
   for (let k = 0; k < pixels.length; k += 4) {
     const part = Math.min(2, Math.floor((3 * ((k / 4) % canvas.width)) / canvas.width));
-    sums[part] = (sums[part] * 31 + pixels[k] + 2 * pixels[k + 1] + 3 * pixels[k + 2]) % 4294967296;
+    const added = pixels[k] + 2 * pixels[k + 1] + 3 * pixels[k + 2];
+    sums[part] = (sums[part] * 31 + added) % 4294967296;
   }
   return sums;
 }"""
 
 
 def archived(path: Path) -> ArchivedFigure:
-    words = dict.fromkeys(("figure", "section", "contrast", "smoothing", "label", "heading", "caption", "alt"), "")
+    words = dict.fromkeys(
+        ("figure", "section", "contrast", "smoothing", "label", "heading", "caption", "alt"), ""
+    )
     return ArchivedFigure(path=path, entities={"subject": "01"}, notices={}, **words)
 
 
@@ -61,16 +67,28 @@ def made(shape, affine, peak) -> Volume:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     maps = {
-        (contrast, smoothing): {"raw": made((10, 12, 8), COARSE, 3), "sbl": made((20, 24, 8), FINE, 3 + shift)}
-        for shift, contrast in enumerate(("all", "faces")) for smoothing in ("none", "5 mm")
-    }  # fmt: skip
+        (contrast, smoothing): {
+            "raw": made((10, 12, 8), COARSE, 3),
+            "sbl": made((20, 24, 8), FINE, 3 + shift),
+        }
+        for shift, contrast in enumerate(("all", "faces"))
+        for smoothing in ("none", "5 mm")
+    }
     x, y, z = np.indices((20, 24, 8))
     below = Volume((10.0 * x + 20 * y + 30 * z), FINE)
     files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
     given = ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"], files=files)
     mni = MniGrid(points=np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5]))
     viewer = viewer_html(given, below, below.like(np.ones((20, 24, 8))), mni=mni)
-    row = {"space": "MNI", "x": "12", "y": "24", "z": "9", "scanner_x": "12", "scanner_y": "24", "scanner_z": "9"}
+    row = {
+        "space": "MNI",
+        "x": "12",
+        "y": "24",
+        "z": "9",
+        "scanner_x": "12",
+        "scanner_y": "24",
+        "scanner_z": "9",
+    }
     row |= {
         "cluster": "1",
         "series": "sbl",
@@ -82,42 +100,88 @@ def page(tmp_path_factory) -> Path:
     }
     clusters = clusters_html(pd.DataFrame([row | {"label": "n/a", "labels": "n/a"}]), "sbl")
     figures = [
-        Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s}) for c in ("all", "faces")
+        Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s})
+        for c in ("all", "faces")
         for s in ("not smoothed", "smoothed")
-    ]  # fmt: skip
+    ]
     sections = [
         Section(
-            name="maps", title="Maps",
-            blocks=[Strip(name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)])],
+            name="maps",
+            title="Maps",
+            blocks=[
+                Strip(
+                    name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)]
+                )
+            ],
         ),
-        Section(name="activation", title="Activation", blocks=[Strip(name="a-0", panels=figures)], folded=True),
-        Section(name="errors", title="Errors", blocks=[Strip(name="e-0", panels=[Panel(content=NONE)])], folded=True),
-    ]  # fmt: skip
+        Section(
+            name="activation",
+            title="Activation",
+            blocks=[Strip(name="a-0", panels=figures)],
+            folded=True,
+        ),
+        Section(
+            name="errors",
+            title="Errors",
+            blocks=[Strip(name="e-0", panels=[Panel(content=NONE)])],
+            folded=True,
+        ),
+    ]
     tables = [
-        (name, table(name, ["series", *map(str, range(40))], [[f"s{k}", *["0.5"] * 40] for k in range(60)]))
+        (
+            name,
+            table(
+                name,
+                ["series", *map(str, range(40))],
+                [[f"s{k}", *["0.5"] * 40] for k in range(60)],
+            ),
+        )
         for name in ("first", "second")
-    ]  # fmt: skip
+    ]
     note = messages_html("note", "/" + "a-long-path-without-a-space/" * 5)
     facts = [
-        Panel(content=note + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"}))
+        Panel(
+            content=note
+            + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"})
+        )
     ]
-    sections.append(Section(
-        name="tables", title="Tables", folded=True,
-        blocks=[
-            Strip(name="t-0", panels=facts, run="task tap, run 1"),
-            Strip(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
-            Strip(name="t-2", panels=[Panel(content=picked(tables))], tab="Two", tables=["sub-01/func/x.tsv"]),
-        ],
-    ))  # fmt: skip
+    sections.append(
+        Section(
+            name="tables",
+            title="Tables",
+            folded=True,
+            blocks=[
+                Strip(name="t-0", panels=facts, run="task tap, run 1"),
+                Strip(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
+                Strip(
+                    name="t-2",
+                    panels=[Panel(content=picked(tables))],
+                    tab="Two",
+                    tables=["sub-01/func/x.tsv"],
+                ),
+            ],
+        )
+    )
     folder = tmp_path_factory.mktemp("page")
     drawn = []
     for number, word in enumerate(("drawn", "&lt;drawn&gt;")):
         file = folder / f"sub-01_desc-{number}_bold.svg"
-        more = "<g/>" * 100 if number else "<path d='M" + "1,1 " * 400 + "'/>"  # shorter as text, and as base64
-        file.write_text(f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{more}</svg>")
+        # shorter as text, and as base64
+        more = "<g/>" * 100 if number else "<path d='M" + "1,1 " * 400 + "'/>"
+        file.write_text(
+            f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{more}</svg>"
+        )
         caption = "" if number else "Größe < 1 % of one."
-        drawn.append(Panel(content=embedded(archived(file), static=True, alt="A figure"), caption=caption))
-    sections.append(Section(name="drawn", title="Drawn", blocks=[Strip(name="d-0", panels=drawn, caption="Of both.")]))
+        drawn.append(
+            Panel(content=embedded(archived(file), static=True, alt="A figure"), caption=caption)
+        )
+    sections.append(
+        Section(
+            name="drawn",
+            title="Drawn",
+            blocks=[Strip(name="d-0", panels=drawn, caption="Of both.")],
+        )
+    )
     target = folder / "sub-01.html"
     write_page(target, title="bids-sr: sub-01", sections=sections)
     return target
@@ -133,11 +197,13 @@ def browser():
 
 @pytest.fixture
 def shown(page, browser):
-    """The page in a browser that has no network; what the console says of trouble fails the test."""
+    """The page in a browser without a network; trouble on the console fails the test."""
     said: list[str] = []
     context = browser.new_context(viewport={"width": 1300, "height": 800}, offline=True)
     tab = context.new_page()
-    tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    tab.on(
+        "console", lambda message: said.append(message.text) if message.type == "error" else None
+    )
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.goto(page.as_uri())
     tab.wait_for_selector("[data-viewer][data-ready=yes]")
@@ -160,7 +226,9 @@ def test_a_click_moves_all_planes(shown):
 
 
 def test_the_crosshair_goes_where_the_click_was(shown):
-    """In the first plane left is left: a click further right is a larger x, further up a larger y; z stays."""
+    """In the first plane left is left: a click further right is a larger x, further up a larger y;
+    z stays.
+    """
     box = shown.locator("[data-viewer] canvas").bounding_box()
     places = []
     for right, up in ((0.1, 0.4), (0.2, 0.4), (0.2, 0.6)):
@@ -178,14 +246,17 @@ def test_keys_move_the_crosshair(shown):
         shown.keyboard.press(key)
         places.append([int(value) for value in facts(shown)["at"].split(",")])
     moved = [[b - a for a, b in zip(one, other, strict=True)] for one, other in pairwise(places)]
-    assert np.abs(np.subtract(moved, 3 * np.eye(3))).max() <= 1  # a voxel each; the readout is in whole millimeters
+    # a voxel each; the readout is in whole millimeters
+    assert np.abs(np.subtract(moved, 3 * np.eye(3))).max() <= 1
 
 
 def test_series_contrast_and_smoothing_are_switched_in_place(shown):
     at, before = facts(shown)["at"], shown.evaluate(PLANES)
     shown.get_by_role("button", name="sbl", exact=True).click()
     shown.wait_for_selector("[data-viewer][data-series=sbl]")
-    assert shown.get_by_role("button", name="sbl", exact=True).get_attribute("aria-pressed") == "true"
+    assert (
+        shown.get_by_role("button", name="sbl", exact=True).get_attribute("aria-pressed") == "true"
+    )
     assert shown.evaluate(PLANES) != before
     assert facts(shown)["at"] == at
     shown.locator("[data-viewer] select").nth(0).select_option("faces")
@@ -195,7 +266,8 @@ def test_series_contrast_and_smoothing_are_switched_in_place(shown):
 
 
 def test_the_value_at_the_crosshair_is_that_of_the_map(shown):
-    assert "t 9.0" in shown.locator(".readout").inner_text()  # it begins at the peak of the acquired map
+    # it begins at the peak of the acquired map
+    assert "t 9.0" in shown.locator(".readout").inner_text()
 
 
 def test_blink_switches_between_the_last_two_series(shown):
@@ -226,13 +298,20 @@ def test_a_preview_is_saved_under_that_name_with_the_whole_map_beside(shown, tmp
     assert target.name == "sub-01-Task-tap-run-1_all_raw_none_t_thresholded2.5-preview.nii.gz"
     assert b"preview" in nib.load(target).header["descrip"].item()
     link = shown.locator("[data-viewer] .whole a")
-    assert (link.inner_text(), link.get_attribute("href")) == ("all_raw.nii.gz", "sub-01/func/all_raw.nii.gz")
+    assert (link.inner_text(), link.get_attribute("href")) == (
+        "all_raw.nii.gz",
+        "sub-01/func/all_raw.nii.gz",
+    )
 
 
 def test_scanner_and_mni_coordinates_are_named(shown):
     x, y, z = facts(shown)["at"].split(",")
-    assert f"scanner x {x}, y {y}, z {z} mm" in shown.locator(".readout").inner_text().replace("−", "-")
-    assert f"MNI x {int(x) + 10}, y {y}, z {int(z) - 5} mm" in shown.locator(".readout").inner_text().replace("−", "-")
+    assert f"scanner x {x}, y {y}, z {z} mm" in shown.locator(".readout").inner_text().replace(
+        "−", "-"
+    )
+    assert f"MNI x {int(x) + 10}, y {y}, z {int(z) - 5} mm" in shown.locator(
+        ".readout"
+    ).inner_text().replace("−", "-")
 
 
 def test_the_wheel_scrolls_the_slices_of_a_plane(shown):
@@ -240,29 +319,35 @@ def test_the_wheel_scrolls_the_slices_of_a_plane(shown):
     shown.mouse.move(box["x"] + box["width"] * 0.15, box["y"] + box["height"] * 0.5)
     before, top = facts(shown)["at"].split(","), shown.evaluate("scrollY")
     shown.mouse.wheel(0, -120)
-    shown.wait_for_function("at => document.querySelector('[data-viewer]').dataset.at !== at", arg=",".join(before))
+    shown.wait_for_function(
+        "at => document.querySelector('[data-viewer]').dataset.at !== at", arg=",".join(before)
+    )
     after = facts(shown)["at"].split(",")
-    assert (after[:2], int(after[2]) - int(before[2])) == (before[:2], 3)  # of the axial plane alone: a slice up
+    # of the axial plane alone: a slice up
+    assert (after[:2], int(after[2]) - int(before[2])) == (before[:2], 3)
     assert shown.evaluate("scrollY") == top
 
 
 def test_a_peak_of_the_table_moves_the_crosshair(shown):
     shown.get_by_role("button", name="12, 24, 9").click()
-    shown.wait_for_selector("[data-viewer][data-series=sbl][data-contrast=faces][data-smoothing='5 mm']")
+    shown.wait_for_selector(
+        "[data-viewer][data-series=sbl][data-contrast=faces][data-smoothing='5 mm']"
+    )
     assert facts(shown)["at"] == "12,24,9"
 
 
 def test_the_color_bar_stands_beside_the_planes(shown):
-    """At the right of the canvas: the last color at the top, the first below, gray between the thresholds."""
-    picked = shown.evaluate(
-        """() => {
+    """At the right of the canvas: the last color at the top, the first below, gray between the
+    thresholds.
+    """
+    picked = shown.evaluate("""() => {
           const canvas = document.querySelector("[data-viewer] canvas"), ratio = devicePixelRatio;
           const context = canvas.getContext("2d");
-          const one = (y) => [...context.getImageData(canvas.width - 46 * ratio, y, 1, 1).data.slice(0, 3)];
+          const x = canvas.width - 46 * ratio;
+          const one = (y) => [...context.getImageData(x, y, 1, 1).data.slice(0, 3)];
           const tall = Math.min(canvas.height - 36 * ratio, 240 * ratio);
           return [23 * ratio, 22 * ratio + tall / 2, 21 * ratio + tall].map(one);
-        }"""
-    )
+        }""")
     wanted = [MAP_COLORS[-1], "#444444", MAP_COLORS[0]]
     for color, name in zip(picked, wanted, strict=True):
         assert np.abs(np.subtract(color, [int(name[k : k + 2], 16) for k in (1, 3, 5)])).max() < 25
@@ -280,7 +365,9 @@ def saved(shown, button, folder) -> str:
 
 def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
     shown.get_by_role("button", name="Unfold all").click()
-    for number, (caption, word) in enumerate((("Größe < 1 % of one.", "drawn"), ("Of both.", "<drawn>"))):
+    for number, (caption, word) in enumerate(
+        (("Größe < 1 % of one.", "drawn"), ("Of both.", "<drawn>"))
+    ):
         text = saved(shown, shown.locator("#drawn .save").nth(number), tmp_path)
         assert text.startswith(word)
         assert "bids-sr: sub-01. sub-01_desc-" in text
@@ -295,7 +382,9 @@ def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
 def test_the_view_is_saved_with_what_it_shows(shown, tmp_path):
     text = saved(shown, shown.get_by_role("button", name="Save this view"), tmp_path)
     assert "bids-sr: sub-01, Task tap, run 1. acquired, all, not smoothed" in text
-    assert [file.name for file in tmp_path.iterdir()] == ["sub-01-Task-tap-run-1_all_raw_none_t.svg"]
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "sub-01-Task-tap-run-1_all_raw_none_t.svg"
+    ]
     assert "shown where |t| >" in text
 
 
@@ -330,7 +419,11 @@ def test_a_table_lies_in_a_box_beside_its_file_and_is_printed_whole(shown):
     assert [boxes.nth(k).is_visible() for k in range(2)] == [True, False]
     shown.locator("#t-2 select").select_option("second")
     assert [boxes.nth(k).is_visible() for k in range(2)] == [False, True]
-    assert boxes.nth(1).bounding_box()["height"] < 350 < shown.locator("#t-2 table").nth(1).bounding_box()["height"]
+    assert (
+        boxes.nth(1).bounding_box()["height"]
+        < 350
+        < shown.locator("#t-2 table").nth(1).bounding_box()["height"]
+    )
     assert shown.locator("#t-2 a").get_attribute("href") == "sub-01/func/x.tsv"
     shown.emulate_media(media="print")
     assert all(boxes.nth(k).bounding_box()["height"] > 1000 for k in range(2))
@@ -346,7 +439,8 @@ def test_a_phone_scrolls_down_alone_and_has_a_menu(page, browser):
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     clip = "getComputedStyle(document.querySelector('h1')).clipPath"
     assert tab.locator("nav .brand").is_visible()
-    assert tab.evaluate(clip) == "inset(50%)"  # the bar has the title already, and would cover this one
+    # the bar has the title already, and would cover this one
+    assert tab.evaluate(clip) == "inset(50%)"
     tab.emulate_media(media="print")
     assert tab.evaluate(clip) == "none"
     tab.emulate_media(media="screen")
@@ -372,14 +466,22 @@ def test_what_is_folded_opens_for_print_and_by_the_button(shown):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_hinders_access(page, browser, scheme):
     address = Path(os.environ.get("BIDS_SR_PAGE", page)).resolve().as_uri()
-    context = browser.new_context(viewport={"width": 1300, "height": 800}, color_scheme=scheme, offline=True)
+    context = browser.new_context(
+        viewport={"width": 1300, "height": 800}, color_scheme=scheme, offline=True
+    )
     tab = context.new_page()
     tab.goto(address)
     tab.get_by_role("button", name="Unfold all").click()
     tab.evaluate(Path(os.environ["BIDS_SR_AXE"]).read_text(encoding="utf-8"))
-    found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")["violations"]
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")[
+        "violations"
+    ]
     context.close()
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+    assert [
+        (each["id"], each["nodes"][0]["html"])
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ] == []
 
 
 def test_the_first_key_reaches_the_skip_link(shown):
@@ -409,7 +511,11 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
     section = Section(
         name="drawn",
         title="Drawn",
-        blocks=[Strip(name="d-0", panels=[Panel(content=embedded(archived(file), static=True, alt=""))])],
+        blocks=[
+            Strip(
+                name="d-0", panels=[Panel(content=embedded(archived(file), static=True, alt=""))]
+            )
+        ],
     )
     write_page(tmp_path / "page.html", title="page", sections=[section])
     context = browser.new_context(color_scheme=scheme)
@@ -417,5 +523,8 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
     page.goto((tmp_path / "page.html").as_uri())
     seen = Image.open(io.BytesIO(page.locator("#drawn img").screenshot())).convert("RGB")
     context.close()
-    corner, middle = seen.getpixel((5, seen.height - 5)), seen.getpixel((seen.width // 2, seen.height // 2))
+    corner, middle = (
+        seen.getpixel((5, seen.height - 5)),
+        seen.getpixel((seen.width // 2, seen.height // 2)),
+    )
     assert (corner[0], middle[0]) == (paper, text)

@@ -5,7 +5,12 @@ import pytest
 from bids_sr.reports.tables.html_tables import registration_html
 from bids_sr.reports.text.overview_text import registration_checks
 
-GOOD = {"bold_t1w_nmi": 1.16, "roi_fraction_in_fov": 1.0, "roi_is_brain": False, "bold_t1w_poor": False}
+GOOD = {
+    "bold_t1w_nmi": 1.16,
+    "roi_fraction_in_fov": 1.0,
+    "roi_is_brain": False,
+    "bold_t1w_poor": False,
+}
 
 
 def test_sound_registration_has_figures_and_no_warning():
@@ -26,7 +31,10 @@ def test_a_partial_field_of_view_is_a_fact_and_no_warning():
     ("fact", "words"),
     [
         ({"bold_t1w_poor": True}, "BOLD and T1w looks poor"),
-        ({"brain_doubts": ["its brain mask holds 2080 ml"]}, "looks wrong: its brain mask holds 2080 ml"),
+        (
+            {"brain_doubts": ["its brain mask holds 2080 ml"]},
+            "looks wrong: its brain mask holds 2080 ml",
+        ),
         ({"bold_t1w_kept": True}, "keep the alignment of their headers"),
         ({"bold_pair_poor": True}, "T2\\* and BOLD looks poor"),
         ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain is used instead"),

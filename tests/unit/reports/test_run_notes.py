@@ -1,4 +1,6 @@
-"""Who writes the page over all participants: a call over few of them, or the one that finds itself the last."""
+"""Who writes the page over all participants: a call over few of them, or the one that finds itself
+the last.
+"""
 
 import json
 import os
@@ -43,7 +45,9 @@ def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.Monkey
     assert is_last(out, data, "a")
 
 
-def test_with_other_settings_all_have_to_be_run_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_other_settings_all_have_to_be_run_again(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_notes, "FEW", 0)
     _note(out, "01", "02", "03")
     _note(out, "02", settings="b")
@@ -57,7 +61,9 @@ def test_few_participants_are_shown_after_each_call(out: Path) -> None:
     assert is_last(out, out.parent / "data", "a")
 
 
-def test_what_is_noted_is_shown_without_reading_tables(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_noted_is_shown_without_reading_tables(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _note(out, "01", "02")
     monkeypatch.setattr(run_summaries, "_json", lambda file: {"headline": f"read {file.name[:6]}"})
     run_summaries._summary.cache_clear()
@@ -86,7 +92,11 @@ def test_a_call_that_recomputes_nothing_changes_nothing(out: Path) -> None:
 def test_the_note_of_an_earlier_version_names_the_run(out: Path) -> None:
     (out / "logs" / "latest").mkdir(parents=True)
     (out / "logs" / "run0").mkdir()
-    told = {"run": "run0", "settings": "a", "rows": [{"file": "x", "stamps": [1], "summary": {"unknown": ""}}]}
+    told = {
+        "run": "run0",
+        "settings": "a",
+        "rows": [{"file": "x", "stamps": [1], "summary": {"unknown": ""}}],
+    }
     (out / "logs" / "latest" / "sub-01.json").write_text(json.dumps(told))
     note = note_of(out / "logs", "01")
     assert note is not None

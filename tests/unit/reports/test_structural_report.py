@@ -35,7 +35,9 @@ def test_panels_show_the_slice_asked_for_with_left_at_the_left():
     assert len(images) == 2 * 4
     # the first axis runs to the left in the file, so it is turned
     np.testing.assert_allclose(images[1], made["T1w"].data[::-1, :, 3].T, rtol=1e-6)
-    np.testing.assert_allclose(images[3], (made["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5)
+    np.testing.assert_allclose(
+        images[3], (made["T1w"].data - measured["T1w"].data)[::-1, :, 3].T, rtol=1e-5
+    )
     titles = ["bspline", "attunet", "measured", "attunet − measured"]
     assert [each.get_text() for each in fig.axes[0].texts if each.get_text() in titles] == titles
     with pytest.raises(FigureInputError, match="grid"):
@@ -58,14 +60,20 @@ def test_masks_and_maps_lie_over_the_slice():
 def test_tables_by_contrast_with_series_in_rows():
     def row(contrast, series, statistic, value, region="brain", reference="n/a"):
         return MetricRow(
-            contrast=contrast, series=series, statistic=statistic, value=value, region=region, reference=reference
+            contrast=contrast,
+            series=series,
+            statistic=statistic,
+            value=value,
+            region=region,
+            reference=reference,
         )
 
     rows = [
         row("T1w", "bspline", "psnr", 20.5, reference="heldOut"),
         row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
-        row("all", "measured", "tissue_volume", 600.0, "gm"), row("all", "a<b", "tissue_dice", math.nan, "gm"),
-    ]  # fmt: skip
+        row("all", "measured", "tissue_volume", 600.0, "gm"),
+        row("all", "a<b", "tissue_dice", math.nan, "gm"),
+    ]
     html = tables_html(SCANS, rows)
     assert html.count("<table") == 2
     assert "<th scope='row'>attunet</th><td>24.2</td>" in html
@@ -77,14 +85,25 @@ def test_tables_by_contrast_with_series_in_rows():
 
 def page(tmp_path, names):
     for name in names:
-        noted(tmp_path / "sub-01" / "figures" / f"{name}.html", "<p>x</p>", name, entities={"subject": "01"})
+        noted(
+            tmp_path / "sub-01" / "figures" / f"{name}.html",
+            "<p>x</p>",
+            name,
+            entities={"subject": "01"},
+        )
     custom = {"methods": "m", "errors": "e", "about": "a"}
     return assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
 
 
 def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
     scans = page(tmp_path / "a", ["summary", "scans"])
-    assert [section.name for section in scans] == ["summary", "structural", "methods", "errors", "about"]
+    assert [section.name for section in scans] == [
+        "summary",
+        "structural",
+        "methods",
+        "errors",
+        "about",
+    ]
     assert any("slice of each contrast" in words for words in scans[1].missing)
     runs = page(tmp_path / "b", ["summary"])
     names = [section.name for section in runs]

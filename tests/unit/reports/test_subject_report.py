@@ -1,4 +1,6 @@
-"""The page: every section is there, nothing is asked of a network, nothing from outside is interpreted."""
+"""The page: every section is there, nothing is asked of a network, nothing from outside is
+interpreted.
+"""
 
 import base64
 import hashlib
@@ -122,7 +124,15 @@ def drawn(tmp_path_factory) -> str:
     return svg_files.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
 
 
-def put(folder: Path, figure: str, content: str, run: str = "", end: str = "svg", name: str = "", **note) -> None:
+def put(
+    folder: Path,
+    figure: str,
+    content: str,
+    run: str = "",
+    end: str = "svg",
+    name: str = "",
+    **note,
+) -> None:
     """A figure of the participant, or of a run."""
     own = {"task": "tap", "run": run} if run else {}
     path = folder / f"sub-01_{f'task-tap_run-{run}_' * bool(run)}desc-{name or figure}_x.{end}"
@@ -131,7 +141,9 @@ def put(folder: Path, figure: str, content: str, run: str = "", end: str = "svg"
 
 @pytest.fixture
 def finished(tmp_path, drawn):
-    """A folder of derivatives with all figures of one subject and two runs, and of another subject."""
+    """A folder of derivatives with all figures of one subject and two runs, and of another
+    subject.
+    """
     out = tmp_path / "task-of_run-7" / "derivatives"
     folder = out / "sub-01" / "figures"
     folder.mkdir(parents=True)
@@ -147,7 +159,12 @@ def finished(tmp_path, drawn):
     put(folder, "summary", "<table class='facts'></table>", end="html")
     put(folder, "card", "<p>card</p>", end="html")
     put(folder, "pairinfo", "<p>pair</p>", end="html")
-    noted(out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg", drawn, "brain", entities={"subject": "011"})
+    noted(
+        out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg",
+        drawn,
+        "brain",
+        entities={"subject": "011"},
+    )
     logs = out / "logs" / "u1"
     logs.mkdir(parents=True)
     (logs / "settings.toml").write_text('[paths]\nbids_dir = "a <b>"\n')
@@ -176,8 +193,17 @@ def test_every_section_is_there_and_has_something_to_see(finished):
 def test_the_page_asks_no_network_for_anything(finished):
     page, text = page_of(*finished)
     assert page.resources
-    assert all(each.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,")) for each in page.resources)
-    beside = ("index.html", "CITATION.html", "CITATION.md", "CITATION.bib", "logs/u1/settings.toml")
+    assert all(
+        each.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,"))
+        for each in page.resources
+    )
+    beside = (
+        "index.html",
+        "CITATION.html",
+        "CITATION.md",
+        "CITATION.bib",
+        "logs/u1/settings.toml",
+    )
     assert all(each in beside or each.startswith(("#", "https://doi.org/")) for each in page.links)
     assert not re.search(r"url\((?!%23)", text)  # within a figure a part of it may be named
     assert "@import" not in text
@@ -197,7 +223,9 @@ def test_the_policy_of_the_page_lets_its_own_script_run_and_no_other(finished):
 
 def test_navigation_leads_to_every_section_and_run(finished):
     page, _ = page_of(*finished)
-    targets = {link[1:] for link in page.links if link.startswith("#") and not link.startswith("#ref-")}
+    targets = {
+        link[1:] for link in page.links if link.startswith("#") and not link.startswith("#ref-")
+    }
     assert set(SECTIONS) <= targets
     assert targets <= set(page.ids)
 
@@ -211,12 +239,17 @@ def test_text_from_outside_is_escaped(finished):
 
 def test_runs_are_grouped_and_figures_without_a_run_come_first(finished):
     _, text = page_of(*finished)
-    registration = text[text.index('<section id="registration"') : text.index('<section id="motion"')]
+    registration = text[
+        text.index('<section id="registration"') : text.index('<section id="motion"')
+    ]
     order = [
-        registration.index(part) for part in ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
+        registration.index(part)
+        for part in ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
     ]
     assert order == sorted(order)
-    activation = text[text.index('<section id="activation"') : text.index('<section id="evaluation"')]
+    activation = text[
+        text.index('<section id="activation"') : text.index('<section id="evaluation"')
+    ]
     assert activation.count("<h4>thumb, not smoothed") == 2
     assert activation.count("<h4>thumb, smoothed by 5 mm (FWHM)") == 2
 
@@ -310,7 +343,9 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
     for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_*"):
         path.unlink()
     _, text = page_of(out, logs)
-    (missing,) = re.findall(r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text)
+    (missing,) = re.findall(
+        r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text
+    )
     assert "Not in this report" not in text
     assert "measured high-resolution BOLD" in missing
     assert missing.endswith("of task tap, run 2")
@@ -318,7 +353,9 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
 
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
     page, text = page_of(tmp_path, tmp_path / "logs")
-    assert [i for i in page.ids if i in SECTIONS] == [name for name in SECTIONS if name != "placebos"]
+    assert [i for i in page.ids if i in SECTIONS] == [
+        name for name in SECTIONS if name != "placebos"
+    ]
     assert text.count("Not in this report") == len(SECTIONS) - 1 - 3
     assert "The methods text was not written" in text
 
@@ -363,17 +400,25 @@ def test_the_working_directory_does_not_matter(finished, tmp_path, monkeypatch):
     assert text == expected
 
 
-def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missing(finished, drawn):
+def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missing(
+    finished, drawn
+):
     out, _ = finished
     drift = Shown("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
     for count in (0, 1, 2):
         if count:
             put(out / "sub-01" / "figures", "drift", drawn, str(count), section="motion")
-        page = write_subject_page(out, "01", shown=[*declared(), drift], custom={}).read_text(encoding="utf-8")
-        section = page[page.index('<section id="motion"') : page.index('<section id="superres-training"')]
+        page = write_subject_page(out, "01", shown=[*declared(), drift], custom={}).read_text(
+            encoding="utf-8"
+        )
+        section = page[
+            page.index('<section id="motion"') : page.index('<section id="superres-training"')
+        ]
         assert section.count("<h4>Drift &lt;x&gt;</h4>") == count
         assert ("Not in this report: drift &lt;x&gt;." in section) == (count == 0)
-        assert ("Not in this report: drift &lt;x&gt; of task tap, run 2." in section) == (count == 1)
+        assert ("Not in this report: drift &lt;x&gt; of task tap, run 2." in section) == (
+            count == 1
+        )
         assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
 
 
@@ -405,4 +450,6 @@ def test_cards_of_models_are_linked_below_their_training(finished):
     card.parent.mkdir(parents=True)
     card.write_text("{}")
     page, _ = page_of(out, logs)
-    assert {link for link in page.links if link.endswith(".json")} == {card.relative_to(out).as_posix()}
+    assert {link for link in page.links if link.endswith(".json")} == {
+        card.relative_to(out).as_posix()
+    }

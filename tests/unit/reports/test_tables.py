@@ -1,4 +1,6 @@
-"""Tables and summaries: everything from outside is escaped, values are shown as they are, absence as a dash."""
+"""Tables and summaries: everything from outside is escaped, values are shown as they are, absence
+as a dash.
+"""
 
 import numpy as np
 import pandas as pd
@@ -71,7 +73,11 @@ def test_the_card_says_how_held_out_slices_went():
 
 
 def test_the_card_says_what_training_began_with():
-    start = {"name": "srgan_start", "weights_sha256": "0123456789abcdef", "trained_with": "simulated <heads>"}
+    start = {
+        "name": "srgan_start",
+        "weights_sha256": "0123456789abcdef",
+        "trained_with": "simulated <heads>",
+    }
     html = html_tables.card_html({**CARD, "started_from": start})
     assert "srgan_start (0123456789ab…, learned from simulated &lt;heads&gt;)" in html
     assert "began" not in html_tables.card_html(CARD)
@@ -94,9 +100,22 @@ def test_only_the_phase_with_held_out_slices_is_drawn():
 
 def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
     """Numbers of a table that was read, or the text of one that was not: the same cells."""
-    own = dict.fromkeys(COLUMNS, "0") | {"series": "sbl", "contrast": "all", "statistic": "z", "space": "MNI"}
+    own = dict.fromkeys(COLUMNS, "0") | {
+        "series": "sbl",
+        "contrast": "all",
+        "statistic": "z",
+        "space": "MNI",
+    }
     rows = [
-        own | {"fwhm_mm": "2.5", "x": "-3.0", "scanner_x": "-12.0", "peak": "7.10", "label": "n/a", "labels": "n/a"},
+        own
+        | {
+            "fwhm_mm": "2.5",
+            "x": "-3.0",
+            "scanner_x": "-12.0",
+            "peak": "7.10",
+            "label": "n/a",
+            "labels": "n/a",
+        },
         own | {"fwhm_mm": "0", "x": "1.0", "label": "Calcarine_L", "labels": "Calcarine_L 9 %"},
     ]
     written = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -54,11 +54,15 @@ def test_a_run_with_slices_on_its_first_axis_is_brought_down_in_plane(maker: Bid
     image = nb.load(path)
     made(maker)
     plain = {name: voxels(path) for name, path in _made_series(maker).items()}
-    turned = nb.Nifti1Image(np.transpose(image.dataobj, (2, 0, 1, 3)), image.affine[:, [2, 0, 1, 3]], image.header)  # type: ignore[attr-defined]
+    turned = nb.Nifti1Image(
+        np.transpose(image.dataobj, (2, 0, 1, 3)), image.affine[:, [2, 0, 1, 3]], image.header
+    )  # type: ignore[attr-defined]
     nb.save(turned, path)
     sidecar = {"SliceTiming": TIMES, "SliceEncodingDirection": "i"}
-    maker.json(path.with_name(path.name.replace(".nii.gz", ".json")),
-               {"TaskName": "tap", "RepetitionTime": 1.0, **sidecar})  # fmt: skip
+    maker.json(
+        path.with_name(path.name.replace(".nii.gz", ".json")),
+        {"TaskName": "tap", "RepetitionTime": 1.0, **sidecar},
+    )
     _, plan = made(maker)
     (run,) = plan.subjects[0].runs
     assert run.shape == (12, 12, 6)
@@ -74,7 +78,15 @@ def _made_series(maker: BidsMaker) -> dict[str, Path]:
 
 def settings_for(maker: BidsMaker, *extra: str, how: str = "clean") -> Settings:
     out = str(maker.root.parent / "out")
-    line = [str(maker.root), out, "participant", "--skip-bids-validation", "--retrospective", how, *extra]
+    line = [
+        str(maker.root),
+        out,
+        "participant",
+        "--skip-bids-validation",
+        "--retrospective",
+        how,
+        *extra,
+    ]
     return parse_settings(line).resolved(run_uuid="x")
 
 
@@ -93,7 +105,9 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nb.load(path).dataobj)  # type: ignore[attr-defined]
 
 
-def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker: BidsMaker) -> None:
+def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(
+    maker: BidsMaker,
+) -> None:
     derived, plan = made(maker)
     (run,) = plan.subjects[0].runs
     measured = nb.load(maker.path(BOLD, "func"))
@@ -102,13 +116,19 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
     assert run.truth.series.slice_timing == tuple(TIMES)
     truth = nb.load(run.truth.series.bold)
     assert truth.get_data_dtype() == measured.get_data_dtype()  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(voxels(run.truth.series.bold), np.asarray(measured.dataobj)[..., 10:])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(
+        voxels(run.truth.series.bold), np.asarray(measured.dataobj)[..., 10:]
+    )  # type: ignore[attr-defined]
     np.testing.assert_array_equal(truth.affine, measured.affine)  # type: ignore[attr-defined]
     assert (run.shape, run.n_volumes, run.tr) == ((12, 12, 6), 70, 1.0)
-    np.testing.assert_allclose(run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(
+        run.affine, resized_affine(measured.affine, (24, 24, 6), (12, 12, 6)), atol=1e-5
+    )  # type: ignore[attr-defined]
     fine = np.asarray(measured.dataobj)[..., 37].astype(complex)  # type: ignore[attr-defined]
     np.testing.assert_allclose(
-        voxels(run.bold)[..., 27], np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]), rtol=1e-4
+        voxels(run.bold)[..., 27],
+        np.abs(kspace_crop(fine, np.eye(4), factor=FACTOR)[0]),
+        rtol=1e-4,
     )
     assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
@@ -116,7 +136,9 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(maker
 
 
 def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
-    """Ten volumes at the start make it, and they are in neither series; events move back by as much."""
+    """Ten volumes at the start make it, and they are in neither series; events move back by as
+    much.
+    """
     _, plan = made(maker)
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
@@ -129,8 +151,9 @@ def test_the_pair_holds_nothing_of_the_run(maker: BidsMaker) -> None:
     assert rows[1].split("\t") == ["-2", "4.0", "thumb"]
     assert len(rows) == 7
     assert json.loads(run.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
-        "thumb": "thumb", "little": "little",
-    }  # fmt: skip
+        "thumb": "thumb",
+        "little": "little",
+    }
 
 
 def test_a_pair_of_the_data_moves_one_level_down(maker: BidsMaker) -> None:
@@ -191,7 +214,9 @@ def test_other_factors(maker: BidsMaker) -> None:
 
 
 def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
-    clean, noisy = (voxels(made(maker, how=how)[1].subjects[0].runs[0].bold) for how in ("clean", "noisy"))
+    clean, noisy = (
+        voxels(made(maker, how=how)[1].subjects[0].runs[0].bold) for how in ("clean", "noisy")
+    )
     head = clean.mean(-1) > 500
     measured = voxels(maker.path(BOLD, "func"))
     fine = measured.std(-1)[measured.mean(-1) > 500].mean()
@@ -201,7 +226,8 @@ def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:
 
 
 def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
-    data = series((24, 24, 6, 60), noise=17.0) + (5 * np.arange(60)).astype("int16")  # a drift that all voxels share
+    # a drift that all voxels share
+    data = series((24, 24, 6, 60), noise=17.0) + (5 * np.arange(60)).astype("int16")
     save_image(data.astype("float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
     assert downsampling.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
 
@@ -245,7 +271,9 @@ def test_what_changed_is_made_again(spoil: str, maker: BidsMaker) -> None:
     assert SeriesReader(bold).shape[3] == 70
 
 
-def test_an_interruption_leaves_nothing_half_made(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_nothing_half_made(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
@@ -255,7 +283,10 @@ def test_an_interruption_leaves_nothing_half_made(maker: BidsMaker, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, plan.subjects, plan.type_order)
     made_so_far = maker.root.parent / "out" / "sourcedata"
-    assert sorted(path.name for path in made_so_far.iterdir()) == ["retrospective", "retrospective-truth"]
+    assert sorted(path.name for path in made_so_far.iterdir()) == [
+        "retrospective",
+        "retrospective-truth",
+    ]
     assert not list(made_so_far.rglob("*.nii.gz"))
 
 
@@ -264,13 +295,17 @@ def test_the_data_set_itself_is_not_touched(maker: BidsMaker) -> None:
     made(maker, how="noisy")
     assert snapshot(maker.root) == before
     copied = maker.root.parent / "out/sourcedata/retrospective/sub-01/anat/sub-01_T1w.nii.gz"
-    assert not copied.samefile(maker.path("sub-01_T1w.nii.gz", "anat")), "a link would let a change reach it"
+    assert not copied.samefile(maker.path("sub-01_T1w.nii.gz", "anat")), (
+        "a link would let a change reach it"
+    )
 
 
 def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
     """The first run of the session gives up volumes; the second keeps all of its own."""
     for number in (1, 2):
-        maker.bold(f"sub-01_task-tap_run-{number}", zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80)))
+        maker.bold(
+            f"sub-01_task-tap_run-{number}", zooms=(2.0, 2.0, 4.0), data=series((24, 24, 6, 80))
+        )
         maker.events(f"sub-01_task-tap_run-{number}", rows=BLOCKS)
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
@@ -304,7 +339,14 @@ def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) ->
 
 def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> None:
     maker.bold(zooms=(2.0, 2.0, 4.0), n_volumes=25)
-    maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb"), (19.0, 4.0, "little")))
+    maker.events(
+        rows=(
+            (2.0, 4.0, "thumb"),
+            (8.0, 4.0, "little"),
+            (14.0, 4.0, "thumb"),
+            (19.0, 4.0, "little"),
+        )
+    )
     assert "15 volumes are too few" in refused(maker)
 
 
@@ -316,7 +358,9 @@ def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> N
         ((6, 24, 6, 80), "3 × 12 voxels in plane"),
     ],
 )
-def test_a_run_too_small_is_refused_without_events_too(size: tuple[int, ...], says: str, maker: BidsMaker) -> None:
+def test_a_run_too_small_is_refused_without_events_too(
+    size: tuple[int, ...], says: str, maker: BidsMaker
+) -> None:
     maker.bold(zooms=(2.0, 2.0, 4.0), data=series(size))
     maker.path("sub-01_task-tap_events.tsv", "func").unlink()
     problems = check(settings_for(maker)).problems
@@ -330,10 +374,17 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     assert "earlier run without --retrospective" in refused(maker)
     (maker.root.parent / "out/sourcedata/retrospective").mkdir(parents=True)
     assert refused(maker) == ""
-    plain = [str(maker.root), str(maker.root.parent / "out"), "participant", "--skip-bids-validation"]
+    plain = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--skip-bids-validation",
+    ]
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
-    assert [problem.why for problem in problems] == ["it holds results of an earlier run with --retrospective"]
+    assert [problem.why for problem in problems] == [
+        "it holds results of an earlier run with --retrospective"
+    ]
 
 
 def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) -> None:
@@ -356,14 +407,20 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     for n in (20, 80):
         save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
         tracemalloc.start()
-        downsampling.write_lr_series(tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0)
-        downsampling.write_measured_series(tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0)
+        downsampling.write_lr_series(
+            tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0
+        )
+        downsampling.write_measured_series(
+            tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
 
 
-@pytest.mark.skipif(validator.find_validator() is None, reason="bids-validator-deno is not installed")
+@pytest.mark.skipif(
+    validator.find_validator() is None, reason="bids-validator-deno is not installed"
+)
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
     derived, _ = made(maker)
     for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
@@ -371,7 +428,8 @@ def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("onset", "moved"), [("8.0", "-2"), ("10", "0"), ("12.25", "2.25"), ("n/a", "n/a"), ("1e1", "0")]
+    ("onset", "moved"),
+    [("8.0", "-2"), ("10", "0"), ("12.25", "2.25"), ("n/a", "n/a"), ("1e1", "0")],
 )
 def test_onsets_move_and_the_rest_stays(onset: str, moved: str, tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
@@ -382,11 +440,16 @@ def test_onsets_move_and_the_rest_stays(onset: str, moved: str, tmp_path: Path) 
 
 def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
-    (tmp_path / "e.json").write_text('{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}')
+    (tmp_path / "e.json").write_text(
+        '{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}'
+    )
     found = sidecar_of_events(table, ("a", "b"))
     assert list(found["trial_type"]["Levels"]) == ["b", "a"]
     assert found["onset"] == {"Units": "s"}
-    assert list(sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == ["a", "b"]
+    assert list(sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
+        "a",
+        "b",
+    ]
 
 
 def test_the_command_goes_on_with_the_coarser_data(
@@ -432,6 +495,8 @@ def test_scaled_integers_keep_their_values(tmp_path: Path) -> None:
     image.header.set_slope_inter(0.001, 0)
     image.header.set_zooms((1, 1, 1, 2))
     image.to_filename(tmp_path / "scaled.nii")
-    downsampling.write_measured_series(tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1)
+    downsampling.write_measured_series(
+        tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1
+    )
     expected = nb.load(tmp_path / "scaled.nii").get_fdata()[..., 1:]
     np.testing.assert_allclose(nb.load(tmp_path / "copy.nii").get_fdata(), expected, atol=1e-6)

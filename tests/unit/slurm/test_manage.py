@@ -17,14 +17,19 @@ from bids_sr.slurm.submission import Submission, submissions
 
 
 class Cluster:
-    """Programs in a folder: `sbatch` counts and keeps its arguments, `squeue` shows a file, `scancel` keeps its own."""
+    """Programs in a folder: `sbatch` counts and keeps its arguments, `squeue` shows a file,
+    `scancel` keeps its own.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         keep = 'printf "%s\\n" "$@" >>"{0}/{1}"; echo end >>"{0}/{1}"'
         self.queue = root / "queue"
         self.queue.write_text("")
-        refuse = f'[ ! -e "{root}/refuse" ] || {{ echo "sbatch: error: $(cat "{root}/refuse")" >&2; exit 1; }}'
+        refuse = (
+            f'[ ! -e "{root}/refuse" ] || {{ echo "sbatch: error: $(cat "{root}/refuse")" >&2;'
+            " exit 1; }"
+        )
         count = f'n=$(grep -c ^end "{root}/sbatch"); echo "$((n + 10));cluster"'
         last = f'[ "${{!#}}" = "${{!#%group.sbatch}}" ] || {refuse}'
         program(root / "bin" / "sbatch", f"{last}\n{keep.format(root, 'sbatch')}\n{count}")
@@ -54,7 +59,14 @@ def sent(cluster: Cluster, tmp_path: Path) -> Submission:
 
 
 def note(made: Submission, name: str, state: str, code: int | None, **more: object) -> None:
-    values = {"participant": name, "state": state, "exit_code": code, "started": 0, "ended": 60, **more}
+    values = {
+        "participant": name,
+        "state": state,
+        "exit_code": code,
+        "started": 0,
+        "ended": 60,
+        **more,
+    }
     (made.folder / "status" / f"{name}.json").write_text(json.dumps(values))
 
 
@@ -67,7 +79,9 @@ def broken(made: Submission) -> None:
     note(made, "group", "done", 0)
 
 
-def test_the_group_job_waits_for_the_array_and_for_what_ran_before(sent: Submission, cluster: Cluster) -> None:
+def test_the_group_job_waits_for_the_array_and_for_what_ran_before(
+    sent: Submission, cluster: Cluster
+) -> None:
     assert (sent.arrays[0].job, sent.group_job) == ("11", "12")
     assert submissions(sent.output_dir) == [sent]
     assert "--dependency=afterany:11:5" in cluster.kept("sbatch")[1]
@@ -83,20 +97,33 @@ def test_all_jobs_or_none(cluster: Cluster, tmp_path: Path) -> None:
         submissions(tmp_path / "out")
 
 
-def test_retry_asks_for_more_where_there_was_too_little(sent: Submission, cluster: Cluster) -> None:
+def test_retry_asks_for_more_where_there_was_too_little(
+    sent: Submission, cluster: Cluster
+) -> None:
     broken(sent)
     ((again, text),) = manage.retries(manage.overview(sent.output_dir))
     assert text == "[run]\n"
-    asked = {array.tasks: (array.request.memory_mb, array.request.minutes) for array in again.arrays}
-    assert asked == {(("sub-02",),): (8192, 30), (("sub-03",),): (4096, 60), (("sub-04",),): (4096, 30)}
+    asked = {
+        array.tasks: (array.request.memory_mb, array.request.minutes) for array in again.arrays
+    }
+    assert asked == {
+        (("sub-02",),): (8192, 30),
+        (("sub-03",),): (4096, 60),
+        (("sub-04",),): (4096, 30),
+    }
     later = manage.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
     assert "--dependency=afterany:13:14:15" in cluster.kept("sbatch")[-1]
-    cluster.queue.write_text("13_1|RUNNING|None\n14_1|PENDING|Priority\n15_1|PENDING|Priority\n16|PENDING|Dependency\n")
+    cluster.queue.write_text(
+        "13_1|RUNNING|None\n14_1|PENDING|Priority\n15_1|PENDING|Priority\n16|PENDING|Dependency\n"
+    )
     seen = manage.overview(sent.output_dir)
     assert {fate.participant: fate.state for fate in seen.fates} == {
-        "sub-01": State.DONE, "sub-02": State.RUNNING, "sub-03": State.PENDING, "sub-04": State.PENDING,
+        "sub-01": State.DONE,
+        "sub-02": State.RUNNING,
+        "sub-03": State.PENDING,
+        "sub-04": State.PENDING,
         "group": State.PENDING,
-    }  # fmt: skip
+    }
     assert seen.open_jobs == ("13", "14", "15", "16")
     for array in later.arrays:
         note(later, array.tasks[0][0], "done", 0)
@@ -127,22 +154,28 @@ def test_retry_of_the_group_level_alone(sent: Submission) -> None:
 
 
 def test_cancel_one_task_and_then_the_rest(sent: Submission, cluster: Cluster) -> None:
-    cluster.queue.write_text("".join(f"11_{task}|RUNNING|None\n" for task in range(1, 5)) + "12|PENDING|Dependency\n")
+    cluster.queue.write_text(
+        "".join(f"11_{task}|RUNNING|None\n" for task in range(1, 5)) + "12|PENDING|Dependency\n"
+    )
     assert manage.cancel(manage.overview(sent.output_dir), ["sub-03"]) == ["sub-03"]
     assert cluster.kept("scancel") == [["11_3"]]
     cluster.queue.write_text("11_1|RUNNING|None\n12|PENDING|Dependency\n")
     seen = manage.overview(sent.output_dir)
     # it never started, and SLURM has forgotten it: what was cancelled from here is known
     assert {fate.participant: fate.why for fate in seen.failed} == {
-        "sub-02": Why.UNKNOWN, "sub-03": Why.CANCELLED, "sub-04": Why.UNKNOWN,
-    }  # fmt: skip
+        "sub-02": Why.UNKNOWN,
+        "sub-03": Why.CANCELLED,
+        "sub-04": Why.UNKNOWN,
+    }
     with pytest.raises(UsageError, match="sub-03: nothing to cancel"):
         manage.cancel(seen, ["sub-03"])
     assert manage.cancel(seen) == ["sub-01", "group"]
     assert cluster.kept("scancel")[-1] == ["11_1", "12"]
 
 
-def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(sent: Submission, cluster: Cluster) -> None:
+def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(
+    sent: Submission, cluster: Cluster
+) -> None:
     cluster.queue.write_text("11_1|RUNNING|None\n12|PENDING|Dependency\n")
     for name in NAMES[1:]:
         note(sent, name, "done", 0)
@@ -162,12 +195,18 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(sent: Sub
 
     found = manage.wait(sent.output_dir, said.append, sleep=sleep)
     assert {fate.state for fate in found} == {State.DONE}
-    assert said[-3:] == ["SLURM does not answer, waiting: squeue ended with 1", "sub-01: done", "group: done"]
+    assert said[-3:] == [
+        "SLURM does not answer, waiting: squeue ended with 1",
+        "sub-01: done",
+        "group: done",
+    ]
     assert not [line for line in said if "failed" in line]
     assert len(said) == len(set(said))
 
 
-def test_printed_scripts_count_once_somebody_submits_them(cluster: Cluster, tmp_path: Path) -> None:
+def test_printed_scripts_count_once_somebody_submits_them(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     scripts, lines = manage.print_scripts(submission(tmp_path), "")
     assert not (tmp_path / "sbatch").exists()
     assert [script.name for script in scripts] == ["array-1.sbatch", "group.sbatch"]
@@ -186,9 +225,14 @@ def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         slurm_calls.queue(["x"])
 
 
-def test_the_largest_array_and_a_user_without_a_name(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_array_and_a_user_without_a_name(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert slurm_calls.largest_index() == 1000
-    program(cluster.root / "bin" / "sbatch", 'echo "${LOGNAME:?}" >"' + str(cluster.root) + '/name"; echo 5')
+    program(
+        cluster.root / "bin" / "sbatch",
+        'echo "${LOGNAME:?}" >"' + str(cluster.root) + '/name"; echo 5',
+    )
     monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid")))
     assert slurm_calls.submit([]) == "5"
     assert (cluster.root / "name").read_text().strip() == str(os.getuid())

@@ -23,9 +23,13 @@ ASKED = Request(cpus=4, memory_mb=4096, minutes=60)
 
 
 def test_the_most_demanding_task_decides_and_has_head_room() -> None:
-    request = request_for([(2.0, 100.0), (4.0, 10.0)], cpus=3, gpus=1, memory_mb=None, minutes=None)
-    assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)  # 4 GB × 1.5 / 0.9 in steps of 512 MiB
-    assert program_gib(request) * 1.0737 > 4.0 * 1.4  # the program is told of more than its estimate
+    request = request_for(
+        [(2.0, 100.0), (4.0, 10.0)], cpus=3, gpus=1, memory_mb=None, minutes=None
+    )
+    # 4 GB × 1.5 / 0.9 in steps of 512 MiB
+    assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)
+    # the program is told of more than its estimate
+    assert program_gib(request) * 1.0737 > 4.0 * 1.4
 
 
 def test_what_the_user_fixed_stays() -> None:
@@ -46,7 +50,15 @@ def test_more_for_those_that_had_too_little() -> None:
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("90", 90), ("90:00", 90), ("90:01", 91), ("1:30:00", 90), ("1-12", 2160), ("1-12:30", 2190), ("0-00:00:20", 1)],
+    [
+        ("90", 90),
+        ("90:00", 90),
+        ("90:01", 91),
+        ("1:30:00", 90),
+        ("1-12", 2160),
+        ("1-12:30", 2190),
+        ("0-00:00:20", 1),
+    ],
 )
 def test_times_as_slurm_writes_them(text: str, minutes: int) -> None:
     assert minutes_of(text) == minutes
@@ -65,21 +77,27 @@ def test_times_come_back(minutes: int) -> None:
 
 @given(st.integers(1, 10_000))
 def test_the_signal_leaves_half_of_the_time(minutes: int) -> None:
-    assert 30 <= signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes)) <= min(300, minutes * 30)
+    assert (
+        30
+        <= signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
+        <= min(300, minutes * 30)
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "indices", "at_once"),
     [
-        ("", (1, 2, 3, 4, 5), 0), ("%2", (1, 2, 3, 4, 5), 2), ("2-4", (2, 3, 4), 0), ("1-5:2%3", (1, 3, 5), 3),
-        ("5, 1", (1, 5), 0),
+        ("", (1, 2, 3, 4, 5), 0), ("%2", (1, 2, 3, 4, 5), 2), ("2-4", (2, 3, 4), 0),
+        ("1-5:2%3", (1, 3, 5), 3), ("5, 1", (1, 5), 0),
     ],
 )  # fmt: skip
 def test_which_tasks(spec: str, indices: tuple[int, ...], at_once: int) -> None:
     assert choose(spec, 5) == (indices, at_once)
 
 
-@pytest.mark.parametrize("spec", ["0", "1-6", "6", "3-2", "1-5:0", "x", "1,,2", "%", "%0", "1%x", "1-2-3", "-1", "²"])
+@pytest.mark.parametrize(
+    "spec", ["0", "1-6", "6", "3-2", "1-5:0", "x", "1,,2", "%", "%0", "1%x", "1-2-3", "-1", "²"]
+)
 def test_tasks_that_there_are_not(spec: str) -> None:
     with pytest.raises(UsageError, match="--array"):
         choose(spec, 5)

@@ -1,4 +1,6 @@
-"""Scripts: what they hold, that they hold whatever a path holds, and what they leave when signals come."""
+"""Scripts: what they hold, that they hold whatever a path holds, and what they leave when signals
+come.
+"""
 
 import json
 import shutil
@@ -32,15 +34,28 @@ def status(made: object, name: str) -> dict[str, object]:
 
 
 def test_the_head_of_an_array(tmp_path: Path) -> None:
-    array = ArrayJob(name="array-2", tasks=(("sub-01",), ("sub-02",), ("sub-03",)), indices=(1, 3), at_once=2,
-                     request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1))  # fmt: skip
+    array = ArrayJob(
+        name="array-2",
+        tasks=(("sub-01",), ("sub-02",), ("sub-03",)),
+        indices=(1, 3),
+        at_once=2,
+        request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1),
+    )
     made = submission(tmp_path, site=SITE, arrays=(array,))
     lines = script_of(made, array).splitlines()
     wanted = {
-        "--job-name=bids-sr-20260101-000000-abcdef", "--cpus-per-task=3", "--mem=5120M", "--time=1-01:05:00",
-        "--requeue", "--gres=gpu:1", "--partition=long", "--account=lab", "--qos=low", "--array=1,3%2",
+        "--job-name=bids-sr-20260101-000000-abcdef",
+        "--cpus-per-task=3",
+        "--mem=5120M",
+        "--time=1-01:05:00",
+        "--requeue",
+        "--gres=gpu:1",
+        "--partition=long",
+        "--account=lab",
+        "--qos=low",
+        "--array=1,3%2",
         "--signal=B:USR1@300",
-    }  # fmt: skip
+    }
     assert wanted <= {line.removeprefix("#SBATCH ") for line in lines}
     assert "    4.50G" in lines  # nine tenths of the memory are the program's
 
@@ -56,44 +71,67 @@ def test_the_group_job_has_no_tasks_and_waits_for_those_that_failed_too(tmp_path
 
 def test_the_log_of_a_task_keeps_percent_signs_of_the_path(tmp_path: Path) -> None:
     made = submission(tmp_path / "50%j")
-    assert f"--output={tmp_path}/50%%j/out/logs/slurm/{made.id}/logs/array-1_%a.log" in sbatch_arguments(
-        made, made.arrays[0]
+    assert (
+        f"--output={tmp_path}/50%%j/out/logs/slurm/{made.id}/logs/array-1_%a.log"
+        in sbatch_arguments(made, made.arrays[0])
     )
 
 
 def test_a_container_sees_everything_where_it_is(tmp_path: Path) -> None:
     echo = program(tmp_path / "bin" / "apptainer", 'printf "%s\\n" "$@" >"$RECORD"')
-    made = submission(tmp_path / "x y", site=Site(container="/images/bids sr.sif", binds=("/models/m",)))
+    made = submission(
+        tmp_path / "x y", site=Site(container="/images/bids sr.sif", binds=("/models/m",))
+    )
     write_scripts(made, "")
-    start(made.folder / "array-1.sbatch", 1, echo.parent, RECORD=str(tmp_path / "record")).communicate(timeout=30)
+    start(
+        made.folder / "array-1.sbatch", 1, echo.parent, RECORD=str(tmp_path / "record")
+    ).communicate(timeout=30)
     words = (tmp_path / "record").read_text().splitlines()
     root = tmp_path / "x y"
     assert words[:3] == ["run", "--cleanenv", "--no-home"]
     assert [words[at + 1] for at, word in enumerate(words) if word == "--bind"] == [
-        f"{root}/data:{root}/data:ro", f"{root}/out:{root}/out", f"{root}/work:{root}/work", "/models/m:/models/m:ro",
-    ]  # fmt: skip
-    assert words[words.index("/images/bids sr.sif") + 1 :][:3] == [f"{root}/data", f"{root}/out", "participant"]
+        f"{root}/data:{root}/data:ro",
+        f"{root}/out:{root}/out",
+        f"{root}/work:{root}/work",
+        "/models/m:/models/m:ro",
+    ]
+    assert words[words.index("/images/bids sr.sif") + 1 :][:3] == [
+        f"{root}/data",
+        f"{root}/out",
+        "participant",
+    ]
     assert words[-2:] == ["--participant-label", "sub-01"]
 
 
-@pytest.mark.parametrize("site", [Site(), Site(container="/i.sif", setup="/s et up", partition="p")])
+@pytest.mark.parametrize(
+    "site", [Site(), Site(container="/i.sif", setup="/s et up", partition="p")]
+)
 def test_shellcheck_finds_nothing(site: Site, tmp_path: Path) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     made = submission(tmp_path / ODD, site=site)
     scripts, lines = print_scripts(made, "", after=["3"])
-    done = subprocess.run(["shellcheck", *scripts, lines], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["shellcheck", *scripts, lines], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     scripts[0].write_text(scripts[0].read_text().replace('"$folder/status', "$folder/status"))
-    assert subprocess.run(["shellcheck", scripts[0]], capture_output=True, check=False).returncode == 1
+    assert (
+        subprocess.run(["shellcheck", scripts[0]], capture_output=True, check=False).returncode
+        == 1
+    )
 
 
 names = st.text(
-    st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20
+    st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=["Cc", "Cs"]),
+    min_size=1,
+    max_size=20,
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(names.filter(lambda name: name not in (".", "..") and len(name.encode()) < 100))
 def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root" / name
@@ -106,9 +144,20 @@ def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
     out, _ = done.communicate(timeout=30)
     assert done.returncode == 0, out
     assert (tmp_path / "record").read_text().split("\0")[:-1] == [
-        str(made.bids_dir), str(made.output_dir), "participant", "--config-file", str(made.folder / "settings.toml"),
-        "-w", str(made.work_dir), "--nprocs", "2", "--mem", "3.60G", "--participant-label", "sub-02",
-    ]  # fmt: skip
+        str(made.bids_dir),
+        str(made.output_dir),
+        "participant",
+        "--config-file",
+        str(made.folder / "settings.toml"),
+        "-w",
+        str(made.work_dir),
+        "--nprocs",
+        "2",
+        "--mem",
+        "3.60G",
+        "--participant-label",
+        "sub-02",
+    ]
     assert load(made.folder / "submission.json") == made
 
 
@@ -118,7 +167,9 @@ def test_paths_that_slurm_cannot_take(name: str, tmp_path: Path) -> None:
 
 
 def test_words_that_are_no_names() -> None:
-    wrong = check_words(Site(partition="a b", account="x;y", qos="ok", container="i"), [Path("/a:b"), Path("/a")])
+    wrong = check_words(
+        Site(partition="a b", account="x;y", qos="ok", container="i"), [Path("/a:b"), Path("/a")]
+    )
     assert [line.split(":")[0] for line in wrong] == ["--partition a b", "--account x;y", "/a"]
 
 
@@ -127,7 +178,10 @@ def test_each_of_a_batch_has_its_own_code(tmp_path: Path) -> None:
     made = submission(tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub)))
     write_scripts(made, "")
     assert start(made.folder / "array-1.sbatch", 1).wait(30) == 1
-    assert [(status(made, name)["state"], status(made, name)["exit_code"]) for name in ("sub-01", "sub-02")] == [
+    assert [
+        (status(made, name)["state"], status(made, name)["exit_code"])
+        for name in ("sub-01", "sub-02")
+    ] == [
         ("failed", 2),
         ("done", 0),
     ]
@@ -154,9 +208,15 @@ def running(tmp_path: Path) -> tuple[object, subprocess.Popen[str], Path]:
     marks.mkdir()
     program(tmp_path / "bin" / "scontrol", f'echo "$@" >>"{marks}/scontrol"')
     stub = program(tmp_path / "stub", STOPPABLE)
-    made = submission(tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub), requeues=1))
+    made = submission(
+        tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub), requeues=1)
+    )
     write_scripts(made, "")
-    return made, start(made.folder / "array-1.sbatch", 1, tmp_path / "bin", MARKS=str(marks)), marks
+    return (
+        made,
+        start(made.folder / "array-1.sbatch", 1, tmp_path / "bin", MARKS=str(marks)),
+        marks,
+    )
 
 
 def test_the_time_limit_puts_a_task_back_into_the_queue(
@@ -168,7 +228,10 @@ def test_the_time_limit_puts_a_task_back_into_the_queue(
     assert process.wait(30) == 130
     assert (marks / "stopped").exists()
     assert (marks / "scontrol").read_text() == "requeue 7_1\n"
-    assert [status(made, name)["state"] for name in ("sub-01", "sub-02")] == ["requeued", "requeued"]
+    assert [status(made, name)["state"] for name in ("sub-01", "sub-02")] == [
+        "requeued",
+        "requeued",
+    ]
     # the last start that is allowed: it stops, and stays so
     (marks / "ready").unlink()
     script = made.folder / "array-1.sbatch"  # type: ignore[attr-defined]
@@ -178,19 +241,32 @@ def test_the_time_limit_puts_a_task_back_into_the_queue(
     assert again.wait(30) == 1
     assert (marks / "scontrol").read_text() == "requeue 7_1\n"
     assert status(made, "sub-01") | {"started": 0, "ended": 0, "host": ""} == {
-        "participant": "sub-01", "state": "failed", "exit_code": 130, "oom_kills": 0, "stopped": "limit", "restarts": 1,
-        "job": "7_1", "host": "", "started": 0, "ended": 0,
-    }  # fmt: skip
+        "participant": "sub-01",
+        "state": "failed",
+        "exit_code": 130,
+        "oom_kills": 0,
+        "stopped": "limit",
+        "restarts": 1,
+        "job": "7_1",
+        "host": "",
+        "started": 0,
+        "ended": 0,
+    }
     assert status(made, "sub-02")["exit_code"] is None
 
 
-def test_a_cancellation_stops_without_a_requeue(running: tuple[object, subprocess.Popen[str], Path]) -> None:
+def test_a_cancellation_stops_without_a_requeue(
+    running: tuple[object, subprocess.Popen[str], Path],
+) -> None:
     made, process, marks = running
     wait_until(marks / "ready", "")
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 1
     assert not (marks / "scontrol").exists()
-    assert (status(made, "sub-01")["stopped"], status(made, "sub-01")["exit_code"]) == ("cancel", 130)
+    assert (status(made, "sub-01")["stopped"], status(made, "sub-01")["exit_code"]) == (
+        "cancel",
+        130,
+    )
 
 
 def test_who_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -198,7 +274,9 @@ def test_who_is_done_is_not_done_again(tmp_path: Path) -> None:
     made = submission(tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub)))
     write_scripts(made, "")
     for _ in range(2):
-        assert start(made.folder / "array-1.sbatch", 1, RECORD=str(tmp_path / "record")).wait(30) == 0
+        assert (
+            start(made.folder / "array-1.sbatch", 1, RECORD=str(tmp_path / "record")).wait(30) == 0
+        )
     assert (tmp_path / "record").read_text() == "sub-01\nsub-02\n"
 
 

@@ -53,7 +53,8 @@ def wrote(state: str, code: int | None = None, **more: object) -> Status:
         (wrote("done", 0, oom_kills=1), "OUT_OF_MEMORY", State.DONE, Why.NOTHING),
         (wrote("failed", 1), "", State.FAILED, Why.CRASHED),
         (wrote("failed", 1), "RUNNING", State.FAILED, Why.CRASHED),
-        (wrote("failed", 1), "PENDING", State.REQUEUED, Why.NOTHING),  # a node failed; SLURM starts it again
+        # a node failed; SLURM starts it again
+        (wrote("failed", 1), "PENDING", State.REQUEUED, Why.NOTHING),
         (wrote("failed", 1, oom_kills=2), "FAILED", State.FAILED, Why.MEMORY),
         (wrote("failed", 137, oom_kills=1), "", State.FAILED, Why.MEMORY),
         (wrote("failed", 137), "OUT_OF_MEMORY", State.FAILED, Why.MEMORY),
@@ -71,12 +72,18 @@ def test_state_and_reason(status: Status | None, seen: str, state: State, why: W
 
 
 @given(
-    st.none() | st.builds(
-        wrote, st.sampled_from(["running", "requeued", "failed"]), st.none() | st.integers(0, 255),
-        oom_kills=st.integers(0, 2), stopped=st.sampled_from(["", "limit", "cancel"]),
+    st.none()
+    | st.builds(
+        wrote,
+        st.sampled_from(["running", "requeued", "failed"]),
+        st.none() | st.integers(0, 255),
+        oom_kills=st.integers(0, 2),
+        stopped=st.sampled_from(["", "limit", "cancel"]),
     ),
-    st.sampled_from([*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]),
-)  # fmt: skip
+    st.sampled_from(
+        [*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]
+    ),
+)
 def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, seen: str) -> None:
     state, why = state_of(status, seen)
     assert (state is State.FAILED) == bool(why)
@@ -88,9 +95,21 @@ def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, 
 @pytest.mark.parametrize(
     ("text", "state"),
     [
-        ("slurmstepd: error: *** JOB 3 ON n1 CANCELLED AT 2026-11-20T14:31:26 DUE TO TIME LIMIT ***", "TIMEOUT"),
-        ("slurmstepd-n1: error: *** JOB 3 ON n1 CANCELLED AT 2026-11-20T14:31:26 ***", "CANCELLED"),
-        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch. Some of your", "OUT_OF_MEMORY"),
+        (
+            (
+                "slurmstepd: error: *** JOB 3 ON n1 CANCELLED AT 2026-11-20T14:31:26 DUE TO TIME"
+                " LIMIT ***"
+            ),
+            "TIMEOUT",
+        ),
+        (
+            "slurmstepd-n1: error: *** JOB 3 ON n1 CANCELLED AT 2026-11-20T14:31:26 ***",
+            "CANCELLED",
+        ),
+        (
+            "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch. Some of your",
+            "OUT_OF_MEMORY",
+        ),
         ("slurmstepd: error: Detected 1 oom_kill event in StepId=5.batch.", "OUT_OF_MEMORY"),
         ("slurmstepd: error: Job 9 exceeded memory limit (9 > 8), being killed", "OUT_OF_MEMORY"),
         ("the program says: DUE TO TIME LIMIT", ""),
@@ -119,7 +138,9 @@ def made(tmp_path: Path) -> Submission:
 
 def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     note(made, "sub-01", state="done", exit_code=0, started=0, ended=90)
-    note(made, "sub-02", state="failed", exit_code=137, oom_kills=1, restarts=1, started=0, ended=30)
+    note(
+        made, "sub-02", state="failed", exit_code=137, oom_kills=1, restarts=1, started=0, ended=30
+    )
     found = fates(made, {"7_3": "PENDING", "8": "PENDING"})
     lines = table(found).splitlines()
     assert [line.split() for line in lines[1:]] == [
@@ -130,7 +151,9 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     ]
     assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
     (text,) = remedies(found, Path("/o ut"))
-    assert "sub-02: out of memory; it had 4.0 GB, `bids-sr-slurm retry '/o ut'` asks for 8.0" in text
+    assert (
+        "sub-02: out of memory; it had 4.0 GB, `bids-sr-slurm retry '/o ut'` asks for 8.0" in text
+    )
     assert str(made.folder / "logs" / "array-1_2.log") in text
 
 
@@ -138,17 +161,30 @@ def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission
     note(made, "sub-01", state="running", started=0)
     note(made, "sub-02", state="running", started=0)
     (made.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
-    assert [fate.why for fate in fates(made, {})] == [Why.TIME, Why.KILLED, Why.UNKNOWN, Why.UNKNOWN]
+    assert [fate.why for fate in fates(made, {})] == [
+        Why.TIME,
+        Why.KILLED,
+        Why.UNKNOWN,
+        Why.UNKNOWN,
+    ]
 
 
 def test_the_log_counts_when_nothing_else_tells(made: Submission) -> None:
     note(made, "sub-01", state="running", started=0)
-    made.log_of("sub-01").write_text("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n")
+    made.log_of("sub-01").write_text(
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
+    )
     assert fates(made, {"7_1": "FAILED"})[0].why is Why.MEMORY
 
 
 def test_half_a_status_file_counts_as_none(tmp_path: Path) -> None:
-    for text in ("", "{", "[]", '{"participant": "x"}', '{"participant": "x", "state": "done", "more": 1}'):
+    for text in (
+        "",
+        "{",
+        "[]",
+        '{"participant": "x"}',
+        '{"participant": "x", "state": "done", "more": 1}',
+    ):
         (tmp_path / "x.json").write_text(text)
         assert read_status(tmp_path / "x.json") is None
 
@@ -159,8 +195,10 @@ def test_records_come_back_and_the_last_counts(made: Submission, tmp_path: Path)
     later.save()
     assert submissions(made.output_dir) == [made, later]
     assert {name: each.id for name, each in latest([made, later]).items()} == {
-        "sub-01": made.id, "sub-02": later.id, "sub-03": made.id,
-    }  # fmt: skip
+        "sub-01": made.id,
+        "sub-02": later.id,
+        "sub-03": made.id,
+    }
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', '{"format": 1, "site": {}}'])

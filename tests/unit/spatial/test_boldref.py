@@ -1,4 +1,6 @@
-"""Reference of a run: sharp in spite of motion, without dummies and spikes; dummies take the first steady pose."""
+"""Reference of a run: sharp in spite of motion, without dummies and spikes; dummies take the first
+steady pose.
+"""
 
 import numpy as np
 import pytest

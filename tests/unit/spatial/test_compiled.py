@@ -20,8 +20,10 @@ print(sum(kernels.filter_first.stats.cache_hits.values()))
 
 @pytest.fixture
 def start(tmp_path: Path):
-    """Start a process that computes, with variables; it prints whether the code was there already."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))}
+    """Start a process that computes, with variables; it prints whether the code was there."""
+    plain = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))
+    }
 
     def begin(**variables: str) -> subprocess.Popen[str]:
         env = plain | {"PYTHONPATH": str(PACKAGE), "HOME": str(tmp_path / "home")} | variables
@@ -41,7 +43,9 @@ def _kept(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
 
 
-def test_it_is_kept_by_processor_for_processes_that_follow_and_damage_is_no_obstacle(start, tmp_path: Path) -> None:
+def test_it_is_kept_by_processor_for_processes_that_follow_and_damage_is_no_obstacle(
+    start, tmp_path: Path
+) -> None:
     together = [start() for _ in range(2)]
     assert {_hits(one) for one in together} <= {"0", "1"}
     (processor,) = (tmp_path / "home" / ".cache" / "bids-sr").iterdir()

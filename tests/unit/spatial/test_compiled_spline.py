@@ -1,4 +1,6 @@
-"""The compiled spline: scipy's values to rounding, on every grid and at every point, and edges that are held."""
+"""The compiled spline: scipy's values to rounding, on every grid and at every point, and edges
+that are held.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import PAD, Spline, sample_points, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import (
+    PAD,
+    Spline,
+    sample_points,
+    sample_volume,
+    spline_coefficients,
+)
 from bids_sr.spatial.transforms import rigid_matrix
 
 CLOSE = 3e-6  # of the largest value
@@ -23,11 +31,15 @@ def _by_scipy(volume: np.ndarray, at: np.ndarray) -> np.ndarray:
     padded = np.pad(volume.astype(float), PAD, mode="edge")
     beyond = PAD - 1  # where the spline has settled
     lowest, highest = -beyond, np.array(volume.shape).reshape(3, *[1] * (at.ndim - 1)) - 1 + beyond
-    return ndimage.map_coordinates(padded, np.clip(at, lowest, highest) + PAD, order=3, mode="mirror")
+    return ndimage.map_coordinates(
+        padded, np.clip(at, lowest, highest) + PAD, order=3, mode="mirror"
+    )
 
 
 def _points(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return np.tensordot(matrix[:3, :3], np.indices(shape), axes=1) + matrix[:3, 3].reshape(3, 1, 1, 1)
+    return np.tensordot(matrix[:3, :3], np.indices(shape), axes=1) + matrix[:3, 3].reshape(
+        3, 1, 1, 1
+    )
 
 
 def _sampled(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -41,19 +53,26 @@ def test_coefficients_are_scipys(shape: tuple[int, int, int]) -> None:
     padded = np.pad(volume.astype(float), PAD, mode="edge")
     got = spline_coefficients(volume)
     assert got.flags.f_contiguous
-    np.testing.assert_allclose(got, ndimage.spline_filter(padded, order=3, mode="mirror"), atol=CLOSE * volume.max())
+    np.testing.assert_allclose(
+        got, ndimage.spline_filter(padded, order=3, mode="mirror"), atol=CLOSE * volume.max()
+    )
 
 
 @given(shapes, shapes, poses, st.sampled_from([1.0, -1.0, 0.5, 2.0]))
 @settings(max_examples=80, deadline=None)
 def test_any_grid_in_any_pose(
-    shape: tuple[int, int, int], target: tuple[int, int, int], params: tuple[float, ...], scale: float
+    shape: tuple[int, int, int],
+    target: tuple[int, int, int],
+    params: tuple[float, ...],
+    scale: float,
 ) -> None:
     volume = _volume(shape)
     matrix = rigid_matrix(params, [8, 6, 3]) @ np.diag([scale, abs(scale), 1, 1])
     got = _sampled(volume, matrix, target)
     assert (got.shape, got.dtype) == (target, np.float32)
-    np.testing.assert_allclose(got, _by_scipy(volume, _points(matrix, target)), atol=CLOSE * volume.max())
+    np.testing.assert_allclose(
+        got, _by_scipy(volume, _points(matrix, target)), atol=CLOSE * volume.max()
+    )
 
 
 @given(st.tuples(*[st.floats(-0.9, 0.9)] * 3, *[st.floats(-0.02, 0.02)] * 3))
@@ -62,19 +81,24 @@ def test_a_head_that_moves_a_little(params: tuple[float, ...]) -> None:
     """Long runs of neighbors, whose cells change within a row."""
     volume, matrix = _volume((64, 12, 7)), rigid_matrix(params, [32, 6, 3])
     np.testing.assert_allclose(
-        _sampled(volume, matrix, volume.shape), _by_scipy(volume, _points(matrix, volume.shape)),
+        _sampled(volume, matrix, volume.shape),
+        _by_scipy(volume, _points(matrix, volume.shape)),
         atol=CLOSE * volume.max(),
-    )  # fmt: skip
+    )
 
 
 def test_a_flip_and_exchanged_axes_are_exact_to_rounding() -> None:
     volume = _volume((12, 10, 6))
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = 11
-    np.testing.assert_allclose(_sampled(volume, flip, volume.shape), volume[::-1], atol=CLOSE * volume.max())
+    np.testing.assert_allclose(
+        _sampled(volume, flip, volume.shape), volume[::-1], atol=CLOSE * volume.max()
+    )
     exchange = np.eye(4)[[1, 0, 2, 3]]
     np.testing.assert_allclose(
-        _sampled(volume, exchange, (10, 12, 6)), volume.transpose(1, 0, 2), atol=CLOSE * volume.max()
+        _sampled(volume, exchange, (10, 12, 6)),
+        volume.transpose(1, 0, 2),
+        atol=CLOSE * volume.max(),
     )
 
 
@@ -86,7 +110,9 @@ def test_far_beyond_the_edge_its_value_is_held_exactly() -> None:
             matrix[axis, 3] = way * 100.3
             edge = np.take(volume, [0 if way < 0 else -1], axis=axis)
             got = _sampled(volume, matrix, volume.shape)
-            np.testing.assert_allclose(got, np.broadcast_to(edge, volume.shape), atol=CLOSE * volume.max())
+            np.testing.assert_allclose(
+                got, np.broadcast_to(edge, volume.shape), atol=CLOSE * volume.max()
+            )
 
 
 @given(shapes, st.lists(st.tuples(*[st.floats(-60, 60)] * 3), min_size=1, max_size=30))
@@ -99,18 +125,28 @@ def test_single_points(shape: tuple[int, int, int], points: list[tuple[float, ..
 
 
 def test_points_and_grids_are_one_spline() -> None:
-    volume, matrix = _volume((20, 15, 6)), rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4])
+    volume, matrix = (
+        _volume((20, 15, 6)),
+        rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
+    )
     points = _points(matrix, volume.shape).reshape(3, -1).T
     got = sample_points(spline_coefficients(volume), points).reshape(volume.shape)
-    np.testing.assert_allclose(got, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max())
+    np.testing.assert_allclose(
+        got, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max()
+    )
 
 
 def test_two_calls_give_the_same_bits_and_leave_their_input() -> None:
-    volume, matrix = _volume((33, 17, 9)), rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4])
+    volume, matrix = (
+        _volume((33, 17, 9)),
+        rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
+    )
     before, coefficients = volume.copy(), spline_coefficients(volume)
     kept = coefficients.copy()
     first = _sampled(volume, matrix, volume.shape)
-    given_once = sample_volume(volume, np.eye(4), volume.shape, np.eye(4), matrix, Spline(), coefficients)
+    given_once = sample_volume(
+        volume, np.eye(4), volume.shape, np.eye(4), matrix, Spline(), coefficients
+    )
     np.testing.assert_array_equal(first, given_once)
     np.testing.assert_array_equal(volume, before)
     np.testing.assert_array_equal(coefficients, kept)
@@ -135,4 +171,6 @@ def test_points_that_are_nowhere_do_not_leave_the_array(where: float) -> None:
 def test_what_is_not_finite_is_seen() -> None:
     volume = _volume((12, 10, 6))
     volume[5, 5, 3] = np.nan
-    assert np.isnan(_sampled(volume, rigid_matrix([0.4, 0, 0, 0, 0, 0], [0, 0, 0]), volume.shape)[5, 5, 3])
+    assert np.isnan(
+        _sampled(volume, rigid_matrix([0.4, 0, 0, 0, 0, 0], [0, 0, 0]), volume.shape)[5, 5, 3]
+    )

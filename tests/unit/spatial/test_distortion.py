@@ -1,10 +1,18 @@
-"""A known field shifts a known head by a known amount; it is undone and applied to within a twentieth of a voxel."""
+"""A known field shifts a known head by a known amount; it is undone and applied to within a
+twentieth of a voxel.
+"""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.distortion import Distortion, DistortionError, load_distortion, save_distortion, voxel_shift
+from bids_sr.spatial.distortion import (
+    Distortion,
+    DistortionError,
+    load_distortion,
+    save_distortion,
+    voxel_shift,
+)
 from bids_sr.spatial.resampling import Spline, sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix
 from bids_sr.sr.inference.acquired import Acquired
@@ -29,12 +37,15 @@ def hertz(points):
 
 
 def grid(shape=SHAPE, affine=AFFINE):
-    return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+    return (
+        np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ affine[:3, :3].T
+        + affine[:3, 3]
+    )
 
 
 def acquired(pose, sign=1.0):
-    """The volume as it is measured: at q stands the scene's p with q = pose p + field(p) readout step; by Newton-free
-    iteration on the formula itself, in double precision."""
+    """The volume as it is measured: at q stands the scene's p with q = pose p + field(p) readout
+    step; by Newton-free iteration on the formula itself, in double precision."""
     q, back, step = grid().reshape(-1, 3), invert(pose), AFFINE[:3, 1]
     p = apply(back, q)
     for _ in range(60):
@@ -51,7 +62,9 @@ def known():
 
 
 def center(image, blob):
-    """Where a blob lies in an image on the run's grid, in voxels: middle of what is above half of its peak."""
+    """Where a blob lies in an image on the run's grid, in voxels: middle of what is above half of
+    its peak.
+    """
     at = grid()
     near = np.where(np.linalg.norm(at - blob, axis=-1) < 9, image, 0)
     near = np.clip(near - 0.4 * near.max(), 0, None)
@@ -71,12 +84,28 @@ class _Writer(list):
     pass
 
 
-def resolved(volumes, poses, distortion, name="raw", factor=(1.0, 1.0, 1.0), shape=SHAPE, affine=AFFINE, **more):
+def resolved(
+    volumes,
+    poses,
+    distortion,
+    name="raw",
+    factor=(1.0, 1.0, 1.0),
+    shape=SHAPE,
+    affine=AFFINE,
+    **more,
+):
     out = _Writer()
     upsampler = make_upsampler(name, Acquired(factor=factor, affine=AFFINE, **more))
     super_resolve_series(
-        _Reader(volumes), out, upsampler, np.stack(poses), shape, affine, factor=factor, distortion=distortion,
-    )  # fmt: skip
+        _Reader(volumes),
+        out,
+        upsampler,
+        np.stack(poses),
+        shape,
+        affine,
+        factor=factor,
+        distortion=distortion,
+    )
     return out
 
 
@@ -88,7 +117,9 @@ def test_a_known_field_is_undone_within_a_twentieth_of_a_voxel(known):
     for before, after in zip(plain, undone, strict=True):
         off = [np.abs(center(after, blob) - center(truth, blob)).max() for blob in BLOBS]
         assert max(off) < 0.05
-        assert max(np.abs(center(before, blob) - center(truth, blob)).max() for blob in BLOBS) > 0.5
+        assert (
+            max(np.abs(center(before, blob) - center(truth, blob)).max() for blob in BLOBS) > 0.5
+        )
         assert np.sqrt(np.mean((after - truth)[4:-4, 4:-4, 2:-2] ** 2)) < 0.02 * truth.max()
 
 
@@ -116,7 +147,9 @@ def test_a_constant_field_shifts_by_hertz_times_readout_in_voxels():
 
 
 def test_it_is_the_formula_of_fmriprep():
-    """Its resampling adds field x readout to the voxel coordinates along the phase encoding, after head motion."""
+    """Its resampling adds field x readout to the voxel coordinates along the phase encoding, after
+    head motion.
+    """
     field = hertz(grid())
     volume = np.random.default_rng(2).random(SHAPE).astype(np.float32)
     motion = np.linalg.inv(AFFINE) @ POSE @ AFFINE
@@ -152,10 +185,14 @@ def test_guides_are_carried_into_the_distorted_volume(known):
 
 
 def test_ratio_of_a_run_that_does_not_change_is_its_guide(known):
-    """Mean and guide lie where the volume's signal lies: nothing is left over that moves with the head."""
+    """Mean and guide lie where the volume's signal lies: nothing is left over that moves with the
+    head.
+    """
     mean = PosedImage(data=scene(grid()) + 50, affine=AFFINE, distortion=known)
     volume = acquired(POSE) + 50
-    out = resolved([volume], [POSE], known, "ratio", (1.0, 1.0, 1.0), guide=mean, mean=mean, scale=150.0)[0]
+    out = resolved(
+        [volume], [POSE], known, "ratio", (1.0, 1.0, 1.0), guide=mean, mean=mean, scale=150.0
+    )[0]
     assert np.abs(out - scene(grid()) - 50)[4:-4, 4:-4, 2:-2].max() < 5
 
 
@@ -163,14 +200,20 @@ def test_without_a_shift_it_is_the_plain_interpolation():
     none = Distortion(shift=np.zeros(SHAPE), affine=AFFINE, axis=1)
     volume = np.random.default_rng(3).random(SHAPE).astype(np.float32)
     for spline in (Spline(), Spline(order=1, zero_outside=True)):
-        warped = sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, spline, shift=none.onto(SHAPE, AFFINE))
-        np.testing.assert_allclose(warped, sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, spline), atol=1e-5)
+        warped = sample_volume(
+            volume, AFFINE, SHAPE, AFFINE, POSE, spline, shift=none.onto(SHAPE, AFFINE)
+        )
+        np.testing.assert_allclose(
+            warped, sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, spline), atol=1e-5
+        )
 
 
 def test_a_field_that_folds_is_refused():
     steep = np.zeros(SHAPE)
     steep[:, 13:] = 6.0
-    folding = Distortion(shift=np.where(np.arange(26)[:, None] % 2, 3.0, -3.0) + steep, affine=AFFINE, axis=1)
+    folding = Distortion(
+        shift=np.where(np.arange(26)[:, None] % 2, 3.0, -3.0) + steep, affine=AFFINE, axis=1
+    )
     with pytest.raises(DistortionError, match="folds"):
         folding.back(SHAPE, AFFINE, np.eye(4))
 

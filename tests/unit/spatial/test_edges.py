@@ -1,4 +1,6 @@
-"""Edges that lie apart: a known shift and a known warp are measured, in images of other contrast and resolution."""
+"""Edges that lie apart: a known shift and a known warp are measured, in images of other contrast
+and resolution.
+"""
 
 from functools import cache
 
@@ -30,12 +32,16 @@ def scene(levels: tuple[float, float, float], seed: int) -> Volume:
     """The brain in one contrast: levels of gray, white and fluid, with texture of its own."""
     parts, affine = tissues()
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=parts[0].shape), 1.3)
-    image = sum(level * part for level, part in zip(levels, parts[:3], strict=True)) * (1 + 0.3 * texture)
+    image = sum(level * part for level, part in zip(levels, parts[:3], strict=True)) * (
+        1 + 0.3 * texture
+    )
     return Volume(data=np.maximum(image, 0).astype(np.float32), affine=affine)
 
 
 def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(boldref brought up, guide, mask, affine) as their scanners would have seen them, with noise."""
+    """(boldref brought up, guide, mask, affine) as their scanners would have seen them, with
+    noise.
+    """
     low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
     shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
     fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
@@ -50,14 +56,23 @@ def moved(image: Volume, mm: np.ndarray | float) -> Volume:
     """What lay at y lies at y + mm, along the second axis."""
     index = np.indices(image.data.shape).astype(float)
     index[1] -= np.asarray(mm) / FINE_MM
-    return Volume(data=ndimage.map_coordinates(image.data, index, order=1, mode="nearest"), affine=image.affine)
+    return Volume(
+        data=ndimage.map_coordinates(image.data, index, order=1, mode="nearest"),
+        affine=image.affine,
+    )
 
 
 BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
 
 
 @pytest.mark.parametrize(
-    "shift", [0.0, pytest.param(1.0, marks=pytest.mark.slow), pytest.param(-3.0, marks=pytest.mark.slow), 6.0]
+    "shift",
+    [
+        0.0,
+        pytest.param(1.0, marks=pytest.mark.slow),
+        pytest.param(-3.0, marks=pytest.mark.slow),
+        6.0,
+    ],
 )
 def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
     first, second, mask, affine = pair(moved(scene(BOLD, 5), shift), scene(T2STAR, 7))
@@ -80,7 +95,9 @@ def test_a_local_warp_shows_in_the_tail_and_not_in_the_median() -> None:
     image = scene(BOLD, 5)
     at = np.indices(image.data.shape)
     middle = np.array(image.data.shape) * (0.5, 0.8, 0.55)
-    size = 5 * np.exp(-((at[1] - middle[1]) ** 2) / (2 * 20.0**2) - (at[2] - middle[2]) ** 2 / (2 * 25.0**2))
+    size = 5 * np.exp(
+        -((at[1] - middle[1]) ** 2) / (2 * 20.0**2) - (at[2] - middle[2]) ** 2 / (2 * 25.0**2)
+    )
     first, second, mask, affine = pair(moved(image, size), scene(T2STAR, 7))
     found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     inside = tissues()[0][3] > 0.5
@@ -93,7 +110,9 @@ def test_noise_has_no_counterpart() -> None:
     rng = np.random.default_rng(0)
     shape = (40, 40, 12)
     first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
-    found = edges.edge_mismatch(first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1)
+    found = edges.edge_mismatch(
+        first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
+    )
     assert found.matched < 0.8
     assert found.p90 > 4  # what is called a match is anywhere within reach
 

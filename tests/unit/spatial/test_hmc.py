@@ -1,4 +1,6 @@
-"""Head motion: recovery of known motion in mm, drift, activation, large motion, jumps, derivatives."""
+"""Head motion: recovery of known motion in mm, drift, activation, large motion, jumps,
+derivatives.
+"""
 
 from functools import cache
 
@@ -17,13 +19,17 @@ NOISE = 0.01
 
 @cache
 def _scene() -> tuple[np.ndarray, np.ndarray]:
-    """A head of folds at 2.5 mm, wider than the slices reach, as spline coefficients, and its affine."""
+    """A head of folds at 2.5 mm, wider than the slices reach, as spline coefficients, and its
+    affine.
+    """
     rng = np.random.default_rng(7)
     shape = (80, 80, 64)
     at = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 2.5
     radius = np.sqrt((at[0] / 68) ** 2 + (at[1] / 82) ** 2 + (at[2] / 62) ** 2)
     folds = ndimage.gaussian_filter(rng.normal(size=shape), 2.2)
-    image = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter((radius < 1).astype(float), 1.2)
+    image = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter(
+        (radius < 1).astype(float), 1.2
+    )
     affine = np.diag([2.5, 2.5, 2.5, 1.0])
     affine[:3, 3] = -(np.array(shape) - 1) / 2 * 2.5
     return ndimage.spline_filter(image, order=3), affine
@@ -34,7 +40,9 @@ def scan(motion: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarr
     coefficients, affine = _scene()
     points = np.indices(SHAPE).reshape(3, -1).T
     at = apply(np.linalg.inv(affine) @ np.linalg.inv(motion) @ AFFINE, points)
-    image = ndimage.map_coordinates(coefficients, at.T, order=3, prefilter=False, cval=0.0).reshape(SHAPE)
+    image = ndimage.map_coordinates(
+        coefficients, at.T, order=3, prefilter=False, cval=0.0
+    ).reshape(SHAPE)
     return image + rng.normal(0, NOISE, SHAPE) if rng is not None else image
 
 
@@ -51,14 +59,21 @@ def draw(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
 
     def vector() -> np.ndarray:
         direction = rng.normal(size=3)
-        return direction / np.linalg.norm(direction) * np.exp(rng.uniform(np.log(low), np.log(high)))
+        return (
+            direction / np.linalg.norm(direction) * np.exp(rng.uniform(np.log(low), np.log(high)))
+        )
 
     return rigid_matrix([*vector(), *np.deg2rad(vector())], _head()[2])
 
 
 def errors(found: np.ndarray, truth: list[np.ndarray]) -> np.ndarray:
     points = _head()[1]
-    return np.array([np.sqrt((displacement(a, b, points) ** 2).mean()) for a, b in zip(found, truth, strict=True)])
+    return np.array(
+        [
+            np.sqrt((displacement(a, b, points) ** 2).mean())
+            for a, b in zip(found, truth, strict=True)
+        ]
+    )
 
 
 def _reference(rng: np.random.Generator) -> np.ndarray:
@@ -74,7 +89,9 @@ def test_known_motion_is_recovered(seed: int) -> None:
     # half as many voxels as the 64 x 64 x 30 of the benchmark, where the bar is 0.02
     assert wrong.mean() < 0.03
     assert wrong.max() < 0.05
-    np.testing.assert_allclose(found.params, [rigid_params(m, found.center) for m in found.matrices], atol=1e-9)
+    np.testing.assert_allclose(
+        found.params, [rigid_params(m, found.center) for m in found.matrices], atol=1e-9
+    )
     assert (found.residual < 0.05).all()
 
 
@@ -86,10 +103,18 @@ def test_motion_of_a_few_slices_is_estimated_in_their_plane(axis: int, thickness
     affine = AFFINE.copy()
     affine[axis, 3] += first * affine[axis, axis]
     in_plane = np.array([k != axis for k in range(3)] + [k == axis for k in range(3)])
-    truth = [rigid_matrix(rigid_params(draw(rng, 0.3, 3), _head()[2]) * in_plane, _head()[2]) for _ in range(4)]
-    found = estimate_motion([scan(m, rng)[kept] for m in truth], _reference(rng)[kept], _head()[0][kept], affine)
+    truth = [
+        rigid_matrix(rigid_params(draw(rng, 0.3, 3), _head()[2]) * in_plane, _head()[2])
+        for _ in range(4)
+    ]
+    found = estimate_motion(
+        [scan(m, rng)[kept] for m in truth], _reference(rng)[kept], _head()[0][kept], affine
+    )
     points = apply(affine, np.argwhere(_head()[0][kept]))
-    wrong = [np.sqrt((displacement(a, b, points) ** 2).mean()) for a, b in zip(found.matrices, truth, strict=True)]
+    wrong = [
+        np.sqrt((displacement(a, b, points) ** 2).mean())
+        for a, b in zip(found.matrices, truth, strict=True)
+    ]
     assert max(wrong) < 0.1
     assert np.abs(found.params[:, ~in_plane]).max() < 1e-12
     assert (found.residual < 0.1).all()
@@ -113,7 +138,10 @@ def test_drifting_smooth_bias_and_gain_are_not_motion() -> None:
     modelled = errors(estimate_motion(series, reference, mask, AFFINE).matrices, truth)
     assert modelled.max() < 0.1
     gain_only = HmcSettings(bias_degree=0)
-    assert errors(estimate_motion(series, reference, mask, AFFINE, gain_only).matrices, truth).max() > 0.1
+    assert (
+        errors(estimate_motion(series, reference, mask, AFFINE, gain_only).matrices, truth).max()
+        > 0.1
+    )
 
 
 def test_activation_does_not_move_a_still_head() -> None:
@@ -137,7 +165,12 @@ def test_calibration_distrusts_what_changes_by_itself() -> None:
     eyes = np.zeros(SHAPE)
     eyes[10:15, 28:33, 3:7] = 0.6
     series = [scan(np.eye(4), rng) + eyes * rng.choice([-1, 1]) for _ in range(24)]
-    options = {"reference": _reference(rng), "mask": mask, "affine": AFFINE, "settings": HmcSettings(outlier=0)}
+    options = {
+        "reference": _reference(rng),
+        "mask": mask,
+        "affine": AFFINE,
+        "settings": HmcSettings(outlier=0),
+    }
     plain = estimate_motion(series, **options).matrices
     learned = estimate_motion(series, **options, calibration=series).matrices
     truth = [np.eye(4)] * len(series)
@@ -154,7 +187,9 @@ def test_volume_without_the_head_keeps_the_one_before() -> None:
 
 
 def test_jacobian_agrees_with_finite_differences() -> None:
-    """Moving the head by a small step changes the samples by minus the Jacobian times the step (in size too)."""
+    """Moving the head by a small step changes the samples by minus the Jacobian times the step (in
+    size too).
+    """
     reference = scan(np.eye(4))
     estimator = MotionEstimator(reference, _head()[0], AFFINE, HmcSettings(fwhm_mm=12.0))
     level = estimator._fine

@@ -70,7 +70,9 @@ def test_coarsen_keeps_edges_mean_and_places() -> None:
 def test_coverage_of_a_half_space_is_the_share_of_the_voxel() -> None:
     fine = np.zeros((40, 8, 8), dtype=np.float32)
     fine[:21] = 1  # 1 mm voxels, filled up to x = 20.5
-    share = masks.coverage(fine, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25)
+    share = masks.coverage(
+        fine, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25
+    )
     assert np.allclose(share[:, 0, 0], [1, 1, 5 / 8, 0, 0], atol=0.04)
 
 

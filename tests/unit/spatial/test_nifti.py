@@ -41,7 +41,8 @@ def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
         assert reader.shape == data.shape
         np.testing.assert_array_equal(np.stack(list(reader.volumes()), -1), data)
         np.testing.assert_array_equal(reader.volume(5), data[..., 5])
-        np.testing.assert_array_equal(reader.volume(1), data[..., 1])  # backwards, also in a compressed file
+        # backwards, also in a compressed file
+        np.testing.assert_array_equal(reader.volume(1), data[..., 1])
         np.testing.assert_array_equal(reader.volume(-1), data[..., -1])
         np.testing.assert_allclose(reader.affine, AFFINE, atol=1e-6)
         assert reader.tr == pytest.approx(0.5)
@@ -75,7 +76,9 @@ def test_scaled_integers_of_either_byte_order(tmp_path: Path, order: str, name: 
     blob = blob[:112] + struct.pack(order + "ff", 0.25, -7.0) + blob[120:]
     (tmp_path / name).write_bytes(gzip.compress(blob) if name.endswith("gz") else blob)
     with SeriesReader(tmp_path / name) as reader:
-        np.testing.assert_array_equal(np.stack(list(reader.volumes()), -1), (raw * 0.25 - 7).astype(np.float32))
+        np.testing.assert_array_equal(
+            np.stack(list(reader.volumes()), -1), (raw * 0.25 - 7).astype(np.float32)
+        )
 
 
 def test_milliseconds_become_seconds(tmp_path: Path) -> None:
@@ -94,7 +97,9 @@ def test_header_codes_are_kept(tmp_path: Path) -> None:
     for name in ("a.nii", "b.nii.gz"):
         header = nib.load(tmp_path / name).header
         assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 4)
-        np.testing.assert_allclose(header.get_zooms()[:3], np.sqrt((AFFINE[:3, :3] ** 2).sum(0)), rtol=1e-6)
+        np.testing.assert_allclose(
+            header.get_zooms()[:3], np.sqrt((AFFINE[:3, :3] ** 2).sum(0)), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -118,7 +123,10 @@ def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
     data = _data()
     data[1, 1, 1, 3] = np.nan
     path = _write(tmp_path / "a.nii", data)
-    with pytest.raises(ImageError, match=r"a\.nii: volume 3 holds NaN"), SeriesReader(path) as reader:
+    with (
+        pytest.raises(ImageError, match=r"a\.nii: volume 3 holds NaN"),
+        SeriesReader(path) as reader,
+    ):
         list(reader.volumes())
     np.testing.assert_array_equal(load_image(path, allow_nan=True)[0], data)
 
@@ -184,15 +192,23 @@ def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None
 
 
 @given(
-    low=st.floats(-1e7, 0, width=32), high=st.floats(0, 1e7, width=32), shift=st.sampled_from([0.0, 0.0, 5e4, -3e3]),
-)  # fmt: skip
+    low=st.floats(-1e7, 0, width=32),
+    high=st.floats(0, 1e7, width=32),
+    shift=st.sampled_from([0.0, 0.0, 5e4, -3e3]),
+)
 @settings(max_examples=200, deadline=None)
-def test_what_is_zero_is_zero_as_int16_too(tmp_path_factory, low: float, high: float, shift: float) -> None:
+def test_what_is_zero_is_zero_as_int16_too(
+    tmp_path_factory, low: float, high: float, shift: float
+) -> None:
     """In single and in double precision; all else is off by a 120,000th of the range at most."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("zero")
-    data = np.append(rng.uniform(low, high, 30) + shift, [0, low + shift, high + shift]).astype(np.float32)
+    data = np.append(rng.uniform(low, high, 30) + shift, [0, low + shift, high + shift]).astype(
+        np.float32
+    )
     assume(np.ptp(data) > 1e-20)
-    compress_series(_write(folder / "a.nii", data.reshape(3, 11, 1, 1)), folder / "b.nii.gz", dtype="int16")
+    compress_series(
+        _write(folder / "a.nii", data.reshape(3, 11, 1, 1)), folder / "b.nii.gz", dtype="int16"
+    )
     image = nib.load(folder / "b.nii.gz")
     for found in (image.get_fdata(dtype=np.float32), image.get_fdata()):
         assert (found[data.reshape(found.shape) == 0] == 0).all()

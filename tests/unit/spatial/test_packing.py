@@ -1,4 +1,4 @@
-"""Packed series: read by any gzip, equal bytes for equal data, nothing lost when the disk refuses."""
+"""Packed series: read by any gzip, equal bytes for equal data, nothing lost on a full disk."""
 
 import gzip
 import io
@@ -30,7 +30,9 @@ def test_any_gzip_reads_it_and_no_time_or_name_is_in_it() -> None:
 
 def test_series_are_packed_so_and_images_by_the_search_of_gzip(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(900, 30, (32, 32, 20, 2)).astype(np.int16)
-    with SeriesWriter(tmp_path / "series.nii.gz", noise.shape, np.eye(4), 2.0, dtype=np.int16) as writer:
+    with SeriesWriter(
+        tmp_path / "series.nii.gz", noise.shape, np.eye(4), 2.0, dtype=np.int16
+    ) as writer:
         for volume in np.moveaxis(noise, -1, 0):
             writer.append(volume)
     packed = (tmp_path / "series.nii.gz").read_bytes()
@@ -45,7 +47,8 @@ def test_series_are_packed_so_and_images_by_the_search_of_gzip(tmp_path: Path) -
 
 def test_noise_packs_as_well_as_gzip_does_and_empty_background_away() -> None:
     noise = np.random.default_rng(0).normal(900, 30, 50_000).astype("<i2").tobytes()
-    assert len(_packed([noise])) < len(gzip.compress(noise, 1))  # which finds repetitions in it by chance
+    # which finds repetitions in it by chance
+    assert len(_packed([noise])) < len(gzip.compress(noise, 1))
     assert len(_packed([bytes(1_000_000)])) < 10_000
 
 

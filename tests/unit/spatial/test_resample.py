@@ -19,14 +19,18 @@ def _noise() -> np.ndarray:
 
 def _blob(at: np.ndarray, shape: tuple[int, ...] = (30, 30, 30), width: float = 2.0) -> np.ndarray:
     grid = np.indices(shape)
-    return np.exp(-sum((g - c) ** 2 for g, c in zip(grid, at, strict=True)) / (2 * width**2)).astype(np.float32)
+    return np.exp(
+        -sum((g - c) ** 2 for g, c in zip(grid, at, strict=True)) / (2 * width**2)
+    ).astype(np.float32)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_identity_is_exact_and_input_untouched(order: int) -> None:
     volume = _noise()
     before = volume.copy()
-    np.testing.assert_array_equal(sample_volume(volume, AFFINE, SHAPE, AFFINE, spline=Spline(order=order)), before)
+    np.testing.assert_array_equal(
+        sample_volume(volume, AFFINE, SHAPE, AFFINE, spline=Spline(order=order)), before
+    )
     np.testing.assert_array_equal(volume, before)
 
 
@@ -36,7 +40,9 @@ def test_whole_voxel_shifts_are_exact_and_hold_the_edge(shift: tuple[int, int, i
     volume = _noise()
     xfm = np.eye(4)
     xfm[:3, 3] = AFFINE[:3, :3] @ np.array(shift)
-    index = np.ix_(*[np.clip(np.arange(n) + s, 0, n - 1) for n, s in zip(SHAPE, shift, strict=True)])
+    index = np.ix_(
+        *[np.clip(np.arange(n) + s, 0, n - 1) for n, s in zip(SHAPE, shift, strict=True)]
+    )
     np.testing.assert_array_equal(sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), volume[index])
 
 
@@ -52,12 +58,18 @@ def test_same_values_as_a_spline_evaluated_point_by_point() -> None:
     volume, xfm = _noise(), rigid_matrix([1.0, -2.0, 0.7, 0.05, -0.1, 0.08], [20, 10, 15])
     points = np.indices(SHAPE).reshape(3, -1).T
     at = apply(np.linalg.inv(AFFINE) @ xfm @ AFFINE, points)
-    wanted = ndimage.map_coordinates(volume.astype(float), at.T, order=3, mode="nearest").reshape(SHAPE)
-    np.testing.assert_allclose(sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), wanted, atol=5e-5)
+    wanted = ndimage.map_coordinates(volume.astype(float), at.T, order=3, mode="nearest").reshape(
+        SHAPE
+    )
+    np.testing.assert_allclose(
+        sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm), wanted, atol=5e-5
+    )
 
 
 def test_landmark_appears_where_the_inverse_puts_it() -> None:
-    """A head that turned by +10 degrees about z and moved: resampling with its transform brings the blob back."""
+    """A head that turned by +10 degrees about z and moved: resampling with its transform brings
+    the blob back.
+    """
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     center = np.array([30.0, 30.0, 30.0])
     reference = np.array([21.0, 15.0, 14.0])  # voxels
@@ -70,7 +82,9 @@ def test_landmark_appears_where_the_inverse_puts_it() -> None:
 
 
 def test_order_of_composition() -> None:
-    """Two steps, target -> middle by `first`, middle -> volume by `second`, are one step by second @ first."""
+    """Two steps, target -> middle by `first`, middle -> volume by `second`, are one step by second
+    @ first.
+    """
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     shape = (30, 30, 30)
     first = rigid_matrix([2, 0, 0, 0, 0, 0.3], [30, 30, 30])
@@ -78,7 +92,9 @@ def test_order_of_composition() -> None:
     volume = _blob(np.array([15.0, 17.0, 13.0]), width=3.0)
     middle = sample_volume(volume, affine, shape, affine, second)
     two = sample_volume(middle, affine, shape, affine, first)
-    np.testing.assert_allclose(two, sample_volume(volume, affine, shape, affine, second @ first), atol=0.01)
+    np.testing.assert_allclose(
+        two, sample_volume(volume, affine, shape, affine, second @ first), atol=0.01
+    )
     assert np.abs(two - sample_volume(volume, affine, shape, affine, first @ second)).max() > 0.05
 
 
@@ -103,7 +119,9 @@ def test_finer_grid_of_a_ramp_is_the_ramp() -> None:
 
 def test_shared_coefficients_give_the_same_result() -> None:
     volume, xfm = _noise(), rigid_matrix([0.5, 0, 0, 0, 0, 0.1], [0, 0, 0])
-    given_once = sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm, coefficients=spline_coefficients(volume))
+    given_once = sample_volume(
+        volume, AFFINE, SHAPE, AFFINE, xfm, coefficients=spline_coefficients(volume)
+    )
     np.testing.assert_array_equal(given_once, sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm))
 
 

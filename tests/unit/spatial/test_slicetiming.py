@@ -1,4 +1,6 @@
-"""Slice timing: a sinusoid sampled at slice times comes back to the common time; only time is touched."""
+"""Slice timing: a sinusoid sampled at slice times comes back to the common time; only time is
+touched.
+"""
 
 import numpy as np
 import pytest
@@ -30,9 +32,13 @@ def _sampled(times: np.ndarray, frequency: float, volumes: int = 80) -> np.ndarr
     return np.broadcast_to(wave, (3, 20, *wave.shape)).astype(np.float32).copy()
 
 
-@pytest.mark.parametrize(("frequency", "bound"), [(0.01, 1e-3), (0.05, 2e-3), (0.075, 5e-3), (0.125, 0.03)])
+@pytest.mark.parametrize(
+    ("frequency", "bound"), [(0.01, 1e-3), (0.05, 2e-3), (0.075, 5e-3), (0.125, 0.03)]
+)
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
-def test_sinusoid_returns_to_the_common_time(frequency: float, bound: float, fraction: float) -> None:
+def test_sinusoid_returns_to_the_common_time(
+    frequency: float, bound: float, fraction: float
+) -> None:
     """At 0.02, 0.1, 0.15 and 0.25 of the sampling rate, away from the ends; the amplitude is 1."""
     times = np.array([0.0, 1.0, 0.4, 1.4, 1.9])
     series = _Memory(_sampled(times, frequency))
@@ -72,7 +78,9 @@ def test_ramp_moves_by_its_slope_in_the_right_direction() -> None:
 @given(st.floats(-1, 1), st.floats(-1000, 1000))
 @settings(max_examples=30, deadline=None)
 def test_constant_stays_constant(fraction: float, value: float) -> None:
-    np.testing.assert_allclose(shift_in_time(np.full((2, 9), value), fraction), value, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        shift_in_time(np.full((2, 9), value), fraction), value, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_whole_samples_are_shifts_with_held_ends() -> None:

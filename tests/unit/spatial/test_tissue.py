@@ -8,7 +8,7 @@ from bids_sr.registration.tissues import segmentation, tissue_probabilities
 
 
 def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """T1w of nested boxes: WM core, GM, CSF rim; the true labels (1 GM, 2 WM, 3 CSF) and the mask."""
+    """T1w of nested boxes: WM core, GM, CSF rim; true labels (1 GM, 2 WM, 3 CSF) and mask."""
     labels = np.zeros((30, 32, 28), dtype=int)
     labels[2:-2, 2:-2, 2:-2], labels[5:-5, 5:-5, 5:-5], labels[10:-10, 10:-10, 10:-10] = 3, 1, 2
     level = np.array([0, 600, 1000, 200])[labels]
@@ -38,7 +38,9 @@ def test_neighbors_help_where_noise_is_strong(monkeypatch: pytest.MonkeyPatch) -
 
 def test_scale_of_the_image_does_not_matter_and_darkness_is_refused() -> None:
     image, _, mask = layers(60.0)
-    assert np.allclose(tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3)
+    assert np.allclose(
+        tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3
+    )
     with pytest.raises(ValueError, match="no signal"):
         tissue_probabilities(np.zeros(mask.shape), mask)
     with pytest.raises(ValueError, match="empty"):

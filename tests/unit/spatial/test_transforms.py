@@ -26,7 +26,9 @@ CENTER = np.array([3.0, -12.0, 25.0])
 def test_quarter_turn_takes_x_to_y_about_the_center() -> None:
     matrix = rigid_matrix([0, 0, 0, 0, 0, np.pi / 2], CENTER)
     np.testing.assert_allclose(
-        apply(matrix, [CENTER, CENTER + np.array([10, 0, 0])]), [CENTER, CENTER + np.array([0, 10, 0])], atol=1e-12
+        apply(matrix, [CENTER, CENTER + np.array([10, 0, 0])]),
+        [CENTER, CENTER + np.array([0, 10, 0])],
+        atol=1e-12,
     )
     np.testing.assert_allclose(
         apply(rigid_matrix([0, 0, 0, np.pi / 2, 0, 0], CENTER), CENTER + np.array([0, 5, 0])),
@@ -34,7 +36,10 @@ def test_quarter_turn_takes_x_to_y_about_the_center() -> None:
     )
 
 
-@given(st.lists(st.floats(-20, 20), min_size=3, max_size=3), st.lists(st.floats(-1.7, 1.7), min_size=3, max_size=3))
+@given(
+    st.lists(st.floats(-20, 20), min_size=3, max_size=3),
+    st.lists(st.floats(-1.7, 1.7), min_size=3, max_size=3),
+)
 def test_parameters_round_trip(shift: list[float], turn: list[float]) -> None:
     params = np.array(shift + turn)
     matrix = rigid_matrix(params, CENTER)
@@ -44,14 +49,18 @@ def test_parameters_round_trip(shift: list[float], turn: list[float]) -> None:
 
 def test_half_turn_and_no_rotation() -> None:
     matrix = rigid_matrix([0, 0, 0, np.pi, 0, 0], CENTER)
-    np.testing.assert_allclose(rigid_matrix(rigid_params(matrix, CENTER), CENTER), matrix, atol=1e-9)
+    np.testing.assert_allclose(
+        rigid_matrix(rigid_params(matrix, CENTER), CENTER), matrix, atol=1e-9
+    )
     with pytest.raises(TransformError, match="not a rigid"):
         rigid_params(np.diag([1, 1, 1.1, 1]), CENTER)
 
 
 def test_displacement_of_a_translation_is_its_length() -> None:
     points = np.random.default_rng(0).normal(size=(5, 3)) * 50
-    np.testing.assert_allclose(displacement(rigid_matrix([3, 0, 4, 0, 0, 0], CENTER), np.eye(4), points), 5)
+    np.testing.assert_allclose(
+        displacement(rigid_matrix([3, 0, 4, 0, 0, 0], CENTER), np.eye(4), points), 5
+    )
 
 
 def test_inverse_of_many() -> None:
@@ -67,7 +76,9 @@ def test_itk_text_round_trip_and_reading_by_nitransforms(tmp_path: Path) -> None
     other = load_transform(tmp_path / "x.txt", fmt="itk")
     np.testing.assert_allclose(other.matrix, mats, atol=1e-9)
     point = np.array([[10.0, 20.0, 30.0]])
-    np.testing.assert_allclose(np.squeeze(other[1].map(point)), apply(mats[1], point)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        np.squeeze(other[1].map(point)), apply(mats[1], point)[0], atol=1e-6
+    )
 
 
 def test_center_of_an_itk_file_is_worked_in(tmp_path: Path) -> None:
@@ -75,8 +86,11 @@ def test_center_of_an_itk_file_is_worked_in(tmp_path: Path) -> None:
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         "Parameters: 0 -1 0 1 0 0 0 0 1 5 0 0\nFixedParameters: 10 0 0\n"
     )
-    # ITK, LPS: (x - c) turned by a quarter, + c + t: (11, 0, 0) -> (15, 1, 0); in RAS the first two change sign
-    np.testing.assert_allclose(apply(read_itk(tmp_path / "x.txt")[0], [-11.0, 0, 0]), [-15, -1, 0], atol=1e-12)
+    # ITK, LPS: (x - c) turned by a quarter, + c + t: (11, 0, 0) -> (15, 1, 0); in RAS the first
+    # two change sign
+    np.testing.assert_allclose(
+        apply(read_itk(tmp_path / "x.txt")[0], [-11.0, 0, 0]), [-15, -1, 0], atol=1e-12
+    )
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -84,18 +98,26 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match=r"x\.txt: not an ITK"):
         read_itk(tmp_path / "x.txt")
     (tmp_path / "y.txt").write_text(
-        "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters: 0\nFixedParameters: 0\n"
+        "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters:"
+        " 0\nFixedParameters: 0\n"
     )
     with pytest.raises(TransformError, match=r"y\.txt: expected affine"):
         read_itk(tmp_path / "y.txt")
 
 
-@given(st.tuples(*[st.integers(3, 70)] * 3), st.tuples(*[st.sampled_from([1.0, 1.25, 1.5, 2.0, 3.0])] * 3))
-def test_high_resolution_grid_keeps_the_outer_edges(shape: tuple[int, ...], factor: tuple[float, ...]) -> None:
+@given(
+    st.tuples(*[st.integers(3, 70)] * 3),
+    st.tuples(*[st.sampled_from([1.0, 1.25, 1.5, 2.0, 3.0])] * 3),
+)
+def test_high_resolution_grid_keeps_the_outer_edges(
+    shape: tuple[int, ...], factor: tuple[float, ...]
+) -> None:
     affine = rigid_matrix([1, 2, 3, 0.1, 0.2, 0.3], CENTER) @ np.diag([3.0, 3.0, 4.0, 1.0])
     high, fine = hr_grid(shape, affine, factor)
     np.testing.assert_allclose(apply(fine, [-0.5] * 3), apply(affine, [-0.5] * 3))
-    np.testing.assert_allclose(apply(fine, np.array(high) - 0.5), apply(affine, np.array(shape) - 0.5))
+    np.testing.assert_allclose(
+        apply(fine, np.array(high) - 0.5), apply(affine, np.array(shape) - 0.5)
+    )
 
 
 def test_low_voxel_lies_between_its_high_voxels() -> None:
@@ -106,16 +128,23 @@ def test_low_voxel_lies_between_its_high_voxels() -> None:
 
 @pytest.mark.parametrize(("flag", "order"), [("0", "yxz"), ("1", "xyz"), ("", "yxz")])
 def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
-    """Rz Rx Ry by default, as antspyx applies them; Rz Ry Rx where the fourth fixed parameter says so."""
+    """Rz Rx Ry by default, as antspyx applies them; Rz Ry Rx where the fourth fixed parameter says
+    so.
+    """
     center = np.array([1.0, 2, 3])
-    about = {axis: rigid_matrix([0, 0, 0, *turn], [0, 0, 0])[:3, :3]
-             for axis, turn in (("x", (0.3, 0, 0)), ("y", (0, -0.2, 0)), ("z", (0, 0, 0.5)))}  # fmt: skip
+    about = {
+        axis: rigid_matrix([0, 0, 0, *turn], [0, 0, 0])[:3, :3]
+        for axis, turn in (("x", (0.3, 0, 0)), ("y", (0, -0.2, 0)), ("z", (0, 0, 0.5)))
+    }
     (tmp_path / "x.txt").write_text(
         "#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n"
         f"Parameters: 0.3 -0.2 0.5 4 5 6\nFixedParameters: 1 2 3 {flag}\n"
     )
-    turn = np.linalg.multi_dot([about[axis] for axis in reversed(order)])  # the first axis of the order turns first
+    # the first axis of the order turns first
+    turn = np.linalg.multi_dot([about[axis] for axis in reversed(order)])
     lps = np.diag([-1.0, -1, 1])
     point = np.array([10.0, -20, 7])
     expected = lps @ (turn @ (point - center) + center + [4, 5, 6])
-    np.testing.assert_allclose(apply(read_itk(tmp_path / "x.txt")[0], (lps @ point)[None])[0], expected)
+    np.testing.assert_allclose(
+        apply(read_itk(tmp_path / "x.txt")[0], (lps @ point)[None])[0], expected
+    )

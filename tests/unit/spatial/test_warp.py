@@ -18,15 +18,21 @@ def volume():
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_without_displacement_it_is_the_plain_interpolation(volume, order):
-    xfm, target = rigid_matrix([1.2, -0.7, 2.1, 0.1, 0.05, -0.08], (0, 0, 0)), AFFINE @ np.diag([0.9, 1.1, 1, 1])
+    xfm, target = (
+        rigid_matrix([1.2, -0.7, 2.1, 0.1, 0.05, -0.08], (0, 0, 0)),
+        AFFINE @ np.diag([0.9, 1.1, 1, 1]),
+    )
     plain = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, Spline(order=order))
-    warped = sample_warped(volume, AFFINE, target, xfm, np.zeros((3, 9, 8, 7)), Spline(order=order))
+    warped = sample_warped(
+        volume, AFFINE, target, xfm, np.zeros((3, 9, 8, 7)), Spline(order=order)
+    )
     np.testing.assert_allclose(warped, plain, atol=2e-5)
 
 
 def test_a_displacement_in_mm_moves_along_ras_whatever_the_axes_of_the_file(volume):
     moved = np.zeros((3, *SHAPE))
-    moved[0], moved[2] = 4.0, -3.0  # mm: two voxels down the first axis, which runs to the left, and one slice down
+    # mm: two voxels down the first axis, which runs to the left, and one slice down
+    moved[0], moved[2] = 4.0, -3.0
     out = sample_warped(volume, AFFINE, AFFINE, np.eye(4), moved)
     np.testing.assert_allclose(out[2:, :, 1:], volume[:-2, :, :-1], atol=1e-5)
 

@@ -21,7 +21,10 @@ class Tiny(nn.Module):
     def __init__(self, channels=1, *, ndim=3, width=4, dropout=0.0):
         super().__init__()
         kind = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
-        self.first, self.last = kind(channels, width, 3, padding=1), kind(width, channels, 3, padding=1)
+        self.first, self.last = (
+            kind(channels, width, 3, padding=1),
+            kind(width, channels, 3, padding=1),
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
@@ -47,7 +50,9 @@ def ball(seed=0, shape=(16, 16, 12), name=None):
     inside = x**2 + y**2 + 0.3 * z**2 < 0.8
     texture = rng.random(shape)
     fine = (inside * (600 + 200 * texture + 200 * (x > 0.1 * seed))).astype(np.float32)
-    return TrainingImage(fine=fine, mask=inside, affine=AFFINE, contrast="T1w", name=name or f"ball-{seed}")
+    return TrainingImage(
+        fine=fine, mask=inside, affine=AFFINE, contrast="T1w", name=name or f"ball-{seed}"
+    )
 
 
 def balls(count=1, **given):
@@ -58,19 +63,32 @@ def balls(count=1, **given):
 def recipe(ndim=3, **given):
     """A supervised recipe of a few steps."""
     defaults = {
-        "build_generator": lambda channels, factor: Tiny(channels, ndim=ndim), "build_critic": None,
-        "losses": (CONTENT,), "upsampled_by": "linear", "patch": 8, "batch": 2, "iterations": 12, "evaluate_every": 4,
-        "learning_rate": 1e-2, "hold_out": 4, "refit": False, "degradation": "block",
-    }  # fmt: skip
+        "build_generator": lambda channels, factor: Tiny(channels, ndim=ndim),
+        "build_critic": None,
+        "losses": (CONTENT,),
+        "upsampled_by": "linear",
+        "patch": 8,
+        "batch": 2,
+        "iterations": 12,
+        "evaluate_every": 4,
+        "learning_rate": 1e-2,
+        "hold_out": 4,
+        "refit": False,
+        "degradation": "block",
+    }
     return Recipe(**defaults | given)
 
 
 def a_method(ndim=3, **given):
     """A method that is in no file."""
     defaults = {
-        "name": "tiny", "ndim": ndim, "recipes": {}, "reference": "x", "summary": "x",
+        "name": "tiny",
+        "ndim": ndim,
+        "recipes": {},
+        "reference": "x",
+        "summary": "x",
         "trained_on": "images",
-    }  # fmt: skip
+    }
     return method.Method(**defaults | given)
 
 

@@ -10,7 +10,9 @@ AFFINE = np.array([[-3.0, 0, 0.1, 100], [0, 2.5, 0.2, -80], [0.05, 0, 3.5, 7], [
 def blob(shape, center, width):
     """Gaussian of the given width (voxels of the grid) at a center."""
     grid = np.indices(shape, dtype=float)
-    return np.exp(-0.5 * sum(((g - c) / w) ** 2 for g, c, w in zip(grid, center, width, strict=True)))
+    return np.exp(
+        -0.5 * sum(((g - c) / w) ** 2 for g, c, w in zip(grid, center, width, strict=True))
+    )
 
 
 def centroid_mm(image, affine):

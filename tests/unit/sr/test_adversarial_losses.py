@@ -1,4 +1,6 @@
-"""Total variation, the joint sparsifying loss, the Wasserstein game and its bounds, against closed forms."""
+"""Total variation, the joint sparsifying loss, the Wasserstein game and its bounds, against closed
+forms.
+"""
 
 import pytest
 import torch
@@ -63,7 +65,9 @@ def test_the_sparsifying_loss_shares_between_the_image_and_its_difference():
     output, target = ramp((10, 10), (1.0, 0.0)), ramp((10, 10), (4.0, 0.0))
     ones = torch.ones_like(output)
     for tau, expected in ((1.0, 0.9), (0.0, 2.7), (0.5, 1.8), (0.2, 0.2 * 0.9 + 0.8 * 2.7)):
-        assert float(JointSparsify(tau)(output, target, ones)) == pytest.approx(expected, rel=1e-12)
+        assert float(JointSparsify(tau)(output, target, ones)) == pytest.approx(
+            expected, rel=1e-12
+        )
     # a difference without edges costs nothing
     assert float(JointSparsify(0.0)(output, output + 5, ones)) == pytest.approx(0, abs=1e-12)
 

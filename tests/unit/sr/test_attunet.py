@@ -15,7 +15,13 @@ from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.image_losses import SSIMLoss
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.critics import Critic, GuidingCritic
-from bids_sr.sr.networks.unet_generator import WIDTHS, AttentionGate, AttentionUNet, UNet, _padded_side
+from bids_sr.sr.networks.unet_generator import (
+    WIDTHS,
+    AttentionGate,
+    AttentionUNet,
+    UNet,
+    _padded_side,
+)
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training.update_steps import Networks
 
@@ -33,20 +39,31 @@ def count(build):
 
 
 def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
-    # a 3x3 convolution has 9 in out + out, a transposed 2x2 one 4 in out + out, a 1x1 one in out + out
+    # a 3x3 convolution has 9 in out + out, a transposed 2x2 one 4 in out + out, a 1x1 one in out +
+    # out
     def conv(a, b, k=9):
         return k * a * b + b
 
     pairs = list(pairwise(WIDTHS))
     up = sum(conv(b, a, 4) for a, b in pairs)
     ends = conv(64, 1, 1)
-    plain = conv(1, 64) + conv(64, 64) + sum(conv(a, b) + conv(b, b) + conv(2 * a, a) + conv(a, a) for a, b in pairs)
+    plain = (
+        conv(1, 64)
+        + conv(64, 64)
+        + sum(conv(a, b) + conv(b, b) + conv(2 * a, a) + conv(a, a) for a, b in pairs)
+    )
     single = conv(1, 64) + sum(conv(a, b) + conv(2 * a, a) for a, b in pairs)
     gates = sum(conv(a, a, 1) + a * a + conv(a, 1, 1) for a in WIDTHS[:-1])
     assert count(UNet) == plain + up + ends == 31_030_593
     assert count(AttentionUNet) == single + up + gates + ends == 16_021_829
     width = 576
-    layer = 4 * width + conv(width, 4 * width, 1) + conv(4 * width, width, 1) + 3 * width**2 + conv(width, width, 1)
+    layer = (
+        4 * width
+        + conv(width, 4 * width, 1)
+        + conv(4 * width, width, 1)
+        + 3 * width**2
+        + conv(width, width, 1)
+    )
     ends = conv(1, width, 100) + 32 * 32 * width + 2 * width + conv(width, 100, 1)
     assert count(VisionTransformer) == 8 * layer + ends
     assert count(AttentionUNet) < count(UNet) < count(VisionTransformer)
@@ -62,7 +79,8 @@ def test_gates_of_a_slice_of_256_have_the_papers_sizes():
 
 
 @pytest.mark.parametrize(
-    ("side", "power", "multiple"), [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)]
+    ("side", "power", "multiple"),
+    [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)],
 )
 def test_slices_are_padded_to_what_can_be_halved_four_times(side, power, multiple):
     assert _padded_side(side, 4, "power of two") == power
@@ -121,7 +139,9 @@ def test_a_gate_is_the_additive_one_of_oktay():
         + b.weight[:, :, 0, 0].detach().numpy() @ skip[at].numpy(),
         0,
     )
-    score = float(gate.to_mask.weight[0, :, 0, 0].detach().numpy() @ inner + gate.to_mask.bias.item())
+    score = float(
+        gate.to_mask.weight[0, :, 0, 0].detach().numpy() @ inner + gate.to_mask.bias.item()
+    )
     expected = skip[at].numpy() / (1 + np.exp(-score))
     np.testing.assert_allclose(gate(raised, skip)[at].detach().numpy(), expected, rtol=1e-5)
 
@@ -233,7 +253,13 @@ def test_ssim_is_that_of_scikit_image():
     made = loss.similarity(*(torch.tensor(x)[:, None] for x in (a, b)))[:, 0].numpy()
     for k in range(2):
         _, full = structural_similarity(
-            a[k], b[k], data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+            a[k],
+            b[k],
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
         )
         np.testing.assert_allclose(made[k][5:-5, 5:-5], full[5:-5, 5:-5], atol=1e-9)
     weight = torch.zeros(1, 1, 24, 20)
@@ -246,7 +272,13 @@ def test_ssim_in_three_dimensions_and_over_channels():
     rng = np.random.default_rng(1)
     a, b = rng.random((13, 12, 14)), rng.random((13, 12, 14))
     _, full = structural_similarity(
-        a, b, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+        a,
+        b,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
     )
     stack = [torch.tensor(np.stack([x, y]))[None] for x, y in ((a, b), (b, a))]
     made = SSIMLoss().similarity(*stack)[0].numpy()
@@ -273,8 +305,11 @@ def test_the_critics_score_as_a_loss():
 def test_the_loss_has_the_three_terms_that_the_paper_names_and_the_critic_only_looks_on():
     recipe = get_method("attunet").recipes["paper"]
     assert {t.kind: t.build.__name__ for t in recipe.losses} == {
-        "content": "MAE", "ssim": "SSIMLoss", "psnr": "PSNRLoss", "adversarial": "CriticScore",
-    }  # fmt: skip
+        "content": "MAE",
+        "ssim": "SSIMLoss",
+        "psnr": "PSNRLoss",
+        "adversarial": "CriticScore",
+    }
     weights = {t.kind: t.weight for t in recipe.losses}
     assert weights["adversarial"] == 0
     for name in ("unet", "vit"):
@@ -293,11 +328,14 @@ def test_the_loss_has_the_three_terms_that_the_paper_names_and_the_critic_only_l
 
 def test_a_step_of_the_published_loss_counts_the_ratio():
     recipe = replace(
-        get_method("unet").recipes["paper"], build_generator=lambda channels, _: UNet(channels, widths=SMALL)
+        get_method("unet").recipes["paper"],
+        build_generator=lambda channels, _: UNet(channels, widths=SMALL),
     )
     nets = Networks(recipe, (2.0, 2.0, 1.0))
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
     parts = nets.generators_step(batch, nets.generator(image), False)
     assert set(parts) == {"content", "ssim", "psnr", "loss"}
-    assert parts["loss"] == pytest.approx(parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4)
+    assert parts["loss"] == pytest.approx(
+        parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4
+    )

@@ -1,4 +1,6 @@
-"""The components of a calibration are the fluctuations that were put in, whatever else was put on top."""
+"""The components of a calibration are the fluctuations that were put in, whatever else was put on
+top.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def known_sd() -> np.ndarray:
 def fluctuations(sd: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Few sources of which each voxel has its own mixture, as physiology and activity are.
 
-    The sources are uncorrelated to one another and to drift, so that each voxel's standard deviation is as given.
+    The sources are uncorrelated to one another and to drift, so that each voxel's standard
+    deviation is as given.
     """
     mixture = rng.standard_normal((*SHAPE, 4))
     mixture /= np.linalg.norm(mixture, axis=-1, keepdims=True)
@@ -40,7 +43,9 @@ def drift_of(count: int) -> np.ndarray:
 
 
 def scene(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(series, mask, sd): 800 units, known fluctuations, noise and a drift that is larger than both."""
+    """(series, mask, sd): 800 units, known fluctuations, noise and a drift that is larger than
+    both.
+    """
     rng = np.random.default_rng(seed)
     sd, mask = known_sd(), np.ones(SHAPE, dtype=bool)
     mask[:4] = False
@@ -66,11 +71,15 @@ def test_components_and_noise_are_the_known_ones_with_drift_gone() -> None:
 
 
 def test_noise_is_that_of_white_noise_whatever_is_regressed_out() -> None:
-    """The degrees of freedom are right: without them the variance would be too low by a tenth to a half."""
+    """The degrees of freedom are right: without them the variance would be too low by a tenth to a
+    half.
+    """
     rng = np.random.default_rng(3)
     white = rng.standard_normal((*SHAPE, 20)).astype(np.float32)
     for motion, task in ((None, None), (rng.standard_normal((20, 6)), rng.random((20, 2)))):
-        found = calibration_components(white, np.ones(SHAPE, bool), drift=drift_of(20), motion=motion, task=task)
+        found = calibration_components(
+            white, np.ones(SHAPE, bool), drift=drift_of(20), motion=motion, task=task
+        )
         assert found.noise_sd == pytest.approx(1.0, abs=0.05)
         assert found.noise_share > 0.9
     assert (found.n_drift, found.n_motion, found.n_task, found.dof) == (2, 3, 2, 13)
@@ -90,7 +99,10 @@ def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out() -> None:
     where = mask & (sd > NOISE)
     assert np.median(np.abs(strength(found)[where] / strength(clean)[where] - 1)) < 0.15
     kept = calibration_components(
-        series, mask, drift=drift_of(20), settings=CalibrationSettings(outlier=np.inf, slice_outlier=np.inf)
+        series,
+        mask,
+        drift=drift_of(20),
+        settings=CalibrationSettings(outlier=np.inf, slice_outlier=np.inf),
     )
     assert np.median(strength(kept)[where] / strength(clean)[where]) > 1.15
 
@@ -158,4 +170,6 @@ def test_too_many_spoiled_volumes_are_said() -> None:
     with pytest.raises(CalibrationError, match="13 of its 20 volumes are moved or spoiled"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
     calm = replace(CalibrationSettings(), fd_mm=3.0)
-    assert calibration_components(series, mask, drift=drift_of(20), fd=fd, settings=calm).n_used == 20
+    assert (
+        calibration_components(series, mask, drift=drift_of(20), fd=fd, settings=calm).n_used == 20
+    )

@@ -13,12 +13,15 @@ OPERATORS = (matrices.kspace_crop, matrices.block_mean, gaussian_decimate)
 
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(
-    ("shape", "factor"), [((40, 40, 9), (2, 2, 1)), ((41, 38, 18), (2, 1.5, 2)), ((33, 45, 9), (3, 1.25, 1))]
+    ("shape", "factor"),
+    [((40, 40, 9), (2, 2, 1)), ((41, 38, 18), (2, 1.5, 2)), ((33, 45, 9), (3, 1.25, 1))],
 )
 def test_a_blob_stays_where_it_is_in_mm(operator, shape, factor):
     fine = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 1.6))
     coarse, affine = operator(fine, AFFINE, factor=factor)
-    shift = np.linalg.inv(AFFINE)[:3, :3] @ (centroid_mm(coarse, affine) - centroid_mm(fine, AFFINE))
+    shift = np.linalg.inv(AFFINE)[:3, :3] @ (
+        centroid_mm(coarse, affine) - centroid_mm(fine, AFFINE)
+    )
     assert np.abs(shift).max() < 0.05
 
 
@@ -27,7 +30,10 @@ def test_outer_edges_stay_and_a_constant_stays_constant(operator):
     coarse, affine = operator(np.full((12, 18, 4), 7.0), AFFINE, factor=(2, 3, 1))
     assert coarse.shape == (6, 6, 4)
     np.testing.assert_allclose(coarse, 7, rtol=1e-10)
-    for fine_edge, coarse_edge in (((-0.5,) * 3, (-0.5,) * 3), ((11.5, 17.5, 3.5), (5.5, 5.5, 3.5))):
+    for fine_edge, coarse_edge in (
+        ((-0.5,) * 3, (-0.5,) * 3),
+        ((11.5, 17.5, 3.5), (5.5, 5.5, 3.5)),
+    ):
         np.testing.assert_allclose(affine @ [*coarse_edge, 1], AFFINE @ [*fine_edge, 1], atol=1e-9)
 
 
@@ -60,7 +66,9 @@ def test_a_complex_image_keeps_its_phase_and_magnitude_is_optional():
     x = np.full((8, 8, 1), 1j) * 3
     lr, _ = matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1))
     np.testing.assert_allclose(lr, 3j, atol=1e-12)
-    np.testing.assert_allclose(matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1), magnitude=True)[0], 3, atol=1e-12)
+    np.testing.assert_allclose(
+        matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1), magnitude=True)[0], 3, atol=1e-12
+    )
 
 
 @given(n=st.integers(4, 40), seed=st.integers(0, 99), f=st.sampled_from([1.5, 2, 3]))

@@ -1,9 +1,19 @@
-"""A prior written out as matrices: the same as by conjugate gradients, and as every matrix written down by hand."""
+"""A prior written out as matrices: the same as by conjugate gradients, and as every matrix written
+down by hand.
+"""
 
 import numpy as np
 import pytest
 import torch
-from variance_helpers import dense_covariance, dense_down, dense_prior, drawn, prior_of, sizes, window_of
+from variance_helpers import (
+    dense_covariance,
+    dense_down,
+    dense_prior,
+    drawn,
+    prior_of,
+    sizes,
+    window_of,
+)
 
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance import dense
@@ -25,13 +35,17 @@ def test_matrices_are_those_of_the_prior():
     both = dense.written(prior.weight[:, 0], prior.fwhm, rows, columns)
     down = dense_down(prior.window)
     np.testing.assert_allclose(both.cross, down @ dense_prior(prior), atol=1e-4)
-    np.testing.assert_allclose(both.data, dense_covariance(prior) - prior.noise * np.eye(len(down)), atol=1e-4)
+    np.testing.assert_allclose(
+        both.data, dense_covariance(prior) - prior.noise * np.eye(len(down)), atol=1e-4
+    )
 
 
 def test_the_mean_is_that_of_conjugate_gradients():
     prior, images = signed(), drawn(3, 4, SHAPE[2], *SHAPE[:2])
     slow = torch.stack([prior.spread(prior.solve(image, 200, 1e-5)) for image in images])
-    torch.testing.assert_close(dense.expected(prior, images), slow, rtol=0, atol=2e-3 * float(slow.abs().max()))
+    torch.testing.assert_close(
+        dense.expected(prior, images), slow, rtol=0, atol=2e-3 * float(slow.abs().max())
+    )
 
 
 def test_tiles_cover_the_window_once_and_agree_with_the_whole(monkeypatch):

@@ -36,14 +36,19 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
     [
         (lambda image: np.maximum(image - 500, 0), "intensities: a quantile of the image lies 0"),
         (lambda image: ndimage.gaussian_filter(image, 2.5), "edges: the image has 0"),
-        (lambda image: image + np.random.default_rng(0).normal(0, 400, image.shape), "edges: the image has"),
+        (
+            lambda image: image + np.random.default_rng(0).normal(0, 400, image.shape),
+            "edges: the image has",
+        ),
     ],
 )
 def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, said: str) -> None:
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
     found = compatibility.domain_difference(
-        ModelCard.from_json({"domain": compatibility._domain_entry(image, inside)}), change(image), inside
+        ModelCard.from_json({"domain": compatibility._domain_entry(image, inside)}),
+        change(image),
+        inside,
     )
     assert found is not None
     assert any(text.startswith(said) for text in found.warnings)
@@ -55,13 +60,17 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     mask[1:5, 1:4] = True
     quantiles, edges = compatibility._domain_of(image, mask)
     level = np.percentile(image[mask], 99)
-    np.testing.assert_allclose(quantiles, np.quantile(image[mask], compatibility._QUANTILES) / level)
+    np.testing.assert_allclose(
+        quantiles, np.quantile(image[mask], compatibility._QUANTILES) / level
+    )
     part = image[1:5, 1:4] / level
     steps = np.concatenate([np.diff(part, axis=0).ravel(), np.diff(part, axis=1).ravel()])
     assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
 
 
-def test_a_card_from_before_says_nothing_and_every_new_card_does(small_pair: TrainingImage) -> None:
+def test_a_card_from_before_says_nothing_and_every_new_card_does(
+    small_pair: TrainingImage,
+) -> None:
     image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
     assert image is not None
     assert compatibility.domain_difference(ModelCard(), image, mask) is None

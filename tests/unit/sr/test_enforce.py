@@ -1,4 +1,6 @@
-"""`--data-consistency enforce`: before head motion is undone every series holds what was acquired, to 1e-4."""
+"""`--data-consistency enforce`: before head motion is undone every series holds what was acquired,
+to 1e-4.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 BOUND = 1e-4
 
 
-def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray) -> apply_to_series.Upsampler:
+def upsampler(
+    name: str, factor: tuple[float, float, float], volume: np.ndarray
+) -> apply_to_series.Upsampler:
     """An upsampler that departs from the data where its kind can."""
     rng = np.random.default_rng(3)
     if name in ("fast", "paper"):
@@ -33,18 +37,28 @@ def upsampler(name: str, factor: tuple[float, float, float], volume: np.ndarray)
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
     guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
     mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
-    given = {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0} if name in PAIR_BASELINES else {}
+    given = (
+        {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0}
+        if name in PAIR_BASELINES
+        else {}
+    )
     return apply_to_series.make_upsampler(name, Acquired(factor=factor, **given))
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
 @pytest.mark.parametrize("name", [*INTERPOLATIONS, *PAIR_BASELINES, "fast", "paper"])
-def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: tuple[float, float, float]) -> None:
+def test_what_was_acquired_is_kept_after_enforcing(
+    tmp_path, name: str, factor: tuple[float, float, float]
+) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
-        with pytest.raises((ValueError, apply_to_series.InferenceError), match=r"in-plane|keeps the slices"):
+        with pytest.raises(
+            (ValueError, apply_to_series.InferenceError), match=r"in-plane|keeps the slices"
+        ):
             upsampler(name, factor, np.ones((4, 4, 4)))
         return
-    volumes = [900 * np.random.default_rng(t).random((12, 14, 4)).astype(np.float32) for t in range(2)]
+    volumes = [
+        900 * np.random.default_rng(t).random((12, 14, 4)).astype(np.float32) for t in range(2)
+    ]
     shape, fine = hr_grid(volumes[0].shape, AFFINE, factor)
     left = {}
     for consistency in ("off", "enforce"):
@@ -54,12 +68,14 @@ def test_what_was_acquired_is_kept_after_enforcing(tmp_path, name: str, factor: 
                 writer.append(volume)
         with SeriesReader(source) as reader, SeriesWriter(out, (*shape, 2), fine, 2.0) as writer:
             up = upsampler(name, factor, volumes[0])
-            still = np.repeat(np.eye(4)[None], 2, 0)  # no motion: what is written is what was enforced
+            # no motion: what is written is what was enforced
+            still = np.repeat(np.eye(4)[None], 2, 0)
             apply_to_series.super_resolve_series(
                 reader, writer, up, still, shape, fine, factor=factor, consistency=consistency
             )
         series = load_image(out)[0]
         left[consistency] = max(inconsistency(series[..., t], volumes[t]) for t in range(2))
     assert left["enforce"] <= BOUND
-    if name not in ("zerofill", "inject", "fast"):  # those keep it of themselves, the fast network by what it predicts
+    # those keep it of themselves, the fast network by what it predicts
+    if name not in ("zerofill", "inject", "fast"):
         assert left["off"] > 10 * BOUND  # there was something to enforce

@@ -1,4 +1,4 @@
-"""Training goes on exactly after a kill, whatever the game, and ends clearly when it cannot go on."""
+"""Training resumes exactly after a kill, whatever the game, and ends clearly when it cannot."""
 
 import errno
 import subprocess
@@ -37,27 +37,41 @@ def dropping(channels, _factor):
 GAMES = {
     "supervised": {"schedule": "plateau", "plateau_patience": 1},
     "bce": {
-        "build_critic": TinyCritic, "losses": (CONTENT, term("adversarial", AdversarialBCE, 1e-2)),
-        "adversarial_from": 3, "epochs": 3, "patches": 8,
+        "build_critic": TinyCritic,
+        "losses": (CONTENT, term("adversarial", AdversarialBCE, 1e-2)),
+        "adversarial_from": 3,
+        "epochs": 3,
+        "patches": 8,
     },
     "wasserstein": {
-        "build_critic": TinyCritic, "losses": (CONTENT, term("adversarial", AdversarialWasserstein, 1e-2)),
-        "critic_game": "wasserstein", "critic_steps": 2,
+        "build_critic": TinyCritic,
+        "losses": (CONTENT, term("adversarial", AdversarialWasserstein, 1e-2)),
+        "critic_game": "wasserstein",
+        "critic_steps": 2,
     },
     "cycle": {
-        "build_critic": TinyCritic, "objective": "cycle", "critic_game": "wasserstein-gp", "critic_steps": 2,
-        "schedule": "linear-decay", "decay_from": 4,
+        "build_critic": TinyCritic,
+        "objective": "cycle",
+        "critic_game": "wasserstein-gp",
+        "critic_steps": 2,
+        "schedule": "linear-decay",
+        "decay_from": 4,
         "losses": (
-            term("adversarial", AdversarialWasserstein, 1e-2), term("cycle", MAE, 1.0), term("identity", MAE, 0.5),
+            term("adversarial", AdversarialWasserstein, 1e-2),
+            term("cycle", MAE, 1.0),
+            term("identity", MAE, 0.5),
             term("sparsify", JointSparsify, 1e-3),
         ),
     },
     "self": {
-        "objective": "self", "losses": (CONTENT, term("tv", TotalVariation, 0.01)), "hold_out": 0,
-        "build_generator": dropping, "schedule": "plateau",
+        "objective": "self",
+        "losses": (CONTENT, term("tv", TotalVariation, 0.01)),
+        "hold_out": 0,
+        "build_generator": dropping,
+        "schedule": "plateau",
     },
     "factors": {"factors": (1.25, 1.5, 2.0), "build_generator": dropping, "refit": True},
-}  # fmt: skip
+}
 
 
 def killed(images, how, folder, at):
@@ -77,7 +91,12 @@ def test_stopped_and_gone_on_equals_uninterrupted(game, tmp_path):
     whole = fit(images, how, tmp_path / "whole")
     killed(images, how, tmp_path / "cut", 6)
     seen = []
-    resumed = fit(images, how, tmp_path / "cut", progress=lambda _phase, iteration, _total: seen.append(iteration))
+    resumed = fit(
+        images,
+        how,
+        tmp_path / "cut",
+        progress=lambda _phase, iteration, _total: seen.append(iteration),
+    )
     assert seen[0] == 5, "it began anew"
     assert same(whole.state, resumed.state)
     assert log_tsv(whole.log) == log_tsv(resumed.log)
@@ -103,19 +122,30 @@ fit(balls(1), recipe(**GAMES["cycle"]), Path(sys.argv[1]), progress=kill)
 def test_after_sigkill_the_weights_are_those_of_an_uninterrupted_training(tmp_path):
     folder = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}]\n{SCRIPT}", str(tmp_path / "cut")],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path[:0] = [{str(folder)!r}]\n{SCRIPT}",
+            str(tmp_path / "cut"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == -9, done.stderr
     _, values = read_checkpoint(tmp_path / "cut" / "search.checkpoint.safetensors")
     assert values["progress"]["iteration"] == 8
     how = recipe(**GAMES["cycle"])
-    assert same(fit(balls(1), how, tmp_path / "cut").state, fit(balls(1), how, tmp_path / "whole").state)
+    assert same(
+        fit(balls(1), how, tmp_path / "cut").state, fit(balls(1), how, tmp_path / "whole").state
+    )
 
 
 def test_a_checkpoint_of_another_start_or_another_set_is_not_gone_on_with(tmp_path):
     fit(balls(1), recipe(), tmp_path)
-    assert same(fit(balls(2), recipe(), tmp_path).state, fit(balls(2), recipe(), tmp_path / "fresh").state)
+    assert same(
+        fit(balls(2), recipe(), tmp_path).state, fit(balls(2), recipe(), tmp_path / "fresh").state
+    )
 
 
 def broken_at(monkeypatch, step, part):
@@ -133,7 +163,10 @@ def broken_at(monkeypatch, step, part):
 @pytest.mark.parametrize(
     ("part", "cause"),
     [
-        ("content", r"iteration 7 \(in content\)\. It was .* at the last look.*smaller learning rate"),
+        (
+            "content",
+            r"iteration 7 \(in content\)\. It was .* at the last look.*smaller learning rate",
+        ),
         ("adversarial", r"iteration 7 \(in adversarial\)\. The critic has run away"),
     ],
 )
@@ -152,13 +185,19 @@ def test_a_loss_that_is_no_number_names_step_and_cause_and_keeps_the_last_good_s
 
 
 def test_divergence_at_the_first_steps_says_that_they_were_too_large(tmp_path):
-    with pytest.raises(loop.TrainingDiverged, match=r"first steps were too large.*no checkpoint was kept"):
+    with pytest.raises(
+        loop.TrainingDiverged, match=r"first steps were too large.*no checkpoint was kept"
+    ):
         fit(balls(1), recipe(learning_rate=1e30), tmp_path)
 
 
 def test_divergence_before_any_step_blames_none():
-    told = loop._likely_cause({"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1))
-    assert told.startswith(" (in content). No step came before: the images, or the weights it began with")
+    told = loop._likely_cause(
+        {"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1)
+    )
+    assert told.startswith(
+        " (in content). No step came before: the images, or the weights it began with"
+    )
 
 
 def out_of_memory(monkeypatch, largest):
@@ -193,7 +232,9 @@ def test_half_of_the_batch_stays_after_a_kill(tmp_path, monkeypatch):
     assert sizes == [2] * 8
 
 
-@pytest.mark.parametrize(("batch", "message"), [(4, "batch of 2 either"), (1, "batch of 1, at iteration 1;")])
+@pytest.mark.parametrize(
+    ("batch", "message"), [(4, "batch of 2 either"), (1, "batch of 1, at iteration 1;")]
+)
 def test_a_device_that_has_no_room_at_all_stops_clearly(batch, message, tmp_path, monkeypatch):
     out_of_memory(monkeypatch, batch // 4)
     with pytest.raises(loop.OutOfDeviceMemory, match=message + r".*--device cpu"):
@@ -205,7 +246,9 @@ def test_a_device_without_room_for_a_look_stops_clearly_too(tmp_path, monkeypatc
         raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
 
     monkeypatch.setattr(loop, "score", full)
-    with pytest.raises(loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"):
+    with pytest.raises(
+        loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"
+    ):
         fit(balls(1), recipe(), tmp_path)
 
 
@@ -237,7 +280,9 @@ def test_the_log_can_be_read_while_training_goes_on(tmp_path):
     def look(_phase, iteration, _total):
         table = tmp_path / "log_search.tsv"
         if table.exists():
-            rows.append((iteration, [line.split("\t")[1] for line in table.read_text().splitlines()[1:]]))
+            rows.append(
+                (iteration, [line.split("\t")[1] for line in table.read_text().splitlines()[1:]])
+            )
 
     fit(balls(1), recipe(), tmp_path, progress=look)
     assert rows[0] == (4, ["4"])
@@ -283,14 +328,23 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):
     installed = SimpleNamespace(SummaryWriter=lambda folder: board)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
     log = fit(balls(1), recipe(), tmp_path).log
-    wanted = [(k, v, row["iteration"]) for row in log for k, v in row.items() if isinstance(v, float)]
+    wanted = [
+        (k, v, row["iteration"]) for row in log for k, v in row.items() if isinstance(v, float)
+    ]
     assert board.rows == wanted
     assert {"psnr", "loss", "learning_rate"} <= {name for name, _, _ in wanted}
 
 
 def test_a_plateau_halves_the_rate(tmp_path):
-    how = recipe(learning_rate=1e-12, iterations=20, schedule="plateau", plateau_patience=2, plateau_factor=0.5)
+    how = recipe(
+        learning_rate=1e-12,
+        iterations=20,
+        schedule="plateau",
+        plateau_patience=2,
+        plateau_factor=0.5,
+    )
     rates = [row["learning_rate"] for row in fit(balls(1), how, tmp_path).log]
-    # the first look is a gain over nothing; after two more without one the rate drops, and again after two
+    # the first look is a gain over nothing; after two more without one the rate drops, and again
+    # after two
     assert rates == pytest.approx([1e-12, 1e-12, 1e-12, 5e-13, 5e-13])
     assert replace(how, schedule="constant").rate(7, 0.1) == 0.1

@@ -1,4 +1,6 @@
-"""Patterns of a calibration: they help where they are those of the run, are put back in place, and do no harm."""
+"""Patterns of a calibration: they help where they are those of the run, are put back in place, and
+do no harm.
+"""
 
 from dataclasses import replace
 
@@ -33,17 +35,30 @@ def head():
 
 @pytest.fixture(scope="module")
 def person():
-    """A run, and patterns of the same person: both are drawn from one prior, whose patterns they share."""
+    """A run, and patterns of the same person: both are drawn from one prior, whose patterns they
+    share.
+    """
     torch.manual_seed(0)
     window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
     shared = drawn(5, 12, *sizes(window))
     smooth = patchy(window, 3)
-    prior = Prior(window=window, weight=torch.cat([8 * smooth[None], 25 * smooth * shared]), fwhm=(3.0,) + (8.0,) * 12,
-                  noise=1.0)  # fmt: skip
+    prior = Prior(
+        window=window,
+        weight=torch.cat([8 * smooth[None], 25 * smooth * shared]),
+        fwhm=(3.0,) + (8.0,) * 12,
+        noise=1.0,
+    )
     generator = torch.Generator().manual_seed(1)
-    series = np.stack([np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1)
-    fine = [sum(w * prior._colored(q, torch.randn(w.shape, generator=generator)) for q, w in enumerate(prior.weight))
-            for _ in range(20)]  # fmt: skip
+    series = np.stack(
+        [np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1
+    )
+    fine = [
+        sum(
+            w * prior._colored(q, torch.randn(w.shape, generator=generator))
+            for q, w in enumerate(prior.weight)
+        )
+        for _ in range(20)
+    ]
     return 500 + series, np.stack([np.moveaxis(each.numpy(), 0, 2) for each in fine]) / 20**0.5
 
 
@@ -51,10 +66,19 @@ def data_of(series, patterns=None, moved=None):
     mask, middle = head(), VOLUMES // 2
     from_boldref = np.eye(4) if moved is None else moved
     return RunData(
-        statistics=statistics_of(series, mask), mask=mask, affine=AFFINE, factor=FACTOR, volumes=VOLUMES,
-        halves=(statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask)),
-        exemplars=None if patterns is None else Exemplars(patterns=patterns, affine=FINE, from_boldref=from_boldref),
-    )  # fmt: skip
+        statistics=statistics_of(series, mask),
+        mask=mask,
+        affine=AFFINE,
+        factor=FACTOR,
+        volumes=VOLUMES,
+        halves=(
+            statistics_of(series[..., :middle], mask),
+            statistics_of(series[..., middle:], mask),
+        ),
+        exemplars=None
+        if patterns is None
+        else Exemplars(patterns=patterns, affine=FINE, from_boldref=from_boldref),
+    )
 
 
 def fit(data):
@@ -78,7 +102,10 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     assert told["tested"]["calibrated"] is True
     shown = told["tested"]["calibration"]
     assert f"({100 * told['predicted_without']:.1f} % without it)" in shown
-    assert f"without it, {100 * told['explained_by_weight']['0']:.1f} % would be explained one level" in shown
+    assert (
+        f"without it, {100 * told['explained_by_weight']['0']:.1f} % would be explained one level"
+        in shown
+    )
     assert len(model.state["weight"]) == 2 + len(patterns)
     assert model.state["weight"].dtype == torch.float16
     assert bool((model.state["weight"][2:] < 0).any())
@@ -130,14 +157,19 @@ def predicted(gain, error=0.001):
 
 
 @pytest.mark.parametrize(
-    ("cautious", "full", "weight"), [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)]
+    ("cautious", "full", "weight"),
+    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
 )
 def test_the_weight_follows_from_what_is_predicted(cautious, full, weight):
     assert _weight_of(predicted(cautious), predicted(full)) == weight
 
 
 def test_a_correction_turns_about_the_middle_and_shifts_by_voxels():
-    place = Place(center=np.array([10.0, -5.0, 20.0]), axes=np.diag([-1.0, 1.0, 1.0]), fine=np.array([1.5, 1.5, 4.0]))
+    place = Place(
+        center=np.array([10.0, -5.0, 20.0]),
+        axes=np.diag([-1.0, 1.0, 1.0]),
+        fine=np.array([1.5, 1.5, 4.0]),
+    )
     shift = place.matrix(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]))
     np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
     turn = place.matrix(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]))

@@ -1,4 +1,6 @@
-"""Training on sets of images: it learns, in 2D and 3D, with and without fine images, and looks only at what it may."""
+"""Training on sets of images: it learns, in 2D and 3D, with and without fine images, and looks
+only at what it may.
+"""
 
 from dataclasses import replace
 
@@ -23,7 +25,11 @@ def edges(seed, shape=(20, 20, 12)):
     x, y, _ = np.indices(shape)
     fine = 400.0 + 500 * ((x + 2 * seed) // 4 % 2) + 100 * (y // 4 % 2)
     return TrainingImage(
-        fine=fine.astype(np.float32), mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name=f"edges-{seed}"
+        fine=fine.astype(np.float32),
+        mask=np.ones(shape),
+        affine=np.eye(4),
+        contrast="T1w",
+        name=f"edges-{seed}",
     )
 
 
@@ -32,7 +38,14 @@ def edges(seed, shape=(20, 20, 12)):
 def test_it_gains_on_what_it_has_not_seen(tmp_path, ndim, count):
     images = tuple(edges(seed) for seed in range(count))
     steps = 100 if ndim == 2 else 300
-    how = recipe(ndim, iterations=steps, evaluate_every=50, batch=4, learning_rate=2e-2, schedule="one-cycle")
+    how = recipe(
+        ndim,
+        iterations=steps,
+        evaluate_every=50,
+        batch=4,
+        learning_rate=2e-2,
+        schedule="one-cycle",
+    )
     how = replace(how, build_generator=lambda channels, factor: Tiny(channels, ndim=ndim, width=8))
     found = fit(images, how, tmp_path, ndim).card["held_out"]
     assert found["network"]["psnr"] > found["bspline"]["psnr"] + 1
@@ -50,7 +63,8 @@ def test_what_is_held_out_is_not_trained_on(tmp_path, change):
     fine = images[where].fine.copy()
     low, high = part["slices"]
     assert (low, high) == ((0, 12) if change == "image" else (8, 12))
-    middle = slice(low + 1, high - 1)  # the border between coarse voxels belongs to both sides when interpolated
+    # the border between coarse voxels belongs to both sides when interpolated
+    middle = slice(low + 1, high - 1)
     fine[..., middle] = fine[..., middle][::-1] * 0.9 + 1
     other = list(images)
     other[where] = replace(other[where], fine=fine)
@@ -62,14 +76,26 @@ def test_what_is_held_out_is_not_trained_on(tmp_path, change):
 
 def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_ones(tmp_path):
     fine = ball(1).fine
-    coarse = get_operator("block", fine.shape, (2.0, 2.0, 2.0)).forward(torch.from_numpy(fine)).numpy()
+    coarse = (
+        get_operator("block", fine.shape, (2.0, 2.0, 2.0)).forward(torch.from_numpy(fine)).numpy()
+    )
     image = TrainingImage(
-        coarse=coarse, mask=coarse > 300, affine=np.diag([2.0, 2, 2, 1]), contrast="bold", name="volume"
+        coarse=coarse,
+        mask=coarse > 300,
+        affine=np.diag([2.0, 2, 2, 1]),
+        contrast="bold",
+        name="volume",
     )
     tv = LossTerm(kind="tv", build=TotalVariation, weight=0.3)
     how = recipe(
-        objective="self", hold_out=0, patch=None, batch=1, iterations=120, evaluate_every=20, background=1.0,
-    )  # fmt: skip
+        objective="self",
+        hold_out=0,
+        patch=None,
+        batch=1,
+        iterations=120,
+        evaluate_every=20,
+        background=1.0,
+    )
     made = [
         fit((image,), replace(how, losses=terms), tmp_path / name)
         for name, terms in (("plain", (CONTENT,)), ("smooth", (CONTENT, tv)))
@@ -83,20 +109,24 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         net = Tiny()
         net.load_state_dict(model.state)
         unit = model.card["intensity"]["scale"][0]
-        given = start(torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear")
+        given = start(
+            torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear"
+        )
         rough.append(float(TotalVariation()(net(given)).detach()))
     assert rough[1] < 0.9 * rough[0]
     assert made[0].card["held_out"]["parts"] == []
     assert made[0].card["resolution"] == {
-        "lowres_mm": [2, 2, 2], "highres_mm": [1, 1, 1], "lowres_shape": [8, 8, 6],
-    }  # fmt: skip
+        "lowres_mm": [2, 2, 2],
+        "highres_mm": [1, 1, 1],
+        "lowres_shape": [8, 8, 6],
+    }
 
 
 def test_where_nothing_is_held_out_the_mean_loss_since_the_last_look_decides(tmp_path):
     how = recipe(hold_out=0, iterations=6, refit=True)
     each, pairs = (
         fit(balls(1), replace(how, evaluate_every=n), tmp_path / str(n)).log for n in (1, 2)
-    )  # fmt: skip
+    )
     losses = [row["loss"] for row in each]
     np.testing.assert_allclose([row["psnr"] for row in each], -10 * np.log10(losses))
     means = np.mean(np.reshape(losses, (3, 2)), axis=1)
@@ -106,7 +136,9 @@ def test_where_nothing_is_held_out_the_mean_loss_since_the_last_look_decides(tmp
 def test_the_unit_of_intensity_does_not_matter(tmp_path):
     images = balls(3)
     brighter = tuple(replace(i, fine=i.fine * 8) for i in images)
-    first, again = (fit(each, recipe(), tmp_path / str(k)) for k, each in enumerate((images, brighter)))
+    first, again = (
+        fit(each, recipe(), tmp_path / str(k)) for k, each in enumerate((images, brighter))
+    )
     assert same(first.state, again.state)
     assert again.card["intensity"]["scale"] == [8 * v for v in first.card["intensity"]["scale"]]
 
@@ -124,10 +156,21 @@ def test_contrasts_as_channels_are_scaled_one_by_one(tmp_path):
 
 def test_in_units_of_the_largest_value_the_card_says_how_much_room_that_leaves(tmp_path):
     card = fit(balls(1), recipe(intensity="unit"), tmp_path).card["intensity"]
-    coarse = get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(torch.from_numpy(ball().fine)).numpy()
-    inside = get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(torch.from_numpy(1.0 * ball().mask)) > 0.5
+    coarse = (
+        get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0))
+        .forward(torch.from_numpy(ball().fine))
+        .numpy()
+    )
+    inside = (
+        get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(
+            torch.from_numpy(1.0 * ball().mask)
+        )
+        > 0.5
+    )
     assert card["scale"] == [pytest.approx(coarse.max())]
-    assert card["headroom"] == [pytest.approx(coarse.max() / np.percentile(coarse[inside.numpy()], 99), abs=1e-5)]
+    assert card["headroom"] == [
+        pytest.approx(coarse.max() / np.percentile(coarse[inside.numpy()], 99), abs=1e-5)
+    ]
 
 
 def test_a_pair_is_a_set_of_one_with_its_measured_coarse_image(small_pair, tmp_path):
@@ -189,7 +232,9 @@ def test_a_kept_critic_travels_with_the_generator(tmp_path):
     how = recipe(build_critic=TinyCritic, losses=(CONTENT, game), keep_critic=True)
     made = fit(balls(1), how, tmp_path / "a")
     alone = fit(balls(1), replace(how, build_critic=None, keep_critic=False), tmp_path / "b")
-    critic = {k.removeprefix("critic."): v for k, v in made.state.items() if k.startswith("critic.")}
+    critic = {
+        k.removeprefix("critic."): v for k, v in made.state.items() if k.startswith("critic.")
+    }
     TinyCritic().load_state_dict(critic)
     # a game without weight teaches the critic and leaves the generator as it would be without
     assert same({k: v for k, v in made.state.items() if not k.startswith("critic.")}, alone.state)
@@ -203,7 +248,10 @@ def test_a_kept_critic_travels_with_the_generator(tmp_path):
         ({"mask": np.ones((16, 16, 11))}, "not on the image's grid"),
         ({"mask": np.zeros((16, 16, 12))}, "mask is empty"),
         ({"coarse": np.full((8, 8, 6), np.nan)}, "not finite"),
-        ({"coarse": np.random.default_rng(0).random((2, 8, 8, 6))}, "1 channels in the fine image, 2 in the coarse"),
+        (
+            {"coarse": np.random.default_rng(0).random((2, 8, 8, 6))},
+            "1 channels in the fine image, 2 in the coarse",
+        ),
     ],
 )
 def test_an_image_that_cannot_be_trained_on_is_refused(change, message):
@@ -219,10 +267,14 @@ def test_sets_that_do_not_hold_together_are_refused(tmp_path):
         fit((one, replace(ball(1), contrast="T2w")), recipe(), tmp_path)
     with pytest.raises(TrainingDataError, match="one name"):
         fit((one, one), recipe(), tmp_path)
-    coarse = TrainingImage(coarse=one.fine, mask=one.mask, affine=one.affine, contrast="T1w", name="low")
+    coarse = TrainingImage(
+        coarse=one.fine, mask=one.mask, affine=one.affine, contrast="T1w", name="low"
+    )
     with pytest.raises(TrainingDataError, match="only coarse ones"):
         fit((coarse,), recipe(), tmp_path)
-    with pytest.raises(TrainingDataError, match=r"by \(2\.0, 2\.0, 2\.0\) is \(16, 16, 10\), not the fine one's"):
+    with pytest.raises(
+        TrainingDataError, match=r"by \(2\.0, 2\.0, 2\.0\) is \(16, 16, 10\), not the fine one's"
+    ):
         fit((replace(one, coarse=one.fine[::2, ::2, :5]),), recipe(), tmp_path)
     with pytest.raises(TrainingDataError, match="single slice"):
         fit((ball(shape=(16, 16, 1)),), recipe(2), tmp_path, 2)

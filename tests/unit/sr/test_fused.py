@@ -1,4 +1,4 @@
-"""Several contrasts through one network: scaling, training, application, and what is seen of it."""
+"""Several contrasts through one network: scaling, training, application, and what shows of it."""
 
 from dataclasses import replace
 
@@ -12,7 +12,13 @@ from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
 from bids_sr.sr.networks.critics import GuidingCritic
 from bids_sr.sr.networks.unet_generator import AttentionUNet
-from bids_sr.sr.training.fused import SAME_GRID, contrast_image, explain_slice, super_resolve_contrasts, unit_range
+from bids_sr.sr.training.fused import (
+    SAME_GRID,
+    contrast_image,
+    explain_slice,
+    super_resolve_contrasts,
+    unit_range,
+)
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
@@ -79,17 +85,28 @@ def test_training_on_two_contrasts_gains_and_keeps_the_critic(tmp_path):
     fine, coarse, mask = head()
     method = get_method("attunet")
     recipe = replace(
-        method.recipes["fast"], iterations=60, evaluate_every=20, patience=None,
-        build_generator=lambda c, _f: AttentionUNet(c, widths=(8, 12, 16), head="residual", sizes="multiple"),
+        method.recipes["fast"],
+        iterations=60,
+        evaluate_every=20,
+        patience=None,
+        build_generator=lambda c, _f: AttentionUNet(
+            c, widths=(8, 12, 16), head="residual", sizes="multiple"
+        ),
         build_critic=lambda c: GuidingCritic(c, width=2),
-    )  # fmt: skip
+    )
     images = contrast_image(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
-    made = fit(Training(method=method, recipe="fast", changed=recipe, factor=SAME_GRID), (images,), tmp_path / "work")
+    made = fit(
+        Training(method=method, recipe="fast", changed=recipe, factor=SAME_GRID),
+        (images,),
+        tmp_path / "work",
+    )
     assert made.card["contrast"] == "T1w+T2w"
     assert made.card["channels"] == 2
     reached = made.card["held_out"]
     assert reached["network"]["psnr"] > reached["input"]["psnr"] + 1
-    assert {"bspline", "zerofill"}.isdisjoint(reached), "nothing is upsampled: both would be the input"
+    assert {"bspline", "zerofill"}.isdisjoint(reached), (
+        "nothing is upsampled: both would be the input"
+    )
     generator, critic = recipe.build_generator(2, SAME_GRID), recipe.build_critic(2)
     generator.load_state_dict({k: v for k, v in made.state.items() if not k.startswith("critic.")})
     critic.load_state_dict({k[7:]: v for k, v in made.state.items() if k.startswith("critic.")})
@@ -110,9 +127,14 @@ def test_a_saved_model_comes_back_with_its_critic(tmp_path):
     generator, critic = recipe.build_generator(2, SAME_GRID), recipe.build_critic(2)
     state = generator.state_dict() | {f"critic.{k}": v for k, v in critic.state_dict().items()}
     card = {
-        "method": "attunet", "recipe": "fast", "factor": [1, 1, 1], "resolution": {"lowres_mm": [2, 2, 2]},
-        "contrast": "T1w+T2w", "orientation": "I-S", "channels": 2,
-    }  # fmt: skip
+        "method": "attunet",
+        "recipe": "fast",
+        "factor": [1, 1, 1],
+        "resolution": {"lowres_mm": [2, 2, 2]},
+        "contrast": "T1w+T2w",
+        "orientation": "I-S",
+        "channels": 2,
+    }
     loaded = load_model(save_model(tmp_path / "model", state, card)[0])
     image = torch.rand(1, 2, 32, 32)
     assert loaded.critic is not None

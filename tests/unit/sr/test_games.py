@@ -1,4 +1,6 @@
-"""The moves of the players: who learns from whom, what is compared, what is clipped; and the schedules."""
+"""The moves of the players: who learns from whom, what is compared, what is clipped; and the
+schedules.
+"""
 
 from dataclasses import replace
 
@@ -51,34 +53,43 @@ def cycle(**given):
     """Players whose generators multiply by 3 and by 5, on an input of 1 and a target of 2."""
     made = iter((3, 5))
     how = recipe(
-        build_generator=lambda channels, factor: Times(next(made)), objective="cycle", build_critic=Sum,
-        learning_rate=1e-3, **given,
-    )  # fmt: skip
+        build_generator=lambda channels, factor: Times(next(made)),
+        objective="cycle",
+        build_critic=Sum,
+        learning_rate=1e-3,
+        **given,
+    )
     ones = torch.ones(2, 1, 4, 4, 4)
     return Networks(how, CUBE, ndim=3), Batch(input=ones, target=2 * ones, weight=ones)
 
 
 def test_what_a_cycle_compares():
-    terms = tuple(LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1)))
+    terms = tuple(
+        LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1))
+    )
     nets, batch = cycle(losses=terms)
     parts = nets.generators_step(batch, nets.generator(batch.input), False)
     # F(G(1)) = 15 against 1, G(F(2)) = 30 against 2; G(2) = 6 against 2, F(1) = 5 against 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
     # d/dG and d/dF are positive: both numbers go down by Adam's first step
-    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx([2.999, 4.999])
+    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx(
+        [2.999, 4.999]
+    )
 
 
 def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
     nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
-        critic_game="wasserstein", weight_clip=0.4,
-    )  # fmt: skip
+        critic_game="wasserstein",
+        weight_clip=0.4,
+    )
     found = nets.critics_step(batch)
     # D(fake) - D(real): .5 (3 - 2) for the fine image, .5 (10 - 1) for the coarse one
     assert found == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
-    assert [nets.nets["critic"].weight.item(), nets.nets["backward_critic"].weight.item()] == pytest.approx(
-        [0.4, 0.4]
-    ), "not clipped"
+    assert [
+        nets.nets["critic"].weight.item(),
+        nets.nets["backward_critic"].weight.item(),
+    ] == pytest.approx([0.4, 0.4]), "not clipped"
     assert nets.generator.value.grad is None
     assert nets.nets["backward"].value.grad is None
     parts = nets.generators_step(batch, nets.generator(batch.input), True)
@@ -90,17 +101,25 @@ def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
 def test_the_penalty_of_a_linear_critic_is_added():
     nets, batch = cycle(
         losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
-        critic_game="wasserstein-gp", penalty_weight=10.0,
-    )  # fmt: skip
+        critic_game="wasserstein-gp",
+        penalty_weight=10.0,
+    )
     slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels: its length is that times 8
-    assert nets.critics_step(batch)["critic"] == pytest.approx(0.5 + 10 * (1 - slope) ** 2, rel=1e-5)
+    assert nets.critics_step(batch)["critic"] == pytest.approx(
+        0.5 + 10 * (1 - slope) ** 2, rel=1e-5
+    )
 
 
 def test_self_supervision_compares_what_the_operator_makes_of_the_output():
     how = recipe(objective="self", build_generator=lambda channels, factor: Times(2))
     nets = Networks(how, CUBE, ndim=3)
     fine, coarse = torch.ones(1, 1, 4, 4, 4), torch.ones(1, 1, 2, 2, 2)
-    batch = Batch(input=fine, target=5 * coarse, weight=coarse, operator=get_operator("block", (4, 4, 4), CUBE))
+    batch = Batch(
+        input=fine,
+        target=5 * coarse,
+        weight=coarse,
+        operator=get_operator("block", (4, 4, 4), CUBE),
+    )
     parts = nets.generators_step(batch, nets.generator(fine), False)
     assert parts["content"] == pytest.approx(9)
     assert nets.generator.value.item() == pytest.approx(2.01)
@@ -110,39 +129,60 @@ def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
     stand = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     how = recipe(losses=(CONTENT, stand))
     built = Networks(how, CUBE, ndim=3).terms
-    assert [(kind, type(m), w) for kind, m, w in built] == [("content", MSE, 1.0), ("content", MAE, 0.5)]
+    assert [(kind, type(m), w) for kind, m, w in built] == [
+        ("content", MSE, 1.0),
+        ("content", MAE, 0.5),
+    ]
     assert len(Networks(how, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
     assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
     assert plain_recipe(how, vgg=False)["losses"] == {"content:MSE": 1.0, "content:MAE": 0.5}
 
 
 def test_a_card_names_no_term_that_was_off():
-    """Without weights of VGG-19 no features; with them no stand-in; without a critic no adversarial term."""
+    """Without weights of VGG-19 no features; with them no stand-in; without a critic no
+    adversarial term.
+    """
     cpce = method.get_method("cpce").recipes["paper"]
-    kinds = {vgg: {key.partition(":")[0] for key in plain_recipe(cpce, vgg=vgg)["losses"]} for vgg in (True, False)}
+    kinds = {
+        vgg: {key.partition(":")[0] for key in plain_recipe(cpce, vgg=vgg)["losses"]}
+        for vgg in (True, False)
+    }
     assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
     assert "adversarial" not in {t.kind for t in replace(cpce, build_critic=None).terms_on(True)}
 
 
-@pytest.mark.parametrize(("count", "trained"), [(1, ["c.weight", "c.bias"]), (2, ["b.weight", "n.weight", "n.bias"])])
+@pytest.mark.parametrize(
+    ("count", "trained"), [(1, ["c.weight", "c.bias"]), (2, ["b.weight", "n.weight", "n.bias"])]
+)
 def test_layers_are_counted_from_the_end(count, trained):
     net = nn.Sequential()
     for name, layer in (
-        ("a", nn.Conv3d(1, 2, 3)), ("b", nn.Conv3d(2, 2, 3, bias=False)), ("n", nn.InstanceNorm3d(2, affine=True)),
+        ("a", nn.Conv3d(1, 2, 3)),
+        ("b", nn.Conv3d(2, 2, 3, bias=False)),
+        ("n", nn.InstanceNorm3d(2, affine=True)),
         ("c", nn.Conv3d(2, 1, 3)),
-    ):  # fmt: skip
+    ):
         net.add_module(name, layer)
     freeze_but_last(net, count)
-    assert {n for n, p in net.named_parameters() if p.requires_grad} == {*trained, "c.weight", "c.bias"}
+    assert {n for n, p in net.named_parameters() if p.requires_grad} == {
+        *trained,
+        "c.weight",
+        "c.bias",
+    }
     with pytest.raises(ValueError, match="3 layers with weights: 4"):
         freeze_but_last(net, 4)
 
 
 def test_linear_decay_is_constant_and_then_a_line():
     how = recipe(
-        schedule="linear-decay", epochs=10, patches=4, batch=2, decay_from=5, learning_rate=1e-4,
+        schedule="linear-decay",
+        epochs=10,
+        patches=4,
+        batch=2,
+        decay_from=5,
+        learning_rate=1e-4,
         final_learning_rate=2e-6,
-    )  # fmt: skip
+    )
     assert (how.steps, how.look_every) == (20, 2)
     rates = [how.rate(k, how.learning_rate) for k in range(20)]
     np.testing.assert_allclose(rates[:11], 1e-4)
@@ -161,15 +201,26 @@ def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     """A phase that is not run."""
     seen = examples(how, images, ndim, factor)
     return Phase(
-        name="search", training=Training(method=a_method(ndim), changed=how, seed=1), iterations=how.steps,
-        examples=seen, parts=seen.train, windows=(), signature="", folder=tmp_path,
-    )  # fmt: skip
+        name="search",
+        training=Training(method=a_method(ndim), changed=how, seed=1),
+        iterations=how.steps,
+        examples=seen,
+        parts=seen.train,
+        windows=(),
+        signature="",
+        folder=tmp_path,
+    )
 
 
 def drawn(made, factor):
     """Windows of the phase's next step."""
     return made.examples.windows(
-        made.rng, made.parts, factor, iteration=made.at.iteration, seed=made.training.seed, size=made.batch_size
+        made.rng,
+        made.parts,
+        factor,
+        iteration=made.at.iteration,
+        seed=made.training.seed,
+        size=made.batch_size,
     )
 
 
@@ -194,7 +245,11 @@ def test_in_epochs_each_place_is_seen_once_in_every_epoch(tmp_path):
 
 
 def test_every_factor_is_drawn_and_the_coarse_image_is_that_of_the_factor(tmp_path):
-    made = phase(recipe(factors=(1.25, 2.0), patch=None, batch=1, hold_out=0), balls(1, shape=(20, 20, 10)), tmp_path)
+    made = phase(
+        recipe(factors=(1.25, 2.0), patch=None, batch=1, hold_out=0),
+        balls(1, shape=(20, 20, 10)),
+        tmp_path,
+    )
     fine = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
     seen = set()
     for _ in range(12):
@@ -223,11 +278,16 @@ def test_factors_are_exchanged_only_where_the_factor_changes_something():
 def test_windows_of_both_grids_belong_together(tmp_path):
     shape = (20, 15, 10)
     fine = np.random.default_rng(0).random(shape).astype(np.float32) + 1
-    low = upsample("nearest", fine[::5, ::5, ::5], (5.0, 5.0, 5.0))  # constant in blocks: its mean is itself anywhere
-    image = TrainingImage(fine=low, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks")
+    # constant in blocks: its mean is itself anywhere
+    low = upsample("nearest", fine[::5, ::5, ::5], (5.0, 5.0, 5.0))
+    image = TrainingImage(
+        fine=low, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks"
+    )
     coarse = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(low)).numpy()
     alone = replace(image, fine=None, coarse=coarse, mask=np.ones(coarse.shape))
-    made = phase(recipe(objective="self", patch=10, hold_out=0), (alone,), tmp_path, factor=(1.25,) * 3)
+    made = phase(
+        recipe(objective="self", patch=10, hold_out=0), (alone,), tmp_path, factor=(1.25,) * 3
+    )
     for _ in range(5):
         chosen = drawn(made, (1.25,) * 3)
         batch = made.examples.cut(chosen, (1.25,) * 3, 0.0)
@@ -243,7 +303,11 @@ def test_windows_of_both_grids_belong_together(tmp_path):
 def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_path, ndim):
     factor = (1.5, 1.5, 1.0) if ndim == 2 else (1.5, 1.5, 1.5)
     made = phase(
-        recipe(ndim, upsampled_by=None, patch=9, batch=4), balls(1, shape=(18, 21, 12)), tmp_path, ndim, factor
+        recipe(ndim, upsampled_by=None, patch=9, batch=4),
+        balls(1, shape=(18, 21, 12)),
+        tmp_path,
+        ndim,
+        factor,
     )
     chosen = drawn(made, factor)
     assert sides_of(chosen) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
@@ -251,8 +315,13 @@ def test_a_generator_that_works_on_the_coarse_grid_gets_the_window_of_it(tmp_pat
     assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
     whole = made.examples.at(0)
     for (_, box), low, high in zip(chosen, batch.input, batch.target, strict=True):
-        coarse = tuple(slice(int(a / f), int(b / f)) for (a, b), f in zip(box, factor, strict=True))
-        wanted = whole.coarse[(slice(None), *coarse)], whole.target[(slice(None), *(slice(*side) for side in box))]
+        coarse = tuple(
+            slice(int(a / f), int(b / f)) for (a, b), f in zip(box, factor, strict=True)
+        )
+        wanted = (
+            whole.coarse[(slice(None), *coarse)],
+            whole.target[(slice(None), *(slice(*side) for side in box))],
+        )
         for found, truth in zip((low, high), wanted, strict=True):
             torch.testing.assert_close(found, truth if ndim == 3 else truth[..., 0])
 
@@ -267,22 +336,31 @@ def test_a_turned_window_is_turned_in_input_target_and_weight(tmp_path):
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
-            torch.testing.assert_close(getattr(moved, name)[k, 0], turned(getattr(plain, name)[0, 0], turns[k]))
+            torch.testing.assert_close(
+                getattr(moved, name)[k, 0], turned(getattr(plain, name)[0, 0], turns[k])
+            )
         arrangements.add(moved.target[k].numpy().tobytes())
     assert len(arrangements) == 48
 
 
 def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
-    flat, deep = (Examples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu") for n in (2, 3))
+    flat, deep = (
+        Examples(balls(1), recipe(n), (2.0, 2.0, 1.0) if n == 2 else CUBE, n, "cpu")
+        for n in (2, 3)
+    )
     train, held = flat.train, flat.held
     assert {r.slices for r in train} | {r.slices for r in held} == {(z, z + 1) for z in range(12)}
     assert not {r.slices for r in train} & {r.slices for r in held}
-    assert (deep.train, deep.held) == ((Region(image=0, slices=(0, 8)),), (Region(image=0, slices=(8, 12)),))
+    assert (deep.train, deep.held) == (
+        (Region(image=0, slices=(0, 8)),),
+        (Region(image=0, slices=(8, 12)),),
+    )
     low = ball(shape=(16, 16, 24))
     mask = low.mask.copy()
     mask[..., 12:] = False
     short = Examples((replace(low, mask=mask),), recipe(), CUBE, 3, "cpu")
-    assert [r.slices for r in (*short.train, *short.held)] == [(0, 8), (8, 24)]  # a quarter of the brain
+    # a quarter of the brain
+    assert [r.slices for r in (*short.train, *short.held)] == [(0, 8), (8, 24)]
     many = Examples(balls(5), recipe(), CUBE, 3, "cpu")
     train, held = many.train, many.held
     assert ([r.image for r in train], [r.image for r in held]) == ([0, 1, 3, 4], [2])
@@ -304,7 +382,9 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
 
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
     game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
-    made = phase(recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path)
+    made = phase(
+        recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path
+    )
     seen, real = [], Networks.critics_step
 
     def watched(nets, batch, fake=None):

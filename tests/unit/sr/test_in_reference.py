@@ -1,4 +1,6 @@
-"""A prior with patterns, applied in the reference: as volume by volume, with a moved head, in other spaces."""
+"""A prior with patterns, applied in the reference: as volume by volume, with a moved head, in
+other spaces.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def prior():
 @pytest.fixture
 def series(prior, tmp_path):
     generator = torch.Generator().manual_seed(0)
-    data = np.stack([500 + np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1)
+    data = np.stack(
+        [500 + np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1
+    )
     save_image(data.astype(np.float32), AFFINE, tmp_path / "run.nii", tr=2.0)
     return data
 
@@ -36,7 +40,9 @@ def series(prior, tmp_path):
 def written(prior, tmp_path, poses, name="fine.nii", upsampler=None, **given):
     upsampler = upsampler or ReferenceUpsampler(prior, AFFINE, FACTOR, **given.pop("made", {}))
     with SeriesReader(tmp_path / "run.nii") as reader:
-        write_series(reader, tmp_path / name, upsampler, poses, AFFINE, factor=FACTOR, tr=2.0, **given)
+        write_series(
+            reader, tmp_path / name, upsampler, poses, AFFINE, factor=FACTOR, tr=2.0, **given
+        )
     return load_image(tmp_path / name)[0]
 
 
@@ -46,11 +52,18 @@ def still():
 
 def test_it_is_what_each_volume_gives_by_itself(prior, series, tmp_path):
     at_once = written(prior, tmp_path, still())
-    assert {path.name for path in tmp_path.iterdir()} == {"run.nii", "fine.nii"}, "what is added has no name"
+    assert {path.name for path in tmp_path.iterdir()} == {"run.nii", "fine.nii"}, (
+        "what is added has no name"
+    )
     slow = VarianceUpsampler(
-        weight=prior.weight, noise=prior.noise, fwhm=prior.fwhm, mean=np.median(series, -1), mask=np.ones(SHAPE),
-        affine=AFFINE, factor=FACTOR,
-    )  # fmt: skip
+        weight=prior.weight,
+        noise=prior.noise,
+        fwhm=prior.fwhm,
+        mean=np.median(series, -1),
+        mask=np.ones(SHAPE),
+        affine=AFFINE,
+        factor=FACTOR,
+    )
     one_by_one = written(prior, tmp_path, still(), "slow.nii", upsampler=slow)
     change = np.abs(one_by_one - one_by_one.mean(-1, keepdims=True)).max()
     assert np.abs(at_once - one_by_one).max() < 0.1 * change
@@ -59,7 +72,9 @@ def test_it_is_what_each_volume_gives_by_itself(prior, series, tmp_path):
 
 
 def test_a_moved_head_is_put_back(prior, series, tmp_path):
-    """Volumes of a head that moves by whole acquired voxels give the same series, away from the edges."""
+    """Volumes of a head that moves by whole acquired voxels give the same series, away from the
+    edges.
+    """
     at_rest = written(prior, tmp_path, still())
     poses, moved = still(), series.copy()
     for t in range(VOLUMES):
@@ -78,9 +93,15 @@ def test_a_constant_and_another_space_get_what_is_added(prior, series, tmp_path)
     plain = written(prior, tmp_path, still())
     points = np.argwhere(np.ones(shape, bool)) @ affine[:3, :3].T + affine[:3, 3]
     own = PlacedGrid(
-        entities={}, shape=shape, affine=affine, inside=np.ones(shape, bool), points=points.astype(np.float32)
+        entities={},
+        shape=shape,
+        affine=affine,
+        inside=np.ones(shape, bool),
+        points=points.astype(np.float32),
     )
     elsewhere = {tmp_path / "space.nii": own}
-    more = written(prior, tmp_path, still(), "more.nii", made={"constant": constant}, elsewhere=elsewhere)
+    more = written(
+        prior, tmp_path, still(), "more.nii", made={"constant": constant}, elsewhere=elsewhere
+    )
     np.testing.assert_allclose(more, plain + constant[..., None], atol=2e-3)
     np.testing.assert_allclose(load_image(tmp_path / "space.nii")[0], more, atol=0.02)

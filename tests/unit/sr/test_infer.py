@@ -1,4 +1,6 @@
-"""Inference: an identity returns its input, one scale a run, geometry of upsampling plus motion, guides in pose."""
+"""Inference: an identity returns its input, one scale a run, geometry of upsampling plus motion,
+guides in pose.
+"""
 
 import numpy as np
 import pytest
@@ -45,7 +47,9 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **given):
     with SeriesReader(source) as reader:
         shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
         with SeriesWriter(tmp_path / "out.nii", (*shape, len(volumes)), affine, 2.0) as writer:
-            apply_to_series.super_resolve_series(reader, writer, upsampler, xfms, shape, affine, factor=factor, **given)
+            apply_to_series.super_resolve_series(
+                reader, writer, upsampler, xfms, shape, affine, factor=factor, **given
+            )
     return load_image(tmp_path / "out.nii")[0], affine
 
 
@@ -68,16 +72,23 @@ def test_any_matrix_size_and_slices_do_not_see_one_another(size):
     whole = up(volume, np.eye(4))
     assert whole.shape == (2 * size[0], 2 * size[1], size[2])
     for z in range(size[2]):
-        np.testing.assert_allclose(whole[..., z], up(volume[..., z : z + 1], np.eye(4))[..., 0], atol=1e-5)
+        np.testing.assert_allclose(
+            whole[..., z], up(volume[..., z : z + 1], np.eye(4))[..., 0], atol=1e-5
+        )
 
 
 def test_the_scale_is_that_of_the_run_not_of_the_volume():
-    up = apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=1000.0), untrained(says=0.1))
+    up = apply_to_series.make_upsampler(
+        "srgan", Acquired(factor=TWO, scale=1000.0), untrained(says=0.1)
+    )
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
     same, brighter = up(volume, np.eye(4)), up(volume * 1.1, np.eye(4))
-    # a network with PReLUs and biases is not linear: scaling each volume by its own level would make this exact
+    # a network with PReLUs and biases is not linear: scaling each volume by its own level would
+    # make this exact
     assert np.abs(brighter - 1.1 * same).max() > 1e-2
-    shared = apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=1100.0), untrained(says=0.1))
+    shared = apply_to_series.make_upsampler(
+        "srgan", Acquired(factor=TWO, scale=1100.0), untrained(says=0.1)
+    )
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
 
 
@@ -102,11 +113,16 @@ def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
 
 
 def posed_scene(pose):
-    """(coarse volume in pose, fine guide in the boldref's pose, its affine) of three blobs on one fine grid."""
+    """(coarse volume in pose, fine guide in the boldref's pose, its affine) of three blobs on one
+    fine grid.
+    """
     shape, fine = hr_grid((24, 24, 14), AFFINE, TWO)
     centers = [(20.0, 22.0, 6.0), (27.3, 30.1, 7.4), (30.2, 19.7, 6.6)]
     guide = sum(blob(shape, c, (0.9, 0.9, 1.8)) for c in centers)
-    moved = sum(blob(shape, (np.linalg.inv(fine) @ pose @ fine @ [*c, 1])[:3], (0.9, 0.9, 1.8)) for c in centers)
+    moved = sum(
+        blob(shape, (np.linalg.inv(fine) @ pose @ fine @ [*c, 1])[:3], (0.9, 0.9, 1.8))
+        for c in centers
+    )
     volume, _ = kspace_crop(moved, fine, factor=TWO)
     return volume, guide, fine, moved
 
@@ -116,7 +132,9 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
     volume, guide, fine, moved = posed_scene(pose)
     # the highres image was acquired in yet another position: boldref point -> highres point
     elsewhere = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
-    posed = guided_baselines.PosedImage(data=guide, affine=elsewhere @ fine, from_boldref=elsewhere)
+    posed = guided_baselines.PosedImage(
+        data=guide, affine=elsewhere @ fine, from_boldref=elsewhere
+    )
     up = apply_to_series.make_upsampler("inject", Acquired(factor=TWO, affine=AFFINE, guide=posed))
     right = np.abs(up(volume, pose) - moved).max()
     for wrong in (np.eye(4), np.linalg.inv(pose)):
@@ -136,8 +154,12 @@ def test_inject_keeps_the_volumes_band_and_takes_the_guides_beyond():
 def test_ratio_is_the_guide_where_nothing_changes_and_scales_with_the_change():
     rng = np.random.default_rng(0)
     mean, guide = 500 + rng.random((8, 8, 3)), rng.random((16, 16, 3)) * 900
-    np.testing.assert_allclose(guided_baselines.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6)
-    np.testing.assert_allclose(guided_baselines.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5)
+    np.testing.assert_allclose(
+        guided_baselines.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        guided_baselines.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5
+    )
 
 
 def test_ratio_does_not_divide_by_air():
@@ -149,7 +171,9 @@ def test_ratio_does_not_divide_by_air():
 def test_the_gain_of_the_guide_is_one_for_the_run():
     volume, guide, _, _ = posed_scene(np.eye(4))
     mask = volume > 0.2
-    assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(3 / 7, rel=1e-6)
+    assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(
+        3 / 7, rel=1e-6
+    )
     with pytest.raises(ValueError, match="do not overlap"):
         guided_baselines.match_gain(guide * 0, volume, mask)
 
@@ -157,7 +181,9 @@ def test_the_gain_of_the_guide_is_one_for_the_run():
 def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
     rng = np.random.default_rng(0)
     volumes = [rng.random((10, 9, 4)) * 100 for _ in range(2)]
-    moves = np.array([rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)])
+    moves = np.array(
+        [rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)]
+    )
     linear = apply_to_series.make_upsampler("linear", Acquired(factor=TWO))
     plain, _ = run(tmp_path, volumes, linear, moves, consistency="off")
     forced, _ = run(tmp_path, volumes, linear, moves, consistency="enforce")
@@ -170,9 +196,9 @@ def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
 def test_bf16_is_near_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
     by = {
-        p: apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=1.0, precision=p), untrained(says=0.1))(
-            volume, np.eye(4)
-        )
+        p: apply_to_series.make_upsampler(
+            "srgan", Acquired(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
+        )(volume, np.eye(4))
         for p in ("auto", "fp32", "bf16")
     }
     np.testing.assert_array_equal(by["auto"], by["fp32"])
@@ -197,7 +223,12 @@ def test_what_is_missing_is_said(name, given, message):
 def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
     volumes = [np.ones((6, 6, 2)), np.ones((6, 6, 2))]
     with pytest.raises(apply_to_series.InferenceError, match="1 transforms for 2 volumes"):
-        run(tmp_path, volumes, apply_to_series.make_upsampler("linear", Acquired(factor=TWO)), np.eye(4)[None])
+        run(
+            tmp_path,
+            volumes,
+            apply_to_series.make_upsampler("linear", Acquired(factor=TWO)),
+            np.eye(4)[None],
+        )
     assert not (tmp_path / "out.nii").exists()
 
 
@@ -207,4 +238,9 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
         bad.generator.tail.bias.fill_(float("inf"))
     volumes = [np.random.default_rng(0).random((6, 6, 2))]
     with pytest.raises(apply_to_series.InferenceError, match="volume 0"):
-        run(tmp_path, volumes, apply_to_series.make_upsampler("srgan", Acquired(factor=TWO), bad), np.eye(4)[None])
+        run(
+            tmp_path,
+            volumes,
+            apply_to_series.make_upsampler("srgan", Acquired(factor=TWO), bad),
+            np.eye(4)[None],
+        )

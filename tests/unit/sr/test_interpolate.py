@@ -15,7 +15,8 @@ NAMES = tuple(matrices.MATRICES)
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("shape", "factor"), [((24, 25, 9), (2, 2, 1)), ((21, 20, 9), (1.5, 2, 2)), ((20, 22, 9), (3, 1.25, 1))]
+    ("shape", "factor"),
+    [((24, 25, 9), (2, 2, 1)), ((21, 20, 9), (1.5, 2, 2)), ((20, 22, 9), (3, 1.25, 1))],
 )
 def test_a_blob_moves_less_than_a_twentieth_voxel(name, shape, factor):
     lr = blob(shape, [s / 2 + 0.3 for s in shape], (2.5, 2.5, 1.0))
@@ -27,7 +28,9 @@ def test_a_blob_moves_less_than_a_twentieth_voxel(name, shape, factor):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_constant_stays_constant_up_to_the_edges(name):
-    np.testing.assert_allclose(matrices.upsample(name, np.full((9, 8, 5), 3.0), (2, 2, 2)), 3, rtol=1e-9)
+    np.testing.assert_allclose(
+        matrices.upsample(name, np.full((9, 8, 5), 3.0), (2, 2, 2)), 3, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["linear", "bspline", "lanczos"])
@@ -36,12 +39,16 @@ def test_a_ramp_is_kept_away_from_the_edges(name):
     hr = matrices.upsample(name, lr, (2, 1, 1))[:, 3, 1]
     expected = (np.arange(48) + 0.5) / 2 - 0.5
     # three lobes bend a ramp a little
-    np.testing.assert_allclose(hr[14:34], expected[14:34], atol=0.025 if name == "lanczos" else 1e-3)
+    np.testing.assert_allclose(
+        hr[14:34], expected[14:34], atol=0.025 if name == "lanczos" else 1e-3
+    )
 
 
 def test_nearest_repeats_voxels():
     lr = np.arange(4.0)[:, None, None]
-    np.testing.assert_array_equal(matrices.upsample("nearest", lr, (2, 1, 1))[:, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(
+        matrices.upsample("nearest", lr, (2, 1, 1))[:, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +58,9 @@ def test_a_series_is_its_volumes_one_by_one_and_float32_stays(name):
     assert series.dtype == np.float32
     assert series.shape == (16, 14, 3, 4)
     for t in range(4):
-        np.testing.assert_allclose(series[..., t], matrices.upsample(name, lr[..., t], (2, 2, 1)), atol=1e-5)
+        np.testing.assert_allclose(
+            series[..., t], matrices.upsample(name, lr[..., t], (2, 2, 1)), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,6 @@
-"""Inference made faster gives what the plain network gives, slice by slice and in volumes, and the same twice."""
+"""Inference made faster gives what the plain network gives, slice by slice and in volumes, and the
+same twice.
+"""
 
 import copy
 from dataclasses import replace
@@ -23,13 +25,16 @@ from bids_sr.sr.resolution.operators import level_of, upsample_slices
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]
 PAPER = replace(
-    get_method("srgan").recipes["paper"], build_generator=lambda channels, _: SRResNet(channels, width=6, blocks=2)
+    get_method("srgan").recipes["paper"],
+    build_generator=lambda channels, _: SRResNet(channels, width=6, blocks=2),
 )
 VOLUMES = get_method("resnet3d").recipes["fast"]
 
 
 def spoken(net):
-    """Every weight and slope drawn at random, so that nothing is left at zero and no two channels are alike."""
+    """Every weight and slope drawn at random, so that nothing is left at zero and no two channels
+    are alike.
+    """
     torch.manual_seed(1)
     for name, parameter in net.named_parameters():
         nn.init.normal_(parameter, std=0.6 if "activation" in name else 0.1)
@@ -37,7 +42,9 @@ def spoken(net):
 
 
 def loaded(recipe, factor):
-    return LoadedModel(generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card=ModelCard())
+    return LoadedModel(
+        generator=spoken(recipe.build_generator(1, factor)), recipe=recipe, card=ModelCard()
+    )
 
 
 def noise(shape):
@@ -50,18 +57,28 @@ def plain(model, volume, factor):
     with torch.no_grad():
         for z in range(volume.shape[2]):
             x = torch.from_numpy(np.ascontiguousarray(volume[:, :, z]))[None, None] / SCALE
-            fine.append(model.generator(upsample_slices(x, factor[:2], model.recipe.upsampled_by))[0, 0].numpy())
+            fine.append(
+                model.generator(upsample_slices(x, factor[:2], model.recipe.upsampled_by))[
+                    0, 0
+                ].numpy()
+            )
     return np.stack(fine, -1) * SCALE
 
 
 @pytest.mark.parametrize("recipe", [FAST, PAPER], ids=["fast", "paper"])
-@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0), (1.0, 1.0, 1.0)]
+)
 @pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
 @pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
-def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(recipe, factor, shape, at_once, monkeypatch):
+def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(
+    recipe, factor, shape, at_once, monkeypatch
+):
     monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
-    made = apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=SCALE), model)(volume, np.eye(4))
+    made = apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=SCALE), model)(
+        volume, np.eye(4)
+    )
     expected = plain(model, volume, factor)
     assert np.ptp(expected) > 50  # the network says something
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
@@ -73,7 +90,9 @@ def test_twice_the_same_bits_whoever_asks(threads):
     try:
         ups = [
             apply_to_series.make_upsampler(
-                "srgan", Acquired(factor=(2, 2, 1), scale=SCALE, threads=threads), loaded(FAST, (2, 2, 1))
+                "srgan",
+                Acquired(factor=(2, 2, 1), scale=SCALE, threads=threads),
+                loaded(FAST, (2, 2, 1)),
             )
             for _ in range(2)
         ]
@@ -106,7 +125,9 @@ def test_a_lean_network_gives_the_same_values_and_leaves_network_and_image_alone
         torch.testing.assert_close(changed(x), net(x), rtol=1e-6, atol=1e-6)
     assert torch.equal(x, image)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
-    assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters())
+    assert all(
+        parameter.requires_grad and parameter.is_contiguous() for parameter in net.parameters()
+    )
     assert not any(isinstance(m, ResidualBlock | ResidualBlock3d) for m in changed.modules())
 
 
@@ -127,7 +148,9 @@ def test_a_network_may_be_made_lean_after_it_was_used():
         (nn.Conv3d(2, 1, (5, 3, 1), padding=(2, 1, 0)), (1, 2, 1, 4, 2)),
     ],
 )
-def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, shape, at_once, monkeypatch):
+def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(
+    layer, shape, at_once, monkeypatch
+):
     monkeypatch.setattr("bids_sr.sr.inference.cpu_optimized._AT_ONCE", at_once)
     layer, x = spoken(layer), torch.randn(shape)
     changed = optimize_for_cpu(nn.Sequential(layer))
@@ -150,7 +173,9 @@ def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(layer, sha
 )
 def test_other_convolutions_stay_what_they_are(layer):
     x = torch.randn(2, 4, 7, 6)
-    torch.testing.assert_close(optimize_for_cpu(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        optimize_for_cpu(layer)(x), layer.requires_grad_(False)(x), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("factor", [(2.0, 3.0, 1.0), (1.25, 1.5, 1.0)])
@@ -174,28 +199,39 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
     assert widest(nn.Identity()) == 1
     ups = {
         width: VolumeUpsampler(
-            LoadedModel(generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()),
+            LoadedModel(
+                generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
+            ),
             Acquired(factor=(2, 2, 1), scale=SCALE),
         )
         for width in (16, 64, 96)
-    }  # fmt: skip
+    }
     assert [ups[width].at_once for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
 
 
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
     up = apply_to_series.make_upsampler(
-        "resnet3d", Acquired(factor=(2.0, 2.0, 1.0), scale=SCALE), replace(model, card=ModelCard(method="resnet3d"))
+        "resnet3d",
+        Acquired(factor=(2.0, 2.0, 1.0), scale=SCALE),
+        replace(model, card=ModelCard(method="resnet3d")),
     )
     with torch.no_grad():
-        source = torch.from_numpy(apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))) / SCALE
+        source = (
+            torch.from_numpy(
+                apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))
+            )
+            / SCALE
+        )
         expected = model.generator(source[None, None])[0, 0].numpy() * SCALE
     made = up(volume, np.eye(4))
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
     np.testing.assert_array_equal(made, up(volume, np.eye(4)))
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if get_method(name).trained_on != "series"])
+@pytest.mark.parametrize(
+    "name", [name for name in method_names() if get_method(name).trained_on != "series"]
+)
 def test_every_network_gives_the_same_made_lean(name):
     method = get_method(name)
     recipe = method.recipes["fast"]

@@ -1,4 +1,6 @@
-"""Losses: closed forms, order, finite gradients where values hide them, VGG weights read as tensors only."""
+"""Losses: closed forms, order, finite gradients where values hide them, VGG weights read as
+tensors only.
+"""
 
 import hashlib
 
@@ -20,11 +22,16 @@ def test_a_constant_difference_of_two(loss, expected):
 
 
 def test_psnr_as_a_loss_is_the_ratio_that_is_missing_from_that_of_a_perfect_image():
-    target, weight = torch.rand(1, 1, 8, 8, dtype=torch.float64), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    target, weight = (
+        torch.rand(1, 1, 8, 8, dtype=torch.float64),
+        torch.ones(1, 1, 1, 1, dtype=torch.float64),
+    )
     found = {shift: float(PSNRLoss()(target + shift, target, weight)) for shift in (0.01, 0.1)}
     assert found[0.01] == pytest.approx(80 - 40, abs=0.01)  # dB below the floor's
     assert found[0.1] - found[0.01] == pytest.approx(20, abs=0.01)
-    assert float(PSNRLoss(10.0)(target + 0.1, target, weight)) == pytest.approx(found[0.01], abs=1e-6)
+    assert float(PSNRLoss(10.0)(target + 0.1, target, weight)) == pytest.approx(
+        found[0.01], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", CONTENT, ids=lambda x: type(x).__name__)

@@ -1,4 +1,6 @@
-"""Every method of papers 2, 3 and 4 trained for a few steps on a tiny volume: what it is to lower is lowered."""
+"""Every method of papers 2, 3 and 4 trained for a few steps on a tiny volume: what it is to lower
+is lowered.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -13,7 +15,12 @@ from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
-from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.residual3d import (
+    ConventionalNet3d,
+    DenseResidualNet,
+    ResNet3d,
+    ResNetCritic3d,
+)
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
@@ -51,7 +58,9 @@ def images(name, volume):
     if get_method(name).trained_on == "self":
         both = np.stack([fine, inside]).astype(np.float32)
         coarse, seen = get_operator("gauss", SHAPE, FACTOR).forward(torch.from_numpy(both)).numpy()
-        image = TrainingImage(coarse=coarse, mask=seen > 0.5, affine=affine, contrast="bold", name="one")
+        image = TrainingImage(
+            coarse=coarse, mask=seen > 0.5, affine=affine, contrast="bold", name="one"
+        )
     else:
         image = TrainingImage(fine=fine, mask=inside, affine=affine, contrast="bold", name="one")
     return (image,)
@@ -60,11 +69,17 @@ def images(name, volume):
 def shortened(name, kind, **changes):
     """A recipe with tiny networks; all else as it stands."""
     generator, critic = NETWORKS[name]
-    skip = {"skip": True} if kind == "fast" and name in ("ccnn3d", "resnet3d", "gan3d", "cpce") else {}
+    skip = (
+        {"skip": True}
+        if kind == "fast" and name in ("ccnn3d", "resnet3d", "gan3d", "cpce")
+        else {}
+    )
     return replace(
-        get_method(name).recipes[kind], build_critic=critic,
-        build_generator=lambda channels, factor: generator(channels, **skip), **changes,
-    )  # fmt: skip
+        get_method(name).recipes[kind],
+        build_critic=critic,
+        build_generator=lambda channels, factor: generator(channels, **skip),
+        **changes,
+    )
 
 
 def players(name, recipe, volume):
@@ -72,7 +87,11 @@ def players(name, recipe, volume):
     ndim = get_method(name).ndim
     windows = Examples(images(name, volume), replace(recipe, patch=None), FACTOR, ndim, "cpu")
     x, y, z = windows.at(0).shape
-    boxes = [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)] if ndim == 2 else [((0, x), (0, y), (0, z))]
+    boxes = (
+        [((0, x), (0, y), (k, k + 1)) for k in (2, 3, 4, 5)]
+        if ndim == 2
+        else [((0, x), (0, y), (0, z))]
+    )
     batch = windows.cut([(0, box) for box in boxes], FACTOR, recipe.background)
     return Networks(recipe, FACTOR, seed=3, ndim=ndim), batch
 
@@ -86,10 +105,14 @@ def test_a_few_steps_lower_every_loss_that_is_asked_for(name, kind, volume):
     # the critics stand still, so that the loss is one function from the first step to the last
     rows = [nets.generators_step(batch, nets.generator(batch.input), True) for _ in range(40)]
     assert set(rows[0]) == {t.kind for t in recipe.losses if t.kind != "perceptual"} | {"loss"}
-    assert sum(t.weight * rows[0][t.kind] for t in recipe.losses if t.kind in rows[0]) == pytest.approx(rows[0]["loss"])
+    assert sum(
+        t.weight * rows[0][t.kind] for t in recipe.losses if t.kind in rows[0]
+    ) == pytest.approx(rows[0]["loss"])
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.005 * abs(rows[0]["loss"])
     if recipe.objective == "cycle" or (name, kind) == ("tv", "fast"):
-        return  # tv fast begins at zero filling, which agrees with the data to rounding, and trades some of that
+        # tv fast begins at zero filling, which agrees with the data to rounding, and trades some
+        # of that
+        return
     assert rows[-1]["content"] < 0.995 * rows[0]["content"]
 
 
@@ -105,7 +128,9 @@ def test_critics_learn_to_tell_what_generators_make_that_stand_still(name, volum
     with torch.no_grad():
         judged = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
         if name == "circle":
-            judged.append((nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target)))
+            judged.append(
+                (nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target))
+            )
         for critic, real, fake in judged:
             assert critic(real).mean() > critic(fake).mean()
     assert all(torch.equal(before[k], v) for k, v in nets.generator.state_dict().items())
@@ -118,7 +143,9 @@ def test_the_fidelity_of_tv_is_taken_on_the_coarse_grid(volume):
     coarse = get_operator("gauss", SHAPE, FACTOR).forward(fine.detach())
     assert coarse.shape == batch.target.shape
     found = nets.generators_step(batch, fine, False)
-    assert found["content"] == pytest.approx(float((coarse - batch.target).square().mean()), rel=1e-5)
+    assert found["content"] == pytest.approx(
+        float((coarse - batch.target).square().mean()), rel=1e-5
+    )
     assert found["tv"] == pytest.approx(float(variation(fine.detach())), rel=1e-5)
     assert found["loss"] == pytest.approx(found["content"] + 0.01 * found["tv"], rel=1e-5)
 
@@ -133,7 +160,9 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(Examples, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
-        Training(method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3),
+        Training(
+            method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3
+        ),
         images("li-agnostic", volume),
         tmp_path,
     )
@@ -144,7 +173,13 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
 
 def test_mean_squared_error_stands_in_only_while_features_are_missing(volume):
     recipe = shortened("cpce", "paper")
-    assert [k for k, _, _ in players("cpce", recipe, volume)[0].terms] == ["adversarial", "content"]
-    built = replace(recipe, losses=tuple(replace(t, build=lambda *_: torch.nn.Identity()) for t in recipe.losses))
+    assert [k for k, _, _ in players("cpce", recipe, volume)[0].terms] == [
+        "adversarial",
+        "content",
+    ]
+    built = replace(
+        recipe,
+        losses=tuple(replace(t, build=lambda *_: torch.nn.Identity()) for t in recipe.losses),
+    )
     given = Networks(built, FACTOR, vgg_weights="a file")
     assert [k for k, _, _ in given.terms] == ["adversarial", "perceptual"]

@@ -32,7 +32,9 @@ def saved(tmp_path_factory):
         "contrast": "T2starw",
         "orientation": "I-S",
     }
-    return model.save_model(tmp_path_factory.mktemp("model") / "srgan", generator.state_dict(), card)
+    return model.save_model(
+        tmp_path_factory.mktemp("model") / "srgan", generator.state_dict(), card
+    )
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def image(**change):
     """An acquisition that the saved model serves, with changes."""
     start = compatibility.Acquisition(
         zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(2.0, 2.0, 1.0)
-    )  # fmt: skip
+    )
     return replace(start, **change)
 
 
@@ -111,7 +113,10 @@ def test_a_fitting_image_passes(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"zooms": (3.0, 3.0, 4.0)}, r"resolution: trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm.*--force"),
+        (
+            {"zooms": (3.0, 3.0, 4.0)},
+            r"resolution: trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm.*--force",
+        ),
         ({"contrast": "T1w"}, "contrast: trained on T2starw, the image is T1w.*--force"),
         ({"orientation": "R-L"}, "slice orientation: trained on slices across I-S, these are R-L"),
     ],
@@ -125,10 +130,14 @@ def test_a_mismatch_is_refused_unless_forced(saved, change, message):
 
 def test_another_factor_cannot_be_forced(saved):
     with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
-        compatibility.check_model(model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True)
+        compatibility.check_model(
+            model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True
+        )
 
 
-@pytest.mark.parametrize(("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")])
+@pytest.mark.parametrize(
+    ("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")]
+)
 def test_orientation_is_the_axis_across_slices(axes, name):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
@@ -159,7 +168,9 @@ def make(path):
     return path
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}]
+)
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
@@ -176,12 +187,19 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
 
 
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
-    """Under their names in the derivatives, where the first by name is that of another participant."""
+    """Under their names in the derivatives, where the first by name is that of another
+    participant.
+    """
     folder = make(tmp_path / "models")
-    for label, pair in (("01", replace(small_pair, coarse=small_pair.coarse * 1.5)), ("02", small_pair)):
+    for label, pair in (
+        ("01", replace(small_pair, coarse=small_pair.coarse * 1.5)),
+        ("02", small_pair),
+    ):
         stem = f"sub-{label}_desc-srgan_"
         for made, name in zip(
-            model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)), ("model", "model", "log"), strict=True
+            model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)),
+            ("model", "model", "log"),
+            strict=True,
         ):
             shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
     asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
@@ -199,7 +217,9 @@ def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
 
 def test_a_named_file_needs_no_pair(small_pair, tmp_path):
     weights, _, _ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    target, _, log = model_store.obtain_model(replace(REQUEST, pretrained=weights), None, make(tmp_path / "new"))
+    target, _, log = model_store.obtain_model(
+        replace(REQUEST, pretrained=weights), None, make(tmp_path / "new")
+    )
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
     with pytest.raises(model.ModelError, match="there is none"):
@@ -209,7 +229,9 @@ def test_a_named_file_needs_no_pair(small_pair, tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "search.checkpoint.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"
+    ):
         read_checkpoint(path)
 
 

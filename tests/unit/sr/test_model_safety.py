@@ -1,4 +1,6 @@
-"""Model files that come from others: damaged, foreign or made to deceive, they are refused with the reason."""
+"""Model files that come from others: damaged, foreign or made to deceive, they are refused with
+the reason.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,13 @@ from bids_sr.sr.models import card_checks, compatibility, model
 from bids_sr.sr.models.card_checks import ModelCard
 
 CARD: dict[str, Any] = {
-    "method": "srgan", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
-    "contrast": "T2starw", "orientation": "I-S",
-}  # fmt: skip
+    "method": "srgan",
+    "recipe": "fast",
+    "factor": [2.0, 2.0, 1.0],
+    "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
+    "contrast": "T2starw",
+    "orientation": "I-S",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,9 @@ def replace(weights: Path, data: bytes) -> None:
         ({"channels": True}, "channels is no number"),
     ],
 )
-def test_a_card_of_wrong_values_is_refused(weights: Path, change: dict[str, Any], reason: str) -> None:
+def test_a_card_of_wrong_values_is_refused(
+    weights: Path, change: dict[str, Any], reason: str
+) -> None:
     edit(weights, **change)
     with pytest.raises(model.ModelError, match=rf"m\.json: not a model card: .*{reason}"):
         model.read_card(weights)
@@ -98,12 +106,18 @@ def test_a_card_that_is_none_is_refused(weights: Path, text: bytes, reason: str)
 def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) -> None:
     """Each change alone is a sound card; those of the network itself fail while it is built."""
     other: dict[str, Any] = {
-        "method": "unet", "recipe": "paper", "factor": [3.0, 3.0, 1.0],
-        "resolution": {"lowres_mm": [1.0, 1.0, 1.0]}, "contrast": "T1w", "orientation": "R-L",
-    }  # fmt: skip
+        "method": "unet",
+        "recipe": "paper",
+        "factor": [3.0, 3.0, 1.0],
+        "resolution": {"lowres_mm": [1.0, 1.0, 1.0]},
+        "contrast": "T1w",
+        "orientation": "R-L",
+    }
     edit(weights, **{key: other[key]})
     assert model.read_card(weights).json[key] == other[key]
-    with pytest.raises(model.ModelError, match=r"does not fit this program|changed since the model was saved"):
+    with pytest.raises(
+        model.ModelError, match=r"does not fit this program|changed since the model was saved"
+    ):
         model.load_model(weights)
 
 
@@ -112,7 +126,9 @@ def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
     assert model.load_model(weights).card.json["Sources"] == ["bids:raw:x"]
 
 
-def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, weights: Path) -> None:
+def test_models_of_older_versions_hold_no_such_checksum_and_load(
+    saved: Path, weights: Path
+) -> None:
     assert card_checks.bound_digest(saved.read_bytes()) == card_checks.digest(CARD)
     old = save(load(weights.read_bytes()))
     assert card_checks.bound_digest(old) is None
@@ -125,11 +141,17 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(saved: Path, we
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\0" * 8, b"\xff" * 16, (2**62).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
-        b"PK\x03\x04" + b"\0" * 50, pickle.dumps({"weight": 1}),
-        (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9999999],"data_offsets":[0,4]}}'[:60],
+        b"",
+        b"\0" * 8,
+        b"\xff" * 16,
+        (2**62).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        b"PK\x03\x04" + b"\0" * 50,
+        pickle.dumps({"weight": 1}),
+        (60).to_bytes(8, "little")
+        + b'{"a":{"dtype":"F32","shape":[9999999],"data_offsets":[0,4]}}'[:60],
     ],
-)  # fmt: skip
+)
 def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
     replace(weights, data)
     assert card_checks.bound_digest(data) is None
@@ -137,7 +159,9 @@ def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, da
         model.load_model(weights)
 
 
-def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(weights: Path) -> None:
+def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(
+    weights: Path,
+) -> None:
     state = load(weights.read_bytes())
     name = next(iter(state))
     replace(weights, save({**state, name: torch.full_like(state[name], float("nan"))}))
@@ -166,17 +190,28 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("factor", "serves"),
     [
-        ((2.0, 2.0, 1.0), True), ((1.4, 1.4, 1.0), True), ((1.25, 2.0, 1.0), True), ((2.5, 2.5, 1.0), False),
-        ((1.1, 1.1, 1.0), False), ((2.0, 2.0, 2.0), False), ((1.0, 1.0, 1.0), False),
+        ((2.0, 2.0, 1.0), True),
+        ((1.4, 1.4, 1.0), True),
+        ((1.25, 2.0, 1.0), True),
+        ((2.5, 2.5, 1.0), False),
+        ((1.1, 1.1, 1.0), False),
+        ((2.0, 2.0, 2.0), False),
+        ((1.0, 1.0, 1.0), False),
     ],
-)  # fmt: skip
+)
 def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
-    image = compatibility.Acquisition(zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor)
-    found = compatibility._mismatches(ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image)
+    image = compatibility.Acquisition(
+        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor
+    )
+    found = compatibility._mismatches(
+        ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image
+    )
     assert (found == []) is serves
-    assert (compatibility._mismatches(ModelCard.from_json(CARD), image) == []) is (factor == (2.0, 2.0, 1.0))
+    assert (compatibility._mismatches(ModelCard.from_json(CARD), image) == []) is (
+        factor == (2.0, 2.0, 1.0)
+    )
 
 
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:

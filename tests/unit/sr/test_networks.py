@@ -1,4 +1,6 @@
-"""Networks: sizes as published, exact structure at the start, the measured band untouched, slices kept apart."""
+"""Networks: sizes as published, exact structure at the start, the measured band untouched, slices
+kept apart.
+"""
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ def test_a_score_of_the_small_critic_sees_30_voxels():
     assert int(rows.max() - rows.min()) + 1 == 30
 
 
-@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0), (1.0, 1.0, 1.0)]
+)
 @pytest.mark.parametrize("size", [(9, 12), (10, 7)])
 def test_untrained_it_is_zero_filling(factor, size):
     x = torch.rand(2, 1, *size)
@@ -65,7 +69,9 @@ def test_shuffled_pixels_lie_where_the_field_of_view_puts_them():
     fine = shuffle(channels, (2, 3))[0, 0]
     assert fine.shape == (4, 6)
     np.testing.assert_array_equal(fine[:2, :3], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(shuffle(channels, (2, 3)), shuffle(channels, (2, 3)).roll((2, 3), (2, 3)))
+    np.testing.assert_array_equal(
+        shuffle(channels, (2, 3)), shuffle(channels, (2, 3)).roll((2, 3), (2, 3))
+    )
     square = torch.rand(1, 12, 3, 5)
     assert torch.equal(shuffle(square, (2, 2)), torch.nn.functional.pixel_shuffle(square, 2))
 

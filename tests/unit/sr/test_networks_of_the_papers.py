@@ -1,4 +1,6 @@
-"""Networks of papers 2, 3 and 4: parameters worked out by hand, receptive fields by gradient, sizes, and the start."""
+"""Networks of papers 2, 3 and 4: parameters worked out by hand, receptive fields by gradient,
+sizes, and the start.
+"""
 
 from functools import partial
 
@@ -9,7 +11,12 @@ from torch import nn
 from bids_sr.sr.networks.cpce_circle import WIDTHS, CircleNet, CPCENet
 from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d
-from bids_sr.sr.networks.residual3d import ConventionalNet3d, DenseResidualNet, ResNet3d, ResNetCritic3d
+from bids_sr.sr.networks.residual3d import (
+    ConventionalNet3d,
+    DenseResidualNet,
+    ResNet3d,
+    ResNetCritic3d,
+)
 
 
 def conv(before, after, taps):
@@ -23,26 +30,37 @@ RESNET = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 27)
 RESNET_CRITIC = conv(1, 64, 27) + 20 * conv(64, 64, 27) + conv(64, 1, 1)
 CPCE = conv(1, 32, 9) + 4 * conv(32, 32, 9) + 2 * conv(64, 32, 9) + conv(64, 1, 9)
 CPCE_CRITIC = (
-    conv(1, 64, 9) + conv(64, 64, 9) + conv(64, 128, 9) + conv(128, 128, 9) + conv(128, 256, 9) + conv(256, 256, 9)
-    + conv(256 * 8 * 8, 1024, 1) + conv(1024, 1, 1)
+    conv(1, 64, 9) + conv(64, 64, 9) + conv(64, 128, 9) + conv(128, 128, 9) + conv(128, 256, 9)
+    + conv(256, 256, 9) + conv(256 * 8 * 8, 1024, 1) + conv(1024, 1, 1)
 )  # fmt: skip
 CIRCLE = (
     sum(conv(a, b, 9) for a, b in zip((1, *WIDTHS[:-1]), WIDTHS, strict=True))
-    + conv(423, 24, 1) + conv(423, 8, 1) + conv(8, 8, 9) + conv(32, 32, 9) + conv(32, 16, 9) + conv(16, 1, 9)
-)  # fmt: skip
+    + conv(423, 24, 1)
+    + conv(423, 8, 1)
+    + conv(8, 8, 9)
+    + conv(32, 32, 9)
+    + conv(32, 16, 9)
+    + conv(16, 1, 9)
+)
 CIRCLE_CRITIC = (
-    conv(1, 64, 16) + conv(64, 128, 16) + conv(128, 256, 16) + conv(256, 512, 16) + conv(512 * 16, 1024, 1)
-    + conv(1024, 1, 1)
+    conv(1, 64, 16) + conv(64, 128, 16) + conv(128, 256, 16) + conv(256, 512, 16)
+    + conv(512 * 16, 1024, 1) + conv(1024, 1, 1)
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
-        (DenseResidualNet, DENSE), (ConventionalNet3d, 57_985), (ResNet3d, RESNET), (ResNetCritic3d, RESNET_CRITIC),
-        (CPCENet, CPCE), (CPCECritic, CPCE_CRITIC), (CircleNet, CIRCLE), (CircleCritic, CIRCLE_CRITIC),
+        (DenseResidualNet, DENSE),
+        (ConventionalNet3d, 57_985),
+        (ResNet3d, RESNET),
+        (ResNetCritic3d, RESNET_CRITIC),
+        (CPCENet, CPCE),
+        (CPCECritic, CPCE_CRITIC),
+        (CircleNet, CIRCLE),
+        (CircleCritic, CIRCLE_CRITIC),
     ],
-)  # fmt: skip
+)
 def test_the_published_size_has_the_parameters_that_its_layers_add_up_to(build, expected):
     with torch.device("meta"):
         assert sum(p.numel() for p in build().parameters()) == expected

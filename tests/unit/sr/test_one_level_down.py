@@ -1,4 +1,6 @@
-"""What is explained one level down: its interval holds the mean of many runs, and each series is what it is called."""
+"""What is explained one level down: its interval holds the mean of many runs, and each series is
+what it is called.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.matrices import downsample, upsample
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.variance.one_level_down import Explained, Interpolation, Trial, try_interpolation, try_maps
+from bids_sr.sr.variance.one_level_down import (
+    Explained,
+    Interpolation,
+    Trial,
+    try_interpolation,
+    try_maps,
+)
 from bids_sr.sr.variance.prior import Prior, Window
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
@@ -23,23 +31,31 @@ def mask_of(shape=SHAPE):
 
 
 def run_of(seed, volumes, memory, noise):
-    """One of many runs of a person: one variance map, fluctuations that follow from the volume before, noise."""
+    """One of many runs of a person: one variance map, fluctuations that follow from the volume
+    before, noise.
+    """
     x, y, z = SHAPE
     window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
-    small = Window.around(level_above((x // 2, y // 2, z), FACTOR), np.ones((x // 2, y // 2, z), bool))
+    small = Window.around(
+        level_above((x // 2, y // 2, z), FACTOR), np.ones((x // 2, y // 2, z), bool)
+    )
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
     prior = Prior(window=window, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
     now, series = prior.draw(generator), []
     for _ in range(volumes):
         now = memory * now + (1 - memory**2) ** 0.5 * prior.draw(generator)
-        series.append(np.moveaxis((now + noise * torch.randn(now.shape, generator=generator)).numpy(), 0, 2))
+        series.append(
+            np.moveaxis((now + noise * torch.randn(now.shape, generator=generator)).numpy(), 0, 2)
+        )
     return Array4D(500 + np.stack(series, -1).astype(np.float32))
 
 
 def trial_of(series, mask):
     halves = halves_of(series, mask, 0, 40, None, 15)
-    return Trial([half.components for half in halves], mask, FACTOR, stretches_of(series, mask, 0, None))
+    return Trial(
+        [half.components for half in halves], mask, FACTOR, stretches_of(series, mask, 0, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,12 +68,17 @@ def trial_of(series, mask):
 )
 def test_the_interval_of_one_run_holds_the_mean_share_of_many(volumes, memory, noise):
     mask, count = mask_of(), 24
-    found = [try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0] for seed in range(count)]
+    found = [
+        try_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0]
+        for seed in range(count)
+    ]
     shares = np.array([each.share for each in found])
     ends = np.array([each.interval for each in found])
     assert {len(each.by_stretch) for each in found} == {8}
     inside = (ends[:, 0] <= shares.mean()) & (shares.mean() <= ends[:, 1])
-    assert inside.mean() >= 0.85, "95 of 100 are promised; of 24 runs, 20 pass in 999 of 1000 such tests"
+    assert inside.mean() >= 0.85, (
+        "95 of 100 are promised; of 24 runs, 20 pass in 999 of 1000 such tests"
+    )
     widths = ends[:, 1] - ends[:, 0]
     assert np.median(widths) < 12 * shares.std(), "an interval that always holds says nothing"
 
@@ -70,10 +91,17 @@ def test_the_share_of_an_interpolation_is_that_of_its_volumes():
         for image in trial.halves[0]:
             fine = np.moveaxis(image.numpy(), 0, 2)
             coarse = downsample(fine, (SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]))
-            missed, left = (((upsample(each, coarse, FACTOR) - fine)[mask] ** 2).sum() for each in ("zerofill", name))
+            missed, left = (
+                ((upsample(each, coarse, FACTOR) - fine)[mask] ** 2).sum()
+                for each in ("zerofill", name)
+            )
             shares.append(1 - left / missed)
-        assert try_interpolation(trial, name).by_half[0] == pytest.approx(np.mean(shares), abs=1e-4)
-    added = Interpolation(name="zerofill", level=trial.level).beyond(trial.level.down(trial.halves[0][0]))
+        assert try_interpolation(trial, name).by_half[0] == pytest.approx(
+            np.mean(shares), abs=1e-4
+        )
+    added = Interpolation(name="zerofill", level=trial.level).beyond(
+        trial.level.down(trial.halves[0][0])
+    )
     assert float(added.abs().max()) < 1e-3
 
 
@@ -90,9 +118,13 @@ def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
     series = run_of(2, 64, 0.0, 4.0)
     series.data[..., 36] += 300 * mask
     plain = stretches_of(series, mask, 4, None)
-    assert [[len(each) for each in half] for half in plain] == [[8, 8, 8], [8, 8, 8]], "60 volumes, stretches of 10"
+    assert [[len(each) for each in half] for half in plain] == [[8, 8, 8], [8, 8, 8]], (
+        "60 volumes, stretches of 10"
+    )
     sizes = [float(np.abs(each[0][mask]).mean()) for half in plain for each in half]
-    assert np.argmax(sizes) == 3, "volume 36 of 64, four left out, lies in the first stretch of the second half"
+    assert np.argmax(sizes) == 3, (
+        "volume 36 of 64, four left out, lies in the first stretch of the second half"
+    )
     series.data[..., :] += 100 * mask[..., None] * moved[:, 0]
     again = stretches_of(series, mask, 4, moved)
     clean = stretches_of(run_of(2, 64, 0.0, 4.0), mask, 4, moved)
@@ -103,11 +135,14 @@ def test_head_motion_leaves_the_halves_of_a_short_run_something_to_tell():
     """Twelve courses left two components of 15 volumes, and six of rounding counted as much."""
     series, mask = run_of(3, 30, 0.0, 4.0), mask_of()
     still = halves_of(series, mask, 0, 40, None, 15)
-    moved = halves_of(series, mask, 0, 40, np.random.default_rng(0).normal(size=(30, 12)).cumsum(0), 15)
+    moved = halves_of(
+        series, mask, 0, 40, np.random.default_rng(0).normal(size=(30, 12)).cumsum(0), 15
+    )
     sizes = [np.square(half.components[:, mask]).sum(1) for half in moved]
     assert all(each.min() > 1e-3 * each.max() for each in sizes)
     one, other = (
-        try_maps(Trial([half.components for half in each], mask, FACTOR), QUICK)[0.0].share for each in (still, moved)
+        try_maps(Trial([half.components for half in each], mask, FACTOR), QUICK)[0.0].share
+        for each in (still, moved)
     )
     assert other > 0.7 * one > 0.02
 

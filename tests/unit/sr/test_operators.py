@@ -41,7 +41,8 @@ def test_adjoint_by_the_dot_product(name, shape, data, seed):
 
 @pytest.mark.parametrize("name", sorted(MATRICES))
 @pytest.mark.parametrize(
-    ("shape", "factor"), [((40, 40, 18), (2, 2, 1)), ((41, 38, 24), (2, 1.75, 2)), ((33, 46, 20), (1.25, 4 / 3, 1.5))]
+    ("shape", "factor"),
+    [((40, 40, 18), (2, 2, 1)), ((41, 38, 24), (2, 1.75, 2)), ((33, 46, 20), (1.25, 4 / 3, 1.5))],
 )
 def test_a_known_position_is_kept_to_a_twentieth_of_a_voxel(name, shape, factor):
     fine = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 2.4))
@@ -64,7 +65,11 @@ def test_a_given_coarse_grid_covers_the_whole_fine_one(name):
 
 @pytest.mark.parametrize(
     ("name", "twin"),
-    [("kspace", matrices.kspace_crop), ("block", matrices.block_mean), ("gauss", gaussian_decimate)],
+    [
+        ("kspace", matrices.kspace_crop),
+        ("block", matrices.block_mean),
+        ("gauss", gaussian_decimate),
+    ],
 )
 def test_the_same_as_on_arrays(name, twin):
     x = np.random.default_rng(0).normal(size=(21, 18, 9))
@@ -76,7 +81,9 @@ def test_the_same_as_on_arrays(name, twin):
 
 
 def test_values_that_other_code_gives():
-    x = torch.randn((1, 1, 12, 16), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(
+        (1, 1, 12, 16), dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     pooled = get_operator("block", (12, 16), (3, 2)).forward(x)
     torch.testing.assert_close(pooled, torch.nn.functional.avg_pool2d(x, (3, 2)))
     sampled = get_operator("trilinear", (12, 16), (1.5, 2)).forward(x)
@@ -91,13 +98,21 @@ def test_values_that_other_code_gives():
     wanted = torch.cos(2 * np.pi * 3 * at_i / 20)[:, None] * torch.sin(2 * np.pi * 4 * at_j / 15)
     torch.testing.assert_close(operator.forward(fine), wanted)
     # and one beyond it is gone
-    assert operator.forward(torch.cos(2 * np.pi * 7 * i / 20)[:, None] * torch.ones(15)).abs().max() < 1e-12
+    assert (
+        operator.forward(torch.cos(2 * np.pi * 7 * i / 20)[:, None] * torch.ones(15)).abs().max()
+        < 1e-12
+    )
 
 
 def test_gauss_is_as_wide_as_a_coarse_voxel():
     x = torch.zeros(61, 3, dtype=torch.float64)
     x[30] = 1
-    seen = torch.stack([get_operator("gauss", (61, 3), (3, 1)).forward(x.roll(k, 0))[10, 0] for k in range(-9, 10)])
+    seen = torch.stack(
+        [
+            get_operator("gauss", (61, 3), (3, 1)).forward(x.roll(k, 0))[10, 0]
+            for k in range(-9, 10)
+        ]
+    )
     assert float(seen.argmax()) == 10  # fine voxel 31 is the center of coarse voxel 10
     assert float(seen[10 - 3] / seen[10]) == pytest.approx(2**-4.0, rel=1e-3)  # a whole FWHM away
 
@@ -113,7 +128,12 @@ def test_there_is_a_gradient_even_when_inference_came_first():
 
 
 def test_what_is_refused():
-    for shape, factor in (((8, 8), (2, 2, 1)), ((8, 8), (0.5, 2)), ((1, 8), (2, 1)), ((8, 8), (float("nan"), 2))):
+    for shape, factor in (
+        ((8, 8), (2, 2, 1)),
+        ((8, 8), (0.5, 2)),
+        ((1, 8), (2, 1)),
+        ((8, 8), (float("nan"), 2)),
+    ):
         with pytest.raises(matrices.ResolutionError):
             get_operator("block", shape, factor)
     with pytest.raises(matrices.ResolutionError, match="no coarse grid"):

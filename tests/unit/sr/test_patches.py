@@ -1,4 +1,6 @@
-"""Whole slices with varied intensities and places keep the physics between the coarse and the fine image."""
+"""Whole slices with varied intensities and places keep the physics between the coarse and the fine
+image.
+"""
 
 from dataclasses import replace
 
@@ -23,7 +25,9 @@ PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 def batch_of(pair, recipe, seed=0, size=6):
     """(batch, images as the network sees them) of one draw."""
     examples = Examples((pair,), replace(recipe, hold_out=0), FACTOR, 2)
-    batch = examples.batch(np.random.default_rng(seed), examples.train, iteration=0, seed=0, size=size)
+    batch = examples.batch(
+        np.random.default_rng(seed), examples.train, iteration=0, seed=0, size=size
+    )
     return batch, examples.at(0)
 
 
@@ -42,7 +46,9 @@ def test_a_draw_replays_and_another_differs(small_pair):
 
 
 @pytest.mark.parametrize(
-    "vary", [{"dihedral": True}, {"shift": 1.0}, {"gamma": 0.3}, {"gain": 0.3}, {"noise": 0.05}], ids=str
+    "vary",
+    [{"dihedral": True}, {"shift": 1.0}, {"gamma": 0.3}, {"gain": 0.3}, {"noise": 0.05}],
+    ids=str,
 )
 def test_every_variation_acts_and_leaves_coarse_the_crop_of_fine(small_pair, vary):
     batch, seen = batch_of(small_pair, replace(PLAIN, augmentation=Augmentation(**vary)))
@@ -76,13 +82,17 @@ def test_what_only_the_coarse_image_holds_stays_in_it(small_pair):
 
 def test_a_shift_by_a_whole_voxel_is_a_roll():
     image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 8), dtype=np.float32))
-    assert torch.allclose(shifted(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5)
+    assert torch.allclose(
+        shifted(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5
+    )
 
 
 def test_patches_are_windows_of_both_grids_at_one_place(small_pair):
     paper = replace(get_method("srgan").recipes["paper"], patch=8)
     examples = Examples((small_pair,), paper, FACTOR, 2)
-    chosen = examples.windows(np.random.default_rng(0), examples.train, FACTOR, iteration=0, seed=0, size=3)
+    chosen = examples.windows(
+        np.random.default_rng(0), examples.train, FACTOR, iteration=0, seed=0, size=3
+    )
     batch, seen = examples.cut(chosen, FACTOR, 0.0), examples.at(0)
     up = upsample_slices(torch.movedim(seen.coarse, -1, 0), (2.0, 2.0), "lanczos")
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(chosen):
@@ -99,7 +109,12 @@ def test_noise_is_in_both_images_and_only_inside_the_acquired_band(small_pair):
 
 
 def test_slices_of_several_images_are_varied_too(small_pair):
-    other = replace(small_pair, name="other", fine=small_pair.fine[::-1].copy(), coarse=small_pair.coarse[::-1].copy())
+    other = replace(
+        small_pair,
+        name="other",
+        fine=small_pair.fine[::-1].copy(),
+        coarse=small_pair.coarse[::-1].copy(),
+    )
     examples = Examples((small_pair, other, replace(other, name="third")), FAST, FACTOR, 2)
     batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=12)
     assert batch.input.shape == (12, 1, 12, 12)

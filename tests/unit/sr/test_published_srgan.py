@@ -1,4 +1,6 @@
-"""Recipe `paper` of srgan is the published run; what it was at first is `paper-mse`, also where cards say otherwise."""
+"""Recipe `paper` of srgan is the published run; what it was at first is `paper-mse`, also where
+cards say otherwise.
+"""
 
 import json
 from dataclasses import replace
@@ -26,11 +28,18 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     given = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | given
-    return trainer.fit(Training(method=SRGAN, changed=recipe, factor=FACTOR, **given), (pair,), work_dir, progress)
+    return trainer.fit(
+        Training(method=SRGAN, changed=recipe, factor=FACTOR, **given), (pair,), work_dir, progress
+    )
 
 
 def test_the_numbers_of_the_publication():
-    assert (PAPER.iterations, PAPER.patch, PAPER.batch, PAPER.upsampled_by) == (100_000, 64, 2, "lanczos")
+    assert (PAPER.iterations, PAPER.patch, PAPER.batch, PAPER.upsampled_by) == (
+        100_000,
+        64,
+        2,
+        "lanczos",
+    )
     assert (PAPER.learning_rate, PAPER.betas[0], PAPER.schedule) == (1e-4, 0.9, "constant")
     assert PAPER.steps == 100_000
     assert (PAPER.hold_out, PAPER.refit, PAPER.patience) == (0, False, None)
@@ -46,7 +55,12 @@ def test_squared_error_stands_beside_it_under_a_name_of_its_own():
 
 
 def test_the_command_line_knows_without_torch_which_recipes_need_features():
-    needing = {(name, kind) for name in method_names() for kind, r in get_method(name).recipes.items() if r.needs_vgg}
+    needing = {
+        (name, kind)
+        for name in method_names()
+        for kind, r in get_method(name).recipes.items()
+        if r.needs_vgg
+    }
     assert needing == {("srgan", "paper")}
 
 
@@ -62,21 +76,34 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
 
 
 def test_a_training_asks_for_the_recipe_that_serves():
-    asked = {name: Training(method=get_method(name), recipe="paper-mse").recipe for name in ("srgan", "cpce")}
+    asked = {
+        name: Training(method=get_method(name), recipe="paper-mse").recipe
+        for name in ("srgan", "cpce")
+    }
     assert asked == {"srgan": "paper-mse", "cpce": "paper"}
 
 
 def test_without_features_nothing_is_trained(small_pair, tmp_path):
-    with pytest.raises(model.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"):
+    with pytest.raises(
+        model.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"
+    ):
         fit(small_pair, tmp_path, vgg_weights=None)
     assert not list(tmp_path.iterdir())
 
 
-def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp_path, monkeypatch):
+def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
+    small_pair, tmp_path, monkeypatch
+):
     drawn, players = [], []
     real_draw, real_build = Examples.batch, phase.Networks
-    monkeypatch.setattr(Examples, "batch", lambda *a, **k: drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k))
-    monkeypatch.setattr(phase, "Networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1])
+    monkeypatch.setattr(
+        Examples,
+        "batch",
+        lambda *a, **k: drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k),
+    )
+    monkeypatch.setattr(
+        phase, "Networks", lambda *a, **k: players.append(real_build(*a, **k)) or players[-1]
+    )
     made = fit(small_pair, tmp_path)
     assert drawn == [{(z, z + 1) for z in range(6)}] * 7
     assert len(players) == 1
@@ -92,14 +119,18 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(small_pair, tmp
 def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pair, tmp_path):
     card = fit(small_pair, tmp_path).card
     assert card["held_out"] == {
-        "parts": [], "windows": [], "iteration": 7,
+        "parts": [],
+        "windows": [],
+        "iteration": 7,
         "model": "nothing was held out: the last weights are kept",
-    }  # fmt: skip
+    }
     seen = card["on_trained_slices"]
     assert seen["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
     assert set(seen) == {"parts", "windows", "network", "bspline", "zerofill"}
     text = held_out_text(card)
-    assert text.startswith("No slice was held out: final weights after training on all 6 slices of the pair.")
+    assert text.startswith(
+        "No slice was held out: final weights after training on all 6 slices of the pair."
+    )
     assert f"{seen['network']['psnr']:.2f} dB" in text
 
 
@@ -122,10 +153,14 @@ def test_a_training_on_all_slices_goes_on_after_a_kill(small_pair, tmp_path):
 
 @pytest.fixture
 def old(small_pair, tmp_path):
-    """A model of `paper` as it was at first: its card as it was written then, and what it was trained on."""
+    """A model of `paper` as it was at first: its card as it was written then, and what it was
+    trained on.
+    """
     generator = MSE.build_generator(1, FACTOR)
     card = card_entries(
-        Training(method=SRGAN, recipe="paper", changed=MSE), MSE, Examples((small_pair,), MSE, FACTOR, 2).described()
+        Training(method=SRGAN, recipe="paper", changed=MSE),
+        MSE,
+        Examples((small_pair,), MSE, FACTOR, 2).described(),
     )
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
     return model.save_model(tmp_path / "old" / "srgan", generator.state_dict(), card)[0]
@@ -148,7 +183,9 @@ def test_an_old_card_that_was_edited_is_refused(old):
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = Training(method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old.parent)
+    asked = Training(
+        method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old.parent
+    )
     assert model_store.find_model(asked, (small_pair,)) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
@@ -173,9 +210,14 @@ def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
     asked = Training(
-        method=SRGAN, recipe="paper", changed=SHORT, seed=3, vgg_weights=WEIGHTS, model_dir=weights.parent,
+        method=SRGAN,
+        recipe="paper",
+        changed=SHORT,
+        seed=3,
+        vgg_weights=WEIGHTS,
+        model_dir=weights.parent,
         factor=FACTOR,
-    )  # fmt: skip
+    )
     assert model_store.find_model(asked, (small_pair,)) == weights
     assert model_store.find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
     other = replace(asked, recipe="paper-mse", changed=None)

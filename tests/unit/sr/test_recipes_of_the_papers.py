@@ -1,4 +1,6 @@
-"""Recipes of papers 2, 3 and 4 hold the numbers of their papers, and networks in-plane refuse thinner slices."""
+"""Recipes of papers 2, 3 and 4 hold the numbers of their papers, and networks in-plane refuse
+thinner slices.
+"""
 
 import pytest
 
@@ -52,8 +54,16 @@ def test_the_mouse_papers_training(name):
     recipe = paper(name)
     assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
     assert recipe.patience * recipe.look_every == 100 * recipe.steps_an_epoch
-    assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (1e-3, (0.9, 0.999), "constant")
-    assert (recipe.upsampled_by, recipe.degradation, recipe.intensity) == ("bspline", "block", "unit")
+    assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (
+        1e-3,
+        (0.9, 0.999),
+        "constant",
+    )
+    assert (recipe.upsampled_by, recipe.degradation, recipe.intensity) == (
+        "bspline",
+        "block",
+        "unit",
+    )
     assert terms(name)["content"] == (MSE, 1.0)
     assert ("adversarial" in terms(name)) == (name == "gan3d")
 
@@ -63,7 +73,10 @@ def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millio
     recipe = paper(name)
     assert (recipe.patch, recipe.epochs, recipe.degradation) == (64, 100, "kspace")
     half = recipe.steps // 2
-    rates = [recipe.rate(i, recipe.learning_rate) for i in (0, half - 1, half + half // 2, recipe.steps - 1)]
+    rates = [
+        recipe.rate(i, recipe.learning_rate)
+        for i in (0, half - 1, half + half // 2, recipe.steps - 1)
+    ]
     assert rates == pytest.approx([1e-4, 1e-4, (1e-4 + 2e-6) / 2, 2e-6], rel=1e-4)
     assert recipe.critic_steps == 5
 
@@ -75,7 +88,12 @@ def test_the_games_of_cpce_and_circle():
     assert terms("cpce")["perceptual"][0] is VGGPerceptual
     assert [t.kind for t in paper("cpce").losses if t.stands_in] == ["content"]
     assert paper("circle").objective == "cycle"
-    kinds = {"adversarial": AdversarialWasserstein, "cycle": MAE, "identity": MAE, "sparsify": JointSparsify}
+    kinds = {
+        "adversarial": AdversarialWasserstein,
+        "cycle": MAE,
+        "identity": MAE,
+        "sparsify": JointSparsify,
+    }
     assert {kind: build for kind, (build, _) in terms("circle").items()} == kinds
 
 
@@ -88,7 +106,9 @@ def test_networks_in_plane_refuse_thinner_slices(name, recipe):
 
 @pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *PLANES])
 def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
-    """Work: parameters of the generator times voxels that all steps see; each weight acts once at each voxel."""
+    """Work: parameters of the generator times voxels that all steps see; each weight acts once at
+    each voxel.
+    """
     work = {}
     for kind, recipe in get_method(name).recipes.items():
         size = sum(p.numel() for p in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters())

@@ -1,4 +1,6 @@
-"""Patches lie in the image with their center in the brain; what is done to them commutes with every degradation."""
+"""Patches lie in the image with their center in the brain; what is done to them commutes with
+every degradation.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from bids_sr.sr.resolution.operators import MATRICES, get_operator
 
 
 def ball(shape, radius, center=None):
-    at = np.indices(shape) - np.reshape(center or [(n - 1) / 2 for n in shape], (-1, *[1] * len(shape)))
+    at = np.indices(shape) - np.reshape(
+        center or [(n - 1) / 2 for n in shape], (-1, *[1] * len(shape))
+    )
     return (at**2).sum(0) <= radius**2
 
 
@@ -35,7 +39,10 @@ def test_patches_at_the_border_are_moved_inside_and_keep_to_the_coarse_grid():
 
 
 def test_what_is_refused():
-    with pytest.raises(TrainingDataError, match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)"):
+    with pytest.raises(
+        TrainingDataError,
+        match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)",
+    ):
         corners_inside(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
     with pytest.raises(TrainingDataError, match="empty"):
         corners_inside(np.zeros((8, 8)), (4, 4), (1, 1))

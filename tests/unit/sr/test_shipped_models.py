@@ -1,4 +1,6 @@
-"""The models of the phantom that ship with the package: small, whole, and told apart from a subject's own."""
+"""The models of the phantom that ship with the package: small, whole, and told apart from a
+subject's own.
+"""
 
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from bids_sr.sr.models.model import load_model
 FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
 
 
-@pytest.mark.parametrize(("name", "method", "limit"), [
-    ("srgan_phantom", "srgan", 2_000_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "method", "limit"),
+    [
+        ("srgan_phantom", "srgan", 2_000_000),
+    ],
+)
 def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):
     file = FOLDER / f"{name}.safetensors"
     model = load_model(file)

@@ -1,4 +1,6 @@
-"""Training on a pair that begins with weights of another model: never taken for one that began with none."""
+"""Training on a pair that begins with weights of another model: never taken for one that began
+with none.
+"""
 
 import hashlib
 import json
@@ -19,7 +21,13 @@ from bids_sr.sr.training.phase import compare
 SRGAN = method.get_method("srgan")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_phantom.safetensors"
 SHORT = replace(
-    SRGAN.recipes["fast"], iterations=8, evaluate_every=4, adversarial_from=2, batch=2, hold_out=3, patience=None
+    SRGAN.recipes["fast"],
+    iterations=8,
+    evaluate_every=4,
+    adversarial_from=2,
+    batch=2,
+    hold_out=3,
+    patience=None,
 )
 COLD = Training(method=SRGAN, factor=(2.0, 2.0, 1.0), sloppy=True)
 WARM = replace(COLD, start=model.load_model(WEIGHTS))
@@ -32,7 +40,9 @@ def start():
 
 def fit(pair, work_dir, changed=SHORT, **given):
     return trainer.fit(
-        Training(method=SRGAN, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given), (pair,), work_dir
+        Training(method=SRGAN, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given),
+        (pair,),
+        work_dir,
     )
 
 
@@ -43,13 +53,20 @@ def same(a, b):
 def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
     still = replace(SHORT, learning_rate=0.0, schedule="constant")
     examples = Examples((small_pair,), still, (2.0, 2.0, 1.0), 2)
-    wanted = compare(start.generator, examples, examples.validation(examples.held))["network"]["psnr"]
+    wanted = compare(start.generator, examples, examples.validation(examples.held))["network"][
+        "psnr"
+    ]
     start.generator.eval()
-    warm, cold = (fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None))
+    warm, cold = (
+        fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None)
+    )
     assert warm.log[0]["psnr"] == pytest.approx(wanted, abs=1e-4)
     assert abs(cold.log[0]["psnr"] - wanted) > 0.01
     assert same(warm.state, start.generator.state_dict())
-    assert warm.card["started_from"]["weights_sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert (
+        warm.card["started_from"]["weights_sha256"]
+        == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    )
     assert "started_from" not in cold.card
 
 
@@ -60,7 +77,9 @@ def test_same_seed_same_bits(small_pair, tmp_path, start):
 
 
 @pytest.mark.parametrize("warm_first", [True, False])
-def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path, start, warm_first):
+def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(
+    small_pair, tmp_path, start, warm_first
+):
     one, other = (start, None) if warm_first else (None, start)
     fit(small_pair, tmp_path / "shared", start=one)
     mixed = fit(small_pair, tmp_path / "shared", start=other)
@@ -69,16 +88,22 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(small_pair, tmp_path
 
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
     paper = replace(SRGAN.recipes["paper-mse"], iterations=2)
-    with pytest.raises(model.ModelError, match=r"\(srgan, fast\) is another network than that of srgan"):
+    with pytest.raises(
+        model.ModelError, match=r"\(srgan, fast\) is another network than that of srgan"
+    ):
         fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
 
 
 def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
     for name, request in (("warm", WARM), ("cold", COLD)):
         (tmp_path / name).mkdir()
-        card = json.loads(model_store.obtain_model(request, (small_pair,), tmp_path / name)[1].read_text())
+        card = json.loads(
+            model_store.obtain_model(request, (small_pair,), tmp_path / name)[1].read_text()
+        )
         assert ("started_from" in card) == (name == "warm")
     for request, own in ((WARM, "warm"), (COLD, "cold")):
         for place in ("warm", "cold"):
-            found = model_store.find_model(replace(request, model_dir=tmp_path / place), (small_pair,))
+            found = model_store.find_model(
+                replace(request, model_dir=tmp_path / place), (small_pair,)
+            )
             assert (found is not None) == (place == own)

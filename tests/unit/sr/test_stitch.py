@@ -1,4 +1,6 @@
-"""Patches put together: what goes in unchanged comes out unchanged, and what a network pads does not show."""
+"""Patches put together: what goes in unchanged comes out unchanged, and what a network pads does
+not show.
+"""
 
 import pytest
 import torch
@@ -24,7 +26,8 @@ def test_identity_passes_unchanged(grid, patch, overlap, margin):
 
 
 @pytest.mark.parametrize(
-    ("grid", "factor", "patch"), [((20, 14), 2, 6), ((20, 14, 10), (2, 3, 1), 8), ((20, 15), (1.5, 4 / 3), (8, 9))]
+    ("grid", "factor", "patch"),
+    [((20, 14), 2, 6), ((20, 14, 10), (2, 3, 1), 8), ((20, 15), (1.5, 4 / 3), (8, 9))],
 )
 def test_a_finer_grid_passes_unchanged_too(grid, factor, patch):
     def repeat(x):
@@ -38,7 +41,9 @@ def test_a_finer_grid_passes_unchanged_too(grid, factor, patch):
 @pytest.mark.parametrize(("ndim", "kind"), [(2, torch.nn.Conv2d), (3, torch.nn.Conv3d)])
 def test_padding_leaves_no_seam_and_borders_are_those_of_the_whole_image(ndim, kind):
     torch.manual_seed(0)
-    network = torch.nn.Sequential(kind(1, 3, 5, padding=2), torch.nn.ReLU(), kind(3, 2, 3, padding=1))
+    network = torch.nn.Sequential(
+        kind(1, 3, 5, padding=2), torch.nn.ReLU(), kind(3, 2, 3, padding=1)
+    )
     volume = torch.rand(1, *(33, 26, 19)[:ndim]) + 5
     with torch.no_grad():
         whole = network(volume[None])[0]

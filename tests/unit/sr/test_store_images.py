@@ -1,4 +1,6 @@
-"""Models of methods that learn from images: trained from a pair or a set, found again, begun with another."""
+"""Models of methods that learn from images: trained from a pair or a set, found again, begun with
+another.
+"""
 
 import json
 from dataclasses import replace
@@ -26,7 +28,11 @@ def obtain(data, out, method="resnet3d", **given):
 
 def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
     _, card = obtain((small_pair,), tmp_path / "a", factor=(2.0, 2.0, 1.0))
-    assert (card["trained_on"], card["images"], card["coarse_images"]) == ("images", ["pair"], "measured")
+    assert (card["trained_on"], card["images"], card["coarse_images"]) == (
+        "images",
+        ["pair"],
+        "measured",
+    )
     assert card["factor"] == [2, 2, 1]
     assert card["data_sha256"] == checksums((small_pair,))
 
@@ -45,13 +51,20 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     caplog.clear()
     last = replace(sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
     tuned_file, tuned = obtain(
-        balls(2), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "a", start=load_model(weights), changed=last
-    )  # fmt: skip
+        balls(2),
+        tmp_path / "c",
+        factor=CUBE,
+        model_dir=tmp_path / "a",
+        start=load_model(weights),
+        changed=last,
+    )
     assert "reused" not in caplog.text
     assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
     assert tuned["parameters_trained"] < tuned["parameters"]
     before, after = (load_model(each).generator.state_dict() for each in (weights, tuned_file))
-    changed = {key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])}
+    changed = {
+        key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])
+    }
     assert len(changed) == 1, "not the last layer alone"
     _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
     assert other["data_sha256"] != first["data_sha256"]

@@ -1,4 +1,6 @@
-"""Statistics of a run: equal to those of the whole series in memory, in the memory of one slice; levels that invert."""
+"""Statistics of a run: equal to those of the whole series in memory, in the memory of one slice;
+levels that invert.
+"""
 
 import tracemalloc
 
@@ -54,7 +56,9 @@ def test_nuisance_is_no_part_of_the_change(tmp_path):
     rng = np.random.default_rng(5)
     course = rng.normal(size=(40, 2))
     course[:, 1] = 3 * course[:, 0] - 1  # the same course twice
-    series = 100 + rng.normal(size=(9, 8, 3, 40)) + 9 * rng.normal(size=(9, 8, 3, 1)) * course[:, 0]
+    series = (
+        100 + rng.normal(size=(9, 8, 3, 40)) + 9 * rng.normal(size=(9, 8, 3, 1)) * course[:, 0]
+    )
     path, mask = written(tmp_path, series), np.ones((9, 8, 3))
     clean = statistics(path, mask, n_dummy=4, nuisance=course)
     assert statistics(path, mask, n_dummy=4).sd.mean() > 4
@@ -70,7 +74,9 @@ def test_there_are_no_more_components_than_the_nuisance_leaves(tmp_path):
     rng = np.random.default_rng(6)
     path, mask = written(tmp_path, 100 + rng.normal(size=(9, 8, 3, 8))), np.ones((9, 8, 3))
     found = statistics(path, mask, nuisance=rng.normal(size=(8, 12)))
-    assert len(found.components) == 6, "of eight volumes the mean and one course of the nuisance are taken out"
+    assert len(found.components) == 6, (
+        "of eight volumes the mean and one course of the nuisance are taken out"
+    )
     assert np.square(found.components).sum((1, 2, 3)).min() > 1e-3
 
 
@@ -88,7 +94,9 @@ def test_noise_is_no_component(tmp_path):
     series = rng.normal(100, 1, (16, 16, 4, 60))
     mask = np.ones((16, 16, 4))
     assert len(statistics(written(tmp_path, series), mask).components) == 8, "the least there is"
-    series += (rng.normal(size=(16, 16, 4, 15)) * np.linspace(1, 2, 15)) @ rng.normal(size=(15, 60))
+    series += (rng.normal(size=(16, 16, 4, 15)) * np.linspace(1, 2, 15)) @ rng.normal(
+        size=(15, 60)
+    )
     assert len(statistics(written(tmp_path, series, "more.nii"), mask).components) == 15
 
 
@@ -104,7 +112,9 @@ def test_memory_holds_a_slice_not_the_run(tmp_path):
 
 
 def test_the_file_of_statistics_reads_back(tmp_path):
-    found = statistics(written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12))), np.ones((6, 5, 3)))
+    found = statistics(
+        written(tmp_path, np.random.default_rng(3).normal(9, 1, (6, 5, 3, 12))), np.ones((6, 5, 3))
+    )
     temporal_components.save_statistics(found, AFFINE, tmp_path / "temporal.nii")
     again, affine = temporal_components.load_statistics(tmp_path / "temporal.nii")
     for name in ("mean", "sd", "components"):
@@ -139,12 +149,18 @@ def test_a_compressed_run_is_unpacked_for_the_time(tmp_path):
 )
 def test_down_after_up_gives_back_what_went_in(factor):
     level = level_above((9, 12, 7), factor)
-    coarse = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 7, 9, 12)).astype(np.float32))
+    coarse = torch.from_numpy(
+        np.random.default_rng(0).normal(size=(2, 7, 9, 12)).astype(np.float32)
+    )
     torch.testing.assert_close(level.down(level.up(coarse)), coarse, atol=1e-5, rtol=0)
-    fine = torch.randn(1, level.fine[2], *level.fine[:2], generator=torch.Generator().manual_seed(0))
+    fine = torch.randn(
+        1, level.fine[2], *level.fine[:2], generator=torch.Generator().manual_seed(0)
+    )
     assert level.down(level.beyond(fine)).abs().max() < 1e-5
     flat = torch.ones(7, 9, 12)
-    torch.testing.assert_close(level.up(flat), torch.ones(level.fine[2], *level.fine[:2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        level.up(flat), torch.ones(level.fine[2], *level.fine[:2]), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("shape", "factor", "window"), [
@@ -170,6 +186,7 @@ def test_standard_deviation_on_the_fine_grid_is_that_of_the_filled_change():
     course, _ = np.linalg.qr(course)
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     change = torch.einsum("tk,kzxy->tzxy", torch.from_numpy(course).float() * np.sqrt(50), images)
-    wanted = level.up(change).square().mean(0).sqrt() / 2**0.5  # root mean square of the two components
+    # root mean square of the two components
+    wanted = level.up(change).square().mean(0).sqrt() / 2**0.5
     window = Window.around(level, np.ones((8, 8, 3)))
     torch.testing.assert_close(filled_sd(images, window), wanted, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,6 @@
-"""The loop: it learns, resumes bit for bit, detaches the critic, stops when told, and never keeps a broken state."""
+"""The loop: it learns, resumes bit for bit, detaches the critic, stops when told, and never keeps
+a broken state.
+"""
 
 from dataclasses import replace
 
@@ -18,7 +20,13 @@ from bids_sr.sr.training.update_steps import Networks
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = method.get_method("srgan")
 SHORT = replace(
-    SRGAN.recipes["fast"], iterations=20, evaluate_every=5, adversarial_from=4, batch=2, hold_out=3, refit=True
+    SRGAN.recipes["fast"],
+    iterations=20,
+    evaluate_every=5,
+    adversarial_from=4,
+    batch=2,
+    hold_out=3,
+    refit=True,
 )
 
 
@@ -48,7 +56,11 @@ def test_ten_stop_ten_equals_twenty(small_pair, tmp_path, kill_at):
     with pytest.raises(Stopped):
         fit(small_pair, tmp_path / "cut", progress=stop)
     seen = []
-    resumed = fit(small_pair, tmp_path / "cut", progress=lambda phase, iteration, _: seen.append((phase, iteration)))
+    resumed = fit(
+        small_pair,
+        tmp_path / "cut",
+        progress=lambda phase, iteration, _: seen.append((phase, iteration)),
+    )
     assert seen[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
     assert same(whole.state, resumed.state)
     assert log_tsv(whole.log) == log_tsv(resumed.log)
@@ -109,7 +121,9 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in nets.generator.parameters())
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_pair, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
+    small_pair, tmp_path, monkeypatch
+):
     real_step = Networks.generators_step
 
     def broken(nets, batch, fake, adversarial):
@@ -186,14 +200,22 @@ def test_the_card_says_why_no_perceptual_term(small_pair, tmp_path):
     ],
 )
 def test_a_pair_that_cannot_be_trained_on_is_refused(small_pair, change, message):
-    given = {"lowres": small_pair.coarse, "highres": small_pair.fine, "mask": np.ones((12, 12, 6))} | change
+    given = {
+        "lowres": small_pair.coarse,
+        "highres": small_pair.fine,
+        "mask": np.ones((12, 12, 6)),
+    } | change
     with pytest.raises(TrainingDataError, match=message):
         pair_image(**given, lowres_affine=np.eye(4), factor=FACTOR)
 
 
 def test_the_gain_of_the_fine_image_is_found(small_pair):
     inside = small_pair.mask[::2, ::2]
-    twice = pair_image(small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR)
+    twice = pair_image(
+        small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR
+    )
     assert twice.gain == pytest.approx(0.5, rel=1e-4)
-    once, again = (Examples((each,), SHORT, FACTOR, 2).at(0).target for each in (small_pair, twice))
+    once, again = (
+        Examples((each,), SHORT, FACTOR, 2).at(0).target for each in (small_pair, twice)
+    )
     np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-7)

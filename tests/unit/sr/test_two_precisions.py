@@ -1,4 +1,6 @@
-"""A series in two precisions: which slices, which voxels, and that what is compared is what inference would give."""
+"""A series in two precisions: which slices, which voxels, and that what is compared is what
+inference would give.
+"""
 
 import numpy as np
 import pytest
@@ -44,12 +46,16 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
         for t in range(4):
             writer.append(volumes[..., t])
     up = {
-        p: apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=900.0, precision=p), model)
+        p: apply_to_series.make_upsampler(
+            "srgan", Acquired(factor=TWO, scale=900.0, precision=p), model
+        )
         for p in ("fp32", "bf16")
     }
     inside = apply_to_series.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
     with SeriesReader(path) as reader:
-        found = list(apply_to_series.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1))
+        found = list(
+            apply_to_series.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1)
+        )
     assert len(found) == 3
     for t, pair in enumerate(found, start=1):
         for name, values in zip(("fp32", "bf16"), pair, strict=True):

@@ -39,7 +39,9 @@ def truth():
 def upsampler(truth, **given):
     mean = to_volume(LEVEL.down(to_slices(FINE_MEAN)))
     settings = {"weight": truth.weight, "noise": truth.noise, "fwhm": FWHM}
-    return VarianceUpsampler(mean=mean, mask=MASK, affine=AFFINE, factor=FACTOR, **(settings | given))
+    return VarianceUpsampler(
+        mean=mean, mask=MASK, affine=AFFINE, factor=FACTOR, **(settings | given)
+    )
 
 
 def fluctuation(truth, seed):
@@ -50,7 +52,9 @@ def fluctuation(truth, seed):
 def acquired(truth, pose, seed):
     """(volume, fine volume) of one moment in a pose."""
     grid, fine_affine = hr_grid(SHAPE, AFFINE, FACTOR)
-    fine = PosedImage(data=FINE_MEAN + fluctuation(truth, seed), affine=fine_affine).seen(grid, fine_affine, pose)
+    fine = PosedImage(data=FINE_MEAN + fluctuation(truth, seed), affine=fine_affine).seen(
+        grid, fine_affine, pose
+    )
     return to_volume(LEVEL.down(to_slices(fine))), fine
 
 
@@ -70,8 +74,10 @@ def test_maps_and_mean_follow_the_head(truth):
     for seed, pose in enumerate(POSES):
         volume, fine = acquired(truth, pose, seed)
         for errors, found in (
-            (right, up(volume, pose)), (wrong, up(volume, STILL)), (filled, to_volume(LEVEL.up(to_slices(volume)))),
-        ):  # fmt: skip
+            (right, up(volume, pose)),
+            (wrong, up(volume, STILL)),
+            (filled, to_volume(LEVEL.up(to_slices(volume)))),
+        ):
             errors.append(np.linalg.norm(found - fine))
         volume, fine = acquired(truth, STILL, seed)
         still.append(np.linalg.norm(up(volume, STILL) - fine))
@@ -87,9 +93,14 @@ def test_a_pose_serves_its_neighborhood_and_the_mean_follows_by_its_gradient(tru
     step = np.eye(4)
     step[:3, 3] = (0.1, -0.15, 0.05)  # .06 voxel
     up.posed(STILL)
-    near = up.change(np.asarray(PosedImage(data=up._mean.data, affine=AFFINE).seen(SHAPE, AFFINE, step)), step)
+    near = up.change(
+        np.asarray(PosedImage(data=up._mean.data, affine=AFFINE).seen(SHAPE, AFFINE, step)), step
+    )
     assert up.poses == 1
-    without = np.asarray(PosedImage(data=up._mean.data, affine=AFFINE).seen(SHAPE, AFFINE, step)) - up._mean.data
+    without = (
+        np.asarray(PosedImage(data=up._mean.data, affine=AFFINE).seen(SHAPE, AFFINE, step))
+        - up._mean.data
+    )
     assert np.linalg.norm(near) < 0.05 * np.linalg.norm(without)
     far = step.copy()
     far[:3, 3] *= 4
@@ -99,10 +110,14 @@ def test_a_pose_serves_its_neighborhood_and_the_mean_follows_by_its_gradient(tru
 
 
 def detail_of(up, change, pose):
-    """What an upsampler adds to the zero-filled change, (Z, X, Y), or to any image that is linear in the volumes."""
+    """What an upsampler adds to the zero-filled change, (Z, X, Y), or to any image that is linear
+    in the volumes.
+    """
     prior = up.posed(pose).prior
     with torch.inference_mode():
-        return torch.zeros(1) if prior is None else up.level.beyond(prior.expect(to_slices(change)))
+        return (
+            torch.zeros(1) if prior is None else up.level.beyond(prior.expect(to_slices(change)))
+        )
 
 
 @pytest.mark.parametrize("pose", [STILL, POSES[0]])
@@ -124,11 +139,17 @@ def test_what_was_acquired_is_given_back(truth):
 
 @pytest.mark.parametrize("pose", [STILL, POSES[0]])
 @pytest.mark.parametrize(("iterations", "bound"), [(None, 0.05), (300, 1e-3)])
-def test_the_linear_model_commutes_with_super_resolution(truth, pose, iterations, bound, monkeypatch):
-    """A contrast of the super-resolved run is the super-resolved contrast: as far as the solver goes."""
+def test_the_linear_model_commutes_with_super_resolution(
+    truth, pose, iterations, bound, monkeypatch
+):
+    """A contrast of the super-resolved run is the super-resolved contrast: as far as the solver
+    goes.
+    """
     if iterations:
         solve = Prior.solve
-        monkeypatch.setattr(Prior, "solve", lambda prior, data: solve(prior, data, iterations, 1e-5))
+        monkeypatch.setattr(
+            Prior, "solve", lambda prior, data: solve(prior, data, iterations, 1e-5)
+        )
     up = upsampler(truth)
     weights = np.random.default_rng(0).standard_normal(12)
     effect, fine_effect = np.zeros(SHAPE), np.zeros((44, 40, 6))
@@ -171,7 +192,9 @@ def test_a_map_mirrored_twice_is_the_map():
     assert displaced(weight, "", AFFINE, FACTOR) is weight
 
 
-@pytest.mark.parametrize(("factor", "step"), [((2.0, 2.0, 1.0), (6, 6)), ((1.5, 2.0, 1.0), (4, 6))])
+@pytest.mark.parametrize(
+    ("factor", "step"), [((2.0, 2.0, 1.0), (6, 6)), ((1.5, 2.0, 1.0), (4, 6))]
+)
 def test_a_map_shifted_moves_by_three_acquired_voxels(factor, step):
     weight = torch.zeros(1, 2, 24, 20)
     weight[0, 1, 5, 7] = 1
@@ -190,7 +213,8 @@ def test_maps_of_another_matrix_keep_their_place_in_the_field_of_view():
     assert out.shape == (1, 3, 24, 18)
     known = (torch.arange(24) + 0.5) / 24
     torch.testing.assert_close(out[0, 1, 2:-2, 5], known[2:-2], atol=1e-5, rtol=0)
-    torch.testing.assert_close(onto_grid(-weight, (24, 18, 6)), -onto_grid(weight, (24, 18, 6)))  # patterns have signs
+    # patterns have signs
+    torch.testing.assert_close(onto_grid(-weight, (24, 18, 6)), -onto_grid(weight, (24, 18, 6)))
 
 
 def test_a_map_on_another_matrix_is_applied(truth):

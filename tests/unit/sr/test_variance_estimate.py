@@ -36,7 +36,10 @@ def scene():
 @pytest.fixture(scope="module")
 def found(scene):
     truth, components, _ = scene
-    return {name: estimate_prior(components, truth.window, e) for name, e in (("sbl", SBL), ("first", FIRST))}
+    return {
+        name: estimate_prior(components, truth.window, e)
+        for name, e in (("sbl", SBL), ("first", FIRST))
+    }
 
 
 def size(prior):
@@ -45,10 +48,13 @@ def size(prior):
 
 
 def test_learning_recovers_the_map_better_than_the_standard_deviation_of_the_change(scene, found):
-    likeness = {kind: np.corrcoef(size(prior), size(scene[0]))[0, 1] for kind, prior in found.items()}
+    likeness = {
+        kind: np.corrcoef(size(prior), size(scene[0]))[0, 1] for kind, prior in found.items()
+    }
     assert likeness["sbl"] > 0.85
     assert likeness["sbl"] > likeness["first"] + 0.05
-    # the map has the unit of the data: the variance that it gives them is theirs, summed over components
+    # the map has the unit of the data: the variance that it gives them is theirs, summed over
+    # components
     data = scene[1].square().sum(0).mean()
     for prior in found.values():
         assert prior.mean_variance == pytest.approx(float(data), rel=1e-3)
@@ -76,12 +82,14 @@ def test_a_share_is_one_for_the_truth_zero_for_nothing_and_less_for_harm(scene):
             return self.gain * level.beyond(fine[0])
 
     for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert explained_share(Fake(gain), level, fine[:1], everywhere) == pytest.approx(share, abs=1e-4)
+        assert explained_share(Fake(gain), level, fine[:1], everywhere) == pytest.approx(
+            share, abs=1e-4
+        )
     assert explained_share(Fake(1.0), level, 0 * fine[:1], everywhere) == 0
 
 
 def test_the_likelihood_of_the_data_grows_with_each_round():
-    """By the determinant, up to the scale of the covariance, which is set to the data at the end."""
+    """By the determinant, up to the scale of the covariance, set to the data at the end."""
     truth = prior_of((8, 8, 1), (2, 2, 1), noise=0.01, spread=1.0)
     generator = torch.Generator().manual_seed(1)
     data = torch.stack([truth.draw(generator) for _ in range(40)])
@@ -93,14 +101,23 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
         return -0.5 * (np.linalg.slogdet(covariance)[1] + len(covariance) * np.log(energy))
 
     plain = Estimator(noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0)
-    course = [likelihood(estimate_prior(data, truth.window, replace(plain, rounds=n))) for n in (0, 1, 2, 4)]
+    course = [
+        likelihood(estimate_prior(data, truth.window, replace(plain, rounds=n)))
+        for n in (0, 1, 2, 4)
+    ]
     assert np.all(np.diff(course) > 0.1), course
-    # with ratios smoothed and maps drawn to their neighborhood, as they are by default, it still grows
-    gentle = [likelihood(estimate_prior(data, truth.window, replace(SBL, noise=0.01, rounds=n))) for n in (0, 6)]
+    # with ratios smoothed and maps drawn to their neighborhood, as they are by default, it still
+    # grows
+    gentle = [
+        likelihood(estimate_prior(data, truth.window, replace(SBL, noise=0.01, rounds=n)))
+        for n in (0, 6)
+    ]
     assert gentle[1] > gentle[0] + 0.1, gentle
 
 
-@pytest.mark.parametrize("estimator", [replace(SBL, rounds=2, draws=6), FIRST], ids=["sbl", "first"])
+@pytest.mark.parametrize(
+    "estimator", [replace(SBL, rounds=2, draws=6), FIRST], ids=["sbl", "first"]
+)
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
 def test_the_unit_of_the_data_is_that_of_the_map(scene, estimator, unit):
     truth, components, _ = scene
@@ -114,7 +131,9 @@ def test_the_unit_of_the_data_is_that_of_the_map(scene, estimator, unit):
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(scene):
     truth, components, _ = scene
     quick = replace(SBL, rounds=2, draws=6)
-    one, same, other = (estimate_prior(components[:8], truth.window, quick, seed=s).weight for s in (3, 3, 4))
+    one, same, other = (
+        estimate_prior(components[:8], truth.window, quick, seed=s).weight for s in (3, 3, 4)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -140,14 +159,18 @@ def test_where_nothing_fluctuates_the_map_is_small_and_positive(scene):
         assert float(weight[:, :, :14].mean()) < 0.2 * float(weight[:, :, 26:].mean())
 
 
-@pytest.mark.parametrize(("shape", "factor"), [((12, 10, 4), (2, 2, 2)), ((12, 11, 3), (1.5, 1.5, 1))])
+@pytest.mark.parametrize(
+    ("shape", "factor"), [((12, 10, 4), (2, 2, 2)), ((12, 11, 3), (1.5, 1.5, 1))]
+)
 def test_any_factor(shape, factor):
     truth = prior_of(shape, factor, noise=1e-3)
     generator = torch.Generator().manual_seed(0)
     data = torch.stack([truth.draw(generator) for _ in range(10)])
     told = []
     for estimator in (replace(SBL, rounds=2, draws=6), FIRST):
-        prior = estimate_prior(data, truth.window, estimator, progress=lambda *done: told.append(done))
+        prior = estimate_prior(
+            data, truth.window, estimator, progress=lambda *done: told.append(done)
+        )
         assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.window))
         assert bool((torch.isfinite(prior.weight) & (prior.weight > 0)).all())
         assert bool(torch.isfinite(prior.beyond(data[0])).all())

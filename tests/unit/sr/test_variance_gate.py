@@ -36,21 +36,34 @@ def noise(volumes=VOLUMES, seed=0):
 def fluctuations(volumes=VOLUMES, seed=0):
     """A run that fluctuates where a map finer than the acquired voxels says, with little noise."""
     window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
-    # patches a little larger than an acquired voxel: the level at which the test is held can resolve some of them
-    small = Window.around(level_above((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR), np.ones((12, 11, 2), bool))
+    # patches a little larger than an acquired voxel: the level at which the test is held can
+    # resolve some of them
+    small = Window.around(
+        level_above((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR), np.ones((12, 11, 2), bool)
+    )
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
     prior = Prior(window=window, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
     generator = torch.Generator().manual_seed(seed)
-    series = np.stack([np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(volumes)], -1)
+    series = np.stack(
+        [np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(volumes)], -1
+    )
     return 500 + series
 
 
 def run_data(series, *, halves=True, mask=None):
     mask = mask_of(series.shape[:3]) if mask is None else mask
     middle = series.shape[3] // 2
-    parts = (statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask)) if halves else None
+    parts = (
+        (statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask))
+        if halves
+        else None
+    )
     return RunData(
-        statistics=statistics_of(series, mask), halves=parts, mask=mask, affine=np.diag([3.0, 3, 3, 1]), factor=FACTOR
+        statistics=statistics_of(series, mask),
+        halves=parts,
+        mask=mask,
+        affine=np.diag([3.0, 3, 3, 1]),
+        factor=FACTOR,
     )
 
 
@@ -86,7 +99,10 @@ def test_too_few_volumes_are_named():
     model = fit(run_data(fluctuations(20), halves=False))
     assert model.card["applied"] is False
     reason = "too few volumes to tell fluctuations from noise"
-    assert model.card["held_out"] == {"model": f"zero filling: {reason}", "tested": {"reason": reason}}
+    assert model.card["held_out"] == {
+        "model": f"zero filling: {reason}",
+        "tested": {"reason": reason},
+    }
     assert not model.state["weight"].any()
 
 
@@ -107,18 +123,24 @@ def test_a_control_is_applied_without_a_test():
 
 def halves_of(series):
     middle = series.shape[3] // 2
-    return [statistics_of(part, mask_of()) for part in (series[..., :middle], series[..., middle:])]
+    return [
+        statistics_of(part, mask_of()) for part in (series[..., :middle], series[..., middle:])
+    ]
 
 
 def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
-    """Exchanging the halves exchanges the shares, and components that a map was made from do not judge it."""
+    """Exchanging the halves exchanges the shares, and components that a map was made from do not
+    judge it.
+    """
     halves = halves_of(fluctuations())
     images = [half.components for half in halves]
     trial = Trial(images, mask_of(), FACTOR)
     first, second = try_maps(trial, QUICK)[0.0].by_half
     assert try_maps(Trial(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
     made, judged = [], []
-    monkeypatch.setattr(one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made))
+    monkeypatch.setattr(
+        one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
+    )
     monkeypatch.setattr(
         one_level_down,
         "_shares_of",
@@ -138,7 +160,11 @@ def test_a_mask_that_vanishes_one_level_down_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
     trial = Trial([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
-    assert try_maps(trial, QUICK)[0.0].by_half == try_interpolation(trial, "bspline").by_half == (0.0, 0.0)
+    assert (
+        try_maps(trial, QUICK)[0.0].by_half
+        == try_interpolation(trial, "bspline").by_half
+        == (0.0, 0.0)
+    )
 
 
 def test_grids_that_do_not_belong_together_are_refused():
@@ -149,7 +175,9 @@ def test_grids_that_do_not_belong_together_are_refused():
 
 
 def test_the_maps_of_a_window_stand_at_their_place():
-    window = Window.around(level_above(SHAPE, FACTOR), np.pad(np.ones((4, 4, 2), bool), ((9, 11), (9, 9), (0, 0))))
+    window = Window.around(
+        level_above(SHAPE, FACTOR), np.pad(np.ones((4, 4, 2), bool), ((9, 11), (9, 9), (0, 0)))
+    )
     size = tuple(s.stop - s.start for s in window.fine)
     out = _whole_grid(Prior(window=window, weight=torch.ones(1, *size), fwhm=(2.0,), noise=1.0))
     assert out.shape == (1, 2, 48, 44)
@@ -162,6 +190,7 @@ def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():
     model = fit(run_data(masked))
     assert model.card["applied"] is False
     assert "it was masked" in model.card["held_out"]["model"]
-    wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]  # one side of the surroundings is there
+    # one side of the surroundings is there
+    wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]
     wide[12:] += 50.0
     assert fit(run_data(wide)).card["applied"] is True

@@ -1,4 +1,6 @@
-"""A network of volumes applied: identity unchanged, patches as the whole, the scale it was trained on."""
+"""A network of volumes applied: identity unchanged, patches as the whole, the scale it was trained
+on.
+"""
 
 from dataclasses import replace
 
@@ -21,7 +23,11 @@ FAST = method.get_method("resnet3d").recipes["fast"]
 
 def model(net, recipe=FAST, **card):
     """A loaded model of a volumetric method with a network of the test's own."""
-    return LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard.from_json({"method": "resnet3d"} | card))
+    return LoadedModel(
+        generator=net.eval(),
+        recipe=recipe,
+        card=ModelCard.from_json({"method": "resnet3d"} | card),
+    )
 
 
 def volume(shape=(20, 18, 8)):
@@ -31,7 +37,9 @@ def volume(shape=(20, 18, 8)):
 
 def test_an_identity_network_returns_its_interpolation_to_the_last_bit():
     up = make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(nn.Identity()))
-    np.testing.assert_array_equal(up(volume(), np.eye(4)), upsample(FAST.upsampled_by, volume(), FACTOR))
+    np.testing.assert_array_equal(
+        up(volume(), np.eye(4)), upsample(FAST.upsampled_by, volume(), FACTOR)
+    )
 
 
 @pytest.mark.parametrize("recipe", [FAST, replace(FAST, upsampled_by=None)])
@@ -45,7 +53,9 @@ def test_patches_make_what_the_whole_makes(recipe, monkeypatch):
     if recipe.upsampled_by is None:
         factor = (2.0, 2.0, 2.0)
         layers.append(nn.Upsample(scale_factor=2))
-    up = network_upsampler.VolumeUpsampler(model(nn.Sequential(*layers), recipe), Acquired(factor=factor, scale=700.0))
+    up = network_upsampler.VolumeUpsampler(
+        model(nn.Sequential(*layers), recipe), Acquired(factor=factor, scale=700.0)
+    )
     made = []
     for up.at_once in (10**9, 1000):
         made.append(up(volume((28, 26, 20)), np.eye(4)))
@@ -61,7 +71,9 @@ def test_headroom_of_training_is_given_when_applied():
             return x + 1
 
     plain, roomy = (
-        make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(Brighter(), **card))(volume(), np.eye(4))
+        make_upsampler(
+            "resnet3d", Acquired(factor=FACTOR, scale=700.0), model(Brighter(), **card)
+        )(volume(), np.eye(4))
         for card in ({}, {"intensity": {"headroom": [1.25]}})
     )
     base = upsample(FAST.upsampled_by, volume(), FACTOR)
@@ -71,11 +83,17 @@ def test_headroom_of_training_is_given_when_applied():
 
 def test_a_model_of_several_contrasts_is_refused_for_a_series():
     with pytest.raises(InferenceError, match=r"fuses 3 contrasts \(T1w\+T2w\+FLAIR\)"):
-        make_upsampler("resnet3d", Acquired(factor=FACTOR), model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"))
+        make_upsampler(
+            "resnet3d",
+            Acquired(factor=FACTOR),
+            model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"),
+        )
 
 
 def test_two_precisions_see_the_slices_within_their_volume():
-    up = make_upsampler("resnet3d", Acquired(factor=FACTOR, scale=700.0), model(nn.AvgPool3d(3, 1, 1)))
+    up = make_upsampler(
+        "resnet3d", Acquired(factor=FACTOR, scale=700.0), model(nn.AvgPool3d(3, 1, 1))
+    )
     fine = up(volume(), np.eye(4))
 
     class Reader:

@@ -1,4 +1,6 @@
-"""Priors on grids so small that every matrix can be written down, and runs whose variance map is known."""
+"""Priors on grids so small that every matrix can be written down, and runs whose variance map is
+known.
+"""
 
 from dataclasses import dataclass
 
@@ -62,7 +64,9 @@ def dense_covariance(prior):
 
 
 def patchy(window, seed=0, contrast=1.0):
-    """A variance map (Z, X, Y) with structure finer than the acquired grid, as that of veins and cortex is."""
+    """A variance map (Z, X, Y) with structure finer than the acquired grid, as that of veins and
+    cortex is.
+    """
     rng = np.random.default_rng(seed)
     log = gaussian_filter(rng.standard_normal(sizes(window)), (0, 0.8, 0.8))
     return torch.from_numpy(np.exp(contrast * log / log.std()).astype(np.float32))

@@ -1,4 +1,6 @@
-"""Noise seen through a design: dense matrices as second implementation, simulation for mean and scatter."""
+"""Noise seen through a design: dense matrices as second implementation, simulation for mean and
+scatter.
+"""
 
 import numpy as np
 import pytest
@@ -54,15 +56,20 @@ def test_what_residuals_hide_is_found_again(rho):
 
 def test_bias_and_scatter_of_a_voxel_are_those_of_simulation():
     space, rho, count = basis(60, 12), 0.5, 40_000
-    noise = signal.lfilter([1.0], [1.0, -rho], np.random.default_rng(1).standard_normal((160, count)), axis=0)[100:]
+    noise = signal.lfilter(
+        [1.0], [1.0, -rho], np.random.default_rng(1).standard_normal((160, count)), axis=0
+    )[100:]
     rest = noise - space @ (space.T @ noise)
-    ratios = np.stack([(rest[:-k] * rest[k:]).sum(axis=0) for k in (1, 2, 3)]) / (rest**2).sum(axis=0)
+    ratios = np.stack([(rest[:-k] * rest[k:]).sum(axis=0) for k in (1, 2, 3)]) / (rest**2).sum(
+        axis=0
+    )
     true = rho ** np.arange(1, 4)
     seen = ar._seen(true[None], ar.expected_products(space, 3))[0]
     bias, covariance = ar.sampling(true, space)
     error = ratios.std(axis=1) / np.sqrt(count)
     assert (np.abs(ratios.mean(axis=1) - seen) > 10 * error)[:2].all()  # the ratio's bias is there
-    np.testing.assert_allclose(ratios.mean(axis=1) - seen, bias, atol=0.3 * np.abs(bias).max())  # second order
+    # second order
+    np.testing.assert_allclose(ratios.mean(axis=1) - seen, bias, atol=0.3 * np.abs(bias).max())
     np.testing.assert_allclose(np.cov(ratios), covariance, atol=0.12 * covariance.max())
 
 

@@ -1,4 +1,6 @@
-"""Blocks, halves and effects of blocks: what is one unit, what counts, and what a series' effects are."""
+"""Blocks, halves and effects of blocks: what is one unit, what counts, and what a series' effects
+are.
+"""
 
 import logging
 
@@ -33,11 +35,16 @@ def alternating(count=6, first=10.0, step=36.0):
 
 
 def test_events_close_in_time_are_one_block_and_others_are_not():
-    events = table((0, 1, "a"), (2.5, 1, "a"), (6.4, 1, "a"), (10.5, 1, "a"), (12, 1, "b"), (13, 1, "a"))
+    events = table(
+        (0, 1, "a"), (2.5, 1, "a"), (6.4, 1, "a"), (10.5, 1, "a"), (12, 1, "b"), (13, 1, "a")
+    )
     found = find_blocks(events)
     assert [(b.condition, b.events) for b in found] == [
-        ("a", ((0.0, 7.4),)), ("a", ((10.5, 1.0),)), ("b", ((12.0, 1.0),)), ("a", ((13.0, 1.0),)),
-    ]  # fmt: skip
+        ("a", ((0.0, 7.4),)),
+        ("a", ((10.5, 1.0),)),
+        ("b", ((12.0, 1.0),)),
+        ("a", ((13.0, 1.0),)),
+    ]
 
 
 def test_many_short_trials_become_chunks_that_keep_their_events():
@@ -56,12 +63,18 @@ def test_many_short_trials_become_chunks_that_keep_their_events():
 def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count():
     blocks = [Block(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")]
     assert [(b.condition, b.half) for b in assign_halves(blocks) if b.used] == [
-        ("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 0),
-    ]  # fmt: skip
+        ("a", 0),
+        ("b", 0),
+        ("a", 1),
+        ("b", 1),
+        ("a", 0),
+    ]
 
 
 def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
-    events = table((-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face"))
+    events = table(
+        (-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face")
+    )
     with caplog.at_level(logging.WARNING):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
@@ -79,8 +92,13 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
 
 
 def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
-    with pytest.raises(TooFewBlocks, match=r"run-2_events.tsv: thumb \(1\), little \(1\).*leave the split halves out"):
-        block_design(Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=())
+    with pytest.raises(
+        TooFewBlocks,
+        match=r"run-2_events.tsv: thumb \(1\), little \(1\).*leave the split halves out",
+    ):
+        block_design(
+            Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()
+        )
 
 
 def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
@@ -97,9 +115,12 @@ def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
 
 
 def test_a_half_is_the_mean_of_its_blocks_then_the_contrast():
-    blocks = assign_halves([Block(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")])
+    blocks = assign_halves(
+        [Block(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
+    )
     halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
-    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])  # third of a counts in half 0 again
+    # third of a counts in half 0 again
+    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
     np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
 
 
@@ -107,14 +128,18 @@ def test_a_contrast_that_the_model_cannot_estimate_is_no_contrast():
     confounds = pd.DataFrame({"copy": np.zeros(N)})
     plain = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
     confounds["copy"] = plain.matrix[:, 0]
-    design = block_design(alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",))
+    design = block_design(
+        alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",)
+    )
     assert half_weights(design.blocks, {"little": 1.0}, design.leak) is not None
     assert half_weights(design.blocks, {"thumb": 1.0}, design.leak) is None
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Series of known block effects on a static image, with drift and noise; (path, design, effects, data)."""
+    """Series of known block effects on a static image, with drift and noise; (path, design,
+    effects, data).
+    """
     design = block_design(alternating(), n_volumes=N + 3, tr=TR, n_dummy=3, confound_names=())
     rng = np.random.default_rng(1)
     true = rng.normal(0, 20, (*SHAPE, 6))
@@ -147,13 +172,21 @@ def test_block_effects_are_those_of_least_squares_and_survive_the_file(run, tmp_
 def test_smooth_t_is_that_of_the_smoothed_series(run):
     path, design, _, data = run
     with SeriesReader(path) as reader:
-        found = block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="measured", with_t=True)
-    fine = np.stack([smooth(data[..., t], (3, 3, 4), 4.0) for t in range(3, N + 3)], -1).reshape(-1, N).T.astype(float)
+        found = block_effects(
+            reader, np.ones(SHAPE, dtype=bool), design, series="measured", with_t=True
+        )
+    fine = (
+        np.stack([smooth(data[..., t], (3, 3, 4), 4.0) for t in range(3, N + 3)], -1)
+        .reshape(-1, N)
+        .T.astype(float)
+    )
     beta = np.linalg.lstsq(design.matrix, fine, rcond=None)[0]
     variance = ((fine - design.matrix @ beta) ** 2).sum(0) / design.dof
     half = found.halves({"thumb": 1.0})[1]
     c = np.append(half, np.zeros(design.matrix.shape[1] - 6))
-    expected = c @ beta / np.sqrt(variance * (c @ np.linalg.inv(design.matrix.T @ design.matrix) @ c))
+    expected = (
+        c @ beta / np.sqrt(variance * (c @ np.linalg.inv(design.matrix.T @ design.matrix) @ c))
+    )
     np.testing.assert_allclose(found.smooth_t(half).ravel(), expected, rtol=5e-3, atol=0.02)
 
 
@@ -162,7 +195,9 @@ def test_reduced_effects_are_those_of_the_series_rebuilt_from_its_components(run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:7, 1:7] = True
     with SeriesReader(path) as reader:
-        found = block_effects(reader, mask, design, series="bspline", pca_ranks=(2, 4), scratch=tmp_path / "s.raw")
+        found = block_effects(
+            reader, mask, design, series="bspline", pca_ranks=(2, 4), scratch=tmp_path / "s.raw"
+        )
     y = data[..., 3:] - data[..., 3:].mean(-1, keepdims=True)
     right = np.linalg.svd(y[mask], full_matrices=False)[2][:4]
     for rank in (2, 4):
@@ -178,7 +213,9 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
     for volumes in (1, 7, 500):
         monkeypatch.setattr("bids_sr.stats.glm.block_effects._VOLUMES", volumes)
         with SeriesReader(path) as reader:
-            results.append(block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas)
+            results.append(
+                block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas
+            )
     np.testing.assert_allclose(results[0], results[1], atol=0.02)
     np.testing.assert_allclose(results[0], results[2], atol=0.02)
 

@@ -36,7 +36,9 @@ def test_framewise_displacement_of_a_known_motion() -> None:
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:
-    """Against points drawn evenly from the ball; the first step is a shift by 3 mm, the second turns about a point."""
+    """Against points drawn evenly from the ball; the first step is a shift by 3 mm, the second
+    turns about a point.
+    """
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
     turn[:3, 3] = [0.5, -1.0, 2.0]
@@ -49,7 +51,9 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     moved = points @ turn[:3, :3].T + turn[:3, 3]
     got = rms_displacement(matrices, center)
     assert np.isnan(got[0])
-    np.testing.assert_allclose(got[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3)
+    np.testing.assert_allclose(
+        got[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3
+    )
 
 
 def test_derivative_is_backward() -> None:
@@ -58,7 +62,11 @@ def test_derivative_is_backward() -> None:
 
 def test_dvars_by_hand() -> None:
     mask = np.array([[[True, True, False]]])
-    volumes = [np.array([[[1.0, 2.0, 9.0]]]), np.array([[[4.0, 6.0, 0.0]]]), np.array([[[4.0, 6.0, 5.0]]])]
+    volumes = [
+        np.array([[[1.0, 2.0, 9.0]]]),
+        np.array([[[4.0, 6.0, 0.0]]]),
+        np.array([[[4.0, 6.0, 5.0]]]),
+    ]
     np.testing.assert_allclose(dvars(volumes, mask), [np.nan, np.sqrt((9 + 16) / 2), 0.0])
 
 
@@ -73,7 +81,9 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
     np.testing.assert_allclose(first_autocorrelation(series).mean(), 0.4, atol=0.02)
     np.testing.assert_allclose(robust_sd(noise).mean(), 1.0, atol=0.01)
     change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
-    np.testing.assert_allclose(change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05)
+    np.testing.assert_allclose(
+        change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05
+    )
 
 
 @pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
@@ -85,7 +95,8 @@ def test_transient_is_counted(excess: list[float]) -> None:
 
 
 def test_a_drift_after_the_transient_makes_no_dummies() -> None:
-    signal = 100 - 0.08 * np.arange(60)  # 2.4 % down to the half of it, a tenth of a percent from volume to volume
+    # 2.4 % down to the half of it, a tenth of a percent from volume to volume
+    signal = 100 - 0.08 * np.arange(60)
     signal[:3] *= [1.3, 1.05, 1.02]
     assert count_nonsteady(signal) == 3
 
@@ -120,14 +131,17 @@ def test_components_find_the_common_course_and_not_the_drift() -> None:
     series = np.outer(rng.normal(size=80), common) + 50 * np.outer(rng.normal(size=80), drift)
     series += 0.1 * rng.normal(size=series.shape)
     series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no say
-    found, singular, share = principal_components([series[:30], series[30:]], drift_basis(150, 2.0))
+    found, singular, share = principal_components(
+        [series[:30], series[30:]], drift_basis(150, 2.0)
+    )
     assert found.shape == (150, 80)  # as many as there are voxels that fluctuate
     assert abs(np.corrcoef(found[:, 0], common)[0, 1]) > 0.95
     np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1)
     assert (np.diff(singular) <= 0).all()
     assert 0.5 < share[0] <= 1
     whole = principal_components([series], drift_basis(150, 2.0))[0]
-    np.testing.assert_allclose(whole[:, :3], found[:, :3], atol=1e-9)  # slabs do not matter, signs included
+    # slabs do not matter, signs included
+    np.testing.assert_allclose(whole[:, :3], found[:, :3], atol=1e-9)
 
 
 def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
@@ -175,7 +189,9 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     csf[:10] = False
     np.testing.assert_allclose(table["csf"], data[csf].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(
-        table["dvars"][1:], np.sqrt((np.diff(data[mask].astype(float), axis=1) ** 2).mean(axis=0)), rtol=1e-5
+        table["dvars"][1:],
+        np.sqrt((np.diff(data[mask].astype(float), axis=1) ** 2).mean(axis=0)),
+        rtol=1e-5,
     )
     np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
     np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
@@ -192,7 +208,11 @@ def test_table_of_a_series(tmp_path: Path) -> None:
         assert len([name for name in table if name.startswith(f"{prefix}_comp_cor")]) >= 5
     assert (table[components].iloc[:2] == 0).all(axis=None)
     np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
-    assert [name for name in alone if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))] == []
+    assert [
+        name
+        for name in alone
+        if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))
+    ] == []
 
 
 def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) -> None:
@@ -209,6 +229,8 @@ def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) ->
         with SeriesReader(tmp_path / f"{number}.nii") as reader:
             tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
             still = np.tile(np.eye(4), (volumes, 1, 1))
-            tables.append(gather(reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3)[0])
+            tables.append(
+                gather(reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3)[0]
+            )
     for name in ("std_dvars", "a_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)

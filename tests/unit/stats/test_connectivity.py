@@ -15,9 +15,10 @@ T, TR = 200, 2.0
 
 
 def test_two_networks_are_found_again(tmp_path: Path) -> None:
-    """Two networks of .01 to .1 Hz, of known size and place, with noise: correlation and effect."""
+    """Two networks of .01 to .1 Hz, of known size and place, with noise: correlation, effect."""
     rng = np.random.default_rng(1)
-    cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))  # of .01 to .1 Hz
+    # of .01 to .1 Hz
+    cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))
     courses, _ = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))
     courses *= np.sqrt(T)
     where = np.zeros((12, 8, 4), dtype=int)  # 0 none, 1 and 2 the networks
@@ -26,14 +27,20 @@ def test_two_networks_are_found_again(tmp_path: Path) -> None:
     data = 1000 + rng.normal(0, 8, (*where.shape, T)).astype(np.float32)
     for network in (1, 2):
         data += (size * (where == network))[..., None] * courses[:, network - 1]
-    save_image(data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), tmp_path / "bold.nii", tr=TR)
+    save_image(
+        data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]), tmp_path / "bold.nii", tr=TR
+    )
     table = pd.DataFrame(courses, columns=["one", "two"])
     settings = ActivationSettings(tr=TR, confound_names=())
     with SeriesReader(tmp_path / "bold.nii") as reader:
         found = map_activation(
-            reader, np.ones(where.shape, dtype=bool), Seeds(table), {"one": {"one": 1.0}, "two": {"two": 1.0}},
-            settings, scratch=tmp_path / "scratch.raw",
-        )  # fmt: skip
+            reader,
+            np.ones(where.shape, dtype=bool),
+            Seeds(table),
+            {"one": {"one": 1.0}, "two": {"two": 1.0}},
+            settings,
+            scratch=tmp_path / "scratch.raw",
+        )
     for number, name in enumerate(("one", "two"), 1):
         effect = found.maps[name, "effect"]
         assert effect[where == number].mean() == pytest.approx(12, rel=0.05)

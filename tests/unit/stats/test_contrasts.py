@@ -19,7 +19,19 @@ TYPES = ("thumb", "little")
 
 
 def test_rows_of_rest_are_not_modelled() -> None:
-    column = ["thumb", "Rest", "n/a", "little", "baseline", "FIXATION", None, float("nan"), "", "thumb", " little "]
+    column = [
+        "thumb",
+        "Rest",
+        "n/a",
+        "little",
+        "baseline",
+        "FIXATION",
+        None,
+        float("nan"),
+        "",
+        "thumb",
+        " little ",
+    ]
     assert modelled_types(column) == ("thumb", "little")
 
 
@@ -32,15 +44,25 @@ def test_two_types_give_each_all_and_the_pair() -> None:
     }
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 9), (6, 13), (8, 17), (9, 10)])
+@pytest.mark.parametrize(
+    ("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 9), (6, 13), (8, 17), (9, 10)]
+)
 def test_number_of_default_contrasts(n: int, expected: int) -> None:
-    """One type alone is `all` already; pairs up to three types, each less the others up to eight, none beyond."""
+    """One type alone is `all` already; pairs up to three types, each less the others up to eight,
+    none beyond.
+    """
     assert len(default_contrasts([f"type{i}" for i in range(n)])) == expected
 
 
 def test_many_types_are_compared_each_with_the_mean_of_the_others() -> None:
     found = default_contrasts(("face", "body", "house", "tool", "Others"))
-    assert found["faceMinusOthers"] == {"face": 1.0, "body": -0.25, "house": -0.25, "tool": -0.25, "Others": -0.25}
+    assert found["faceMinusOthers"] == {
+        "face": 1.0,
+        "body": -0.25,
+        "house": -0.25,
+        "tool": -0.25,
+        "Others": -0.25,
+    }
     assert sum(found["OthersMinusOthers"].values()) == 0
 
 
@@ -65,8 +87,12 @@ def test_forms_that_are_read(text: str, name: str, weights: dict[str, float]) ->
 def test_names_with_signs_in_them() -> None:
     types = ("left-hand", "left", "right hand")
     assert resolve_contrasts(types, ["left-hand"]) == {"leftHand": {"left-hand": 1.0}}
-    assert resolve_contrasts(types, ["left-hand-left"]) == {"leftHandMinusLeft": {"left-hand": 1.0, "left": -1.0}}
-    assert resolve_contrasts(types, ["left-right hand"]) == {"leftMinusRightHand": {"left": 1.0, "right hand": -1.0}}
+    assert resolve_contrasts(types, ["left-hand-left"]) == {
+        "leftHandMinusLeft": {"left-hand": 1.0, "left": -1.0}
+    }
+    assert resolve_contrasts(types, ["left-right hand"]) == {
+        "leftMinusRightHand": {"left": 1.0, "right hand": -1.0}
+    }
 
 
 def test_types_that_shorten_alike_keep_their_own_name() -> None:
@@ -87,7 +113,11 @@ def test_a_type_called_all_is_not_the_mean_of_all() -> None:
     [
         ("thump", "'thump' names no trial type", "did you mean 'thumb'?"),
         ("thumb-litle", "'litle' names no trial type", "did you mean 'little'?"),
-        ("thumblittle", "'thumblittle' names no trial type", "The trial types here are thumb, little"),
+        (
+            "thumblittle",
+            "'thumblittle' names no trial type",
+            "The trial types here are thumb, little",
+        ),
         ("thumb-", "a trial type is missing", "thumb-little"),
         ("thumb-thumb", "all of its weights are zero", "thumb-little"),
         ("", "it is empty", "Name one of thumb, little"),
@@ -107,7 +137,14 @@ def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
     assert list(found) == ["littleMinusThumb", "thumb"]
 
 
-@given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=7, unique_by=str.strip))
+@given(
+    st.lists(
+        st.text(min_size=1, max_size=12).filter(str.strip),
+        min_size=1,
+        max_size=7,
+        unique_by=str.strip,
+    )
+)
 def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -> None:
     types = modelled_types(names)
     found = default_contrasts(types)

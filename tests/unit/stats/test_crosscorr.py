@@ -18,7 +18,9 @@ def test_the_task_itself_correlates_by_one_whatever_scale_offset_and_slope(low_p
     filtered = temporal_filter(120, 2.0, low_pass)
     slope = np.linspace(-3, 5, 120)[:, None]
     courses = np.hstack([TASK, 2.5 * TASK + 1000, 0.1 * TASK + 50 * slope, -TASK + 7])
-    np.testing.assert_allclose(cross_correlation(courses, TASK, filtered), [[1, 1, 1, -1]], atol=1e-9)
+    np.testing.assert_allclose(
+        cross_correlation(courses, TASK, filtered), [[1, 1, 1, -1]], atol=1e-9
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -27,7 +29,9 @@ def test_scale_and_offset_do_not_matter(scale, offset, seed):
     noise = np.random.default_rng(seed).standard_normal((120, 3))
     filtered = temporal_filter(120, 2.0, 0.1)
     plain = cross_correlation(TASK + noise, TASK, filtered)
-    np.testing.assert_allclose(cross_correlation(scale * (TASK + noise) + offset, TASK, filtered), plain, atol=1e-6)
+    np.testing.assert_allclose(
+        cross_correlation(scale * (TASK + noise) + offset, TASK, filtered), plain, atol=1e-6
+    )
 
 
 def applied(chosen: TemporalFilter, signals: np.ndarray) -> np.ndarray:
@@ -47,20 +51,27 @@ def test_low_pass_keeps_slow_and_removes_fast_cosines():
     filtered = temporal_filter(200, 0.5, 0.1)
     phase = np.pi / 200 * (np.arange(200) + 0.5)
     slow, fast = np.cos(4 * phase)[:, None], np.cos(60 * phase)[:, None]  # .02 and .3 Hz
-    np.testing.assert_allclose(applied(filtered, slow), slow, atol=1e-9)  # even cosines have no slope
+    # even cosines have no slope
+    np.testing.assert_allclose(applied(filtered, slow), slow, atol=1e-9)
     np.testing.assert_allclose(applied(filtered, fast), 0, atol=1e-9)
 
 
 def test_no_low_pass_is_detrending_alone():
     courses = np.random.default_rng(0).standard_normal((90, 4))
     times = np.arange(90)
-    expected = courses - np.array([np.polyval(np.polyfit(times, c, 1), times) for c in courses.T]).T
+    expected = (
+        courses - np.array([np.polyval(np.polyfit(times, c, 1), times) for c in courses.T]).T
+    )
     for low_pass in (None, 0.0, 0.25, 9.0):
-        np.testing.assert_allclose(applied(temporal_filter(90, 2.0, low_pass), courses), expected, atol=1e-10)
+        np.testing.assert_allclose(
+            applied(temporal_filter(90, 2.0, low_pass), courses), expected, atol=1e-10
+        )
 
 
 def test_voxels_that_do_not_vary_are_zero_without_a_warning():
-    courses = np.column_stack([np.full(120, 812.3), np.zeros(120), np.linspace(0, 9, 120), TASK[:, 0]])
+    courses = np.column_stack(
+        [np.full(120, 812.3), np.zeros(120), np.linspace(0, 9, 120), TASK[:, 0]]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = cross_correlation(courses.astype(np.float32), TASK, temporal_filter(120, 2.0, 0.1))

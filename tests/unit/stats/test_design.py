@@ -40,7 +40,9 @@ def test_event_long_before_the_run_still_counts_in_its_first_volumes():
 
 def test_frame_times_follow_slice_timing():
     np.testing.assert_allclose(frame_times(3, 2.0), [1, 3, 5])
-    np.testing.assert_allclose(frame_times(3, 2.0, slice_time_ref=0.25, has_stc=True), [0.5, 2.5, 4.5])
+    np.testing.assert_allclose(
+        frame_times(3, 2.0, slice_time_ref=0.25, has_stc=True), [0.5, 2.5, 4.5]
+    )
     np.testing.assert_allclose(frame_times(3, 2.0, slice_time_ref=0.25, has_stc=False), [1, 3, 5])
 
 
@@ -54,15 +56,26 @@ def test_dummies_lose_their_row_but_not_their_time():
 
 def test_confounds_lose_the_rows_of_the_dummies():
     design = build_design(
-        events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, n_dummy=7, confounds=pd.DataFrame({"late": np.arange(60) > 55}),
+        events(a=[(20.0, 20.0)]),
+        n_volumes=60,
+        tr=2.0,
+        n_dummy=7,
+        confounds=pd.DataFrame({"late": np.arange(60) > 55}),
         confound_names=("late",),
-    )  # fmt: skip
-    assert set(np.flatnonzero(design.matrix[:, design.columns.index("late")] > 0)) == {49, 50, 51, 52}
+    )
+    assert set(np.flatnonzero(design.matrix[:, design.columns.index("late")] > 0)) == {
+        49,
+        50,
+        51,
+        52,
+    }
 
 
 def test_rows_of_rest_are_not_modelled(tmp_path):
     path = tmp_path / "events.tsv"
-    path.write_text("onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t10\tBaseline\n")
+    path.write_text(
+        "onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t10\tBaseline\n"
+    )
     assert list(read_events(path).table["trial_type"]) == ["thumb"]
 
 
@@ -70,7 +83,11 @@ def test_events_without_times_and_a_missing_trial_type(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text("onset\tduration\tbid\n0\t1\t5\nn/a\t1\t5\n4\tn/a\t5\n8\t2\t5\n")
     events = read_events(path).table
-    assert events.to_dict("list") == {"onset": [0.0, 8.0], "duration": [1.0, 2.0], "trial_type": ["task", "task"]}
+    assert events.to_dict("list") == {
+        "onset": [0.0, 8.0],
+        "duration": [1.0, 2.0],
+        "trial_type": ["task", "task"],
+    }
 
 
 def test_an_event_after_the_last_volume_changes_nothing():
@@ -108,20 +125,27 @@ def test_condition_outside_the_run_is_named():
 def test_degrees_of_freedom_count_repeated_columns_once(caplog):
     rng = np.random.default_rng(0)
     motion = rng.standard_normal((80, 1))
-    table = pd.DataFrame(np.hstack([motion, 2 * motion, rng.standard_normal((80, 1))]), columns=["p", "q", "r"])
+    table = pd.DataFrame(
+        np.hstack([motion, 2 * motion, rng.standard_normal((80, 1))]), columns=["p", "q", "r"]
+    )
     names = ("p", "q", "r")
-    design = build_design(events(a=[(20.0, 20.0)]), n_volumes=80, tr=2.0, confounds=table, confound_names=names)
+    design = build_design(
+        events(a=[(20.0, 20.0)]), n_volumes=80, tr=2.0, confounds=table, confound_names=names
+    )
     assert design.rank == len(design.columns) - 1
     assert design.dof == 80 - design.rank
     assert "repeat each other" in caplog.text
-    assert contrast_vector(design, "a", {"a": 1.0})[0] == 1.0  # the condition itself can still be told
+    # the condition itself can still be told
+    assert contrast_vector(design, "a", {"a": 1.0})[0] == 1.0
 
 
 def test_contrast_that_cannot_be_told_from_a_confound_is_refused():
     table = events(a=[(20.0, 20.0)])
     course = table.courses(frame_times(80, 2.0))["a"]
     confounds = pd.DataFrame({"copy": course})
-    design = build_design(table, n_volumes=80, tr=2.0, confounds=confounds, confound_names=("copy",))
+    design = build_design(
+        table, n_volumes=80, tr=2.0, confounds=confounds, confound_names=("copy",)
+    )
     with pytest.raises(DesignError, match="contrast a"):
         contrast_vector(design, "a", {"a": 1.0})
 
@@ -138,15 +162,29 @@ def test_motion_and_its_derivatives_enter_by_default():
 
 
 def test_further_columns_of_the_table_do_not_change_the_model():
-    """Squares, signals of tissues, cosines, outliers and components beyond the fifth are for other programs."""
+    """Squares, signals of tissues, cosines, outliers and components beyond the fifth are for other
+    programs.
+    """
     rng = np.random.default_rng(1)
     names = [*MOTION, *(f"a_comp_cor_{k:02d}" for k in range(5))]
     few = pd.DataFrame({name: rng.standard_normal(60) for name in names})
-    more = ("csf", "trans_x_power2", "cosine00", "a_comp_cor_05", "w_comp_cor_00", "c_comp_cor_00", "t_comp_cor_00")
+    more = (
+        "csf",
+        "trans_x_power2",
+        "cosine00",
+        "a_comp_cor_05",
+        "w_comp_cor_00",
+        "c_comp_cor_00",
+        "t_comp_cor_00",
+    )
     many = pd.concat([few, pd.DataFrame({name: rng.standard_normal(60) for name in more})], axis=1)
     one, other = (
         build_design(
-            events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=table, confound_names=default_confounds(table)
+            events(a=[(20.0, 20.0)]),
+            n_volumes=60,
+            tr=2.0,
+            confounds=table,
+            confound_names=default_confounds(table),
         )
         for table in (few, many)
     )
@@ -180,7 +218,10 @@ def test_too_few_volumes_for_the_model():
 def test_high_pass_sets_the_number_of_cosines():
     table = events(a=[(20.0, 20.0)])
     drifts = [
-        sum(c.startswith("drift") for c in build_design(table, n_volumes=100, tr=2.0, high_pass=hz).columns)
+        sum(
+            c.startswith("drift")
+            for c in build_design(table, n_volumes=100, tr=2.0, high_pass=hz).columns
+        )
         for hz in (0.0, 0.01, 0.02)
     ]
     assert drifts == [1, 4, 8]  # 0 Hz: a line; else cosines k / (2 * 200 s) up to the cut-off

@@ -1,4 +1,4 @@
-"""Degrees of freedom where voxels of one model differ in their noise, and the rate that follows."""
+"""Degrees of freedom where voxels of one model differ in noise, and the rate that follows."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,9 @@ def model(n, confounds, seed):
     table = pd.DataFrame(np.cumsum(rng.standard_normal((n, confounds)), axis=0), columns=names)
     onsets = np.arange(6.0, 2 * n - 28, 28)
     events = pd.DataFrame({"onset": onsets, "duration": 14.0, "trial_type": "a"})
-    design = build_design(Events(events), n_volumes=n, tr=2.0, confounds=table, confound_names=names)
+    design = build_design(
+        Events(events), n_volumes=n, tr=2.0, confounds=table, confound_names=names
+    )
     return design, contrast_vector(design, "a", {"a": 1.0})[None]
 
 
@@ -33,15 +35,20 @@ def test_degrees_of_freedom_by_hand():
 
 
 def test_uncertainty_is_that_of_the_logarithm_of_the_variance():
-    """Against noise whose coefficient is drawn anew for each voxel: the scatter of log k over these draws."""
+    """Against noise whose coefficient is drawn anew for each voxel: the scatter of log k over
+    these draws.
+    """
     design, vector = model(60, 4, 5)
     drawn = np.random.default_rng(0).normal(0.3, 0.03, 4000)
     rho = drawn[:, None] ** np.arange(1, 4)
-    noise = Noise(labels=np.zeros(1, dtype=np.intp), rho=rho.mean(axis=0)[None], spread=np.cov(rho.T)[None])
+    noise = Noise(
+        labels=np.zeros(1, dtype=np.intp), rho=rho.mean(axis=0)[None], spread=np.cov(rho.T)[None]
+    )
     found = ContrastModel(design.matrix, vector, noise, rank=design.rank)
     logs = np.log([found._factors(each)[0] for each in rho[:400]])
     stated = 2 / found._solve(0).effective[0] - 2 / found.dof
-    assert stated == pytest.approx(logs.var(), rel=0.25)  # 400 draws know a variance to 7 %; the rest is curvature
+    # 400 draws know a variance to 7 %; the rest is curvature
+    assert stated == pytest.approx(logs.var(), rel=0.25)
 
 
 @pytest.mark.parametrize("n", [60, 136])
@@ -55,7 +62,8 @@ def test_short_runs_keep_the_rate_that_z_promises(n):
         z = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(courses)["z"]
         beyond += int((np.abs(z) > stats.norm.isf(0.001)).sum())
         total += 2 * z.size
-    expected = total * 0.001  # 96, to ± 10 by counting: three of these, within what is promised elsewhere
+    # 96, to ± 10 by counting: three of these, within what is promised elsewhere
+    expected = total * 0.001
     assert abs(beyond - expected) < 3 * np.sqrt(expected)
 
 
@@ -65,7 +73,9 @@ def test_voxels_of_their_own_keep_it_by_fewer_degrees_of_freedom():
     mask, beyond_t, beyond_z = np.ones((1, 1, 1), dtype=bool), 0, 0
     courses = 100 + ar_noise(np.random.default_rng(1), 60, 400, 0.3)
     for course in courses.T:
-        noise = estimate_noise([(slice(0, 1), course[:, None])], design.matrix, mask, (3.0, 3.0, 3.0))
+        noise = estimate_noise(
+            [(slice(0, 1), course[:, None])], design.matrix, mask, (3.0, 3.0, 3.0)
+        )
         found = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(course[:, None])
         assert found["effective"][0, 0] < 0.9 * design.dof
         beyond_t += int(abs(found["t"][0, 0]) > stats.t.isf(0.01, design.dof))

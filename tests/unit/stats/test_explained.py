@@ -1,4 +1,6 @@
-"""Explained variance, recovered amplitude and correct fraction: known values come back, from noisy halves too."""
+"""Explained variance, recovered amplitude and correct fraction: known values come back, from noisy
+halves too.
+"""
 
 import numpy as np
 import pytest
@@ -16,21 +18,34 @@ from bids_sr.stats.evaluation.agreement import (
 from bids_sr.stats.glm.blocks import Block, assign_halves
 
 N_BLOCKS, N_VOXELS = 12, 4000
-BLOCKS = tuple(assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)]))
+BLOCKS = tuple(
+    assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
+)
 HALVES = np.array([[(b.half == h) / 6 for b in BLOCKS] for h in (0, 1)])
 
 
 def scored(series, measured, weights=HALVES[:, None]):
-    """Statistics of block maps in rows, each (B, N): the value, then its resamples; mean of both ways."""
-    inner = inner_products(series, series), inner_products(series, measured), inner_products(measured, measured)
+    """Statistics of block maps in rows, each (B, N): the value, then its resamples; mean of both
+    ways.
+    """
+    inner = (
+        inner_products(series, series),
+        inner_products(series, measured),
+        inner_products(measured, measured),
+    )
     a, b = weights
-    ways = Way(contrast="a", source=a, target=b, twin=a), Way(contrast="a", source=b, target=a, twin=b)
+    ways = (
+        Way(contrast="a", source=a, target=b, twin=a),
+        Way(contrast="a", source=b, target=a, twin=b),
+    )
     both = [statistics(way, *inner) for way in ways]
     return {name: np.mean([each[name] for each in both], axis=0) for name in STATISTICS}
 
 
 def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxels=N_VOXELS):
-    """A series that holds a share of the truth, a wrong pattern and own noise; a measured one with other noise."""
+    """A series that holds a share of the truth, a wrong pattern and own noise; a measured one with
+    other noise.
+    """
     rng = np.random.default_rng(seed)
     truth = true_sd * rng.normal(size=voxels)
     pattern = wrong * rng.normal(size=voxels)
@@ -40,10 +55,19 @@ def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxel
 
 @pytest.mark.parametrize(
     ("share", "wrong", "noise"),
-    [(1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 1.5, 0.0), (0.6, 0.8, 1.0), (0.1, 0.0, 0.0), (1.5, 0.0, 0.0)],
+    [
+        (1.0, 0.0, 0.0),
+        (0.5, 0.0, 0.0),
+        (0.0, 1.5, 0.0),
+        (0.6, 0.8, 1.0),
+        (0.1, 0.0, 0.0),
+        (1.5, 0.0, 0.0),
+    ],
 )
 def test_known_figures_come_back_whatever_the_noise_of_the_target(share, wrong, noise):
-    """From the construction: T of variance 4, e = share·T + a pattern + noise / sqrt(6), error over 40 runs < .02."""
+    """From the construction: T of variance 4, e = share·T + a pattern + noise / sqrt(6), error
+    over 40 runs < .02.
+    """
     true, energy = 4.0, share**2 * 4 + wrong**2 + noise**2 / 6
     expected = {
         "ev": 1 - ((1 - share) ** 2 * true + wrong**2 + noise**2 / 6) / true,
@@ -53,7 +77,8 @@ def test_known_figures_come_back_whatever_the_noise_of_the_target(share, wrong, 
     }
     for target_noise in (3.0, 0.0):
         runs = [
-            scored(*simulated(k, share=share, wrong=wrong, noise=noise, target_noise=target_noise)) for k in range(40)
+            scored(*simulated(k, share=share, wrong=wrong, noise=noise, target_noise=target_noise))
+            for k in range(40)
         ]
         for name in ("ev", "amplitude", "correct_fraction"):
             found = np.mean([run[name][0] for run in runs])
@@ -77,7 +102,12 @@ def test_a_hundredth_of_the_detail_has_the_correlation_of_all_of_it_and_explains
 def test_a_measured_half_explains_two_less_one_over_its_reliability():
     """Its own noise counts: .684 for a reliability of .76, as on studyforrest (.68 in TRAPS)."""
     _, measured = simulated(
-        0, share=1.0, wrong=0.0, noise=0.0, voxels=200000, target_noise=np.sqrt(6 * 4 * 0.24 / 0.76)
+        0,
+        share=1.0,
+        wrong=0.0,
+        noise=0.0,
+        voxels=200000,
+        target_noise=np.sqrt(6 * 4 * 0.24 / 0.76),
     )
     found = scored(measured, measured)
     assert found["r"][0] == pytest.approx(0.76, abs=0.005)
@@ -90,7 +120,11 @@ def test_known_truth_gives_the_plain_formulas():
     rng = np.random.default_rng(0)
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
-    inner = inner_products(e[None], e[None]), inner_products(e[None], t[None]), inner_products(t[None], t[None])
+    inner = (
+        inner_products(e[None], e[None]),
+        inner_products(e[None], t[None]),
+        inner_products(t[None], t[None]),
+    )
     once = np.ones((1, 1))
     found = statistics(Way(contrast="a", source=once, target=once, twin=once), *inner)
     e, t = e - e.mean(), t - t.mean()
@@ -107,14 +141,18 @@ def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
     for name in STATISTICS[1:]:
         assert np.isnan(found[name]).all()
     once = np.ones((1, 1))
-    below = statistics(Way(contrast="a", source=once, target=once, twin=-0.1 * once), once, once, once)
+    below = statistics(
+        Way(contrast="a", source=once, target=once, twin=-0.1 * once), once, once, once
+    )
     assert below["r"] == 1
     assert np.isnan([below[name][0] for name in STATISTICS[1:]]).all()
 
 
 @pytest.mark.parametrize("name", ["ev", "amplitude", "correct_fraction"])
 def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
-    """Blocks vary around the same truth and the same wrong pattern; gains over a second series are held too."""
+    """Blocks vary around the same truth and the same wrong pattern; gains over a second series are
+    held too.
+    """
     rng = np.random.default_rng(0)
     truth, pattern = rng.normal(size=300), 0.5 * rng.normal(size=300)
     found = []
@@ -141,12 +179,16 @@ def drawn(value, spread, rng):
 
 
 def test_intervals_of_a_network_hold_its_seeds():
-    """Five seeds that differ with sd .1, blocks that differ with sd .05: the interval is that of both together."""
+    """Five seeds that differ with sd .1, blocks that differ with sd .05: the interval is that of
+    both together.
+    """
     rng = np.random.default_rng(0)
     widths = []
     for seed in range(60):
         values = 0.5 + 0.1 * rng.normal(size=5)
-        scores = {f"srganSeed{k}" if k else "srgan": drawn(v, 0.05, rng) for k, v in enumerate(values)}
+        scores = {
+            f"srganSeed{k}" if k else "srgan": drawn(v, 0.05, rng) for k, v in enumerate(values)
+        }
         plain = interval(scores["srgan"][KEY].mean(axis=0))
         assert plain[1] - plain[0] == pytest.approx(3.92 * 0.05, rel=0.1)
         vary_seeds(scores, seed)
@@ -154,7 +196,8 @@ def test_intervals_of_a_network_hold_its_seeds():
         assert found[0] == pytest.approx(values[0])
         low, high = interval(found)
         widths.append((high - low) ** 2)
-    # the resampled seeds are few points, so that the quantiles of a five-point distribution enter, not a normal's
+    # the resampled seeds are few points, so that the quantiles of a five-point distribution enter,
+    # not a normal's
     assert np.sqrt(np.mean(widths)) / 3.92 == pytest.approx(np.hypot(0.1, 0.05), rel=0.25)
 
 
@@ -162,8 +205,14 @@ def test_only_methods_with_members_of_other_seeds_get_wider_intervals():
     def one(value):
         return drawn(value, 0.005, np.random.default_rng(3))
 
-    scores = {"bspline": one(0.0), "srgan": one(0.5), "srganSeed1": one(0.4), "srganSeed2": one(0.6),
-              "srganPhantom": one(0.1), "sbl": one(0.3)}  # fmt: skip
+    scores = {
+        "bspline": one(0.0),
+        "srgan": one(0.5),
+        "srganSeed1": one(0.4),
+        "srganSeed2": one(0.6),
+        "srganPhantom": one(0.1),
+        "sbl": one(0.3),
+    }
     before = {name: found[KEY].copy() for name, found in scores.items()}
     vary_seeds(scores, 0)
     for name in scores:

@@ -47,7 +47,8 @@ IN, NEAR, FAR = (4, 4, 3), (8, 4, 3), (17, 17, 6)
     [
         ([(IN, 0.4), (FAR, 0.6)], True),
         ([(IN, 0.6), (FAR, 0.9)], False),
-        ([(IN, 0.3), (FAR, 0.4)], False),  # nothing is active anywhere: this flag does not speak of that
+        # nothing is active anywhere: this flag does not speak of that
+        ([(IN, 0.3), (FAR, 0.4)], False),
         ([(IN, 0.5), (FAR, 0.6)], False),  # the paper says "less than .5"
     ],
 )
@@ -175,21 +176,44 @@ def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):
     assert [(flag.name, flag.raised) for flag in alone] == [("broad", True)]
 
 
-def level(series, value, half, region="brain", statistic="ev", band="beyond", reference="measured"):
+def level(
+    series, value, half, region="brain", statistic="ev", band="beyond", reference="measured"
+):
     place = {"contrast": "all", "region": region, "band": band, "reference": reference}
-    return MetricRow(series=series, statistic=statistic, value=value, lower=value - half, upper=value + half, **place)
+    return MetricRow(
+        series=series,
+        statistic=statistic,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        **place,
+    )
 
 
 def test_detail_that_is_worse_than_none_is_flagged():
-    rows = [level("srgan", -1.64, 0.3, "active40"), level("srgan", -0.1, 0.2), level("sbl", 0.5, 0.02, "active40")]
+    rows = [
+        level("srgan", -1.64, 0.3, "active40"),
+        level("srgan", -0.1, 0.2),
+        level("sbl", 0.5, 0.02, "active40"),
+    ]
     rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
     found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
-    assert {name: flag.raised for name, flag in found.items()} == {"srgan": True, "sbl": False, "focuss": False}
-    assert found["srgan"].text == (
-        "srgan: worse than adding no detail (explained variance −164 %, active voxels (|t| > 4), contrast all)."
+    assert {name: flag.raised for name, flag in found.items()} == {
+        "srgan": True,
+        "sbl": False,
+        "focuss": False,
+    }
+    assert (
+        found["srgan"].text
+        == "srgan: worse than adding no detail (explained variance −164 %, active voxels (|t| >"
+        " 4), contrast all)."
     )
     assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy
     # without a reference the test one level down tells it
-    blind = [level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")]
-    assert [(flag.series, flag.raised) for flag in harm_flags(blind, ["srgan", "sbl"])] == [("srgan", True)]
+    blind = [
+        level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")
+    ]
+    assert [(flag.series, flag.raised) for flag in harm_flags(blind, ["srgan", "sbl"])] == [
+        ("srgan", True)
+    ]

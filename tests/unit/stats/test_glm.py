@@ -1,4 +1,6 @@
-"""The linear model: recovery of a planted effect, dense matrices and nilearn as second implementations, calibration."""
+"""The linear model: recovery of a planted effect, dense matrices and nilearn as second
+implementations, calibration.
+"""
 
 import warnings
 
@@ -15,7 +17,13 @@ from bids_sr.stats.glm.noise import Noise, estimate_noise
 from bids_sr.stats.glm.regressors import Events
 
 BLOCKS = Events(
-    pd.DataFrame({"onset": np.arange(10.0, 380.0, 30.0), "duration": 15.0, "trial_type": ["a", "b"] * 6 + ["a"]})
+    pd.DataFrame(
+        {
+            "onset": np.arange(10.0, 380.0, 30.0),
+            "duration": 15.0,
+            "trial_type": ["a", "b"] * 6 + ["a"],
+        }
+    )
 )
 
 
@@ -41,14 +49,23 @@ def fit(courses, matrix, vectors, **options):
 
 def known(rho, n):
     """Noise of given autocorrelations at the first lags, known exactly, in n voxels."""
-    return Noise(labels=np.zeros(n, dtype=np.intp), rho=np.array([rho]), spread=np.zeros((1, len(rho), len(rho))))
+    return Noise(
+        labels=np.zeros(n, dtype=np.intp),
+        rho=np.array([rho]),
+        spread=np.zeros((1, len(rho), len(rho))),
+    )
 
 
 def test_planted_effect_is_recovered_with_its_own_standard_error():
     found = design()
     vector = contrast_vector(found, "a", {"a": 1.0})
     rng = np.random.default_rng(5)
-    courses = 1000 + 20 * found.matrix[:, [0]] + 8 * found.matrix[:, [1]] + 3 * ar_noise(rng, 200, 4000, 0.3)
+    courses = (
+        1000
+        + 20 * found.matrix[:, [0]]
+        + 8 * found.matrix[:, [1]]
+        + 3 * ar_noise(rng, 200, 4000, 0.3)
+    )
     estimate = fit(courses, found.matrix, vector[None], rank=found.rank)
     error = estimate["effect"][0] - 20
     stated = np.sqrt(estimate["variance"][0].mean())
@@ -62,14 +79,21 @@ def test_agrees_with_nilearn_where_noise_is_white():
     from nilearn.glm.first_level import run_glm
 
     found = design()
-    vectors = np.array([contrast_vector(found, "a", {"a": 1.0}), contrast_vector(found, "d", {"a": 1.0, "b": -1.0})])
+    vectors = np.array(
+        [
+            contrast_vector(found, "a", {"a": 1.0}),
+            contrast_vector(found, "d", {"a": 1.0, "b": -1.0}),
+        ]
+    )
     rng = np.random.default_rng(7)
     courses = 500 + 5 * found.matrix[:, [0]] + ar_noise(rng, 200, 300, 0.4)
     labels, results = run_glm(courses, found.matrix, noise_model="ols")
     estimate = ContrastModel(found.matrix, vectors, Noise.white(300)).fit(courses)
     for index, vector in enumerate(vectors):
         theirs = compute_contrast(labels, results, vector, stat_type="t")
-        np.testing.assert_allclose(estimate["effect"][index], theirs.effect_size(), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            estimate["effect"][index], theirs.effect_size(), rtol=1e-6, atol=1e-9
+        )
         np.testing.assert_allclose(estimate["t"][index], theirs.stat(), rtol=1e-6)
         np.testing.assert_allclose(estimate["z"][index], theirs.z_score(), rtol=1e-4, atol=1e-6)
 
@@ -87,7 +111,9 @@ def test_equals_generalized_least_squares_with_dense_matrices(rho):
     dispersion = np.einsum("tn,ts,sn->n", rest, covariance, rest) / (60 - matrix.shape[1])
     estimate = ContrastModel(matrix, vector[None], known(rho, 20)).fit(courses)
     np.testing.assert_allclose(estimate["effect"][0], vector @ beta, rtol=1e-8)
-    np.testing.assert_allclose(estimate["variance"][0], dispersion * (vector @ information @ vector), rtol=1e-8)
+    np.testing.assert_allclose(
+        estimate["variance"][0], dispersion * (vector @ information @ vector), rtol=1e-8
+    )
     assert (estimate["effective"] == 60 - matrix.shape[1]).all()
 
 
@@ -96,7 +122,9 @@ def test_each_voxel_gets_the_model_of_its_group():
     vector = contrast_vector(found, "a", {"a": 1.0})[None]
     courses = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
     both = Noise(
-        labels=np.array([0, 1, 0, 1, 1, 0]), rho=np.array([[0.6, 0.3], [0.1, 0.0]]), spread=np.zeros((2, 2, 2))
+        labels=np.array([0, 1, 0, 1, 1, 0]),
+        rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
+        spread=np.zeros((2, 2, 2)),
     )
     mixed = ContrastModel(found.matrix, vector, both).fit(courses)["t"][0]
     for group, rho in enumerate(both.rho):
@@ -108,10 +136,16 @@ def test_each_voxel_gets_the_model_of_its_group():
 
 
 def test_whitening_calibrates_null_statistics():
-    """Motion-like confounds and drift: the case in which autocorrelations of residuals as they are mislead."""
+    """Motion-like confounds and drift: the case in which autocorrelations of residuals as they are
+    mislead.
+    """
     rng = np.random.default_rng(11)
-    confounds = pd.DataFrame(np.cumsum(rng.standard_normal((136, 12)), axis=0), columns=[f"c{i}" for i in range(12)])
-    found = build_design(BLOCKS, n_volumes=136, tr=2.0, confounds=confounds, confound_names=tuple(confounds.columns))
+    confounds = pd.DataFrame(
+        np.cumsum(rng.standard_normal((136, 12)), axis=0), columns=[f"c{i}" for i in range(12)]
+    )
+    found = build_design(
+        BLOCKS, n_volumes=136, tr=2.0, confounds=confounds, confound_names=tuple(confounds.columns)
+    )
     vectors = contrast_vector(found, "a", {"a": 1.0})[None]
     courses = 100 + ar_noise(rng, 136, 40_000, 0.3)
     estimate = fit(courses, found.matrix, vectors)
@@ -119,7 +153,9 @@ def test_whitening_calibrates_null_statistics():
     assert abs(beyond - 80) < 3 * np.sqrt(80)
     assert estimate["z"][0].std() == pytest.approx(1.0, abs=0.02)  # counting alone: .0035
     rest = courses - found.matrix @ (np.linalg.pinv(found.matrix) @ courses)
-    seen = np.array([[np.mean((rest[:-k] * rest[k:]).sum(axis=0) / (rest**2).sum(axis=0)) for k in (1, 2, 3)]])
+    seen = np.array(
+        [[np.mean((rest[:-k] * rest[k:]).sum(axis=0) / (rest**2).sum(axis=0)) for k in (1, 2, 3)]]
+    )
     naive = ContrastModel(found.matrix, vectors, known(seen[0], 40_000)).fit(courses)
     assert (np.abs(naive["z"][0]) > stats.norm.isf(0.001)).sum() > 2 * beyond
     ordinary = _ordinary_t(found.matrix, vectors[0], courses)
@@ -131,7 +167,9 @@ def _ordinary_t(matrix, vector, courses):
     beta = inverse @ courses
     residuals = courses - matrix @ beta
     variance = (
-        (residuals**2).sum(axis=0) / (matrix.shape[0] - matrix.shape[1]) * (vector @ inverse @ inverse.T @ vector)
+        (residuals**2).sum(axis=0)
+        / (matrix.shape[0] - matrix.shape[1])
+        * (vector @ inverse @ inverse.T @ vector)
     )
     return vector @ beta / np.sqrt(variance)
 
@@ -153,7 +191,9 @@ def test_a_voxel_does_not_depend_on_its_block():
     courses = 100 + ar_noise(np.random.default_rng(4), 200, 500, 0.3)
     model = ContrastModel(found.matrix, vectors, noise_of(courses, found.matrix))
     whole = model.fit(courses)["t"]
-    parts = np.hstack([model.fit(courses[:, i : i + 37], slice(i, i + 37))["t"] for i in range(0, 500, 37)])
+    parts = np.hstack(
+        [model.fit(courses[:, i : i + 37], slice(i, i + 37))["t"] for i in range(0, 500, 37)]
+    )
     np.testing.assert_allclose(parts, whole, rtol=1e-9)
 
 

@@ -20,9 +20,13 @@ from bids_sr.stats.group import comparisons, group_tables, group_values
 
 METHODS = ("sbl", "srgan")
 SIZE = {
-    "table": "activation", "statistic": "size_acquired_voxels", "band": "n/a", "reference": "n/a", "region": "n/a",
+    "table": "activation",
+    "statistic": "size_acquired_voxels",
+    "band": "n/a",
+    "reference": "n/a",
+    "region": "n/a",
     "threshold": "quarter",
-}  # fmt: skip
+}
 
 
 def compared(folder: Path, margin: float | None = None) -> pd.DataFrame:
@@ -34,7 +38,14 @@ def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
     tables = group_inputs.find_tables(tmp_path)
     first, second = tables.itertuples()
-    assert tables.loc[0, list(group_values.RUN)].tolist() == ["sub-01", "a", "tap", "2", "dir-AP", "evaluation"]
+    assert tables.loc[0, list(group_values.RUN)].tolist() == [
+        "sub-01",
+        "a",
+        "tap",
+        "2",
+        "dir-AP",
+        "evaluation",
+    ]
     assert first.name == "sub-01 ses-a task-tap run-2 dir-AP"
     assert (second.table, second.session, second.run) == ("activation", "n/a", "n/a")
     group_values.join_tables(tables, stream := io.StringIO())
@@ -57,8 +68,12 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_path: Path) -> None:
-    write_tables(tmp_path, "01", rows=[detail("sbl", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1")
-    write_tables(tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2")
+    write_tables(
+        tmp_path, "01", rows=[detail("sbl", 0.10, lower=0.08, upper=0.12)], run="task-tap_run-1"
+    )
+    write_tables(
+        tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2"
+    )
     assert joined(tmp_path).values["value"].tolist() == pytest.approx([(4 * 0.10 + 1 * 0.40) / 5])
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40)], run="task-tap_run-2")
     assert joined(tmp_path).values["value"].tolist() == pytest.approx([0.25])
@@ -69,7 +84,9 @@ def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_pa
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 3)
     assert group_inputs.mixed(group_inputs.find_tables(tmp_path)) == []
-    write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"})
+    write_tables(
+        tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"}
+    )
     lines = group_inputs.mixed(group_inputs.find_tables(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
     assert not any(line.startswith("version") for line in lines)
@@ -84,8 +101,9 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     everybody = ["sub-01", "sub-02", "sub-03", "sub-04"]
     absent = group_inputs.absent(everybody, group_inputs.find_tables(tmp_path))
     assert absent == [
-        ("sub-04", "sub-04: no table of metrics at all"), ("sub-03", "sub-03 task-tap: no table of evaluation metrics")
-    ]  # fmt: skip
+        ("sub-04", "sub-04: no table of metrics at all"),
+        ("sub-03", "sub-03 task-tap: no table of evaluation metrics"),
+    ]
 
 
 def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
@@ -94,20 +112,34 @@ def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     tables = group_inputs.find_tables(tmp_path)
     rest, tap = ({"subject": "01", "task": task} for task in ("rest", "tap"))
     runs = [rest | {"echo": "1"}, rest | {"echo": "2"}, tap | {"run": "1"}, tap | {"run": "2"}]
-    ((run, line),) = group_inputs.absent_runs([*runs, tap | {"subject": "02"}], tables)  # sub-02 is named as a whole
+    # sub-02 is named as a whole
+    ((run, line),) = group_inputs.absent_runs([*runs, tap | {"subject": "02"}], tables)
     assert run == "sub-01_task-tap_run-2"
     assert line.startswith("sub-01_task-tap_run-2: no table")
-    assert ("", "no run has a table of evaluation metrics") in group_inputs.absent(["sub-01"], tables)
+    assert ("", "no run has a table of evaluation metrics") in group_inputs.absent(
+        ["sub-01"], tables
+    )
 
 
 def test_regions_of_seeds_are_not_compared_beside_those_of_conditions(tmp_path: Path) -> None:
-    """Each run says of itself what mapped it; a table of seeds that an earlier call left does not."""
+    """Each run says of itself what mapped it; a seed table that an earlier call left does not."""
     for label, size, by in (("01", 10.0, "seeds"), ("02", 20.0, "events")):
-        write_tables(tmp_path, label, activation=sizes("raw", size, size, 1.0), facts={**FACTS, "MappedBy": by})
-        (tmp_path / f"sub-{label}/func/sub-{label}_task-tap_desc-seeds_timeseries.tsv").write_text("")
+        write_tables(
+            tmp_path,
+            label,
+            activation=sizes("raw", size, size, 1.0),
+            facts={**FACTS, "MappedBy": by},
+        )
+        (tmp_path / f"sub-{label}/func/sub-{label}_task-tap_desc-seeds_timeseries.tsv").write_text(
+            ""
+        )
     values = joined(tmp_path).values
     (only,) = values[values["contrast"] == "thumb"].itertuples()
-    assert (only.statistic, only.participant, only.value) == ("size_acquired_voxels", "sub-02", 20.0)
+    assert (only.statistic, only.participant, only.value) == (
+        "size_acquired_voxels",
+        "sub-02",
+        20.0,
+    )
 
 
 def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
@@ -130,7 +162,9 @@ def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
     cohort(tmp_path, 9)
     each = one(compared(tmp_path), "srgan", "inject")
     values = joined(tmp_path).values
-    of_detail = values[values["statistic"] == "ev"].pivot(index="participant", columns="series", values="value")
+    of_detail = values[values["statistic"] == "ev"].pivot(
+        index="participant", columns="series", values="value"
+    )
     a, b = of_detail["srgan"], of_detail["inject"]
     assert each.p_wilcoxon == pytest.approx(scipy_stats.wilcoxon(a, b, method="exact").pvalue)
     assert each.p_t == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
@@ -180,7 +214,9 @@ def test_few_participants_cannot_reach_significance(tmp_path: Path) -> None:
     cohort(tmp_path, 7)
     each = one(compared(tmp_path), "sbl", "bspline")
     assert each.p_smallest < 0.05
-    assert each.note == "n = 7 non-zero differences; smallest attainable p = .0625 with 4 comparisons"
+    assert (
+        each.note == "n = 7 non-zero differences; smallest attainable p = .0625 with 4 comparisons"
+    )
 
 
 def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) -> None:
@@ -194,39 +230,54 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     assert (lacking.n, lacking.n_undefined) == (5, 1)
     assert "not defined in 1" in lacking.note
     people = {"sub-01": 0.1, "sub-02": 0.2}
-    same = one(comparisons.compare(values_of({"bspline": people, "sbl": people}), ["sbl"]), "sbl", "bspline")
+    same = one(
+        comparisons.compare(values_of({"bspline": people, "sbl": people}), ["sbl"]),
+        "sbl",
+        "bspline",
+    )
     assert (same.word, same.note) == ("same", "identical in all participants")
 
 
 def test_a_figure_that_nobody_has_is_not_comparable() -> None:
-    nobody = {"bspline": {"sub-01": math.nan}, "sbl": {"sub-01": math.nan}, "srgan": {"sub-02": 0.1}}
+    nobody = {
+        "bspline": {"sub-01": math.nan},
+        "sbl": {"sub-01": math.nan},
+        "srgan": {"sub-02": 0.1},
+    }
     found = comparisons.compare(values_of(nobody), METHODS)
     each = one(found, "sbl", "bspline")
     assert (each.word, each.n, each.n_undefined) == ("not comparable", 0, 1)
     apart = one(found, "srgan", "bspline")
-    assert (apart.word, apart.n, apart.n_undefined) == ("not comparable", 0, 0)  # no participant has both
+    # no participant has both
+    assert (apart.word, apart.n, apart.n_undefined) == ("not comparable", 0, 0)
     assert set(stats_of(found)["p_wilcoxon"]) == {"n/a"}
 
 
 def stats_of(found: pd.DataFrame) -> pd.DataFrame:
     """The table as it is written."""
-    return pd.read_csv(io.StringIO(group_tables.stats_text(found)), sep="\t", dtype=str, keep_default_na=False)
+    return pd.read_csv(
+        io.StringIO(group_tables.stats_text(found)), sep="\t", dtype=str, keep_default_na=False
+    )
 
 
 def test_places_counts_and_differences_are_not_compared(tmp_path: Path) -> None:
     rows = [
         MetricRow(series="sbl", value=1.0, **about)
         for about in (
-            {"statistic": "peak_at_x"}, {"statistic": "voxels", "threshold": "quarter"},
-            {"statistic": "ev", "minus": "bspline"}, {"statistic": "dice", "threshold": "fdr"},
+            {"statistic": "peak_at_x"},
+            {"statistic": "voxels", "threshold": "quarter"},
+            {"statistic": "ev", "minus": "bspline"},
+            {"statistic": "dice", "threshold": "fdr"},
             {"statistic": "active_distance", "reference": "truth"},
         )
-    ]  # fmt: skip
+    ]
     write_tables(tmp_path, "01", rows=rows)
     assert list(joined(tmp_path).values["statistic"]) == ["dice", "active_distance"]
 
 
-def test_a_statistic_that_is_registered_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statistic_that_is_registered_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "STATISTICS", {})
     for module in (group_values, comparisons):
         monkeypatch.setattr(module, "STATISTICS", registry.STATISTICS, raising=False)
@@ -248,8 +299,12 @@ def test_the_table_of_statistics(tmp_path: Path) -> None:
     assert len(table) == len(found)
     cells = one(table, "sbl", "bspline", fwhm_mm="0")
     assert (cells.n, cells.n_nonzero, cells.method, cells.word, cells.better) == (
-        "12", "12", "exact", "better", "higher"
-    )  # fmt: skip
+        "12",
+        "12",
+        "exact",
+        "better",
+        "higher",
+    )
     assert float(cells.p_wilcoxon) == pytest.approx(2 / 2**12, rel=1e-5)
     assert float(cells.lower) <= float(cells.difference) <= float(cells.upper)
 
@@ -258,7 +313,9 @@ def test_false_discovery_rates_are_over_all_comparisons_of_a_metric(tmp_path: Pa
     cohort(tmp_path, 12)
     found = compared(tmp_path)
     own = found[found["statistic"] == BEYOND["statistic"]]
-    assert list(own["p_fdr"]) == pytest.approx(list(scipy_stats.false_discovery_control(own["p_wilcoxon"])))
+    assert list(own["p_fdr"]) == pytest.approx(
+        list(scipy_stats.false_discovery_control(own["p_wilcoxon"]))
+    )
 
 
 def test_the_papers_table(tmp_path: Path) -> None:
@@ -267,7 +324,11 @@ def test_the_papers_table(tmp_path: Path) -> None:
     assert (paper.conditions, paper.fwhm_mm) == (("thumb", "little"), 0.0)
     assert list(paper.panels) == ["size, thumb", "size, little", "Dice"]
     text = paper_html([paper], METHODS)
-    ours = [line.split("</t") for line in text.split("<tr>") if "scope='row'>" in line and "paper:" not in line]
+    ours = [
+        line.split("</t")
+        for line in text.split("<tr>")
+        if "scope='row'>" in line and "paper:" not in line
+    ]
     assert [line[0].rpartition(">")[2] for line in ours] == ["acquired", "bspline", "sbl"]
     raw, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in ours)
     assert (sbl[2], sbl[3], sbl[5][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")

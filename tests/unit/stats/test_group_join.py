@@ -1,4 +1,6 @@
-"""Tables joined one after the other: what comes of it is what their cells say, as pandas reads them."""
+"""Tables joined one after the other: what comes of it is what their cells say, as pandas reads
+them.
+"""
 
 import io
 import math
@@ -21,16 +23,25 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     for run, shift in (("task-tap_run-1", 0.0), ("task-tap_run-2", 0.1), ("task-hum", 0.2)):
         rows = [
             detail("sbl", 0.3 + shift, lower=0.1, upper=0.5 + shift),
-            MetricRow(series="sbl", statistic="average_precision", reference="truth", value=math.nan),
+            MetricRow(
+                series="sbl", statistic="average_precision", reference="truth", value=math.nan
+            ),
             MetricRow(series="sbl", statistic="flag_task_not_done", value=float(shift > 0)),
         ]
         write_tables(tmp_path, "09", rows=rows, run=run)
     tables = find_tables(tmp_path)
     found = group_values.join_tables(tables, stream := io.StringIO())
     (path := tmp_path / "long.tsv").write_text(stream.getvalue())
-    long = pd.read_csv(path, sep="\t", dtype={"unit": str, "run": str}, keep_default_na=False, na_values=[""])
+    long = pd.read_csv(
+        path, sep="\t", dtype={"unit": str, "run": str}, keep_default_na=False, na_values=[""]
+    )
     assert list(long) == list(group_values.COLUMN_TEXT)
-    flat = pd.concat([read_frame(each.path).assign(participant=each.participant) for each in tables.itertuples()])
+    flat = pd.concat(
+        [
+            read_frame(each.path).assign(participant=each.participant)
+            for each in tables.itertuples()
+        ]
+    )
     names = ["participant", "series", "statistic", "contrast", "unit"]
     assert long[names].values.tolist() == flat[names].values.tolist()
     keys = [*group_values.QUESTION, "series", "participant"]
@@ -43,7 +54,9 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
         key: float((own["weight"] * own["value"]).sum(skipna=False) / own["weight"].sum())
         for key, own in known.assign(weight=weight).groupby(keys)
     }
-    told = {tuple(key): value for *key, value in found.values[[*keys, "value"]].itertuples(index=False)}
+    told = {
+        tuple(key): value for *key, value in found.values[[*keys, "value"]].itertuples(index=False)
+    }
     assert set(told) == set(expected)
     assert len(told) == len(found.values)
     for key, value in told.items():
@@ -60,20 +73,38 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
 def test_runs_in_which_a_value_is_not_defined_are_left_out(tmp_path: Path) -> None:
     for run, (value, half) in enumerate(((0.3, 0.1), (math.nan, 0.1), (0.6, 0.2))):
         ends = {"lower": value - half, "upper": value + half}
-        write_tables(tmp_path, "01", rows=[detail("sbl", value, **ends)], run=f"task-tap_run-{run}")
+        write_tables(
+            tmp_path, "01", rows=[detail("sbl", value, **ends)], run=f"task-tap_run-{run}"
+        )
     assert joined(tmp_path).values["value"].tolist() == [(0.3 * 4 + 0.6) / 5]
 
 
-def test_series_of_other_programs_are_tested_over_participants_beside_their_own_control(tmp_path: Path) -> None:
-    """Against the acquired series, baselines and the acquired one at their resolution; not that of another series."""
+def test_series_of_other_programs_are_tested_over_participants_beside_their_own_control(
+    tmp_path: Path,
+) -> None:
+    """Against the acquired series, baselines and the acquired one at their resolution; not that of
+    another series.
+    """
     for number in range(7):
         who, better_by = f"{number:02d}", 0.1 + 0.01 * number
         rows = [
             MetricRow(series="NORDIC", statistic="compared_fwhm", value=2.0),
             MetricRow(series="tedana", statistic="compared_fwhm", value=3.0),
         ]
-        levels = {"zerofill": 0.3, "NORDICSame": 0.32, "tedanaSame": 0.31, "NORDIC": 0.3 + better_by, "tedana": 0.3}
-        about = {"statistic": "ev", "band": "within", "reference": "otherRun", "contrast": "all", "region": "brain"}
+        levels = {
+            "zerofill": 0.3,
+            "NORDICSame": 0.32,
+            "tedanaSame": 0.31,
+            "NORDIC": 0.3 + better_by,
+            "tedana": 0.3,
+        }
+        about = {
+            "statistic": "ev",
+            "band": "within",
+            "reference": "otherRun",
+            "contrast": "all",
+            "region": "brain",
+        }
         rows += [MetricRow(series=name, value=value, **about) for name, value in levels.items()]
         write_tables(tmp_path, who, rows=rows)
     found = joined(tmp_path)

@@ -1,4 +1,4 @@
-"""The comparison that is fixed beforehand, the participants it needs, and who is left out of it."""
+"""The comparison fixed beforehand, the participants it needs, and who is left out of it."""
 
 import math
 from pathlib import Path
@@ -40,15 +40,19 @@ def people(values: list[float]) -> dict[str, float]:
 
 
 def test_each_participants_strongest_reference_is_taken() -> None:
-    """Baselines, controls and simple arithmetic count; the measured series, the acquired one and methods do not."""
+    """Baselines, controls and simple arithmetic count; the measured series, the acquired one and
+    methods do not.
+    """
     series = {
         "sbl": people([0.3, 0.3, 0.3, math.nan, 0.3]),
         "bspline": people([0.1, 0.2, 0.0, 0.1, math.nan]),
         "zerofill": people([0.2, 0.1, 0.0, 0.1, math.nan]),
         "bsplinePca": people([0.0, 0.1, 0.25, 0.1, math.nan]),
         "sdmod": {"sub-01": 0.35},
-        "srgan": people([0.9] * 5), "measured": people([1.0] * 5), "raw": people([0.9] * 5),
-    }  # fmt: skip
+        "srgan": people([0.9] * 5),
+        "measured": people([1.0] * 5),
+        "raw": people([0.9] * 5),
+    }
     (found,) = primary(values_of(series))
     assert (found.series, found.minus, found.role) == ("sbl", "strongest", "strongest")
     assert found.participants == ["sub-00", "sub-01", "sub-02"]
@@ -62,7 +66,9 @@ def test_the_method_is_no_rival_of_itself_and_without_rivals_there_is_no_test() 
     assert primary(values_of(series), "sbl") == []
 
 
-def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_path: Path) -> None:
+def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
+    tmp_path: Path,
+) -> None:
     cohort(tmp_path, 12)
     marked = group_tables.all_comparisons(joined(tmp_path), "sbl")
     found = next(marked.itertuples())
@@ -72,21 +78,36 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(tmp_
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
     assert {row["n_needed"] for row in rows[1:]} == {"n/a"}
-    assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (f"{found.n_needed:.0f}", "12", "better")
+    assert (rows[0]["n_needed"], rows[0]["n_above"], rows[0]["word"]) == (
+        f"{found.n_needed:.0f}",
+        "12",
+        "better",
+    )
     text = primary_sentence(found)
-    assert text.startswith("The finer map of sbl is more accurate than every reference of the participant: +0.0")
+    assert text.startswith(
+        "The finer map of sbl is more accurate than every reference of the participant: +0.0"
+    )
     assert "larger in 12 of 12 participants; p < .001" in text
     assert "prespecified comparison, not corrected" in text
-    assert [each.value for each in primary_numbers(found)][1:] == ["12 of 12", f"{found.n_needed:.0f}"]
-    assert not any(row.part == "primary" for finding in findings(marked, METHODS) for row in finding)
+    assert [each.value for each in primary_numbers(found)][1:] == [
+        "12 of 12",
+        f"{found.n_needed:.0f}",
+    ]
+    assert not any(
+        row.part == "primary" for finding in findings(marked, METHODS) for row in finding
+    )
 
 
 def test_six_participants_can_be_enough_and_five_cannot() -> None:
-    """The finding of a review: with five Holm comparisons nothing could ever be said of six participants."""
+    """The finding of a review: with five Holm comparisons nothing could ever be said of six
+    participants.
+    """
 
     def answer(n: int) -> Any:
         values = [0.2 + 0.01 * k for k in range(n)]
-        rivals = {name: people([0.05 + 0.001 * k * m for k in range(n)]) for m, name in enumerate(RIVALS)}
+        rivals = {
+            name: people([0.05 + 0.001 * k * m for k in range(n)]) for m, name in enumerate(RIVALS)
+        }
         return primary(values_of({"sbl": people(values), **rivals}))[0]
 
     six, five, one = answer(6), answer(5), answer(1)
@@ -94,7 +115,10 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert status(six) == "more accurate"
     assert (five.word, status(five)) == ("undecided", "not assessed")
     assert five.note == "n = 5 non-zero differences; smallest attainable p = .0625"
-    assert "does not differ detectably from the participant's strongest reference" in primary_sentence(five)
+    assert (
+        "does not differ detectably from the participant's strongest reference"
+        in primary_sentence(five)
+    )
     assert (one.word, status(one)) == ("not comparable", "not assessed")
     assert primary_sentence(one).startswith("Accuracy could be assessed in 1 participant, too few")
 
@@ -109,24 +133,37 @@ def test_the_largest_of_several_values_shows_no_loss() -> None:
     assert found.n_needed is None
     assert primary_numbers(found)[2].value == "–"
     assert pc.BELOW in found.note
-    assert "is not more accurate than the participant's strongest reference" in primary_sentence(found)
+    assert "is not more accurate than the participant's strongest reference" in primary_sentence(
+        found
+    )
 
 
 def test_a_method_that_equals_its_references_is_hardly_ever_called_better() -> None:
-    """Of 400 groups of eight without any difference at most 5 % (two-sided half: 2.5 %) are called better."""
+    """Of 400 groups of eight without any difference at most 5 % (two-sided half: 2.5 %) are called
+    better.
+    """
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(400, 8)) - rng.normal(size=(400, 3, 8)).max(axis=1)
     tests = [paired_tests.signed_rank(each) for each in drawn]
-    assert np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
+    assert (
+        np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
+    )
     plain = [paired_tests.signed_rank(each) for each in rng.normal(size=(400, 8))]
     assert 0.01 < np.mean([test["p_wilcoxon"] < 0.05 for test in plain]) < 0.07
 
 
 def test_several_tasks_are_corrected_for_their_number() -> None:
     series = {"sbl": people([0.2 + 0.01 * k for k in range(6)]), "bspline": people([0.1] * 6)}
-    found = primary(pd.concat([values_of(series), values_of(series, task="rest")], ignore_index=True))
-    assert [(each.family, each.p_holm, each.word) for each in found] == [(2, 0.0625, "undecided")] * 2
-    assert found[0].note == "n = 6 non-zero differences; smallest attainable p = .0625 with 2 comparisons"
+    found = primary(
+        pd.concat([values_of(series), values_of(series, task="rest")], ignore_index=True)
+    )
+    assert [(each.family, each.p_holm, each.word) for each in found] == [
+        (2, 0.0625, "undecided")
+    ] * 2
+    assert (
+        found[0].note
+        == "n = 6 non-zero differences; smallest attainable p = .0625 with 2 comparisons"
+    )
     assert "corrected for 2 tasks" in primary_sentence(found[0])
 
 
@@ -146,7 +183,9 @@ def test_tasks_without_a_truth_are_named() -> None:
     assert "Accuracy not assessed: no reference data (task rest)." in both
     assert "class='answer good'" in both
     assert "Without a value" not in both
-    lacking = group_answer_html(found, {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}})
+    lacking = group_answer_html(
+        found, {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}}
+    )
     assert "not assessed" not in lacking
     assert ". Without a value: sub-98, sub-99 (2 runs). " in lacking
 
@@ -165,7 +204,10 @@ def test_why_a_task_has_no_primary_comparison() -> None:
     noise = values_of({name: dict.fromkeys(values, math.nan) for name, values in known.items()})
     assert "no reproducible detail" in why_not_assessed("tap", noise, told, "sbl")
     html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": reason})
-    assert "Accuracy not assessed: sbl was not applied in 2 runs (it fell back to zero filling)." in html
+    assert (
+        "Accuracy not assessed: sbl was not applied in 2 runs (it fell back to zero filling)."
+        in html
+    )
     assert "no reference data" not in html
 
 
@@ -176,7 +218,9 @@ def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None
 
     known, weak = {"reference": "truth"}, {"reference": "otherRun"}
     all_ = [weak, known, {"contrast": "faces"}, {"region": "active40"}, {"band": "within"}, {}]
-    (found,) = primary(pd.concat([values(0.01 * k, **about) for k, about in enumerate(all_)], ignore_index=True))
+    (found,) = primary(
+        pd.concat([values(0.01 * k, **about) for k, about in enumerate(all_)], ignore_index=True)
+    )
     assert {name: getattr(found, name) for name in BEYOND} == BEYOND
     (found,) = primary(pd.concat([values(0, **weak), values(0, **known)], ignore_index=True))
     assert found.reference == "truth"
@@ -185,7 +229,9 @@ def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None
 
 
 @pytest.mark.parametrize(("effect", "expected"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
-def test_participants_for_the_paired_t_test_are_those_of_the_textbooks(effect: float, expected: int) -> None:
+def test_participants_for_the_paired_t_test_are_those_of_the_textbooks(
+    effect: float, expected: int
+) -> None:
     """Cohen 1988 and G*Power: two-sided .05, 80 % power, one sample."""
     assert pc.paired_power(effect, expected) >= 0.8 > pc.paired_power(effect, expected - 1)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
@@ -194,7 +240,9 @@ def test_participants_for_the_paired_t_test_are_those_of_the_textbooks(effect: f
 
 
 def test_power_is_reached_in_simulation_by_the_test_that_is_used() -> None:
-    """Signed-rank test of normal differences with the number found: 80 % within what 1,500 draws allow."""
+    """Signed-rank test of normal differences with the number found: 80 % within what 1,500 draws
+    allow.
+    """
     rng = np.random.default_rng(0)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
     needed = pc.participants_needed(d / d.std(ddof=1) + 0.7)
@@ -212,15 +260,31 @@ def test_numbers_that_cannot_be_had() -> None:
     assert pc.participants_needed([0.1, 0.10001]) == 6
 
 
-def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(tmp_path: Path) -> None:
+def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(
+    tmp_path: Path,
+) -> None:
     cohort(tmp_path, 8)
-    rows = [detail("zerofill", 0.02), detail("sbl", 0.02), detail("sblMirror", 0.01), detail("srgan", 0.1)]
+    rows = [
+        detail("zerofill", 0.02),
+        detail("sbl", 0.02),
+        detail("sblMirror", 0.01),
+        detail("srgan", 0.1),
+    ]
     idle = MetricRow(series="sbl", statistic="verdict_applied", value=0)
-    write_tables(tmp_path, "09", rows=[*rows, idle, MetricRow(series="srgan", statistic="verdict_applied", value=1)])
+    write_tables(
+        tmp_path,
+        "09",
+        rows=[*rows, idle, MetricRow(series="srgan", statistic="verdict_applied", value=1)],
+    )
     found = joined(tmp_path)
     assert found.told.values.tolist() == [["tap", "sub-09 task-tap", "sbl", "verdict_applied"]]
-    there = found.values[(found.values["participant"] == "sub-09") & (found.values["statistic"] == "ev")]
-    assert dict(zip(there["series"], there["value"], strict=True)) == {"zerofill": 0.02, "srgan": 0.1}
+    there = found.values[
+        (found.values["participant"] == "sub-09") & (found.values["statistic"] == "ev")
+    ]
+    assert dict(zip(there["series"], there["value"], strict=True)) == {
+        "zerofill": 0.02,
+        "srgan": 0.1,
+    }
     assert one(compared(found.values), "sbl", "zerofill").n == 8
 
 
@@ -229,7 +293,9 @@ def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> No
     low = list(-0.3 + 0.02 * rng.normal(size=12))
     series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
     told = findings(compared(values_of(series)), ["sbl"])
-    assert verdict(told, ["sbl"])[0].startswith("sbl is above every baseline but not shown to explain any")
+    assert verdict(told, ["sbl"])[0].startswith(
+        "sbl is above every baseline but not shown to explain any"
+    )
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
     told = findings(compared(values_of(series)), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith("sbl is more accurate than every baseline")

@@ -75,7 +75,8 @@ def test_added_voxels_reach_the_fine_grid():
     coarse = np.zeros((4, 4, 2), dtype=bool)
     coarse[2, 1, 1] = True
     affine = np.diag([4.0, 4.0, 5.0, 1.0])
-    # twice as fine in-plane, same outer edges: the first center lies a quarter of a coarse voxel before
+    # twice as fine in-plane, same outer edges: the first center lies a quarter of a coarse voxel
+    # before
     fine_affine = np.diag([2.0, 2.0, 5.0, 1.0])
     fine_affine[:2, 3] = -1.0
     mask = np.ones((8, 8, 2), dtype=bool)

@@ -1,4 +1,6 @@
-"""Scores over slices: closed forms, agreement with the plain scores, and intervals that follow the slices."""
+"""Scores over slices: closed forms, agreement with the plain scores, and intervals that follow the
+slices.
+"""
 
 import numpy as np
 import pytest
@@ -32,12 +34,15 @@ def test_a_gain_is_the_ratio_of_errors_in_decibel() -> None:
         name: slice_scores(off_by(error), TRUTH, MASK, data_range=100.0)
         for name, error in (("bspline", 2.0), ("zerofill", 4.0), ("srgan", 1.0))
     }
-    rows = {(r.series, measure_of(r), against_of(r)): r for r in holdout_rows(scores, "srgan", seed=0)}
+    rows = {
+        (r.series, measure_of(r), against_of(r)): r for r in holdout_rows(scores, "srgan", seed=0)
+    }
     assert rows["bspline", "pair_psnr", "n/a"].value == pytest.approx(20 * np.log10(100 / 2))
     for name, ratio in (("bspline", 2.0), ("zerofill", 4.0)):
         gain = rows["srgan", "pair_gain_psnr", name]
         assert gain.value == pytest.approx(20 * np.log10(ratio))
-        assert (gain.lower, gain.upper) == pytest.approx((gain.value, gain.value))  # all slices err alike
+        # all slices err alike
+        assert (gain.lower, gain.upper) == pytest.approx((gain.value, gain.value))
         assert gain.n == 6
     assert len(rows) == 8
     assert read_table_of(rows.values()) == list(map(str, (measure_of(r) for r in rows.values())))
@@ -54,7 +59,9 @@ def read_table_of(rows: object) -> list[str]:
 
 
 def test_the_interval_of_a_gain_is_that_of_paired_slices() -> None:
-    """Slices differ a hundredfold in error and the method halves that of each: its gain is sure, its PSNR is not."""
+    """Slices differ a hundredfold in error and the method halves that of each: its gain is sure,
+    its PSNR is not.
+    """
     worse = TRUTH + np.geomspace(0.1, 10, 8) * np.where(RNG.random(TRUTH.shape) < 0.5, -1, 1)
     scores = {
         "bspline": slice_scores(worse, TRUTH, MASK, data_range=100.0),
@@ -68,18 +75,26 @@ def test_the_interval_of_a_gain_is_that_of_paired_slices() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    scores = {"srgan": slice_scores(TRUTH + RNG.standard_normal(TRUTH.shape), TRUTH, MASK, data_range=1.0)}
+    scores = {
+        "srgan": slice_scores(
+            TRUTH + RNG.standard_normal(TRUTH.shape), TRUTH, MASK, data_range=1.0
+        )
+    }
     assert holdout_rows(scores, "srgan", seed=3) == holdout_rows(scores, "srgan", seed=3)
     assert holdout_rows(scores, "srgan", seed=3) != holdout_rows(scores, "srgan", seed=4)
 
 
 def test_equal_images_have_no_interval() -> None:
-    rows = holdout_rows({"srgan": slice_scores(TRUTH, TRUTH, MASK, data_range=1.0)}, "srgan", seed=0)
+    rows = holdout_rows(
+        {"srgan": slice_scores(TRUTH, TRUTH, MASK, data_range=1.0)}, "srgan", seed=0
+    )
     assert rows[0].value == np.inf
     assert np.isnan(rows[0].lower)
 
 
-@pytest.mark.parametrize(("mask", "says"), [(np.zeros_like(MASK), "mask is empty"), (MASK[:, :, :4], "shapes differ")])
+@pytest.mark.parametrize(
+    ("mask", "says"), [(np.zeros_like(MASK), "mask is empty"), (MASK[:, :, :4], "shapes differ")]
+)
 def test_what_cannot_be_scored_is_refused(mask: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         slice_scores(TRUTH, TRUTH, mask, data_range=1.0)

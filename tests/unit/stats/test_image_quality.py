@@ -22,7 +22,9 @@ def test_by_hand():
     assert psnr(reference, image, data_range=30.0) == pytest.approx(10 * np.log10(900 / 5))
     mask = np.array([[True, True], [False, False]])
     assert mae(reference, image, mask=mask) == pytest.approx(1.0)
-    assert psnr(reference, image, data_range=30.0, mask=mask) == pytest.approx(10 * np.log10(900 / 2))
+    assert psnr(reference, image, data_range=30.0, mask=mask) == pytest.approx(
+        10 * np.log10(900 / 2)
+    )
     assert reference_range(reference) == 30.0
     assert reference_range(reference, mask) == 10.0
 
@@ -36,18 +38,29 @@ def test_as_scikit_image(pair):
     def slices(data_range):
         return [
             structural_similarity(
-                reference[..., k], image[..., k], data_range=data_range, gaussian_weights=True,
-                use_sample_covariance=False, full=True,
+                reference[..., k],
+                image[..., k],
+                data_range=data_range,
+                gaussian_weights=True,
+                use_sample_covariance=False,
+                full=True,
             )[1]
             for k in range(4)
-        ]  # fmt: skip
+        ]
 
-    for data_range in (100.0, 2000.0):  # at the second the constants weigh as much as the variances
-        assert ssim(reference, image, data_range=data_range) == pytest.approx(np.mean(slices(data_range)))
+    # at the second the constants weigh as much as the variances
+    for data_range in (100.0, 2000.0):
+        assert ssim(reference, image, data_range=data_range) == pytest.approx(
+            np.mean(slices(data_range))
+        )
     mask = np.zeros(reference.shape, dtype=bool)
     mask[5:20, 6:18, 1] = True
-    assert ssim(reference, image, data_range=100.0, mask=mask) == pytest.approx(slices(100.0)[1][5:20, 6:18].mean())
-    assert ssim(reference[..., 0], image[..., 0], data_range=100.0) == pytest.approx(slices(100.0)[0].mean())
+    assert ssim(reference, image, data_range=100.0, mask=mask) == pytest.approx(
+        slices(100.0)[1][5:20, 6:18].mean()
+    )
+    assert ssim(reference[..., 0], image[..., 0], data_range=100.0) == pytest.approx(
+        slices(100.0)[0].mean()
+    )
 
 
 def test_equal_images(pair):

@@ -1,4 +1,6 @@
-"""Pooling of the noise's autocorrelation: within the mask, by brightness, own share, groups, and determinism."""
+"""Pooling of the noise's autocorrelation: within the mask, by brightness, own share, groups, and
+determinism.
+"""
 
 import numpy as np
 import pytest
@@ -29,7 +31,9 @@ def courses(n, rho, seed=0):
 
 def estimate(values, mask=None, zooms=ZOOMS, **options):
     mask = np.ones(SHAPE, dtype=bool) if mask is None else mask
-    return estimate_noise([(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms, **options)
+    return estimate_noise(
+        [(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms, **options
+    )
 
 
 def test_ratios_are_those_of_residuals():
@@ -48,7 +52,8 @@ def test_ratios_are_those_of_residuals():
 def test_homogeneous_noise_is_found_without_bias_and_shared(n):
     found = estimate(100 + courses(n, np.full(COUNT, 0.4)))
     mean = np.average(found.rho, axis=0, weights=np.bincount(found.labels))
-    # of 2048 voxels: a scatter of .2 each in 60 volumes leaves .005, twice that with what the design hides
+    # of 2048 voxels: a scatter of .2 each in 60 volumes leaves .005, twice that with what the
+    # design hides
     np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
     assert found.rho[found.labels, 0].std() < 0.05
 
@@ -64,7 +69,9 @@ def test_neither_confounds_nor_the_ratio_leave_a_bias():
 
 
 def test_tissues_of_different_brightness_are_told_apart():
-    """Stripes thinner than the neighborhood: only brightness and the voxels themselves can tell them."""
+    """Stripes thinner than the neighborhood: only brightness and the voxels themselves can tell
+    them.
+    """
     kind = (np.indices(SHAPE)[0] // 2 % 2).ravel()
     rho = np.where(kind, 0.55, 0.15)
     values = courses(150, rho)
@@ -73,7 +80,10 @@ def test_tissues_of_different_brightness_are_told_apart():
     for found, most in ((bright, 0.08), (flat, 0.16)):
         own = found.rho[found.labels, 0]
         assert np.sqrt(np.mean((own - rho) ** 2)) < most  # .2 if all voxels are taken to be alike
-    step = bright.rho[bright.labels[kind == 1], 0].mean() - bright.rho[bright.labels[kind == 0], 0].mean()
+    step = (
+        bright.rho[bright.labels[kind == 1], 0].mean()
+        - bright.rho[bright.labels[kind == 0], 0].mean()
+    )
     assert step == pytest.approx(0.4, abs=0.06)
 
 
@@ -85,7 +95,8 @@ def test_doubt_is_named_where_voxels_differ_and_only_there():
         return float(np.average(found.spread[:, 0, 0], weights=np.bincount(found.labels)))
 
     assert abs(doubt(like)) < 0.004
-    assert 0.01 < doubt(mixed) < 0.09  # .09 is the variance of the two coefficients; own courses tell part of it
+    # .09 is the variance of the two coefficients; own courses tell part of it
+    assert 0.01 < doubt(mixed) < 0.09
 
 
 def test_nothing_outside_the_mask_counts():
@@ -107,7 +118,9 @@ def test_means_are_normalized_at_edges_in_planes_and_alone():
         assert (around.own <= 1 + 1e-12).all()
         assert (around.squares <= around.own).all()
     assert around.own[0] == pytest.approx(1)
-    inner = Neighborhood(np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0)
+    inner = Neighborhood(
+        np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0
+    )
     impulse = np.zeros((1, 31**3))
     impulse[0, 31**3 // 2] = 1.0
     weights = inner(impulse)[0]
@@ -116,8 +129,12 @@ def test_means_are_normalized_at_edges_in_planes_and_alone():
 
 
 def test_width_is_in_millimeters():
-    fine = Neighborhood(np.ones(40, dtype=bool), np.ones((40, 1, 1), dtype=bool), (1.5, 3, 3), 12.0)
-    coarse = Neighborhood(np.ones(20, dtype=bool), np.ones((20, 1, 1), dtype=bool), (3.0, 3, 3), 12.0)
+    fine = Neighborhood(
+        np.ones(40, dtype=bool), np.ones((40, 1, 1), dtype=bool), (1.5, 3, 3), 12.0
+    )
+    coarse = Neighborhood(
+        np.ones(20, dtype=bool), np.ones((20, 1, 1), dtype=bool), (3.0, 3, 3), 12.0
+    )
     assert fine.own[20] == pytest.approx(coarse.own[10] / 2, rel=0.01)
 
 
@@ -149,7 +166,9 @@ def test_short_runs_get_fewer_lags_and_silent_ones_none():
 
 
 def test_noise_near_a_random_walk_stays_stationary():
-    walk = signal.lfilter([1.0], [1.0, -1.0], np.random.default_rng(0).standard_normal((80, COUNT)), axis=0)
+    walk = signal.lfilter(
+        [1.0], [1.0, -1.0], np.random.default_rng(0).standard_normal((80, COUNT)), axis=0
+    )
     found = estimate(walk)
     assert np.isfinite(found.rho).all()
     assert np.isfinite(found.spread).all()
@@ -158,7 +177,11 @@ def test_noise_near_a_random_walk_stays_stationary():
 
 def test_brightness_may_be_given(monkeypatch):
     seen = []
-    monkeypatch.setattr(pooling, "pooled_ratios", lambda ratios, level, around: seen.append(level) or around(ratios))
+    monkeypatch.setattr(
+        pooling,
+        "pooled_ratios",
+        lambda ratios, level, around: seen.append(level) or around(ratios),
+    )
     level = np.arange(COUNT, dtype=float)
     estimate(courses(30, np.full(COUNT, 0.0)), level=level)
     assert np.array_equal(seen[0], level)

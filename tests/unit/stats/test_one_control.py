@@ -1,4 +1,4 @@
-"""The control at the resolution of a compared series is one series: one width for all its values."""
+"""The control at the resolution of a compared series is one series: one width for all values."""
 
 import numpy as np
 
@@ -17,9 +17,15 @@ def acquired(noise: float) -> Effects:
     true = smooth(rng.standard_normal(SHAPE), ZOOMS, 8.0)
     betas = (true / true.std())[..., None] + noise * rng.standard_normal((*SHAPE, len(BLOCKS)))
     return Effects(
-        series="zerofill", affine=np.diag([*ZOOMS, 1.0]), mask=np.ones(SHAPE, bool), betas=betas.astype(np.float32),
-        mean=np.ones(SHAPE, np.float32), blocks=BLOCKS, covariance=np.eye(8), leak=np.zeros((8, 9)),
-    )  # fmt: skip
+        series="zerofill",
+        affine=np.diag([*ZOOMS, 1.0]),
+        mask=np.ones(SHAPE, bool),
+        betas=betas.astype(np.float32),
+        mean=np.ones(SHAPE, np.float32),
+        blocks=BLOCKS,
+        covariance=np.eye(8),
+        leak=np.zeros((8, 9)),
+    )
 
 
 def test_the_width_follows_the_noise():
@@ -33,8 +39,13 @@ def test_it_is_one_series(tmp_path):
     found = acquired(1.0)
     files = {"zerofill": save_effects(found, tmp_path / "zerofill.npz")}
     run = RunEffects(
-        files=files, contrasts={}, mask=found.mask, affine=found.affine, roi=found.mask, factor=(2, 2, 1),
+        files=files,
+        contrasts={},
+        mask=found.mask,
+        affine=found.affine,
+        roi=found.mask,
+        factor=(2, 2, 1),
         same_widths={"NORDIC": 6.0},
-    )  # fmt: skip
+    )
     names = [name for name, _, _ in run.series()]
     assert names == ["zerofill", "NORDICSame"]

@@ -1,4 +1,6 @@
-"""Tests of many voxels, participant by participant, against scipy and against nilearn's second-level model."""
+"""Tests of many voxels, participant by participant, against scipy and against nilearn's
+second-level model.
+"""
 
 import numpy as np
 import pytest
@@ -36,12 +38,16 @@ def test_it_is_what_nilearn_computes() -> None:
     values[:, 3] = 0
     values[:, 4] *= 1e3
     images = [nib.Nifti1Image(row.reshape(3, 4, 5), np.eye(4)) for row in values]
-    model = SecondLevelModel(mask_img=nib.Nifti1Image(np.ones((3, 4, 5), dtype=np.uint8), np.eye(4)))
+    model = SecondLevelModel(
+        mask_img=nib.Nifti1Image(np.ones((3, 4, 5), dtype=np.uint8), np.eye(4))
+    )
     model.fit(images, design_matrix=pd.DataFrame({"intercept": np.ones(6)}))
     expected = model.compute_contrast("intercept", output_type="all")
     found = added(values).tested()
     for own, theirs in (("effect", "effect_size"), ("t", "stat"), ("z", "z_score")):
-        assert found[own] == pytest.approx(np.asarray(expected[theirs].dataobj).ravel(), rel=1e-4, abs=1e-4)
+        assert found[own] == pytest.approx(
+            np.asarray(expected[theirs].dataobj).ravel(), rel=1e-4, abs=1e-4
+        )
 
 
 def test_parts_join_to_the_whole() -> None:

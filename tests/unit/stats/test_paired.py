@@ -1,4 +1,6 @@
-"""Paired statistics against scipy, statsmodels (where it is installed) and examples worked by hand."""
+"""Paired statistics against scipy, statsmodels (where it is installed) and examples worked by
+hand.
+"""
 
 import math
 import tracemalloc
@@ -14,8 +16,9 @@ from statsmodels.stats.multitest import multipletests
 
 from bids_sr.stats.group import paired_tests
 
-# Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric Statistical Methods,
-# table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 % confidence
+# Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric
+# Statistical Methods, table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 %
+# confidence
 BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
 AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
 RNG = np.random.default_rng(5)
@@ -24,7 +27,9 @@ RNG = np.random.default_rng(5)
 def by_enumeration(d: np.ndarray) -> float:
     """Two-sided p value over all assignments of signs, ranks with ties."""
     ranks = stats.rankdata(np.abs(d))
-    sums = np.array([ranks[np.array(signs) > 0].sum() for signs in product((1, -1), repeat=len(d))])
+    sums = np.array(
+        [ranks[np.array(signs) > 0].sum() for signs in product((1, -1), repeat=len(d))]
+    )
     own = ranks[d > 0].sum()
     return min(1.0, 2 * min((sums <= own + 1e-9).mean(), (sums >= own - 1e-9).mean()))
 
@@ -45,7 +50,9 @@ def test_the_textbook_example() -> None:
 def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
-    assert paired_tests.signed_rank(d)["p_wilcoxon"] == pytest.approx(float(expected.pvalue), abs=1e-12)
+    assert paired_tests.signed_rank(d)["p_wilcoxon"] == pytest.approx(
+        float(expected.pvalue), abs=1e-12
+    )
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
@@ -79,7 +86,8 @@ def test_identical_values_are_reported_and_do_not_crash() -> None:
 
 
 def test_equal_differences_are_ties_whatever_their_last_bits() -> None:
-    d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])  # 0.2 three times, not in binary
+    # 0.2 three times, not in binary
+    d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
     assert len(set(np.abs(d))) == 1
     assert paired_tests.signed_rank(d)["w_plus"] == 6
     assert math.isnan(paired_tests.paired_t(d)["p_t"])  # they do not vary: no t
@@ -111,9 +119,13 @@ def test_hodges_lehmann_interval_is_what_the_test_does_not_reject(n: int) -> Non
 
 def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
     draws = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
-    hits = [each["lower"] <= 0 <= each["upper"] for each in (paired_tests.hodges_lehmann(d) for d in draws)]
+    hits = [
+        each["lower"] <= 0 <= each["upper"]
+        for each in (paired_tests.hodges_lehmann(d) for d in draws)
+    ]
     level = paired_tests.hodges_lehmann(draws[0])["level"]
-    assert level == pytest.approx(1 - 2 * 5 / 256)  # five of the 256 sign patterns have a rank sum of at most 3
+    # five of the 256 sign patterns have a rank sum of at most 3
+    assert level == pytest.approx(1 - 2 * 5 / 256)
     assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
 
 
@@ -121,7 +133,9 @@ def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
     found = paired_tests.hodges_lehmann(d)
     assert found["lower"] < found["difference"] < found["upper"]
-    assert found["upper"] - found["lower"] == pytest.approx(2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2)
+    assert found["upper"] - found["lower"] == pytest.approx(
+        2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
+    )
 
 
 def test_paired_t_is_that_of_scipy() -> None:
@@ -140,7 +154,9 @@ def test_equivalence_is_that_of_statsmodels() -> None:
 
 def test_equivalence_by_hand() -> None:
     # mean 0, standard error 1 / sqrt(3), margin 2: t = 2 sqrt(3) on two degrees of freedom
-    assert paired_tests.equivalence([-1, 0, 1], 2) == pytest.approx(float(stats.t.sf(2 * math.sqrt(3), 2)))
+    assert paired_tests.equivalence([-1, 0, 1], 2) == pytest.approx(
+        float(stats.t.sf(2 * math.sqrt(3), 2))
+    )
     assert paired_tests.equivalence([0.1, 0.1, 0.1], 0.2) == 0
     assert paired_tests.equivalence([0.3, 0.3, 0.3], 0.2) == 1
     assert math.isnan(paired_tests.equivalence([0.3], 0.2))
@@ -149,7 +165,8 @@ def test_equivalence_by_hand() -> None:
 def test_friedman_by_hand_and_as_in_scipy() -> None:
     """Three series that all four subjects order alike: the statistic is at its most, n (k - 1)."""
     alike = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
-    assert paired_tests.friedman(alike) == pytest.approx(math.exp(-4))  # chi-square of 8, two degrees of freedom
+    # chi-square of 8, two degrees of freedom
+    assert paired_tests.friedman(alike) == pytest.approx(math.exp(-4))
     series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
     expected = stats.friedmanchisquare(*series)
     assert paired_tests.friedman(series) == pytest.approx(expected.pvalue)
@@ -164,12 +181,15 @@ def test_friedman_leaves_out_subjects_that_lack_a_series() -> None:
     assert math.isnan(paired_tests.friedman([[1, 2], [1, 2], [1, 2]]))
     assert math.isnan(paired_tests.friedman([[1], [2], [3]]))
     assert math.isnan(paired_tests.friedman([[], []]))
-    two = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])  # the sign test's statistic: (3 - 1)^2 / 4
+    # the sign test's statistic: (3 - 1)^2 / 4
+    two = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])
     assert two == pytest.approx(stats.chi2.sf(1.0, 1))
 
 
 def test_corrections_by_hand() -> None:
-    assert paired_tests.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert paired_tests.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx(
+        [0.03, 0.06, 0.06, math.nan], nan_ok=True
+    )
     assert paired_tests.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
     assert paired_tests.holm([]) == []
 
@@ -177,8 +197,13 @@ def test_corrections_by_hand() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_corrections_are_those_of_scipy_and_statsmodels(p: list[float]) -> None:
-    assert paired_tests.benjamini_hochberg(p) == pytest.approx(list(stats.false_discovery_control(p)))
-    for corrected, method in ((paired_tests.holm, "holm"), (paired_tests.benjamini_hochberg, "fdr_bh")):
+    assert paired_tests.benjamini_hochberg(p) == pytest.approx(
+        list(stats.false_discovery_control(p))
+    )
+    for corrected, method in (
+        (paired_tests.holm, "holm"),
+        (paired_tests.benjamini_hochberg, "fdr_bh"),
+    ):
         with patch("gc.collect"):  # which statsmodels calls each time
             assert corrected(p) == pytest.approx(list(multipletests(p, method=method)[1]))
 
@@ -219,7 +244,9 @@ def test_an_end_of_zero_among_many_is_zero() -> None:
     assert paired_tests.hodges_lehmann(d)["lower"] == 0
 
 
-def test_the_interval_does_not_jump_where_the_way_to_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_does_not_jump_where_the_way_to_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
     quick = paired_tests.hodges_lehmann(d)
     monkeypatch.setattr(paired_tests, "EXACT_UP_TO", 150)

@@ -12,17 +12,37 @@ from bids_sr.stats.evaluation.words import comparison, specific_text
 
 
 def gain(
-    method, placebo, value, lower, upper, region="brain", band="beyond", reference="measured", statistic="ev"
-):  # fmt: skip
-    return MetricRow(series=method, minus=placebo, statistic=statistic, band=band, reference=reference, value=value,
-                     lower=lower, upper=upper, contrast="all", region=region)  # fmt: skip
+    method,
+    placebo,
+    value,
+    lower,
+    upper,
+    region="brain",
+    band="beyond",
+    reference="measured",
+    statistic="ev",
+):
+    return MetricRow(
+        series=method,
+        minus=placebo,
+        statistic=statistic,
+        band=band,
+        reference=reference,
+        value=value,
+        lower=lower,
+        upper=upper,
+        contrast="all",
+        region=region,
+    )
 
 
 def test_every_placebo_is_named_after_its_method():
     assert set(PLACEBOS) == {
-        "srganPhantom", "srganOther", "srganT1w",
+        "srganPhantom",
+        "srganOther",
+        "srganT1w",
         *(f"{name}{how}" for name in ("sbl",) for how in ("Mirror", "Shift", "Other")),
-    }  # fmt: skip
+    }
     for name, placebo in PLACEBOS.items():
         assert name.startswith(placebo.method)
         assert placebo.method + placebo.suffix == name
@@ -39,11 +59,16 @@ def judged(*rows):
 def test_an_interval_above_zero_holds_and_says_so():
     claim = judged(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
     assert claim.holds
-    assert comparison(claim.comparisons[0]).text == (
-        "sbl is more accurate than the same method with the variance map of this run, left and right exchanged: "
-        "+0.050 [0.020, 0.080], whole brain; this part depends on where this run fluctuates."
+    assert (
+        comparison(claim.comparisons[0]).text
+        == "sbl is more accurate than the same method with the variance map of this run, left and"
+        " right exchanged: +0.050 [0.020, 0.080], whole brain; this part depends on where this"
+        " run fluctuates."
     )
-    assert specific_text(claim) == "Part of the gain of sbl is specific to this participant's own data."
+    assert (
+        specific_text(claim)
+        == "Part of the gain of sbl is specific to this participant's own data."
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,8 +84,10 @@ def test_anything_else_does_not(value, lower, upper, word):
     claim = judged(gain("sbl", "sblShift", value, lower, upper))
     assert claim.holds is False
     assert word in comparison(claim.comparisons[0]).text
-    assert specific_text(claim) == (
-        "The gain of sbl is not shown to depend on where this run fluctuates: sblShift reaches it too."
+    assert (
+        specific_text(claim)
+        == "The gain of sbl is not shown to depend on where this run fluctuates: sblShift reaches"
+        " it too."
     )
 
 
@@ -72,7 +99,12 @@ def test_other_rows_are_passed_over():
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r"),
     )
     assert (claim.holds, claim.comparisons, specific_text(claim)) == (None, (), "")
-    assert judged(gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")).holds is None
+    assert (
+        judged(
+            gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")
+        ).holds
+        is None
+    )
 
 
 def test_one_placebo_that_keeps_up_takes_the_claim_away():

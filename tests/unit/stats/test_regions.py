@@ -110,7 +110,9 @@ def test_centroid_and_peak_are_in_mm():
 def test_thresholds_as_written_on_the_command_line():
     found = parse_thresholds(["quarter", "fdr", "3.1"])
     assert [(t.label, t.stat, t.z) for t in found] == [
-        ("Quarter", "cc", None), ("Fdr", "z", None), ("Z31", "z", 3.1)
-    ]  # fmt: skip
+        ("Quarter", "cc", None),
+        ("Fdr", "z", None),
+        ("Z31", "z", 3.1),
+    ]
     with pytest.raises(ValueError, match="'half'"):
         parse_thresholds(["half"])

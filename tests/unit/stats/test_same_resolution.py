@@ -32,7 +32,9 @@ def test_a_sharper_series_needs_no_smoothing_and_a_flat_one_the_widest(noise):
     rng = np.random.default_rng(1)
     assert same_resolution(changes, [rng.standard_normal(mask.shape)], mask, ZOOMS, FACTOR) == 0
     assert same_resolution(changes, [np.ones(mask.shape)], mask, ZOOMS, FACTOR) == WIDEST_MM
-    assert np.isnan(same_resolution(changes, [np.zeros(mask.shape)], mask, ZOOMS, FACTOR)), "nothing changes in it"
+    assert np.isnan(same_resolution(changes, [np.zeros(mask.shape)], mask, ZOOMS, FACTOR)), (
+        "nothing changes in it"
+    )
 
 
 def test_smoothness_is_the_correlation_of_voxels_an_acquired_voxel_apart():

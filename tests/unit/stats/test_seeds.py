@@ -1,4 +1,6 @@
-"""Seeds as conditions: what is read, what the model makes of it, and known connectivity put in and found again."""
+"""Seeds as conditions: what is read, what the model makes of it, and known connectivity put in and
+found again.
+"""
 
 from pathlib import Path
 
@@ -23,7 +25,9 @@ CONFOUNDS: tuple[str, ...] = ()
 
 @pytest.fixture(scope="module")
 def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A series in which one half of the slice follows a slow signal, and the other half another one."""
+    """A series in which one half of the slice follows a slow signal, and the other half another
+    one.
+    """
     rng = np.random.default_rng(3)
     kernel = np.hanning(9)
     two = np.array([np.convolve(rng.normal(size=T + 8), kernel, "valid") for _ in range(2)])
@@ -66,7 +70,12 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
     settings = ActivationSettings(tr=TR, n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
     with SeriesReader(path) as reader:
         found = map_activation(
-            reader, mask, table, {"left": {"left": 1.0}}, settings, scratch=tmp_path / "scratch.raw"
+            reader,
+            mask,
+            table,
+            {"left": {"left": 1.0}},
+            settings,
+            scratch=tmp_path / "scratch.raw",
         ).maps
     assert found["left", "cc"][where == 0].min() > 0.7
     assert np.abs(found["left", "cc"][where == 1]).max() < 0.5
@@ -96,11 +105,18 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert seeds.segment_count(50, 3, 2.0) == 4
     assert seeds.segment_count(50, 5, 2.0) == 0
     with pytest.raises(TooFewBlocks, match="too short"):
-        block_design(Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=())
+        block_design(
+            Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=()
+        )
     assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
 
 
-@given(n=st.integers(40, 400), n_dummy=st.integers(0, 6), n_seeds=st.integers(1, 4), tr=st.floats(0.5, 4.0))
+@given(
+    n=st.integers(40, 400),
+    n_dummy=st.integers(0, 6),
+    n_seeds=st.integers(1, 4),
+    tr=st.floats(0.5, 4.0),
+)
 def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr: float) -> None:
     table = pd.DataFrame({f"s{k}": np.ones(n) for k in range(n_seeds)})
     covered = np.zeros(n, dtype=int)

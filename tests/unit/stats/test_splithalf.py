@@ -1,4 +1,6 @@
-"""Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and gains."""
+"""Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and
+gains.
+"""
 
 import logging
 
@@ -28,7 +30,8 @@ AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
 
 @pytest.mark.parametrize(
-    ("n", "factor", "kept"), [(16, 2, {4, 5, 8}), (15, 2, {4, 5, 7}), (18, 3, {3, 4, 9}), (20, 1.25, {8, 10})]
+    ("n", "factor", "kept"),
+    [(16, 2, {4, 5, 8}), (15, 2, {4, 5, 7}), (18, 3, {3, 4, 9}), (20, 1.25, {8, 10})],
 )
 def test_the_band_begins_at_the_acquired_limit(n, factor, kept):
     x = np.arange(n)
@@ -47,7 +50,9 @@ def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_on
     np.testing.assert_allclose(only_x[..., 0], maps[..., 0], atol=1e-5)
     np.testing.assert_allclose(only_x[..., 1], 0, atol=1e-5)
     across = np.moveaxis(maps, 0, 2)
-    np.testing.assert_allclose(beyond_nyquist(across, (1, 1, 2))[..., 0], across[..., 0], atol=1e-5)
+    np.testing.assert_allclose(
+        beyond_nyquist(across, (1, 1, 2))[..., 0], across[..., 0], atol=1e-5
+    )
     with pytest.raises(ValueError, match="nothing beyond"):
         beyond_nyquist(maps, (1, 1, 1))
 
@@ -66,21 +71,31 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
 
 
 def blocks_of(text):
-    return tuple(assign_halves([Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]))
+    return tuple(
+        assign_halves([Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)])
+    )
 
 
 def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
     blocks = blocks_of("ab" * 8)
-    halves = np.array([[0.25 * (b.half == h) * (1 if b.condition == "a" else -1) for b in blocks] for h in (0, 1)])
+    halves = np.array(
+        [
+            [0.25 * (b.half == h) * (1 if b.condition == "a" else -1) for b in blocks]
+            for h in (0, 1)
+        ]
+    )
     run, draws = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
     np.testing.assert_array_equal(run[:, 0], halves)
     assert (draws[0][:, [b.half == 1 for b in blocks]] == 0).all()
     for sign in (1, -1):
-        np.testing.assert_allclose(np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12)
+        np.testing.assert_allclose(
+            np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12
+        )
     noise = np.random.default_rng(1).normal(size=16)
     values = [noise[i] for i, b in enumerate(blocks) if b.condition == "a" and b.half == 0]
     only_a = np.where([b.condition == "a" for b in blocks], draws[0], 0) @ noise
-    assert only_a.std() / 0.2 == pytest.approx(np.std(values, ddof=1) / 2, rel=0.05)  # standard error of a mean of 4
+    # standard error of a mean of 4
+    assert only_a.std() / 0.2 == pytest.approx(np.std(values, ddof=1) / 2, rel=0.05)
 
 
 def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
@@ -94,7 +109,9 @@ def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
 
 
 def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval():
-    """Two conditions less one, a block of each in either half: nothing tells how the third would vary."""
+    """Two conditions less one, a block of each in either half: nothing tells how the third would
+    vary.
+    """
     blocks = blocks_of("abcabc")
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
     assert resampled(blocks, side, 50, 0, "a").shape[1] == 1
@@ -112,7 +129,10 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
         s = 0.3 * truth + rng.normal(size=(12, 300))
         inner = inner_products(s, s), inner_products(s, m), inner_products(m, m)
         a, b = resampled(blocks, halves, 300, k, "a")
-        ways = Way(contrast="a", source=a, target=b, twin=a), Way(contrast="a", source=b, target=a, twin=b)
+        ways = (
+            Way(contrast="a", source=a, target=b, twin=a),
+            Way(contrast="a", source=b, target=a, twin=b),
+        )
         one = np.mean([statistics(way, *inner)["r"] for way in ways], axis=0)
         found.append((one[0], *interval(one)))
     values, low, high = np.array(found).T
@@ -126,18 +146,29 @@ SHAPE = (24, 24, 4)
 def effects_of(series, betas, blocks, **more):
     b = len(blocks)
     return Effects(
-        series=series, affine=AFFINE, mask=np.ones(SHAPE, dtype=bool), betas=betas.astype(np.float32),
-        mean=np.full(SHAPE, 500, dtype=np.float32), blocks=blocks,
-        covariance=np.eye(b), leak=np.zeros((b, b + 1)), **more,
-    )  # fmt: skip
+        series=series,
+        affine=AFFINE,
+        mask=np.ones(SHAPE, dtype=bool),
+        betas=betas.astype(np.float32),
+        mean=np.full(SHAPE, 500, dtype=np.float32),
+        blocks=blocks,
+        covariance=np.eye(b),
+        leak=np.zeros((b, b + 1)),
+        **more,
+    )
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Effects files: measured; bspline (no fine detail); a method with half of it, one with none, a placebo."""
+    """Effects files: measured; bspline (no fine detail); a method with half of it, one with none,
+    a placebo.
+    """
     rng = np.random.default_rng(0)
     blocks = blocks_of("ab" * 6)
-    true = {c: 3 * smooth(rng.normal(size=SHAPE), (2, 2, 3), 5.0) + 1.0 * rng.normal(size=SHAPE) for c in "ab"}
+    true = {
+        c: 3 * smooth(rng.normal(size=SHAPE), (2, 2, 3), 5.0) + 1.0 * rng.normal(size=SHAPE)
+        for c in "ab"
+    }
     measured = np.stack([true[b.condition] + 1.5 * rng.normal(size=SHAPE) for b in blocks], -1)
     fine = beyond_nyquist(measured, (2, 2, 1))
     coarse = measured - fine
@@ -160,8 +191,14 @@ def run(tmp_path):
         if name == "bspline":
             flat = betas.reshape(-1, 12)
             u, s, v = np.linalg.svd(flat, full_matrices=False)
-            more |= {"ranks": (1, 2, 12), "pca_maps": (u * s).reshape(*SHAPE, -1).astype(np.float32), "pca_loadings": v}
-        files[name] = save_effects(effects_of(name, betas, blocks, **more), tmp_path / f"{name}.npz")
+            more |= {
+                "ranks": (1, 2, 12),
+                "pca_maps": (u * s).reshape(*SHAPE, -1).astype(np.float32),
+                "pca_loadings": v,
+            }
+        files[name] = save_effects(
+            effects_of(name, betas, blocks, **more), tmp_path / f"{name}.npz"
+        )
     return files, measured, series
 
 
@@ -169,8 +206,14 @@ CONTRASTS = {"a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "aMinusB": {"a": 1.0,
 
 
 def run_of(files, contrasts, **changes):
-    given = {"mask": np.ones(SHAPE, dtype=bool), "roi": np.ones(SHAPE, dtype=bool), "n_boot": 200} | changes
-    return RunEffects(files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **given)
+    given = {
+        "mask": np.ones(SHAPE, dtype=bool),
+        "roi": np.ones(SHAPE, dtype=bool),
+        "n_boot": 200,
+    } | changes
+    return RunEffects(
+        files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **given
+    )
 
 
 def rows_of(files, **changes):
@@ -180,18 +223,28 @@ def rows_of(files, **changes):
     roi[5:15, 5:15] = True
     run = run_of(files, CONTRASTS, mask=mask, roi=roi, **changes)
     rows = agreement_rows(run, measured_halves)
-    return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows}, mask, roi
+    return (
+        {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows},
+        mask,
+        roi,
+    )
 
 
 def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog, tmp_path):
     blocks = blocks_of("ababababc")
-    effects = effects_of("measured", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks)
+    effects = effects_of(
+        "measured", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks
+    )
     files = {"measured": save_effects(effects, tmp_path / "measured.npz")}
     third = dict.fromkeys("abc", 1 / 3)
     with caplog.at_level(logging.WARNING):
-        run = run_of(files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20)
+        run = run_of(
+            files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20
+        )
         agreement_rows(run, measured_halves)
-    told = [record.getMessage() for record in caplog.records if "split halves" in record.getMessage()]
+    told = [
+        record.getMessage() for record in caplog.records if "split halves" in record.getMessage()
+    ]
     assert told == ["c excluded from split halves of all, aMinusOthers: too few blocks"]
 
 
@@ -199,7 +252,11 @@ def test_differences_stand_in_the_order_of_the_values(run):
     """In that of a set of words they would stand in another with every process."""
     rows = [*rows_of(run[0])[0].values()]
     values, differences = (
-        [(r.contrast, r.band, r.region, r.statistic) for r in rows if (r.series, r.minus) == ("sbl", other)]
+        [
+            (r.contrast, r.band, r.region, r.statistic)
+            for r in rows
+            if (r.series, r.minus) == ("sbl", other)
+        ]
         for other in ("n/a", "bspline")
     )
     assert len(differences) > 20
@@ -210,12 +267,22 @@ def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
     files, measured, series = run
     rows, mask, roi = rows_of(files)
     blocks = blocks_of("ab" * 6)
-    halves = [[i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)]
+    halves = [
+        [i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)
+    ]
     for region, voxels in (("brain", mask), ("roi", roi & mask)):
-        for band, change in (("signal", lambda x: x), ("beyond", lambda x: beyond_nyquist(x, (2, 2, 1)))):
-            e, m = ([change(x[..., h].mean(-1))[voxels] for h in halves] for x in (series["sbl"], measured))
+        for band, change in (
+            ("signal", lambda x: x),
+            ("beyond", lambda x: beyond_nyquist(x, (2, 2, 1))),
+        ):
+            e, m = (
+                [change(x[..., h].mean(-1))[voxels] for h in halves]
+                for x in (series["sbl"], measured)
+            )
             expected = (np.corrcoef(e[0], m[1])[0, 1] + np.corrcoef(e[1], m[0])[0, 1]) / 2
-            assert rows["sbl", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(expected, abs=1e-5)
+            assert rows["sbl", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(
+                expected, abs=1e-5
+            )
 
 
 def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
@@ -225,26 +292,37 @@ def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
     weights = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
     ways = []
     for source in (0, 1):
-        t = smooth(measured @ weights[source], (2, 2, 3), 4.0) / np.sqrt(0.05 * (weights[source] ** 2).sum())
+        t = smooth(measured @ weights[source], (2, 2, 3), 4.0) / np.sqrt(
+            0.05 * (weights[source] ** 2).sum()
+        )
         active = mask & (np.abs(t) > 5)
         ways.append(
-            np.corrcoef((series["sbl"] @ weights[source])[active], (measured @ weights[1 - source])[active])[0, 1]
+            np.corrcoef(
+                (series["sbl"] @ weights[source])[active], (measured @ weights[1 - source])[active]
+            )[0, 1]
         )
     assert 0 < active.sum() < mask.sum()
-    assert rows["sbl", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(np.mean(ways), abs=1e-4)
+    assert rows["sbl", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(
+        np.mean(ways), abs=1e-4
+    )
 
 
 def test_true_detail_beats_made_detail_and_intervals_say_so(run):
     rows, _, _ = rows_of(run[0])
     at = ("all", "brain")
-    beyond = {s: rows[s, "measured", *at, "split_r_beyond"].value for s in ("bspline", "srgan", "sbl", "measured")}
+    beyond = {
+        s: rows[s, "measured", *at, "split_r_beyond"].value
+        for s in ("bspline", "srgan", "sbl", "measured")
+    }
     assert beyond["sbl"] > beyond["srgan"] + 0.3
     assert abs(beyond["bspline"]) < 0.1
     for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "sblMirror", "ratio"):
         row = rows["sbl", other, *at, "gain_split_r_beyond"]
         value = rows["sbl", "measured", *at, "split_r_beyond"].value
         if other != "ratio":
-            assert row.value == pytest.approx(value - rows[other, "measured", *at, "split_r_beyond"].value)
+            assert row.value == pytest.approx(
+                value - rows[other, "measured", *at, "split_r_beyond"].value
+            )
             assert row.excludes_zero
             assert row.lower > 0
         assert row.n == 12
@@ -277,7 +355,9 @@ def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
     def one(*ways):
         return {key: np.array(ways)[:, None]}
 
-    scores, settings = best_the_other_way({0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)})
+    scores, settings = best_the_other_way(
+        {0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)}
+    )
     assert settings[key] == 3.0
     np.testing.assert_allclose(scores[key][:, 0], [0.2, 0.3])
     rows, _, _ = rows_of(run[0])
@@ -290,13 +370,20 @@ def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(
     rows, mask, _ = rows_of(files)
     blocks = blocks_of("ab" * 6)
     halves = [[b.half == h for b in blocks] for h in (0, 1)]
-    e, m = ([beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves] for x in (series["sbl"], measured))
+    e, m = (
+        [beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves]
+        for x in (series["sbl"], measured)
+    )
     e, m = ([x - x.mean() for x in both] for both in (e, m))
     shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
     energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
     at = ("measured", "all", "brain")
-    assert rows["sbl", *at, "split_ev_beyond"].value == pytest.approx((2 * shared - energy) / true, abs=1e-4)
-    assert rows["sbl", *at, "split_amplitude_beyond"].value == pytest.approx(shared / true, abs=1e-4)
+    assert rows["sbl", *at, "split_ev_beyond"].value == pytest.approx(
+        (2 * shared - energy) / true, abs=1e-4
+    )
+    assert rows["sbl", *at, "split_amplitude_beyond"].value == pytest.approx(
+        shared / true, abs=1e-4
+    )
     assert rows["sbl", *at, "split_ev_beyond"].lower > 0
     assert abs(rows["bspline", *at, "split_ev_beyond"].value) < 0.02
     assert rows["srgan", *at, "split_ev_beyond"].upper < 0  # detail of its own is worse than none
@@ -313,12 +400,16 @@ def test_without_a_measured_series_there_is_nothing_to_compare_halves_with(run):
     assert rows == {}
 
 
-def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(run, tmp_path):
-    """Noise above what repeats: 2 - 1/r is below 0, while a method without that noise is above it."""
+def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(
+    run, tmp_path
+):
+    """Noise above what repeats: 2 - 1/r is below 0; for a method without it, above 0."""
     files, measured, _ = run
     noisy = measured + 4 * np.random.default_rng(5).normal(size=measured.shape)
     more = {"smooth_variance": np.full(SHAPE, 0.05, dtype=np.float32)}
-    own = save_effects(effects_of("measured", noisy, blocks_of("ab" * 6), **more), tmp_path / "measured.npz")
+    own = save_effects(
+        effects_of("measured", noisy, blocks_of("ab" * 6), **more), tmp_path / "measured.npz"
+    )
     rows, _, _ = rows_of({**files, "measured": own})
     at = ("measured", "all", "brain")
     own = rows["measured", *at, "split_ev_beyond"]
@@ -330,7 +421,9 @@ def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_
 
 def test_series_of_another_run_are_refused(run, tmp_path):
     files, measured, _ = run
-    other = save_effects(effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz")
+    other = save_effects(
+        effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz"
+    )
     with pytest.raises(ValueError, match="ratio2 and of measured have different blocks"):
         rows_of({**files, "ratio2": other})
 
@@ -339,7 +432,9 @@ def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
     files, _, series = run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True
-    with np.load(save_fine_effects(run_of(files, CONTRASTS, mask=mask), tmp_path / "f.npz")) as found:
+    with np.load(
+        save_fine_effects(run_of(files, CONTRASTS, mask=mask), tmp_path / "f.npz")
+    ) as found:
         assert str(found["contrast"]) == "all"
         names = {f"beyond_{name}" for name in series if name != "sblSeed1"}
         assert set(found.files) == {"contrast", "affine", "mask"} | names

@@ -47,11 +47,15 @@ def test_quality_uses_one_segmentation_for_all_series():
     found = values(quality("T1w", {"one": image, "two": 2 * image}, mask, tissues, ZOOMS))
     assert found["one", "ratio_mean", "gm/wm"] == pytest.approx(0.5 / 0.9)
     for key in (("cjv", "brain"), ("efc", "brain"), ("wm2max", "brain"), ("ratio_mean", "csf/gm")):
-        assert found["two", *key] == pytest.approx(found["one", *key], abs=1e-6), "none of them knows a unit"
+        assert found["two", *key] == pytest.approx(found["one", *key], abs=1e-6), (
+            "none of them knows a unit"
+        )
     assert found["one", "fwhm", "brain"] == pytest.approx(
         np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None])
     )
-    without = values(quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS))
+    without = values(
+        quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS)
+    )
     assert set(without) == {("one", "efc", "brain"), ("one", "fwhm", "brain")}
 
 
@@ -60,7 +64,9 @@ def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
     first, second = np.zeros_like(mask), np.zeros_like(mask)
     first[:4] = True
     second[:6] = True
-    rows = list(segmentations("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS))
+    rows = list(
+        segmentations("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS)
+    )
     found = values(rows)
     assert found["measured", "tissue_volume", "gm"] == pytest.approx(4 * 50 * 2 / 1000)
     assert found["x", "tissue_dice", "gm"] == pytest.approx(2 * 4 / 10)
@@ -81,9 +87,13 @@ def test_lesions_are_what_is_brighter_than_the_brain():
 
 def test_the_table_says_where_there_is_no_figure():
     rows = [
-        MetricRow(contrast="T1w", series="a", statistic="psnr", value=float("inf"), reference="heldOut"),
+        MetricRow(
+            contrast="T1w", series="a", statistic="psnr", value=float("inf"), reference="heldOut"
+        ),
         MetricRow(contrast="T1w", series="a", statistic="mae", value=1 / 3, reference="heldOut"),
-        MetricRow(contrast="T1w", series="a", statistic="fwhm", value=float("nan"), region="brain"),
+        MetricRow(
+            contrast="T1w", series="a", statistic="fwhm", value=float("nan"), region="brain"
+        ),
     ]
     head, *lines = (line.split("\t") for line in table_text(rows).splitlines())
     assert [line[head.index("value")] for line in lines] == ["n/a", "0.333333", "n/a"]

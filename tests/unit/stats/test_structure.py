@@ -34,8 +34,12 @@ def test_summary_and_ratios_by_hand(head):
 def test_joint_variation_by_hand(head):
     image, masks = head
     sd_gm, sd_wm = np.sqrt(8 / 3), np.std([20, 24, 24])
-    assert image_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
-    assert image_quality.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx((sd_gm + sd_wm) / (68 / 3 - 12))
+    assert image_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx(
+        (sd_gm + sd_wm) / (68 / 3 - 12)
+    )
+    assert image_quality.cjv(-image, masks["gm"], masks["wm"]) == pytest.approx(
+        (sd_gm + sd_wm) / (68 / 3 - 12)
+    )
     assert image_quality.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
 
 
@@ -46,7 +50,9 @@ def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
     assert image_quality.efc(point) == 0
     # two equal voxels of four: 2 * sqrt(1/2) * ln sqrt(2) over 2 ln 2
     half = np.array([1.0, 1, 0, 0])
-    assert image_quality.efc(half) == pytest.approx(2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2)))
+    assert image_quality.efc(half) == pytest.approx(
+        2 * np.sqrt(0.5) * np.log(np.sqrt(2)) / (2 * np.log(2))
+    )
     assert image_quality.efc(-half) == image_quality.efc(half)
     assert image_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
     with pytest.raises(ValueError, match="empty"):

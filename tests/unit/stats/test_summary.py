@@ -1,4 +1,6 @@
-"""Rows of the metrics tables: units, paper's sizes, overlap, undefined figures, comparison with raw."""
+"""Rows of the metrics tables: units, paper's sizes, overlap, undefined figures, comparison with
+raw.
+"""
 
 import json
 
@@ -6,7 +8,14 @@ import numpy as np
 import pytest
 from oldtables import measure_of
 
-from bids_sr.metrics.long_tables import COLUMNS, columns_json, metric_rows, number_text, read_table, table_text
+from bids_sr.metrics.long_tables import (
+    COLUMNS,
+    columns_json,
+    metric_rows,
+    number_text,
+    read_table,
+    table_text,
+)
 from bids_sr.metrics.registry import statistic
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
@@ -32,7 +41,9 @@ SHAPE = (8, 8, 4)
 
 def blob(*centers):
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
-    return sum(np.exp(-((grid - np.array(c)) ** 2).sum(axis=-1) / 2) for c in centers).astype(np.float32)
+    return sum(np.exp(-((grid - np.array(c)) ** 2).sum(axis=-1) / 2) for c in centers).astype(
+        np.float32
+    )
 
 
 @pytest.fixture
@@ -40,7 +51,12 @@ def maps():
     thumb, little = blob((2, 2, 1)), blob((5, 5, 1))
     out = {}
     for name, values in {"thumb": thumb, "little": little}.items():
-        out |= {(name, "cc"): values, (name, "effect"): 40 * values, (name, "t"): 12 * values, (name, "z"): 9 * values}
+        out |= {
+            (name, "cc"): values,
+            (name, "effect"): 40 * values,
+            (name, "t"): 12 * values,
+            (name, "z"): 9 * values,
+        }
     return out
 
 
@@ -52,9 +68,16 @@ def make_rows(maps, contrasts, per_acquired=4.0):
     mask = np.ones(SHAPE, dtype=bool)
     regions = find_regions(maps, mask, mask, parse_thresholds(["quarter", "fdr", "3.0"]))
     return activation_rows(
-        maps, regions, contrasts, mask=mask, roi=mask, affine=AFFINE, series="srgan", fwhm_mm=5.0,
+        maps,
+        regions,
+        contrasts,
+        mask=mask,
+        roi=mask,
+        affine=AFFINE,
+        series="srgan",
+        fwhm_mm=5.0,
         per_acquired=per_acquired,
-    )  # fmt: skip
+    )
 
 
 def test_single_conditions_are_those_against_rest():
@@ -65,13 +88,23 @@ def test_single_conditions_are_those_against_rest():
 def test_sizes_in_mm_and_in_the_papers_unit(maps):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
     found = figures(rows, "thumb")
-    voxels = int((maps["thumb", "cc"] >= maps["thumb", "cc"].max() * 0.75 + maps["thumb", "cc"].min() * 0.25).sum())
+    voxels = int(
+        (
+            maps["thumb", "cc"]
+            >= maps["thumb", "cc"].max() * 0.75 + maps["thumb", "cc"].min() * 0.25
+        ).sum()
+    )
     assert int(found["quarter_voxels"]) == voxels
     assert float(found["quarter_volume"]) == voxels * 12
     assert float(found["quarter_paper"]) == voxels / 4
-    assert (found["peak_at_x"], found["peak_at_y"], found["peak_at_z"]) == ("4", "4", "9") or found["peak_t"] == "12"
+    assert (found["peak_at_x"], found["peak_at_y"], found["peak_at_z"]) == (
+        "4",
+        "4",
+        "9",
+    ) or found["peak_t"] == "12"
     assert float(found["peak_effect"]) == pytest.approx(40)
-    assert float(found["peak_z"]) != float(found["peak_at_z"])  # the statistic z and the coordinate z
+    # the statistic z and the coordinate z
+    assert float(found["peak_z"]) != float(found["peak_at_z"])
     assert int(found["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
 
 
@@ -155,9 +188,18 @@ def test_raw_maps_are_put_on_the_fine_grid(maps):
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     fine = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
     rows = raised_rows(
-        maps, {k: CONTRASTS[k] for k in ("thumb", "little")}, parse_thresholds(["quarter"]), acquired=acquired,
-        fine=fine, roi=fine.mask, fwhm_mm=0.0, per_acquired=4.0,
-    )  # fmt: skip
+        maps,
+        {k: CONTRASTS[k] for k in ("thumb", "little")},
+        parse_thresholds(["quarter"]),
+        acquired=acquired,
+        fine=fine,
+        roi=fine.mask,
+        fwhm_mm=0.0,
+        per_acquired=4.0,
+    )
     by = {(r.series, r.contrast, measure_of(r)): number_text(r.value) for r in rows}
-    assert float(by["rawSpline", "thumb", "quarter_paper"]) == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
+    assert (
+        float(by["rawSpline", "thumb", "quarter_paper"])
+        == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
+    )
     assert {series for series, *_ in by} == {"rawSpline"}

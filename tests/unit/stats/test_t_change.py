@@ -1,4 +1,6 @@
-"""Change of t by a disturbance of the series: against least squares of statsmodels, and closed forms."""
+"""Change of t by a disturbance of the series: against least squares of statsmodels, and closed
+forms.
+"""
 
 from collections.abc import Iterator
 
@@ -11,7 +13,11 @@ from bids_sr.stats.glm.design import Design, build_design
 from bids_sr.stats.glm.regressors import Events
 
 N, VOXELS = 120, 400
-EVENTS = Events(pd.DataFrame({"onset": np.arange(10, 230, 40.0), "duration": 16.0, "trial_type": ["a", "b"] * 3}))
+EVENTS = Events(
+    pd.DataFrame(
+        {"onset": np.arange(10, 230, 40.0), "duration": 16.0, "trial_type": ["a", "b"] * 3}
+    )
+)
 CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
 
 
@@ -22,7 +28,11 @@ def design() -> Design:
 
 def courses(design: Design, seed: int = 0, effect: float = 0.5) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return 800 + effect * design.matrix[:, :1] * np.linspace(0, 4, VOXELS) + rng.normal(size=(N, VOXELS))
+    return (
+        800
+        + effect * design.matrix[:, :1] * np.linspace(0, 4, VOXELS)
+        + rng.normal(size=(N, VOXELS))
+    )
 
 
 def pairs(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -32,7 +42,9 @@ def pairs(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
 def by_statsmodels(design: Design, y: np.ndarray, vector: np.ndarray) -> np.ndarray:
     from statsmodels.regression.linear_model import OLS
 
-    return np.array([OLS(column, design.matrix).fit().t_test(vector).tvalue.item() for column in y.T])
+    return np.array(
+        [OLS(column, design.matrix).fit().t_test(vector).tvalue.item() for column in y.T]
+    )
 
 
 def test_the_change_is_that_of_least_squares(design: Design) -> None:
@@ -43,7 +55,9 @@ def test_the_change_is_that_of_least_squares(design: Design) -> None:
         vector = np.zeros(design.matrix.shape[1])
         vector[:2] = weights
         few = slice(0, 60)
-        expected = by_statsmodels(design, other[:, few], vector) - by_statsmodels(design, one[:, few], vector)
+        expected = by_statsmodels(design, other[:, few], vector) - by_statsmodels(
+            design, one[:, few], vector
+        )
         some = t_change(pairs(one[:, few], other[:, few]), design, {name: CONTRASTS[name]})
         assert some[name] == pytest.approx(np.sqrt(np.mean(expected**2)), rel=1e-3)
     assert list(found) == list(CONTRASTS)
@@ -57,7 +71,9 @@ def test_white_rounding_changes_t_by_its_share_of_the_noise(design: Design) -> N
 
 
 def test_an_error_that_follows_the_task_counts_in_full(design: Design) -> None:
-    """A tenth of the noise in white errors moves t by .1; in errors that follow the task by much more."""
+    """A tenth of the noise in white errors moves t by .1; in errors that follow the task by much
+    more.
+    """
     one = courses(design, effect=0.0)
     task = design.matrix[:, :1]
     found = t_change(pairs(one, one + 0.1 * task / task.std()), design, {"a": {"a": 1.0}})

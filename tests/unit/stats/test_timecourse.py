@@ -28,7 +28,9 @@ def series(tmp_path):
     return write(tmp_path / "series.nii", data.astype(np.float32))
 
 
-EVENTS = Events(pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]}))
+EVENTS = Events(
+    pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]})
+)
 
 
 def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
@@ -50,7 +52,9 @@ def test_smoothing_is_the_gaussian_filter_of_each_axis(width, order):
         (2.0, 2.5, 4.0),
         np.asarray(np.random.default_rng(0).normal(1000, 30, (19, 16, 7)), np.float32, order),
     )
-    wanted = ndimage.gaussian_filter(volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest")
+    wanted = ndimage.gaussian_filter(
+        volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest"
+    )
     np.testing.assert_allclose(smooth(volume, zooms, width), wanted, rtol=2e-6)
 
 
@@ -74,7 +78,9 @@ def test_smoothness_of_noise_is_recovered_in_mm():
     rng = np.random.default_rng(1)
     mask = np.zeros((44, 36, 26), dtype=bool)
     mask[6:-6, 6:-6, 4:-4] = True
-    volumes = [1000 + 100 * smooth(rng.standard_normal(mask.shape), zooms, width) for _ in range(40)]
+    volumes = [
+        1000 + 100 * smooth(rng.standard_normal(mask.shape), zooms, width) for _ in range(40)
+    ]
     found = series_quality(volumes, mask, zooms, n_volumes=40).fwhm_mm
     np.testing.assert_allclose(found, width, rtol=0.05)
     assert smoothness([0.5, 0.0, -0.1], (2.0, 2.0, 2.0))[1:] == (None, None)
@@ -116,8 +122,14 @@ def test_maps_do_not_depend_on_the_block(series, tmp_path):
         chosen = ActivationSettings(tr=2.0, fwhm_mm=3.0, confound_names=(), block_bytes=budget)
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
-            maps.append(map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path / "s.raw").maps)
-    assert set(maps[0]) == {(c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")}
+            maps.append(
+                map_activation(
+                    reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path / "s.raw"
+                ).maps
+            )
+    assert set(maps[0]) == {
+        (c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")
+    }
     for key, values in maps[0].items():
         for other in maps[1:]:
             np.testing.assert_allclose(values, other[key], rtol=1e-5, atol=1e-5)
@@ -128,14 +140,17 @@ def test_activity_is_where_it_was_put_and_dead_voxels_are_zero(series, tmp_path)
     mask[8] = False
     chosen = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
     with SeriesReader(series) as reader:
-        found = map_activation(reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path / "s.raw")
+        found = map_activation(
+            reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path / "s.raw"
+        )
     for stat in ("cc", "t", "z", "effect"):
         values = found.maps["a", stat]
         assert np.unravel_index(values.argmax(), values.shape) == (4, 4, 2)
         assert values[0, 0, 0] == 0
         assert not values[8].any()
         assert np.isfinite(values).all()
-    assert found.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)  # boxcar against a convolved block
+    # boxcar against a convolved block
+    assert found.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)
 
 
 def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
@@ -150,7 +165,10 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
 
 def test_masks_that_do_not_fit_are_refused(series, tmp_path):
     with SeriesReader(series) as reader:
-        for mask, why in ((np.ones((3, 3, 3)), r"series\.nii.*mask of \(3, 3, 3\)"), (np.zeros((9, 8, 5)), "empty")):
+        for mask, why in (
+            (np.ones((3, 3, 3)), r"series\.nii.*mask of \(3, 3, 3\)"),
+            (np.zeros((9, 8, 5)), "empty"),
+        ):
             with (
                 pytest.raises(ValueError, match=why),
                 extract_time_series(reader, mask.astype(bool), tmp_path / "s.raw"),

@@ -1,4 +1,6 @@
-"""Truth: detection figures against definitions, worked examples, known activation, what is not defined."""
+"""Truth: detection figures against definitions, worked examples, known activation, what is not
+defined.
+"""
 
 import math
 from functools import partial
@@ -27,20 +29,26 @@ from bids_sr.stats.regions.map_summary import Grid
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])
 CONTRASTS = {
-    "thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
-}  # fmt: skip
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}
 
 
 @pytest.mark.parametrize("levels", [1000, 5])
 def test_precision_and_roc_are_what_their_definitions_say_with_and_without_ties(levels):
-    """Precision at or above the score of each active voxel; share of pairs that are ordered, ties half."""
+    """Precision at or above the score of each active voxel; share of pairs that are ordered, ties
+    half.
+    """
     rng = np.random.default_rng(levels)
     active = rng.random(400) < 0.1
     score = np.round((rng.normal(size=400) + active) * levels) / levels
     precision = np.mean([active[score >= own].mean() for own in score[active]])
     assert average_precision(score, active) == pytest.approx(precision, abs=1e-12)
     apart = score[active][:, None] - score[~active]
-    assert roc_auc(score, active) == pytest.approx(np.mean((apart > 0) + 0.5 * (apart == 0)), abs=1e-12)
+    assert roc_auc(score, active) == pytest.approx(
+        np.mean((apart > 0) + 0.5 * (apart == 0)), abs=1e-12
+    )
 
 
 def test_what_is_not_defined_is_not_a_number():
@@ -88,7 +96,11 @@ def world(seed=0):
 def rows_of(maps, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[2:11, 2:7] = True
-    given = {"grid": Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE), "roi": roi, "known": {}} | changes
+    given = {
+        "grid": Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE),
+        "roi": roi,
+        "known": {},
+    } | changes
     files = {0.0: {s: {key: (s, key) for key in found} for s, found in maps.items()}}
     rows = truth_rows(files, lambda at: maps[at[0]][at[1]], CONTRASTS, **given)
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r.value for r in rows}
@@ -99,16 +111,24 @@ def test_maps_are_held_against_the_measured_ones_and_gains_are_over_bspline():
     rows = rows_of(maps)
     a, b = maps["sbl"]["thumb", "t"], maps["measured"]["thumb", "t"]
     key = ("thumb", "brain")
-    assert rows["sbl", "measured", *key, "truth_r_t"] == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    assert rows["sbl", "measured", *key, "truth_r_t"] == pytest.approx(
+        np.corrcoef(a.ravel(), b.ravel())[0, 1]
+    )
     active = np.abs(b) > 4
     expected = np.corrcoef(a[active], b[active])[0, 1]
-    assert rows["sbl", "measured", "thumb", "active40", "truth_r_t"] == pytest.approx(expected, abs=1e-6)
+    assert rows["sbl", "measured", "thumb", "active40", "truth_r_t"] == pytest.approx(
+        expected, abs=1e-6
+    )
     assert rows["sbl", "bspline", *key, "gain_truth_r_t"] == pytest.approx(
         rows["sbl", "measured", *key, "truth_r_t"] - rows["bspline", "measured", *key, "truth_r_t"]
     )
-    assert not any("dice" in key[-1] for key in rows), "a measured map is no truth that voxels are found by"
+    assert not any("dice" in key[-1] for key in rows), (
+        "a measured map is no truth that voxels are found by"
+    )
     assert ("measured", "measured", *key, "truth_r_t") not in rows
-    foci = {s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "sbl")}
+    foci = {
+        s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "sbl")
+    }
     assert foci["sbl"] == pytest.approx(0.8, abs=0.05)
     assert foci["bspline"] == pytest.approx(0.5, abs=0.05)
 
@@ -124,10 +144,14 @@ def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differen
     assert truths["thumbMinusLittle"].active.sum() == 9
     rows = rows_of(maps, known=known)
     assert rows["measured", "truth", "little", "roi", "truth_dice"] == 1
-    assert rows["sbl", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(0.8, abs=0.05)
+    assert rows["sbl", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(
+        0.8, abs=0.05
+    )
     assert rows["sbl", "truth", "thumb", "active", "truth_r_effect"] != 0
     assert ("sbl", "truth", "thumb", "brain", "truth_r_t") not in rows
-    assert not any(key[0] == "sbl" and key[1] == "bspline" and "gain" not in key[-1] for key in rows)
+    assert not any(
+        key[0] == "sbl" and key[1] == "bspline" and "gain" not in key[-1] for key in rows
+    )
 
 
 def test_an_empty_region_and_silence_are_not_a_number(caplog):
@@ -152,24 +176,37 @@ def test_maps_of_another_grid_are_refused():
 def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     rng = np.random.default_rng(0)
     shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))
-    blocks = tuple(assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)]))
+    blocks = tuple(
+        assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)])
+    )
     true = rng.normal(size=shape).astype(np.float32)
     fine = beyond_nyquist(true, (2, 2, 1))
     files = {}
     for name, share in (("measured", 1.0), ("bspline", 0.0), ("sbl", 0.5)):
         maps = true - fine + share * fine + rng.normal(size=shape) * 0.5
         effects = Effects(
-            series=name, affine=affine, mask=np.ones(shape, dtype=bool),
-            betas=np.repeat(maps[..., None], 4, -1).astype(np.float32), mean=np.ones(shape, dtype=np.float32),
-            blocks=blocks, covariance=np.eye(4), leak=np.zeros((4, 5)),
-        )  # fmt: skip
+            series=name,
+            affine=affine,
+            mask=np.ones(shape, dtype=bool),
+            betas=np.repeat(maps[..., None], 4, -1).astype(np.float32),
+            mean=np.ones(shape, dtype=np.float32),
+            blocks=blocks,
+            covariance=np.eye(4),
+            leak=np.zeros((4, 5)),
+        )
         files[name] = save_effects(effects, tmp_path / f"{name}.npz")
     mask = np.zeros(shape, dtype=bool)
     mask[2:10, 2:8] = True
     given = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
     run = RunEffects(**given, factor=(2, 2, 1))
-    rows = agreement_rows(run, measured_map, partial(known_activation, known={"thumb": (true, affine)}))
-    found = {(r.series, against_of(r), r.region): r.value for r in rows if measure_of(r) == "truth_r_beyond"}
+    rows = agreement_rows(
+        run, measured_map, partial(known_activation, known={"thumb": (true, affine)})
+    )
+    found = {
+        (r.series, against_of(r), r.region): r.value
+        for r in rows
+        if measure_of(r) == "truth_r_beyond"
+    }
     sbl = np.load(files["sbl"])["betas"][..., 0]
     expected = np.corrcoef(beyond_nyquist(sbl, (2, 2, 1))[mask], fine[mask])[0, 1]
     assert found["sbl", "truth", "brain"] == pytest.approx(expected, abs=1e-5)
@@ -182,13 +219,19 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
 
 def test_seed_correlation_sorts_voxels_as_the_known_network_does():
     maps, true = world()
-    maps["sbl"]["thumb", "cc"] = cc = np.random.default_rng(5).uniform(-1, 1, SHAPE).astype(np.float32)
+    maps["sbl"]["thumb", "cc"] = cc = (
+        np.random.default_rng(5).uniform(-1, 1, SHAPE).astype(np.float32)
+    )
     known = {"thumb": (true["thumb"], AFFINE)}
     rows = rows_of(maps, known=known)
     here, there = cc >= 0.5, true["thumb"] >= 0.25 * true["thumb"].max()
     at = ("thumb", "brain")
-    assert rows["sbl", "truth", *at, "truth_connected_acc"] == pytest.approx((here == there).mean())
-    assert rows["sbl", "truth", *at, "truth_connected_fdr"] == pytest.approx(1 - there[here].mean())
+    assert rows["sbl", "truth", *at, "truth_connected_acc"] == pytest.approx(
+        (here == there).mean()
+    )
+    assert rows["sbl", "truth", *at, "truth_connected_fdr"] == pytest.approx(
+        1 - there[here].mean()
+    )
     jaccard = (here & there).sum() / (here | there).sum()
     assert rows["sbl", "truth", *at, "truth_connected_jaccard"] == pytest.approx(jaccard)
     assert ("bspline", "truth", *at, "truth_connected_acc") not in rows  # it has no such map here

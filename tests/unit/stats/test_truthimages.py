@@ -1,4 +1,6 @@
-"""Images against measured volumes: figures by hand, intervals of correlated volumes, paired gains, what is refused."""
+"""Images against measured volumes: figures by hand, intervals of correlated volumes, paired gains,
+what is refused.
+"""
 
 import math
 
@@ -55,18 +57,28 @@ def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series)
     steady = data["measured"][..., DUMMY:].astype(float)
     top = np.percentile(steady.mean(-1)[mask], 99)
     assert top < 700  # dummies are left out
-    error = [np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2) for t in range(DUMMY, N)]
+    error = [
+        np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2)
+        for t in range(DUMMY, N)
+    ]
     np.testing.assert_allclose(found["psnr"], 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
     full = structural_similarity(
-        data["measured"][..., 0, DUMMY].astype(float), data["sbl"][..., 0, DUMMY].astype(float), data_range=top,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
-    )[1]  # fmt: skip
+        data["measured"][..., 0, DUMMY].astype(float),
+        data["sbl"][..., 0, DUMMY].astype(float),
+        data_range=top,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )[1]
     first = mask.copy()
     first[..., 1:] = False
     one = scores_of(folder, first)["sbl"]
     assert one["ssim"].shape == (N - DUMMY,)
     low = np.percentile(steady.mean(-1)[first], 99)
-    assert one["ssim"][0] == pytest.approx(full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3)
+    assert one["ssim"][0] == pytest.approx(
+        full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3
+    )
 
 
 def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
@@ -82,12 +94,19 @@ def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
 def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
     folder, _, mask = series
     scores = scores_of(folder, mask)
-    rows = {(r.series, against_of(r), measure_of(r)): r for r in image_rows(scores, seed=1, n_boot=200)}
+    rows = {
+        (r.series, against_of(r), measure_of(r)): r for r in image_rows(scores, seed=1, n_boot=200)
+    }
     levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
     assert levels["sbl"] > levels["inject"] > levels["bspline"]
     assert levels["sbl"] == pytest.approx(scores["sbl"]["psnr"].mean())
     gains = {(s, other) for s, other, measure in rows if measure == "gain_truth_psnr"}
-    assert gains == {("sbl", "bspline"), ("sbl", "inject"), ("bspline", "inject"), ("inject", "bspline")}
+    assert gains == {
+        ("sbl", "bspline"),
+        ("sbl", "inject"),
+        ("bspline", "inject"),
+        ("inject", "bspline"),
+    }
     for other in ("bspline", "inject"):
         gain = rows["sbl", other, "gain_truth_psnr"]
         assert gain.value == pytest.approx(levels["sbl"] - levels[other])
@@ -114,7 +133,9 @@ def test_gains_are_paired_where_volumes_differ_more_than_series():
 
 
 def test_intervals_allow_for_volumes_that_are_alike():
-    """Of a mean of 60 values, each .6 of the one before it; drawing single values holds it in 65 % only."""
+    """Of a mean of 60 values, each .6 of the one before it; drawing single values holds it in 65 %
+    only.
+    """
     rng = np.random.default_rng(1)
     drawn, count = stretches(60, 400, 0)
     assert count == 8

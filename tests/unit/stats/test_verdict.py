@@ -19,12 +19,28 @@ LEVELS = {"bspline": 0.018, "inject": 0.038, "sbl": 0.121, "srgan": 0.069, "meas
 
 
 def gain(
-    series, minus, value, half=0.01, region="brain", reference="measured", contrast="all", statistic="ev"
-):  # fmt: skip
+    series,
+    minus,
+    value,
+    half=0.01,
+    region="brain",
+    reference="measured",
+    contrast="all",
+    statistic="ev",
+):
     return MetricRow(
-        series=series, minus=minus, statistic=statistic, band="beyond", reference=reference, value=value,
-        lower=value - half, upper=value + half, contrast=contrast, region=region, n=12,
-    )  # fmt: skip
+        series=series,
+        minus=minus,
+        statistic=statistic,
+        band="beyond",
+        reference=reference,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        contrast=contrast,
+        region=region,
+        n=12,
+    )
 
 
 def level(series, value, region="brain", statistic="ev", reference="measured"):
@@ -39,10 +55,15 @@ def evidence(rows, series) -> Evidence:
 
 def truth_rows(**changes):
     """Guided beats all by .08; srgan beats all but inject, by .05."""
-    rows = [level(s, v) for s, v in LEVELS.items()] + [level(s, 2 * v, "active40") for s, v in LEVELS.items()]
+    rows = [level(s, v) for s, v in LEVELS.items()] + [
+        level(s, 2 * v, "active40") for s, v in LEVELS.items()
+    ]
     for region in ("brain", "active40"):
         rows += [gain("sbl", other, 0.08, region=region) for other in REFERENCES]
-        rows += [gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region) for other in REFERENCES]
+        rows += [
+            gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region)
+            for other in REFERENCES
+        ]
     swap = changes.get("swap", {})
     return [swap.get((r.series, r.minus, r.region), r) for r in rows]
 
@@ -77,16 +98,26 @@ def test_decisions(lower, upper, margin, expected):
 def test_who_beats_all_may_claim_function():
     verdict = judge(truth_rows())
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline == (
-        "sbl recovers real detail finer than your scan, more accurately than interpolation or denoising. "
-        "srgan does not."
+    assert (
+        verdict.headline
+        == "sbl recovers real detail finer than your scan, more accurately than interpolation or"
+        " denoising. srgan does not."
     )
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
-    found = {(s.row.series, s.row.minus): s for s in verdict.sentences if s.decision and s.row.region == "brain"}
+    found = {
+        (s.row.series, s.row.minus): s
+        for s in verdict.sentences
+        if s.decision and s.row.region == "brain"
+    }
     assert found["sbl", "bsplinePca"].decision == "better"
     assert found["srgan", "inject"].decision == "unclear"
-    assert found["sbl", "inject"].text == "sbl is more accurate than inject: +0.080 [0.070, 0.090], whole brain."
-    claim = next(each for each in verdict.claims if (each.kind, each.series) == ("function", "srgan"))
+    assert (
+        found["sbl", "inject"].text
+        == "sbl is more accurate than inject: +0.080 [0.070, 0.090], whole brain."
+    )
+    claim = next(
+        each for each in verdict.claims if (each.kind, each.series) == ("function", "srgan")
+    )
     assert (claim.holds, claim.unbeaten) == (False, ["inject"])
 
 
@@ -96,10 +127,16 @@ def test_margin_is_a_tenth_of_the_gap_to_measured():
     assert margins["brain"] == pytest.approx(0.02)
     assert margins["active40"] == pytest.approx(0.04)
     rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
-    found = {(r.series, r.minus): r.value for r in judge(rows).rows if r.statistic == "verdict" and r.region == "brain"}
+    found = {
+        (r.series, r.minus): r.value
+        for r in judge(rows).rows
+        if r.statistic == "verdict" and r.region == "brain"
+    }
     assert found["srgan", "inject"] == 0.0
     assert found["sbl", "inject"] == 1.0
-    found = {(r.series, r.minus): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"}
+    found = {
+        (r.series, r.minus): r.value for r in judge(rows, margin=0.005).rows if r.region == "brain"
+    }
     assert math.isnan(found["srgan", "inject"])
 
 
@@ -107,16 +144,21 @@ def test_one_control_that_is_not_beaten_forbids_the_claim():
     rows = truth_rows(swap={("sbl", "bsplinePca", "brain"): gain("sbl", "bsplinePca", 0.02, 0.03)})
     verdict = judge(rows)
     assert flagged(verdict, "function")["sbl"] == 0.0
-    assert verdict.headline == (
-        "No method recovers detail finer than your scan more accurately than interpolation or denoising: "
-        "srgan does not exceed inject; sbl does not exceed bsplinePca."
+    assert (
+        verdict.headline
+        == "No method recovers detail finer than your scan more accurately than interpolation or"
+        " denoising: srgan does not exceed inject; sbl does not exceed bsplinePca."
     )
     assert verdict.status == "not more accurate"
 
 
-@pytest.mark.parametrize(("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)])
+@pytest.mark.parametrize(
+    ("low", "expected"), [(0.001, 1.0), (0.0, 0.0), (-0.01, 0.0), (math.nan, 0.0)]
+)
 def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
-    """Above every baseline because those are worse than none: no claim without explained variance above 0."""
+    """Above every baseline because those are worse than none: no claim without explained variance
+    above 0.
+    """
     rows = [r for r in truth_rows() if (r.series, r.minus, r.region) != ("sbl", "n/a", "brain")]
     rows.append(replace(level("sbl", 0.02), lower=low, upper=0.05))
     assert flagged(judge(rows), "function")["sbl"] == expected
@@ -125,7 +167,11 @@ def test_a_map_that_explains_nothing_for_sure_may_claim_nothing(low, expected):
 @pytest.mark.parametrize("plain", ["sdmod", "zerofill"])
 def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     """zerofill and sdmod count, also where they do not stand among the baselines given."""
-    rows = [*truth_rows(), level(plain, 0.1), *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "active40"))]
+    rows = [
+        *truth_rows(),
+        level(plain, 0.1),
+        *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "active40")),
+    ]
     rows = [r for r in rows if not (r.minus == plain and r.value > 0.05)]
     given = {"methods": ("sbl",), "baselines": [name for name in BASELINES if name != plain]}
     assert flagged(make_verdict(rows, **given), "function")["sbl"] == 0.0
@@ -134,11 +180,14 @@ def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
 
 
 def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody():
-    verdict = judge([*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
-                    not_applied=["sbl"])  # fmt: skip
+    verdict = judge(
+        [*truth_rows(), gain("srgan", "sbl", 0.1), gain("sbl", "sblMirror", 0.1)],
+        not_applied=["sbl"],
+    )
     said = verdict.to_json()
-    assert said["not_applied_text"] == (
-        "sbl was not applied: it fell back to zero filling. Its series equals zerofill "
+    assert (
+        said["not_applied_text"]
+        == "sbl was not applied: it fell back to zero filling. Its series equals zerofill "
         "and is left out of all comparisons."
     )
     assert "sbl" not in verdict.headline
@@ -156,22 +205,32 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
 
 def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     beside = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
-    verdict = judge([*truth_rows(), *(level("sbl", v, "active40", name) for name, v in beside.items())])
-    text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
-    assert text == (
-        "sbl: 0.242 [0.232, 0.252], active voxels (|t| > 4); correlation r 0.415; recovered amplitude 0.310; correct "
-        "fraction 0.230; whole brain 0.121."
+    verdict = judge(
+        [*truth_rows(), *(level("sbl", v, "active40", name) for name, v in beside.items())]
     )
-    undefined = [level("measured", math.nan, r.region) if r.series == "measured" else r for r in truth_rows()]
+    text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
+    assert (
+        text
+        == "sbl: 0.242 [0.232, 0.252], active voxels (|t| > 4); correlation r 0.415; recovered"
+        " amplitude 0.310; correct fraction 0.230; whole brain 0.121."
+    )
+    undefined = [
+        level("measured", math.nan, r.region) if r.series == "measured" else r
+        for r in truth_rows()
+    ]
     said = "Whole brain: no value for measured: too little reproducible detail"
     assert any(said in text for text in judge(undefined).limits)
     assert any("veins" in text for text in verdict.limits)
 
 
 def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
-    unclear = truth_rows(swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", 0.0, 0.2, "active40")})
+    unclear = truth_rows(
+        swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", 0.0, 0.2, "active40")}
+    )
     assert flagged(judge(unclear), "function")["sbl"] == 1.0
-    worse = truth_rows(swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", -0.2, 0.05, "active40")})
+    worse = truth_rows(
+        swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", -0.2, 0.05, "active40")}
+    )
     assert flagged(judge(worse), "function")["sbl"] == 0.0
 
 
@@ -183,40 +242,60 @@ def test_a_baseline_that_was_not_compared_was_not_beaten():
 
 
 def share(series, value, half=0.04):
-    return MetricRow(series=series, reference="oneLevelDown", statistic="tested_share", value=value,
-                     lower=value - half, upper=value + half, region="brain", n=8)  # fmt: skip
+    return MetricRow(
+        series=series,
+        reference="oneLevelDown",
+        statistic="tested_share",
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        region="brain",
+        n=8,
+    )
 
 
 ONE_LEVEL = {
-    "from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3], "stretches": 8, "stretch_volumes": 17,
-    "calibrated": False, "series": {"srgan": {"reason": "no network was trained for this resolution"}},
-}  # fmt: skip
+    "from_mm": [12, 12, 3.3],
+    "to_mm": [6, 6, 3.3],
+    "stretches": 8,
+    "stretch_volumes": 17,
+    "calibrated": False,
+    "series": {"srgan": {"reason": "no network was trained for this resolution"}},
+}
 
 
 def test_without_a_reference_nothing_is_compared():
     verdict = judge([])
     said = verdict.to_json()
     assert (said["status"], said["best"]) == ("not assessed", "sbl")  # the default method
-    assert said["headline"] == (
-        "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than your scan: whether it "
-        "is true was not measured in this run."
+    assert (
+        said["headline"]
+        == "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer"
+        " than your scan: whether it is true was not measured in this run."
     )
     assert said["sentences"] == []
-    assert {r.statistic for r in verdict.rows} == {f"verdict_{n}" for n in ("function", "image", "specific", "applied")}
-    assert [math.isnan(flagged(verdict, name)["sbl"]) for name in ("function", "image", "specific")] == [True] * 3
+    assert {r.statistic for r in verdict.rows} == {
+        f"verdict_{n}" for n in ("function", "image", "specific", "applied")
+    }
+    assert [
+        math.isnan(flagged(verdict, name)["sbl"]) for name in ("function", "image", "specific")
+    ] == [True] * 3
     assert any("--retrospective" in text for text in verdict.limits)
 
 
 def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
-    assert verdict.headline == (
-        "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6 mm: whether it is "
-        "true was not measured in this run."
+    assert (
+        verdict.headline
+        == "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer"
+        " than 6 mm: whether it is true was not measured in this run."
     )
     assert NOT_ACCURACY in verdict.limits
     assert any(
-        s.text == "srgan was not tested one level down (12 → 6 mm): no network was trained for this resolution."
+        s.text
+        == "srgan was not tested one level down (12 → 6 mm): no network was trained for this"
+        " resolution."
         for s in verdict.sentences
     )
     assert verdict.status == "not assessed"
@@ -232,7 +311,10 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
     assert "Do not use" not in unsure.headline
     (said,) = [s.text for s in unsure.sentences if s.row and s.row.series == "srgan"]
-    assert "srgan does not differ detectably from zero filling (−2 % of what zero filling misses is explained; " in said
+    assert (
+        "srgan does not differ detectably from zero filling (−2 % of what zero filling misses is"
+        " explained; " in said
+    )
     assert said.endswith("volumes: [−6, 2] %).")
     assert "worse" not in said
     # with a truth it stands among what the verdict rests on, and decides nothing
@@ -248,7 +330,11 @@ def test_a_calibrated_map_carries_the_warning():
     assert "shifted by one voxel" in CALIBRATED
     assert CALIBRATED in verdict.limits
     text = "the calibration is used with weight 0.4; its position was corrected by 0.7 mm"
-    facts = {**ONE_LEVEL, "calibrated": True, "series": {"sbl": {"share": 0.27, "calibration": text}}}
+    facts = {
+        **ONE_LEVEL,
+        "calibrated": True,
+        "series": {"sbl": {"share": 0.27, "calibration": text}},
+    }
     assert any(s.text == f"sbl: {text}." for s in judge(rows, one_level=facts).sentences)
     assert any("explains 27 %" in s.text for s in verdict.sentences)
 
@@ -299,7 +385,9 @@ def known_rows(value=0.05, **swap):
 def test_known_activation_alone_carries_a_verdict_and_says_that_denoised_copies_are_absent():
     verdict = judge(known_rows(sblMirror=0.0))
     assert flagged(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("sbl recovers real detail finer than your scan, more accurately than interpol")
+    assert verdict.headline.startswith(
+        "sbl recovers real detail finer than your scan, more accurately than interpol"
+    )
     assert "denois" not in verdict.headline
     assert "sblMirror reaches it too" in verdict.headline
     assert "Denoised B-spline was not compared with the known truth." in verdict.limits
@@ -317,9 +405,14 @@ def test_a_difference_written_the_other_way_round_is_turned():
 
 def image(series, minus, value, half=0.1, reference="heldOut"):
     return MetricRow(
-        series=series, minus=minus, statistic="psnr", reference=reference, value=value, lower=value - half,
+        series=series,
+        minus=minus,
+        statistic="psnr",
+        reference=reference,
+        value=value,
+        lower=value - half,
         upper=value + half,
-    )  # fmt: skip
+    )
 
 
 def test_image_quality_needs_bspline_and_inject_beaten():
@@ -327,12 +420,18 @@ def test_image_quality_needs_bspline_and_inject_beaten():
     assert flagged(judge(both), "image")["srgan"] == 1.0
     assert "more accurate than those of bspline and inject" in judge(both).headline
     assert flagged(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
-    measured = [image(s.series, s.minus, v, reference="measured") for s, v in zip(both, (0.5, -0.2), strict=True)]
-    assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0  # measured volumes outrank the second pair
+    measured = [
+        image(s.series, s.minus, v, reference="measured")
+        for s, v in zip(both, (0.5, -0.2), strict=True)
+    ]
+    # measured volumes outrank the second pair
+    assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0
     assert "] dB, against the measured volumes." in next(
         s.text for s in judge([*both, *measured]).sentences if s.decision
     )
-    assert flagged(judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image")["srgan"]
+    assert flagged(
+        judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image"
+    )["srgan"]
     alone = judge([both[0]])
     assert math.isnan(flagged(alone, "image")["srgan"])
     assert any("--pair-holdout" in text for text in alone.limits)
@@ -347,7 +446,10 @@ def test_subject_specific_only_where_own_less_placebo_excludes_zero():
     assert any("srgan" in text and "control analysis" in text for text in good.limits)
     bad = judge([*truth_rows(), beaten, reached])
     assert flagged(bad, "specific")["sbl"] == 0.0
-    assert "not shown to depend on where this run fluctuates: sblMirror reaches it too." in bad.headline
+    assert (
+        "not shown to depend on where this run fluctuates: sblMirror reaches it too."
+        in bad.headline
+    )
 
 
 def test_flags_are_said():
@@ -362,7 +464,11 @@ def test_plain_values_and_table(tmp_path):
     plain = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert set(plain) == {"headline", "status", "best", "not_applied", "sentences", "limits"}
     assert list(plain["sentences"][0]) == ["text", "series"]
-    (said,) = [each for each in plain["sentences"] if each.get("minus") == "ratio" and each["series"] == "sbl"][:1]
+    (said,) = [
+        each
+        for each in plain["sentences"]
+        if each.get("minus") == "ratio" and each["series"] == "sbl"
+    ][:1]
     assert (said["decision"], said["statistic"], said["reference"], said["band"]) == (
         "better",
         "ev",
@@ -380,11 +486,16 @@ def test_plain_values_and_table(tmp_path):
 def undefined(rows, **where):
     """The rows without values where they are of these columns."""
     nothing = {"value": math.nan, "lower": math.nan, "upper": math.nan}
-    return [replace(r, **nothing) if all(getattr(r, k) in v for k, v in where.items()) else r for r in rows]
+    return [
+        replace(r, **nothing) if all(getattr(r, k) in v for k, v in where.items()) else r
+        for r in rows
+    ]
 
 
 def test_a_reference_without_reproducible_detail_assesses_nothing():
-    """Halves of the measured series that have no detail in common leave every level and difference undefined."""
+    """Halves of the measured series that have no detail in common leave every level and difference
+    undefined.
+    """
     rows = undefined(truth_rows(), region=("brain", "active40"))
     maps = [
         level("sbl", 0.9, statistic="r", reference="measuredMap"),
@@ -399,19 +510,25 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     assert math.isnan(flagged(alone, "function")["sbl"])
     assert alone.best == "sbl"  # nothing is known of either: the last, which is the default
     told = judge([*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL)
-    assert told.headline == (
-        f"{NO_DETAIL} Treat the sbl maps as an interpolation and do not interpret detail finer than 6 mm."
+    assert (
+        told.headline
+        == f"{NO_DETAIL} Treat the sbl maps as an interpolation and do not interpret detail finer"
+        " than 6 mm."
     )
     assert any("do not agree detectably" in text for text in alone.limits)
     assert not any(text.startswith("No high-resolution reference") for text in alone.limits)
 
 
 def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
-    """In active voxels where the brain as a whole has none; for a contrast that has, where the first has none."""
+    """In active voxels where the brain as a whole has none; for a contrast that has, where the
+    first has none.
+    """
     rows = undefined(truth_rows(), region=("brain",))
     assert evidence(rows, ["sbl"]).regions == ("active40",)
     assert judge(rows).status == "more accurate"
-    assert judge(rows).headline.startswith("sbl recovers real detail finer than your scan in active voxels (|t| > 4),")
+    assert judge(rows).headline.startswith(
+        "sbl recovers real detail finer than your scan in active voxels (|t| > 4),"
+    )
     lost = judge(rows, methods=("srgan",))
     assert lost.status == "not more accurate"
     assert "finer than your scan in active voxels (|t| > 4) more accurately than" in lost.headline
@@ -422,14 +539,24 @@ def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
 
 
 def test_a_difference_becomes_a_sentence_through_few_functions():
-    """Every function of the evaluation that holds the row itself, from the table of the evaluation to the words."""
+    """Every function of the evaluation that holds the row itself, from the table of the evaluation
+    to the words.
+    """
     rows, met = truth_rows(), []
     followed = next(r for r in rows if (r.series, r.minus, r.region) == ("sbl", "ratio", "brain"))
 
     def watch(frame, event, result):
         code = frame.f_code
-        ours = event == "return" and "stats/evaluation" in code.co_filename and not code.co_name.startswith("<")
-        if ours and code.co_name not in met and any(each is followed for each in frame.f_locals.values()):
+        ours = (
+            event == "return"
+            and "stats/evaluation" in code.co_filename
+            and not code.co_name.startswith("<")
+        )
+        if (
+            ours
+            and code.co_name not in met
+            and any(each is followed for each in frame.f_locals.values())
+        ):
             met.append(code.co_name)
 
     sys.setprofile(watch)

@@ -21,14 +21,20 @@ from bids_sr.stats.glm.regressors import Events, read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.steps.activation import compare_maps, join_quality, map_series, measure_quality
 
-CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
+CONTRASTS = {
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}
 SHAPE, FINE = (10, 9, 4), (20, 18, 4)
 AFFINE = np.array([[4.0, 0, 0, -20], [0, 4.0, 0, -18], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 FINE_AFFINE = np.array([[2.0, 0, 0, -21], [0, 2.0, 0, -19], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
 
 def course(period, phase):
-    """Blocks of 16 s, the first after 8 s and the phase, as a response that comes 5 s late would follow them."""
+    """Blocks of 16 s, the first after 8 s and the phase, as a response that comes 5 s late would
+    follow them.
+    """
     times = np.arange(80) * 2.0 + 1 - 5
     return ((times - 8 - phase) % period < 16) & (times >= 8 + phase)
 
@@ -50,18 +56,27 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in")
     write_series(folder / "raw.nii", SHAPE, AFFINE, scale=1)
     write_series(folder / "fine.nii", FINE, FINE_AFFINE, scale=2)
-    rows = {"onset": [8.0 + k * 32 for k in range(5)], "duration": 16.0,
-            "trial_type": [("thumb", "little")[k % 2] for k in range(5)]}  # fmt: skip
+    rows = {
+        "onset": [8.0 + k * 32 for k in range(5)],
+        "duration": 16.0,
+        "trial_type": [("thumb", "little")[k % 2] for k in range(5)],
+    }
     rng = np.random.default_rng(1)
-    confounds = pd.DataFrame({
-        name: [np.nan if t == 0 and "der" in name else round(rng.standard_normal(), 5) for t in range(80)]
-        for name in MOTION
-    })  # fmt: skip
+    confounds = pd.DataFrame(
+        {
+            name: [
+                np.nan if t == 0 and "der" in name else round(rng.standard_normal(), 5)
+                for t in range(80)
+            ]
+            for name in MOTION
+        }
+    )
     return {
         "series": {"raw": folder / "raw.nii", "fine": folder / "fine.nii"},
         "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(FINE, FINE_AFFINE)},
-        "regressors": Events(pd.DataFrame(rows)), "confounds": confounds,
-    }  # fmt: skip
+        "regressors": Events(pd.DataFrame(rows)),
+        "confounds": confounds,
+    }
 
 
 def mask_of(shape, affine) -> Volume:
@@ -71,19 +86,34 @@ def mask_of(shape, affine) -> Volume:
 
 
 OPTIONS = {
-    "n_dummy": 2, "tr": 2.0, "fwhm_mm": 5.0, "contrasts": CONTRASTS, "kinds": ["cc", "glm"], "low_pass": 0.1,
-    "high_pass": 1 / 128, "thresholds": ["quarter", "fdr", "3.1"], "factor": (2.0, 2.0, 1.0),
-    "slice_time_ref": 0.5, "has_stc": False, "axis_order": (0, 1, 2),
-}  # fmt: skip
+    "n_dummy": 2,
+    "tr": 2.0,
+    "fwhm_mm": 5.0,
+    "contrasts": CONTRASTS,
+    "kinds": ["cc", "glm"],
+    "low_pass": 0.1,
+    "high_pass": 1 / 128,
+    "thresholds": ["quarter", "fdr", "3.1"],
+    "factor": (2.0, 2.0, 1.0),
+    "slice_time_ref": 0.5,
+    "has_stc": False,
+    "axis_order": (0, 1, 2),
+}
 
 
 def maps_of(run, series, tmp_path, *, confounds=True, **changes):
     grid = "raw" if series == "raw" else "fine"
     with SeriesReader(run["series"][grid]) as reader:
         return map_series(
-            reader, run["mask"][grid], run["mask"][grid], run["regressors"], tmp_path,
-            run["confounds"] if confounds else None, series_name=series, **OPTIONS | changes,
-        )  # fmt: skip
+            reader,
+            run["mask"][grid],
+            run["mask"][grid],
+            run["regressors"],
+            tmp_path,
+            run["confounds"] if confounds else None,
+            series_name=series,
+            **OPTIONS | changes,
+        )
 
 
 def values(rows):
@@ -99,9 +129,18 @@ def test_maps_are_named_and_described(run, tmp_path):
     assert len(maps) == 3 * 5 + 3 * 3
     found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
     bids = derivative_path(
-        {"subject": "01", "task": "tap", "datatype": "func", "extension": ".nii.gz", **found.entities}
+        {
+            "subject": "01",
+            "task": "tap",
+            "datatype": "func",
+            "extension": ".nii.gz",
+            **found.entities,
+        }
     )
-    assert bids == "sub-01/func/sub-01_task-tap_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap.nii.gz"
+    assert bids == (
+        "sub-01/func/sub-01_task-tap_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50"
+        "_statmap.nii.gz"
+    )
     data = found.volume.data
     assert data.dtype == np.float32
     np.testing.assert_allclose(found.volume.affine, FINE_AFFINE)
@@ -123,7 +162,12 @@ def test_maps_are_named_and_described(run, tmp_path):
     inside = t != 0
     np.testing.assert_allclose(effect[inside] / np.sqrt(variance[inside]), t[inside], rtol=1e-4)
     region = by_name(maps)["res-hr_label-little_desc-srganFwhm50Fdr_mask"]
-    assert region.entities == {"res": "hr", "label": "little", "desc": "srganFwhm50Fdr", "suffix": "mask"}
+    assert region.entities == {
+        "res": "hr",
+        "label": "little",
+        "desc": "srganFwhm50Fdr",
+        "suffix": "mask",
+    }
     assert region.volume.data.dtype == bool
     assert region.sidecar["Type"] == "ROI"
     assert not list(tmp_path.glob("*.raw"))
@@ -142,21 +186,31 @@ def test_raw_has_no_resolution_and_no_division(run, tmp_path):
 
 
 def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
-    """A design that leaves few degrees of freedom gets fewer lags, and the sidecar says how many."""
+    """A design that leaves few degrees of freedom gets fewer lags; the sidecar says how many."""
     maps, _ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
-    told = [each.sidecar["Model"] for each in maps if each.sidecar.get("Model", {}).get("Type") == "glm"]
+    told = [
+        each.sidecar["Model"]
+        for each in maps
+        if each.sidecar.get("Model", {}).get("Type") == "glm"
+    ]
     assert told
     for model in told:
-        assert model["NoiseModel"].startswith(f"autoregressive of order {model['DegreesOfFreedom'] // 6},")
+        assert model["NoiseModel"].startswith(
+            f"autoregressive of order {model['DegreesOfFreedom'] // 6},"
+        )
         assert model["DegreesOfFreedom"] // 6 < 6
 
 
 def test_options_act(run, tmp_path):
     plain, _ = maps_of(run, "raw", tmp_path)
     for name, changes in {
-        "fwhm": {"fwhm_mm": 8.0}, "low": {"low_pass": None}, "high": {"high_pass": 1 / 60},
-        "dummy": {"n_dummy": 0}, "stc": {"has_stc": True, "slice_time_ref": 0.0}, "conf": {"confounds": False},
-    }.items():  # fmt: skip
+        "fwhm": {"fwhm_mm": 8.0},
+        "low": {"low_pass": None},
+        "high": {"high_pass": 1 / 60},
+        "dummy": {"n_dummy": 0},
+        "stc": {"has_stc": True, "slice_time_ref": 0.0},
+        "conf": {"confounds": False},
+    }.items():
         other, _ = maps_of(run, "raw", tmp_path, **changes)
         stat = 0 if name == "low" else 2  # cc, effect, t, z of the first contrast
         assert not np.allclose(plain[stat].volume.data, other[stat].volume.data), name
@@ -169,14 +223,20 @@ def test_options_act(run, tmp_path):
 def test_maps_of_series_are_compared(run, tmp_path):
     found = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
     rows, described = compare_maps(
-        [each for maps, _ in found for each in maps], [rows for _, rows in found], run["mask"]["raw"],
-        run["mask"]["fine"], run["mask"]["fine"], contrasts=CONTRASTS, thresholds=["quarter", "fdr"],
+        [each for maps, _ in found for each in maps],
+        [rows for _, rows in found],
+        run["mask"]["raw"],
+        run["mask"]["fine"],
+        run["mask"]["fine"],
+        contrasts=CONTRASTS,
+        thresholds=["quarter", "fdr"],
         factor=(2.0, 2.0, 1.0),
-    )  # fmt: skip
+    )
     by = {(row.series, row.contrast, measure_of(row)): row for row in rows}
     assert by["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
     assert by["rawSpline", "thumb+little", "quarter_dice"].value < 0.05  # foci are 16 mm apart
-    assert by["raw", "thumb", "quarter_voxels"].value > 0  # figures of each series are in the same table
+    # figures of each series are in the same table
+    assert by["raw", "thumb", "quarter_voxels"].value > 0
     assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
@@ -203,8 +263,15 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     """Maps have their names and sidecars, the table six digits."""
     mask = saved(run["mask"]["raw"], tmp_path / "mask.nii")
     blocks = ("8\t16\tthumb", "40\t16\tlittle", "72\t16\tthumb")
-    (tmp_path / "events.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *blocks]) + "\n")
-    given = {"series": run["series"]["raw"], "mask": mask, "roi": mask, "regressors": tmp_path / "events.tsv"}
+    (tmp_path / "events.tsv").write_text(
+        "\n".join(["onset\tduration\ttrial_type", *blocks]) + "\n"
+    )
+    given = {
+        "series": run["series"]["raw"],
+        "mask": mask,
+        "roi": mask,
+        "regressors": tmp_path / "events.tsv",
+    }
     texts = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -220,21 +287,31 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
-        maps, _ = map_series(reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS)
+        maps, _ = map_series(
+            reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS
+        )
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")
     assert stored.get_data_dtype() == np.float32, "not compressed, as not all is stored"
     np.testing.assert_array_equal(np.asarray(stored.dataobj), maps[3].volume.data)
 
 
 def test_the_methods_text_tells_what_was_asked_for() -> None:
-    run = Scope("run_wf", {
-        **OPTIONS, "smoothing": (0.0, 5.0), "at_rest": False, "series_name": "raw", "thresholds": ("quarter",),
-    })  # fmt: skip
+    run = Scope(
+        "run_wf",
+        {
+            **OPTIONS,
+            "smoothing": (0.0, 5.0),
+            "at_rest": False,
+            "series_name": "raw",
+            "thresholds": ("quarter",),
+        },
+    )
     run.give(series="s.nii", mask="m.nii", roi="m.nii", regressors="events.tsv")
     run.add(map_series)
     text = Graph(run).methods_text()
     assert text.startswith(
-        "Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM (0 mm"
+        "Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM"
+        " (0 mm"
     )
     assert "low-pass filtered at 0.1 Hz" in text
     assert "[@nilearn]" in text
@@ -244,12 +321,16 @@ def test_the_methods_text_tells_what_was_asked_for() -> None:
 def test_components_of_acompcor_enter_where_the_run_can_spare_them():
     columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
     for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
-        assert default_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
+        assert (
+            default_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
+        )
     assert default_confounds(None) == ()
 
 
 def test_eight_classes_stand_between_events_and_a_t_map(run, tmp_path):
-    """Values that the statistics take or make on the way; private ones are no concept, readers of files none of it."""
+    """Values that the statistics take or make on the way; private ones are no concept, readers of
+    files none of it.
+    """
     seen = {type(run["regressors"])}
 
     def made(frame, event, _argument):
@@ -262,12 +343,28 @@ def test_eight_classes_stand_between_events_and_a_t_map(run, tmp_path):
             settings = ActivationSettings(tr=2.0, n_dummy=2, kinds=("glm",))
             mask, events = run["mask"]["fine"].data, run["regressors"]
             map_activation(
-                reader, mask, events, CONTRASTS, settings, scratch=tmp_path / "s", confounds=run["confounds"]
+                reader,
+                mask,
+                events,
+                CONTRASTS,
+                settings,
+                scratch=tmp_path / "s",
+                confounds=run["confounds"],
             )
         finally:
             sys.setprofile(None)
-    own = sorted(each.__name__ for each in seen if each.__module__.startswith("bids_sr") and each.__name__[0] != "_")
+    own = sorted(
+        each.__name__
+        for each in seen
+        if each.__module__.startswith("bids_sr") and each.__name__[0] != "_"
+    )
     assert own == [
-        "ActivationMaps", "ActivationSettings", "ContrastModel", "Design", "Events", "Neighborhood", "Noise",
+        "ActivationMaps",
+        "ActivationSettings",
+        "ContrastModel",
+        "Design",
+        "Events",
+        "Neighborhood",
+        "Noise",
         "VoxelTimeSeries",
-    ]  # fmt: skip
+    ]

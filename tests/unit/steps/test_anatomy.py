@@ -1,4 +1,6 @@
-"""Template and atlas are found offline; bias, brain, normalization, tissues and regions against known truth."""
+"""Template and atlas are found offline; bias, brain, normalization, tissues and regions against
+known truth.
+"""
 
 import logging
 import subprocess
@@ -25,12 +27,15 @@ from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, write_itk
 from bids_sr.steps import anatomy
 
-POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])  # takes a template point to its point in the head
+# takes a template point to its point in the head
+POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Template at 2 mm and its brain, a head in another pose, its true brain, and the head stripped."""
+    """Template at 2 mm and its brain, a head in another pose, its true brain, and the head
+    stripped.
+    """
 
     template: Volume
     template_mask: Volume
@@ -51,13 +56,19 @@ def heads() -> Heads:
     turned = POSE @ head.affine  # the head's voxels stay; the scanner sees it turned
     noise = np.random.default_rng(0).normal(0, 8, head.data.shape)
     straight = grid_around(turned, head.data.shape)
-    data = sample_volume(np.maximum(head.data + noise, 0), turned, *straight, spline=OUTSIDE_IS_ZERO)
-    true = sample_volume(inside.astype(np.float32), turned, *straight, spline=OUTSIDE_IS_ZERO) > 0.5
+    data = sample_volume(
+        np.maximum(head.data + noise, 0), turned, *straight, spline=OUTSIDE_IS_ZERO
+    )
+    true = (
+        sample_volume(inside.astype(np.float32), turned, *straight, spline=OUTSIDE_IS_ZERO) > 0.5
+    )
     seen = Volume(data, straight[1])
     return Heads(t1, t1.like(mask), seen, seen.like(true), seen.like(data * true))
 
 
-def grid_around(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], np.ndarray]:
+def grid_around(
+    affine: np.ndarray, shape: tuple[int, ...]
+) -> tuple[tuple[int, int, int], np.ndarray]:
     """A 2.5 mm grid along the scanner's axes that holds a turned field of view's middle."""
     middle = affine @ [*(np.array(shape) - 1) / 2, 1]
     size = (88, 104, 96)
@@ -75,7 +86,9 @@ def test_the_bundled_template_is_whole() -> None:
     assert gray.data.max() <= 1 + 1e-6
 
 
-def test_spaces_are_named_and_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_spaces_are_named_and_an_unknown_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     assert templates_here()[0] == "MNI152NLin2009aSym"
     assert "MNI152NLin2009cAsym" in templates_here()
@@ -83,17 +96,24 @@ def test_spaces_are_named_and_an_unknown_one_is_refused(monkeypatch: pytest.Monk
         templates.load_template("MNIColin27")
 
 
-def test_the_templateflow_cache_is_used_when_it_holds_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_templateflow_cache_is_used_when_it_holds_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     folder = tmp_path / "tpl-MNIColin27"
     folder.mkdir()
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz"):
-        (folder / f"tpl-MNIColin27_res-01_{ending}").touch()  # TemplateFlow's skeleton: names without content
+        # TemplateFlow's skeleton: names without content
+        (folder / f"tpl-MNIColin27_res-01_{ending}").touch()
     assert "MNIColin27" not in templates_here()
     rng = np.random.default_rng(0)
     mask = np.zeros((30, 30, 30), dtype=np.uint8)
     mask[5:25, 5:25, 5:25] = 1
-    save_image(rng.random(mask.shape).astype(np.float32), np.eye(4), folder / "tpl-MNIColin27_res-01_T1w.nii.gz")
+    save_image(
+        rng.random(mask.shape).astype(np.float32),
+        np.eye(4),
+        folder / "tpl-MNIColin27_res-01_T1w.nii.gz",
+    )
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
     assert "MNIColin27" in templates_here()
@@ -112,10 +132,13 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
 
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
-    motor = templates.atlas_region(load(find_atlas().image), region_labels("motor"), find_atlas().labels)
+    motor = templates.atlas_region(
+        load(find_atlas().image), region_labels("motor"), find_atlas().labels
+    )
     points = apply(motor.affine, np.argwhere(motor.data))
     assert 120e3 < len(points) * 8 < 200e3
-    for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):  # hand knobs, supplementary motor area
+    # hand knobs, supplementary motor area
+    for hand in ([-38, -22, 56], [38, -22, 56], [-4, -4, 60]):
         assert np.linalg.norm(points - hand, axis=1).min() < 2
     for elsewhere in ([0, -90, 0], [-42, 22, 10], [0, -55, -30]):
         assert np.linalg.norm(points - elsewhere, axis=1).min() > 10
@@ -131,7 +154,9 @@ def test_a_known_bias_field_is_taken_away(tmp_path: Path) -> None:
         (anatomy.correct_brain(biased, image.like(mask), random_seed=1, sloppy=False), 0.3),
         (anatomy.correct_head(write(tmp_path / "t1w.nii", biased), random_seed=1), 0.8),
     ):
-        spread = [np.std(np.log(x[inside] / image.data[inside])) for x in (biased.data, found.data)]
+        spread = [
+            np.std(np.log(x[inside] / image.data[inside])) for x in (biased.data, found.data)
+        ]
         assert spread[1] < bound * spread[0]
         assert np.allclose(found.affine, image.affine)
         assert found.data.dtype == np.float32
@@ -170,7 +195,9 @@ def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
     )
     assert masks.dice(found.data, true) > 0.97
     assert np.linalg.det(start[0, :3, :3]) == pytest.approx(0.9**3, abs=0.04)
-    assert facts["brain_volume_ml"] == pytest.approx(true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06)
+    assert facts["brain_volume_ml"] == pytest.approx(
+        true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06
+    )
     assert facts["brain_nmi"] > facts["brain_nmi_headers"]
     assert facts["brain_template_dice"] > 0.9
     assert facts["brain_doubts"] == []
@@ -215,9 +242,15 @@ def test_what_cannot_be_a_brain_is_told(figure: dict[str, float], words: str) ->
 def test_template_and_t1w_come_together_both_ways(heads: Heads, tmp_path: Path) -> None:
     start = POSE @ rigid_matrix([2, 1, -2, 0.02, 0, 0], [0, 0, 0])
     to_std, from_std, std = anatomy.normalize_t1w(
-        heads.head, heads.true, start[None], heads.template, heads.template_mask, here=tmp_path, random_seed=1,
+        heads.head,
+        heads.true,
+        start[None],
+        heads.template,
+        heads.template_mask,
+        here=tmp_path,
+        random_seed=1,
         sloppy=True,
-    )  # fmt: skip
+    )
     t1, mask = brain(2.0)
     assert np.allclose(std.zooms, 2)
     full = template().t1
@@ -228,7 +261,9 @@ def test_template_and_t1w_come_together_both_ways(heads: Heads, tmp_path: Path) 
     blob = t1.like(np.exp(-0.5 * ((at - blob_at) ** 2).sum(axis=-1) / 50).astype(np.float32))
     head = heads.head
     back = resample(blob, head, [from_std], seed=1)
-    where = (apply(head.affine, np.argwhere(np.ones(back.shape))) * back.reshape(-1, 1)).sum(axis=0) / back.sum()
+    where = (apply(head.affine, np.argwhere(np.ones(back.shape))) * back.reshape(-1, 1)).sum(
+        axis=0
+    ) / back.sum()
     assert np.linalg.norm(where - apply(POSE, blob_at[None])[0]) < 2.5
     again = resample(head.like(back), t1, [to_std], seed=1)
     home = (at.reshape(-1, 3) * again.reshape(-1, 1)).sum(axis=0) / again.sum()
@@ -254,19 +289,35 @@ def test_tissues_of_the_template_come_back(heads: Heads, tmp_path: Path) -> None
 
 @pytest.fixture
 def to_std(tmp_path: Path) -> Path:
-    write_itk(path := tmp_path / "std2t1w.txt", invert(POSE))  # takes a T1w point to its template point
+    # takes a T1w point to its template point
+    write_itk(path := tmp_path / "std2t1w.txt", invert(POSE))
     return path
 
 
-def placed_atlas(heads: Heads, to_std: Path, atlas: str = "AAL2") -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
+def placed_atlas(
+    heads: Heads, to_std: Path, atlas: str = "AAL2"
+) -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
     space = "MNI152NLin2009aSym"
-    return anatomy.place_atlas(heads.head, heads.template, to_std, atlas=atlas, template_space=space, random_seed=1)
+    return anatomy.place_atlas(
+        heads.head, heads.template, to_std, atlas=atlas, template_space=space, random_seed=1
+    )
 
 
-def region_of(heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2") -> tuple[Volume, Volume, list[Path]]:
+def region_of(
+    heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2"
+) -> tuple[Volume, Volume, list[Path]]:
     image, _, table, xfms = placed_atlas(heads, to_std, atlas)
     return anatomy.define_region(
-        heads.head, heads.true, heads.template, to_std, image, table, xfms, roi=roi, atlas=atlas, random_seed=1
+        heads.head,
+        heads.true,
+        heads.template,
+        to_std,
+        image,
+        table,
+        xfms,
+        roi=roi,
+        atlas=atlas,
+        random_seed=1,
     )
 
 
@@ -275,9 +326,15 @@ def test_the_motor_area_reaches_the_subject(heads: Heads, to_std: Path) -> None:
     _, atlas, table, _ = placed_atlas(heads, to_std)
     points = apply(region.affine, np.argwhere(region.data))
     for hand in ([-38, -22, 56], [38, -22, 56]):
-        assert np.linalg.norm(points - apply(POSE, np.array([hand], dtype=float))[0], axis=1).min() < 3
+        assert (
+            np.linalg.norm(points - apply(POSE, np.array([hand], dtype=float))[0], axis=1).min()
+            < 3
+        )
     assert xfms == [to_std]
-    volumes = [np.count_nonzero(each.data) * abs(np.linalg.det(each.affine[:3, :3])) for each in (region, source)]
+    volumes = [
+        np.count_nonzero(each.data) * abs(np.linalg.det(each.affine[:3, :3]))
+        for each in (region, source)
+    ]
     assert abs(volumes[0] / volumes[1] - 1) < 0.03
     assert {2001, 2002, 6001, 6002} <= set(np.unique(atlas.data).astype(int))
     assert atlas.data.dtype == np.int16
@@ -321,9 +378,20 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
 @pytest.mark.parametrize(
     ("roi", "atlas", "words"),
     [
-        ("motor", "AAL2", "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]."),
+        (
+            "motor",
+            "AAL2",
+            (
+                "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas"
+                " [@aal2]."
+            ),
+        ),
         ("Calcarine_L,Lingual_L", "AAL2", "Calcarine_L, Lingual_L of the AAL2 atlas [@aal2]."),
-        ("Vis_1", "Schaefer2018:400Parcels7Networks", "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas."),
+        (
+            "Vis_1",
+            "Schaefer2018:400Parcels7Networks",
+            "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
+        ),
         ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, which the user gave."),
         ("/data/mask.nii.gz", "AAL2", "a mask given by the user."),
     ],

@@ -1,4 +1,6 @@
-"""The steps of the calibration: what they make, in which frame, and what becomes of one that cannot be used."""
+"""The steps of the calibration: what they make, in which frame, and what becomes of one that
+cannot be used.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,13 @@ class Made:
         self.sd = np.where(brain(), 10 + 30 * rng.random(SHAPE), 0)
         mixture = rng.standard_normal((*SHAPE, 3))
         mixture /= np.linalg.norm(mixture, axis=-1, keepdims=True)
-        courses = np.linalg.qr(np.c_[np.ones(volumes), np.arange(volumes), rng.standard_normal((volumes, 3))])[0][:, 2:]
+        courses = np.linalg.qr(
+            np.c_[np.ones(volumes), np.arange(volumes), rng.standard_normal((volumes, 3))]
+        )[0][:, 2:]
         change = self.sd[..., None] * (mixture @ courses.T) * np.sqrt(volumes - 2)
-        self.data = 800.0 * brain()[..., None] + change + 2 * rng.standard_normal((*SHAPE, volumes))
+        self.data = (
+            800.0 * brain()[..., None] + change + 2 * rng.standard_normal((*SHAPE, volumes))
+        )
         self.params = np.zeros((volumes, 6))
         self.matrices = np.tile(np.eye(4), (volumes, 1, 1))
         self.facts: dict[str, Any] = dict(GOOD)
@@ -76,13 +82,20 @@ def test_the_strongest_components_hold_the_known_fluctuations(made: Made) -> Non
     assert np.median(np.abs(strongest[inside] / made.sd[inside] - 1)) < 0.1
     assert facts["usable"] is True
     assert facts["reason"] == ""
-    assert (facts["n_volumes"], facts["n_used"], facts["dof"], facts["censored"]) == (20, 20, 18, [])
+    assert (facts["n_volumes"], facts["n_used"], facts["dof"], facts["censored"]) == (
+        20,
+        20,
+        18,
+        [],
+    )
     assert facts["noise_sd"] == pytest.approx(2.0, rel=0.1)
     assert facts["voxel_mm"] == [3.0, 3.0, 4.0]
     assert facts["overlap"] == 0.98
 
 
-def test_motion_is_undone_before_anything_is_measured(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_motion_is_undone_before_anything_is_measured(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     still, _ = made.measure()
     for t in range(10, 20):  # half of the volumes lie one voxel further on
         made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
@@ -125,7 +138,9 @@ def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) 
     assert np.median(sd[inside] / made.sd[inside]) < 1.1
 
 
-def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(made: Made, tmp_path: Path) -> None:
+def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
+    made: Made, tmp_path: Path
+) -> None:
     (tmp_path / "events.tsv").write_text("onset\ttrial_type\n1\ta\n")
     made.more["calibration_events"] = tmp_path / "events.tsv"
     _, facts = made.measure()
@@ -162,14 +177,25 @@ USELESS = {
     "three volumes": (short, "it has 3 volumes in the steady state"),
     "restless": (restless, "19 of its 20 volumes are moved or spoiled"),
     "moved": (drifted, "the head moved by 1.4 mm, 1 mm are allowed: measure it again"),
-    "apart": (lambda made: made.facts.update(overlap=0.2), "only 20% of the run's brain lies in it"),
-    "unlike": (lambda made: made.facts.update(correlation=0.31), "looks unlike the run (correlation 0.31)"),
-    "unregistered": (lambda made: made.facts.update(reason="it could not be registered"), "could not be registered"),
+    "apart": (
+        lambda made: made.facts.update(overlap=0.2),
+        "only 20% of the run's brain lies in it",
+    ),
+    "unlike": (
+        lambda made: made.facts.update(correlation=0.31),
+        "looks unlike the run (correlation 0.31)",
+    ),
+    "unregistered": (
+        lambda made: made.facts.update(reason="it could not be registered"),
+        "could not be registered",
+    ),
 }
 
 
 @pytest.mark.parametrize(("spoil", "reason"), USELESS.values(), ids=USELESS)
-def test_one_that_cannot_be_used_says_why_and_stops_nothing(made: Made, spoil: Any, reason: str) -> None:
+def test_one_that_cannot_be_used_says_why_and_stops_nothing(
+    made: Made, spoil: Any, reason: str
+) -> None:
     spoil(made)
     sd, facts = made.measure()
     assert facts["usable"] is False
@@ -179,7 +205,9 @@ def test_one_that_cannot_be_used_says_why_and_stops_nothing(made: Made, spoil: A
 
 @pytest.fixture(scope="module")
 def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
-    """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true transform)."""
+    """A head at 6 mm and at 3 mm, the latter in another pose: (boldref, mask, fine, its mask, true
+    transform).
+    """
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
     from bids_sr.sr.resolution.matrices import kspace_crop
@@ -190,29 +218,48 @@ def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
     x, y, z = (np.indices(shape).T * [3.0, 3.0, 5.0] + affine[:3, 3]).T
     inside = (x / 65) ** 2 + (y / 75) ** 2 + (z / 44) ** 2 < 1
     texture = ndimage.gaussian_filter(rng.standard_normal(shape), [1.5, 1.5, 1])
-    head = ndimage.gaussian_filter(np.where(inside, 800 + 900 * texture, 0).astype(np.float32), 0.6)
+    head = ndimage.gaussian_filter(
+        np.where(inside, 800 + 900 * texture, 0).astype(np.float32), 0.6
+    )
     low, low_affine = kspace_crop(head, affine, factor=(2, 2, 1), magnitude=True)
     xfm = rigid_matrix([1.5, -2.0, 1.0, 0.02, -0.015, 0.03], (0.0, 0.0, 0.0))
     fine = sample_volume(head, affine, shape, affine, invert(xfm))
     low_mask = low > 300
-    return Volume(data=low, affine=low_affine), low_mask, Volume(data=fine, affine=affine), fine > 300, xfm
+    return (
+        Volume(data=low, affine=low_affine),
+        low_mask,
+        Volume(data=fine, affine=affine),
+        fine > 300,
+        xfm,
+    )
 
 
-def register(heads: Any, tmp_path: Path, calibration_ref: Volume | None = None) -> tuple[np.ndarray, dict]:
+def register(
+    heads: Any, tmp_path: Path, calibration_ref: Volume | None = None
+) -> tuple[np.ndarray, dict]:
     boldref, mask, fine, fine_mask, _ = heads
     fine = fine if calibration_ref is None else calibration_ref
     xfm, facts = register_calibration(
-        boldref, boldref.like(mask), fine, fine.like(fine_mask), tmp_path, factor=(2.0, 2.0, 1.0), random_seed=1
+        boldref,
+        boldref.like(mask),
+        fine,
+        fine.like(fine_mask),
+        tmp_path,
+        factor=(2.0, 2.0, 1.0),
+        random_seed=1,
     )
     return xfm[0], facts
 
 
-def test_the_transform_takes_a_boldref_point_to_its_calibration_point(heads: Any, tmp_path: Path) -> None:
+def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
+    heads: Any, tmp_path: Path
+) -> None:
     boldref, mask, _, _, true = heads
     xfm, facts = register(heads, tmp_path)
     points = np.argwhere(mask) @ boldref.affine[:3, :3].T + boldref.affine[:3, 3]
     apart = displacement(xfm, true, points)
-    assert float(np.sqrt((apart**2).mean())) < 0.3  # a twentieth of the voxel; the pose is 3.7 mm away
+    # a twentieth of the voxel; the pose is 3.7 mm away
+    assert float(np.sqrt((apart**2).mean())) < 0.3
     assert float(np.sqrt((displacement(np.eye(4), true, points) ** 2).mean())) > 2.5
     assert facts["overlap"] > 0.95
     assert facts["correlation"] > 0.95
@@ -223,7 +270,11 @@ def test_the_transform_takes_a_boldref_point_to_its_calibration_point(heads: Any
 def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     _, _, fine, fine_mask, _ = heads
     rng = np.random.default_rng(9)
-    other = np.where(fine_mask, 800 + 900 * ndimage.gaussian_filter(rng.standard_normal(fine.data.shape), 1.2), 0)
+    other = np.where(
+        fine_mask,
+        800 + 900 * ndimage.gaussian_filter(rng.standard_normal(fine.data.shape), 1.2),
+        0,
+    )
     _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
     assert "unlike the run" in tools.objection(facts) or "lies in it" in tools.objection(facts)
@@ -232,9 +283,10 @@ def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
 def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     """Half of the slices: the brain is in the field of view, and most of it is not."""
     boldref, mask, fine, fine_mask, true = heads
-    part = Volume(data=fine.data[..., 14:], affine=fine.affine @ np.array(
-        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]
-    ))  # fmt: skip
+    part = Volume(
+        data=fine.data[..., 14:],
+        affine=fine.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]),
+    )
     facts = tools.agreement(boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0))
     assert 0.05 < facts["overlap"] < 0.4
     assert "of the run's brain lies in it" in tools.objection(facts)
@@ -242,7 +294,12 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
 
 def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:
     """Its reference is not taken for that of the run, and the run finds what is made of it."""
-    how = {"axis_order": AS_STORED, "dummy_scans": None, "factor": (2.0, 2.0, 1.0), "random_seed": 1}
+    how = {
+        "axis_order": AS_STORED,
+        "dummy_scans": None,
+        "factor": (2.0, 2.0, 1.0),
+        "random_seed": 1,
+    }
     run = Scope("run_wf", {"tr": 2.0, **how})
     run.give(boldref="boldref.nii", bold_mask="mask.nii", bold="run.nii")
     own = run.within("calibration_wf", tr=3.0, alias={"boldref": "calibration_ref"})
@@ -257,9 +314,17 @@ def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:
     told = "\n".join(map(str, who_makes_what(graph)))
     assert ": boldref2calibration_xfm, calibration_registration <- boldref (given)" in told
     assert "calibration_ref (average_volumes), head_mask (mask_head)" in told
-    assert "calibration_facts <- n_dummy (count_dummies), bold (import_series), head_mask (mask_head)" in told
     assert (
-        next(settings["tr"] for placed, settings in graph.settings.items() if placed.step is measure_calibration) == 3
+        "calibration_facts <- n_dummy (count_dummies), bold (import_series), head_mask (mask_head)"
+        in told
+    )
+    assert (
+        next(
+            settings["tr"]
+            for placed, settings in graph.settings.items()
+            if placed.step is measure_calibration
+        )
+        == 3
     )
     assert run["calibration_patterns"].name == "calibration_patterns"
     assert graph.methods_text() == "\n"

@@ -1,4 +1,6 @@
-"""Clusters have size, MNI peak and labels of the atlas; without a T1w image coordinates are the scanner's."""
+"""Clusters have size, MNI peak and labels of the atlas; without a T1w image coordinates are the
+scanner's.
+"""
 
 import re
 from pathlib import Path
@@ -36,7 +38,10 @@ def maps_of(values: np.ndarray) -> list[Derivative]:
     found = []
     for series in ("raw", "bspline", "nearest"):
         for data, own in (
-            (values, {"contrast": "all", "stat": "z", "desc": f"{series}Fwhm50", "suffix": "statmap"}),
+            (
+                values,
+                {"contrast": "all", "stat": "z", "desc": f"{series}Fwhm50", "suffix": "statmap"},
+            ),
             (values > 3, {"label": "all", "desc": f"{series}Fwhm50Fdr", "suffix": "mask"}),
             (values > 8, {"label": "all", "desc": f"{series}Fwhm50Quarter", "suffix": "mask"}),
         ):
@@ -46,7 +51,9 @@ def maps_of(values: np.ndarray) -> list[Derivative]:
 
 @pytest.fixture
 def maps() -> list[Derivative]:
-    """A z map with a large cluster in the left calcarine and a smaller, higher one in the right precentral gyrus."""
+    """A z map with a large cluster in the left calcarine and a smaller, higher one in the right
+    precentral gyrus.
+    """
     values = np.zeros(SHAPE, dtype=np.float32)
     blob(values, (-10.0, -80.0, 6.0), 3, 5.0)
     blob(values, (40.0, -12.0, 52.0), 2, 9.0)
@@ -60,7 +67,13 @@ def listed(maps: list[Derivative], here: Path, *, in_template: bool = False) -> 
         write_itk(here / "std2t1w.txt", np.eye(4))
         labels = find_atlas().labels
         table = pd.DataFrame({"index": labels.values(), "name": list(labels)})
-        placed = (move[None], here / "std2t1w.txt", load(find_atlas().image), table, [here / "std2t1w.txt"])
+        placed = (
+            move[None],
+            here / "std2t1w.txt",
+            load(find_atlas().image),
+            table,
+            [here / "std2t1w.txt"],
+        )
     table, described = list_clusters(maps, here, *placed, method_names=["sbl"])
     assert tuple(described) == tuple(COLUMNS)
     return table
@@ -83,13 +96,19 @@ def test_clusters_have_mni_coordinates_and_labels(maps: list[Derivative], tmp_pa
     for row, at in ((large, (-10.0, -80.0, 6.0)), (small, (40.0, -12.0, 52.0))):
         assert np.abs(row[["x", "y", "z"]].to_numpy(float) - at).max() <= 2.6  # half a voxel
         atlas, affine = load_image(find_atlas().image)
-        index = np.round(np.linalg.inv(affine)[:3] @ [*row[["x", "y", "z"]].astype(float), 1.0]).astype(int)
+        index = np.round(
+            np.linalg.inv(affine)[:3] @ [*row[["x", "y", "z"]].astype(float), 1.0]
+        ).astype(int)
         number = int(atlas[tuple(index)])
-        name = next((name for name, value in find_atlas().labels.items() if value == number), "n/a")
+        name = next(
+            (name for name, value in find_atlas().labels.items() if value == number), "n/a"
+        )
         assert row["label"] == name
 
 
-def test_without_a_t1w_image_coordinates_are_the_scanners(maps: list[Derivative], tmp_path: Path) -> None:
+def test_without_a_t1w_image_coordinates_are_the_scanners(
+    maps: list[Derivative], tmp_path: Path
+) -> None:
     table = listed(maps, tmp_path)
     assert (table["space"] == "scanner").all()
     assert (table[["label", "labels"]] == "n/a").all(axis=None)
@@ -104,7 +123,8 @@ def test_the_ten_largest_are_kept() -> None:
         values[5 * n : 5 * n + 1 + n // 3, 1, 1] = 3.0 + n
     found = largest_clusters(values, values > 0, np.eye(4))
     assert [len(each.voxels) for each in found] == [4, 4, 4, 3, 3, 3, 2, 2, 2, 1]
-    assert [each.values for each in found][:3] == [(14.0,), (13.0,), (12.0,)]  # the higher first where sizes are equal
+    # the higher first where sizes are equal
+    assert [each.values for each in found][:3] == [(14.0,), (13.0,), (12.0,)]
     assert largest_clusters(values, values > 99, np.eye(4)) == []
 
 
@@ -119,7 +139,9 @@ def test_the_report_shows_one_series(maps: list[Derivative], tmp_path: Path) -> 
 def test_the_clusters_of_the_judged_contrast_are_open() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
     html = clusters_html(
-        pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]), "sbl", first="houses"
+        pd.DataFrame([row | {"contrast": name} for name in ("faces", "houses")]),
+        "sbl",
+        first="houses",
     )
     titles = re.findall(r'data-title="Largest clusters of sbl: (\w+),', html)
     assert titles == ["houses", "faces"]  # the page shows the first of several tables
@@ -133,19 +155,25 @@ def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
 
 
 def two_peaks(statistic: str) -> list[Derivative]:
-    """A cluster of 60 mm with peaks at its ends, a lower one between them and one beside the first; z tells less."""
+    """A cluster of 60 mm with peaks at its ends, a lower one between them and one beside the
+    first; z tells less.
+    """
     z, t = np.zeros(SHAPE, dtype=np.float32), np.zeros(SHAPE, dtype=np.float32)
     z[10:25, 20, 12] = 4.0
     for x, height in ((11, 9.0), (12, 8.5), (17, 6.0), (23, 7.0)):
         z[x, 20, 12] = height / 2 + 2
         t[x, 20, 12] = height
     own = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
-    region = Derivative(Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"})
+    region = Derivative(
+        Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"}
+    )
     found = [Derivative(Volume(z, AFFINE), {**own, "stat": "z"}), region]
     return [*found, Derivative(Volume(t, AFFINE), {**own, "stat": statistic})]
 
 
-def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_viewer_shows(tmp_path: Path) -> None:
+def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_viewer_shows(
+    tmp_path: Path,
+) -> None:
     table = listed(two_peaks("t"), tmp_path)
     assert table["cluster"].tolist() == ["1", "1a", "1b"]
     assert table["peak"].tolist() == ["9", "7", "6"]  # that of 8.5 is 4 mm from the first
@@ -166,7 +194,11 @@ def test_without_a_map_of_t_clusters_are_told_by_the_thresholded_one(tmp_path: P
 def test_of_other_contrasts_the_page_has_the_largest_without_further_peaks() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0"}
     clusters = [f"{n}{letter}" for n in range(1, 9) for letter in ("", "a")]
-    rows = [row | {"contrast": name, "cluster": each} for name in ("faces", "houses") for each in clusters]
+    rows = [
+        row | {"contrast": name, "cluster": each}
+        for name in ("faces", "houses")
+        for each in clusters
+    ]
     html = clusters_html(pd.DataFrame(rows), "sbl", first="houses")
     houses, _, faces = html.partition('data-title="Largest clusters of sbl: faces')
     assert houses.count("data-peak") == 16

@@ -1,4 +1,6 @@
-"""Steps of the evaluation on small series: effects, split halves, references, series without signal."""
+"""Steps of the evaluation on small series: effects, split halves, references, series without
+signal.
+"""
 
 from pathlib import Path
 
@@ -25,12 +27,22 @@ from bids_sr.steps.evaluation import (
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])
-CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "all": {"thumb": 0.5, "little": 0.5}}
+CONTRASTS = {
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "all": {"thumb": 0.5, "little": 0.5},
+}
 HOW = {"n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128, "slice_time_ref": 0.5, "has_stc": False}
 FACTOR = (2.0, 2.0, 1.0)
-EVENTS = Events(pd.DataFrame({
-    "onset": [6.0 + 24 * k for k in range(8)], "duration": 12.0, "trial_type": ["thumb", "little"] * 4,
-}))  # fmt: skip
+EVENTS = Events(
+    pd.DataFrame(
+        {
+            "onset": [6.0 + 24 * k for k in range(8)],
+            "duration": 12.0,
+            "trial_type": ["thumb", "little"] * 4,
+        }
+    )
+)
 
 
 def brain(shape=SHAPE) -> Volume:
@@ -41,11 +53,15 @@ def brain(shape=SHAPE) -> Volume:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A measured series, and two made of it: smoothed along the first axis (bspline), and with noise (sbl)."""
+    """A measured series, and two made of it: smoothed along the first axis (bspline), and with
+    noise (sbl).
+    """
     folder = tmp_path_factory.mktemp("in")
     rng = np.random.default_rng(0)
     courses = EVENTS.courses(frame_times(N, 2.0))
-    data = 500 + rng.normal(0, 2, (*SHAPE, N)) + 20 * rng.random(SHAPE)[..., None] * courses["thumb"]
+    data = (
+        500 + rng.normal(0, 2, (*SHAPE, N)) + 20 * rng.random(SHAPE)[..., None] * courses["thumb"]
+    )
     data += 20 * rng.random(SHAPE)[..., None] * courses["little"]
     smoothed = (data + np.roll(data, 1, 0) + np.roll(data, -1, 0)) / 3
     series = {"measured": data, "bspline": smoothed, "sbl": (data + smoothed) / 2}
@@ -58,7 +74,9 @@ def files(tmp_path_factory):
 
 def effects(files, series, here, confounds=None, **changes) -> Effects:
     with SeriesReader(files[series]) as reader:
-        return measure_effects(reader, brain(), EVENTS, here, confounds, series_name=series, **HOW | changes)
+        return measure_effects(
+            reader, brain(), EVENTS, here, confounds, series_name=series, **HOW | changes
+        )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +109,9 @@ def test_split_halves_are_tabled_with_gains_controls_and_maps(made, tmp_path):
     assert gain.lower < gain.value < gain.upper
     assert gain.n == 8
     assert ("bsplinePca", "measured", "all", "brain", "split_r_beyond") in rows
-    figures = gather_fine_effects(made, brain(), brain(), tmp_path, contrasts=CONTRASTS, factor=FACTOR)
+    figures = gather_fine_effects(
+        made, brain(), brain(), tmp_path, contrasts=CONTRASTS, factor=FACTOR
+    )
     with np.load(figures) as maps:
         assert maps["beyond_sbl"].shape == (15, 14, 3)
     assert str(compare_halves(made, brain(), brain(), **given)) == str(table)
@@ -110,28 +130,54 @@ def test_maps_are_held_against_both_truths(made):
         for stat in ("t", "effect", "z")
     ]
     rows = compare_with_truth(
-        maps, brain(), brain(), made, {"thumb": Volume(rng.random(SHAPE), AFFINE)}, contrasts=CONTRASTS, factor=FACTOR,
-        at_rest=False, random_seed=0,
-    )  # fmt: skip
+        maps,
+        brain(),
+        brain(),
+        made,
+        {"thumb": Volume(rng.random(SHAPE), AFFINE)},
+        contrasts=CONTRASTS,
+        factor=FACTOR,
+        at_rest=False,
+        random_seed=0,
+    )
     assert {r.fwhm_mm for r in rows if measure_of(r) == "truth_r_t"} == {3.5}
-    assert {against_of(r) for r in rows if measure_of(r) == "truth_r_effect"} == {"measured", "truth"}
+    assert {against_of(r) for r in rows if measure_of(r) == "truth_r_effect"} == {
+        "measured",
+        "truth",
+    }
     assert {against_of(r) for r in rows if measure_of(r) == "truth_auc"} == {"truth"}
     assert {r.series for r in rows} == {"measured", "bspline", "sbl"}
-    assert any(measure_of(r) == "truth_r_beyond" and r.contrast == "all" and against_of(r) == "measured" for r in rows)
+    assert any(
+        measure_of(r) == "truth_r_beyond" and r.contrast == "all" and against_of(r) == "measured"
+        for r in rows
+    )
 
 
 def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made):
     mean = load_effects(made["bspline"]).mean
-    maps = [mapped(mean, f"{series}{width}", "effect") for series in ("bspline", "sbl") for width in ("", "Fwhm35")]
+    maps = [
+        mapped(mean, f"{series}{width}", "effect")
+        for series in ("bspline", "sbl")
+        for width in ("", "Fwhm35")
+    ]
     known = {"thumb": Volume(load_effects(made["measured"]).betas[..., 0], AFFINE)}
     files = {name: made[name] for name in ("bspline", "sbl")}
     tables = []
     for changes in ({}, {"random_seed": 5}, {"n_boot": 0}):
         rows = compare_with_truth(
-            maps, brain(), brain(), files, known, contrasts=CONTRASTS, factor=FACTOR, at_rest=False,
+            maps,
+            brain(),
+            brain(),
+            files,
+            known,
+            contrasts=CONTRASTS,
+            factor=FACTOR,
+            at_rest=False,
             **{"random_seed": 0} | changes,
-        )  # fmt: skip
-        tables.append({(r.series, against_of(r), r.fwhm_mm, r.region, measure_of(r)): r for r in rows})
+        )
+        tables.append(
+            {(r.series, against_of(r), r.fwhm_mm, r.region, measure_of(r)): r for r in rows}
+        )
         assert len(tables[-1]) == len(rows)  # nothing is told twice
     key = ("sbl", "bspline", 0.0, "brain", "gain_truth_r_beyond")
     assert 0 < tables[0][key].lower < tables[0][key].value < tables[0][key].upper
@@ -145,26 +191,45 @@ def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made)
 
 def test_images_are_held_against_measured_volumes(files, monkeypatch):
     monkeypatch.setattr("bids_sr.steps.evaluation.MOST_VOLUMES", 16)
-    series = {name: SeriesReader(path) for name, path in (*files.items(), ("sblMirror", files["bspline"]))}
+    series = {
+        name: SeriesReader(path)
+        for name, path in (*files.items(), ("sblMirror", files["bspline"]))
+    }
     found = compare_images(series, brain(), n_dummy=2, random_seed=0)
     rows = {(r.series, against_of(r), measure_of(r)): r for r in found}
-    assert {key[0] for key in rows} == {"bspline", "sbl"}  # no placebo, nor the measured series itself
+    # no placebo, nor the measured series itself
+    assert {key[0] for key in rows} == {"bspline", "sbl"}
     gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert gain.value == pytest.approx(20 * np.log10(2), abs=1e-3)  # half of the error of bspline
     assert gain.n == 4
     assert gain.unit == "dB"
-    assert rows["sbl", "measured", "truth_ssim"].value > rows["bspline", "measured", "truth_ssim"].value
+    assert (
+        rows["sbl", "measured", "truth_ssim"].value
+        > rows["bspline", "measured", "truth_ssim"].value
+    )
 
 
 def test_what_was_tested_one_level_down_is_told_with_the_reason_where_it_was_not():
     tried = [
-        {"sbl": {"share": 0.2, "lower": 0.1, "upper": 0.3, "stretches": 5, "stretch_volumes": 8, "calibrated": True}},
+        {
+            "sbl": {
+                "share": 0.2,
+                "lower": 0.1,
+                "upper": 0.3,
+                "stretches": 5,
+                "stretch_volumes": 8,
+                "calibrated": True,
+            }
+        },
         {"sdmod": {"share": 0.1, "stretches": 0, "stretch_volumes": 0}},
     ]
     rows, told = gather_tested(
-        tried, series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"],
-        network_names=["srgan"], voxel=(3.0, 3.0, 4.0), factor=(2.0, 2.0, 1.0),
-    )  # fmt: skip
+        tried,
+        series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"],
+        network_names=["srgan"],
+        voxel=(3.0, 3.0, 4.0),
+        factor=(2.0, 2.0, 1.0),
+    )
     assert [(r.series, r.value, r.n) for r in rows] == [("sdmod", 0.1, None), ("sbl", 0.2, 5)]
     assert (rows[1].lower, rows[1].upper) == (0.1, 0.3)
     assert (told["from_mm"], told["to_mm"]) == ([6.0, 6.0, 4.0], [3.0, 3.0, 4.0])
@@ -183,19 +248,29 @@ def test_effects_go_through_their_file_from_step_to_step(files, tmp_path):
     from bids_sr.io.nifti import save_image
 
     save_image(brain().data, AFFINE, tmp_path / "mask.nii")
-    lines = [f"{row.onset}\t{row.duration}\t{row.trial_type}\n" for row in EVENTS.table.itertuples()]
+    lines = [
+        f"{row.onset}\t{row.duration}\t{row.trial_type}\n" for row in EVENTS.table.itertuples()
+    ]
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n" + "".join(lines))
     made = {}
     for name in ("measured", "sbl"):
         (tmp_path / name).mkdir()
         step = measure_effects.interface(
-            series=files[name], mask=tmp_path / "mask.nii", regressors=tmp_path / "events.tsv", series_name=name,
+            series=files[name],
+            mask=tmp_path / "mask.nii",
+            regressors=tmp_path / "events.tsv",
+            series_name=name,
             **HOW,
-        )  # fmt: skip
+        )
         made[name] = step.run(cwd=str(tmp_path / name)).outputs.effects
     step = compare_halves.interface(
-        effects=list(made.values()), effects_names=list(made), bold_mask_hr=tmp_path / "mask.nii",
-        roi_hr=tmp_path / "mask.nii", contrasts=CONTRASTS, factor=FACTOR, random_seed=3,
-    )  # fmt: skip
+        effects=list(made.values()),
+        effects_names=list(made),
+        bold_mask_hr=tmp_path / "mask.nii",
+        roi_hr=tmp_path / "mask.nii",
+        contrasts=CONTRASTS,
+        factor=FACTOR,
+        random_seed=3,
+    )
     found = step.run(cwd=str(tmp_path)).outputs
     assert "\tev\tbeyond\tmeasured\t" in Path(found.split_half).read_text()

@@ -34,21 +34,34 @@ GIVEN = {"contrasts": CONTRASTS | ALONE, "axis_order": (0, 1, 2)}
 
 
 def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
-    """Effects of 4 blocks of a, 4 of b and one of c, with an effect in the middle and noise of their own."""
+    """Effects of 4 blocks of a, 4 of b and one of c, with an effect in the middle and noise of
+    their own.
+    """
     rng = np.random.default_rng(seed)
-    blocks = [Block(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2) for k, name in enumerate("ab" * 4)]
+    blocks = [
+        Block(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2)
+        for k, name in enumerate("ab" * 4)
+    ]
     blocks.append(Block(condition="c", events=((170.0, 10.0),)))
     betas = signal * center()[..., None] + rng.normal(size=(*SHAPE, 9))
     count = len(blocks)
     static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)
     return Effects(
-        series=series, affine=AFFINE, mask=brain(), betas=betas.astype(np.float32), mean=static.astype(np.float32),
-        blocks=tuple(blocks), covariance=np.eye(count), leak=np.zeros((count, 12)),
-    )  # fmt: skip
+        series=series,
+        affine=AFFINE,
+        mask=brain(),
+        betas=betas.astype(np.float32),
+        mean=static.astype(np.float32),
+        blocks=tuple(blocks),
+        covariance=np.eye(count),
+        leak=np.zeros((count, 12)),
+    )
 
 
 def center() -> np.ndarray:
-    return np.exp(-sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20)
+    return np.exp(
+        -sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20
+    )
 
 
 def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -63,24 +76,38 @@ def check_maps(found: list[Derivative], stat: str, series: str) -> None:
     assert len(found) == len(CONTRASTS)
     for each in found:
         own = each.entities
-        name = derivative_path({"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **own})
+        name = derivative_path(
+            {"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **own}
+        )
         assert f"res-hr_contrast-{own['contrast']}_stat-{stat}_desc-{series}_statmap" in name
         np.testing.assert_allclose(each.volume.affine, AFFINE)
         assert (each.volume.data[~brain()] == 0).all()
-        assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(each.sidecar)
+        assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(
+            each.sidecar
+        )
         json.dumps(each.sidecar, allow_nan=False)
 
 
 def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
-    return [r for r in rows if measure_of(r) == measure and all(getattr(r, k) == v for k, v in match.items())]
+    return [
+        r
+        for r in rows
+        if measure_of(r) == measure and all(getattr(r, k) == v for k, v in match.items())
+    ]
 
 
 def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
     names = [f"srganSeed{k}" for k in (1, 2, 3)]
-    members = {name: save_effects(effects(name, k), tmp_path / f"{name}.npz") for k, name in enumerate(names, 1)}
-    rows, maps = quality.measure_uncertainty(effects("srgan", 0), MASK, members, series_name="srgan", **GIVEN)
+    members = {
+        name: save_effects(effects(name, k), tmp_path / f"{name}.npz")
+        for k, name in enumerate(names, 1)
+    }
+    rows, maps = quality.measure_uncertainty(
+        effects("srgan", 0), MASK, members, series_name="srgan", **GIVEN
+    )
     check_maps(maps, "sd", "srgan")
-    # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2) for the difference
+    # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
+    # for the difference
     assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
     assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
     assert not by(rows, "ensemble_sd", contrast="c")  # one block
@@ -108,17 +135,35 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         for _ in range(volumes):
             writer.append((level + rng.normal(0, 5, LOW)).astype(np.float32))
     card = {
-        "method": "srgan", "recipe": "fast", "factor": list(TWO), "resolution": {"lowres_mm": [4, 4, 4]},
-        "contrast": "T2starw", "orientation": "I-S", "domain": _domain_entry(level, brain(LOW)),
-    }  # fmt: skip
+        "method": "srgan",
+        "recipe": "fast",
+        "factor": list(TWO),
+        "resolution": {"lowres_mm": [4, 4, 4]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "domain": _domain_entry(level, brain(LOW)),
+    }
     weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
-    events = pd.DataFrame({"onset": [4.0, 30.0, 56.0], "duration": 10.0, "trial_type": ["a", "b", "a"]})
+    events = pd.DataFrame(
+        {"onset": [4.0, 30.0, 56.0], "duration": 10.0, "trial_type": ["a", "b", "a"]}
+    )
     return {
-        "stc": SeriesReader(tmp_path / "bold.nii"), "boldref": Volume(level, LOW_AFFINE),
-        "bold_mask": Volume(brain(LOW), LOW_AFFINE), "model_file": weights, "regressors": Events(events),
-        "factor": TWO, "series_name": "srgan", "tr": 2.0, "n_dummy": 2, "contrasts": CONTRASTS, "device": "cpu",
-        "high_pass": 0.0, "slice_time_ref": 0.5, "has_stc": False, "omp_nthreads": 1,
-    }  # fmt: skip
+        "stc": SeriesReader(tmp_path / "bold.nii"),
+        "boldref": Volume(level, LOW_AFFINE),
+        "bold_mask": Volume(brain(LOW), LOW_AFFINE),
+        "model_file": weights,
+        "regressors": Events(events),
+        "factor": TWO,
+        "series_name": "srgan",
+        "tr": 2.0,
+        "n_dummy": 2,
+        "contrasts": CONTRASTS,
+        "device": "cpu",
+        "high_pass": 0.0,
+        "slice_time_ref": 0.5,
+        "has_stc": False,
+        "omp_nthreads": 1,
+    }
 
 
 def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
@@ -132,7 +177,8 @@ def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     monkeypatch.setattr(quality, "TRIED_SLICES", 2)
     monkeypatch.setattr(quality, "LARGEST_CHANGE", 0.001)
     with pytest.raises(
-        quality.PrecisionRefused, match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force"
+        quality.PrecisionRefused,
+        match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force",
     ):
         quality.guard_precision(**bold, precision="bf16", force=False)
     chosen, rows = quality.guard_precision(**bold, precision="bf16", force=True)
@@ -148,7 +194,9 @@ def test_the_domain_gate_passes_its_own_and_warns_of_others(
     bold: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def gate(boldref: Volume) -> list[MetricRow]:
-        return quality.check_domain(bold["model_file"], boldref, bold["bold_mask"], series_name="srgan")
+        return quality.check_domain(
+            bold["model_file"], boldref, bold["bold_mask"], series_name="srgan"
+        )
 
     assert by(gate(bold["boldref"]), "flag_domain")[0].value == 0
     assert not caplog.records
@@ -164,7 +212,9 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
     spots = [(rng.uniform(20, 76), rng.uniform(20, 76), rng.uniform(4, 8)) for _ in range(60)]
 
     def image(shift: float) -> np.ndarray:
-        return sum(np.exp(-((x - a) ** 2 + (y - b - shift) ** 2) / (2 * s**2)) for a, b, s in spots)
+        return sum(
+            np.exp(-((x - a) ** 2 + (y - b - shift) ** 2) / (2 * s**2)) for a, b, s in spots
+        )
 
     low = image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
     guide = Volume(image(0).astype(np.float32), affine)
@@ -184,4 +234,6 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
 
 def test_the_methods_text_names_the_ensembles() -> None:
     text = quality.uncertainty_text(["srgan", "sbl"], 3)
-    assert text.startswith("The uncertainty of srgan and sbl is the standard deviation of the effect between 3 models")
+    assert text.startswith(
+        "The uncertainty of srgan and sbl is the standard deviation of the effect between 3 models"
+    )

@@ -31,9 +31,18 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_on_pair(*a_pair(0), here=folder, method="srgan", factor=FACTOR, sloppy=True)[0]
 
 
-def score(model_file: Path, pair: tuple[Volume, Volume, Volume]) -> dict[tuple[str, str, str], MetricRow]:
+def score(
+    model_file: Path, pair: tuple[Volume, Volume, Volume]
+) -> dict[tuple[str, str, str], MetricRow]:
     rows = score_pair(
-        *pair, model_file, method="srgan", factor=FACTOR, precision="auto", random_seed=0, omp_nthreads=1, device="cpu"
+        *pair,
+        model_file,
+        method="srgan",
+        factor=FACTOR,
+        precision="auto",
+        random_seed=0,
+        omp_nthreads=1,
+        device="cpu",
     )
     return {(row.series, measure_of(row), against_of(row)): row for row in rows}
 

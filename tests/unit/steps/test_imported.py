@@ -1,4 +1,6 @@
-"""Results of another program are read as they were meant: checked against nitransforms, which wrote them."""
+"""Results of another program are read as they were meant: checked against nitransforms, which
+wrote them.
+"""
 
 import json
 from pathlib import Path
@@ -24,14 +26,20 @@ from bids_sr.steps import imported
 SHAPE = (20, 22, 12)
 AFFINE = np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -20], [0, 0, 0, 1]])
 BLOBS = np.array([[-14.0, -12, 0], [10, -15, 4], [0, 12, -6], [15, 10, 2]])
-MOTION = np.array([rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)])
+MOTION = np.array(
+    [rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)]
+)
 
-SIX = np.random.default_rng(1).normal(0, [1, 1, 1, 0.02, 0.02, 0.02], (20, 6))  # parameters of 20 volumes
+# parameters of 20 volumes
+SIX = np.random.default_rng(1).normal(0, [1, 1, 1, 0.02, 0.02, 0.02], (20, 6))
 
 
 def scene(matrix=None):
     """A head in the pose in which reference point p lies at matrix @ p."""
-    at = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    at = (
+        np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) @ AFFINE[:3, :3].T
+        + AFFINE[:3, 3]
+    )
     if matrix is not None:
         back = np.linalg.inv(matrix)
         at = at @ back[:3, :3].T + back[:3, 3]
@@ -41,7 +49,9 @@ def scene(matrix=None):
 
 @pytest.fixture
 def moving(tmp_path: Path) -> tuple[SeriesReader, Path]:
-    """A run in which the head moves as MOTION says, and the transforms that nitransforms writes for it."""
+    """A run in which the head moves as MOTION says, and the transforms that nitransforms writes
+    for it.
+    """
     series = np.stack([scene(matrix) for matrix in MOTION], -1).astype(np.float32)
     nb.Nifti1Image(series, AFFINE).to_filename(tmp_path / "bold.nii")
     write_linear(tmp_path / "hmc.txt", MOTION)
@@ -59,28 +69,43 @@ def test_head_motion_is_read_in_the_direction_in_which_it_was_written(moving):
     image = nb.load(bold.path)
     for number, matrix in enumerate(xfms):
         volume = nb.Nifti1Image(np.asarray(image.dataobj)[..., number], AFFINE)
-        theirs = their_resampling(nt.linear.Affine(MOTION[number]), volume, reference=volume, order=3)
+        theirs = their_resampling(
+            nt.linear.Affine(MOTION[number]), volume, reference=volume, order=3
+        )
         ours = sample_volume(np.asarray(volume.dataobj), AFFINE, SHAPE, AFFINE, matrix)
         assert np.abs(inner(ours) - inner(scene())).max() < 6
         assert np.abs(inner(ours) - inner(theirs.dataobj)).max() < 6
 
 
-OBLIQUE = rigid(3, -2, 5, 0.3) @ np.array([[1, 0, 0, 0], [0, 0.9, -0.43589, 0], [0, 0.43589, 0.9, 0], [0, 0, 0, 1]])
+OBLIQUE = rigid(3, -2, 5, 0.3) @ np.array(
+    [[1, 0, 0, 0], [0, 0.9, -0.43589, 0], [0, 0.43589, 0.9, 0], [0, 0, 0, 1]]
+)
 
 
 @pytest.mark.parametrize(
     "affine",
-    [AFFINE, np.diag([-1, 1, 1, 1]) @ AFFINE, OBLIQUE @ AFFINE, OBLIQUE @ np.diag([-1, 1, 1, 1]) @ AFFINE],
+    [
+        AFFINE,
+        np.diag([-1, 1, 1, 1]) @ AFFINE,
+        OBLIQUE @ AFFINE,
+        OBLIQUE @ np.diag([-1, 1, 1, 1]) @ AFFINE,
+    ],
     ids=["LAS", "RAS", "oblique LAS", "oblique RAS"],
 )
 def test_head_motion_is_rebuilt_from_the_six_parameters_of_a_table(affine, tmp_path):
     rng = np.random.default_rng(2)
     still = scene() + rng.normal(0, 2, (*SHAPE, 1))[..., 0]
-    nb.Nifti1Image(np.repeat(still[..., None], 4, -1).astype(np.float32), affine).to_filename(tmp_path / "bold.nii")
+    nb.Nifti1Image(np.repeat(still[..., None], 4, -1).astype(np.float32), affine).to_filename(
+        tmp_path / "bold.nii"
+    )
     table = tmp_path / "sub-01_task-tap_desc-confounds_timeseries.tsv"
-    FmriprepMaker.confounds(table, fsl_parameters(MOTION, still, nb.load(tmp_path / "bold.nii")), 0)
+    FmriprepMaker.confounds(
+        table, fsl_parameters(MOTION, still, nb.load(tmp_path / "bold.nii")), 0
+    )
     bold = SeriesReader(tmp_path / "bold.nii")
-    found, _, _ = imported.rebuild_motion(bold, pd.read_csv(table, sep="\t"), n_dummy=0, axis_order=AS_STORED)
+    found, _, _ = imported.rebuild_motion(
+        bold, pd.read_csv(table, sep="\t"), n_dummy=0, axis_order=AS_STORED
+    )
     np.testing.assert_allclose(found, MOTION, atol=2e-3)
 
 
@@ -118,10 +143,13 @@ def test_a_field_is_brought_to_the_run_by_its_transform(moving, tmp_path):
     grid[:3, 3] = -60
     there[:, :, 30:] = 10.0
     nb.Nifti1Image(there, grid).to_filename(tmp_path / "field.nii.gz")
-    to_field = rigid(0, 0, 8)  # takes a reference point to its field map point: the plane lies at z = -8 - 1 in the run
+    # takes a reference point to its field map point: the plane lies at z = -8 - 1 in the run
+    to_field = rigid(0, 0, 8)
     write_linear(tmp_path / "fmap.txt", np.linalg.inv(to_field))
     xfm = read_itk(tmp_path / "fmap.txt")
-    found = imported.field_to_shift(moving[0], tmp_path / "field.nii.gz", xfm, phase_encoding="j-", readout=0.05)
+    found = imported.field_to_shift(
+        moving[0], tmp_path / "field.nii.gz", xfm, phase_encoding="j-", readout=0.05
+    )
     assert found.axis == 1
     heights = AFFINE[2, 3] + 4 * np.arange(12)
     np.testing.assert_allclose(found.shift[10, 10, heights > -5], -0.5, atol=0.08)
@@ -137,7 +165,9 @@ def test_all_columns_of_the_confounds_are_kept_with_what_their_json_says(tmp_pat
     for name in theirs:
         np.testing.assert_allclose(table[name], theirs[name], rtol=1e-12)
     assert table.non_steady_state_outlier01.tolist() == [0, 1] + [0] * 18
-    assert all("fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in described.values())
+    assert all(
+        "fMRIPrep 24.1.1" in entry["Origin"] and entry["Units"] for entry in described.values()
+    )
     assert described["a_comp_cor_07"]["Mask"] == "combined"
     assert described["motion_outlier00"]["Description"] == "motion_outlier00 of fMRIPrep 24.1.1"
 
@@ -154,7 +184,9 @@ def test_volumes_that_are_not_steady_are_those_of_this_run(tmp_path):
     FmriprepMaker.confounds(path, SIX, 2)
     table, described = imported.import_confounds(path, origin="x", n_dummy=1)
     for names in (table, described):
-        assert [name for name in names if name.startswith("non_steady")] == ["non_steady_state_outlier00"]
+        assert [name for name in names if name.startswith("non_steady")] == [
+            "non_steady_state_outlier00"
+        ]
 
 
 def test_components_of_single_tissues_stand_behind_those_of_both(tmp_path):
@@ -175,10 +207,14 @@ def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers
     motion = [f"{name}{suffix}" for suffix in ("", "_derivative1") for name in NAMES]
     columns = [*motion, *names]
     path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 50)
-    masks = {name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names}
+    masks = {
+        name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names
+    }
     path.with_suffix(".json").write_text(json.dumps(masks))
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    assert default_confounds(table)[12:] == tuple(f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102))
+    assert default_confounds(table)[12:] == tuple(
+        f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102)
+    )
 
 
 def test_a_table_without_head_motion_is_refused(tmp_path):
@@ -198,7 +234,9 @@ def reference(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_the_mask_stays_and_comes_to_the_fine_grid(reference):
     boldref, mask = load(reference[0]), reference[1]
-    low, high, facts = imported.import_mask(boldref, mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0))
+    low, high, facts = imported.import_mask(
+        boldref, mask, origin="fMRIPrep 24.1.1", factor=(2.0, 2.0, 1.0)
+    )
     np.testing.assert_array_equal(low.data, np.asarray(nb.load(mask).dataobj) > 0)
     assert high.data.shape == (40, 44, 12)
     assert high.data.sum() / 4 == pytest.approx(low.data.sum(), rel=0.03)
@@ -208,7 +246,9 @@ def test_the_mask_stays_and_comes_to_the_fine_grid(reference):
 @pytest.mark.parametrize("how", ["empty", "other grid"])
 def test_a_mask_that_cannot_be_one_is_refused(reference, how):
     boldref, mask = reference
-    nb.Nifti1Image(np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE).to_filename(mask)
+    nb.Nifti1Image(
+        np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE
+    ).to_filename(mask)
     with pytest.raises(ValueError, match="empty, or not on the grid"):
         imported.import_mask(load(boldref), mask, origin="x", factor=(2.0, 2.0, 1.0))
 
@@ -217,16 +257,20 @@ def test_a_mask_that_cannot_be_one_is_refused(reference, how):
 def test_a_registration_is_taken_over_and_measured(reference, tmp_path, scale):
     """Also one with scales, as fMRIPrep makes with more than six degrees of freedom."""
     boldref, _ = reference
-    xfm = rigid(3, -2, 1, 0.05) @ np.diag([scale, 1, 1, 1])  # takes a T1w point to its boldref point
+    # takes a T1w point to its boldref point
+    xfm = rigid(3, -2, 1, 0.05) @ np.diag([scale, 1, 1, 1])
     write_linear(tmp_path / "coreg.txt", xfm)
     t1w = sample_volume(scene().astype(np.float32), AFFINE, SHAPE, AFFINE, xfm)
     nb.Nifti1Image(t1w, AFFINE).to_filename(tmp_path / "t1w.nii.gz")
     nb.Nifti1Image((t1w > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "t1mask.nii.gz")
     t1w_mask = load(tmp_path / "t1mask.nii.gz")
     found, facts = imported.import_coreg(
-        load(boldref), load(tmp_path / "t1w.nii.gz"), t1w_mask.like(t1w_mask.data > 0.5),
-        read_itk(tmp_path / "coreg.txt"), origin="fMRIPrep 24.1.1",
-    )  # fmt: skip
+        load(boldref),
+        load(tmp_path / "t1w.nii.gz"),
+        t1w_mask.like(t1w_mask.data > 0.5),
+        read_itk(tmp_path / "coreg.txt"),
+        origin="fMRIPrep 24.1.1",
+    )
     np.testing.assert_allclose(found[0], xfm, atol=1e-5)
     assert facts["bold_t1w_mask_dice"] > 0.9
     assert facts["bold_t1w_poor"] is False
@@ -253,7 +297,9 @@ def test_an_anatomy_keeps_its_values(reference):
 
 def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_path, caplog):
     mask = tmp_path / "speck.nii.gz"
-    nb.Nifti1Image(np.eye(1, SHAPE[0] * SHAPE[1] * SHAPE[2]).reshape(SHAPE).astype(np.uint8), AFFINE).to_filename(mask)
+    nb.Nifti1Image(
+        np.eye(1, SHAPE[0] * SHAPE[1] * SHAPE[2]).reshape(SHAPE).astype(np.uint8), AFFINE
+    ).to_filename(mask)
     _, _, facts = imported.import_anatomy(reference[0], mask)
     (doubt,) = facts["brain_doubts"]
     assert "where brains have 900 to 1900" in doubt

@@ -17,7 +17,11 @@ from bids_sr.steps.activation import map_series
 from bids_sr.steps.active_regions import grow_region
 from bids_sr.steps.judgment import correlation_maps, judge, raise_flags
 
-CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}, "thumbMinusLittle": {"thumb": 1.0, "little": -1.0}}
+CONTRASTS = {
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}
 SHAPE, FINE = (12, 10, 4), (24, 20, 4)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 FINE_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
@@ -25,9 +29,15 @@ FINE_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
 MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "slice_time_ref": 0.5, "has_stc": False}
 PAIR = ("thumb", "little")
-EVENTS = Events(pd.DataFrame({
-    "onset": [8.0 + k * 32 for k in range(5)], "duration": 16.0, "trial_type": [PAIR[k % 2] for k in range(5)],
-}))  # fmt: skip
+EVENTS = Events(
+    pd.DataFrame(
+        {
+            "onset": [8.0 + k * 32 for k in range(5)],
+            "duration": 16.0,
+            "trial_type": [PAIR[k % 2] for k in range(5)],
+        }
+    )
+)
 STILL = pd.DataFrame({"framewise_displacement": [nan, 0.0]})
 
 
@@ -56,7 +66,11 @@ def files(tmp_path_factory):
 
 
 def mask_of(series: str) -> Volume:
-    return Volume(np.ones(SHAPE, bool), AFFINE) if series == "raw" else Volume(np.ones(FINE, bool), FINE_AFFINE)
+    return (
+        Volume(np.ones(SHAPE, bool), AFFINE)
+        if series == "raw"
+        else Volume(np.ones(FINE, bool), FINE_AFFINE)
+    )
 
 
 def roi_of(series: str) -> Volume:
@@ -71,33 +85,67 @@ def roi_of(series: str) -> Volume:
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
     with SeriesReader(files["raw"]) as reader:
         return map_series(
-            reader, mask_of("raw"), roi_of("raw"), EVENTS, tmp_path_factory.mktemp("raw"), series_name="raw",
-            fwhm_mm=0.0, contrasts=CONTRASTS, kinds=["cc", "glm"], thresholds=("quarter", "fdr", "3.1"), factor=FACTOR,
-            high_pass=1 / 128, axis_order=(0, 1, 2), **MODEL,
-        )  # fmt: skip
+            reader,
+            mask_of("raw"),
+            roi_of("raw"),
+            EVENTS,
+            tmp_path_factory.mktemp("raw"),
+            series_name="raw",
+            fwhm_mm=0.0,
+            contrasts=CONTRASTS,
+            kinds=["cc", "glm"],
+            thresholds=("quarter", "fdr", "3.1"),
+            factor=FACTOR,
+            high_pass=1 / 128,
+            axis_order=(0, 1, 2),
+            **MODEL,
+        )
 
 
 def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
     def own(desc, contrast="thumb", stat="cc"):
-        return Derivative(desc, {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"})
+        return Derivative(
+            desc, {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"}
+        )
 
-    maps = [own("raw"), own("rawFwhm50"), own("bsplineFwhm132"), own("rawFwhm50", stat="t"), own("raw", "all"),
-            Derivative("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"})]  # fmt: skip
+    maps = [
+        own("raw"),
+        own("rawFwhm50"),
+        own("bsplineFwhm132"),
+        own("rawFwhm50", stat="t"),
+        own("raw", "all"),
+        Derivative("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
+    ]
     assert correlation_maps(maps, ["thumb"]) == {"thumb": maps[1]}
 
 
 def grown(files, tmp_path, roi=None, smoothing=(0.0,)):
     with SeriesReader(files["raw"]) as reader:
         return grow_region(
-            reader, mask_of("raw"), roi or roi_of("raw"), mask_of("bspline"), roi_of("bspline"), EVENTS, tmp_path,
-            contrasts=CONTRASTS, smoothing=smoothing, **MODEL,
-        )  # fmt: skip
+            reader,
+            mask_of("raw"),
+            roi or roi_of("raw"),
+            mask_of("bspline"),
+            roi_of("bspline"),
+            EVENTS,
+            tmp_path,
+            contrasts=CONTRASTS,
+            smoothing=smoothing,
+            **MODEL,
+        )
 
 
 def test_grown_region_takes_in_what_the_border_cut(files, tmp_path):
     roi, fine, facts = grown(files, tmp_path)
     added = np.argwhere(roi.data & ~roi_of("raw").data)
-    assert {tuple(v) for v in added} == {(7, 3, 1), (7, 4, 1), (7, 5, 2), (7, 6, 2), (8, 5, 2), (8, 6, 2)}
+    assert {tuple(v) for v in added} == {
+        (7, 3, 1),
+        (7, 4, 1),
+        (7, 5, 2),
+        (7, 6, 2),
+        (8, 5, 2),
+        (8, 6, 2),
+    }
     assert int((fine.data & ~roi_of("bspline").data).sum()) == 4 * len(added)
     assert fine.data[14:16, 6:10, 1].all()
     np.testing.assert_array_equal(fine.affine, FINE_AFFINE)
@@ -117,7 +165,9 @@ GIVEN = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_rest"
 
 def flags_of(raw_maps, *tables, pair=(), cards=None, **changes):
     brain, roi = mask_of("raw"), roi_of("raw")
-    found, rows = raise_flags(list(tables), raw_maps[0], brain, roi, *pair, card_file=cards, **GIVEN | changes)
+    found, rows = raise_flags(
+        list(tables), raw_maps[0], brain, roi, *pair, card_file=cards, **GIVEN | changes
+    )
     json.dumps(found)
     return found["flags"], rows
 
@@ -132,7 +182,9 @@ def test_flags_are_rows_and_words(raw_maps):
     mask = np.zeros(low.shape, dtype=bool)
     mask[5:11, 5:11] = True
     pair = Volume(high, FINE_AFFINE), Volume(low, AFFINE), Volume(mask, AFFINE)
-    flags, told = flags_of(raw_maps, [MetricRow(series="run", statistic="edge_mismatch", value=2.5)], pair=pair)
+    flags, told = flags_of(
+        raw_maps, [MetricRow(series="run", statistic="edge_mismatch", value=2.5)], pair=pair
+    )
     rows = {(measure_of(r), r.contrast): r.value for r in told}
     assert rows["flag_task_not_done", "thumb"] == 0.0
     assert rows["flag_artifact", "n/a"] == 1.0
@@ -145,83 +197,157 @@ def test_flags_are_rows_and_words(raw_maps):
 
 def test_flags_without_pair_and_tables(raw_maps):
     _, rows = flags_of(raw_maps, [])
-    assert {measure_of(r) for r in rows} == {"flag_task_not_done", "flag_broad", "flag_roi_misplaced"}
-    assert flags_of(raw_maps, [], at_rest=True) == ([], [])  # correlation with a seed is no sign of a task
+    assert {measure_of(r) for r in rows} == {
+        "flag_task_not_done",
+        "flag_broad",
+        "flag_roi_misplaced",
+    }
+    # correlation with a seed is no sign of a task
+    assert flags_of(raw_maps, [], at_rest=True) == ([], [])
 
 
 def test_a_flag_that_was_raised_elsewhere_is_not_repeated(raw_maps):
-    edges = [MetricRow(series="run", statistic=m, value=1.0) for m in ("edge_mismatch", "flag_distortion")]
+    edges = [
+        MetricRow(series="run", statistic=m, value=1.0)
+        for m in ("edge_mismatch", "flag_distortion")
+    ]
     flags, rows = flags_of(raw_maps, edges)
     assert "flag_distortion" not in {measure_of(r) for r in rows}
     assert {each["name"]: each["raised"] for each in flags}["distortion"] is True
 
 
 def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(raw_maps):
-    halves = [MetricRow(series=one, statistic="ev", band="beyond", reference="measured",
-        value=-1.6, lower=-1.9, upper=-1.3,
-                        contrast="all", region="brain") for one in ("srgan", "sbl")]  # fmt: skip
-    flags, rows = flags_of(raw_maps, halves, cards={"sbl": {"applied": False}}, method_names=("srgan", "sbl"))
+    halves = [
+        MetricRow(
+            series=one,
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            value=-1.6,
+            lower=-1.9,
+            upper=-1.3,
+            contrast="all",
+            region="brain",
+        )
+        for one in ("srgan", "sbl")
+    ]
+    flags, rows = flags_of(
+        raw_maps, halves, cards={"sbl": {"applied": False}}, method_names=("srgan", "sbl")
+    )
     assert [(r.series, r.value) for r in rows if measure_of(r) == "flag_harm"] == [("srgan", 1.0)]
     (said,) = [each for each in flags if each["name"] == "harm"]
     assert said["raised"]
     assert "worse than adding no detail" in said["text"]
 
 
-def judged(*tables, cards=None, confounds=STILL, one_level=None, methods=("sbl",), others=("bspline",)):
+def judged(
+    *tables, cards=None, confounds=STILL, one_level=None, methods=("sbl",), others=("bspline",)
+):
     return judge(
-        list(tables), one_level or {}, confounds, cards, method_names=methods, series_names=(*others, *methods),
+        list(tables),
+        one_level or {},
+        confounds,
+        cards,
+        method_names=methods,
+        series_names=(*others, *methods),
         margin=None,
-    )  # fmt: skip
+    )
 
 
 def test_large_motion_and_the_test_one_level_down_reach_the_verdict():
     moved = pd.DataFrame({"framewise_displacement": [nan, 0.8, 0.9], "trans_x": 0})
-    facts = {"from_mm": [12, 12, 3], "to_mm": [6, 6, 3], "series": {"sbl": {"reason": "the matrix is too small"}}}
+    facts = {
+        "from_mm": [12, 12, 3],
+        "to_mm": [6, 6, 3],
+        "series": {"sbl": {"reason": "the matrix is too small"}},
+    }
     _, _, said = judged([], confounds=moved, one_level=facts)
     assert said["motion_text"].startswith("Head motion is large: 100 % of the volumes")
-    assert said["headline"] == (
-        "Treat the sbl maps as an interpolation and do not interpret detail finer than 6 mm: whether it is true was "
-        "not measured in this run."
+    assert (
+        said["headline"]
+        == "Treat the sbl maps as an interpolation and do not interpret detail finer than 6 mm:"
+        " whether it is true was not measured in this run."
     )
 
 
 def gains(*pairs):
     return [
-        MetricRow(series=one, minus=other, statistic="ev", band="beyond", reference="measured",
-            value=0.1, lower=0.05, upper=0.15,
-                  contrast="all", region="brain") for one, other in pairs
-    ]  # fmt: skip
+        MetricRow(
+            series=one,
+            minus=other,
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            value=0.1,
+            lower=0.05,
+            upper=0.15,
+            contrast="all",
+            region="brain",
+        )
+        for one, other in pairs
+    ]
 
 
 def test_verdict_and_all_tables_are_one_table():
-    own = MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.3, lower=0.2, upper=0.4,
-                    contrast="all", region="brain")  # fmt: skip
+    own = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        reference="measured",
+        value=0.3,
+        lower=0.2,
+        upper=0.4,
+        contrast="all",
+        region="brain",
+    )
     halves = [*gains(("sbl", "bspline"), ("sbl", "inject")), own]
-    rows, described, said = judged(halves, [MetricRow(series="sbl", statistic="average_precision", reference="truth",
-        value=0.5)],
-                                   others=("bspline", "inject"))  # fmt: skip
+    rows, described, said = judged(
+        halves,
+        [MetricRow(series="sbl", statistic="average_precision", reference="truth", value=0.5)],
+        others=("bspline", "inject"),
+    )
     assert said["headline"].startswith("sbl recovers real detail finer")
-    assert [measure_of(r) for r in rows][:4] == ["gain_split_ev_beyond"] * 2 + ["split_ev_beyond", "truth_ap"]
+    assert [measure_of(r) for r in rows][:4] == ["gain_split_ev_beyond"] * 2 + [
+        "split_ev_beyond",
+        "truth_ap",
+    ]
     assert {measure_of(r) for r in rows[4:]} == {
-        "verdict", "verdict_margin", "verdict_function", "verdict_image", "verdict_specific", "verdict_applied"
-    }  # fmt: skip
+        "verdict",
+        "verdict_margin",
+        "verdict_function",
+        "verdict_image",
+        "verdict_specific",
+        "verdict_applied",
+    }
     assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
     json.dumps(said, allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    "card", [{"applied": False}, {"held_out": {"model": "zero filling: less than 2% of its error was explained"}}]
+    "card",
+    [
+        {"applied": False},
+        {"held_out": {"model": "zero filling: less than 2% of its error was explained"}},
+    ],
 )
 def test_a_card_that_says_zero_filling_takes_its_method_out_of_all_comparisons(card):
-    halves = gains(("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline"))
-    halves.append(MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.0))
+    halves = gains(
+        ("sbl", "bspline"), ("sbl", "sblMirror"), ("srgan", "sbl"), ("srgan", "bspline")
+    )
+    halves.append(
+        MetricRow(series="sbl", statistic="ev", band="beyond", reference="measured", value=0.0)
+    )
     cards = {"sbl": card, "tv": {"applied": True, "held_out": {"model": "it is the one here"}}}
     rows, _, said = judged(halves, cards=cards, methods=("srgan", "sbl", "tv"))
-    assert said["not_applied_text"].startswith("sbl was not applied: it fell back to zero filling.")
+    assert said["not_applied_text"].startswith(
+        "sbl was not applied: it fell back to zero filling."
+    )
     assert not any("sbl" in (each["series"], each.get("minus")) for each in said["sentences"])
     assert {r.series: r.value for r in rows if measure_of(r) == "verdict_applied"} == {
-        "srgan": 1.0, "tv": 1.0, "sbl": 0.0
-    }  # fmt: skip
+        "srgan": 1.0,
+        "tv": 1.0,
+        "sbl": 0.0,
+    }
     left = {(r.series, against_of(r)) for r in rows if measure_of(r) == "gain_split_ev_beyond"}
     assert left == {("srgan", "bspline")}
     assert any(measure_of(r) == "split_ev_beyond" for r in rows)

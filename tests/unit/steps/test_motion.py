@@ -1,4 +1,6 @@
-"""Head motion of a run, step by step: grids, codes, directions of transforms, tables with n/a; also as a workflow."""
+"""Head motion of a run, step by step: grids, codes, directions of transforms, tables with n/a;
+also as a workflow.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,10 @@ HOW = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5, "return_all_comp
 
 @pytest.fixture(scope="module")
 def truth() -> list[np.ndarray]:
-    return [rigid_matrix([0.2 * t, -0.1 * t, 0.1 * t, 0, 0, 0.003 * t], [0, 0, 0]) for t in range(VOLUMES)]
+    return [
+        rigid_matrix([0.2 * t, -0.1 * t, 0.1 * t, 0, 0, 0.003 * t], [0, 0, 0])
+        for t in range(VOLUMES)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,9 @@ def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> P
     at = (np.indices(fine) - (np.array(fine)[:, None, None, None] - 1) / 2) * 3
     radius = np.sqrt((at[0] / 52) ** 2 + (at[1] / 60) ** 2 + (at[2] / 70) ** 2)
     folds = ndimage.gaussian_filter(rng.normal(size=fine), 2.0)
-    head = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter((radius < 1).astype(float), 1.0)
+    head = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter(
+        (radius < 1).astype(float), 1.0
+    )
     coefficients = ndimage.spline_filter(head * 2000)
     points = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
     to_fine = np.diag([1 / 3, 1 / 3, 1 / 3, 1])
@@ -49,7 +56,9 @@ def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> P
     series = np.empty((*SHAPE, VOLUMES))
     for t, pose in enumerate(truth):
         places = apply(to_fine @ invert(pose), points)
-        series[..., t] = ndimage.map_coordinates(coefficients, places.T, prefilter=False).reshape(SHAPE)
+        series[..., t] = ndimage.map_coordinates(coefficients, places.T, prefilter=False).reshape(
+            SHAPE
+        )
     series += rng.normal(0, 15, series.shape)
     series[..., :2] *= [1.5, 1.15]
     image = nib.Nifti1Image(np.clip(series, 0, None).astype(np.int16), AFFINE)
@@ -86,7 +95,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
     boldref = motion.average_volumes(series, n_dummy=n_dummy)
     mask = motion.mask_head(boldref)
     xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
-    stc = motion.correct_slice_timing(series, here, slice_times=TIMES, slice_time_ref=0.5, n_dummy=n_dummy)
+    stc = motion.correct_slice_timing(
+        series, here, slice_times=TIMES, slice_time_ref=0.5, n_dummy=n_dummy
+    )
     return Ran(series, n_dummy, boldref, mask, xfms, table, stc)
 
 
@@ -100,7 +111,9 @@ def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> Non
     assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
 
 
-def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(tmp_path: Path, bold: Path) -> None:
+def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(
+    tmp_path: Path, bold: Path
+) -> None:
     """Though the header has milliseconds for seconds; the same values as with a sound header."""
     wrong = nib.load(bold)
     wrong.header["pixdim"][4] = 2000.0
@@ -110,7 +123,9 @@ def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(tm
         (here := tmp_path / name).mkdir()
         series = motion.import_series(file, here, tr=2.0, axis_order=AS_STORED)
         times = [0.4 * k % 2 for k in range(SHAPE[2])]
-        timed = motion.correct_slice_timing(series, here, slice_times=times, slice_time_ref=0.5, n_dummy=0)
+        timed = motion.correct_slice_timing(
+            series, here, slice_times=times, slice_time_ref=0.5, n_dummy=0
+        )
         found.append(nib.load(timed.path))
     assert found[1].header["pixdim"][4] == 2.0
     np.testing.assert_array_equal(found[0].get_fdata(), found[1].get_fdata())
@@ -125,13 +140,17 @@ def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
             motion.count_dummies(series, dummy_scans=13)
 
 
-def test_transforms_take_boldref_points_into_each_volume(ran: Ran, truth: list[np.ndarray]) -> None:
+def test_transforms_take_boldref_points_into_each_volume(
+    ran: Ran, truth: list[np.ndarray]
+) -> None:
     assert len(ran.xfms) == VOLUMES
     np.testing.assert_array_equal(ran.xfms[0], ran.xfms[2])
     points = apply(ran.mask.affine, np.argwhere(ran.mask.data))
     # boldref lies in some pose of the run: compare motion between volumes
     for t in range(3, VOLUMES):
-        wrong = displacement(ran.xfms[t] @ invert(ran.xfms[2]), truth[t] @ invert(truth[2]), points)
+        wrong = displacement(
+            ran.xfms[t] @ invert(ran.xfms[2]), truth[t] @ invert(truth[2]), points
+        )
         assert wrong.mean() < 0.15
 
 
@@ -156,14 +175,26 @@ def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) ->
         assert ran.stc.tr == pytest.approx(2.0)
         np.testing.assert_array_equal(ran.stc.volume(0), source.volume(0))  # a dummy volume
         assert np.abs(ran.stc.volume(6) - source.volume(6)).max() > 5
-    same = motion.correct_slice_timing(ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], slice_time_ref=0.5, n_dummy=0)
+    same = motion.correct_slice_timing(
+        ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], slice_time_ref=0.5, n_dummy=0
+    )
     np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
 
 
-def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(ran: Ran, tmp_path: Path, bold: Path) -> None:
+def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(
+    ran: Ran, tmp_path: Path, bold: Path
+) -> None:
     """Also the bytes: nothing is lost on the way to a file and back."""
-    run = Scope("wf", {"tr": 2.0, "axis_order": AS_STORED, "dummy_scans": None, "slice_times": TIMES,
-                       "slice_time_ref": 0.5})  # fmt: skip
+    run = Scope(
+        "wf",
+        {
+            "tr": 2.0,
+            "axis_order": AS_STORED,
+            "dummy_scans": None,
+            "slice_times": TIMES,
+            "slice_time_ref": 0.5,
+        },
+    )
     run.give(bold_file=bold)
     run.add(motion.import_series, motion.count_dummies, motion.average_volumes, motion.mask_head)
     run.add(motion.estimate_motion, motion.correct_slice_timing)
@@ -171,18 +202,23 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(ran: Ran,
     workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"
     np.testing.assert_array_equal(read_itk(here / "estimate_motion" / "hmc_xfms.txt"), ran.xfms)
-    np.testing.assert_array_equal(load_image(here / "average_volumes" / "boldref.nii")[0], ran.boldref.data)
+    np.testing.assert_array_equal(
+        load_image(here / "average_volumes" / "boldref.nii")[0], ran.boldref.data
+    )
     mask = nib.load(here / "mask_head" / "head_mask.nii")
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, ran.mask.data)
     assert (here / "correct_slice_timing" / "stc.nii").read_bytes() == ran.stc.path.read_bytes()
-    assert graph.methods_text() == (
-        "Volumes before the steady state were detected from the global signal and left out of all estimates. The "
-        "reference of the run is the mean of steady volumes after registration to one another. Rigid head motion of "
-        "each volume against it was estimated by Gauss-Newton minimization of squared differences with the gradients "
-        "of the reference [@bakermatthews2004], together with a gain and a quadratic intensity bias; volumes were not "
-        "resampled at this stage. Slice timing was corrected by cubic spline interpolation in time, to 0.5 of the "
-        "slice acquisition range (0: first slice, 1: last).\n"
+    assert (
+        graph.methods_text()
+        == "Volumes before the steady state were detected from the global signal and left out of"
+        " all estimates. The reference of the run is the mean of steady volumes after"
+        " registration to one another. Rigid head motion of each volume against it was"
+        " estimated by Gauss-Newton minimization of squared differences with the gradients of"
+        " the reference [@bakermatthews2004], together with a gain and a quadratic intensity"
+        " bias; volumes were not resampled at this stage. Slice timing was corrected by cubic"
+        " spline interpolation in time, to 0.5 of the slice acquisition range (0: first slice,"
+        " 1: last).\n"
     )
 
 
@@ -194,7 +230,10 @@ def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
 
 def test_resampled_series_stands_still(ran: Ran, tmp_path: Path, bold: Path) -> None:
     out = _resampled(bold, ran, ran.xfms, tmp_path)
-    before, after = load_image(bold)[0][ran.mask.data][:, 2:], load_image(out)[0][ran.mask.data][:, 2:]
+    before, after = (
+        load_image(bold)[0][ran.mask.data][:, 2:],
+        load_image(out)[0][ran.mask.data][:, 2:],
+    )
     assert after.std(axis=1).mean() < 0.5 * before.std(axis=1).mean()
     assert nib.load(out).header.get_zooms()[3] == pytest.approx(2.0)
 
@@ -208,7 +247,9 @@ def test_identity_transforms_return_the_series(ran: Ran, tmp_path: Path, bold: P
 
 def test_confounds_table_and_sidecar(ran: Ran, tmp_path: Path) -> None:
     port = motion.gather_confounds.outputs["confounds"]
-    table, described = motion.gather_confounds(ran.stc, ran.mask, ran.motion, ran.xfms, n_dummy=2, **HOW)
+    table, described = motion.gather_confounds(
+        ran.stc, ran.mask, ran.motion, ran.xfms, n_dummy=2, **HOW
+    )
     rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
     names = rows[0].split("\t")
     assert rows[1].split("\t")[names.index("framewise_displacement")] == "n/a"
@@ -228,7 +269,9 @@ def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
             ran.stc, ran.mask, ran.motion, ran.xfms, tpms, facts, n_dummy=2, **HOW
         )
         assert ("white_matter" in table) == (not doubts)
-        assert ("the brain of the T1w image is doubtful" in described.get("Description", "")) == bool(doubts)
+        assert (
+            "the brain of the T1w image is doubtful" in described.get("Description", "")
+        ) == bool(doubts)
 
 
 def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:

@@ -1,4 +1,6 @@
-"""What other programs are given beside the primary series: its mean, tissue maps by name, the inverse registration."""
+"""What other programs are given beside the primary series: its mean, tissue maps by name, the
+inverse registration.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from bids_sr.steps.primary import average_series, invert_coreg, label_tissues, m
 GRID = np.diag([1.5, 1.5, 4.0, 1.0])
 
 
-def test_the_reference_is_the_mean_of_steady_volumes_on_the_grid_of_the_series(tmp_path: Path) -> None:
+def test_the_reference_is_the_mean_of_steady_volumes_on_the_grid_of_the_series(
+    tmp_path: Path,
+) -> None:
     data = np.random.default_rng(0).normal(1e4, 10, (5, 4, 3, 7)).astype(np.float32)
     data[..., :2] *= 3
     save_image(data, GRID, tmp_path / "series.nii", tr=2.0)
@@ -38,8 +42,12 @@ def test_tissue_maps_bear_the_names_of_their_tissues(tmp_path: Path) -> None:
     port = port_of(list[Map])
     assert port is not None
     files = map(Path, port.save(label_tissues(maps), tmp_path / "tissue_maps"))
-    found = {path.name.partition(".")[0]: float(SeriesReader(path).volume(0).mean()) for path in files}
-    assert found == pytest.approx({f"label-{name}_probseg": share for name, share in shares.items()})
+    found = {
+        path.name.partition(".")[0]: float(SeriesReader(path).volume(0).mean()) for path in files
+    }
+    assert found == pytest.approx(
+        {f"label-{name}_probseg": share for name, share in shares.items()}
+    )
 
 
 def test_a_tissue_without_a_name_is_refused() -> None:
@@ -51,7 +59,9 @@ def test_a_tissue_without_a_name_is_refused() -> None:
 def test_the_brain_in_a_template_is_on_its_grid_and_where_the_transform_says(
     tmp_path: Path, resolution: str, zoom: float
 ) -> None:
-    """A block moved by 10 mm; `res-2` is the grid of 2 mm of the template, no name that of the image."""
+    """A block moved by 10 mm; `res-2` is the grid of 2 mm of the template, no name that of the
+    image.
+    """
     inside = np.zeros((40, 40, 40), bool)
     inside[10:30, 10:30, 10:30] = True
     mask = Volume(inside, np.diag([2.0, 2, 2, 1]))
@@ -60,9 +70,13 @@ def test_the_brain_in_a_template_is_on_its_grid_and_where_the_transform_says(
     shift[0, 3] = 10  # a template point lies 10 mm further right in the T1w image
     write_itk(tmp_path / "there.txt", shift[None])
     found = mask_in_template(
-        mask, template, tmp_path / "there.txt", template_space="MNI152NLin2009cAsym", resolution=resolution,
+        mask,
+        template,
+        tmp_path / "there.txt",
+        template_space="MNI152NLin2009cAsym",
+        resolution=resolution,
         random_seed=0,
-    )  # fmt: skip
+    )
     assert found.zooms == pytest.approx(zoom)
     assert (found.data.shape == template.data.shape) == (not resolution)
     places = np.argwhere(found.data) @ found.affine[:3, :3].T + found.affine[:3, 3]

@@ -1,4 +1,6 @@
-"""Seeds are placed in the run by the transforms that bring its maps to the template; those outside are left out."""
+"""Seeds are placed in the run by the transforms that bring its maps to the template; those outside
+are left out.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -37,16 +39,28 @@ def run(tmp_path: Path) -> dict[str, Any]:
     write_itk(tmp_path / "t1w2std.txt", moved(-6.0, 0.0, 4.0))
     write_itk(tmp_path / "std2t1w.txt", moved(6.0, 0.0, -4.0))
     rng = np.random.default_rng(0)
-    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None] + 0.1 * np.arange(T) + rng.normal(size=(*SHAPE, T))
+    data = (
+        np.arange(np.prod(SHAPE)).reshape(SHAPE)[..., None]
+        + 0.1 * np.arange(T)
+        + rng.normal(size=(*SHAPE, T))
+    )
     save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     return {
-        "preproc": SeriesReader(tmp_path / "bold.nii"), "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
+        "preproc": SeriesReader(tmp_path / "bold.nii"),
+        "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
         "confounds": pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION)),
-        "boldref2t1w_xfm": moved(2.0, -4.0, 0.0, 0.1)[None], "t1w2std_xfm": tmp_path / "t1w2std.txt",
-        "atlas_source": load(find_atlas().image), "atlas_labels": AAL2, "atlas_xfms": [tmp_path / "std2t1w.txt"],
-        "here": tmp_path, "n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128,
-        "slice_time_ref": 0.5, "has_stc": False,
-    }  # fmt: skip
+        "boldref2t1w_xfm": moved(2.0, -4.0, 0.0, 0.1)[None],
+        "t1w2std_xfm": tmp_path / "t1w2std.txt",
+        "atlas_source": load(find_atlas().image),
+        "atlas_labels": AAL2,
+        "atlas_xfms": [tmp_path / "std2t1w.txt"],
+        "here": tmp_path,
+        "n_dummy": 2,
+        "tr": 2.0,
+        "high_pass": 1 / 128,
+        "slice_time_ref": 0.5,
+        "has_stc": False,
+    }
 
 
 def test_points_go_where_images_come_from(run: dict[str, Any], tmp_path: Path) -> None:
@@ -55,8 +69,11 @@ def test_points_go_where_images_come_from(run: dict[str, Any], tmp_path: Path) -
     (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
     expected = moved(2.0, -4.0, 0.0, 0.1) @ moved(-6.0, 0.0, 4.0) @ np.array([2.0, 6.0, -2.0, 1.0])
     assert point == pytest.approx(expected[:3], abs=1e-4)
-    x = np.arange(SHAPE[0])[:, None, None] * 4.0 - 18 + np.zeros(SHAPE)  # each voxel its own place along x
-    shown = apply(Volume(x, AFFINE), Volume(np.zeros((1, 1, 1)), moved(2.0, 6.0, -2.0)), chain, seed=1)
+    # each voxel its own place along x
+    x = np.arange(SHAPE[0])[:, None, None] * 4.0 - 18 + np.zeros(SHAPE)
+    shown = apply(
+        Volume(x, AFFINE), Volume(np.zeros((1, 1, 1)), moved(2.0, 6.0, -2.0)), chain, seed=1
+    )
     assert float(shown[0, 0, 0]) == pytest.approx(point[0], abs=1e-3)
 
 
@@ -70,9 +87,13 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
     assert table["here"].isna().sum() == 2
     places = np.argwhere(np.ones(SHAPE)) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
-    assert facts["here"]["Description"] == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
+    assert (
+        facts["here"]["Description"]
+        == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
+    )
     mean = np.array([volume.ravel()[inside].mean() for volume in run["preproc"].volumes(2)])
-    assert np.corrcoef(np.diff(mean), np.diff(table["here"][2:]))[0, 1] > 0.5  # a drift differs little
+    # a drift differs little
+    assert np.corrcoef(np.diff(mean), np.diff(table["here"][2:]))[0, 1] > 0.5
     assert np.abs(np.corrcoef(run["confounds"][2:].T, table["here"][2:])[-1, :-1]).max() < 1e-6
     assert (
         np.abs(np.corrcoef(np.arange(T - 2), mean)[0, 1])
@@ -96,7 +117,10 @@ def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path)
 
 
 def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
-    seeds = [Seed("putamen", labels=("Putamen_L", "Putamen_R")), Seed("visual", labels=("Calcarine_L",))]
+    seeds = [
+        Seed("putamen", labels=("Putamen_L", "Putamen_R")),
+        Seed("visual", labels=("Calcarine_L",)),
+    ]
     made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
@@ -122,6 +146,7 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: 
     brain = Volume(np.ones(shape, dtype=bool), affine)
     voxels, _ = place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
     sphere, own = (
-        np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3] for name in ("sphere", "region")
+        np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3]
+        for name in ("sphere", "region")
     )
     assert np.linalg.norm(own - sphere) < 3.0

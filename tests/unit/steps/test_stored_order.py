@@ -1,4 +1,6 @@
-"""Images come in with slices on the third axis, and what is on a grid of the run goes out as the input is stored."""
+"""Images come in with slices on the third axis, and what is on a grid of the run goes out as the
+input is stored.
+"""
 
 from pathlib import Path
 
@@ -69,13 +71,20 @@ def test_a_series_and_its_mask_go_back_to_the_voxels_of_the_input(tmp_path: Path
     nb.save(nb.Nifti1Image(inside.astype(np.uint8), AFFINE), tmp_path / "mask.nii")
     mask = kept(tmp_path / "mask.nii", tmp_path, desc="brain", suffix="mask")
     assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, np.asarray(nb.load(file).dataobj)[..., 0] > 1000)
+    np.testing.assert_array_equal(
+        np.asarray(mask.dataobj) > 0, np.asarray(nb.load(file).dataobj)[..., 0] > 1000
+    )
 
 
 def test_an_image_in_template_space_stays_as_it_is(tmp_path: Path) -> None:
     nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "map.nii")
     found = kept(
-        tmp_path / "map.nii", tmp_path, space="MNI152NLin2009aSym", contrast="thumb", stat="t", suffix="statmap"
+        tmp_path / "map.nii",
+        tmp_path,
+        space="MNI152NLin2009aSym",
+        contrast="thumb",
+        stat="t",
+        suffix="statmap",
     )
     assert found.shape == SHAPE
 
@@ -93,20 +102,28 @@ def test_a_mask_of_another_program_comes_to_the_axes_of_the_reference(tmp_path: 
 @pytest.mark.parametrize("mirror", [1, -1])
 def test_parameters_of_mcflirt_hold_for_the_axes_of_the_file(tmp_path: Path, mirror: int) -> None:
     affine = np.diag([mirror, 1, 1, 1]) @ AFFINE
-    motion = np.array([rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)])
+    motion = np.array(
+        [rigid(), rigid(2.5, -1, 0.5, 0.03), rigid(-2, 3, 1, -0.05), rigid(1, 1, -2, 0.02)]
+    )
     still = np.repeat(head(1), 4, -1)
     file = stored(still, tmp_path / "bold.nii", affine)
     table = tmp_path / "confounds.tsv"
     there = np.asarray(nb.load(file).dataobj)[..., 0]
     FmriprepMaker.confounds(table, fsl_parameters(motion, there, nb.load(file)), 0)
     series = import_series(Path(file), tmp_path, tr=2.0, axis_order=ORDER)
-    found, moved, _ = rebuild_motion(series, pd.read_csv(table, sep="\t", na_values="n/a"), n_dummy=0, axis_order=ORDER)
+    found, moved, _ = rebuild_motion(
+        series, pd.read_csv(table, sep="\t", na_values="n/a"), n_dummy=0, axis_order=ORDER
+    )
     np.testing.assert_allclose(found, motion, atol=2e-3)
     assert len(moved) == 4
 
 
 def test_a_pair_in_two_orders_is_trained_on_as_one(tmp_path: Path) -> None:
-    fine = gaussian_filter(np.random.default_rng(1).normal(size=(28, 24, 9)), 1.0).astype(np.float32) * 500 + 1000
+    fine = (
+        gaussian_filter(np.random.default_rng(1).normal(size=(28, 24, 9)), 1.0).astype(np.float32)
+        * 500
+        + 1000
+    )
     fine_affine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
     fine_affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, :3] @ [-0.25, -0.25, 0]
     nb.save(nb.Nifti1Image(fine, fine_affine), tmp_path / "plain.nii")
@@ -142,11 +159,14 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     turned.header["pixdim"][4] = image.header["pixdim"][4]
     nb.save(turned, bold)
     maker.events()
-    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2", "--n-ensemble", "2")
+    graph = planned_graph(
+        maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2", "--n-ensemble", "2"
+    )
     texts = [
         graph.settings[placed]["own_sidecar"]["Resolution"]
-        for placed in placed_of(graph, "store") if placed.name == "keep_series"
-    ]  # fmt: skip
+        for placed in placed_of(graph, "store")
+        if placed.name == "keep_series"
+    ]
     assert texts
     assert all("voxels 1x2x2 times finer" in text for text in texts)
     drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "measure_uncertainty")]

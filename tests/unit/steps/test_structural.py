@@ -1,4 +1,6 @@
-"""Fused structural scans: preparation against known positions, held-out slices, and the steps on files."""
+"""Fused structural scans: preparation against known positions, held-out slices, and the steps on
+files.
+"""
 
 import csv
 import json
@@ -35,12 +37,17 @@ def head():
     radius = np.sqrt((x / 31) ** 2 + (y / 36) ** 2 + (z / 29) ** 2)
     texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 3.0)
     texture /= texture.std()
-    fluid, gray = (radius < 1) & (texture > 1.2), (radius < 1) & (texture <= 1.2) & (texture > -0.1)
+    fluid, gray = (
+        (radius < 1) & (texture > 1.2),
+        (radius < 1) & (texture <= 1.2) & (texture > -0.1),
+    )
     white = (radius < 1) & (texture <= -0.1)
     rim = (radius >= 1.08) & (radius < 1.2)
     t1w = 100 * fluid + 400 * gray + 650 * white + 500.0 * rim
     flair = 60 * fluid + 600 * gray + 400 * white + 300.0 * rim
-    noisy = {name: image + rng.normal(0, 12, SHAPE) for name, image in (("T1w", t1w), ("FLAIR", flair))}
+    noisy = {
+        name: image + rng.normal(0, 12, SHAPE) for name, image in (("T1w", t1w), ("FLAIR", flair))
+    }
     return {name: np.maximum(image, 0) for name, image in noisy.items()}, radius < 1
 
 
@@ -70,13 +77,22 @@ def poses():
 def prepared(head, poses, tmp_path_factory):
     """The scans, prepared with the true brain (the template's is another test's business)."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(structural_preparation, "brain_from_head", lambda *_args, **_how: (head[1], np.eye(4), None))
+    patch.setattr(
+        structural_preparation,
+        "brain_from_head",
+        lambda *_args, **_how: (head[1], np.eye(4), None),
+    )
     patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
     made = structural_preparation.prepare(
-        scans(head, poses), Volume(np.ones((2, 2, 2)), np.eye(4)), np.ones((2, 2, 2), bool),
-        interpolations=("bspline", "nearest"), seed=0, prefix=prefix, sloppy=True,
-    )  # fmt: skip
+        scans(head, poses),
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        np.ones((2, 2, 2), bool),
+        interpolations=("bspline", "nearest"),
+        seed=0,
+        prefix=prefix,
+        sloppy=True,
+    )
     patch.undo()
     return made
 
@@ -95,7 +111,8 @@ def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
     assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
     assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
     seen = prepared.lr["bspline"]["T1w"]
-    back = seen[head[1]] * prepared.units["T1w"]  # in the unit of the coarse scan, which is that of the fine one here
+    # in the unit of the coarse scan, which is that of the fine one here
+    back = seen[head[1]] * prepared.units["T1w"]
     assert back.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
     assert np.percentile(seen[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
 
@@ -103,7 +120,9 @@ def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
 def test_slices_that_any_model_was_trained_on_are_no_test():
     cards = []
     for parts in ([[2, 3], [7, 9]], [[7, 8]]):
-        found = [{"image": "a", "slices": slices} for slices in parts] + [{"image": "b", "slices": [0, 9]}]
+        found = [{"image": "a", "slices": slices} for slices in parts] + [
+            {"image": "b", "slices": [0, 9]}
+        ]
         cards.append({"data_sha256": {"a": "x", "b": "y"}, "held_out": {"parts": found}})
     assert held_out_slices(cards[:1], 10, "x") == [2, 7, 8]
     assert held_out_slices(cards, 10, "x") == [7]
@@ -118,18 +137,27 @@ def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
     rows, labels = structural.measured_rows(
-        prepared.hr, {"same": prepared.hr, "bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine,
-        range(SHAPE[2]), seed=0,
-    )  # fmt: skip
+        prepared.hr,
+        {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
+        prepared.mask,
+        prepared.affine,
+        range(SHAPE[2]),
+        seed=0,
+    )
     found = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
     assert found["T1w", "same", "mae", "brain"] == 0
     assert found["all", "same", "tissue_dice", "gm"] == 1
-    assert found["FLAIR", "same", "tissue_volume", "wmh"] == found["FLAIR", "measured", "tissue_volume", "wmh"]
+    assert (
+        found["FLAIR", "same", "tissue_volume", "wmh"]
+        == found["FLAIR", "measured", "tissue_volume", "wmh"]
+    )
     assert found["T1w", "bspline", "ssim", "brain"] < 0.99
     assert 0.4 < found["all", "bspline", "tissue_dice", "wm"] < 1
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     ml = prepared.mask.sum() * 8 / 1000
-    assert sum(found["all", "measured", "tissue_volume", t] for t in ("gm", "wm", "csf")) == pytest.approx(ml)
+    assert sum(
+        found["all", "measured", "tissue_volume", t] for t in ("gm", "wm", "csf")
+    ) == pytest.approx(ml)
 
 
 def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
@@ -138,7 +166,12 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
 
     monkeypatch.setattr(tissues, "segment_tissues", fails)
     rows, labels = structural.measured_rows(
-        prepared.hr, {"bspline": prepared.lr["bspline"]}, prepared.mask, prepared.affine, [18], seed=0
+        prepared.hr,
+        {"bspline": prepared.lr["bspline"]},
+        prepared.mask,
+        prepared.affine,
+        [18],
+        seed=0,
     )
     measures = {row.statistic for row in rows}
     assert {"psnr", "efc", "tissue_volume"} <= measures
@@ -148,9 +181,18 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
 
 
 ASKED = SimpleNamespace(
-    recipe="fast", model_source="auto", model_dir=None, pretrained=None, vgg_weights=None, max_train_minutes=None,
-    random_seed=0, omp_nthreads=1, device="cpu", force=False, sloppy=True,
-)  # fmt: skip
+    recipe="fast",
+    model_source="auto",
+    model_dir=None,
+    pretrained=None,
+    vgg_weights=None,
+    max_train_minutes=None,
+    random_seed=0,
+    omp_nthreads=1,
+    device="cpu",
+    force=False,
+    sloppy=True,
+)
 
 
 def named(prepared, series, desc, shift=0):
@@ -158,10 +200,11 @@ def named(prepared, series, desc, shift=0):
     return [
         Derivative(
             Volume(np.roll(series[contrast], shift, 0), prepared.affine),
-            {"res": "hr", "desc": desc, "suffix": contrast}, {"Resolution": "grid of the first"},
+            {"res": "hr", "desc": desc, "suffix": contrast},
+            {"Resolution": "grid of the first"},
         )
         for contrast in CONTRASTS
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture
@@ -171,9 +214,10 @@ def scans_of(prepared):
     def of(shift=0):
         mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
         return (
-            named(prepared, prepared.hr, "measured", shift), named(prepared, prepared.lr["bspline"], "bspline", shift),
+            named(prepared, prepared.hr, "measured", shift),
+            named(prepared, prepared.lr["bspline"], "bspline", shift),
             mask,
-        )  # fmt: skip
+        )
 
     return of
 
@@ -181,11 +225,20 @@ def scans_of(prepared):
 def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     fine, coarse, mask = scans_of()
     model, card_file, log_file = structural.train_on_scans(
-        mask, fine, coarse, {"sub-01": mask}, here=tmp_path, method="attunet", anat_align="rigid", **vars(ASKED)
+        mask,
+        fine,
+        coarse,
+        {"sub-01": mask},
+        here=tmp_path,
+        method="attunet",
+        anat_align="rigid",
+        **vars(ASKED),
     )
     card = json.loads(card_file.read_text())
     assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
-    made = structural.super_resolve_scans(coarse, mask, model, method="attunet", device="cpu", omp_nthreads=1)
+    made = structural.super_resolve_scans(
+        coarse, mask, model, method="attunet", device="cpu", omp_nthreads=1
+    )
     assert [each.name for each in made] == ["res-hr_desc-attunet_T1w", "res-hr_desc-attunet_FLAIR"]
     assert all(each.sidecar["Resolution"] == "grid of the first" for each in made)
     for image, before in zip(made, coarse, strict=True):
@@ -200,10 +253,14 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
-    drawn = explain_scans(fine, coarse, made, mask, model, card, pd.read_csv(log_file, sep="\t", na_values="n/a"))
+    drawn = explain_scans(
+        fine, coarse, made, mask, model, card, pd.read_csv(log_file, sep="\t", na_values="n/a")
+    )
     assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
     (port,) = explain_scans.outputs.values()
-    looked_at_by_gates_and_critic(next(path for path in port.save(drawn, tmp_path / "x") if "attention" in path))
+    looked_at_by_gates_and_critic(
+        next(path for path in port.save(drawn, tmp_path / "x") if "attention" in path)
+    )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
     shown = draw_scans(fine, coarse, [], mask, made, [card], rows, facts)
     told = "".join(each.content for each in shown if isinstance(each.content, str))
@@ -212,11 +269,18 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
 
 
 def looked_at_by_gates_and_critic(svg):
-    """The figure holds the masks of four gates and two maps of the critic, each of its own over the slice."""
+    """The figure holds the masks of four gates and two maps of the critic, each of its own over
+    the slice.
+    """
     text = Path(svg).read_text()
     titles = re.findall(r"<text[^>]*>([^<]*)</text>", text)
-    assert [title for title in titles if "attention" in title] == [f"attention, gate {n} of 4" for n in (1, 2, 3, 4)]
-    scores = [re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title) for title in titles]
+    assert [title for title in titles if "attention" in title] == [
+        f"attention, gate {n} of 4" for n in (1, 2, 3, 4)
+    ]
+    scores = [
+        re.fullmatch(r"critic, (super-resolved|measured) \(score (0|1)\.\d\d\)", title)
+        for title in titles
+    ]
     assert [found[1] for found in scores if found] == ["super-resolved", "measured"]
     pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
     assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
@@ -224,7 +288,9 @@ def looked_at_by_gates_and_critic(svg):
 
 def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     heads = {f"sub-0{number}": scans_of(number) for number in (2, 3)}
-    fine, coarse = ([each for scans in heads.values() for each in scans[which]] for which in (0, 1))
+    fine, coarse = (
+        [each for scans in heads.values() for each in scans[which]] for which in (0, 1)
+    )
     given = (scans_of(1)[2], fine, coarse, {name: scans[2] for name, scans in heads.items()})
     asked = vars(ASKED) | {"here": tmp_path, "method": "unet"}
     model, card, _ = structural.train_on_scans(*given, anat_align="affine", **asked)
@@ -239,23 +305,35 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     assert structural.train_on_scans(*given, anat_align="affine", **asked)
 
 
-def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
+def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
+    prepared, head, tmp_path, monkeypatch
+):
     names = []
     for contrast in CONTRASTS:
         names.append(tmp_path / f"{contrast}.nii")
         save_image(head[0][contrast].astype(np.float32), AFFINE, names[-1])
     monkeypatch.setattr(structural_preparation, "prepare", lambda *_args, **_how: prepared)
     node = structural.prepare_scans.interface(
-        highres_files=names, lowres_files=names, template=names[0], template_mask=names[0], suffixes=tuple(CONTRASTS),
-        baselines="all", anat_align="rigid", random_seed=0, sloppy=True,
-    )  # fmt: skip
+        highres_files=names,
+        lowres_files=names,
+        template=names[0],
+        template_mask=names[0],
+        suffixes=tuple(CONTRASTS),
+        baselines="all",
+        anat_align="rigid",
+        random_seed=0,
+        sloppy=True,
+    )
     prepared.lr.setdefault("linear", prepared.lr["nearest"])
     out = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
-        (out.fine_scans, "measured", prepared.hr), (out.other_scans[-4:], "nearest", prepared.lr["nearest"]),
-    ):  # fmt: skip
+        (out.fine_scans, "measured", prepared.hr),
+        (out.other_scans[-4:], "nearest", prepared.lr["nearest"]),
+    ):
         images = [path for path in files if path.endswith(".nii")]
-        assert [Path(path).name for path in images] == [f"res-hr_desc-{series}_{c}.nii" for c in CONTRASTS]
+        assert [Path(path).name for path in images] == [
+            f"res-hr_desc-{series}_{c}.nii" for c in CONTRASTS
+        ]
         for contrast, path in zip(CONTRASTS, images, strict=True):
             np.testing.assert_array_equal(load_image(Path(path))[0], stack[contrast])
     assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
@@ -265,7 +343,9 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(prepared, head, 
 
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     fine, coarse, mask = scans_of()
-    rows, described, tissues_found = structural.measure_scans(fine, coarse, [], mask, [], [], random_seed=1)
+    rows, described, tissues_found = structural.measure_scans(
+        fine, coarse, [], mask, [], [], random_seed=1
+    )
     port = structural.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
         lines = list(csv.DictReader(stream, delimiter="\t"))

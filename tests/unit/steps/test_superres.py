@@ -1,4 +1,6 @@
-"""Training and super-resolution as steps: geometry, types, refusal, resumption after a kill, laziness."""
+"""Training and super-resolution as steps: geometry, types, refusal, resumption after a kill,
+laziness.
+"""
 
 import json
 import subprocess
@@ -24,7 +26,9 @@ FACTOR = (2.0, 2.0, 1.0)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Pair, run of four volumes (the head drifts by a tenth of a mm a volume), boldref, mask, transforms."""
+    """Pair, run of four volumes (the head drifts by a tenth of a mm a volume), boldref, mask,
+    transforms.
+    """
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     x, y, _ = np.indices((24, 24, 6)) / 11.5 - 1
@@ -33,7 +37,9 @@ def files(tmp_path_factory):
     fine = np.diag([-1.5, 1.5, 4, 1.0])
     lowres, affine = kspace_crop(highres, fine, factor=FACTOR)
     mask = head[::2, ::2].astype(np.uint8)
-    bold = np.stack([1.5 * lowres + rng.normal(0, 5, lowres.shape) for _ in range(4)], -1).astype(np.float32)
+    bold = np.stack([1.5 * lowres + rng.normal(0, 5, lowres.shape) for _ in range(4)], -1).astype(
+        np.float32
+    )
     poses = np.repeat(np.eye(4)[None], 4, 0)
     poses[:, 0, 3] = 0.1 * np.arange(4)
     save_image(highres, fine, folder / "highres.nii")
@@ -58,7 +64,9 @@ def train(files, folder, **given):
     """Files of a sloppy training in a folder."""
     folder.mkdir(exist_ok=True)
     pair = [volume(files[0] / f"{name}.nii") for name in ("highres", "lowres", "mask")]
-    return Model(*train_on_pair(*pair, here=folder, method="srgan", factor=FACTOR, sloppy=True, **given))
+    return Model(
+        *train_on_pair(*pair, here=folder, method="srgan", factor=FACTOR, sloppy=True, **given)
+    )
 
 
 def resolve(files, folder, series, *, bold=None, **given):
@@ -70,11 +78,22 @@ def resolve(files, folder, series, *, bold=None, **given):
         if series == "raw":
             made = undo_motion(stc, boldref, poses, here=folder)
         else:
-            settings = {"data_consistency": "off", "precision": "auto", "force": False, "omp_nthreads": 1}
+            settings = {
+                "data_consistency": "off",
+                "precision": "auto",
+                "force": False,
+                "omp_nthreads": 1,
+            }
             made, *_ = super_resolve(
-                stc, boldref, mask.like(mask.data > 0.5), poses, here=folder, series_name=series, factor=FACTOR,
+                stc,
+                boldref,
+                mask.like(mask.data > 0.5),
+                poses,
+                here=folder,
+                series_name=series,
+                factor=FACTOR,
                 **(settings | {"device": "cpu"} | given),
-            )  # fmt: skip
+            )
     return Path(made.path)
 
 
@@ -106,7 +125,9 @@ def test_a_series_on_its_grid_in_signal_units(files, tmp_path, model, series):
     np.testing.assert_allclose(image.affine, wanted.affine, atol=1e-5)
     inside = np.asarray(nib.load(files[0] / "mask.nii").dataobj) > 0
     inside = inside if series == "raw" else np.kron(inside, np.ones((2, 2, 1))) > 0
-    brightness = np.asarray(image.dataobj)[inside].mean() / np.asarray(wanted.dataobj)[inside].mean()
+    brightness = (
+        np.asarray(image.dataobj)[inside].mean() / np.asarray(wanted.dataobj)[inside].mean()
+    )
     assert brightness == pytest.approx(1.0 if series == "raw" else 1.5, rel=0.05)
     if series in ("raw", "zerofill", "inject", "srgan"):
         first = np.asarray(source.dataobj)[..., 0]  # of which there is no motion to undo
@@ -118,10 +139,17 @@ def test_as_a_node_it_writes_its_series(files, tmp_path, model):
     write_itk(tmp_path / "hmc.txt", poses)
     paths = {"stc": "bold", "boldref": "boldref", "bold_mask": "mask"}
     node = super_resolve.interface(
-        **{name: str(folder / f"{file}.nii") for name, file in paths.items()}, hmc_xfms=str(tmp_path / "hmc.txt"),
-        model_file=str(model.model_file), series_name="srgan", factor=FACTOR, data_consistency="off",
-        precision="auto", force=False, omp_nthreads=1, device="cpu",
-    )  # fmt: skip
+        **{name: str(folder / f"{file}.nii") for name, file in paths.items()},
+        hmc_xfms=str(tmp_path / "hmc.txt"),
+        model_file=str(model.model_file),
+        series_name="srgan",
+        factor=FACTOR,
+        data_consistency="off",
+        precision="auto",
+        force=False,
+        omp_nthreads=1,
+        device="cpu",
+    )
     made = node.run(cwd=str(tmp_path)).outputs
     in_memory = resolve(files, tmp_path / "memory", "srgan", model_file=model.model_file)
     assert Path(made.series).read_bytes() == in_memory.read_bytes()
@@ -174,5 +202,7 @@ def test_importing_the_steps_is_cheap():
         "import sys, bids_sr.steps.super_resolution, bids_sr.steps.training; "
         "print([m for m in ('torch', 'nipype') if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == "[]"

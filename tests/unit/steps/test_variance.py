@@ -34,7 +34,9 @@ METHODS = ("sbl", "sdmod")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A run of an odd matrix whose head drifts and fluctuates along folds, what belongs to it, and a fine image."""
+    """A run of an odd matrix whose head drifts and fluctuates along folds, what belongs to it, and
+    a fine image.
+    """
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     x, y, _ = np.indices((62, 58, 5), dtype=float)
@@ -42,14 +44,22 @@ def files(tmp_path_factory):
     anatomy = (head * (500 + 500 * rng.random(head.shape))).astype(np.float32)
     where = head * (np.abs(np.sin(x / 3.1 + 0.8 * np.sin(y / 7))) > 0.85) * (1 + (x > 30))
     white = rng.standard_normal((12, *head.shape))
-    modes = 60 * where * gaussian_filter(white, (0, 1.5, 1.5, 0)) / gaussian_filter(white, (0, 1.5, 1.5, 0)).std()
+    modes = (
+        60
+        * where
+        * gaussian_filter(white, (0, 1.5, 1.5, 0))
+        / gaussian_filter(white, (0, 1.5, 1.5, 0)).std()
+    )
     courses = rng.standard_normal((COUNT, 12))
     lowres, affine = kspace_crop(anatomy, FINE, factor=FACTOR)
-    bold = np.stack([
-        1.5 * kspace_crop(anatomy + np.tensordot(course, modes, 1), FINE, factor=FACTOR)[0]
-        + rng.normal(0, 0.5, lowres.shape)
-        for course in courses
-    ], -1).astype(np.float32)  # fmt: skip
+    bold = np.stack(
+        [
+            1.5 * kspace_crop(anatomy + np.tensordot(course, modes, 1), FINE, factor=FACTOR)[0]
+            + rng.normal(0, 0.5, lowres.shape)
+            for course in courses
+        ],
+        -1,
+    ).astype(np.float32)
     bold[..., :DUMMIES] *= 1.3
     poses = np.repeat(np.eye(4)[None], COUNT, 0)
     poses[:, 0, 3] = 0.03 * np.arange(COUNT)
@@ -93,22 +103,35 @@ def estimate(files, folder, method="sbl", *, bold="bold.nii", where=None, hmc_xf
     with SeriesReader(where / bold) as preproc:
         found = estimate_variance(
             preproc, mask_of(where), hmc_xfms, here=folder, method=method, **(settings | given)
-        )  # fmt: skip
+        )
     return Made(*found)
 
 
-def resolve(files, folder, made, series="sbl", *, static=False, bold="bold.nii", where=None, **given):
+def resolve(
+    files, folder, made, series="sbl", *, static=False, bold="bold.nii", where=None, **given
+):
     """Path of the series in a folder."""
     folder.mkdir(exist_ok=True)
     where = where or files
     settings = {"factor": FACTOR, "data_consistency": "off", "precision": "auto", "force": False}
-    guide = {"highres_file": files / "fine.nii", "highres2boldref_xfm": np.eye(4)[None]} if static else {}
+    guide = (
+        {"highres_file": files / "fine.nii", "highres2boldref_xfm": np.eye(4)[None]}
+        if static
+        else {}
+    )
     maps = {} if made is None else {"model_file": made.model_file, "temporal": made.temporal}
     with SeriesReader(where / bold) as stc:
         found, *_ = super_resolve(
-            stc, volume(where / "boldref.nii"), mask_of(where), np.load(files / "hmc.npy")[: stc.shape[3]], here=folder,
-            series_name=series, omp_nthreads=1, device="cpu", **(settings | maps | guide | given),
-        )  # fmt: skip
+            stc,
+            volume(where / "boldref.nii"),
+            mask_of(where),
+            np.load(files / "hmc.npy")[: stc.shape[3]],
+            here=folder,
+            series_name=series,
+            omp_nthreads=1,
+            device="cpu",
+            **(settings | maps | guide | given),
+        )
     return Path(found.path)
 
 
@@ -153,10 +176,14 @@ def test_an_estimation_leaves_model_card_log_statistics_and_the_map(files, made)
     assert weight.data.shape == (62, 58, 5)
     np.testing.assert_allclose(weight.affine, FINE, atol=1e-5)
     maps = load_model(made.model_file).generator.weight.numpy()
-    np.testing.assert_allclose(made.weight.data, np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5)
+    np.testing.assert_allclose(
+        made.weight.data, np.moveaxis(np.sqrt((maps**2).sum(0)), 0, 2), rtol=1e-5
+    )
 
 
-def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(files, tmp_path, made):
+def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(
+    files, tmp_path, made
+):
     own = estimate(files, tmp_path / "own", interpolations=("bspline",)).tested
     control = estimate(files, tmp_path / "control", "sdmod").tested
     card = made.card
@@ -164,17 +191,28 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
     assert own["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], "the gate's figure"
     assert own["sbl"]["lower"] < own["sbl"]["share"] < own["sbl"]["upper"]
     rows, told = gather_tested(
-        [own, control], series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
-        network_names=["srgan"], voxel=(6.00000013, 5.9999998, 4.0), factor=FACTOR,
-    )  # fmt: skip
-    assert (told["from_mm"], told["to_mm"], told["calibrated"]) == ([12.0, 12.0, 4.0], [6.0, 6.0, 4.0], False)
+        [own, control],
+        series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
+        network_names=["srgan"],
+        voxel=(6.00000013, 5.9999998, 4.0),
+        factor=FACTOR,
+    )
+    assert (told["from_mm"], told["to_mm"], told["calibrated"]) == (
+        [12.0, 12.0, 4.0],
+        [6.0, 6.0, 4.0],
+        False,
+    )
     assert told["series"]["srgan"] == {
-        "reason": "it was trained for 6 → 3 mm; testing it at 12 → 6 mm would need a separate network"
+        "reason": (
+            "it was trained for 6 → 3 mm; testing it at 12 → 6 mm would need a separate network"
+        )
     }
     assert "is constant over time" in told["series"]["inject"]["reason"]
     rows = {row.series: row for row in rows}
     assert set(rows) == {"bspline", "sdmod", "sbl"}
-    assert rows["sbl"].value > max(rows["bspline"].value, 0), "the map is that of the run, and B-spline adds nothing"
+    assert rows["sbl"].value > max(rows["bspline"].value, 0), (
+        "the map is that of the run, and B-spline adds nothing"
+    )
     for name, row in rows.items():
         entry = told["series"][name]
         assert (measure_of(row), against_of(row), row.region, row.n) == (
@@ -183,7 +221,9 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(fi
             "brain",
             told["stretches"],
         )
-        assert (row.value, row.lower, row.upper) == tuple(entry[each] for each in ("share", "lower", "upper"))
+        assert (row.value, row.lower, row.upper) == tuple(
+            entry[each] for each in ("share", "lower", "upper")
+        )
 
 
 def test_maps_of_another_run_are_not_tested_on_this_one(files, tmp_path, made):
@@ -205,7 +245,8 @@ def test_a_series_on_its_grid_consistent_with_the_data(files, tmp_path, method):
     image = nib.load(out)
     assert image.shape == (62, 58, 5, COUNT)
     np.testing.assert_allclose(image.affine, FINE, atol=1e-5)
-    assert inconsistency(data(out)[..., 0], data(files / "bold.nii")[..., 0]) < 1e-5  # no motion there to undo
+    # no motion there to undo
+    assert inconsistency(data(out)[..., 0], data(files / "bold.nii")[..., 0]) < 1e-5
     plain = zerofilled(files, tmp_path / "zerofill")
     assert np.abs(np.asarray(image.dataobj) - plain)[..., DUMMIES:].std() > 0.3
 
@@ -256,7 +297,10 @@ def test_a_run_of_too_few_volumes_is_zero_filled(files, tmp_path):
     found = estimate(files, tmp_path / "node", bold="short.nii")
     card = found.card
     assert not card["applied"]
-    assert card["held_out"]["model"] == "zero filling: too few volumes to tell fluctuations from noise"
+    assert (
+        card["held_out"]["model"]
+        == "zero filling: too few volumes to tell fluctuations from noise"
+    )
     assert not found.weight.data.any()
     series = data(resolve(files, tmp_path / "series", found, bold="short.nii"))
     plain = zerofilled(files, tmp_path / "zerofill", bold="short.nii")
@@ -269,9 +313,14 @@ def test_a_run_of_five_volumes_has_a_mean_and_no_variance(files, tmp_path, metho
     save_image(np.asarray(bold.dataobj)[..., :5], bold.affine, tmp_path / "five.nii", tr=2.0)
     found = estimate(files, tmp_path / "node", method, bold=tmp_path / "five.nii", n_dummy=0)
     card = found.card
-    assert (card["applied"], card["held_out"]["model"]) == (False, "zero filling: too few volumes for a variance")
+    assert (card["applied"], card["held_out"]["model"]) == (
+        False,
+        "zero filling: too few volumes for a variance",
+    )
     assert not found.weight.data.any()
-    np.testing.assert_allclose(data(found.temporal)[..., 0], np.asarray(bold.dataobj)[..., :5].mean(-1), atol=1e-4)
+    np.testing.assert_allclose(
+        data(found.temporal)[..., 0], np.asarray(bold.dataobj)[..., :5].mean(-1), atol=1e-4
+    )
 
 
 def test_noise_is_zero_filled(files, tmp_path):
@@ -296,15 +345,21 @@ def test_a_single_slice_is_enough(files, tmp_path):
 def test_a_compressed_run_gives_the_same_maps(files, tmp_path, made):
     other = estimate(files, tmp_path / "node", bold="bold.nii.gz")
     assert other.model_file.read_bytes() == made.model_file.read_bytes()
-    assert other.log_file.read_bytes() == made.log_file.read_bytes(), "times differ from run to run"
+    assert other.log_file.read_bytes() == made.log_file.read_bytes(), (
+        "times differ from run to run"
+    )
     assert not (tmp_path / "node" / "unpacked.nii").exists()
 
 
-def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(files, tmp_path, made, monkeypatch):
+def test_maps_of_the_same_run_are_found_and_those_of_another_are_not(
+    files, tmp_path, made, monkeypatch
+):
     from bids_sr.sr.models import model_store
 
     folder, real, fitted = made.model_file.parent, model_store.fit_variance, []
-    monkeypatch.setattr(model_store, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k))
+    monkeypatch.setattr(
+        model_store, "fit_variance", lambda *a, **k: fitted.append(1) or real(*a, **k)
+    )
     same = estimate(files, tmp_path / "same", model_dir=folder)
     assert not fitted
     assert same.model_file.read_bytes() == made.model_file.read_bytes()
@@ -328,11 +383,15 @@ def test_maps_of_another_run_are_used_with_the_mean_of_this_one(files, tmp_path,
 def test_maps_of_another_grid_are_carried_onto_that_of_the_run(files, tmp_path, made):
     model = load_model(made.model_file)
     half = model.generator.weight[:, :, ::2, ::2].contiguous()
-    other = save_model(tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card.json))[0]
+    other = save_model(
+        tmp_path / "half", model.generator.state_dict() | {"weight": half}, dict(model.card.json)
+    )[0]
     used = estimate(files, tmp_path / "node", pretrained=other)
     found, own = used.weight.data, made.weight.data
     assert found.shape == own.shape
-    assert np.corrcoef(gaussian_filter(found, 2).ravel(), gaussian_filter(own, 2).ravel())[0, 1] > 0.9
+    assert (
+        np.corrcoef(gaussian_filter(found, 2).ravel(), gaussian_filter(own, 2).ravel())[0, 1] > 0.9
+    )
     assert resolve(files, tmp_path / "series", used).exists()
 
 
@@ -366,6 +425,8 @@ def test_maps_kept_in_half_precision_make_a_finite_one():
     """Fluctuations of some hundred signal units, whose squares half precision does not hold."""
     network = torch.nn.Module()
     network.register_buffer("weight", torch.full((2, 3, 8, 8), 400.0).half())
-    data = SimpleNamespace(statistics=SimpleNamespace(mean=np.zeros((4, 4, 3))), affine=np.eye(4), factor=FACTOR)
+    data = SimpleNamespace(
+        statistics=SimpleNamespace(mean=np.zeros((4, 4, 3))), affine=np.eye(4), factor=FACTOR
+    )
     made = training._weight(SimpleNamespace(generator=network), data)
     np.testing.assert_allclose(made.data, 400 * 2**0.5, rtol=1e-3)

@@ -1,4 +1,6 @@
-"""Training on the volumes of a run: which volumes are seen, and what becomes of a model that was given."""
+"""Training on the volumes of a run: which volumes are seen, and what becomes of a model that was
+given.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,14 @@ def run(tmp_path: Path) -> SeriesReader:
 def numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
     images = volumes_of_run(run, MASK.data, n_dummy, seed)
     assert all(image.fine is None and image.contrast == "bold" for image in images)
-    return [round(float(image.coarse.mean()) / 100) - 1 for image in images if image.coarse is not None]
+    return [
+        round(float(image.coarse.mean()) / 100) - 1 for image in images if image.coarse is not None
+    ]
 
 
-def test_volumes_are_drawn_after_the_dummies_in_their_order_and_by_the_seed(run: SeriesReader) -> None:
+def test_volumes_are_drawn_after_the_dummies_in_their_order_and_by_the_seed(
+    run: SeriesReader,
+) -> None:
     first = numbers(run, 5, 0)
     assert len(first) == VOLUMES
     assert min(first) >= 5
@@ -54,7 +60,14 @@ def test_a_short_run_is_taken_whole(run: SeriesReader) -> None:
 
 def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path: Path) -> None:
     _, card_file, _ = train_on_volumes(
-        run, MASK, here=tmp_path, n_dummy=30, method="dip", factor=FACTOR, sloppy=True, random_seed=3
+        run,
+        MASK,
+        here=tmp_path,
+        n_dummy=30,
+        method="dip",
+        factor=FACTOR,
+        sloppy=True,
+        random_seed=3,
     )
     card = json.loads(card_file.read_text())
     assert (card["method"], card["contrast"], card["seed"]) == ("dip", "bold", 3)
@@ -67,13 +80,21 @@ def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: 
     """No pair is asked for, and nothing is trained."""
     state = get_method("resnet3d").recipes["fast"].build_generator(1, FACTOR).state_dict()
     card = {
-        "method": "resnet3d", "recipe": "fast", "factor": [2.0, 2.0, 1.0], "contrast": "T2starw",
-        "orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
-    }  # fmt: skip
+        "method": "resnet3d",
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
+    }
     fits, _ = save_model(tmp_path / "fits", state, card)
     (here := tmp_path / "node").mkdir()
-    made, _, _ = train_on_volumes(run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=fits)
+    made, _, _ = train_on_volumes(
+        run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=fits
+    )
     assert made.read_bytes() == fits.read_bytes()
     other, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
     with pytest.raises(ModelMismatch, match="trained on T1w, the image is bold"):
-        train_on_volumes(run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other)
+        train_on_volumes(
+            run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other
+        )

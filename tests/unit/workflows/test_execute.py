@@ -8,7 +8,9 @@ from bids_sr.execution.execute import _steady_time
 
 
 def test_schedulers_count_time_by_a_clock_that_nobody_sets() -> None:
-    """nipype sleeps until a time of the day: for a day, where the clock is put back by one meanwhile."""
+    """nipype sleeps until a time of the day: for a day, where the clock is put back by one
+    meanwhile.
+    """
     before = base.time
     with _steady_time():
         assert base.time is time.monotonic

@@ -1,4 +1,6 @@
-"""Every step of a graph declares what was measured of it, and preflight knows the largest without the graph."""
+"""Every step of a graph declares what was measured of it, and preflight knows the largest without
+the graph.
+"""
 
 from pathlib import Path
 
@@ -47,8 +49,12 @@ def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> N
         assert step_gb(need, small) <= step_gb(need, large)
     assert step_gb(SEGMENT, large) > step_gb(SEGMENT, small) + 0.1
     assert step_gb(Need(), large) == step_gb(Need(), Sizes(high=0.5))
-    assert largest_gb(Sizes(high=0.5)) < largest_gb(large), "without a T1w image its steps do not count"
-    assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), "only where there are such"
+    assert largest_gb(Sizes(high=0.5)) < largest_gb(large), (
+        "without a T1w image its steps do not count"
+    )
+    assert largest_gb(large) < largest_gb(Sizes(t1w=8.0, low=0.12, high=0.5, learned=4.0)), (
+        "only where there are such"
+    )
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
 
 

@@ -29,7 +29,9 @@ def _workflow(base: Path, **second) -> pe.Workflow:
         "crashfile_format": "txt",
         "stop_on_first_crash": "false",
     }
-    first, other, last = (pe.Node(Die(), name=name, mem_gb=0.1) for name in ("first", "other", "last"))
+    first, other, last = (
+        pe.Node(Die(), name=name, mem_gb=0.1) for name in ("first", "other", "last")
+    )
     first.inputs.value, other.inputs.value = 1, 10
     first.inputs.trait_set(**second)
     workflow.connect(first, "out", last, "value")
@@ -71,30 +73,43 @@ if __name__ == "__main__":
 
 @pytest.mark.timeout(120)
 def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path):
-    """Three steps warn, two of them of the same; in a process of its own, whose workers write where it does."""
+    """Three steps warn, two of them of the same; in a process of its own, whose workers write
+    where it does.
+    """
     script, here = tmp_path / "script.py", Path(__file__).parent
     script.write_text(WARNING.format(tests=str(here), base=str(tmp_path)))
     paths = os.pathsep.join([str(here), str(here.parents[1])])
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True,
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
+    )
     assert "the value" not in done.stdout + done.stderr
     assert len(recorded(tmp_path)) == 3
     assert sorted((each.why, each.what) for each in recorded(tmp_path)) == [
-        ("the value is 0", "wf.last"), ("the value is 0", "wf.other"), ("the value is 1", "wf.first"),
-    ]  # fmt: skip
+        ("the value is 0", "wf.last"),
+        ("the value is 0", "wf.other"),
+        ("the value is 1", "wf.first"),
+    ]
 
 
 def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
     def warn(number: int, why: str) -> Notice:
-        return Notice(what="wf.fit", why=why, level="warning", run=f"sub-0{number}_task-tap", code="step")
+        return Notice(
+            what="wf.fit", why=why, level="warning", run=f"sub-0{number}_task-tap", code="step"
+        )
 
-    record(tmp_path, [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")])
+    record(
+        tmp_path,
+        [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
+    )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
     assert [" ".join(line.split()) for line in warning_lines(tmp_path)] == [
-        "warning sub-01_task-tap, sub-02_task-tap: it lies outside", "warning sub-01_task-tap: other",
-    ]  # fmt: skip
+        "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
+        "warning sub-01_task-tap: other",
+    ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
     assert [line.split() for line in warning_lines(tmp_path)][-1][:3] == ["and", "3", "more"]
     with (tmp_path / RECORD).open("a") as stream:
@@ -108,7 +123,9 @@ def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
     assert recorded(tmp_path / "nowhere") == []
     keep_warnings(tmp_path, "wf.b")
     logging.getLogger("bids_sr.test").warning("found")
-    assert [(each.what, each.why, each.code) for each in recorded(tmp_path)] == [("wf.b", "found", "step")]
+    assert [(each.what, each.why, each.code) for each in recorded(tmp_path)] == [
+        ("wf.b", "found", "step")
+    ]
 
 
 @pytest.mark.timeout(120)
@@ -138,14 +155,18 @@ def test_a_full_disk_ends_the_run_at_once_without_lines_of_the_scheduler(tmp_pat
         outcome = execute(workflow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path, plugin=Plugin())
     (crash,) = outcome.crash_files
     assert "What to do: the disk is full (" in crash.read_text()
-    assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [str(crash)]
+    assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [
+        str(crash)
+    ]
     shown = capfd.readouterr()
     assert "nipype" not in shown.out + shown.err
 
 
 @pytest.mark.timeout(120)
 def test_worker_that_was_starting_when_its_pool_broke_is_ended_before_the_second_try(tmp_path):
-    """A pool knows of a worker only when it runs; one unknown so far would do the step beside the second try."""
+    """A pool knows of a worker only when it runs; one unknown so far would do the step beside the
+    second try.
+    """
     late = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
     alive = []
 
@@ -182,8 +203,14 @@ def test_task_that_its_pool_forgot_is_tried_again(tmp_path):
                 self._task_obj[taskid] = Future()
             return super()._get_result(taskid)
 
-    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
-    assert {node.name: node.result.outputs.out for node in done.nodes()} == {"first": 2, "other": 11, "last": 3}
+    done = _workflow(tmp_path, marker=str(tmp_path / "marker")).run(
+        plugin=Plugin(n_procs=2, memory_gb=2.0)
+    )
+    assert {node.name: node.result.outputs.out for node in done.nodes()} == {
+        "first": 2,
+        "other": 11,
+        "last": 3,
+    }
 
 
 DRIVER = """
@@ -208,7 +235,9 @@ def test_no_worker_outlives_a_killed_scheduler(tmp_path):
     file, script = tmp_path / "pid", tmp_path / "driver.py"
     tests = str(Path(__file__).parents[2])
     script.write_text(DRIVER.format(tests=tests, base=str(tmp_path), file=str(file)))
-    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         while not (file.exists() and file.read_text()):
             assert driver.poll() is None
@@ -219,6 +248,8 @@ def test_no_worker_outlives_a_killed_scheduler(tmp_path):
         driver.kill()
         driver.wait()
     until = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and "Z (" not in (Path(f"/proc/{worker}/status").read_text()):
+    while Path(f"/proc/{worker}").exists() and "Z (" not in (
+        Path(f"/proc/{worker}/status").read_text()
+    ):
         assert time.monotonic() < until, "the worker still runs"
         time.sleep(0.05)

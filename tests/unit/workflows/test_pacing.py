@@ -1,4 +1,6 @@
-"""Workers take the threads they are given, the GPU serves one step at a time, the scheduler wakes when a step ends."""
+"""Workers take the threads they are given, the GPU serves one step at a time, the scheduler wakes
+when a step ends.
+"""
 
 import time
 from multiprocessing import forkserver
@@ -18,7 +20,11 @@ def _run(
 ) -> dict[str, Any]:
     """Run nodes that do not need each other; returns what each told."""
     workflow = pe.Workflow("wf", base_dir=str(base))
-    workflow.config["execution"] = {"poll_sleep_duration": poll, "crashdump_dir": str(base), "crashfile_format": "txt"}
+    workflow.config["execution"] = {
+        "poll_sleep_duration": poll,
+        "crashdump_dir": str(base),
+        "crashfile_format": "txt",
+    }
     for name, inputs in nodes.items():
         node = pe.Node(Load(), name=name, mem_gb=0.1, n_procs=inputs.get("threads", 1))
         node.inputs.trait_set(**inputs)
@@ -36,7 +42,11 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_the_gpu_serves_one_step_at_a_time(tmp_path: Path) -> None:
     told = _run(
         tmp_path,
-        {"one": {"device": "cuda"}, "two": {"device": "auto"}, "plain": {"device": "cpu", "seconds": 3.0}},
+        {
+            "one": {"device": "cuda"},
+            "two": {"device": "auto"},
+            "plain": {"device": "cpu", "seconds": 3.0},
+        },
         has_gpu=True,
     )
     assert [told[name]["use_gpu"] for name in ("one", "two", "plain")] == [True, True, False]
@@ -50,19 +60,25 @@ def test_without_a_gpu_nothing_waits_for_it(tmp_path: Path) -> None:
     told = _run(tmp_path, {"one": {"seconds": 2.0}, "two": {"seconds": 2.0}}, procs=2)
     assert _overlap(told["one"], told["two"])
     assert not told["one"]["use_gpu"]
-    assert time.monotonic() - start < 60  # far from the minutes that polling every 5 s for every change would take
+    # far from the minutes that polling every 5 s for every change would take
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_worker_takes_the_threads_of_its_step_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_takes_the_threads_of_its_step_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in POOLS:
         monkeypatch.setenv(name, "7")
     limit_threads()
     forkserver._forkserver._stop()  # that of the tests before has the environment of then
     told = _run(
         tmp_path,
-        {"one": {"work": "threads", "seconds": 0.5}, "two": {"work": "threads", "threads": 2, "seconds": 0.1}},
+        {
+            "one": {"work": "threads", "seconds": 0.5},
+            "two": {"work": "threads", "threads": 2, "seconds": 0.1},
+        },
         procs=2,
     )
     assert [told[name]["torch"] for name in ("one", "two")] == [1, 2]

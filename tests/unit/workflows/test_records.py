@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 from nipype import config
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
 from nipype.pipeline import engine as pe
 
 from bids_sr.execution.records import RECORD, forget_damaged, intact, note_left
@@ -58,7 +64,9 @@ def _node(tmp_path: Path) -> pe.Node:
 def test_what_is_as_it_was_left_is_kept(node: pe.Node, tmp_path: Path) -> None:
     folder = Path(node.output_dir())
     stamps = json.loads((folder / RECORD).read_text())
-    assert sorted(stamps) == sorted([str(tmp_path / "stored.tsv"), "deep/table.tsv", "result_write.pklz", WRITTEN])
+    assert sorted(stamps) == sorted(
+        [str(tmp_path / "stored.tsv"), "deep/table.tsv", "result_write.pklz", WRITTEN]
+    )
     assert forget_damaged([_node(tmp_path)]) == []
     assert _node(tmp_path).is_cached() == (True, True)
     (folder / "_inputs.pklz").unlink()  # nipype's own notes, which it may write anew
@@ -83,7 +91,9 @@ def _into_the_past(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut, _empty, Path.unlink, _into_the_future, _into_the_past])
 @pytest.mark.parametrize("name", ["deep/table.tsv", "result_write.pklz", WRITTEN])
-def test_a_damaged_file_makes_the_step_run_again(node: pe.Node, tmp_path: Path, damage, name: str) -> None:
+def test_a_damaged_file_makes_the_step_run_again(
+    node: pe.Node, tmp_path: Path, damage, name: str
+) -> None:
     folder = Path(node.output_dir())
     damage(folder / name)
     again = _node(tmp_path)
@@ -95,13 +105,17 @@ def test_a_damaged_file_makes_the_step_run_again(node: pe.Node, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("damage", [_cut, Path.unlink])
-def test_a_damaged_derivative_makes_the_step_run_again(node: pe.Node, tmp_path: Path, damage) -> None:
+def test_a_damaged_derivative_makes_the_step_run_again(
+    node: pe.Node, tmp_path: Path, damage
+) -> None:
     damage(tmp_path / "stored.tsv")
     assert len(forget_damaged([_node(tmp_path)])) == 1
 
 
 @pytest.mark.parametrize("note", [None, "", "{", "[]", "{}", '{"result_write.pklz": 1}'])
-def test_without_a_note_that_can_be_read_nothing_is_trusted(node: pe.Node, tmp_path: Path, note: str | None) -> None:
+def test_without_a_note_that_can_be_read_nothing_is_trusted(
+    node: pe.Node, tmp_path: Path, note: str | None
+) -> None:
     path = Path(node.output_dir(), RECORD)
     path.unlink()
     if note is not None:

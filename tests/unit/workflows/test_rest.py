@@ -59,6 +59,8 @@ def test_echoes_are_combined_first(tmp_path: Path) -> None:
     [combine] = placed_of(graph, "combine_echoes")
     assert graph.settings[combine] == {"echo_times": [12.0, 28.0]}
     [files] = made_by(graph, combine, "echo_files")
-    assert [Path(path).name for path in files] == [f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)]
+    assert [Path(path).name for path in files] == [
+        f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)
+    ]
     [read] = placed_of(graph, "import_series")
     assert made_by(graph, read, "bold_file") == [combine]

@@ -1,4 +1,6 @@
-"""Which results become files at each level: steps that store are placed for these alone, all others as always."""
+"""Which results become files at each level: steps that store are placed for these alone, all
+others as always.
+"""
 
 from pathlib import Path
 
@@ -17,10 +19,15 @@ def _graph(root: Path, *options: str) -> Graph:
 
 
 def _kept(graph: Graph) -> dict[str, Placed]:
-    """What is stored among all results, by the scopes of a run or a participant and the artifact."""
-    stores = (each for each in graph.placed if each.step is store and graph.settings[each]["in_output"])
-    return {f"{each.scope.path}.{each.name.removeprefix('keep_')}".partition("_tap_wf.")[2] or str(each): each
-            for each in stores}  # fmt: skip
+    """What is stored among all results, by scopes of a run or participant and artifact."""
+    stores = (
+        each for each in graph.placed if each.step is store and graph.settings[each]["in_output"]
+    )
+    return {
+        f"{each.scope.path}.{each.name.removeprefix('keep_')}".partition("_tap_wf.")[2]
+        or str(each): each
+        for each in stores
+    }
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +38,14 @@ def by_level(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
 
 def test_a_level_decides_nothing_but_what_is_stored(by_level: dict[str, Graph]) -> None:
     """So that a second call with a higher one computes nothing again."""
-    made = [[each for each in graph.placed if each.step is not store] for graph in by_level.values()]
+    made = [
+        [each for each in graph.placed if each.step is not store] for graph in by_level.values()
+    ]
     minimal, standard, full = ([str(each) for each in steps] for steps in made)
     assert minimal == standard == full
-    assert {each.step.__name__ for each in made[0] if "level" in each.step.settings} == {"show_viewer"}, (
-        "it names files"
-    )
+    assert {each.step.__name__ for each in made[0] if "level" in each.step.settings} == {
+        "show_viewer"
+    }, "it names files"
 
 
 def test_each_level_stores_what_the_one_below_stores(by_level: dict[str, Graph]) -> None:
@@ -51,17 +60,28 @@ def test_the_smallest_level_stores_series_confounds_tables_and_what_the_report_s
     stores = _kept(by_level["minimal"]).values()
     drawn = [each for each in stores if each.settings.get("output_dir")]
     assert {each.name.removeprefix("keep_") for each in stores if each not in drawn} == {
-        "preproc", "series", "confounds", "registration", "activation", "image_metrics", "evaluation", "verdict",
-    }  # fmt: skip
+        "preproc",
+        "series",
+        "confounds",
+        "registration",
+        "activation",
+        "image_metrics",
+        "evaluation",
+        "verdict",
+    }
     assert len(drawn) > 15
     assert {"figures"} == {Path(str(each.settings["output_dir"])).parent.name for each in drawn}
     full = [
-        each.settings["output_dir"].name for each in _kept(by_level["full"]).values() if "output_dir" in each.settings
+        each.settings["output_dir"].name
+        for each in _kept(by_level["full"]).values()
+        if "output_dir" in each.settings
     ]
     assert set(full) == {"out"}
 
 
-def test_series_of_methods_are_stored_always_and_those_of_baselines_in_full(by_level: dict[str, Graph]) -> None:
+def test_series_of_methods_are_stored_always_and_those_of_baselines_in_full(
+    by_level: dict[str, Graph],
+) -> None:
     kept = {level: {*_kept(graph)} for level, graph in by_level.items()}
     for found in kept.values():
         assert "sbl.series" in found
@@ -82,16 +102,31 @@ def test_maps_of_a_baseline_are_no_files_of_the_standard_level_unless_it_is_name
     assert mapped(named) == {"raw", "bspline", "sbl", "zerofill"}
 
 
-def test_of_each_contrast_the_maps_are_chosen_by_statistic_and_smoothing(by_level: dict[str, Graph]) -> None:
+def test_of_each_contrast_the_maps_are_chosen_by_statistic_and_smoothing(
+    by_level: dict[str, Graph],
+) -> None:
     among = by_level["standard"].settings[_kept(by_level["standard"])["sbl.fwhm000.maps"]]["among"]
     smooth = [("t", "sblFwhm50"), ("effect", "sblFwhm50")]
     maps = [(each["stat"], each["desc"]) for each in among if each["suffix"] == "statmap"]
-    assert sorted(maps) == sorted([*((stat, "sbl") for stat in ("t", "effect", "variance", "cc")), *smooth])
+    assert sorted(maps) == sorted(
+        [*((stat, "sbl") for stat in ("t", "effect", "variance", "cc")), *smooth]
+    )
     assert [each["desc"] for each in among if each["suffix"] == "mask"] == ["sblQuarter"]
 
 
-def test_the_data_set_for_other_programs_is_whole_at_every_level(by_level: dict[str, Graph]) -> None:
+def test_the_data_set_for_other_programs_is_whole_at_every_level(
+    by_level: dict[str, Graph],
+) -> None:
     def linked(graph: Graph) -> set[str]:
-        return {str(each) for each in graph.placed if each.step is store and graph.settings[each]["linked"] is not None}
+        return {
+            str(each)
+            for each in graph.placed
+            if each.step is store and graph.settings[each]["linked"] is not None
+        }
 
-    assert linked(by_level["minimal"]) == linked(by_level["standard"]) == linked(by_level["full"]) != set()
+    assert (
+        linked(by_level["minimal"])
+        == linked(by_level["standard"])
+        == linked(by_level["full"])
+        != set()
+    )

@@ -8,9 +8,16 @@ from bids_sr.sr.method import MAPS, Method, maps_recipes
 from bids_sr.sr.recipe import Estimator
 
 METHOD = Method(
-    ndim=2, trained_on="series", upsampler=MAPS,
+    ndim=2,
+    trained_on="series",
+    upsampler=MAPS,
     recipes=maps_recipes(Estimator(kind="sdmod", fwhm=(), rounds=0), least_explained=None),
-    name="sdmod", reference="focuss",
-    summary="zero filling times its temporal standard deviation relative to its surroundings: a control",
-    control=True, draws=False,
-)  # fmt: skip
+    name="sdmod",
+    reference="focuss",
+    summary=(
+        "zero filling times its temporal standard deviation relative to its surroundings: a"
+        " control"
+    ),
+    control=True,
+    draws=False,
+)

@@ -1,12 +1,13 @@
-"""GAN-CIRCLE: one network to high resolution, one back, each with a critic, held together by cycles.
+"""GAN-CIRCLE: networks to high resolution and back, each with a critic, tied by cycles.
 
-`paper` is gan-cpce-circle, section II, trained as `methods.cpce` says, on pairs. Its objective is the printed one:
-Wasserstein with gradient penalty both ways, cycle, identity and joint sparsifying terms, and no error against the
-target besides what the last one takes from it. Ours, as the paper gives no weights: 1 for the adversarial terms, 1 for
-cycles, .5 for identity, .001 for the sparsifying term with tau .5; a penalty of 10 (Gulrajani et al. 2017).
+`paper` is gan-cpce-circle, section II, trained as `methods.cpce` says, on pairs. Its objective is
+the printed one: Wasserstein with gradient penalty both ways, cycle, identity and joint sparsifying
+terms, and no error against the target besides what the last one takes from it. Ours, as the paper
+gives no weights: 1 for the adversarial terms, 1 for cycles, .5 for identity, .001 for the
+sparsifying term with tau .5; a penalty of 10 (Gulrajani et al. 2017).
 
-`fast` is ours: both networks at a quarter of the width, mean squared error against the target, and the other terms as a
-small part of the loss.
+`fast` is ours: both networks at a quarter of the width, mean squared error against the target, and
+the other terms as a small part of the loss.
 """
 
 from dataclasses import replace
@@ -32,8 +33,12 @@ _PAPER = replace(
 _FAST = replace(
     cpce.FAST,
     build_generator=network(
-        "cpce_circle.CircleNet", flat=True, widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4), branches=(12, 4),
-        joined=(16, 8), dropout=0.0,
+        "cpce_circle.CircleNet",
+        flat=True,
+        widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4),
+        branches=(12, 4),
+        joined=(16, 8),
+        dropout=0.0,
     ),
     build_critic=network("critics.CircleCritic", widths=(8, 16, 32, 32), dense=32),
     losses=(
@@ -44,10 +49,17 @@ _FAST = replace(
         loss("sparsify", "image_losses.JointSparsify", 1e-6),
     ),
     objective="cycle",
-)  # fmt: skip
+)
 
 METHOD = Method(
-    name="circle", ndim=2, recipes={"fast": _FAST, "paper": _PAPER}, reference="gan_cpce_circle",
-    summary="two networks, to high resolution and back, each with a Wasserstein critic, linked by cycle consistency",
-    trained_on="images", costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
-)  # fmt: skip
+    name="circle",
+    ndim=2,
+    recipes={"fast": _FAST, "paper": _PAPER},
+    reference="gan_cpce_circle",
+    summary=(
+        "two networks, to high resolution and back, each with a Wasserstein critic, linked by"
+        " cycle consistency"
+    ),
+    trained_on="images",
+    costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
+)

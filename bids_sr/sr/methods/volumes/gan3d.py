@@ -1,10 +1,10 @@
 """The adversarial network of the mouse paper: `resnet3d` against a critic of ten residual blocks.
 
-Source: mouse-sr, section 2.3.3. Ours, as the paper gives no weight: the adversarial term weighs 1e-3 beside the mean
-squared error (SRGAN's); critic and generator alternate, at the same rate.
+Source: mouse-sr, section 2.3.3. Ours, as the paper gives no weight: the adversarial term weighs
+1e-3 beside the mean squared error (SRGAN's); critic and generator alternate, at the same rate.
 
-`fast` is ours: the generator of `resnet3d`'s fast recipe, a critic of two blocks of 8 channels that begins with a
-stride, and an adversarial term of a tenth of the weight from the 150th step on.
+`fast` is ours: the generator of `resnet3d`'s fast recipe, a critic of two blocks of 8 channels
+that begins with a stride, and an adversarial term of a tenth of the weight from the 150th step on.
 """
 
 from dataclasses import replace
@@ -27,7 +27,11 @@ _FAST = replace(
 )
 
 METHOD = Method(
-    name="gan3d", ndim=3, recipes={"fast": _FAST, "paper": _PAPER}, reference="mouse_sr",
+    name="gan3d",
+    ndim=3,
+    recipes={"fast": _FAST, "paper": _PAPER},
+    reference="mouse_sr",
     summary="resnet3d with a critic: visually sharper, numerically less accurate",
-    trained_on="images", costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
-)  # fmt: skip
+    trained_on="images",
+    costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},
+)

@@ -1,4 +1,4 @@
-"""The supervised twin of `tv`: the same network trained on high-resolution volumes by mean squared error ("Super-MSE").
+"""The supervised twin of `tv`, trained on high-resolution volumes by MSE ("Super-MSE").
 
 Source: tv-self-sr, section 3.2; network, optimizer, schedule and degradation as in `methods.tv`.
 """
@@ -23,5 +23,7 @@ METHOD = Method(
     recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
     reference="tv_self_sr",
     summary="the network of tv, trained on finer volumes with mean squared error",
-    trained_on="images", large=True, costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
-)  # fmt: skip
+    trained_on="images",
+    large=True,
+    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
+)
