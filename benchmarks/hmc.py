@@ -41,7 +41,7 @@ from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from bids_sr.spatial.boldref import evenly_spaced  # noqa: E402
-from bids_sr.spatial.hmc import HmcSettings, estimate_motion  # noqa: E402
+from bids_sr.spatial.hmc import estimate_motion  # noqa: E402
 from bids_sr.spatial.transforms import (  # noqa: E402
     apply,
     displacement,
@@ -113,9 +113,8 @@ class Scanner:
 
 
 def ours(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
-    settings = HmcSettings()
-    learned = [series[t] for t in evenly_spaced(0, len(series), settings.calibration_volumes)]
-    found = estimate_motion(series, reference, scanner.mask, AFFINE, settings, calibration=learned)
+    learned = [series[t] for t in evenly_spaced(0, len(series), 40)]
+    found = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
     return list(found.matrices)
 
 

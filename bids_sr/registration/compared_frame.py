@@ -12,6 +12,7 @@ signal, and it is judged where it has.
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
@@ -19,8 +20,8 @@ from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.spatial import hmc
-from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask, voxel_sizes
+from bids_sr.spatial.hmc import estimate_motion
+from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, points_in, rms_distance
 from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample, highres_size
@@ -160,13 +161,13 @@ def align_volumes(
         t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()
     }
     its = np.mean(list(low.values()), axis=0)
-    mask, how = _covered(mask, there)
+    mask, margin = _covered(mask, there)
     alike = correlation(mean[mask], its[mask])
     starts = [t for t in own if t + 1 in own]
     changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
     poses = np.eye(4)[None]
     if alike >= _WORTH_A_TRY:
-        poses = np.stack([_pose(own[t], low[t], there, (mask, how), affine) for t in starts])
+        poses = np.stack([_pose(own[t], low[t], there, (mask, margin), affine) for t in starts])
         back = sample_volume(
             np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2]
         )
@@ -334,8 +335,8 @@ def _means(volume: Array, shape: Sequence[int]) -> Array:
     return volume
 
 
-def _covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
-    """Return the part of the head where a series has signal, and how to register it.
+def _covered(mask: Mask, there: Mask) -> tuple[Mask, int]:
+    """Return the part of the head where a series has signal, and by how much to dilate it.
 
     The border of the part is excluded.
 
@@ -346,23 +347,24 @@ def _covered(mask: Mask, there: Mask) -> tuple[Mask, hmc.HmcSettings | None]:
     if (
         mask & ~there
     ).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
-        return mask, None
-    return inside, hmc.HmcSettings(margin=0)
+        return mask, 2
+    return inside, 0
 
 
 def _pose(
     own: Array,
     its: Array,
     there: Mask,
-    covered: tuple[Mask, hmc.HmcSettings | None],
+    covered: tuple[Mask, int],
     affine: Array,
 ) -> Float:
     """Register a volume to one of the run, whose own signal fills voxels without any.
 
     `covered` is as returned by `_covered`.
     """
-    inside, how = covered
-    return hmc.estimate_motion([np.where(there, its, own)], own, inside, affine, how).matrices[0]
+    inside, margin = covered
+    filled = np.where(there, its, own)
+    return estimate_motion([filled], own, inside, affine, margin=margin).matrices[0]
 
 
 def refusal_of(seen: Alignment) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import mutual_information
 from bids_sr.spatial import masks
-from bids_sr.spatial.hmc import HmcSettings, MotionEstimator
+from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
 from bids_sr.spatial.transforms import apply, displacement, points_in, rigid_params, rms_distance
 
@@ -143,12 +143,9 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
             sample_volume(ones, moving.affine, shape, fixed.affine, xfm, OUTSIDE_IS_ZERO) > 0.99
         )
         estimator = MotionEstimator(
-            np.where(valid, fixed.data, 0),
-            mask & valid,
-            fixed.affine,
-            HmcSettings(margin=0, fwhm_mm=5.0),
+            np.where(valid, fixed.data, 0), mask & valid, fixed.affine, margin=0
         )
-        step, cost, _ = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
+        step, cost = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return np.asarray(start, dtype=float)
         xfm = xfm @ step

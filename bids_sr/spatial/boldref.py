@@ -11,13 +11,13 @@ import numpy as np
 from bids_sr.io.array_types import Array, Float, Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.hmc import HmcSettings, MotionEstimates, estimate_motion
+from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
 from bids_sr.spatial.transforms import TransformError, apply, rigid_params
 
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
-_VOLUMES = 40  # spread over the run, that are averaged
+_VOLUMES = 40  # spread over the run, that are averaged or tell which samples are unsteady
 _PASSES = 2  # of registration and averaging
 _RIGID = 0.01  # relative size by which a precomputed rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
@@ -42,22 +42,25 @@ def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = Non
     )
 
 
+def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
+    """Numbers of steady volumes spread over a run; ValueError where there is none."""
+    total = reader.shape[3]
+    if total <= n_dummy:
+        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left")
+    return evenly_spaced(n_dummy, total, _VOLUMES)
+
+
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     """Average realigned steady volumes in mid-run pose; ValueError without a steady volume.
 
     Volumes spread over the run are averaged; memory does not depend on their number.
     """
-    total = reader.shape[3]
-    if total - n_dummy < 1:
-        raise ValueError(
-            f"{total} volumes, {n_dummy} of them not steady: none left for a reference"
-        )
+    chosen, total = _steady_volumes(reader, n_dummy), reader.shape[3]
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
     reference = np.median(
         [reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0
     )
-    chosen = evenly_spaced(n_dummy, total, _VOLUMES)
     for _ in range(_PASSES):
         mask = brain_mask(reference, reader.affine)
         motion = estimate_motion(
@@ -84,20 +87,13 @@ def estimate_run(
     `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes
     have no estimate, take that of the first steady one and NaN as residual.
     """
-    settings = HmcSettings()
-    total = reader.shape[3]
-    if total <= n_dummy:
-        raise ValueError(
-            f"{total} volumes, {n_dummy} of them not steady: none left to estimate motion from"
-        )
-    learned = evenly_spaced(n_dummy, total, settings.calibration_volumes)
+    learned, total = _steady_volumes(reader, n_dummy), reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     found = estimate_motion(
         (reader.volume(t) for t in range(n_dummy, total)),
         reference,
         mask,
         reader.affine,
-        settings,
         calibration=(reader.volume(t) for t in learned),
     )
     first = np.maximum(np.arange(total) - n_dummy, 0)
@@ -105,8 +101,6 @@ def estimate_run(
     return MotionEstimates(
         matrices=found.matrices[first],
         params=found.params[first],
-        center=found.center,
-        iterations=np.where(steady, found.iterations[first], 0),
         residual=np.where(steady, found.residual[first], np.nan),
     )
 
@@ -115,7 +109,7 @@ def mean_in_reference(
     reader: SeriesReader,
     matrices: Array,
     *,
-    n_dummy: int = 0,
+    n_dummy: int,
     distortion: Distortion | None = None,
 ) -> Float32:
     """Average steady volumes spread over the run, aligned by known transforms.
@@ -128,11 +122,7 @@ def mean_in_reference(
     matrices : (T, 4, 4), take a reference point to where it lies in each volume
     distortion : of the volumes, which the reference is to be free of
     """
-    chosen = evenly_spaced(n_dummy, reader.shape[3], _VOLUMES)
-    if not chosen:
-        raise ValueError(
-            f"{reader.shape[3]} volumes, {n_dummy} of them not steady: none left for a reference"
-        )
+    chosen = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
     total = np.zeros((x, y, z))
@@ -176,7 +166,7 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
     turned = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
     onto_reference[:, :3, :3] = turned
     onto_reference[:, :3, 3] = parameters[:, :3] + center - turned @ center
-    return np.asarray(np.linalg.inv(to_fsl) @ np.linalg.inv(onto_reference) @ to_fsl)
+    return np.linalg.inv(to_fsl) @ np.linalg.inv(onto_reference) @ to_fsl
 
 
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
@@ -197,7 +187,5 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     return MotionEstimates(
         matrices=matrices,
         params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
-        center=center,
-        iterations=np.zeros(len(matrices), dtype=np.int64),
         residual=np.full(len(matrices), np.nan),
     )

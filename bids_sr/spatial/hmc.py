@@ -16,49 +16,37 @@ plane of the others.
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
-import numpy.typing as npt
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.grids import LEAST_SAMPLES
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 
 
-@frozen
-class HmcSettings:
-    """Choices of the motion estimate; the one home of these defaults (ours)."""
-
-    fwhm_mm: float = 5.0  # Gaussian smoothing of reference and volumes at the final level (mm)
-    # the same at the levels that catch large jumps, coarsest first (mm)
-    coarse_fwhm_mm: tuple[float, ...] = (16.0, 8.0)
-    bias_degree: int = 2  # degree of the intensity bias polynomial; 0 leaves a gain
-    margin: int = 2  # voxels by which the head mask is dilated, so that its outline counts
-    max_iterations: int = 25  # Gauss-Newton steps a level
-    tolerance_mm: float = 2e-3  # a step that moves no point at `radius_mm` by more ends a level
-    radius_mm: float = 70.0  # converts rad to mm in `tolerance_mm`
-    # samples of the coarse levels, and of the first steps at the final one
-    quick_samples: int = 8000
-    # residuals above this many robust standard deviations lose weight, those above twice it all of
-    # it; 0: off
-    outlier: float = 2.5
-    # volumes that callers spread over the run for `estimate_motion(calibration=...)`
-    calibration_volumes: int = 40
-    # samples whose residual variance is r times the median, r above this, weigh (unsteady / r) **
-    # 2; 0: off
-    unsteady: float = 1.3
-    # a relative residual above this many times its running median sends a volume to the coarse
-    # levels
-    jump: float = 1.3
-    min_inside: float = 0.3  # least share of the samples that must lie in the field of view
+# Choices of the estimate, ours
+_FWHM_MM = 5.0  # Gaussian smoothing of reference and volumes at the final level
+_COARSE_FWHM_MM = (16.0, 8.0)  # the same at the levels that catch large jumps, coarsest first
+_BIAS_DEGREE = 2  # of the polynomial of the intensity bias; 0 is a gain
+_MAX_ITERATIONS = 25  # Gauss-Newton steps a level
+_TOLERANCE_MM = 2e-3  # a step that moves no point at `_RADIUS_MM` by more ends a level
+_RADIUS_MM = 70.0
+_QUICK_SAMPLES = 8000  # of the coarse levels, and of the first steps at the final one
+# residuals above this many robust standard deviations lose weight, those above twice it all of it
+_OUTLIER = 2.5
+# samples whose residual variance is r times the median, r above this, weigh (_UNSTEADY / r) ** 2
+_UNSTEADY = 1.3
+# a relative residual above this many times its running median sends a volume to the coarse levels
+_JUMP = 1.3
+_MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of view
 
 
 @frozen
@@ -66,10 +54,9 @@ class MotionEstimates:
     """Head motion of T volumes."""
 
     matrices: Float  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
-    # (T, 6) translation of `center` (mm) and rotation vector (rad), as `transforms.rigid_params`
+    # (T, 6) translation of the head's center (mm) and rotation vector (rad), as
+    # `transforms.rigid_params`
     params: Float
-    center: Float  # (3,) point of the reference about which rotations are told (RAS mm)
-    iterations: npt.NDArray[np.int64]  # (T,) Gauss-Newton steps spent
     residual: Float  # (T,) rms of what the model leaves, over the rms of the reference
 
 
@@ -201,38 +188,33 @@ class MotionEstimator:
 
     ValueError where shapes differ, or the mask leaves too little to register.
 
-    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `settings.margin`; `affine`:
-    voxel to RAS mm of reference and volumes.
+    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `margin` voxels so that its
+    outline counts; `affine`: voxel to RAS mm of reference and volumes.
     """
 
-    def __init__(
-        self, reference: Array, mask: Array, affine: Array, settings: HmcSettings | None = None
-    ) -> None:
-        self.settings = settings or HmcSettings()
+    def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
         if reference.ndim != 3 or mask.shape != reference.shape:
             raise ValueError(
                 f"reference {reference.shape} and mask {mask.shape} must be one 3D grid"
             )
         head = np.asarray(mask) > 0
-        if self.settings.margin:
-            head = ndimage.binary_dilation(head, iterations=self.settings.margin)
+        if margin:
+            head = ndimage.binary_dilation(head, iterations=margin)
         for axis, size in enumerate(head.shape):  # the outermost samples have one-sided gradients
             if size > 4:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
             raise ValueError(f"only {int(head.sum())} voxels to estimate head motion from")
-        s = self.settings
         # Coarse levels see a gain only: a polynomial could explain a large displacement away.
         self._coarse = [
-            _Level(reference, head, affine, fwhm, bias_degree=0, samples=s.quick_samples)
-            for fwhm in s.coarse_fwhm_mm
+            _Level(reference, head, affine, fwhm, bias_degree=0, samples=_QUICK_SAMPLES)
+            for fwhm in _COARSE_FWHM_MM
         ]
-        fine, quick = (
-            _Level(reference, head, affine, s.fwhm_mm, bias_degree=s.bias_degree, samples=n)
-            for n in (None, s.quick_samples)
+        self._fine, self._quick = (
+            _Level(reference, head, affine, _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n)
+            for n in (None, _QUICK_SAMPLES)
         )
-        self._fine, self._quick = fine, quick
-        self.center = fine.center
+        self.center = self._fine.center
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
         """Learn from volumes of the run which samples change without motion; downweight them."""
@@ -241,16 +223,14 @@ class MotionEstimator:
         matrix, cost = np.eye(4), np.inf
         for volume in volumes:
             coefficients = fine.coefficients(volume)
-            matrix, cost, _ = self._near(
-                volume, coefficients, [matrix, np.eye(4)], cost * self.settings.jump
-            )
+            matrix, cost = self._near(volume, coefficients, [matrix, np.eye(4)], cost * _JUMP)
             residual, inside = fine.difference(coefficients, matrix)
             left = fine.step(residual, inside, None)[1]
             total, square, seen, count = total + left, square + left**2, seen + inside, count + 1
-        if count < 8 or not self.settings.unsteady:
+        if count < 8:
             return
         variance = square / np.maximum(seen, 1) - (total / np.maximum(seen, 1)) ** 2
-        typical = self.settings.unsteady * float(np.median(variance[seen > 0]))
+        typical = _UNSTEADY * float(np.median(variance[seen > 0]))
         if typical > 0:
             fine.weigh((typical / np.maximum(variance, typical)) ** 2)
 
@@ -262,32 +242,31 @@ class MotionEstimator:
         *,
         tolerance: float,
         robust: bool = False,
-    ) -> tuple[Float, float, int]:
-        """(transform, relative residual, steps) of one level from one start."""
-        s, matrix, weights, cost = self.settings, start, None, np.inf
-        count = 0
-        for count in range(1, s.max_iterations + 1):
+    ) -> tuple[Float, float]:
+        """(transform, relative residual) of one level from one start."""
+        matrix, weights, cost = start, None, np.inf
+        for _ in range(_MAX_ITERATIONS):
             residual, inside = level.difference(coefficients, matrix)
-            if inside.mean() < s.min_inside:
-                return start, np.inf, count
+            if inside.mean() < _MIN_INSIDE:
+                return start, np.inf
             x, left = level.step(residual, inside, weights)
             cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(x, level.center))
-            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * s.radius_mm)
+            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * _RADIUS_MM)
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:
-                # 1 up to `outlier` robust standard deviations, falling to 0 at twice as many
+                # 1 up to `_OUTLIER` robust standard deviations, falling to 0 at twice as many
                 sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
-                weights = np.clip(2.0 - np.abs(left) / (s.outlier * sigma), 0.0, 1.0)
-        return matrix, cost, count
+                weights = np.clip(2.0 - np.abs(left) / (_OUTLIER * sigma), 0.0, 1.0)
+        return matrix, cost
 
     def fit(
-        self, volume: Array, starts: Iterable[Array], expected: float = np.inf
-    ) -> tuple[Float, float, int]:
+        self, volume: Array, starts: Sequence[Array], expected: float = np.inf
+    ) -> tuple[Float, float]:
         """Fit the transform from a reference point to its position in `volume` (RAS mm).
 
-        Also returns the relative residual and the number of steps.
+        Also returns the relative residual.
 
         Parameters
         ----------
@@ -296,41 +275,27 @@ class MotionEstimator:
         expected : relative residual of a good fit; infinity always goes through the coarse levels
         """
         coefficients = self._fine.coefficients(volume)
-        near, cost, spent = self._near(volume, coefficients, starts, expected)
+        near, cost = self._near(volume, coefficients, starts, expected)
         if not np.isfinite(cost):
-            return near, cost, spent
-        s = self.settings
-        matrix, cost, count = self._run(
-            self._fine, coefficients, near, tolerance=s.tolerance_mm, robust=s.outlier > 0
-        )
-        return matrix, cost, spent + count
+            return near, cost
+        return self._run(self._fine, coefficients, near, tolerance=_TOLERANCE_MM, robust=True)
 
     def _near(
-        self, volume: Array, coefficients: Array, starts: Iterable[Array], expected: float
-    ) -> tuple[Float, float, int]:
+        self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
+    ) -> tuple[Float, float]:
         """As `fit`, from a part of the samples: within some hundredths of a mm."""
-        tolerance = self.settings.tolerance_mm
-        starts = [np.asarray(start, dtype=np.float64) for start in starts]
-        best, spent = (starts[0], np.inf), 0
+        best = starts[0], np.inf
         if np.isfinite(expected):
-            matrix, cost, spent = self._run(
-                self._quick, coefficients, starts[0], tolerance=10 * tolerance
-            )
-            best = (matrix, cost)
-            if cost <= expected:
-                return *best, spent
+            best = self._run(self._quick, coefficients, starts[0], tolerance=10 * _TOLERANCE_MM)
+            if best[1] <= expected:
+                return best
         coarse = [level.coefficients(volume) for level in self._coarse]
         for matrix in starts:
             for level, smooth in zip(self._coarse, coarse, strict=True):
-                matrix, _, count = self._run(level, smooth, matrix, tolerance=50 * tolerance)
-                spent += count
-            matrix, cost, count = self._run(
-                self._quick, coefficients, matrix, tolerance=10 * tolerance
-            )
-            spent += count
-            if cost < best[1]:
-                best = (matrix, cost)
-        return *best, spent
+                matrix, _ = self._run(level, smooth, matrix, tolerance=50 * _TOLERANCE_MM)
+            found = self._run(self._quick, coefficients, matrix, tolerance=10 * _TOLERANCE_MM)
+            best = min(best, found, key=lambda fit: fit[1])
+        return best
 
 
 def estimate_motion(
@@ -338,8 +303,8 @@ def estimate_motion(
     reference: Array,
     mask: Array,
     affine: Array,
-    settings: HmcSettings | None = None,
     *,
+    margin: int = 2,
     calibration: Iterable[Array] = (),
 ) -> MotionEstimates:
     """Estimate the rigid motion of each volume against a reference.
@@ -348,17 +313,18 @@ def estimate_motion(
 
     Each volume starts where the one before it was found. If that fits worse than usual (a jump)
     the coarse levels are run from there and from no motion, and the better fit is kept. Unsteady
-    samples are learned from `calibration`, at least 8 volumes spread over the run.
+    samples are learned from `calibration`, at least 8 volumes spread over the run; `margin` is
+    that of `MotionEstimator`.
     """
-    estimator = MotionEstimator(reference, mask, affine, settings)
+    estimator = MotionEstimator(reference, mask, affine, margin)
     estimator.calibrate(calibration)
     matrices: list[Float] = []
-    steps, residuals = [], []
+    residuals = []
     recent: deque[float] = deque(maxlen=50)
     for t, volume in enumerate(volumes):
-        expected = estimator.settings.jump * float(np.median(recent)) if recent else np.inf
+        expected = _JUMP * float(np.median(recent)) if recent else np.inf
         starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
-        matrix, cost, count = estimator.fit(volume, starts, expected)
+        matrix, cost = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
             _LOGGER.warning(
                 "Volume %d leaves the field of view; it keeps the transform of the one before", t
@@ -366,14 +332,11 @@ def estimate_motion(
         else:
             recent.append(cost)
         matrices.append(matrix)
-        steps.append(count)
         residuals.append(cost)
     if not matrices:
         raise ValueError("no volumes to estimate head motion from")
     return MotionEstimates(
         matrices=np.stack(matrices),
         params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
-        center=estimator.center,
-        iterations=np.array(steps),
         residual=np.array(residuals),
     )
