@@ -79,7 +79,7 @@ class SeriesReader:
         self.header = image.header
         self.affine: Float = np.asarray(image.affine, dtype=np.float64)
         self.zooms: tuple[float, float, float] = tuple(
-            float(z) for z in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+            float(z) for z in nib.affines.voxel_sizes(self.affine)
         )  # type: ignore[assignment]
         unit = self.header.get_xyzt_units()[1]
         self.tr = (
@@ -220,7 +220,7 @@ def _header(
         qcode = scode = 1
     header.set_qform(affine, code=qcode, strip_shears=True)
     header.set_sform(affine, code=scode)
-    header["pixdim"][1:4] = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+    header["pixdim"][1:4] = nib.affines.voxel_sizes(affine)
     if len(shape) == 4:
         header["pixdim"][4] = tr
     if like is not None:

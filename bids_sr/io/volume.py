@@ -33,6 +33,6 @@ class Volume:
     @property
     def zooms(self) -> "Array":
         """Voxel edge lengths (mm), (3,)."""
-        import numpy as np
+        from nibabel.affines import voxel_sizes
 
-        return np.asarray(np.sqrt((np.asarray(self.affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
+        return voxel_sizes(self.affine)

@@ -101,7 +101,7 @@ def _snap_to_ribbon(head: Head, point: Array) -> Array:
     far = np.sqrt((offset**2).sum(0))
     score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)
     best = np.unravel_index(int(np.argmax(score)), score.shape)
-    return np.asarray(point + offset[:, best[0], best[1], best[2]])
+    return point + offset[:, best[0], best[1], best[2]]
 
 
 def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
@@ -224,4 +224,4 @@ def response(events: Sequence[Event], condition: str, times: Array) -> Array:
             boxes[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
     kernel = spm_hrf(step, oversampling=1)
     kernel = kernel / kernel.sum()
-    return np.asarray(np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size]))
+    return np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size])

@@ -44,7 +44,7 @@ def centroid(values: Array, affine: Array) -> Array:
     index = np.argwhere(values >= 0.25 * values.max())
     weight = values[tuple(index.T)].astype(float)
     at = (index * weight[:, None]).sum(0) / weight.sum()
-    return np.asarray((affine @ [*at, 1.0])[:3])
+    return (affine @ [*at, 1.0])[:3]
 
 
 def _in_view(change: Array) -> bool:
@@ -82,14 +82,14 @@ def _in_image(scanner: Scanner, point: Array) -> Array:
     """Map a head point (3,) in mm to the distorted image of the reference volume (RAS mm)."""
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
-        return np.asarray(target)
+        return target
     at, inverse = target.copy(), np.linalg.inv(scanner.dense_grid[1])
     for _ in range(20):
         index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
         at[1] = (
             target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
         )
-    return np.asarray(at)
+    return at
 
 
 def _weights(means: Sequence[Array], echoes: Sequence[BoldRun]) -> list[Array]:
@@ -146,8 +146,8 @@ def resting_image(echoes: Sequence[BoldRun]) -> Array:
     With several echoes, it is their optimal combination.
     """
     means = [echo.still() for echo in echoes]
-    return np.asarray(
-        np.sum([w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0)
+    return np.sum(
+        [w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0
     )
 
 

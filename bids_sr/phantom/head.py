@@ -153,7 +153,7 @@ def _fractions(
 
 def _below(value: Array, soft: float) -> Array:
     """1 well below zero, 0 well above, over about `soft` mm."""
-    return np.asarray(0.5 - 0.5 * np.tanh(value / np.float32(2 * soft)))
+    return 0.5 - 0.5 * np.tanh(value / np.float32(2 * soft))
 
 
 def _tube(first: Array, second: Array, radius: float, voxel: float) -> Array:

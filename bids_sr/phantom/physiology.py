@@ -109,7 +109,7 @@ def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
     wander = ndimage.gaussian_filter1d(rng.standard_normal(clock.size), 100)
     wander *= 0.05 / wander.std()
     phase = 2 * np.pi * np.cumsum(rate * (1 + wander)) * (clock[1] - clock[0])
-    return np.asarray(np.sin(phase + rng.uniform(0, 2 * np.pi)))
+    return np.sin(phase + rng.uniform(0, 2 * np.pi))
 
 
 BAND = (0.01, 0.1)  # Hz, where connectivity at rest is looked for
@@ -139,4 +139,4 @@ class Fluctuations:
 
     def __call__(self, network: str, times: Array) -> Array:
         """Course of a network at times (s) of any shape."""
-        return np.asarray(np.interp(times, self._clock, self._courses[network]))
+        return np.interp(times, self._clock, self._courses[network])

@@ -58,4 +58,4 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     poses = np.stack([rigid_matrix(p, CENTER) for p in params])
     out = poses @ invert(poses[reference])
     out[reference] = np.eye(4)
-    return np.asarray(out)
+    return out

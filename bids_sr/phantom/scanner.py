@@ -241,4 +241,4 @@ def readout_blur(lines: int) -> Array:
     k = np.arange(-(lines // 2), lines - lines // 2)
     weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)
-    return np.asarray(fourier.conj().T @ (weight[:, None] * fourier) / lines)
+    return fourier.conj().T @ (weight[:, None] * fourier) / lines

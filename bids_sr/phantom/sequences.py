@@ -69,7 +69,7 @@ class PulseSequence:
         t1 = np.asarray(t1, dtype=np.float32)
         e1 = np.exp(-self.tr / t1)
         if self.ti is not None:
-            return np.asarray(np.abs(1 + e1 - 2 * np.exp(-self.ti / t1)))
+            return np.abs(1 + e1 - 2 * np.exp(-self.ti / t1))
         keep = e1 * np.float32(np.cos(np.deg2rad(self.flip)))
         steady = (1 - e1) / (1 - keep)
         return np.asarray(
@@ -85,9 +85,7 @@ class PulseSequence:
         """
         times = 1 + np.asarray(texture, dtype=np.float32)
         decay = (tissue.t2 if self.refocused else tissue.t2s) * times
-        return np.asarray(
-            tissue.pd * self.magnetization(tissue.t1 * times, pulse) * np.exp(-self.te / decay)
-        )
+        return tissue.pd * self.magnetization(tissue.t1 * times, pulse) * np.exp(-self.te / decay)
 
     def scene(self, head: "Head", pulse: int | None = None) -> Array:
         """Return the signal of a head, float32 on its grid (relative units).

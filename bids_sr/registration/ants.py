@@ -262,4 +262,4 @@ def apply_to_points(
     table = pd.DataFrame(np.asarray(points, dtype=float) * flip, columns=["x", "y", "z"])
     for path in reversed(transforms):
         table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
-    return np.asarray(table[["x", "y", "z"]].to_numpy(dtype=float) * flip)
+    return table[["x", "y", "z"]].to_numpy(dtype=float) * flip

@@ -64,7 +64,7 @@ class Placement:
         shifts = [
             ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved
         ]
-        return np.asarray(there + np.stack(shifts, axis=1))
+        return there + np.stack(shifts, axis=1)
 
 
 def register_to(

@@ -173,7 +173,7 @@ def _expect(x: Array, weights: Array, model: tuple[Array, Array]) -> Array:
     likelihood = np.exp(-0.5 * ((x - means) / deviations) ** 2) / deviations
     likelihood[2, x < means[2]] = 1 / deviations[2, 0]  # darker than CSF is no other tissue
     posterior = likelihood * weights + np.float32(1e-12)
-    return np.asarray(posterior / posterior.sum(axis=0))
+    return posterior / posterior.sum(axis=0)
 
 
 def _maximize(x: Array, posterior: Array) -> tuple[Array, Array]:

@@ -10,11 +10,12 @@ may differ.
 """
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Mask
-from bids_sr.spatial.masks import grow, voxel_sizes
+from bids_sr.spatial.masks import grow
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 # Edges of the first image that are looked at: this share of the head's voxels, those of the

@@ -7,6 +7,7 @@ of the voxels.
 from collections.abc import Sequence
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Mask
@@ -16,11 +17,6 @@ from bids_sr.spatial.transforms import hr_grid
 
 class MaskError(ValueError):
     """An image in which no brain, head or region can be told from the rest."""
-
-
-def voxel_sizes(affine: Array) -> Array:
-    """Voxel edge lengths (3,), mm, of a voxel-to-RAS affine."""
-    return np.asarray(np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0)))
 
 
 def otsu(values: Array) -> float:
@@ -55,7 +51,7 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
     inside = padded if mm < 0 else ~padded
     distance = np.asarray(ndimage.distance_transform_edt(inside, sampling=voxel_sizes(affine)))
     out = distance > -mm if mm < 0 else distance <= mm
-    return np.asarray(out[tuple(slice(pad, pad + n) for n in mask.shape)])
+    return out[tuple(slice(pad, pad + n) for n in mask.shape)]
 
 
 def close(mask: Mask, affine: Array, mm: float) -> Mask:
@@ -63,12 +59,12 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
     back = grow(grown, affine, -mm)
-    return np.asarray(back[tuple(slice(a, -b) for a, b in pad)] | mask)
+    return back[tuple(slice(a, -b) for a, b in pad)] | mask
 
 
 def open_(mask: Mask, affine: Array, mm: float) -> Mask:
     """Cut bridges narrower than about 2 `mm`."""
-    return np.asarray(grow(grow(mask, affine, -mm), affine, mm) & mask)
+    return grow(grow(mask, affine, -mm), affine, mm) & mask
 
 
 def largest_part(mask: Mask) -> Mask:
@@ -78,7 +74,7 @@ def largest_part(mask: Mask) -> Mask:
         return np.asarray(mask, dtype=bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray(labels == int(sizes.argmax()))
+    return labels == int(sizes.argmax())
 
 
 def fill(mask: Mask) -> Mask:
@@ -153,7 +149,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
 
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
     """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`."""
-    return np.asarray(coarsen(mask, affine, mm)[0] > 0.5)
+    return coarsen(mask, affine, mm)[0] > 0.5
 
 
 def correlation(a: Array, b: Array) -> float:
@@ -173,7 +169,7 @@ def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
     """Means over blocks of `factor` voxels."""
     x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
     fx, fy, fz = factor
-    return np.asarray(fine.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32))
+    return fine.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def coverage(

@@ -94,9 +94,7 @@ def invert(matrix: Array) -> Float:
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
-    return np.asarray(
-        np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1)
-    )
+    return np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1)
 
 
 def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
@@ -182,7 +180,7 @@ def _euler(angles: Array, zyx: bool) -> Float:
 
     x, y, z = angles
     turn = Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
-    return np.asarray(turn.as_matrix())
+    return turn.as_matrix()
 
 
 def read_itk(path: Path) -> Float:

@@ -123,7 +123,7 @@ def measure_calibration(
     nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
     patterns = nothing
     facts |= {
-        "voxel_mm": [round(float(z), 4) for z in np.linalg.norm(bold.affine[:3, :3], axis=0)],
+        "voxel_mm": [round(mm, 4) for mm in bold.zooms],
         "tr_s": tr,
         "n_volumes": bold.shape[3],
         "n_dummy": n_dummy,

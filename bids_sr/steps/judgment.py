@@ -10,7 +10,7 @@ from bids_sr.metrics.long_tables import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import RAW, parse_map_label
-from bids_sr.spatial.masks import head_mask, voxel_sizes
+from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.stats.controls.qc_flags import (
@@ -71,7 +71,7 @@ def raise_flags(
     """
     names = judged_contrasts({} if at_rest else contrasts)
     given = [row for table in rows for row in table]
-    acquired = float(np.sqrt(np.prod(voxel_sizes(bold_mask.affine)[:2])))
+    acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     distortion = distortion_flag(given, acquired)
     flags = [
         *activation_flags(

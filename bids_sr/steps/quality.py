@@ -26,7 +26,6 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import Acquired
@@ -119,7 +118,7 @@ def measure_uncertainty(
         common = map_sidecars.common_sidecar(
             series=series_name,
             fwhm_mm=0.0,
-            zooms=voxel_sizes(affine).tolist(),
+            zooms=bold_mask_hr.zooms.tolist(),
             axis_order=axis_order,
         )
         sidecar = {
@@ -303,7 +302,7 @@ def compare_edges(
     guided_names : series that lay the guide's detail over the BOLD, for the warning
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
-    sizes = voxel_sizes(boldref.affine)
+    sizes = boldref.zooms
     seen = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
     found = edge_mismatch(
         seen,

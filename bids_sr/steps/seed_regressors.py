@@ -201,7 +201,7 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[str]) -> Array:
         mask.like(mask.data.astype(np.float32)),
     )
     inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
-    return np.asarray(mask.data & inside)
+    return mask.data & inside
 
 
 @step(

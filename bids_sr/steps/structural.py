@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from bids_sr.config.memory_model import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.array_types import Array, Float32
@@ -392,7 +393,7 @@ def measured_rows(
     from bids_sr.registration.tissues import NAMES
     from bids_sr.stats.image.image_quality import lesions, likeness, quality, segmentations
 
-    zooms = [float(v) for v in np.sqrt((affine[:3, :3] ** 2).sum(0))]
+    zooms = voxel_sizes(affine).tolist()
     every = {"measured": measured, **series}
     found = {
         name: tissues

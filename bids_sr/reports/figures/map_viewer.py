@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from markupsafe import Markup
+from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -73,7 +74,7 @@ _MNI_STEP_MM = 10.0
 
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
     """Return points (X, Y, Z, 3; RAS mm) over a RAS grid, at most `_MNI_STEP_MM` apart."""
-    zooms = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+    zooms = voxel_sizes(affine)
     counts = [
         max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1)
         for n, zoom in zip(shape, zooms, strict=True)

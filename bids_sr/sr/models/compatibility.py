@@ -9,11 +9,11 @@ intensity and edge content are compared, and warned of.
 from collections.abc import Mapping
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.sr.models.card_checks import ModelCard
 from bids_sr.sr.resolution.matrices import Factor, highres_size
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from math import cos, radians, sin
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from bids_sr.io.array_types import Array
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted

@@ -12,12 +12,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler

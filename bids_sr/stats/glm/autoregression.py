@@ -103,7 +103,7 @@ def _seen(rho: Float, products: Float) -> Float:
     They are for noise autocorrelations (M, p).
     """
     moments = autocorrelations(levinson(rho)[0], products.shape[1]) @ products.T
-    return np.asarray(moments[:, 1:] / moments[:, :1])
+    return moments[:, 1:] / moments[:, :1]
 
 
 def slopes(rho: Float, products: Float) -> Float:
@@ -174,7 +174,7 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
 def orthonormal(matrix: Float) -> Float:
     """Orthonormal basis of a matrix' columns, (T, rank)."""
     left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
-    return np.asarray(left[:, sizes > 1e-10 * sizes[0]])
+    return left[:, sizes > 1e-10 * sizes[0]]
 
 
 def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
@@ -195,4 +195,4 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
     mixed models). In homogeneous noise C is 0; a voxel alone in its mask has the error of its own
     estimate. `uncertainty` is the variance of log k; estimates below 0 count as 0.
     """
-    return np.asarray(2 / (2 / dof + np.maximum(uncertainty, 0.0)))
+    return 2 / (2 / dof + np.maximum(uncertainty, 0.0))

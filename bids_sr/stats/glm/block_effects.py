@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
@@ -52,10 +52,9 @@ class Effects:
     pca_loadings: Float = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
-    def zooms(self) -> tuple[float, float, float]:
+    def zooms(self) -> list[float]:
         """Voxel size (mm)."""
-        x, y, z = map(float, voxel_sizes(self.affine))
-        return x, y, z
+        return voxel_sizes(self.affine).tolist()
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
         """Return the weights of the blocks in each half's effect, (2, B).
@@ -74,14 +73,14 @@ class Effects:
 
     def effect(self, block_weights: Float) -> Float32:
         """A sum of block effects, (X, Y, Z), for weights (B,)."""
-        return np.asarray(self.betas @ block_weights.astype(np.float32))
+        return self.betas @ block_weights.astype(np.float32)
 
     def reduced(self, rank: int) -> Float32:
         """Return block effects (X, Y, Z, B) from the `rank` leading temporal components.
 
         The series keeps these components alone.
         """
-        return np.asarray(self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32))
+        return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
     def smooth_t(self, block_weights: Float) -> Float32:
         """Return t (X, Y, Z) of a sum of block effects after smoothing with 4 mm FWHM.
@@ -142,9 +141,7 @@ def temporal_components(
             y -= y.mean(axis=0)
             gram += y @ y.T
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    return np.asarray(
-        vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
-    )
+    return vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
 
 
 def block_effects(

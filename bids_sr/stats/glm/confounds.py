@@ -88,28 +88,26 @@ def nonsteady_at_start(path: Path) -> int:
 def slow_cosines(n: int, tr: float) -> Float:
     """Constant and cosines of n samples with periods above `CUTOFF_S`, (n, K), of amplitude 1."""
     count = min(max(int(np.floor(2 * n * tr / CUTOFF_S)) + 1, 1), n)
-    return np.asarray(np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n))
+    return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
 
 
 def drift_basis(n: int, tr: float) -> Float:
     """`slow_cosines` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
     ramp = np.arange(n)[:, None] - (n - 1) / 2
-    return np.asarray(np.linalg.qr(np.hstack([slow_cosines(n, tr), ramp])[:, :n])[0])
+    return np.linalg.qr(np.hstack([slow_cosines(n, tr), ramp])[:, :n])[0]
 
 
 def first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
-    return np.asarray(
-        (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
-    )
+    return (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
 
 
 def robust_sd(series: Array) -> Float:
     """Standard deviation (N,) of the rows (N, T) from the quartiles."""
     high, low = np.percentile(series, [75, 25], axis=1)
-    return np.asarray((high - low) / 1.3489795)
+    return (high - low) / 1.3489795
 
 
 def dvars(volumes: Iterable[Array], mask: Mask) -> Float:

@@ -109,7 +109,7 @@ class ContrastModel:
     def _factors(self, rho: Float) -> Float:
         """(C,) variances of the effects, in units of what the process (p,) leaves unpredicted."""
         inverse = np.linalg.pinv(_Whitener.of(rho)(self.matrix))
-        return np.asarray(np.square(self.contrasts @ inverse).sum(axis=1))
+        return np.square(self.contrasts @ inverse).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
         rho, spread = self._noise.rho[group], self._noise.spread[group]

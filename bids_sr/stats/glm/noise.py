@@ -86,7 +86,7 @@ def moving(signals: Float, centered: Float) -> Mask:
 
     `centered` are the same series without their means.
     """
-    return np.asarray(centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0))
+    return centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0)
 
 
 def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
@@ -153,9 +153,7 @@ class Neighborhood:
     def _sum(self, values: Float) -> Float:
         volume = np.zeros(self._mask.shape)
         volume[self._mask] = values
-        return np.asarray(
-            ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask]
-        )
+        return ndimage.gaussian_filter(volume, self._sigmas, mode="constant")[self._mask]
 
     def __call__(self, values: Float) -> Float:
         """Means (K, N) of values (K, N); 0 where no voxel that counts is near."""
@@ -182,7 +180,7 @@ def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float
     slopes = np.linalg.lstsq(gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10)[
         0
     ]
-    return np.asarray(pooled + slopes.T @ features)
+    return pooled + slopes.T @ features
 
 
 def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
@@ -310,4 +308,4 @@ def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
     # largest eigenvalue of so many (Marchenko and Pastur 1967)
     chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1
     shares = np.where(sizes > chance, sizes / (1 + np.maximum(sizes, 0)), 0.0)
-    return np.asarray(root @ (axes * shares) @ axes.T @ inverse)
+    return root @ (axes * shares) @ axes.T @ inverse

@@ -283,7 +283,7 @@ def paired_power(effect: float, n: npt.ArrayLike) -> Float:
     """
     dof, shift = np.asarray(n) - 1, effect * np.sqrt(n)
     limit = special.stdtrit(dof, 1 - ALPHA / 2)
-    return np.asarray(special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit))
+    return special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit)
 
 
 def participants_needed(differences: npt.ArrayLike) -> int | None:

@@ -108,7 +108,7 @@ def decorrelation(at: Float, size: Float, radii: Float) -> Float:
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]
-    return np.asarray(total / np.sqrt(np.maximum(count, 1) * (size**2).sum()))
+    return total / np.sqrt(np.maximum(count, 1) * (size**2).sum())
 
 
 def _filtered(at: Float, size: Float, radii: Float, width: float) -> float | None:

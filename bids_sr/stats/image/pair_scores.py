@@ -31,11 +31,11 @@ class _SliceScores:
         """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""
         error = self.squared[slices].sum(-1) / self.counts[slices].sum(-1)
         with np.errstate(divide="ignore"):
-            return np.asarray(10 * np.log10(self.data_range**2 / error))
+            return 10 * np.log10(self.data_range**2 / error)
 
     def ssim(self, slices: Array) -> Array:
         """Structural similarity of sets of slices."""
-        return np.asarray(self.similar[slices].sum(-1) / self.counts[slices].sum(-1))
+        return self.similar[slices].sum(-1) / self.counts[slices].sum(-1)
 
 
 def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:

@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory_model import EFFECTS
 from bids_sr.pipeline.artifacts import Facts, File, Mask, Series
 from bids_sr.pipeline.step import step
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.stats.evaluation.effects_of_run import control_width
 from bids_sr.stats.evaluation.same_resolution import changes_of, same_resolution
 from bids_sr.stats.glm.block_effects import load_effects
@@ -42,7 +41,7 @@ def match_resolution(
     -------
     None for one whose smoothness cannot be measured
     """
-    zooms = [float(mm) for mm in voxel_sizes(bold_mask_hr.affine)]
+    zooms = bold_mask_hr.zooms.tolist()
     found: dict[str, object] = {}
     with threadpool_limits(1):
         acquired, own = changes_of(series[UPSAMPLING], n_dummy), load_effects(effects[UPSAMPLING])

@@ -59,7 +59,7 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
         filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
-    sizes = np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0))
+    sizes = mask.zooms
     zoom = max(zoom, float(sizes.min()))
     first, last = filled.min(axis=0) - 12.0 / sizes, filled.max(axis=0) + 12.0 / sizes
     affine = np.eye(4)
@@ -74,6 +74,6 @@ def native_or_display(mask: Volume) -> _Grid:
 
     The mask's own grid costs no interpolation.
     """
-    if float(np.sqrt((mask.affine[:3, :3] ** 2).sum(axis=0)).min()) < _FINE_MM:
+    if mask.zooms.min() < _FINE_MM:
         return display_grid(mask, zoom=1.0)
     return grid_of(mask)

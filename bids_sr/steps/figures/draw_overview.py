@@ -22,7 +22,6 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
 from bids_sr.steps.figures.run_maps import ShownMaps
@@ -87,8 +86,8 @@ def draw_overview(
     run = RunFacts(
         name=run_name,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
-        acquired_mm=[float(v) for v in voxel_sizes(boldref.affine)],
-        made_mm=[float(v) for v in voxel_sizes(bold_mask_hr.affine)],
+        acquired_mm=boldref.zooms.tolist(),
+        made_mm=bold_mask_hr.zooms.tolist(),
         calibrated=calibrated,
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),

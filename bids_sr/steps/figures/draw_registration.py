@@ -8,7 +8,6 @@ from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
-from bids_sr.spatial.masks import voxel_sizes
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
 
@@ -140,7 +139,7 @@ def draw_calibration(
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.tables.html_tables import calibration_html
 
-    ratio = voxel_sizes(boldref.affine) / voxel_sizes(calibration_ref.affine)
+    ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
     inside, reference = binary(onto(bold_mask, *grid)), onto(boldref, *grid)
@@ -156,5 +155,5 @@ def draw_calibration(
     use = next(
         (each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None
     )
-    voxel_mm = float(voxel_sizes(boldref.affine)[:2].max())
+    voxel_mm = float(boldref.zooms[:2].max())
     yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))
