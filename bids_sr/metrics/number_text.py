@@ -2,7 +2,7 @@
 
 import math
 
-_NOT_DEFINED = "n/a"
+from bids_sr.metrics.long_tables import MISSING
 
 
 def number(value: float, form: str = "") -> str:
@@ -21,7 +21,7 @@ def number(value: float, form: str = "") -> str:
     ('0.000', 'n/a')
     """
     if not math.isfinite(value):
-        return _NOT_DEFINED
+        return MISSING
     if not form:
         form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
     text = f"{value:{form}}"
@@ -50,3 +50,12 @@ def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
     ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
     """
     return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
+
+
+def p_value(value: float, form: str = ".3f") -> str:
+    """A p value without its leading zero.
+
+    >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
+    ('.031', '< .001', '1.000', '.156')
+    """
+    return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)

@@ -82,8 +82,20 @@ register(
     HIGHER,
     label="correct fraction",
 )
-register("r_t", "1", "correlation of the t map with that of the reference", HIGHER)
-register("average_precision", "1", "average precision of t for the truly active voxels", HIGHER)
+register(
+    "r_t",
+    "1",
+    "correlation of the t map with that of the reference",
+    HIGHER,
+    label="r of the t map",
+)
+register(
+    "average_precision",
+    "1",
+    "average precision of t for the truly active voxels",
+    HIGHER,
+    label="average precision",
+)
 register(
     "auc",
     "1",
@@ -91,7 +103,11 @@ register(
     HIGHER,
 )
 register(
-    "active_dice", "1", "Dice of the truly active voxels and as many voxels of highest t", HIGHER
+    "active_dice",
+    "1",
+    "Dice of the truly active voxels and as many voxels of highest t",
+    HIGHER,
+    label="Dice at matched size",
 )
 register("active_distance", "mm", "distance of the centers of these two regions", LOWER)
 register(
@@ -183,6 +199,7 @@ register(
     "acquired voxel",
     "voxels of the region divided by the super-resolution factor, as in Ota et al. 2022",
     NEITHER,
+    label="size of the region (acquired voxels)",
 )
 register("roi_volume", "mm^3", "volume of the region's part inside the region of interest")
 for _axis in "xyz":
@@ -194,6 +211,7 @@ register(
     "1",
     "overlap of the regions of two conditions, 2|A∩B|/(|A|+|B|); n/a where either is empty",
     NEITHER,
+    label="overlap of the two conditions (Dice)",
 )
 register(
     "centroid_distance",

@@ -18,7 +18,7 @@ from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import number as shown_number
+from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
 from bids_sr.reports.figures import group_figures
@@ -39,6 +39,7 @@ from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
 from bids_sr.stats.evaluation.evidence import APPLIED
+from bids_sr.stats.evaluation.words import capital
 from bids_sr.stats.group.comparisons import PRIMARY, on_accuracy
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
 from bids_sr.stats.group.group_values import QUESTION, Joined, of_question
@@ -217,11 +218,11 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         _figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
-            f"group_desc-primary{number}",
+            f"group_desc-primary{k}",
             f"Primary comparison, {words.where_text(row)}: a point each participant; the diamond"
             " is the Hodges-Lehmann estimate with its interval.",
         )
-        for number, row in enumerate(_primary_rows(content))
+        for k, row in enumerate(_primary_rows(content))
     ]
     found, tasks = content.joined, _runs_of_tasks(content.tables)
     reasons = {
@@ -270,18 +271,18 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
 def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Accuracy of each participant in every series, as a figure and as a table, for each task."""
     methods = content.joined.methods
-    for number, values in enumerate(_accuracy_values(content)):
+    for k, values in enumerate(_accuracy_values(content)):
         shown = group_figures.shown_series(values, methods)
         where = words.where_text(values.iloc[0])
-        title = f"Explained variance of measured detail beyond the acquired Nyquist limit, {where}"
+        title = f"{capital(words.question_text(values.iloc[0]))}, {where}"
         lines = [
-            [who, *map(shown_number, row)]
+            [who, *map(number, row)]
             for who, row in zip(shown.index, shown.to_numpy(), strict=True)
         ]
         yield _figure(
             partial(group_figures.paired_figure, [("", values)], methods),
             figure_dir,
-            f"group_desc-accuracy{number}",
+            f"group_desc-accuracy{k}",
             f"{title}: one line per participant; boxes: median and quartiles.",
         )
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
@@ -363,9 +364,9 @@ def _findings_html(
     for each in told:
         by_question.setdefault(each[0].question, []).append(each)
     entries = []
-    for number, own in enumerate(by_question.values()):
-        title = own[0][0].title[:1].upper() + own[0][0].title[1:]
-        content_of = joined(_of_question(content, own, title, number, figure_dir))
+    for k, own in enumerate(by_question.values()):
+        title = capital(words.question_text(own[0][0]))
+        content_of = joined(_of_question(content, own, title, k, figure_dir))
         entries.append((f"{title}, {words.where_text(own[0][0])}", content_of))
     return picked(entries)
 
@@ -374,7 +375,7 @@ def _of_question(
     content: GroupContent,
     told: Sequence[Sequence[words.Row]],
     title: str,
-    number: int,
+    k: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:
     first = told[0][0]
@@ -394,7 +395,7 @@ def _of_question(
                 unit=about.unit,
             ),
             figure_dir,
-            f"group_desc-boxes{number}",
+            f"group_desc-boxes{k}",
             "Boxes: median and quartiles; one line per participant.",
         )
     for own in told:
@@ -402,7 +403,7 @@ def _of_question(
         yield _figure(
             partial(group_figures.differences_figure, own, unit=about.unit),
             figure_dir,
-            f"group_desc-differences{number}{method}",
+            f"group_desc-differences{k}{method}",
             f"{method} minus each reference: Hodges-Lehmann estimate and interval; band:"
             " equivalence margin.",
         )

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.metrics.number_text import estimate, number
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.forest import ForestPanel, Point, forest_figure
 from bids_sr.reports.figures.style import FigureInputError
@@ -136,7 +137,7 @@ def primary_figure(row: Any) -> Figure:
     labels: dict[str, str] = {}
     points: dict[str, list[Point]] = {}
     for value, who, rival in people:
-        text = f"{value:+.3f} (minus {series_text(rival)})".replace("-", "−", 1) if named else ""
+        text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if named else ""
         color = s.ORANGE if value > 0 else s.SOFT
         labels[who], points[who] = (
             who if named else "",
@@ -144,10 +145,18 @@ def primary_figure(row: Any) -> Figure:
         )
     if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
-        ends = f"{at:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
         labels[""], points[""] = (
             f"all, n = {row.n}",
-            [Point(value=at, lower=low, upper=high, color=s.INK, marker="s", text=ends)],
+            [
+                Point(
+                    value=at,
+                    lower=low,
+                    upper=high,
+                    color=s.INK,
+                    marker="s",
+                    text=estimate(at, low, high, "+.3f"),
+                )
+            ],
         )
     what = f"explained variance: {row.series} minus the participant's strongest reference"
     return forest_figure(

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.markup import render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text import group_verdicts as words
@@ -75,14 +76,14 @@ def _quartiles_text(first: float, median: float, third: float) -> str:
     """Median and quartiles; *not defined* for NaN."""
     if not math.isfinite(median):
         return "not defined"
-    return f"{words.number(median)} ({words.number(first)}–{words.number(third)})"
+    return f"{number(median, '.3g')} ({number(first, '.3g')}–{number(third, '.3g')})"
 
 
 def _p(p: float, smallest: float, method: str) -> str:
     if method == "identical":
         return method
-    short = f"smallest possible: {words.number(smallest)}" if smallest >= ALPHA else ""
-    return render("value", words.p_number(p), short)
+    short = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
+    return render("value", p_value(p), short)
 
 
 def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
@@ -149,7 +150,7 @@ def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
     )
     lines = []
     for row in rows:
-        interval: str = words.interval_text(row) if row.n else "–"
+        interval: str = words.difference_text(row) if row.n else "–"
         if row.level < 0.949:
             interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
         lines.append(
@@ -160,9 +161,9 @@ def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
                 _quartiles_text(row.q1_series, row.median_series, row.q3_series),
                 _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
                 interval,
-                words.number(row.effect_size, sign=True),
+                number(row.effect_size, "+.3g"),
                 _p(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
-                *(words.number(p) for p in (row.p_holm, row.p_fdr, row.p_equivalence_holm)),
+                *map(p_value, (row.p_holm, row.p_fdr, row.p_equivalence_holm)),
                 row.word,
                 row.note,
             ]

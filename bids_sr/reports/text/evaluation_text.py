@@ -130,7 +130,7 @@ def _evidence_html(
                 *differences,
             ]
         )
-    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values())
+    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
     lacking = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )

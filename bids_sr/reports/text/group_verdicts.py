@@ -5,7 +5,7 @@ rows of one method on one question.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,13 +13,21 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import number as shown
+from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.overview_text import Number
 from bids_sr.series import PLAIN
 from bids_sr.stats.evaluation.evidence import APPLIED
-from bids_sr.stats.evaluation.words import MARKS
+from bids_sr.stats.evaluation.words import (
+    DECISIONS,
+    MARKS,
+    against,
+    capital,
+    measure_text,
+    names,
+    region_text,
+)
 from bids_sr.stats.group.comparisons import (
     BELOW,
     EXPLORATORY,
@@ -37,123 +45,34 @@ Row = Any
 """A comparison, by the names of its columns."""
 FUNCTION, IMAGE, SIZE = "function", "image", "size"
 _METRIC = ["statistic", "band", "reference", "threshold"]
-_NONE = MISSING
-# What can be told, what it is evidence of, and its name in a sentence; the strongest evidence
-# first
-_HEADLINES = (
+# What can be told, and what it is evidence of; the strongest evidence first
+_EVIDENCE = (
     pd.DataFrame(
         [
-            (
-                "ev",
-                "beyond",
-                "measured",
-                _NONE,
-                FUNCTION,
-                "explained variance of measured BOLD detail beyond the acquired Nyquist limit",
-            ),
-            (
-                "ev",
-                "beyond",
-                "truth",
-                _NONE,
-                FUNCTION,
-                "explained variance of true BOLD detail beyond the acquired Nyquist limit",
-            ),
-            (
-                "r",
-                "beyond",
-                "measured",
-                _NONE,
-                FUNCTION,
-                "correlation with measured BOLD detail beyond the acquired Nyquist limit (r)",
-            ),
-            (
-                "r",
-                "beyond",
-                "truth",
-                _NONE,
-                FUNCTION,
-                "correlation with true BOLD detail beyond the acquired Nyquist limit (r)",
-            ),
-            (
-                "r",
-                "beyond",
-                "measuredMap",
-                _NONE,
-                FUNCTION,
-                (
-                    "correlation with the detail of the measured map beyond the acquired Nyquist"
-                    " limit (r)"
-                ),
-            ),
-            (
-                "ev",
-                "within",
-                "truth",
-                _NONE,
-                FUNCTION,
-                "explained variance of true BOLD signal within the acquired Nyquist limit",
-            ),
-            (
-                "ev",
-                "within",
-                "otherRun",
-                _NONE,
-                FUNCTION,
-                "explained variance of another run's effect within the acquired Nyquist limit",
-            ),
-            (
-                "r",
-                "all",
-                "measured",
-                _NONE,
-                FUNCTION,
-                "correlation with the measured effect map (r)",
-            ),
-            ("r", "all", "truth", _NONE, FUNCTION, "correlation with the true effect map (r)"),
-            (
-                "r",
-                "all",
-                "measuredMap",
-                _NONE,
-                FUNCTION,
-                "correlation with the effect map of the measured run (r)",
-            ),
-            (
-                "average_precision",
-                _NONE,
-                "truth",
-                _NONE,
-                FUNCTION,
-                "detection of truly active voxels (average precision)",
-            ),
-            (
-                "psnr",
-                _NONE,
-                "measured",
-                _NONE,
-                IMAGE,
-                "similarity of volumes to the measured ones (PSNR)",
-            ),
-            (
-                "psnr",
-                _NONE,
-                "heldOut",
-                _NONE,
-                IMAGE,
-                "image quality on a pair that was not trained on (PSNR)",
-            ),
-            ("psnr", _NONE, _NONE, _NONE, IMAGE, "image quality (PSNR)"),
-            ("ssim", _NONE, _NONE, _NONE, IMAGE, "image quality (SSIM)"),
-            ("dice", _NONE, _NONE, "quarter", SIZE, "overlap of the two conditions"),
-            ("size_acquired_voxels", _NONE, _NONE, "quarter", SIZE, "size of the region"),
+            (statistic, band, reference, "quarter" if kind == SIZE else MISSING, kind)
+            for kind, statistic, band, references in (
+                (FUNCTION, "ev", "beyond", ("measured", "truth")),
+                (FUNCTION, "r", "beyond", ("measured", "truth", "measuredMap")),
+                (FUNCTION, "ev", "within", ("truth", "otherRun")),
+                (FUNCTION, "r", "all", ("measured", "truth", "measuredMap")),
+                (FUNCTION, "average_precision", MISSING, ("truth",)),
+                (IMAGE, "psnr", MISSING, ("measured", "heldOut", MISSING)),
+                (IMAGE, "ssim", MISSING, (MISSING,)),
+                (SIZE, "dice", MISSING, (MISSING,)),
+                (SIZE, "size_acquired_voxels", MISSING, (MISSING,)),
+            )
+            for reference in references
         ],
-        columns=[*_METRIC, "kind", "title"],
+        columns=[*_METRIC, "kind"],
     )
     .rename_axis("strength")
     .reset_index()
 )
-_CAVEATS = {SIZE: " A smaller region or overlap is not an improvement by itself."}
+_CLAIMS = {
+    FUNCTION: ("is more accurate", "Accuracy"),
+    IMAGE: ("gives better images", "Image quality"),
+}
+"""What a method does that is better, and what is not assessed, by kind of evidence."""
 _REGIONS = ("brain", "active40", MISSING)
 
 
@@ -175,10 +94,10 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row
     Returns
     -------
     list of list
-        The rows of each finding; ``kind`` and ``title`` say what it is evidence of and name it.
+        The rows of each finding; ``kind`` says what it is evidence of.
     """
     told = comparisons[comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)]
-    told = told.assign(at=told.index).merge(_HEADLINES, on=_METRIC)
+    told = told.assign(at=told.index).merge(_EVIDENCE, on=_METRIC)
     partnered = {
         each for pair in paired_conditions(comparisons["contrast"]).values() for each in pair
     }
@@ -208,48 +127,32 @@ def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
 
 
 def where_text(question: Row) -> str:
-    """Task, region, contrast, smoothing and truth of a question."""
-    parts = [f"task {question.task}"]
-    parts += [part for part in (question.variant, question.region) if part != MISSING]
-    parts += [question.contrast.replace("+", " and ")] if question.contrast != MISSING else []
-    parts.append(f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed")
-    return ", ".join(parts)
+    """Task, region, contrast and smoothing of a question."""
+    contrast = "" if question.contrast == MISSING else question.contrast.replace("+", " and ")
+    smoothing = f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed"
+    parts = [_task(question), region_text(question.region), contrast, smoothing]
+    return ", ".join(filter(None, parts))
 
 
-def number(value: float, *, sign: bool = False) -> str:
-    """Three significant digits, a true minus, a dash where it is not defined."""
-    return shown(value, "+.3g" if sign else ".3g") if math.isfinite(value) else "–"
+def _task(question: Row) -> str:
+    return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
-def interval_text(row: Row) -> str:
-    """A difference with the ends of its interval."""
-    value, lower, upper = (
-        number(each, sign=True) for each in (row.difference, row.lower, row.upper)
-    )
-    return f"{value} [{lower}, {upper}]"
+def difference_text(row: Row, form: str = "+.3g") -> str:
+    """A difference with its interval."""
+    return estimate(row.difference, row.lower, row.upper, form)
 
 
-def p_number(value: float) -> str:
-    """A p value as in a table."""
-    if not math.isfinite(value):
-        return "–"
-    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+def _p_text(value: float) -> str:
+    return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
 
 
-def p_text(value: float) -> str:
-    """A p value in words of a sentence."""
-    if not math.isfinite(value):
-        return "p not defined"
-    return f"p {'' if value < 0.001 else '= '}{p_number(value)}"
-
-
-def names(rows: Sequence[Row]) -> str:
+def _names(rows: Iterable[Row]) -> str:
     """What is compared with, as a list in a sentence."""
-    *first, last = (series_text(row.minus) for row in rows)
-    return f"{', '.join(first)} and {last}" if first else last
+    return names(series_text(row.minus) for row in rows)
 
 
-def compared(finding: Sequence[Row], *roles: str) -> list[Row]:
+def _compared(finding: Sequence[Row], *roles: str) -> list[Row]:
     """Rows of a finding with references of these roles; without any, all but placebos."""
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
@@ -257,16 +160,17 @@ def compared(finding: Sequence[Row], *roles: str) -> list[Row]:
 def _least(rows: Sequence[Row]) -> str:
     """The smallest of some differences, as that which all reach."""
     most = "at least " if len(rows) > 1 else ""
-    return most + interval_text(min(rows, key=lambda row: abs(row.difference)))
+    return most + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
 def _group_text(word: str, own: Sequence[Row]) -> str:
     if word == UNDECIDED:
         return _undecided_text(own)
+    said = f"{DECISIONS[word][2]} {_names(own)}"
     if word == SAME:
-        bound = f" within ±{number(own[0].margin)}" if math.isfinite(own[0].margin) else ""
-        return f"the same as {names(own)}{bound}"
-    return f"{word} than {names(own)} (by {_least(own)}, {p_text(max(row.p_holm for row in own))})"
+        bound = f" within ±{number(own[0].margin, '.3g')}" if math.isfinite(own[0].margin) else ""
+        return said + bound
+    return f"{said} (by {_least(own)}, {_p_text(max(row.p_holm for row in own))})"
 
 
 def _undecided_text(own: Sequence[Row]) -> str:
@@ -274,8 +178,8 @@ def _undecided_text(own: Sequence[Row]) -> str:
     texts = []
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if some := [row for row in own if _side(row) == sign]:
-            apart = f"{word} {names(some)} by {_least(some)}, not significant after correction"
-            texts.append(apart if sign else f"does not differ detectably from {names(some)}")
+            apart = f"{word} {_names(some)} by {_least(some)}, not significant after correction"
+            texts.append(apart if sign else f"{DECISIONS[UNDECIDED][2]} {_names(some)}")
     return "; ".join(texts)
 
 
@@ -289,17 +193,22 @@ def _side(row: Row) -> int:
     return 1 if row.lower > 0 else -1 if row.upper < 0 else 0
 
 
+def question_text(row: Row) -> str:
+    """What is measured, and against what."""
+    return " ".join(filter(None, [measure_text(row), against(row)]))
+
+
 def _about(finding: Sequence[Row]) -> str:
-    return f"{finding[0].series}, {finding[0].title} ({where_text(finding[0])}"
+    return f"{finding[0].series}, {question_text(finding[0])} ({where_text(finding[0])}"
 
 
 def sentence(finding: Sequence[Row]) -> str:
     """A finding as one sentence, plain text."""
-    own = compared(finding)
-    order = ("better", "worse", "larger", "smaller", SAME, UNDECIDED)
-    groups = {word: [row for row in own if row.word == word] for word in order}
+    own = _compared(finding)
+    groups = {word: [row for row in own if row.word == word] for word in DECISIONS}
     said = [_group_text(word, some) for word, some in groups.items() if some]
-    tail = _CAVEATS.get(finding[0].kind, "") if said else ""
+    caveat = " A smaller region or overlap is not an improvement by itself."
+    tail = caveat if said and finding[0].kind == SIZE else ""
     notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
     tail += f" {'; '.join(sorted(notes))}." if notes else ""
     count = max((row.n for row in own), default=0)
@@ -310,13 +219,16 @@ def sentence(finding: Sequence[Row]) -> str:
 
 def placebo_sentence(finding: Sequence[Row]) -> str:
     """Describe what of a finding is specific to the participants' data; empty without controls."""
-    placebos = compared(finding, "placebo")
-    own = [row for row in placebos if row.word == "better"]
-    rest = [row for row in placebos if row.word != "better"]
-    parts = [f"better than the control analyses {names(own)}"] if own else []
-    parts += (
-        [f"does not differ detectably from the control analyses {names(rest)}"] if rest else []
-    )
+    placebos = _compared(finding, "placebo")
+    groups = {
+        "better": [row for row in placebos if row.word == "better"],
+        UNDECIDED: [row for row in placebos if row.word != "better"],
+    }
+    parts = [
+        f"{DECISIONS[word][2]} the control analyses {_names(own)}"
+        for word, own in groups.items()
+        if own
+    ]
     return f"{_about(finding)}): {'; '.join(parts)}." if parts else ""
 
 
@@ -330,49 +242,46 @@ def verdict(told: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:
                 for each in told
                 if (each[0].series, each[0].task, each[0].variant) == (method, *task)
             ]
-            for kind, claim in ((FUNCTION, "is more accurate"), (IMAGE, "gives better images")):
+            for kind, (_, topic) in _CLAIMS.items():
                 first = next((each for each in own if each[0].kind == kind), None)
                 if first is not None:
-                    lines.append(_claim(first, claim))
+                    lines.append(_claim(first))
                 elif own:
-                    topic = "Accuracy" if kind == FUNCTION else "Image quality"
-                    lines.append(f"{method}: {topic} not assessed: no reference data.")
+                    lines.append(f"{method}: {topic} not assessed: {_NO_DATA}.")
     return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 
 
-def _claim(finding: Sequence[Row], claim: str) -> str:
+def _claim(finding: Sequence[Row]) -> str:
     """Judge one method by its strongest evidence: baselines and controls, then methods."""
-    method = finding[0].series
+    method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
     # arithmetic among the methods
-    plain = [row for row in compared(finding, "method") if row.minus in PLAIN]
-    own = [*compared(finding, "acquired", "baseline", "control"), *plain]
-    what = (
-        f"{finding[0].title}; {where_text(finding[0])}; n ="
-        f" {max((row.n for row in own), default=0)}"
-    )
-    by_word = {word: [row for row in own if row.word == word] for word in ("better", "worse")}
+    plain = [row for row in _compared(finding, "method") if row.minus in PLAIN]
+    own = [*_compared(finding, "acquired", "baseline", "control"), *plain]
+    better, worse = ([row for row in own if row.word == word] for word in ("better", "worse"))
     rest = [row for row in own if row.word != "better"]
     if not own:
-        text = f"{method}: no baseline for comparison ({what})"
+        text = f"{method}: no baseline for comparison"
     elif not rest and own[0].lower_of_series <= 0:
-        text = f"{method} is above every baseline but not shown to explain any variance ({what})"
+        text = f"{method} is above every baseline but not shown to explain any variance"
     elif not rest:
         denoised = " and denoised B-spline" if any(row.role == "control" for row in own) else ""
-        text = f"{method} {claim} than every baseline{denoised} ({what})"
-    elif by_word["worse"]:
-        text = f"{method} is worse than {names(by_word['worse'])} ({what})"
-    elif by_word["better"]:
-        text = (
-            f"{method} {claim} than {names(by_word['better'])}, not shown against {names(rest)}"
-            f" ({what})"
-        )
+        text = f"{method} {claim} than every baseline{denoised}"
+    elif worse:
+        text = f"{method} is worse than {_names(worse)}"
+    elif better:
+        text = f"{method} {claim} than {_names(better)}, not shown against {_names(rest)}"
     elif too_few := next(filter(None, map(_attainable, own)), ""):
-        text = f"{method}: no difference from a baseline could be significant: {too_few} ({what})"
+        text = f"{method}: no difference from a baseline could be significant: {too_few}"
     else:
-        text = f"{method} does not differ detectably from any baseline ({what})"
-    others = [row for row in compared(finding, "method") if row not in own and row.word in by_word]
-    beside = " and ".join(f"{row.word} than {series_text(row.minus)}" for row in others)
-    return f"{text}{'; ' if beside else ''}{beside}."
+        text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
+    count = max((row.n for row in own), default=0)
+    text += f" ({question_text(finding[0])}; {where_text(finding[0])}; n = {count})"
+    others = [
+        f"{row.word} than {series_text(row.minus)}"
+        for row in _compared(finding, "method")
+        if row not in own and row.word in ("better", "worse")
+    ]
+    return "; ".join(filter(None, [text, " and ".join(others)])) + "."
 
 
 def _attainable(row: Row) -> str:
@@ -380,8 +289,7 @@ def _attainable(row: Row) -> str:
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
-_NOT_ASSESSED, _NO_DATA = "Accuracy not assessed", "no reference data"
-_MEASURE = "explained variance beyond the acquired Nyquist limit"
+_NO_DATA = "no reference data"
 
 
 def why_not_assessed(task: str, values: pd.DataFrame, told: pd.DataFrame, method: str) -> str:
@@ -427,21 +335,17 @@ def group_answer_html(
     )
     parts = [_answer(row, tasks.get(row.task, {})) for row in primary]
     lacking = [task for task in tasks if task not in {row.task for row in primary}]
-    mark, kind = MARKS["not assessed"]
     by_reason: dict[str, list[str]] = {}
     for task in lacking or [""] * (not primary):
         by_reason.setdefault((reasons or {}).get(task, _NO_DATA), []).append(task)
     for reason, which in by_reason.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
+        said = f"Accuracy not assessed: {reason}{named}."
         evidence = (
             "The participants' reports show tests one level of resolution down, where these could"
             " be made"
         )
-        parts.append(
-            render(
-                "group_answer", "", mark, kind, f"{_NOT_ASSESSED}: {reason}{named}.", evidence, []
-            )
-        )
+        parts.append(render("group_answer", "", *MARKS["not assessed"], said, evidence, []))
     return joined(parts)
 
 
@@ -455,16 +359,18 @@ def people_text(people: Mapping[str, int]) -> list[str]:
 
 
 def _answer(row: Row, people: Mapping[str, int]) -> Markup:
-    mark, kind = MARKS[status(row)]
     without = people_text(
         {who: runs for who, runs in people.items() if who not in row.participants}
     )
-    evidence = {"measured": "Compared with measured high-resolution runs (independent blocks)"}
-    rests_on = evidence.get(row.reference, "Compared with the known (simulated) truth")
-    header = f"{where_text(row)} · n = {row.n}"
-    told = rests_on + (f". Without a value: {', '.join(without)}" if without else "")
+    told = capital(f"compared {against(row)}")
+    told += f". Without a value: {', '.join(without)}" if without else ""
     return render(
-        "group_answer", header, mark, kind, primary_sentence(row), told, primary_numbers(row)
+        "group_answer",
+        f"{where_text(row)} · n = {row.n}",
+        *MARKS[status(row)],
+        primary_sentence(row),
+        told,
+        primary_numbers(row),
     )
 
 
@@ -479,14 +385,12 @@ def status(row: Row) -> str:
 
 def primary_sentence(row: Row) -> str:
     """Whether the finer map is truer, by how much and in how many participants, as plain text."""
-    task = f"task {row.task}" + (f", {row.variant}" if row.variant != MISSING else "")
     if row.n < 2:
         return (
             f"Accuracy could be assessed in {row.n} participant, too few for a test over"
-            f" participants ({task})."
+            f" participants ({_task(row)})."
         )
     level = f"{100 * min(row.level, 0.95):.0f} % interval over participants"
-    ends = f"{_signed(row.difference)} [{_signed(row.lower)}, {_signed(row.upper)}]"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
     if status(row) == "more accurate":
         what = (
@@ -499,33 +403,23 @@ def primary_sentence(row: Row) -> str:
             " explain any variance"
         )
     else:
-        word = (
-            "is not more accurate than" if BELOW in row.note else "does not differ detectably from"
-        )
+        word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
         what = f"The finer map of {row.series} {word} the participant's strongest reference"
     return (
-        f"{what}: {ends} ({level}) in {_MEASURE}, larger in {row.n_above} of {row.n} participants;"
-        f" {p_text(row.p_holm)}, exact signed-rank test of one prespecified comparison,"
-        f" {corrected}."
+        f"{what}: {difference_text(row, '+.3f')} ({level}) in {measure_text(row)}, larger in"
+        f" {row.n_above} of {row.n} participants; {_p_text(row.p_holm)}, exact signed-rank test of"
+        f" one prespecified comparison, {corrected}."
     )
-
-
-def _signed(value: float) -> str:
-    return shown(value, "+.3f")
 
 
 def primary_numbers(row: Row) -> list[Number]:
     """Difference, participants above, and participants needed."""
-    medians = (
-        f"median {row.median_series:.3f}, strongest reference {row.median_minus:.3f}".replace(
-            "-", "−"
-        )
-    )
+    medians = (number(each, ".3f") for each in (row.median_series, row.median_minus))
     numbers = [
         Number(
-            value=_signed(row.difference),
-            note=medians,
-            label=f"{row.series} minus the participant's strongest reference, {_MEASURE}",
+            value=number(row.difference, "+.3f"),
+            note="median {}, strongest reference {}".format(*medians),
+            label=f"{row.series} minus the participant's strongest reference, {measure_text(row)}",
         ),
         Number(
             value=f"{row.n_above} of {row.n}",
@@ -534,13 +428,9 @@ def primary_numbers(row: Row) -> list[Number]:
         ),
     ]
     if row.n > 1:
-        known = pd.notna(row.n_needed)
         note = "assuming the observed effect; uncertain with few participants"
-        note = (
-            note
-            if known
-            else "with the observed effect, no number of participants would show a gain"
-        )
-        value = f"{row.n_needed:.0f}" if known else "–"
+        value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
+        if value == MISSING:
+            note = "with the observed effect, no number of participants would show a gain"
         numbers.append(Number(value=value, label="participants for 80 % power", note=note))
     return numbers

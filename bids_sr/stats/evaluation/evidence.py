@@ -53,8 +53,8 @@ _OTHER = Reference(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
-        Reference(name="measured", words="against the measured volumes", statistic="psnr"),
-        Reference(name="heldOut", words="on a pair not trained on", statistic="psnr"),
+        Reference(name="measured", words="the measured volumes", statistic="psnr"),
+        Reference(name="heldOut", words="a held-out pair", statistic="psnr"),
     ),
     # a program may have carried noise of the measured run from one half of the blocks into the
     # other

@@ -30,9 +30,12 @@ from bids_sr.stats.evaluation.tested_share import OneLevelDown
 
 DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "better": ("▲", "higher", "is more accurate than"),
-    "same": ("=", "equivalent", "is as accurate as"),
+    "same": ("=", "equivalent", "is equivalent to"),
     "worse": ("▼", "lower", "is less accurate than"),
     "unclear": ("?", "no detectable difference", "does not differ detectably from"),
+    # of a size, where neither is better
+    "larger": ("", "larger", "is larger than"),
+    "smaller": ("", "smaller", "is smaller than"),
 }
 """Sign of each decision, what it says of a difference, and of the series compared."""
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -58,7 +61,11 @@ MOVED_MM, MOVED_SHARE = 0.5, 0.2
 before all else.
 """
 
-_IMAGES = {each.name: each.words for each in STRONGEST["image"]}
+_REFERENCES = {
+    (each.name, each.statistic == "psnr"): each.words
+    for references in STRONGEST.values()
+    for each in references
+}
 
 
 class Sentence(NamedTuple):
@@ -101,6 +108,18 @@ def region_text(region: str) -> str:
     return known.get(region, region)
 
 
+def against(row: MetricRow) -> str:
+    """What a value is held against; empty for nothing."""
+    words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
+    return f"against {words}" if words else ""
+
+
+def measure_text(row: MetricRow) -> str:
+    """What a value measures: its statistic, and the spatial frequencies where they are a part."""
+    name = statistic(row.statistic).label or row.statistic
+    return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
+
+
 def value_text(row: MetricRow, form: str = "") -> str:
     """A value with its interval, in its unit."""
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
@@ -111,7 +130,7 @@ def comparison(each: Comparison) -> Sentence:
     row, placebo = each.row, PLACEBOS.get(each.row.minus)
     other = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
-    where = _IMAGES[row.reference] if images else region_text(row.region)
+    where = against(row) if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
         text = (

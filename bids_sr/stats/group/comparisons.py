@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import special
 
 from bids_sr.io.array_types import Float
+from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
@@ -30,7 +31,7 @@ from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_l
 _SHARE_OF_GAP = 0.1
 SETTLED = {1: "better", -1: "worse"}
 _UNSETTLED = {1: "larger", -1: "smaller"}
-SAME, UNDECIDED, NONE = "same", "undecided", "not comparable"
+SAME, UNDECIDED, NONE = "same", "unclear", "not comparable"
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
@@ -218,7 +219,7 @@ def _worded(row: Any) -> tuple[str, str]:
     The word tells a difference that is significant and beyond the margin, sameness, or neither.
 
     A difference that is significant and reliably smaller than the margin counts as the same. A
-    primary comparison has no margin and is better or undecided, never worse, see `primary`.
+    primary comparison has no margin and is better or unclear, never worse, see `primary`.
     """
     notes = (
         [f"not defined in {row.n_undefined} participant(s), who are excluded"]
@@ -271,9 +272,11 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     smallest = min(1.0, p_smallest * count)
     if smallest < ALPHA:
         return ""
-    p = f"{smallest:.3g}".removeprefix("0")
     several = f" with {count} comparisons" if count > 1 else ""
-    return f"n = {n:.0f} non-zero difference{'s' * (n != 1)}; smallest attainable p = {p}{several}"
+    return (
+        f"n = {n:.0f} non-zero difference{'s' * (n != 1)}; smallest attainable p ="
+        f" {p_value(smallest, '.3g')}{several}"
+    )
 
 
 def paired_power(effect: float, n: npt.ArrayLike) -> Float:

@@ -113,7 +113,7 @@ COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
     "word": {
         "Description": (
             "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all"
-            " identical; undecided: neither; not comparable: fewer than two participants"
+            " identical; unclear: neither; not comparable: fewer than two participants"
         )
     },
     "part": {

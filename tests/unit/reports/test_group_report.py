@@ -14,6 +14,7 @@ from grouptables import BEYOND, cohort, joined, values_of
 
 from bids_sr.group.group_inputs import find_tables
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
@@ -69,7 +70,7 @@ def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
     assert lines[2].startswith("srgan does not differ detectably from any baseline")
     first = group_verdicts.sentence(told[0])
     assert "n = 12" in first
-    assert "better than bspline, zerofill, inject and srgan (by at least +0.0" in first
+    assert "is more accurate than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
     assert "sblMirror" in group_verdicts.placebo_sentence(told[0])
     sizes = [group_verdicts.sentence(each) for each in told if each[0].kind == group_verdicts.SIZE]
@@ -85,7 +86,7 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
     comparisons = group_comparisons.compare(values_of(values), ["sbl"])
     told = group_verdicts.findings(comparisons, ["sbl"])
     assert group_verdicts.verdict(told, ["sbl"])[0].startswith(
-        "sbl is worse than bspline (explained variance of measured BOLD detail"
+        "sbl is worse than bspline (explained variance beyond the acquired Nyquist limit against a"
     )
 
 
@@ -111,17 +112,17 @@ def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(
 
 
 def test_p_values_and_numbers_as_text() -> None:
-    assert [group_verdicts.p_text(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
-        "p < .001",
-        "p = .031",
-        "p = 1.000",
-        "p not defined",
+    assert [p_value(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
+        "< .001",
+        ".031",
+        "1.000",
+        "n/a",
     ]
-    assert [group_verdicts.number(v, sign=True) for v in (0.0, -0.5, 0.1234, np.nan)] == [
+    assert [number(v, "+.3g") for v in (0.0, -0.5, 0.1234, np.nan)] == [
         "0",
         "−0.5",
         "+0.123",
-        "–",
+        "n/a",
     ]
 
 

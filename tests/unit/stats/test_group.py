@@ -150,7 +150,7 @@ def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
     assert {each.family for each in own.values()} == {4}
     assert own["bspline"].p_holm == pytest.approx(4 * 2 / 2**12)
     assert one(found, "srgan", "sbl").word == "worse"
-    assert one(found, "srgan", "bspline").word == "undecided"
+    assert one(found, "srgan", "bspline").word == "unclear"
     placebo = one(found, "sbl", "sblMirror")
     assert (placebo.role, placebo.family, placebo.word) == ("placebo", 1, "better")
     assert "sblMirror" not in set(found["series"])
@@ -209,7 +209,7 @@ def test_near_one_is_better_for_the_contrast_of_foci() -> None:
 def test_few_participants_cannot_reach_significance(tmp_path: Path) -> None:
     cohort(tmp_path, 4)
     each = one(compared(tmp_path), "sbl", "bspline")
-    assert each.word == "undecided"
+    assert each.word == "unclear"
     assert each.note == "n = 4 non-zero differences; smallest attainable p = .125"
     cohort(tmp_path, 7)
     each = one(compared(tmp_path), "sbl", "bspline")

@@ -113,7 +113,7 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     six, five, one = answer(6), answer(5), answer(1)
     assert (six.word, six.family, six.p_holm) == ("better", 1, 0.03125)
     assert status(six) == "more accurate"
-    assert (five.word, status(five)) == ("undecided", "not assessed")
+    assert (five.word, status(five)) == ("unclear", "not assessed")
     assert five.note == "n = 5 non-zero differences; smallest attainable p = .0625"
     assert (
         "does not differ detectably from the participant's strongest reference"
@@ -129,9 +129,9 @@ def test_the_largest_of_several_values_shows_no_loss() -> None:
     (found,) = primary(values_of(series))
     assert found.p_holm < 0.05
     assert found.effect_size < 0
-    assert (found.word, status(found)) == ("undecided", "not more accurate")
+    assert (found.word, status(found)) == ("unclear", "not more accurate")
     assert found.n_needed is None
-    assert primary_numbers(found)[2].value == "–"
+    assert primary_numbers(found)[2].value == "n/a"
     assert pc.BELOW in found.note
     assert "is not more accurate than the participant's strongest reference" in primary_sentence(
         found
@@ -158,7 +158,7 @@ def test_several_tasks_are_corrected_for_their_number() -> None:
         pd.concat([values_of(series), values_of(series, task="rest")], ignore_index=True)
     )
     assert [(each.family, each.p_holm, each.word) for each in found] == [
-        (2, 0.0625, "undecided")
+        (2, 0.0625, "unclear")
     ] * 2
     assert (
         found[0].note
