@@ -30,6 +30,16 @@ def number(value: float, form: str = "") -> str:
     return text.replace("-", "−").replace("%", " %")
 
 
+def short(value: float) -> str:
+    """A number in four significant digits, without decimals where it has none.
+
+    >>> short(0.123456), short(-2.0), short(1200.0)
+    ('0.1235', '−2', '1200')
+    """
+    whole = float(value).is_integer() and abs(value) < 1e6
+    return number(value, ".0f" if whole else ".4g")
+
+
 def interval(lower: float, upper: float, form: str = "") -> str:
     """Format an interval in brackets.
 

@@ -25,32 +25,26 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.reports.figure_archive import ArchivedFigure, figures_of
 from bids_sr.reports.markup import environment
-from bids_sr.reports.sections import MODEL, SECTIONS, SectionSpec, Shown, of_section
+from bids_sr.reports.sections import (
+    MODEL,
+    RUN_ENTITIES,
+    SECTIONS,
+    SectionSpec,
+    Shown,
+    of_section,
+    run_text,
+)
 
-_RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
-    "session": ("ses", "session"),
-    "task": ("task", "task"),
-    "acquisition": ("acq", "acquisition"),
-    "ceagent": ("ce", "contrast agent"),
-    "reconstruction": ("rec", "reconstruction"),
-    "direction": ("dir", "phase encoding"),
-    "run": ("run", "run"),
-    "echo": ("echo", "echo"),
-    "chunk": ("chunk", "chunk"),
-}
-"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on
-the page.
-"""
 _CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 _ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
 _Key = tuple[str | None, ...]
-_NO_RUN: _Key = (None,) * len(_RUN_ENTITIES)
+_NO_RUN: _Key = (None,) * len(RUN_ENTITIES)
 
 
 def _run_of(figure: ArchivedFigure) -> _Key:
     """The run that a figure is of: those without a task belong to none."""
-    return tuple(map(figure.entities.get, _RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
+    return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
 
 Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
@@ -191,15 +185,11 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
         [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
     )
     for key in sorted(keys, key=_sortable):
-        known = [
-            (*names, value)
-            for names, value in zip(_RUN_ENTITIES.values(), key, strict=True)
-            if value
-        ]
-        label = ", ".join(f"{text} {value}" for _, text, value in known)
+        entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
+        label = run_text(entities)
         own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
-        anchor = "-".join(f"{short}-{value}" for short, _, value in known)
-        drawn = list(_blocks("-".join(filter(None, [spec.name, anchor])), own, root))
+        anchor = "-".join([spec.name, *_pairs(entities)])
+        drawn = list(_blocks(anchor, own, root))
         if drawn and label:
             drawn[0] = replace(drawn[0], run=label)
             # what other runs have and this one lacks
@@ -225,10 +215,19 @@ def _described(shown: Shown, figure: ArchivedFigure) -> str:
 
     It is the declared description, else the text above the figure, and the run.
     """
-    known = [
-        f"{name} {figure.entities[name]}" for name in ("task", "run") if name in figure.entities
+    run = run_text(figure.entities)
+    return figure.alt or ", ".join(
+        filter(None, [figure.heading or shown.subtitle or shown.desc, run])
+    )
+
+
+def _pairs(entities: Mapping[str, str]) -> list[str]:
+    """Entities of a run as in names of files."""
+    return [
+        f"{short}-{entities[name]}"
+        for name, (short, _) in RUN_ENTITIES.items()
+        if name in entities
     ]
-    return figure.alt or ", ".join([figure.heading or shown.subtitle or shown.desc, *known])
 
 
 def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
@@ -268,13 +267,8 @@ def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list
 
     The tables are ``desc-NAME_metrics.tsv``.
     """
-    who, own = f"sub-{figure.entities['subject']}", figure.entities
-    stem = "_".join(
-        [
-            who,
-            *(f"{short}-{own[name]}" for name, (short, _) in _RUN_ENTITIES.items() if name in own),
-        ]
-    )
+    who = f"sub-{figure.entities['subject']}"
+    stem = "_".join([who, *_pairs(figure.entities)])
     cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
     found = (
         sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv")))

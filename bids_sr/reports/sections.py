@@ -4,7 +4,7 @@ Figures are declared by the functions that draw them (`bids_sr.steps.figures`); 
 sections alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bids_sr.frozen import frozen
@@ -13,6 +13,32 @@ ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures: what they are of."""
 MODEL = "model"
 """Among the tables of a figure: the cards of the models of a participant or run."""
+
+
+RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
+    "session": ("ses", "session"),
+    "task": ("task", "task"),
+    "acquisition": ("acq", "acquisition"),
+    "ceagent": ("ce", "contrast agent"),
+    "reconstruction": ("rec", "reconstruction"),
+    "direction": ("dir", "phase encoding"),
+    "run": ("run", "run"),
+    "echo": ("echo", "echo"),
+    "chunk": ("chunk", "chunk"),
+}
+"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on
+the page.
+"""
+
+
+def run_text(entities: Mapping[str, str]) -> str:
+    """A run in words, from its entities.
+
+    >>> run_text({"subject": "01", "task": "tap", "run": "2"})
+    'task tap, run 2'
+    """
+    known = ((words, entities.get(name)) for name, (_, words) in RUN_ENTITIES.items())
+    return ", ".join(f"{words} {label}" for words, label in known if label)
 
 
 @frozen

@@ -182,13 +182,6 @@ OWED = frozenset(
         "bids_sr/pipeline/graph.py::run_of",
         "bids_sr/series.py::parse_map_label",
         "bids_sr/series.py::series",
-        "bids_sr/steps/figures/draw_evaluation.py::_beyond",
-        # figures: until there is a manifest
-        "bids_sr/reports/figures/map_viewer.py::viewer_html",
-        # words: until one formatter gives them
-        "bids_sr/reports/tables/cluster_tables.py::_line",
-        "bids_sr/reports/text/overview_text.py::header_text",
-        "bids_sr/reports/text/overview_text.py::next_steps",
     }
 )
 """``file::function`` that reads back what the program itself has written."""

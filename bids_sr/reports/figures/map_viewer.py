@@ -58,18 +58,8 @@ class ViewedMaps:
     """
 
 
-@frozen
-class MniGrid:
-    """MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over a field of view.
-
-    The field of view is in RAS order, and the points reach from edge to edge.
-    """
-
-    points: Array
-
-
 _MNI_STEP_MM = 10.0
-"""Distance of the points of `MniGrid`, between which the viewer interpolates."""
+"""Distance of the points whose MNI coordinates are known; the viewer interpolates between them."""
 
 
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
@@ -131,13 +121,14 @@ def viewer_html(
     *,
     first_series: str = "",
     room: int = MAX_BYTES,
-    mni: MniGrid | None = None,
+    mni: Array | None = None,
 ) -> Markup:
     """The viewer of a run as a fragment; nothing where there is no map.
 
     `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first
     map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
-    have in any case; `mni` is of the background's field of view.
+    have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
+    background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out.
     """
     if not given.maps:
         return Markup("")
@@ -160,11 +151,11 @@ def viewer_html(
         "step": 10.0**-digits,
         "digits": digits,
         "threshold": given.display.threshold,
-        "limits": limits,
+        "limits": {"|".join(key): limit for key, limit in limits.items()},
         "colors": list(MAP_COLORS),
         "tallest": _TALLEST_PX,
-        "contrasts": list(dict.fromkeys(key.split("|")[0] for key in limits)),
-        "smoothings": list(dict.fromkeys(key.split("|")[1] for key in limits)),
+        "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
+        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
         "series": list(given.series),
         "titles": TITLES,
         "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
@@ -178,9 +169,9 @@ def viewer_html(
         ),
     }
     if mni is not None:
-        tenths = np.clip(np.rint(10 * mni.points), -(2**15), 2**15 - 1).astype("<i2")
+        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
         content["mni"] = {
-            "size": mni.points.shape[:3],
+            "size": mni.shape[:3],
             "tenths": base64.b64encode(tenths.tobytes()).decode("ascii"),
         }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
@@ -189,7 +180,7 @@ def viewer_html(
     )
 
 
-def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, float], list[str]]:
+def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[_Key, float], list[str]]:
     """Return the maps that fit by `map_key`, the color scale ends, and what is left out.
 
     The ends of the color scales are by contrast and smoothing.
@@ -197,7 +188,7 @@ def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, fl
     statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
     about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
-    limits: dict[str, float] = {}
+    limits: dict[_Key, float] = {}
     left_out: list[str] = []
     # all contrasts without smoothing before any with
     widths = list(dict.fromkeys(smoothing for _, smoothing in given.maps))
@@ -221,5 +212,5 @@ def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[str, fl
             continue
         room -= size
         volumes |= made
-        limits[f"{contrast}|{smoothing}"] = round(limit, 3)
+        limits[contrast, smoothing] = round(limit, 3)
     return volumes, limits, left_out

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics.number_text import number, short
 from bids_sr.reports.markup import Head, picked, render, table
-from bids_sr.reports.tables.html_tables import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-class _ShownPeak(NamedTuple):
-    """A row of the table of clusters, as far as it is shown; numbers may be text."""
-
-    series: str
-    fwhm_mm: float
-    contrast: str
-    cluster: str
-    space: str
-    x: float
-    y: float
-    z: float
-    scanner_x: float
-    scanner_y: float
-    scanner_z: float
-    statistic: str
-    peak: float
-    volume_mm3: float | str
-    label: str
-    labels: str
-
-
-LISTED, LABELS = 1, 3
-"""Clusters of a contrast that is not the first, and labels of a cluster, that the page has; the
-table has them all.
-"""
+LISTED = 1
+"""Clusters of a contrast that is not the first, that the page has; the table has them all."""
+_NUMBERS = (
+    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z"),
+    *("peak", "volume_mm3"),
+)
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
@@ -57,44 +37,29 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             "<p class='note'>No voxel of any series is above the threshold, so that there is no"
             " cluster.</p>"
         )
-    shown = clusters[list(_ShownPeak._fields)].astype(object)
-    rows = [
-        _ShownPeak(*cells) for cells in shown.where(shown.notna(), MISSING).itertuples(index=False)
-    ]
-    widest = max(float(row.fwhm_mm) for row in rows)
+    # as made, a table holds text; as read from its file, numbers
+    told = clusters.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
+    widest = told["fwhm_mm"].max()
+    shown = told[(told["series"] == series) & (told["fwhm_mm"] == widest)]
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
     tables: list[tuple[str, Markup]] = []
-    for contrast in sorted(
-        dict.fromkeys(row.contrast for row in rows), key=lambda name: name != first
-    ):
-        own = [
-            row
-            for row in rows
-            if (row.series, row.contrast, float(row.fwhm_mm)) == (series, contrast, widest)
-        ]
+    for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
+        own = list(shown[shown["contrast"] == contrast].itertuples())
         if tables:
             own = [row for row in own if str(row.cluster).isdigit()][:LISTED]
         if own:
             title = f"Largest clusters of {series}: {contrast}, {smoothing}"
             at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
-            heads: list[Head] = [
-                "cluster",
-                at,
-                own[0].statistic,
-                ("volume", "mm³"),
-                "labels of the atlas",
-            ]
-            tables.append((title, table(title, heads, [_line(row) for row in own], texts={4})))
+            heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³")]
+            heads += ["label at the peak", "labels of the cluster"]
+            tables.append((title, table(title, heads, map(_line, own), texts={4, 5})))
     return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 
 
-def _line(row: _ShownPeak) -> list[str]:
-    labels = [row.label, *re.split(r"(?<= %), ", str(row.labels))[:LABELS]]
-    if labels[1].startswith(row.label):
-        del labels[0]  # the cluster's first label is that at the peak
-    place = ", ".join(number(f"{float(mm):.0f}") for mm in (row.x, row.y, row.z))
-    scanner = ",".join(f"{float(mm):.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
-    smoothing = f"{float(row.fwhm_mm):g} mm" if float(row.fwhm_mm) else "none"
+def _line(row: Any) -> list[str]:
+    place = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
+    scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
+    smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
     peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
-    told = ", ".join(label for label in labels if label != MISSING) or "–"
-    return [str(row.cluster), peak, number(str(row.peak)), number(str(row.volume_mm3)), told]
+    labels = (each if isinstance(each, str) else MISSING for each in (row.label, row.labels))
+    return [str(row.cluster), peak, short(row.peak), short(row.volume_mm3), *labels]

@@ -6,26 +6,14 @@ scans.
 
 from collections.abc import Mapping
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bids_sr.io.json_values import real, texts
-from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import number as shown
+from bids_sr.metrics.number_text import short
 from bids_sr.reports.markup import joined, render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 _Value = object
-
-
-def number(value: str | None) -> str:
-    """A value of a table as shown: four significant digits, a dash where there is none."""
-    if value is None or value in (MISSING, ""):
-        return "–"
-    try:
-        as_float = float(value)
-    except ValueError:
-        return escape(value)
-    return shown(as_float, ".0f" if as_float == int(as_float) and abs(as_float) < 1e6 else ".4g")
 
 
 def _label_html(value: _Value) -> str:
@@ -35,7 +23,7 @@ def _label_html(value: _Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return number(f"{value}")
+        return short(value)
     if isinstance(value, list | tuple):
         if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
             return Markup(", ").join(_label_html(item) for item in value) or "none"

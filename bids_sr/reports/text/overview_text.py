@@ -18,6 +18,7 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import render
+from bids_sr.reports.sections import run_text
 from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import flag_rows
 from bids_sr.stats.evaluation import words
@@ -35,7 +36,7 @@ from bids_sr.stats.evaluation.words import MARKS, MOVED_MM
 
 @frozen
 class RunFacts:
-    """Acquisition facts: name, voxel sizes (mm) before and after, FD (mm) of each volume.
+    """Acquisition facts: entities, voxel sizes (mm) before and after, FD (mm) of each volume.
 
     `described` is what the sidecar of the series says of it, such as that it was simulated from a
     finer one, `warnings` what the plan warned of;
@@ -43,7 +44,7 @@ class RunFacts:
     whether it was used), `at_rest` whether seeds take the place of conditions.
     """
 
-    name: str
+    entities: Mapping[str, str]
     acquired_mm: Sequence[float]
     made_mm: Sequence[float]
     displacement: Sequence[float]
@@ -124,13 +125,11 @@ def overview_html(
 
 def header_text(run: RunFacts) -> str:
     """Participant and run, resolution from and to, what the series is, and volumes."""
-    name = " · ".join(
-        part.partition("-")[2] if part.startswith("task-") else part
-        for part in run.name.split("_")
-    )
     change = f"{size_text(run.acquired_mm, unit='')} → {size_text(run.made_mm)}"
     described = f" ({run.described})" if run.described else ""
-    return f"{name} · {change}{described} · {len(run.displacement)} volumes"
+    volumes = f"{len(run.displacement)} volumes"
+    whose = f"sub-{run.entities['subject']}"
+    return " · ".join([whose, run_text(run.entities), change + described, volumes])
 
 
 def level_text(row: MetricRow | None) -> str:
@@ -159,13 +158,7 @@ def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
 
 def level_number(evidence: Evidence, best: str) -> Number:
     """Return the best method's detail beyond the acquired Nyquist limit, active voxels first."""
-    measured_map = "correlation with the measured map"
-    what = (
-        measured_map
-        if evidence.reference.statistic == "r"
-        else statistic(evidence.reference.statistic).label
-    )
-    label = f"{what} {words.BANDS[evidence.band]}"
+    label = f"{statistic(evidence.reference.statistic).label} {words.BANDS[evidence.band]}"
     row, plain = evidence.row(best) if best else None, evidence.row("bspline")
     if row is None or not math.isfinite(row.value):
         return Number("–", label, "not assessed")
@@ -308,7 +301,8 @@ def next_steps(
             " accurate here."
         )
     if status == "more accurate":
-        own = [part for part in run.name.split("_") if part.startswith(("sub-", "ses-"))]
-        maps = "/".join([*own, "func", f"*desc-{best}*_statmap.nii.gz"])
+        folders = [f"sub-{run.entities['subject']}"]
+        folders += [f"ses-{run.entities['session']}"] if "session" in run.entities else []
+        maps = "/".join([*folders, "func", f"*desc-{best}*_statmap.nii.gz"])
         steps.append(f"Use {maps}, and test at the group level whether the result generalizes.")
     return list(dict.fromkeys(steps))[:2]

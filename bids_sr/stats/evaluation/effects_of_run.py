@@ -243,9 +243,9 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     """Write each series' effect beyond the acquired Nyquist limit, in the box around the brain.
 
     It is that of ``all`` where there is one, else of the first contrast that can be split; signal
-    units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, and
-    ``beyond_NAME`` (X, Y, Z) of each series but ensemble members; the last is missing where no
-    contrast can be split, or no axis was made finer.
+    units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, ``series``
+    (names of all but ensemble members; none where no contrast can be split, or no axis was made
+    finer) and ``beyond_NAME`` (X, Y, Z) of each of these.
     """
     first, mask = run.first(), run.mask
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
@@ -261,13 +261,15 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     moved = np.array(run.affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ low
     arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
-    weights = whole.get(contrast)
+    weights, names = whole.get(contrast), []
     if weights is not None and max(run.factor) > 1:
         for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:
             name, betas = on_grid(load_effects(file), mask.shape, run.affine)
+            names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(
                 betas @ weights.astype(np.float32), run.factor
             )[box]
+    arrays["series"] = np.array(names, dtype=str)
     with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path

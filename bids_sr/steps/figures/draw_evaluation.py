@@ -25,9 +25,6 @@ _SCORED = ("ev", "r")
 """What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing
 without a truth.
 """
-_BEYOND = "beyond_"
-"""How the arrays of `halves_figures` begin that hold an effect beyond the acquired Nyquist limit.
-"""
 _VALUES = ("evaluation",)
 """The table that holds all values."""
 
@@ -216,8 +213,7 @@ def _beyond(
     from bids_sr.reports.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as found:
-        names = [name.removeprefix(_BEYOND) for name in found.files if name.startswith(_BEYOND)]
-        contrast = str(found["contrast"])
+        names, contrast = found["series"].tolist(), str(found["contrast"])
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
         region = next(iter(main_regions(row.region for row in own)), "brain")
@@ -229,7 +225,8 @@ def _beyond(
         scores = {row.series: row for row in reversed(lead)}
         what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         mask = Volume(found["mask"], found["affine"])
-        maps = {name: mask.like(found[_BEYOND + name]) for name in shown_series(names, scores)}
+        shown = shown_series(names, scores)
+        maps = {name: mask.like(found[f"beyond_{name}"]) for name in shown}
     if maps:
         values = {name: row.value for name, row in scores.items()}
         yield Drawn(

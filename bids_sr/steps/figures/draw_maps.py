@@ -255,9 +255,8 @@ def draw_activation(
         "maps",
         html=True,
         caption=(
-            "Of further contrasts and series the table has more. Labels: that at the peak, then"
-            " the first that contain at least 5 % of the cluster. Click a peak to move the"
-            " crosshair there."
+            "The table has further contrasts and series. Labels of the cluster are those that"
+            " contain at least 5 % of it. Click a peak to move the crosshair there."
         ),
         missing="table of clusters",
         tables=("clusters",),

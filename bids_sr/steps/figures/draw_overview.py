@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_sr.reports.figures.map_figures import Scene
-    from bids_sr.reports.figures.map_viewer import MniGrid
 
 _EFFECT_SHARE = 0.2
 """Effects below this share of the color scale are not drawn: they have no threshold of their own.
@@ -65,7 +64,7 @@ def draw_overview(
     one_level_down: Facts | None = None,
     truth_maps: dict[str, Image] | None = None,
     *,
-    run_name: str,
+    entities: Mapping[str, str],
     calibrated: bool,
     at_rest: bool,
     run_facts: Mapping[str, object],
@@ -84,7 +83,7 @@ def draw_overview(
 
     found = run_maps.sort_maps(maps)
     run = RunFacts(
-        name=run_name,
+        entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
         acquired_mm=boldref.zooms.tolist(),
         made_mm=bold_mask_hr.zooms.tolist(),
@@ -230,18 +229,18 @@ def show_viewer(
     )
 
 
-def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> "MniGrid":
+def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates over a grid of the run, through the stored transforms.
 
     They cover the field of view of the grid.
     """
-    from bids_sr.reports.figures.map_viewer import MniGrid, mni_nodes
+    from bids_sr.reports.figures.map_viewer import mni_nodes
     from bids_sr.reports.figures.slices import canonical
 
     volume = canonical(mask)
     nodes = mni_nodes(volume.data.shape, volume.affine)
     points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
-    return MniGrid(points=points.reshape(nodes.shape))
+    return points.reshape(nodes.shape)
 
 
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:

@@ -354,6 +354,7 @@ def halves(images, tmp_path):
     np.savez(
         tmp_path / "maps.npz",
         contrast=np.array("all"),
+        series=np.array(list(LEVELS)),
         affine=AFFINE,
         mask=images["mask"].data,
         **maps,

@@ -20,7 +20,6 @@ from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
-    MniGrid,
     ViewedMaps,
     mni_nodes,
     packed,
@@ -240,7 +239,7 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
         brain,
         signal,
         brain,
-        run_name="sub-01_task-a",
+        entities={"subject": "01", "task": "a"},
         calibrated=False,
         at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
@@ -310,7 +309,7 @@ def test_mni_is_told_over_the_whole_field_of_view():
     below = Volume(MASK, FINE)
     volume = canonical(BRAIN)
     nodes = mni_nodes(volume.data.shape, volume.affine)
-    html = viewer_html(given(), below, BRAIN, mni=MniGrid(points=np.add(nodes, [1, 2, 3])))
+    html = viewer_html(given(), below, BRAIN, mni=np.add(nodes, [1, 2, 3]))
     told = content_of_viewer(html)["mni"]
     points = (
         np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10

@@ -26,7 +26,7 @@ from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
 from bids_sr.stats.evaluation.verdict import make_verdict
 
 RUN = RunFacts(
-    name="sub-01_task-tap_run-2",
+    entities={"subject": "01", "task": "tap", "run": "2"},
     acquired_mm=(6, 6, 3.3),
     made_mm=(3, 3, 3.3),
     displacement=(math.nan, 0.1, 0.2),
@@ -63,7 +63,9 @@ def judged(rows, **how):
 
 
 def test_the_header_names_run_resolution_and_volumes():
-    assert header_text(RUN) == "sub-01 · tap · run-2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
+    assert (
+        header_text(RUN) == "sub-01 · task tap, run 2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
+    )
     told = header_text(replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped"))
     assert "→ 3 × 3 × 3.3 mm (simulated 6 mm: 3 mm data, k-space cropped) · 3 vol" in told
 
@@ -308,7 +310,7 @@ def test_what_to_do_next_follows_from_the_verdict():
         {"status": "more accurate", "best": "sbl"},
         [],
         True,
-        replace(RUN, name="sub-01_ses-2_task-tap"),
+        replace(RUN, entities={"subject": "01", "session": "2", "task": "tap"}),
     )
     assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
     assert "B-spline" in next_steps({"status": "not more accurate"}, [], True, RUN)[0]

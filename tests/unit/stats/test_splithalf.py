@@ -437,7 +437,8 @@ def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
     ) as found:
         assert str(found["contrast"]) == "all"
         names = {f"beyond_{name}" for name in series if name != "sblSeed1"}
-        assert set(found.files) == {"contrast", "affine", "mask"} | names
+        assert set(found.files) == {"contrast", "affine", "mask", "series"} | names
+        assert {f"beyond_{name}" for name in found["series"].tolist()} == names
         expected = beyond_nyquist(series["sbl"].mean(-1), (2, 2, 1))[4:20, 2:9, 1:3]
         np.testing.assert_allclose(found["beyond_sbl"], expected, atol=1e-4)
         np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

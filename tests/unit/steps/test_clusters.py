@@ -209,4 +209,5 @@ def test_names_of_an_atlas_may_have_commas() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0", "contrast": "all"}
     labels = {"label": "Gyrus, anterior", "labels": "Gyrus, anterior 60 %, Gyrus, posterior 30 %"}
     html = clusters_html(pd.DataFrame([row | labels]), "sbl")
+    assert ">Gyrus, anterior<" in html
     assert ">Gyrus, anterior 60 %, Gyrus, posterior 30 %<" in html
