@@ -16,12 +16,70 @@ Level = Literal["note", "warning", "error"]
 """A fact, something that may be wrong, and something that cannot be carried out."""
 
 RECORD = "notices.jsonl"
-Code = Literal["", "option", "annex", "lfs", "reference", "left-out", "step"]
-"""What readers tell apart.
-
-An option is wrong, a file of git-annex or Git LFS is absent, a reference was found, a run is left
-out, a step warned.
-"""
+_AGAIN = "then rerun the same command to resume"
+CODES: dict[str, tuple[str, str]] = {
+    "": ("", ""),
+    "option": ("an option cannot be used as it is given", ""),
+    "annex": ("a file of git-annex is not downloaded", ""),
+    "lfs": ("a file of Git LFS is not downloaded", ""),
+    "reference": ("a high-resolution reference was found", ""),
+    "left-out": ("a run is left out", ""),
+    "step": ("a step warned", ""),
+    "full": ("disk full", f"Free some room, or choose other directories, {_AGAIN}."),
+    "memory": (
+        "out of memory",
+        "Use fewer --nprocs, a larger --mem, or a bigger machine; on SLURM `bids-sr-slurm retry`"
+        f" asks for more, as does memory_extra_gb in the plugin file; {_AGAIN}.",
+    ),
+    "forbidden": (
+        "no permission",
+        f"Check the permissions, and whether the file system is read-only, {_AGAIN}.",
+    ),
+    "crashed": (
+        "crashed",
+        "Rerun the same command: it retries this step and repeats nothing that was finished. If it"
+        " fails again, run the step alone as its crash file says, and report the bug with this"
+        " file.",
+    ),
+    "ended": (
+        "ended without an answer",
+        "Its last words, if any, are in the crash file. See template and sbatch_args in the plugin"
+        " file.",
+    ),
+    "killed": (
+        "killed",
+        "Most often memory ran out: ask for more of it (--mem, memory_extra_gb in the plugin"
+        f" file), {_AGAIN}.",
+    ),
+    "time": (
+        "timed out",
+        "Give it longer: `bids-sr-slurm retry` asks for twice the time; else raise time_minutes in"
+        f" the plugin file, {_AGAIN}.",
+    ),
+    "cancelled": (
+        "cancelled",
+        "It was cancelled from outside (scancel, or an administrator). Run it again to resume.",
+    ),
+    "node": ("node failed", "The machine failed or was taken away. Run it again to resume."),
+    "interrupted": ("interrupted", "Run it again to resume."),
+    "unknown": ("never started", "SLURM knows nothing of it any more. Run it again to resume."),
+    "refused": (
+        "refused",
+        "Mend what the log names: options or data, or what the job asks for (sbatch_args,"
+        " time_minutes, memory_extra_gb in the plugin file, or another partition).",
+    ),
+    "absent": (
+        "program not found",
+        "The node does not find the program: give --setup FILE that makes it known, --container"
+        " IMAGE, or see template and sbatch_args in the plugin file.",
+    ),
+    "unseen": (
+        "result not found",
+        "The work directory (-w) must be one that every machine of the cluster sees under the same"
+        " path.",
+    ),
+}
+"""Code → cause, and what the user can do about it where nothing better is known."""
 
 
 @frozen
@@ -29,7 +87,8 @@ class Notice:
     """One thing to be told.
 
     `subject` is a label, `run` the name of a run; where both are empty it is about the whole call.
-    A note or a warning says all in `why`, an error has the reason there.
+    A note or a warning says all in `why`, an error has the reason there. An error without a remedy
+    has that of its code.
     """
 
     what: str  # a path, or an option where there is no file
@@ -38,7 +97,13 @@ class Notice:
     level: Level = "error"
     subject: str = ""
     run: str = ""
-    code: Code = ""
+    code: str = ""  # of `CODES`
+    file: str = ""  # that tells more: a crash file, a log
+
+    def __post_init__(self) -> None:
+        _, remedy = CODES[self.code]
+        if self.level == "error" and not self.remedy:
+            object.__setattr__(self, "remedy", remedy)
 
     def __str__(self) -> str:
         if self.level != "error":
@@ -47,8 +112,19 @@ class Notice:
             self.what,
             self.why and f"  why: {self.why}",
             self.remedy and f"  fix: {self.remedy}",
+            self.file and f"  see: {self.file}",
         )
         return "\n".join(filter(None, lines))
+
+    @property
+    def whom(self) -> str:
+        """Name of the run, else of the participant; "" for the whole call."""
+        return whom_text(self.subject, self.run)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step or job failed: a run that is left out was never begun."""
+        return self.level == "error" and self.code != "left-out"
 
     def concerns(self, label: str) -> bool:
         """Whether it is about this participant or about all."""
@@ -57,6 +133,11 @@ class Notice:
     def of_all(self) -> "Notice":
         """The same about the whole call, to tell once what holds for several."""
         return replace(self, subject="", run="")
+
+
+def whom_text(subject: str, run: str) -> str:
+    """Name of a run, else of a participant (by its label); "" where there is neither."""
+    return run or (subject and f"sub-{subject}")
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:
@@ -87,6 +168,24 @@ def recorded(folder: Path) -> list[Notice]:
     for line in lines:
         try:
             found[Notice(**json.loads(line))] = None
-        except (ValueError, TypeError):  # cut off where a disk was full, or of another version
-            continue
+        except (ValueError, TypeError, KeyError):
+            continue  # cut off where a disk was full, or of another version
     return list(found)
+
+
+def failed_steps(logs: Path) -> dict[str, list[Notice]]:
+    """Return the steps that failed in the last run that recorded any, by participant (label).
+
+    Parameters
+    ----------
+    logs : Path
+        Of all runs of an output directory.
+    """
+    found: dict[str, list[Notice]] = {}
+    for path in sorted(logs.glob(f"*/{RECORD}")):
+        own: dict[str, list[Notice]] = {}
+        for each in recorded(path.parent):
+            if each.failed:
+                own.setdefault(each.subject, []).append(each)
+        found |= own
+    return found

@@ -92,14 +92,10 @@
 {% else %}
 <p class="fine">No errors to report!</p>
 {% endif %}
-{% for file, crash, tail in entries %}
-{% if crash is none %}
-<p>{{ file }}: a pickled crash file, which is not opened here.</p>
-{% else %}
-<h4>{{ crash.node }}</h4><p>File: <code>{{ crash.file }}</code></p><pre tabindex="0">{{ tail }}</pre>
-{% if tail != crash.traceback %}{{ folded("Whole traceback", source(crash.traceback)) }}{% endif %}
+{% for notice, file, tail, text in entries %}
+<h4>{{ notice.what }}</h4><p>{{ notice.why }}</p><p><strong>What to do:</strong> {{ notice.remedy }}</p>
+{% if text %}<p>File: <code>{{ file }}</code></p><pre tabindex="0">{{ tail }}</pre>{{ folded("Whole crash file", source(text)) }}{% endif %}
 
-{% endif %}
 {% endfor %}
 {% endmacro %}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.bids.image_header import Header
 from bids_sr.config import UsageError
-from bids_sr.notices import Code, Level, Notice
+from bids_sr.notices import Level, Notice
 
 
 class InputError(UsageError):
@@ -44,7 +44,7 @@ def absent(path: Path) -> str:
 
 
 def _not_downloaded(path: Path, what: str) -> Notice:
-    code: Code = "lfs" if "LFS" in what else "annex"
+    code = "lfs" if "LFS" in what else "annex"
     get = (
         f"`git lfs pull -I {path.name}`"
         if code == "lfs"
@@ -137,7 +137,7 @@ class Findings:
         """Add a problem of an option, which stops the whole call even if one run revealed it."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
-    def tell(self, what: Path | str, why: str, *, code: Code = "") -> None:
+    def tell(self, what: Path | str, why: str, *, code: str = "") -> None:
         """Add a note."""
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 

@@ -129,7 +129,7 @@ def warning_lines(folder: Path) -> Iterator[str]:
     found: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):
         if notice.code == "step":
-            found.setdefault(notice.why, {})[notice.run] = None
+            found.setdefault(notice.why, {})[notice.whom] = None
     for text, runs in list(found.items())[:_MOST_NAMED]:
         yield item("warning", f"{some(list(runs), 3)}: {text}")
     if len(found) > _MOST_NAMED:

@@ -19,7 +19,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
-from bids_sr.pipeline.graph import run_of
+from bids_sr.notices import failed_steps
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.version import __version__
@@ -163,18 +163,14 @@ def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
 
 
 def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
-    """The lines of who is missing, with the step that crashed where the logs name one."""
-    from bids_sr.reports.participants_page import crash_files, read_crash
-
-    nodes = [
-        read_crash(path).node
-        for path in crash_files(output_dir / "logs")
-        if path.suffix != ".pklz"
-    ]
+    """The lines of who is missing, with the steps that failed where a record names some."""
+    steps = [each for own in failed_steps(output_dir / "logs").values() for each in own]
     lines = []
     for whose, line in absent:
         own = dict.fromkeys(
-            node for node in nodes if whose and f"{run_of(node)}_".startswith(f"{whose}_")
+            each.what
+            for each in steps
+            if whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_")
         )
         lines.append(f"{line}; crashed: {', '.join(own)}" if own else line)
     return lines

@@ -32,7 +32,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
 from bids_sr.io.dataset_description import dataset_of
-from bids_sr.notices import Notice, record
+from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -280,23 +280,22 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     for line in made if plan is None or text_alone else end_lines(plan, settings, outcome.reports):
         print(line, flush=True)
     # the others follow from it
-    if full := next((each.advice for each in outcome.crashes if each.disk_full), ""):
-        need = None if plan is None else plan.estimate
-        size = (
+    if full := next((each for each in outcome.crashes if each.code == "full"), None):
+        need = (
             ""
-            if need is None
-            else f"{need.output_gb:.1f} GB of output and {need.work_gb:.1f} GB of work"
+            if plan is None
+            else (
+                f"\nIn all, about {plan.estimate.output_gb:.1f} GB of output and"
+                f" {plan.estimate.work_gb:.1f} GB of work are needed."
+            )
         )
-        _complain(f"bids-sr: {full}" + (f" In all, about {size} are needed." if size else ""))
+        _complain(f"bids-sr: {CODES['full'][0]}: {full}{need}")
         return FAILED
-    known = {each.file: each for each in outcome.crashes}
-    for file in outcome.crash_files:
-        _complain(f"crashed: {file}")
-        for head, said in known[file].facts.items() if file in known else ():
-            _complain(f"  {head}: {said}")
+    for crash in outcome.crashes:
+        _complain(f"{CODES[crash.code][0]}: {crash}")
     for missing in outcome.missing:
         _complain(f"missing: {missing}")
-    if outcome.crash_files or outcome.missing:
+    if outcome.crashes or outcome.missing:
         _complain("bids-sr: some steps failed; rerun the same command to retry them")
         return FAILED
     if plan is not None and plan.left_out:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
-from bids_sr.pipeline.graph import run_of
+from bids_sr.notices import whom_text
+from bids_sr.pipeline.graph import whom_of
 from bids_sr.preflight.pace import duration
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Progress:
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label, stage = run_of(node.fullname), stage_of(node)
+        label, stage = whom_text(*whom_of(node)), stage_of(node)
         with self._lock:
             if status == "exception":
                 self.line(f"failed: {node.fullname}")

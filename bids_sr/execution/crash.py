@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.execution.usage import kind_of
-from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.pipeline.graph import run_of
+from bids_sr.notices import Notice, record
+from bids_sr.pipeline.graph import whom_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -33,157 +33,111 @@ _FULL = re.compile(
     r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b"
 )
 _MEMORY = re.compile(
-    r"WorkerDied|was killed|MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate"
+    r"MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate"
     r" memory|out of memory"
     r"|OUT_OF_ME|Unable to allocate"
 )
 _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
 
 
-@frozen
-class Crash:
-    """A failed step: the path of its crash file and what the user is told of it at the end."""
-
-    file: Path
-    node: str  # full name of the step
-    happened: str  # last line of the error
-    advice: str
-    rerun: str  # command that runs the step alone
-    disk_full: bool
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What is told, by its heads."""
-        heads = ("Node", "What happened", "What to do", "To run this step alone")
-        return dict(zip(heads, (self.node, self.happened, self.advice, self.rerun), strict=True))
-
-
-def write_crash(
-    node: "Node",
-    traceback: Sequence[str],
-    *,
-    crash_dir: Path,
-    host: str = "",
-    peak_gb: float | None = None,
-    remedy: str = "",
-) -> Crash:
-    """Write the crash file of a step, beside the logs or, if that fails, in another directory.
-
-    Parameters
-    ----------
-    traceback : lines of text, as `traceback.format_exception` gives them
-    host : where it ran; this machine by default
-    peak_gb : most memory that its process held, where known
-    remedy : what the user can do, where the caller knows better than the text of the error tells
-    """
-    _keep_node(node)
-    folder, why = Path(node.output_dir()), "".join(traceback).rstrip()
-    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
-    crash = Crash(
-        file=crash_dir / name,
-        node=node.fullname,
-        happened=next(
-            (line.strip() for line in reversed(why.splitlines()) if line.strip()),
-            "nothing was said",
-        ),
-        advice=remedy or advice(why, folder, getattr(node.inputs, "base_directory", None)),
-        rerun=shlex.join([sys.executable, "-m", "bids_sr.cli.rerun", str(folder)]),
-        disk_full=disk_is_full(traceback),
-    )
-    text = _crash_text(node, crash, why, host=host, peak_gb=peak_gb)
-    for place in (crash_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
-        with contextlib.suppress(OSError):
-            return replace(crash, file=atomic_files.write_whole(place / name, text))
-    _LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
-    return crash
-
-
-def disk_is_full(traceback: Sequence[str]) -> bool:
-    """Return whether a step failed because a disk is full.
-
-    No other step could write its results either.
-    """
-    return bool(_FULL.search("".join(traceback)))
-
-
 def report_crash(
     node: "Node",
     traceback: Sequence[str],
-    written: list[Crash],
     *,
     host: str = "",
     peak_gb: float | None = None,
-    remedy: str = "",
-) -> str:
-    """Write the crash file, add it to `written`, and return its path.
+    code: str = "",
+) -> Notice:
+    """Write the crash file of a step, and add the failure to the record of the run.
 
-    Its directory is that of nipype's settings of the step.
+    The crash file lies beside the record or, if that fails, in another directory.
+
+    Parameters
+    ----------
+    node : nipype Node
+        Its settings name the folder of the run's logs.
+    traceback : sequence of str
+        As `traceback.format_exception` gives it.
+    host : str
+        Where it ran; this machine by default.
+    peak_gb : float, optional
+        Most memory that its process held, where known.
+    code : str
+        Of the notice, where the caller knows better than the text of the error tells.
+
+    Returns
+    -------
+    Notice
+        What failed and why, as it was recorded.
     """
-    crash = write_crash(
-        node,
-        traceback,
-        crash_dir=Path(node.config["execution"]["crashdump_dir"]),
-        host=host,
-        peak_gb=peak_gb,
-        remedy=remedy,
+    _keep_node(node)
+    why = "".join(traceback).rstrip()
+    code, logs = code or cause_of(why), Path(node.config["execution"]["crashdump_dir"])
+    subject, run = whom_of(node)
+    last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
+    found = Notice(
+        what=node.fullname,
+        why=(last or "nothing was said") + _room(code, node),
+        subject=subject,
+        run=run,
+        code=code,
     )
-    _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
-    written.append(crash)
-    return str(crash.file)
+    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
+    text = _crash_text(node, found, why, host=host, peak_gb=peak_gb)
+    for place in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            found = replace(found, file=str(atomic_files.write_whole(place / name, text)))
+            break
+    else:
+        _LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
+    with contextlib.suppress(OSError):
+        record(logs, [found])
+    _LOGGER.error("%s failed: see %s", node.fullname, found.file)
+    return found
 
 
-def _crash_text(node: "Node", crash: Crash, why: str, *, host: str, peak_gb: float | None) -> str:
+def cause_of(why: str) -> str:
+    """Return the code of an error, from its text."""
+    causes = {"full": _FULL, "memory": _MEMORY, "forbidden": _FORBIDDEN}
+    return next((code for code, text in causes.items() if text.search(why)), "crashed")
+
+
+def _room(code: str, node: "Node") -> str:
+    """What a file system has, where that is the cause.
+
+    A step that stores derivatives writes to two.
+    """
+    folder, stored = Path(node.output_dir()), getattr(node.inputs, "base_directory", None)
+    if code == "full":
+        places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
+        return f" ({'; '.join(atomic_files.free_text(place) for place in places)})"
+    return f" (file system {atomic_files.file_system_of(folder)})" if code == "forbidden" else ""
+
+
+def _crash_text(node: "Node", found: Notice, why: str, *, host: str, peak_gb: float | None) -> str:
     """The text of a crash file; the traceback comes last."""
-    told = crash.facts
+    alone = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
     facts = {
-        "Node": told.pop("Node"),
-        "Participant": participant_of(node.fullname),
+        "Node": found.what,
+        "Participant": found.subject and f"sub-{found.subject}",
         "Interface": kind_of(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
         "Memory": _memory(node, peak_gb),
         "Directory": node.output_dir(),
-        **told,
+        "What happened": found.why,
+        "What to do": found.remedy,
+        "To run this step alone": shlex.join(alone),
     }
     lines = [
-        *(f"{name}: {value}" for name, value in facts.items()),
+        *(f"{name}: {value}" for name, value in facts.items() if value),
         "",
         "Inputs:",
         *_inputs(node),
         "",
     ]
     return "\n".join([*lines, why if "Traceback" in why else f"Traceback:\n{why}", ""])
-
-
-def participant_of(fullname: str) -> str:
-    """Label of the participant that a step belongs to."""
-    name = run_of(fullname).partition("_")[0]
-    return name if name.startswith("sub-") else "none in particular"
-
-
-def advice(why: str, folder: Path, stored: object = None) -> str:
-    """Return advice to the user for an error.
-
-    `stored` is the directory to which a step that stores derivatives writes.
-    """
-    again = "then rerun the same command to resume"
-    if _FULL.search(why):
-        places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
-        told = "; ".join(atomic_files.free_text(place) for place in places)
-        return f"the disk is full ({told}). Free some room, or choose other directories, {again}."
-    if _MEMORY.search(why):
-        return f"memory ran out. Use fewer --nprocs, a larger --mem, or a bigger machine, {again}."
-    if _FORBIDDEN.search(why):
-        place = atomic_files.file_system_of(folder)
-        return (
-            f"something cannot be read or written; check the permissions, and whether {place} is"
-            f" read-only, {again}."
-        )
-    return (
-        "rerun the same command: it retries this step and repeats nothing that was finished. If it"
-        " fails again, run the step alone, and report the bug with this file."
-    )
 
 
 def _memory(node: "Node", peak_gb: float | None) -> str:

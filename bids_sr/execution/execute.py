@@ -4,18 +4,18 @@ import contextlib
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.base import PluginBase
 
+from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.crash import Crash
 from bids_sr.execution.records import all_stored, forget_damaged
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
+from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,15 +27,10 @@ _SILENT = logging.CRITICAL + 1
 
 @frozen
 class RunOutcome:
-    """Outcome of a run: crash files, failed nodes, nodes without outputs, and reports.
+    """Outcome of a run: steps that failed, steps whose outputs are missing, and reports."""
 
-    It holds what is known of the nodes that failed, and the full names of those whose outputs are
-    missing.
-    """
-
-    crash_files: tuple[Path, ...] = ()
-    crashes: tuple[Crash, ...] = ()
-    missing: tuple[str, ...] = ()
+    crashes: tuple[Notice, ...] = ()
+    missing: tuple[str, ...] = ()  # full names
     reports: tuple[Path, ...] = ()
 
 
@@ -113,20 +108,6 @@ def _steady_time() -> Iterator[None]:
         base.time = before
 
 
-def _tell_cluster_failure(failure: Exception | None, crash_dir: Path) -> None:
-    """Write the crash file of a run that failed because SLURM itself could not be used.
-
-    No single node is at fault.
-    """
-    from bids_sr.slurm.slurm_calls import SlurmError
-
-    if isinstance(failure, SlurmError):
-        name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-slurm-{uuid.uuid4()}.txt"
-        (crash_dir / name).write_text(
-            f"{failure}\nThe same command ends jobs that are left and goes on.\n"
-        )
-
-
 def execute(
     workflow: pe.Workflow,
     *,
@@ -149,7 +130,6 @@ def execute(
     nodes stay finished.
 
     """
-    before = set(crash_dir.glob("crash*.txt"))
     # steps run again whose files were deleted, cut short or touched since; nipype would call them
     # done
     nodes = _nodes(workflow)
@@ -169,13 +149,12 @@ def execute(
                 "the run did not finish: %s",
                 str(error).strip().splitlines()[-1] if str(error) else error,
             )
-    _tell_cluster_failure(failure, crash_dir)
-    crashes: tuple[Crash, ...] = tuple(getattr(runner, "crashes", ()))
-    files = tuple(
-        sorted({*crash_dir.glob("crash*.txt"), *(each.file for each in crashes)} - before)
-    )
-    if failure is not None and not files:
+    crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
+    if isinstance(failure, UsageError):  # SLURM itself cannot be used: no single step is at fault
+        crashes = (*crashes, failure.notice)
+        record(crash_dir, [failure.notice])
+    if failure is not None and not crashes:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
     missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
-    return RunOutcome(crash_files=files, crashes=crashes, missing=missing)
+    return RunOutcome(crashes=crashes, missing=missing)

@@ -35,10 +35,11 @@ from typing import TYPE_CHECKING
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
-from bids_sr.execution.crash import Crash, disk_is_full, report_crash
+from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
 from bids_sr.execution.usage import Answer, give_back, hold_threads, keep_warnings
 from bids_sr.io.atomic_files import DiskFullError
+from bids_sr.notices import Notice
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -107,7 +108,7 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
     if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
-        keep_warnings(Path(place), node.fullname)
+        keep_warnings(Path(place), node)
     try:
         answer["result"] = node.run(updatehash=updatehash)
         note_left(Path(node.output_dir()))
@@ -131,13 +132,6 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
         for worker in workers:
             worker.join(_WAIT_S)
     pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _WorkerDied(RuntimeError):
-    """The process that ran a node was killed from outside, mostly for lack of memory.
-
-    The kernel does this when memory runs out.
-    """
 
 
 class ResilientMultiProc(NotesLeft, MultiProcPlugin):
@@ -180,7 +174,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._pool_of: dict[int, ProcessPoolExecutor] = {}
         self._second_try: set[int] = set()
         self._own_pools: dict[int, ProcessPoolExecutor] = {}
-        self.crashes: list[Crash] = []
+        self.crashes: list[Notice] = []
 
     def run(
         self,
@@ -301,12 +295,11 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             pool = self._own_pools[taskid] = self._new_pool(1)
             self._submit_to(pool, taskid)
             return None
-        died = _WorkerDied(
+        died = (
             f"The worker that ran {node.fullname} was killed twice, most likely because memory ran"
-            f" out (the node declares {node.mem_gb:.2f} GB). Give it more: fewer --nprocs, a"
-            " larger --mem, or a bigger machine."
+            f" out (the node declares {node.mem_gb:.2f} GB)."
         )
-        return {"result": None, "traceback": [str(died)], "taskid": taskid}
+        return {"result": None, "traceback": [died], "taskid": taskid, "code": "killed"}
 
     def _forgotten(self, taskid: int) -> bool:
         """Return whether the pool broke while the task was submitted.
@@ -329,11 +322,13 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
 
     def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
-        told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
-        path = report_crash(node, told, self.crashes, peak_gb=(result or {}).get("peak_gb"))
-        if disk_is_full(told):  # nothing that could still be started would end well
+        known = result or {}
+        told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
+        found = report_crash(node, told, peak_gb=known.get("peak_gb"), code=known.get("code", ""))
+        self.crashes.append(found)
+        if found.code == "full":  # nothing that could still be started would end well
             raise DiskFullError(Path(node.output_dir()), 0)
-        return path
+        return found.file
 
     def _postrun_check(self) -> None:
         for pool in self._own_pools.values():

@@ -25,7 +25,6 @@ from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import Queue, Refused, Unreachable
 from bids_sr.execution.usage import POOLS
 from bids_sr.frozen import frozen
-from bids_sr.slurm.job_endings import REMEDIES, Why
 from bids_sr.slurm.slurm_calls import ACTIVE, SlurmError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Ending:
 
     failed: str = ""  # full name of the step that failed, and lines of text
     traceback: tuple[str, ...] = ()  # empty where all succeeded
-    remedy: str = ""  # what the user can do about a job that did not answer
+    code: str = ""  # of the notice on a job that did not answer
     host: str = ""  # where it ran
     # most memory that its process held, where a step failed and it is known
     peak_gb: float | None = None
@@ -163,7 +162,7 @@ class Jobs:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
             job.ending = self._lost(
-                job, f"SLURM refuses the job of {_name(job)}: {error}.", Why.REFUSED
+                job, f"SLURM refuses the job of {_name(job)}: {error}.", "refused"
             )
         except Unreachable as error:
             self.unreachable = Unreachable(
@@ -279,7 +278,7 @@ class Jobs:
                 f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot"
                 " be seen here."
             )
-            job.ending = self._lost(job, text, Why.UNSEEN)
+            job.ending = self._lost(job, text, "unseen")
 
     def _poll(self, waiting: Mapping[int, _Job]) -> None:
         try:
@@ -308,7 +307,7 @@ class Jobs:
         if job.doomed:
             self.queue.cancel([job.slurm_id])
             text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
-            return self._lost(job, text, Why.REFUSED)
+            return self._lost(job, text, "refused")
         told = self.queue.end_state(job.slurm_id)
         details = ", ".join(
             filter(
@@ -320,9 +319,10 @@ class Jobs:
             f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a"
             " result."
         )
-        return self._lost(job, text, told.why, host=told.host)
+        code = "ended" if told.code == "crashed" else told.code
+        return self._lost(job, text, code, host=told.host)
 
-    def _lost(self, job: _Job, text: str, why: Why, host: str = "") -> Ending:
+    def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Ending:
         node = job.nodes[-1]
         asked = [
             word
@@ -335,7 +335,7 @@ class Jobs:
             f"{had}the step declares {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
-        return Ending(failed=node.fullname, traceback=lines, remedy=REMEDIES[why][1], host=host)
+        return Ending(failed=node.fullname, traceback=lines, code=code, host=host)
 
 
 def _name(job: _Job) -> str:

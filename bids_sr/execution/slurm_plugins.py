@@ -23,10 +23,11 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.pipeline.plugins.slurmgraph import SLURMGraphPlugin
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.crash import Crash, report_crash
+from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft
 from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
 from bids_sr.execution.usage import Answer
+from bids_sr.notices import Notice
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -48,7 +49,7 @@ class _OnCluster:
 
     def __init__(self, *, options: Plugin, **arguments: object) -> None:
         self._options = options
-        self.crashes: list[Crash] = []
+        self.crashes: list[Notice] = []
         super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})  # type: ignore[call-arg]
 
     @contextlib.contextmanager
@@ -70,14 +71,11 @@ class _OnCluster:
             self._jobs.tidy()
 
     def _tell_crash(self, node: "Node", ending: Ending) -> str:
-        return report_crash(
-            node,
-            ending.traceback,
-            self.crashes,
-            host=ending.host,
-            peak_gb=ending.peak_gb,
-            remedy=ending.remedy,
+        found = report_crash(
+            node, ending.traceback, host=ending.host, peak_gb=ending.peak_gb, code=ending.code
         )
+        self.crashes.append(found)
+        return found.file
 
 
 class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):

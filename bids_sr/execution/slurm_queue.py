@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bids_sr.frozen import frozen
-from bids_sr.slurm.job_endings import Why, why_ended
+from bids_sr.slurm.job_endings import code_of
 from bids_sr.slurm.slurm_calls import (
     ACTIVE,
     QUEUE_FORMAT,
@@ -55,11 +55,11 @@ class JobEndState:
     host: str = ""
 
     @property
-    def why(self) -> Why:
-        """Why the job failed."""
+    def code(self) -> str:
+        """Why the job failed, as a code of `CODES`."""
         code, _, signal = self.exit_code.partition(":")
         killed = self.state.rstrip("+") == "FAILED" and signal in ("9", "125")
-        return why_ended(self.state, 137 if killed else int(code or 1) or 1)
+        return code_of(self.state, 137 if killed else int(code or 1) or 1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bids_sr import notices
 from bids_sr.notices import Notice
-from bids_sr.pipeline.graph import run_of
+from bids_sr.pipeline.graph import whom_of
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -56,6 +56,7 @@ class Answer(TypedDict, total=False):
     traceback: Sequence[str] | None
     taskid: int
     peak_gb: float  # most memory that the process held, where it failed
+    code: str  # of its notice, where the caller knows why it failed
     error: BaseException  # of the process itself
 
 
@@ -75,17 +76,15 @@ def kind_of(node: "Node") -> str:
     return f"{made_of.__module__}.{made_of.__qualname__}"
 
 
-def keep_warnings(folder: Path, step: str) -> None:
-    """Write the warnings of bids-sr in this process to the notice record in a folder.
-
-    Each is written with the name of the step.
+def keep_warnings(folder: Path, node: "Node") -> None:
+    """Write the warnings of bids-sr in this process to the record in a folder, as of a step.
 
     One that cannot be written is done without. Nothing goes to the terminal from here on where the
     logger has no other handler above it, as in `start_worker`.
     """
     forget_warnings()
     handler = _Kept(logging.WARNING)
-    handler.folder, handler.step = folder.absolute(), step
+    handler.folder, handler.node = folder.absolute(), node
     logging.getLogger("bids_sr").addHandler(handler)
 
 
@@ -100,23 +99,22 @@ def forget_warnings() -> None:
 class _Kept(logging.Handler):
     """A line a warning, whatever it holds."""
 
-    folder, step = Path(), ""
+    folder: Path
+    node: "Node"
 
     def emit(self, record: logging.LogRecord) -> None:
+        subject, run = whom_of(self.node)
         why = " ".join(self.format(record).split())
+        found = Notice(
+            what=self.node.fullname,
+            why=why,
+            level="warning",
+            subject=subject,
+            run=run,
+            code="step",
+        )
         with contextlib.suppress(OSError):
-            notices.record(
-                self.folder,
-                [
-                    Notice(
-                        what=self.step,
-                        why=why,
-                        level="warning",
-                        run=run_of(self.step),
-                        code="step",
-                    )
-                ],
-            )
+            notices.record(self.folder, [found])
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A step goes on where its warning cannot be written."""

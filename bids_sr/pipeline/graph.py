@@ -38,24 +38,9 @@ def scope_of(name: str) -> str:
     return name.replace("+", "__").replace("-", "_") + "_wf"
 
 
-def run_of(fullname: str) -> str:
-    """Participant or run of a node; see `scope_of`.
-
-    >>> run_of("bids_sr_wf.sub_01_wf.sub_01_task_a__b_wf.sbl.super_resolve")
-    'sub-01_task-a+b'
-    >>> run_of("bids_sr_wf.sub_A__B_wf.anat_wf.x")
-    'sub-A+B'
-    """
-    parts = fullname.split(".")
-    named = (
-        parts[2]
-        if len(parts) > 3 and parts[2].startswith("sub_")
-        else parts[1]
-        if len(parts) > 1
-        else ""
-    )
-    words = named.removesuffix("_wf").removesuffix("_scans").replace("__", "+").split("_")
-    return "_".join(f"{key}-{value}" for key, value in zip(words[::2], words[1::2], strict=False))
+def whom_of(node: object) -> tuple[str, str]:
+    """Participant (label) and run of a node, see `Scope.whom`; "" of one that is in no graph."""
+    return getattr(node, "whom", ("", ""))
 
 
 class Maker(NamedTuple):
@@ -254,6 +239,15 @@ class Scope:
     def path(self) -> str:
         """Names of the scopes, outermost first."""
         return ".".join(one.name for one in [*self.outward()][::-1])
+
+    @property
+    def whom(self) -> tuple[str, str]:
+        """Participant (label) and run that its steps belong to; "" for none in particular."""
+        known: dict[str, object] = {}
+        for one in self.outward():
+            known = {**one.settings, **known}
+        entities = cast("Mapping[str, str]", known.get("entities", {}))
+        return entities.get("subject", ""), str(known.get("run_name", ""))
 
     def outward(self) -> Iterator["Scope"]:
         """This scope and those around it."""

@@ -38,6 +38,9 @@ def workflow_of(
     for placed, wires in graph.wires.items():
         for name, wire in wires.items():
             _connect(wire, placed.scope, nodes[placed], name, flows, nodes)
+    for one, flow in flows.items():
+        for each in flow._graph.nodes():
+            each.whom = one.whom
     return flows[graph.scope]
 
 

@@ -1,13 +1,12 @@
 """Pages of participants: ``sub-XX.html``, and ``index.html`` with the verdict of each run."""
 
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.frozen import frozen
+from bids_sr.notices import recorded
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import joined, render, table
 from bids_sr.reports.run_notes import note_of, noted, rows_of
@@ -115,39 +114,15 @@ def _link(place: str, text: str) -> Markup:
 _TRACEBACK_LINES = 12
 
 
-@frozen
-class _Crash:
-    """Parsed crash file: name, full node name, traceback from its first line to the error."""
-
-    file: str
-    node: str
-    traceback: str
-
-
-def read_crash(path: Path) -> _Crash:
-    """Return node and traceback of a nipype text crash file; other forms are shown as is."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    node = re.search(r"^Node:\s*(\S+)", text, flags=re.MULTILINE)
-    start = text.find("Traceback")
-    return _Crash(
-        file=path.name,
-        node=node[1] if node else "unknown node",
-        traceback=text[max(start, 0) :].strip(),
-    )
-
-
-def crash_files(log_dir: Path) -> list[Path]:
-    """Crash files of a run, oldest name first; pickled ones are named, never opened."""
-    return sorted(log_dir.rglob("crash-*")) if log_dir.is_dir() else []
-
-
-def errors_html(log_dir: Path) -> Markup:
-    """Return what crashed, its node and traceback end; pickled crash files by name only."""
-    entries: list[tuple[str, _Crash | None, str]] = []
-    for file in crash_files(log_dir):
-        crash = None if file.suffix == ".pklz" else read_crash(file)
-        tail = "\n".join(crash.traceback.splitlines()[-_TRACEBACK_LINES:]) if crash else ""
-        entries.append((file.name, crash, tail))
+def errors_html(log_dir: Path, label: str) -> Markup:
+    """Return the steps of a participant that failed in a run, with the end of each traceback."""
+    entries = []
+    for notice in recorded(log_dir):
+        if notice.failed and notice.concerns(label):
+            file = log_dir / Path(notice.file).name  # also where the outputs were moved
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+            tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
+            entries.append((notice, file.name, tail, text))
     return render("crashes", entries)
 
 
@@ -240,17 +215,16 @@ def build_report(
     those before and after it among `beside`, labels without ``sub-``, by default those that are
     there. The page is written in whole; figures are not touched.
     """
-    root = Path(output_dir).absolute()
+    root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
     custom = {
         "methods": _methods_fragment(text),
-        "errors": errors_html(log_dir),
+        "errors": errors_html(log_dir, label),
         "about": _about_html(log_dir, command=command),
     }
-    label = subject.removeprefix("sub-")
     neighbors = neighbors_of(label, reported(root) if beside is None else beside)
-    crashed = bool(crash_files(log_dir))
+    crashed = any(each.failed and each.concerns(label) for each in recorded(log_dir))
     return write_subject_page(
         root, label, shown=shown, custom=custom, neighbors=neighbors, crashed=crashed
     )

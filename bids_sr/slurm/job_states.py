@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from bids_sr.frozen import frozen
-from bids_sr.slurm.job_endings import REMEDIES, Why, message_state, why_ended
-from bids_sr.slurm.job_requests import enlarged, time_text
+from bids_sr.notices import CODES, Notice, failed_steps
+from bids_sr.slurm.job_endings import code_of, message_state
+from bids_sr.slurm.job_requests import time_text
 from bids_sr.slurm.slurm_calls import ACTIVE, rows
 from bids_sr.slurm.submission import GROUP, Request, Submission
 
@@ -67,7 +67,7 @@ class Fate:
 
     participant: str  # name, or ``group``
     state: State  # where it is
-    why: Why = Why.NOTHING  # the reason where it failed
+    code: str = ""  # of its notice, where it failed
     exit_code: int | None = None  # of the program, where it came to one
     starts: int = 0  # how often the task was started
     minutes: float | None = None  # duration of the last start
@@ -130,16 +130,16 @@ def _fate(
     job = job or (status.job if status else "")
     log = submission.log_of(name)
     if not job:
-        state, why = State.UNSENT, Why.NOTHING
+        state, code = State.UNSENT, ""
     else:
         seen = queue.get(job, "")
         if seen not in ACTIVE and not (status and status.state in ("done", "failed")):
             seen = seen if seen not in ("", "FAILED", "COMPLETED") else message_in(log) or seen
-        state, why = state_of(status, seen)
+        state, code = state_of(status, seen)
     return Fate(
         participant=name,
         state=state,
-        why=why,
+        code=code,
         job=job,
         log=log,
         request=request,
@@ -149,38 +149,39 @@ def _fate(
     )
 
 
-def state_of(status: Status | None, seen: str) -> tuple[State, Why]:
-    """Return state and reason from status file and SLURM state (empty: forgotten by SLURM)."""
+def state_of(status: Status | None, seen: str) -> tuple[State, str]:
+    """Return state and, where it failed, its code.
+
+    They follow from status file and SLURM state (empty: forgotten by SLURM).
+    """
     if status is not None and status.state == "done":
-        return State.DONE, Why.NOTHING
+        return State.DONE, ""
     if seen in _WAITING:
-        return (State.PENDING if status is None else State.REQUEUED), Why.NOTHING
+        return (State.PENDING if status is None else State.REQUEUED), ""
     if status is not None and status.state == "failed":
-        return State.FAILED, _why(status, seen)
+        return State.FAILED, _code(status, seen)
     if seen in ACTIVE:
-        return (
-            State.REQUEUED if status and status.state == "requeued" else State.RUNNING
-        ), Why.NOTHING
+        return (State.REQUEUED if status and status.state == "requeued" else State.RUNNING), ""
     return State.FAILED, _lost(status, seen)
 
 
-def _why(status: Status, seen: str) -> Why:
+def _code(status: Status, seen: str) -> str:
     """The reason of a task that told its exit code."""
     if status.stopped:
-        return Why.TIME if status.stopped == "limit" else Why.CANCELLED
+        return "time" if status.stopped == "limit" else "cancelled"
     if status.oom_kills or seen == "OUT_OF_MEMORY":
-        return Why.MEMORY
+        return "memory"
     if status.exit_code == 2:  # of bids-sr; a step that runs as a job of its own has no such code
-        return Why.REFUSED
-    return why_ended("FAILED", status.exit_code)
+        return "refused"
+    return code_of("FAILED", status.exit_code)
 
 
-def _lost(status: Status | None, seen: str) -> Why:
+def _lost(status: Status | None, seen: str) -> str:
     """The reason of a task that is gone without a last word."""
-    why = why_ended(seen)
-    if why in (Why.UNKNOWN, Why.UNSEEN, Why.CRASHED):
-        return Why.UNKNOWN if status is None else Why.KILLED
-    return why
+    code = code_of(seen)
+    if code in ("unknown", "unseen", "crashed"):
+        return "unknown" if status is None else "killed"
+    return code
 
 
 def message_in(log: Path) -> str:
@@ -222,7 +223,7 @@ def _row(fate: Fate) -> tuple[str, ...]:
         str(fate.starts),
         minutes,
         fate.job or "-",
-        fate.why or "-",
+        CODES[fate.code][0] or "-",
     )
 
 
@@ -235,22 +236,33 @@ def summary(found: Sequence[Fate]) -> str:
     return f"{len(people)} participants: {', '.join([*parts, *group])}"
 
 
-def remedies(found: Sequence[Fate], output_dir: Path) -> list[str]:
-    """For each failure what to do, and where its log is."""
-    retry = f"bids-sr-slurm retry {shlex.quote(str(output_dir))}"
-    return [
-        f"{fate.participant}: {fate.why}; {_remedy(fate, retry)}; log: {fate.log}"
-        for fate in found
-        if fate.state is State.FAILED
-    ]
+def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
+    """Return what failed, and why: the steps that the program has recorded, else the job.
 
+    Parameters
+    ----------
+    found : sequence of Fate
+        Of a submission; those that did not fail are left out.
+    output_dir : Path
+        Where their calls have left their records.
 
-def _remedy(fate: Fate, retry: str) -> str:
-    had, more = fate.request, enlarged(fate.request, memory=True, time=True)
-    return REMEDIES[fate.why][0].format(
-        retry=f"`{retry}`",
-        had_gb=had.memory_mb / 1024,
-        more_gb=more.memory_mb / 1024,
-        had_time=time_text(had.minutes),
-        more_time=time_text(more.minutes),
-    )
+    Returns
+    -------
+    list of Notice
+        Each with the log of its task.
+    """
+    steps, told = failed_steps(output_dir / "logs"), list[Notice]()
+    for fate in (each for each in found if each.state is State.FAILED):
+        label = fate.participant.removeprefix("sub-")
+        had = f"{fate.request.memory_mb / 1024:.1f} GB and {time_text(fate.request.minutes)}"
+        own = steps.get(label, []) if fate.code == "crashed" else []
+        told += own or [
+            Notice(
+                what=fate.participant,
+                why=f"{CODES[fate.code][0]}; its job had {had} for each start",
+                subject="" if fate.participant == GROUP else label,
+                code=fate.code,
+                file=str(fate.log),
+            )
+        ]
+    return told

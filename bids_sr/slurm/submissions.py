@@ -9,8 +9,8 @@ from pathlib import Path
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.notices import CODES
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_endings import Why
 from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
 from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
@@ -217,7 +217,7 @@ def _group_again(
 
 def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
-    request = enlarged(fate.request, memory=fate.why is Why.MEMORY, time=fate.why is Why.TIME)
+    request = enlarged(fate.request, memory=fate.code == "memory", time=fate.code == "time")
     return replace(
         request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes
     )
@@ -283,7 +283,8 @@ def wait(
             for fate in found:
                 if told.get(fate.participant) != fate.state:
                     told[fate.participant] = fate.state
-                    say(f"{fate.participant}: {fate.state}{f' ({fate.why})' if fate.why else ''}")
+                    why = f" ({CODES[fate.code][0]})" if fate.code else ""
+                    say(f"{fate.participant}: {fate.state}{why}")
             if settled:
                 return found
         doubted = settled

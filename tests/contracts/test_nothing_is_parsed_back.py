@@ -129,8 +129,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/validator.py::*": FOREIGN,
     "bids_sr/execution/crash.py::_crash_text": FOREIGN,
     "bids_sr/execution/crash.py::_memory": FOREIGN,
-    "bids_sr/execution/crash.py::disk_is_full": FOREIGN,
-    "bids_sr/execution/crash.py::advice": FOREIGN,
+    "bids_sr/execution/crash.py::cause_of": FOREIGN,
     "bids_sr/execution/slurm_*": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
     "bids_sr/execution/usage.py::_Kept.emit": FORMAT,
@@ -175,11 +174,7 @@ ALLOWED: dict[str, str] = {
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""
 OWED = frozenset(
     {
-        # crash files and notices: until they are records
-        "bids_sr/reports/participants_page.py::read_crash",
-        # names of nodes and of maps: until they carry their run, and series, smoothing and region
-        "bids_sr/execution/crash.py::participant_of",
-        "bids_sr/pipeline/graph.py::run_of",
+        # names of maps: until they carry series, smoothing and region
         "bids_sr/series.py::parse_map_label",
         "bids_sr/series.py::series",
     }

@@ -23,8 +23,8 @@ from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import UsageError
 from bids_sr.config.readers import gigabytes, path
 from bids_sr.slurm import submissions
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of
-from bids_sr.slurm.job_states import Fate, State, remedies, summary, table
+from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of, time_text
+from bids_sr.slurm.job_states import Fate, State, failures, summary, table
 from bids_sr.slurm.submission import Submission
 from bids_sr.slurm.submissions import cancel, overview, print_scripts, retries
 
@@ -155,8 +155,8 @@ def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
     print(table(found))
     print(summary(found))
-    for line in remedies(found, output_dir):
-        print(line)
+    for notice in failures(found, output_dir):
+        print(notice)
     return FAILED if any(fate.state is State.FAILED for fate in found) else DONE
 
 
@@ -176,12 +176,11 @@ def _retry(arguments: list[str]) -> int:
         minutes=None if options.time is None else minutes_of(options.time),
     )
     for submission, _ in made:
-        print(
-            "  again: "
-            + " ".join(
-                [*submission.participants, *(["group"] if submission.group_request else [])]
-            )
-        )
+        for array in submission.arrays:
+            gigabytes, time = array.request.memory_mb / 1024, time_text(array.request.minutes)
+            print(f"  again: {' '.join(array.task_of)} with {gigabytes:.1f} GB and {time}")
+        if submission.group_request:
+            print("  again: group")
     if getattr(options, "slurm.print_only"):
         for submission, text in made:
             _print_only(submission, text, seen.open_jobs)

@@ -18,7 +18,7 @@ from graphmaker import planned_graph
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.progress import OTHER, STAGES, Progress, run_of, stage_minutes, stage_of
+from bids_sr.cli.progress import OTHER, STAGES, Progress, stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -53,7 +53,9 @@ RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
 
 def node(name: str, of: Step[..., Any] | None) -> SimpleNamespace:
     """What the scheduler tells of a node: its name, and the step that it runs."""
-    return SimpleNamespace(fullname=name, interface=SimpleNamespace(step=of))
+    return SimpleNamespace(
+        fullname=name, interface=SimpleNamespace(step=of), whom=("01", "sub-01_task-tap")
+    )
 
 
 NODES = [
@@ -76,10 +78,6 @@ def test_stages_weigh_what_the_estimate_says_of_them() -> None:
     assert stage_of(node(f"{RUN}.keep_boldref", store)) == OTHER
     # joins
     assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == OTHER
-    assert (run_of(NODES[0].fullname), run_of("bids_sr_wf.sub_01_wf.anat_wf.x")) == (
-        "sub-01_task-tap",
-        "sub-01",
-    )
 
 
 def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:

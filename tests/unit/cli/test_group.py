@@ -26,6 +26,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_inputs import RunMaps
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.metrics.long_tables import columns_json
+from bids_sr.notices import Notice, record
 
 
 @pytest.fixture
@@ -53,9 +54,8 @@ def test_partial_results_are_joined_and_the_missing_named(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (places[1] / "logs" / "x").mkdir(parents=True)
-    (places[1] / "logs" / "x" / "crash-1.txt").write_text(
-        "Node: bids_sr_wf.sub_09_wf.train.fit\n\nTraceback\n"
-    )
+    fit = Notice(what="bids_sr_wf.sub_09_wf.train.fit", subject="09", code="crashed")
+    record(places[1] / "logs" / "x", [fit])
     assert group(places) == 0
     shown = capsys.readouterr().out
     assert (

@@ -5,6 +5,7 @@ from pathlib import Path
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.main import main
+from bids_sr.notices import Notice, record
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
@@ -18,9 +19,8 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
     logs.mkdir(parents=True)
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     (logs / "CITATION.md").write_text("Made with care.\n")
-    (logs / "crash-1.txt").write_text(
-        "Node: bids_sr_wf.sub_01_wf.unlucky\nTraceback:\nValueError: no\n"
-    )
+    unlucky = Notice(what="bids_sr_wf.sub_01_wf.unlucky", why="ValueError: no", code="crashed")
+    record(logs, [unlucky])
     argv = [
         str(maker.root),
         str(out),

@@ -16,7 +16,6 @@ import bids_sr
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
-from bids_sr.execution.crash import Crash
 from bids_sr.io.atomic_files import DiskFullError, beside
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate
@@ -35,8 +34,7 @@ class FakePlan:
 
 @dataclass
 class FakeOutcome:
-    crash_files: tuple[Path, ...] = ()
-    crashes: tuple[Crash, ...] = ()
+    crashes: tuple[Notice, ...] = ()
     missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = (Path("sub-01.html"),)
 
@@ -104,7 +102,7 @@ def test_done(
 def test_a_crash_and_what_is_missing_are_named(
     call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(work=FakeOutcome(crash_files=(Path("crash-1.txt"),))) == 1
+    assert call(work=FakeOutcome(crashes=(crashed(Path("crash-1.txt")),))) == 1
     assert call(work=FakeOutcome(missing=("wf.sink",))) == 1
     shown = capsys.readouterr().err
     assert "crash-1.txt" in shown
@@ -170,29 +168,17 @@ def test_the_methods_text_alone_exports_nothing(
     assert "exported" not in shown
 
 
-def crashed(file: Path, advice: str, *, full: bool = False) -> Crash:
-    return Crash(
-        file=file,
-        node="wf.fit",
-        happened="OSError",
-        advice=advice,
-        rerun="rerun x",
-        disk_full=full,
-    )
+def crashed(file: Path, code: str = "crashed") -> Notice:
+    return Notice(what="wf.fit", why="OSError", remedy="Do this.", code=code, file=str(file))
 
 
 def test_a_crash_says_what_to_do(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crash = crashed(tmp_path / "crash-1.txt", "rerun the same command.")
-    other = tmp_path / "crash-2.txt"  # of nipype itself
-    outcome = FakeOutcome(
-        crash_files=(crash.file, other), crashes=(crash,), missing=("wf.sub_01_wf.keep",)
-    )
-    assert call(work=outcome) == 1
+    crash = crashed(tmp_path / "crash-1.txt")
+    assert call(work=FakeOutcome(crashes=(crash,), missing=("wf.sub_01_wf.keep",))) == 1
     assert (
-        f"crashed: {crash.file}\n  Node: wf.fit\n  What happened: OSError\n  What to do: rerun the"
-        f" same command.\n  To run this step alone: rerun x\ncrashed: {other}\nmissing:"
+        f"crashed: wf.fit\n  why: OSError\n  fix: Do this.\n  see: {crash.file}\nmissing:"
         " wf.sub_01_wf.keep\n" in capsys.readouterr().err
     )
 
@@ -200,18 +186,13 @@ def test_a_crash_says_what_to_do(
 def test_a_full_disk_is_said_once_last_and_alone(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = ("report the bug.", *["the disk is full (2 MB are free)."] * 2)
     crashes = tuple(
-        crashed(tmp_path / f"crash-{n}.txt", each, full=n > 0) for n, each in enumerate(said)
+        crashed(tmp_path / f"crash-{n}.txt", "full" if n else "crashed") for n in range(3)
     )
-    files = tuple(each.file for each in crashes)
-    assert (
-        call(work=FakeOutcome(crash_files=files, crashes=crashes, missing=("wf.keep",) * 30)) == 1
-    )
-    assert (
-        capsys.readouterr().err
-        == "bids-sr: the disk is full (2 MB are free). In all, about 1.2 GB of output and 3.5 GB"
-        " of work are needed.\n"
+    assert call(work=FakeOutcome(crashes=crashes, missing=("wf.keep",) * 30)) == 1
+    assert capsys.readouterr().err == (
+        f"bids-sr: disk full: wf.fit\n  why: OSError\n  fix: Do this.\n  see:"
+        f" {tmp_path}/crash-1.txt\nIn all, about 1.2 GB of output and 3.5 GB of work are needed.\n"
     )
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
+from bids_sr.notices import Notice, record
 from bids_sr.preflight import check
 from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
@@ -301,9 +303,12 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
     (logs / "crash-1.txt").write_text(
         f"Node: a.{EVIL}\nWorking directory: /{EVIL}\n\nTraceback (most\n  {EVIL}: {EVIL}\n"
     )
-    (logs / f"crash-{EVIL.replace('/', '')}.pklz").write_bytes(b"")
-    evil = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
-    (logs / "CITATION.md").write_text(evil)
+    evil = Notice(
+        what=EVIL, why=EVIL, remedy=EVIL, subject="01", code="crashed", file="/x/crash-1.txt"
+    )
+    record(logs, [evil, replace(evil, file=f"/x/{EVIL}")])
+    text = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
+    (logs / "CITATION.md").write_text(text)
     page = build_report(
         tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}"
     )

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from figure_helpers import noted
 
+from bids_sr.notices import Notice, record
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
-from bids_sr.reports.participants_page import build_report, errors_html, read_crash
+from bids_sr.reports.participants_page import build_report
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import declared
 from bids_sr.steps.figures.draw_anatomy import summarize_subject
@@ -73,6 +74,26 @@ FUNC_TABLES = (
     "images",
     "holdout",
 )
+
+
+def crash(logs, text):
+    """A step that failed, and its crash file."""
+    file = logs / "crash-20250101-000000-user-estimate-1.txt"
+    file.write_text(text)
+    record(
+        logs,
+        [
+            Notice(
+                what="bids_sr_wf.sub_01_wf.hmc_wf.estimate",
+                why="ValueError",
+                subject="01",
+                code="crashed",
+                file=f"/elsewhere/{file.name}",
+            )
+        ],
+    )
+
+
 CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate
 Working directory: /somewhere
 
@@ -307,7 +328,7 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
     _, text = page_of(out, logs)
     assert "not complete" not in text
     assert "no pair, or the step did not finish" in text
-    (logs / "crash-20250101-000000-user-estimate-1.txt").write_text(CRASH.format(lines=""))
+    crash(logs, CRASH.format(lines=""))
     assert "not complete" in page_of(out, logs)[1]
 
 
@@ -363,7 +384,7 @@ def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
 def test_errors_name_the_node_and_end_with_the_cause(finished):
     out, logs = finished
     lines = "\n".join(f'  File "x.py", line {k}' for k in range(40))
-    (logs / "crash-20250101-000000-user-estimate-1.txt").write_text(CRASH.format(lines=lines))
+    crash(logs, CRASH.format(lines=lines))
     _, text = page_of(out, logs)
     assert "No errors" not in text
     errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
@@ -373,16 +394,15 @@ def test_errors_name_the_node_and_end_with_the_cause(finished):
     assert "line 2\n" in errors
 
 
-def test_pickled_crash_files_are_named_but_not_opened(tmp_path):
-    (tmp_path / "crash-x.pklz").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    assert "crash-x.pklz: a pickled crash file, which is not opened" in errors_html(tmp_path)
-
-
-def test_a_crash_file_of_another_form_is_shown_whole(tmp_path):
-    path = tmp_path / "crash-y.txt"
-    path.write_text("something else")
-    crash = read_crash(path)
-    assert (crash.node, crash.traceback) == ("unknown node", "something else")
+def test_errors_of_another_participant_stand_on_their_own_page(finished):
+    out, logs = finished
+    record(logs, [Notice(what="wf.other", why="x", subject="02", code="crashed")])
+    _, text = page_of(out, logs)
+    assert "No errors" in text
+    record(logs, [Notice(what="wf.all", why="x", code="crashed")])
+    _, text = page_of(out, logs)
+    assert "wf.all" in text
+    assert "wf.other" not in text
 
 
 def test_methods_text_may_be_given_as_text(finished):

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from slurmmaker import submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.job_endings import Why
+from bids_sr.notices import CODES, Notice, record
 from bids_sr.slurm.job_states import (
     ACTIVE,
     State,
     Status,
+    failures,
     fates,
     message_in,
     read_status,
-    remedies,
     state_of,
     summary,
     table,
@@ -34,40 +34,40 @@ def wrote(state: str, code: int | None = None, **more: object) -> Status:
 @pytest.mark.parametrize(
     ("status", "seen", "state", "why"),
     [
-        (None, "PENDING", State.PENDING, Why.NOTHING),
-        (None, "RUNNING", State.RUNNING, Why.NOTHING),
-        (None, "", State.FAILED, Why.UNKNOWN),
-        (None, "CANCELLED", State.FAILED, Why.CANCELLED),
-        (None, "NODE_FAIL", State.FAILED, Why.NODE),
-        (wrote("running"), "RUNNING", State.RUNNING, Why.NOTHING),
-        (wrote("running"), "PENDING", State.REQUEUED, Why.NOTHING),
-        (wrote("running"), "", State.FAILED, Why.KILLED),
-        (wrote("running"), "COMPLETED", State.FAILED, Why.KILLED),
-        (wrote("running"), "OUT_OF_MEMORY", State.FAILED, Why.MEMORY),
-        (wrote("running"), "TIMEOUT", State.FAILED, Why.TIME),
-        (wrote("running"), "CANCELLED", State.FAILED, Why.CANCELLED),
-        (wrote("requeued", 130), "PENDING", State.REQUEUED, Why.NOTHING),
-        (wrote("requeued", 130), "COMPLETING", State.REQUEUED, Why.NOTHING),
-        (wrote("requeued", 130), "CANCELLED", State.FAILED, Why.CANCELLED),
-        (wrote("done", 0), "", State.DONE, Why.NOTHING),
-        (wrote("done", 0, oom_kills=1), "OUT_OF_MEMORY", State.DONE, Why.NOTHING),
-        (wrote("failed", 1), "", State.FAILED, Why.CRASHED),
-        (wrote("failed", 1), "RUNNING", State.FAILED, Why.CRASHED),
+        (None, "PENDING", State.PENDING, ""),
+        (None, "RUNNING", State.RUNNING, ""),
+        (None, "", State.FAILED, "unknown"),
+        (None, "CANCELLED", State.FAILED, "cancelled"),
+        (None, "NODE_FAIL", State.FAILED, "node"),
+        (wrote("running"), "RUNNING", State.RUNNING, ""),
+        (wrote("running"), "PENDING", State.REQUEUED, ""),
+        (wrote("running"), "", State.FAILED, "killed"),
+        (wrote("running"), "COMPLETED", State.FAILED, "killed"),
+        (wrote("running"), "OUT_OF_MEMORY", State.FAILED, "memory"),
+        (wrote("running"), "TIMEOUT", State.FAILED, "time"),
+        (wrote("running"), "CANCELLED", State.FAILED, "cancelled"),
+        (wrote("requeued", 130), "PENDING", State.REQUEUED, ""),
+        (wrote("requeued", 130), "COMPLETING", State.REQUEUED, ""),
+        (wrote("requeued", 130), "CANCELLED", State.FAILED, "cancelled"),
+        (wrote("done", 0), "", State.DONE, ""),
+        (wrote("done", 0, oom_kills=1), "OUT_OF_MEMORY", State.DONE, ""),
+        (wrote("failed", 1), "", State.FAILED, "crashed"),
+        (wrote("failed", 1), "RUNNING", State.FAILED, "crashed"),
         # a node failed; SLURM starts it again
-        (wrote("failed", 1), "PENDING", State.REQUEUED, Why.NOTHING),
-        (wrote("failed", 1, oom_kills=2), "FAILED", State.FAILED, Why.MEMORY),
-        (wrote("failed", 137, oom_kills=1), "", State.FAILED, Why.MEMORY),
-        (wrote("failed", 137), "OUT_OF_MEMORY", State.FAILED, Why.MEMORY),
-        (wrote("failed", 137), "FAILED", State.FAILED, Why.KILLED),
-        (wrote("failed", 2), "", State.FAILED, Why.REFUSED),
-        (wrote("failed", 127), "", State.FAILED, Why.ABSENT),
-        (wrote("failed", 130), "", State.FAILED, Why.STOPPED),
-        (wrote("failed", 130, stopped="limit"), "", State.FAILED, Why.TIME),
-        (wrote("failed", 130, stopped="cancel"), "CANCELLED", State.FAILED, Why.CANCELLED),
-        (wrote("failed", None, stopped="cancel"), "", State.FAILED, Why.CANCELLED),
+        (wrote("failed", 1), "PENDING", State.REQUEUED, ""),
+        (wrote("failed", 1, oom_kills=2), "FAILED", State.FAILED, "memory"),
+        (wrote("failed", 137, oom_kills=1), "", State.FAILED, "memory"),
+        (wrote("failed", 137), "OUT_OF_MEMORY", State.FAILED, "memory"),
+        (wrote("failed", 137), "FAILED", State.FAILED, "killed"),
+        (wrote("failed", 2), "", State.FAILED, "refused"),
+        (wrote("failed", 127), "", State.FAILED, "absent"),
+        (wrote("failed", 130), "", State.FAILED, "interrupted"),
+        (wrote("failed", 130, stopped="limit"), "", State.FAILED, "time"),
+        (wrote("failed", 130, stopped="cancel"), "CANCELLED", State.FAILED, "cancelled"),
+        (wrote("failed", None, stopped="cancel"), "", State.FAILED, "cancelled"),
     ],
 )
-def test_state_and_reason(status: Status | None, seen: str, state: State, why: Why) -> None:
+def test_state_and_reason(status: Status | None, seen: str, state: State, why: str) -> None:
     assert state_of(status, seen) == (state, why)
 
 
@@ -150,22 +150,44 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
         ["group", "pending", "-", "0", "-", "8", "-"],
     ]
     assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
-    (text,) = remedies(found, Path("/o ut"))
-    assert (
-        "sub-02: out of memory; it had 4.0 GB, `bids-sr-slurm retry '/o ut'` asks for 8.0" in text
-    )
-    assert str(made.folder / "logs" / "array-1_2.log") in text
+    (told,) = failures(found, made.output_dir)
+    assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
+    assert told.why.startswith("out of memory; its job had 4.0 GB and ")
+    assert told.remedy == CODES["memory"][1]
+    assert told.file == str(made.folder / "logs" / "array-1_2.log")
+
+
+OTHERS: tuple[dict[str, str], ...] = ({"subject": "02"}, {"code": "left-out"})
+
+
+def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) -> None:
+    logs = made.output_dir / "logs"
+    fit = Notice(what="wf.fit", why="ValueError: x", subject="01", code="crashed")
+    for name, notices in (
+        ("20250101", [dataclasses.replace(fit, why="an older one")]),
+        ("20250102", [fit, *(dataclasses.replace(fit, **each) for each in OTHERS)]),
+    ):
+        (logs / name).mkdir(parents=True)
+        record(logs / name, notices)
+    note(made, "sub-01", state="failed", exit_code=1, started=0, ended=90)
+    note(made, "sub-02", state="failed", exit_code=137, started=0, ended=90)
+    found = failures(fates(made, {"7_3": "PENDING", "8": "PENDING"}), made.output_dir)
+    assert [(each.what, each.code) for each in found] == [
+        ("wf.fit", "crashed"),
+        ("sub-02", "killed"),
+    ]
+    assert found[0].why == "ValueError: x"
 
 
 def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission) -> None:
     note(made, "sub-01", state="running", started=0)
     note(made, "sub-02", state="running", started=0)
     (made.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
-    assert [fate.why for fate in fates(made, {})] == [
-        Why.TIME,
-        Why.KILLED,
-        Why.UNKNOWN,
-        Why.UNKNOWN,
+    assert [fate.code for fate in fates(made, {})] == [
+        "time",
+        "killed",
+        "unknown",
+        "unknown",
     ]
 
 
@@ -174,7 +196,7 @@ def test_the_log_counts_when_nothing_else_tells(made: Submission) -> None:
     made.log_of("sub-01").write_text(
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
     )
-    assert fates(made, {"7_1": "FAILED"})[0].why is Why.MEMORY
+    assert fates(made, {"7_1": "FAILED"})[0].code == "memory"
 
 
 def test_half_a_status_file_counts_as_none(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from bids_sr.execution.slurm_plugins import (
     grouped,
 )
 from bids_sr.execution.slurm_queue import JobEndState, Queue, Unreachable
+from bids_sr.notices import CODES, recorded
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_endings import REMEDIES
 from bids_sr.slurm.slurm_calls import SlurmError
 
 QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
@@ -153,8 +153,7 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
     assert "Node: wf.first\n" in text
     assert "What happened: SLURM job 1 that ran wf.first ended FAILED" in text
     assert (
-        "What to do: It was killed, most often because memory ran out: raise memory_extra_gb"
-        in text
+        "What to do: Most often memory ran out: ask for more of it (--mem, memory_extra_gb" in text
     )
     assert (
         not any("wf.last" in call for call in slurm.calls("sbatch")) or kind is ResilientSLURMGraph
@@ -186,20 +185,20 @@ def test_a_graph_is_submitted_at_once_and_knows_what_is_left(
     ("state", "code", "says"),
     [
         ("OUT_OF_MEMORY", "0:125", "memory_extra_gb"),
-        ("FAILED", "0:9", "killed"),
+        ("FAILED", "0:9", "memory ran out"),
         ("TIMEOUT", "0:0", "time_minutes"),
         ("CANCELLED", "0:15", "scancel"),
         ("CANCELLED+", "0:15", "scancel"),
         ("NODE_FAIL", "0:0", "machine failed"),
         ("PREEMPTED", "0:0", "machine failed"),
         ("FAILED", "127:0", "template"),
-        ("FAILED", "2:0", "before the step could answer"),
+        ("FAILED", "2:0", "retries this step"),
         ("COMPLETED", "0:0", "-w"),
-        ("UNKNOWN", "", "the same command"),
+        ("UNKNOWN", "", "Run it again"),
     ],
 )
 def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
-    assert says in REMEDIES[JobEndState(state=state, exit_code=code).why][1]
+    assert says in CODES[JobEndState(state=state, exit_code=code).code][1]
 
 
 def test_a_job_lost_says_its_state_its_request_and_its_last_words(
@@ -214,7 +213,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
     for word in ("--time=90:30", "0.20 GB", "half way"):
         assert word in said
     assert "that ran step ended TIMEOUT" in found.traceback[-1]
-    assert "time_minutes" in found.remedy
+    assert found.code == "time"
 
 
 def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
@@ -307,9 +306,10 @@ def test_a_controller_that_is_gone_ends_the_run_with_a_word(
     made = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
     plugin = options(plugin="SLURM", patience_seconds=0.0)
     outcome = execute(made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin)
-    said = outcome.crash_files[0].read_text()
-    assert "SLURM has not answered" in said
-    assert "to run wf.first" in said or "to run wf.other" in said
+    (found,) = outcome.crashes
+    assert recorded(tmp_path / "logs") == [found]
+    assert "SLURM has not answered" in found.what
+    assert "to run wf.first" in found.what or "to run wf.other" in found.what
 
 
 def test_a_controller_that_goes_away_names_a_step_under_way(
@@ -569,7 +569,7 @@ def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: F
     plugin = ResilientSLURM(options=options())
     made.run(plugin=plugin)
     assert "FileNotFoundError" in crash_text(tmp_path)
-    assert [each.file for each in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
+    assert [Path(each.file) for each in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
     assert slurm.calls("sbatch") == []
 
 

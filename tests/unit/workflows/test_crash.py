@@ -17,11 +17,11 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli import rerun
 from bids_sr.execution import crash
-from bids_sr.execution.crash import advice, participant_of, write_crash
+from bids_sr.execution.crash import cause_of, report_crash
 from bids_sr.io import atomic_files as files
-from bids_sr.pipeline.graph import run_of
+from bids_sr.notices import CODES, recorded
+from bids_sr.pipeline.graph import whom_of
 from bids_sr.pipeline.nipype_workflow import workflow_of
-from bids_sr.reports.participants_page import read_crash
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 
@@ -36,14 +36,20 @@ def node(tmp_path: Path) -> pe.Node:
     (made,) = workflow._create_flat_graph().nodes()
     made.base_dir = workflow.base_dir
     made.config = {key: dict(config._sections[key]) for key in config._sections}
+    made.config["execution"]["crashdump_dir"] = str(tmp_path / "logs")
+    made.whom = ("01", "")
+    (tmp_path / "logs").mkdir()
     return made
 
 
 def test_a_crash_file_names_all_and_its_command_runs_the_step(
     node: pe.Node, tmp_path: Path
 ) -> None:
-    path = write_crash(node, WHY, crash_dir=tmp_path / "logs", host="node17", peak_gb=2.345).file
-    text = path.read_text()
+    found = report_crash(node, WHY, host="node17", peak_gb=2.345)
+    assert recorded(tmp_path / "logs") == [found]
+    assert (found.what, found.whom, found.code) == (node.fullname, "sub-01", "crashed")
+    assert found.why == "ValueError: the reason"
+    text = Path(found.file).read_text()
     for part in (
         "Node: bids_sr_wf.sub_01_wf.fit\n",
         "Participant: sub-01\n",
@@ -53,12 +59,10 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
         "What happened: ValueError: the reason\n",
         "  value = 4\n",
         f"Directory: {node.output_dir()}\n",
-        "What to do: rerun the same command",
+        f"What to do: {CODES['crashed'][1]}\n",
     ):
         assert part in text, part
-    read = read_crash(path)
-    assert read.node == "bids_sr_wf.sub_01_wf.fit"
-    assert read.traceback == "".join(WHY).strip()
+    assert text.endswith("".join(WHY))
     command = next(
         line.partition(": ")[2]
         for line in text.splitlines()
@@ -78,9 +82,9 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
 
 
 def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
-    path = write_crash(node, ["the worker was killed twice"], crash_dir=tmp_path).file
-    assert read_crash(path).traceback == "Traceback:\nthe worker was killed twice"
-    assert "memory ran out" in path.read_text()
+    found = report_crash(node, ["the worker was killed twice"], code="killed")
+    assert found.remedy == CODES["killed"][1]
+    assert Path(found.file).read_text().endswith("\n\nTraceback:\nthe worker was killed twice\n")
 
 
 def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
@@ -94,38 +98,35 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
         return whole(path, text)
 
     monkeypatch.setattr(crash.atomic_files, "write_whole", full)
-    path = write_crash(node, WHY, crash_dir=tmp_path / "logs").file
+    found = report_crash(node, WHY)
+    assert recorded(tmp_path / "logs") == [found]
+    path = Path(found.file)
     assert path.parent == Path(node.base_dir)
     assert path.exists()
 
 
 @pytest.mark.parametrize(
-    ("why", "told"),
+    ("why", "code"),
     [
-        (f"OSError: {os.strerror(errno.ENOSPC)}", "the disk is full"),
-        (f"OSError: [Errno 122] {os.strerror(errno.EDQUOT)}", "the disk is full"),
-        ("MemoryError", "larger --mem"),
-        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB", "larger --mem"),
-        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "larger --mem"),
-        ("RuntimeError: std::bad_alloc", "larger --mem"),
-        ("torch.OutOfMemoryError: CUDA out of memory", "larger --mem"),
-        ("PermissionError: [Errno 13] Permission denied: 'x'", "permissions"),
-        ("ValueError: 28 of 12", "rerun the same command"),
+        (f"OSError: {os.strerror(errno.ENOSPC)}", "full"),
+        (f"OSError: [Errno 122] {os.strerror(errno.EDQUOT)}", "full"),
+        ("MemoryError", "memory"),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB", "memory"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory", "memory"),
+        ("RuntimeError: std::bad_alloc", "memory"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "memory"),
+        ("PermissionError: [Errno 13] Permission denied: 'x'", "forbidden"),
+        ("ValueError: 28 of 12", "crashed"),
     ],
 )
-def test_the_advice_follows_from_the_reason(tmp_path: Path, why: str, told: str) -> None:
-    assert told in advice(why, tmp_path, str(tmp_path / "out"))
+def test_the_code_follows_from_the_error(why: str, code: str) -> None:
+    assert cause_of(why) == code
 
 
-def test_a_full_disk_is_told_with_its_room(tmp_path: Path) -> None:
-    told = advice("No space left on device", tmp_path)
-    assert f"are free on the file system {files.file_system_of(tmp_path)}" in told
-
-
-def test_participants_are_told_from_names() -> None:
-    assert participant_of("bids_sr_wf.sub_x9_wf.sub_x9_task_tap_wf.fit") == "sub-x9"
-    assert participant_of("bids_sr_wf.sub_x9_scans_wf.prepare") == "sub-x9"
-    assert participant_of("wf.fit") == "none in particular"
+def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:
+    place = files.file_system_of(Path(node.output_dir()))
+    told = report_crash(node, ["No space left on device"]).why
+    assert f"are free on the file system {place}" in told
 
 
 def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +153,7 @@ def test_a_step_that_fails_alone_too_is_told(
     node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node.interface._run_interface = None
-    write_crash(node, WHY, crash_dir=tmp_path)
+    report_crash(node, WHY)
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
     assert "the step failed" in capsys.readouterr().err
 
@@ -167,10 +168,11 @@ def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
     workflow = workflow_of(
         planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always
     )
-    names = [name for name in workflow.list_node_names() if "sub_A__B" in name]
-    assert {run_of(f"{workflow.name}.{name}") for name in names} == {
-        "sub-A+B",
-        "sub-A+B_task-tap",
-        "sub-A+B_task-tap+2",
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names() if "sub_A__B" in name]
+    assert {whom_of(each) for each in nodes} == {
+        ("A+B", ""),
+        ("A+B", "sub-A+B_task-tap"),
+        ("A+B", "sub-A+B_task-tap+2"),
     }
-    assert {participant_of(f"{workflow.name}.{name}") for name in names} == {"sub-A+B"}
+    executed = workflow._create_flat_graph().nodes()
+    assert {whom_of(each) for each in executed} >= {whom_of(each) for each in nodes}

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dyingnode import Die, Full
@@ -18,7 +19,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.usage import forget_warnings, keep_warnings
-from bids_sr.notices import RECORD, Notice, record, recorded
+from bids_sr.notices import CODES, RECORD, Notice, record, recorded
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -118,20 +119,28 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
 
 
 def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
-    keep_warnings(tmp_path / "nowhere", "wf.a")
+    step = SimpleNamespace(fullname="wf.b", whom=("01", "sub-01_task-a"))
+    keep_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
     assert recorded(tmp_path / "nowhere") == []
-    keep_warnings(tmp_path, "wf.b")
+    keep_warnings(tmp_path, step)
     logging.getLogger("bids_sr.test").warning("found")
-    assert [(each.what, each.why, each.code) for each in recorded(tmp_path)] == [
-        ("wf.b", "found", "step")
+    assert recorded(tmp_path) == [
+        Notice(
+            what="wf.b",
+            why="found",
+            level="warning",
+            subject="01",
+            run="sub-01_task-a",
+            code="step",
+        )
     ]
 
 
 @pytest.mark.timeout(120)
 def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path):
     start = time.time()
-    with pytest.raises(RuntimeError, match=r"first.*killed twice.*--mem"):
+    with pytest.raises(RuntimeError, match=r"first.*killed twice"):
         _run(_workflow(tmp_path, always=True))
     assert time.time() - start < 60
     assert (tmp_path / "wf/other/result_other.pklz").exists()
@@ -139,7 +148,9 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     text = crash.read_text()
     assert "killed twice" in text
     assert "Node: wf.first\n" in text
-    assert "What to do: memory ran out" in text
+    assert "What to do: Most often memory ran out" in text
+    failed = [each for each in recorded(tmp_path) if each.failed]
+    assert [(each.code, each.file) for each in failed] == [("killed", str(crash))]
     assert "bids_sr.cli.rerun" in text
 
 
@@ -153,8 +164,11 @@ def test_a_full_disk_ends_the_run_at_once_without_lines_of_the_scheduler(tmp_pat
     workflow.config["execution"] = given
     with caplog.at_level(logging.ERROR, logger="bids_sr"):
         outcome = execute(workflow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path, plugin=Plugin())
-    (crash,) = outcome.crash_files
-    assert "What to do: the disk is full (" in crash.read_text()
+    (found,) = outcome.crashes
+    crash = Path(found.file)
+    assert found.code == "full"
+    assert [each for each in recorded(tmp_path) if each.failed] == [found]
+    assert f"What to do: {CODES['full'][1]}" in crash.read_text()
     assert [record.getMessage().split(" failed: see ")[-1] for record in caplog.records] == [
         str(crash)
     ]
