@@ -32,7 +32,6 @@ from bids_sr.stats.image.image_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
-    Grid,
     Regions,
     activation_rows,
     find_regions,
@@ -328,9 +327,6 @@ def compare_maps(
         high-resolution one
     """
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
-    acquired, fine = (
-        Grid(mask=each.data, affine=each.affine) for each in (bold_mask, bold_mask_hr)
-    )
     among = {name: contrasts[name] for name in contrasts if name in made}
     rows = [row for table in map_metrics for row in table]
     for fwhm_mm, of_series in by_smoothing(maps, _COMPARED).items():
@@ -339,8 +335,8 @@ def compare_maps(
                 raw,
                 among,
                 parse_thresholds(thresholds),
-                acquired=acquired,
-                fine=fine,
+                acquired=bold_mask,
+                fine=bold_mask_hr,
                 roi=roi_hr.data,
                 fwhm_mm=fwhm_mm,
                 per_acquired=prod(factor),

@@ -32,7 +32,6 @@ from bids_sr.stats.evaluation.references import known_activation, measured_halve
 from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.regions.map_summary import Grid
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
 
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
@@ -224,12 +223,11 @@ def compare_with_truth(
     n_boot : resamples of blocks
     """
     known = {name: (each.data, each.affine) for name, each in (truth_maps or {}).items()}
-    grid = Grid(mask=bold_mask_hr.data, affine=bold_mask_hr.affine)
     found = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
     finer = {
         width: {name: own[name] for name in own if name != RAW} for width, own in found.items()
     }
-    rows = truth_rows(finer, values_of, contrasts, grid=grid, roi=roi_hr.data, known=known)
+    rows = truth_rows(finer, values_of, contrasts, grid=bold_mask_hr, roi=roi_hr.data, known=known)
     if not effects:
         return rows
     run = run_effects(

@@ -25,12 +25,13 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask, Real
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import centroid, dice, peak
-from bids_sr.stats.regions.map_summary import Grid, correlation, single_conditions
+from bids_sr.stats.regions.map_summary import correlation, single_conditions
 
 File = TypeVar("File")
 Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
@@ -118,16 +119,17 @@ def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _
 def known_truths(
     known: Mapping[str, tuple[Float32, Float]],
     contrasts: Mapping[str, Mapping[str, float]],
-    grid: Grid,
+    grid: Volume,
 ) -> dict[str, _TrueEffect]:
     """Truth of every contrast that is known or follows from known conditions.
 
-    `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the grid.
+    `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the
+    grid, a brain mask.
     """
     on_grid = {
         name: (
             np.where(
-                grid.mask, sample_volume(values, affine, grid.mask.shape, grid.affine), 0
+                grid.data, sample_volume(values, affine, grid.data.shape, grid.affine), 0
             ).astype(np.float32)
         )
         for name, (values, affine) in known.items()
@@ -153,7 +155,7 @@ def known_truths(
         else:
             continue
         top = float(effect.max())
-        active = grid.mask & (effect >= _TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.mask)
+        active = grid.data & (effect >= _TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.data)
         out[name] = _TrueEffect(effect=effect, t=None, active=active)
     return out
 
@@ -221,13 +223,13 @@ def _foci_metrics(
     return out
 
 
-def _regions(truth: _TrueEffect, grid: Grid, roi: Mask) -> dict[str, Mask]:
+def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
     """Voxels to correlate over; the active ones by either sign where the truth has a t."""
-    found = {"brain": grid.mask, "roi": roi}
+    found = {"brain": grid.data, "roi": roi}
     if truth.active is not None:
         found["active"] = truth.active
     if truth.t is not None:
-        found[f"active{round(10 * TRUE_T)}"] = grid.mask & (np.abs(truth.t) > TRUE_T)
+        found[f"active{round(10 * TRUE_T)}"] = grid.data & (np.abs(truth.t) > TRUE_T)
     return found
 
 
@@ -258,7 +260,7 @@ def truth_rows(
     load: Callable[[File], Float32],
     contrasts: Mapping[str, Mapping[str, float]],
     *,
-    grid: Grid,
+    grid: Volume,
     roi: Mask,
     known: Mapping[str, tuple[Float32, Float]],
 ) -> list[MetricRow]:
@@ -269,18 +271,18 @@ def truth_rows(
     Parameters
     ----------
     files : FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid
-    grid, roi : high-resolution grid and region of interest on it
+    grid, roi : brain on the high-resolution grid, and region of interest
     known : activation by contrast, with its affine; ValueError for measured maps on another grid
         than `grid`
     """
-    roi = roi & grid.mask
+    roi = roi & grid.data
     if not roi.any():
         _LOGGER.warning("region of interest: no voxel inside the brain; its figures are n/a")
     conditions, fixed = single_conditions(contrasts), known_truths(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
-        if any(values.shape != grid.mask.shape for values in measured.values()):
+        if any(values.shape != grid.data.shape for values in measured.values()):
             raise ValueError(
                 "maps of the measured series lie on another grid than the high-resolution mask"
             )

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
 from bids_sr.stats.evaluation.agreement import Reference, Region, Way, gain_pairs, resampled
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, on_grid
 from bids_sr.stats.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
 from bids_sr.stats.glm.block_effects import Effects
-from bids_sr.stats.regions.map_summary import Grid
 
 _KNOWN = "truth"
 _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
@@ -100,9 +100,9 @@ def known_activation(
     """
     first = run.first()
     # filters need whole slices; which voxels are active is a matter of the brain
-    everywhere = Grid(mask=np.ones_like(run.mask), affine=run.affine)
+    everywhere = Volume(np.ones_like(run.mask), run.affine)
     whole = known_truths(known, run.contrasts, everywhere)
-    active = known_truths(known, run.contrasts, Grid(mask=run.mask, affine=run.affine))
+    active = known_truths(known, run.contrasts, Volume(run.mask, run.affine))
     weights = {name: first.whole(run.contrasts[name]) for name in whole}
     names = [name for name, own in weights.items() if own is not None]
     if not names:

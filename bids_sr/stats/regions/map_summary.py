@@ -12,11 +12,11 @@ from typing import TypeVar
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.regions.activation_regions import Peak, Threshold, centroid, dice, peak
 
 File = TypeVar("File")
@@ -179,14 +179,6 @@ def activation_rows(
     return rows
 
 
-@frozen
-class Grid:
-    """Where maps live."""
-
-    mask: Mask  # (X, Y, Z) brain
-    affine: Float  # voxel to RAS mm, one frame for all grids of a run
-
-
 def fill_outside(values: Float32, mask: Mask) -> Float32:
     """Voxels outside the mask take the value of the nearest voxel (in index distance) inside.
 
@@ -199,20 +191,19 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
     return values[tuple(nearest)]
 
 
-def upsample_maps(maps: Maps, source: Grid, target: Grid) -> dict[tuple[str, str], Float32]:
+def upsample_maps(maps: Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
     """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat).
 
-    No value exceeds the extremes of the map inside the source's mask: where a spline overshoots, a
-    correlation could be larger than 1, and a peak would be made by the interpolation.
+    `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
+    inside the source's mask: where a spline overshoots, a correlation could be larger than 1, and
+    a peak would be made by the interpolation.
     """
     raised = {}
     for key, values in maps.items():
-        filled = fill_outside(values, source.mask)
-        fine = sample_volume(
-            filled, source.affine, target.mask.shape, target.affine, spline=Spline(order=3)
-        )
+        filled = fill_outside(values, source.data)
+        fine = sample_volume(filled, source.affine, target.data.shape, target.affine)
         fine = np.clip(fine, filled.min(), filled.max())
-        raised[key] = np.where(target.mask, fine, 0).astype(np.float32)
+        raised[key] = np.where(target.data, fine, 0).astype(np.float32)
     return raised
 
 
@@ -221,8 +212,8 @@ def raised_rows(
     contrasts: Mapping[str, Mapping[str, float]],
     thresholds: Sequence[Threshold],
     *,
-    acquired: Grid,
-    fine: Grid,
+    acquired: Volume,
+    fine: Volume,
     roi: Mask,
     fwhm_mm: float,
     per_acquired: float,
@@ -235,15 +226,16 @@ def raised_rows(
     ----------
     maps : on the acquired grid, by (contrast, stat)
     contrasts, thresholds : as the maps were made with
+    acquired, fine : brain on both grids
     roi : on the high-resolution grid
     per_acquired : high-resolution voxels in one acquired voxel
     """
     raised = upsample_maps(maps, acquired, fine)
     return activation_rows(
         raised,
-        find_regions(raised, fine.mask, roi, thresholds),
+        find_regions(raised, fine.data, roi, thresholds),
         contrasts,
-        mask=fine.mask,
+        mask=fine.data,
         roi=roi,
         affine=fine.affine,
         series=RAW_SPLINE,

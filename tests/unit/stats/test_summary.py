@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oldtables import measure_of
 
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import (
     COLUMNS,
     columns_json,
@@ -19,7 +20,6 @@ from bids_sr.metrics.long_tables import (
 from bids_sr.metrics.registry import statistic
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
-    Grid,
     activation_rows,
     correlation,
     fill_outside,
@@ -165,7 +165,7 @@ def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
-    source, target = Grid(mask=mask, affine=affine), Grid(mask=fine, affine=fine_affine)
+    source, target = Volume(data=mask, affine=affine), Volume(data=fine, affine=fine_affine)
     raised = upsample_maps({("a", "t"): values}, source, target)["a", "t"]
     np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
     assert not raised[~fine].any()
@@ -176,24 +176,24 @@ def test_a_raised_map_does_not_exceed_the_acquired_one():
     step = np.full((8, 8, 4), -0.8, dtype=np.float32)
     step[3:5] = 0.92
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
-    source = Grid(mask=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
-    target = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    source = Volume(data=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
+    target = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
     raised = upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
     assert (raised.min(), raised.max()) == (step.min(), step.max())
 
 
 def test_raw_maps_are_put_on_the_fine_grid(maps):
     mask = np.ones(SHAPE, dtype=bool)
-    acquired = Grid(mask=mask, affine=AFFINE)
+    acquired = Volume(data=mask, affine=AFFINE)
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
-    fine = Grid(mask=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    fine = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
     rows = raised_rows(
         maps,
         {k: CONTRASTS[k] for k in ("thumb", "little")},
         parse_thresholds(["quarter"]),
         acquired=acquired,
         fine=fine,
-        roi=fine.mask,
+        roi=fine.data,
         fwhm_mm=0.0,
         per_acquired=4.0,
     )

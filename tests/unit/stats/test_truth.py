@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
+from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.agreement import agreement_rows
@@ -24,7 +25,6 @@ from bids_sr.stats.evaluation.reference_maps import (
 from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, assign_halves
-from bids_sr.stats.regions.map_summary import Grid
 
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])
@@ -97,7 +97,7 @@ def rows_of(maps, **changes):
     roi = np.zeros(SHAPE, dtype=bool)
     roi[2:11, 2:7] = True
     given = {
-        "grid": Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE),
+        "grid": Volume(data=np.ones(SHAPE, dtype=bool), affine=AFFINE),
         "roi": roi,
         "known": {},
     } | changes
@@ -138,7 +138,7 @@ def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differen
     shift = AFFINE.copy()
     shift[:3, 3] -= AFFINE[:3, :3] @ [2, 0, 0]  # two voxels more at the start of the first axis
     known = {k: (np.pad(v, ((2, 0), (0, 0), (0, 0))), shift) for k, v in true.items()}
-    grid = Grid(mask=np.ones(SHAPE, dtype=bool), affine=AFFINE)
+    grid = Volume(data=np.ones(SHAPE, dtype=bool), affine=AFFINE)
     truths = known_truths(known, CONTRASTS, grid)
     np.testing.assert_allclose(truths["thumbMinusLittle"].effect, true["thumb"] - true["little"])
     assert truths["thumbMinusLittle"].active.sum() == 9
