@@ -223,18 +223,18 @@ def grow_region(
         [maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0
     )
     try:
-        grown = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
+        grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
     except ValueError as error:
         raise ValueError(
             f"region of interest: {error}; check the registration or give another --roi"
         ) from error
-    added = grown.roi & ~roi_bold.data
+    added = grown & ~roi_bold.data
     fine = carry_over(
         added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
     )
     facts = {
-        "roi_grown_voxels": grown.added,
-        "roi_grown_level": round(grown.level, 3),
+        "roi_grown_voxels": int(added.sum()),
+        "roi_grown_level": round(level, 3),
         "roi_grown_max_mm": REACH_MM,
     }
-    return Volume(grown.roi, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts
+    return Volume(grown, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts

@@ -221,11 +221,6 @@ def gather_confounds(
     """
     doubtful = registration is not None and registration.get("brain_doubts")
     tpms = [] if doubtful else [each.data for each in tpms_bold or ()]
-    extent = confound_table.Extent(
-        fd_mm=fd_spike_threshold,
-        std_dvars=dvars_spike_threshold,
-        all_components=return_all_components,
-    )
     table, described = confound_table.gather(
         preproc,
         bold_mask.data,
@@ -233,7 +228,9 @@ def gather_confounds(
         hmc_xfms,
         tpms=tpms or None,
         n_dummy=n_dummy,
-        extent=extent,
+        fd_mm=fd_spike_threshold,
+        std_dvars=dvars_spike_threshold,
+        all_components=return_all_components,
     )
     if tpms:
         return table, described

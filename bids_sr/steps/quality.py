@@ -108,8 +108,8 @@ def measure_uncertainty(
                 contrast=name,
                 region="brain",
                 statistic="ensemble_sd",
-                value=float(np.median(found.sd[mask])),
-                n=found.count,
+                value=float(np.median(found[mask])),
+                n=1 + len(member_effects),
             )
         )
         own = map_sidecars.entities(
@@ -124,14 +124,12 @@ def measure_uncertainty(
         sidecar = {
             "Description": _UNCERTAINTY,
             "Units": "arbitrary",
-            "EnsembleMembers": found.count,
+            "EnsembleMembers": 1 + len(member_effects),
             "ContrastWeights": dict(weights),
             **common,
         }
         maps.append(
-            Derivative(
-                Volume(np.where(mask, found.sd, 0).astype(np.float32), affine), own, sidecar
-            )
+            Derivative(Volume(np.where(mask, found, 0).astype(np.float32), affine), own, sidecar)
         )
     return rows, maps
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
@@ -20,16 +19,8 @@ class EnsembleError(ValueError):
     """Members that make no ensemble: too few, or on other grids."""
 
 
-@frozen
-class _Spread:
-    """Standard deviation (n - 1) between members, (X, Y, Z), in their unit, and their number."""
-
-    sd: Real
-    count: int
-
-
-def spread(members: Iterable[Real]) -> _Spread:
-    """Standard deviation between members, one in memory at a time (Welford's update).
+def spread(members: Iterable[Real]) -> Real:
+    """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
 
     EnsembleError for fewer than two members, or grids that differ.
     """
@@ -46,12 +37,12 @@ def spread(members: Iterable[Real]) -> _Spread:
         raise EnsembleError(
             f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more"
         )
-    return _Spread(sd=np.sqrt(squares / (count - 1)), count=count)
+    return np.sqrt(squares / (count - 1))
 
 
 def spread_of_effect(
     own: Effects, members: Sequence[Path], weights: Mapping[str, float], mask: Mask, affine: Float
-) -> _Spread | None:
+) -> Real | None:
     """Return the spread of a contrast's effect over both halves' blocks, None if too few.
 
     Parameters

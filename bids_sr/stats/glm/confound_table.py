@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.confounds import (
@@ -43,33 +42,10 @@ _SIGNALS = ("global_signal", "csf", "white_matter")
 _SHARE = 0.5
 
 
-@frozen
-class Extent:
-    """How much the table holds.
-
-    Attributes
-    ----------
-    fd_mm, std_dvars : a volume above one of them is a motion outlier, with a column of its own
-    all_components : every component of CompCor, instead of those that explain half of the variance
-    """
-
-    fd_mm: float = 0.5
-    std_dvars: float = 1.5
-    all_components: bool = False
-
-
-@frozen
-class _Noise:
-    """Mask whose noise components are taken.
-
-    It holds the prefix of their names, the method, the name of the mask, and its voxels.
-    """
-
-    prefix: str
-    method: str
-    mask_name: str
-    where: str
-    mask: Mask
+_Noise = tuple[str, str, dict[str, object], Mask]
+"""Mask whose components are taken: the prefix of their names, where it lies, what the sidecar says
+of it, and its voxels.
+"""
 
 
 def gather(
@@ -80,7 +56,9 @@ def gather(
     *,
     tpms: Sequence[Array] | None = None,
     n_dummy: int = 0,
-    extent: Extent | None = None,
+    fd_mm: float = 0.5,
+    std_dvars: float = 1.5,
+    all_components: bool = False,
 ) -> tuple[pd.DataFrame, Described]:
     """Confounds table of a motion-corrected series and the description of its columns.
 
@@ -94,6 +72,8 @@ def gather(
     tpms : gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals
         and aCompCor out
     n_dummy : volumes at the start that are not steady
+    fd_mm, std_dvars : a volume above one of them is a motion outlier, with a column of its own
+    all_components : every component of CompCor, instead of those that explain half of the variance
 
     Returns
     -------
@@ -103,7 +83,7 @@ def gather(
     ------
     ValueError : rows and volumes differ in number, or the mask is empty
     """
-    extent, volumes = extent or Extent(), reader.shape[3]
+    volumes = reader.shape[3]
     if (
         not volumes == len(motion) == len(matrices)
         or mask.shape != reader.shape[:3]
@@ -135,10 +115,8 @@ def gather(
     if volumes - n_dummy > 2:
         columns |= _drifts(volumes, n_dummy, reader.tr, described)
         for noise in _noises(reader, mask, tissues, n_dummy):
-            columns |= _components(
-                reader, noise, n_dummy, described, all_of_them=extent.all_components
-            )
-    columns |= _outliers(columns, described, extent)
+            columns |= _components(reader, noise, n_dummy, described, all_of_them=all_components)
+    columns |= _outliers(columns, described, fd_mm, std_dvars)
     table = pd.DataFrame(columns)
     mark_nonsteady(table, described, n_dummy)
     return table, described
@@ -162,15 +140,15 @@ def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
 
 
 def _outliers(
-    columns: Mapping[str, Array], described: Described, extent: Extent
+    columns: Mapping[str, Array], described: Described, fd_mm: float, std_dvars: float
 ) -> dict[str, Float]:
     """Return one column per outlier volume (1 there, else 0); add their descriptions.
 
     An outlier moved or changed too much.
     """
     far, changed = (
-        columns["framewise_displacement"] > extent.fd_mm,
-        columns["std_dvars"] > extent.std_dvars,
+        columns["framewise_displacement"] > fd_mm,
+        columns["std_dvars"] > std_dvars,
     )
     out: dict[str, Float] = {}
     for k, volume in enumerate(np.flatnonzero(far | changed)):
@@ -178,8 +156,8 @@ def _outliers(
         out[name] = (np.arange(len(far)) == volume).astype(np.float64)
         described[name] = {
             "Description": (
-                f"1 in volume {volume}: framewise displacement above {extent.fd_mm:g} mm, or"
-                f" std_dvars above {extent.std_dvars:g}"
+                f"1 in volume {volume}: framewise displacement above {fd_mm:g} mm, or"
+                f" std_dvars above {std_dvars:g}"
             ),
             "Units": "arbitrary",
         }
@@ -225,44 +203,31 @@ def _noises(
     }
     for name, (prefix, mask_name, where) in deep.items():
         if name in tissues:
-            yield _Noise(
-                prefix=prefix,
-                method="aCompCor",
-                mask_name=mask_name,
-                where=where,
-                mask=tissues[name],
-            )
+            yield prefix, where, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
     most = most_variable(reader, mask, n_dummy)
-    yield _Noise(
-        prefix="t",
-        method="tCompCor",
-        mask_name="",
-        where="the voxels that fluctuate most",
-        mask=most,
-    )
+    yield "t", "the voxels that fluctuate most", {"Method": "tCompCor"}, most
 
 
 def _components(
     reader: SeriesReader, noise: _Noise, n_dummy: int, described: Described, *, all_of_them: bool
 ) -> dict[str, Float]:
     """Return a mask's components, 0 in non-steady-state volumes; add their descriptions."""
+    prefix, where, about, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
-    found, singular, share = principal_components(slabs_of(reader, noise.mask, n_dummy), basis)
+    found, singular, share = principal_components(slabs_of(reader, mask, n_dummy), basis)
     explained = np.cumsum(share)
     enough = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
     out: dict[str, Float] = {}
     for k in range(len(share) if all_of_them else min(enough, len(share))):
-        name = f"{noise.prefix}_comp_cor_{k:02d}"
+        name = f"{prefix}_comp_cor_{k:02d}"
         out[name] = np.concatenate([np.zeros(n_dummy), found[:, k]])
         described[name] = {
             "Description": (
-                f"Component {k} of {noise.method} in {noise.where} ({int(noise.mask.sum())}"
-                f" voxels), after removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes that"
-                " are not steady"
+                f"Component {k} of {about['Method']} in {where} ({int(mask.sum())} voxels), after"
+                f" removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes that are not steady"
             ),
             "Units": "arbitrary",
-            "Method": noise.method,
-            **({"Mask": noise.mask_name} if noise.mask_name else {}),
+            **about,
             "Retained": True,
             "SingularValue": float(singular[k]),
             "VarianceExplained": float(share[k]),

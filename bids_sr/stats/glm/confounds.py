@@ -85,9 +85,9 @@ def nonsteady_at_start(path: Path) -> int:
         )
 
 
-def slow_cosines(n: int, tr: float) -> Float:
-    """Constant and cosines of n samples with periods above `CUTOFF_S`, (n, K), of amplitude 1."""
-    count = min(max(int(np.floor(2 * n * tr / CUTOFF_S)) + 1, 1), n)
+def slow_cosines(n: int, tr: float, cutoff_hz: float = 1 / CUTOFF_S) -> Float:
+    """Constant and cosines (DCT-II) of n samples up to a frequency, (n, K), of amplitude 1."""
+    count = min(int(np.floor(2 * n * tr * cutoff_hz)) + 1, n)
     return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.confounds import slow_cosines
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
@@ -25,9 +26,16 @@ from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, ex
 _LOGGER = logging.getLogger(__name__)
 
 
-@frozen
-class TemporalFilter:
-    """Linear detrending, then a low-pass, as two sets of orthonormal time series.
+_Filter = tuple[Float, Float | None]
+
+
+def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
+    """Return linear detrending and a low-pass for n samples, tr seconds apart.
+
+    Two sets of orthonormal time series: constant and slope (T, 2), and the cosines kept (T, K), or
+    None where nothing is filtered out. A low-pass of None, 0 or at or above the Nyquist frequency
+    (Hz) is detrending alone; ValueError where it leaves no cosine, as the run is shorter than half
+    a period.
 
     They come before the correlation with the task, the activation map of the paper. Source:
     STSS-SRfMRI (stss-srfmri), equation 1, on vectors without their mean: of raw signals the
@@ -37,42 +45,30 @@ class TemporalFilter:
     the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
     conditions stay in the time series, as in the paper; only the GLM takes them out.
     """
-
-    trend: Float  # (T, 2) constant and slope
-    # (T, K) cosines kept, already without trend, or None where nothing is filtered out
-    band: Float | None
-
-    def coefficients(self, signals: Float) -> Float:
-        """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
-        rest = signals - self.trend @ (self.trend.T @ signals)
-        return rest if self.band is None else self.band.T @ rest
-
-
-def temporal_filter(n: int, tr: float, low_pass: float | None) -> TemporalFilter:
-    """Build the filter for n samples, tr seconds apart.
-
-    A low-pass of None, 0 or at or above the Nyquist frequency (Hz) is detrending alone; ValueError
-    where it leaves no cosine, as the run is shorter than half a period.
-    """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
     if not low_pass or low_pass >= 0.5 / tr:
-        return TemporalFilter(trend=trend, band=None)
-    count = int(np.floor(2 * n * tr * low_pass))
-    if count < 2:
+        return trend, None
+    band = np.sqrt(2 / n) * slow_cosines(n, tr, low_pass)[:, 1:]
+    if band.shape[1] < 2:
         raise ValueError(f"a low-pass of {low_pass} Hz leaves nothing of {n * tr:.0f} s")
-    phase = np.pi / n * (np.arange(n) + 0.5)[:, None] * np.arange(1, count + 1)
-    band = np.sqrt(2 / n) * np.cos(phase)
-    return TemporalFilter(trend=trend, band=band)
+    return trend, band
 
 
-def cross_correlation(signals: Float, tasks: Float, temporal: TemporalFilter) -> Float:
+def _filtered(signals: Float, temporal: _Filter) -> Float:
+    """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
+    trend, band = temporal
+    rest = signals - trend @ (trend.T @ signals)
+    return rest if band is None else band.T @ rest
+
+
+def cross_correlation(signals: Float, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
 
     It is 0 where a voxel does not vary.
     """
     x, y = (
-        temporal.coefficients(np.asarray(values, dtype=np.float64)) for values in (tasks, signals)
+        _filtered(np.asarray(values, dtype=np.float64), temporal) for values in (tasks, signals)
     )
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)

@@ -144,22 +144,15 @@ ACTIVE_CC = 0.5  # the paper's own limit of a voxel that follows the task
 REACH_MM = 10.0
 
 
-@frozen
-class _Grown:
-    """A grown region."""
-
-    roi: Mask  # (X, Y, Z) the region as given and what was added
-    added: int  # voxels added
-    level: float  # CC from which a voxel was added
-
-
 def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
     """Voxels of the mask outside the ROI and no farther from it than max_mm."""
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
+def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, float]:
     """Grow a region of interest (X, Y, Z) over its border into high correlation.
+
+    Returns the region with what was added, and the CC from which a voxel was.
 
     The paper mended two misregistered motor areas by growing them and does not say by which rule.
     Ours follows one map, CC of the *acquired* series (the largest over conditions): all series
@@ -184,8 +177,7 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> _Grown:
     path = around & (cc_map >= ACTIVE_CC)
     labels = ndimage.label(path | inside)[0]
     reached = np.isin(labels, np.unique(labels[inside]))
-    added = path & reached & (cc_map >= level)
-    return _Grown(roi=roi | added, added=int(added.sum()), level=level)
+    return roi | (path & reached & (cc_map >= level)), level
 
 
 def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:

@@ -15,7 +15,7 @@ import pytest
 
 from bids_sr.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.confound_table import Extent, gather
+from bids_sr.stats.glm.confound_table import gather
 from bids_sr.stats.glm.confounds import (
     MOTION,
     drift_basis,
@@ -72,9 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     six = rng.normal(size=(VOLUMES, 6)).cumsum(axis=0) * [0.05, 0.05, 0.05, 5e-4, 5e-4, 5e-4]
     motion, still = pd.DataFrame(six, columns=list(MOTION)), np.tile(np.eye(4), (VOLUMES, 1, 1))
     with SeriesReader(folder / "bold.nii") as reader:
-        table, described = gather(
-            reader, mask, motion, still, tpms=[gm, wm, csf], n_dummy=DUMMIES, extent=Extent()
-        )
+        table, described = gather(reader, mask, motion, still, tpms=[gm, wm, csf], n_dummy=DUMMIES)
     table.to_csv(folder / "ours.tsv", sep="\t", index=False, na_rep="n/a")
     return Run(
         folder=folder, data=data, mask=mask, tpms=[gm, wm, csf], table=table, described=described
@@ -109,12 +107,14 @@ def test_motion_outliers_are_those_of_niworkflows(
     from niworkflows.interfaces.confounds import SpikeRegressors
 
     with SeriesReader(run.folder / "bold.nii") as reader:
-        still, extent = (
-            np.tile(np.eye(4), (VOLUMES, 1, 1)),
-            Extent(fd_mm=fd_mm, std_dvars=std_dvars),
-        )
         ours, described = gather(
-            reader, run.mask, run.table[list(MOTION)], still, n_dummy=DUMMIES, extent=extent
+            reader,
+            run.mask,
+            run.table[list(MOTION)],
+            np.tile(np.eye(4), (VOLUMES, 1, 1)),
+            n_dummy=DUMMIES,
+            fd_mm=fd_mm,
+            std_dvars=std_dvars,
         )
     ours[["framewise_displacement", "std_dvars"]].to_csv(
         here / "base.tsv", sep="\t", index=False, na_rep="n/a"
@@ -319,7 +319,7 @@ def test_all_components_are_given_where_they_are_asked_for(run: Run) -> None:
             still,
             tpms=run.tpms,
             n_dummy=DUMMIES,
-            extent=Extent(all_components=True),
+            all_components=True,
         )
     for prefix in WHERE:
         names = [name for name in full if name.startswith(f"{prefix}_comp_cor")]
