@@ -292,6 +292,27 @@ def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsByS
     return out
 
 
+_Sorted = dict[tuple[str, str, float], dict[str, Derivative]]
+
+
+def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
+    """Return maps and regions of a run by series; those in another space are left out.
+
+    Maps are by contrast, statistic and FWHM (mm), regions by contrast, kind and FWHM.
+    """
+    stats, regions = _Sorted(), _Sorted()
+    for each in maps:
+        own = each.entities
+        if own.get("space"):
+            continue
+        series, fwhm_mm, region = parse_map_label(own["desc"])
+        if own["suffix"] == "statmap":
+            stats.setdefault((own["contrast"], own["stat"], fwhm_mm), {})[series] = each
+        elif own["suffix"] == "mask" and region:
+            regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
+    return stats, regions
+
+
 def values_of(image: Derivative) -> Array:
     """Values of a map, read where it is a file."""
     return image.volume.data

@@ -25,7 +25,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward
-from bids_sr.series import MEASURED, RAW, parse_map_label
+from bids_sr.series import MEASURED, RAW
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.regions.activation_regions import (
     COLUMNS,
@@ -41,6 +41,7 @@ from bids_sr.steps.activation import (
     Contrasts,
     fitted,
     kept_table,
+    sorted_maps,
     values_of,
 )
 
@@ -133,35 +134,23 @@ def _thresholded(
     maps: Sequence[Derivative], wanted: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Derivative, Derivative]]:
     """Yield what a map is of, the map and its region, by contrast, smoothing and series."""
-    stats: dict[tuple[str, str, float, str], Derivative] = {}
-    regions: dict[tuple[str, str, float], dict[str, Derivative]] = {}
-    for each in maps:
-        own = each.entities
-        series, fwhm_mm, region = parse_map_label(own["desc"])
-        if own["suffix"] == "statmap":
-            stats[own["contrast"], own["stat"], fwhm_mm, series] = each
-        elif region:
-            regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
+    stats, regions = sorted_maps(maps)
     kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind != "Quarter"))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
     stat = (
-        "t"
-        if any(found == "t" for _, found, _, _ in stats)
-        else "cc"
-        if kind == "Quarter"
-        else "z"
+        "t" if any(found == "t" for _, found, _ in stats) else "cc" if kind == "Quarter" else "z"
     )
     for (contrast, each_kind, fwhm_mm), by_series in regions.items():
+        own = stats.get((contrast, stat, fwhm_mm), {})
         for series in wanted if each_kind == kind else ():
-            found = stats.get((contrast, stat, fwhm_mm, series))
-            if found is not None and series in by_series:
+            if series in own and series in by_series:
                 where = {
                     "series": series,
                     "fwhm_mm": f"{fwhm_mm:g}",
                     "contrast": contrast,
                     "threshold": kind,
                 }
-                yield {**where, "statistic": stat}, found, by_series[series]
+                yield {**where, "statistic": stat}, own[series], by_series[series]
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:

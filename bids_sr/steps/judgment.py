@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.metrics.long_tables import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
-from bids_sr.series import RAW, parse_map_label
+from bids_sr.series import RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -24,7 +24,7 @@ from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict, compared_
 from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
 from bids_sr.stats.evaluation.verdict import make_verdict
 from bids_sr.stats.evaluation.verdict_text import PROGRAM, Advice
-from bids_sr.steps.activation import Contrasts, Factor, kept_table, values_of
+from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps, values_of
 from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.evaluation import widths_of
 
@@ -96,31 +96,21 @@ def raise_flags(
 
 def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
     """Raw's correlation maps at its widest smoothing, by contrast; only of the contrasts named."""
-    found: dict[str, tuple[float, Derivative]] = {}
-    for each in maps:
-        own = each.entities
-        if own["suffix"] == "statmap" and own["stat"] == "cc" and own["contrast"] in names:
-            series, width, _ = parse_map_label(own["desc"])
-            if series == RAW and (
-                own["contrast"] not in found or width >= found[own["contrast"]][0]
-            ):
-                found[own["contrast"]] = (width, each)
-    return {name: each for name, (_, each) in found.items()}
+    stats = sorted(sorted_maps(maps)[0].items(), key=lambda each: each[0][2])
+    return {
+        contrast: own[RAW]
+        for (contrast, stat, _), own in stats
+        if stat == "cc" and contrast in names and RAW in own
+    }
 
 
 def _fdr_regions(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
     """Raw's FDR regions, by contrast."""
-    found = {}
-    for each in maps:
-        own = each.entities
-        label = parse_map_label(own["desc"])
-        if (
-            own["suffix"] == "mask"
-            and own["label"] in names
-            and (label.series, label.region) == (RAW, "Fdr")
-        ):
-            found[own["label"]] = each
-    return found
+    return {
+        contrast: own[RAW]
+        for (contrast, kind, _), own in sorted_maps(maps)[1].items()
+        if kind == "Fdr" and contrast in names and RAW in own
+    }
 
 
 def _pair_flags(

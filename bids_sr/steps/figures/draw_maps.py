@@ -246,7 +246,7 @@ def draw_activation(
                 limit=run_maps.color_limit(own.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
-            yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm / 10)
+            yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)
 
 
 @figure(

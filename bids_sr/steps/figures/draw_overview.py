@@ -149,7 +149,7 @@ def _zoomed(
     first = judged.get("raw") or next(iter(judged.values()))
     at = peak_voxel(first.volume, scene.mask)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
-    smoothing = f"smoothed by {width / 10:g} mm" if width else "not smoothed"
+    smoothing = f"smoothed by {width:g} mm" if width else "not smoothed"
     drawn.set_label(
         f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: "
         + ", ".join(shown)
@@ -208,14 +208,14 @@ def show_viewer(
             own = found.stats[contrast, stat, fwhm]
             every = run_maps.ordered(own, series_names)
             names += every
-            width = f"{fwhm / 10:g} mm" if fwhm else "none"
+            width = f"{fwhm:g} mm" if fwhm else "none"
             shown[contrast, width] = {name: own[name].volume for name in every}
             files |= {
                 map_key(contrast, width, name): derivative_path(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
                 )
                 for name in every
-                if stored.holds(name, fwhm / 10, stat)
+                if stored.holds(name, fwhm, stat)
             }
     given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
     below = onto(guide_hr or boldref, *grid)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
-from bids_sr.series import MEASURED, RAW, kind_of, parse_map_label
+from bids_sr.series import MEASURED, RAW, kind_of
 from bids_sr.stats.evaluation.evidence import strongest
+from bids_sr.steps.activation import sorted_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ class ShownMaps:
 
     Attributes
     ----------
-    stats : by contrast, statistic and smoothing (tenths of mm)
+    stats : by contrast, statistic and smoothing (mm)
     regions : masks by contrast, kind of region and smoothing
     """
 
-    stats: dict[tuple[str, str, int], _OfSeries] = field(default_factory=dict)
-    regions: dict[tuple[str, str, int], _OfSeries] = field(default_factory=dict)
+    stats: dict[tuple[str, str, float], _OfSeries]
+    regions: dict[tuple[str, str, float], _OfSeries]
 
     @property
     def display(self) -> Display:
@@ -54,18 +55,8 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
 
     Maps in another space are left out.
     """
-    found = ShownMaps()
-    for each in maps:
-        own = each.entities
-        if own.get("space"):
-            continue
-        series, fwhm_mm, region = parse_map_label(own["desc"])
-        fwhm = round(10 * fwhm_mm)
-        if own["suffix"] == "statmap":
-            found.stats.setdefault((own["contrast"], own["stat"], fwhm), {})[series] = each
-        elif own["suffix"] == "mask" and region:
-            found.regions.setdefault((own["label"], region, fwhm), {})[series] = each
-    return found
+    stats, regions = sorted_maps(maps)
+    return ShownMaps(stats=stats, regions=regions)
 
 
 def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) -> str:
