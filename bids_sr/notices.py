@@ -107,7 +107,7 @@ class Notice:
 
     def __str__(self) -> str:
         if self.level != "error":
-            return f"{self.what}: {self.why}"
+            return f"{(self.code == 'step' and self.whom) or self.what}: {self.why}"
         lines = (
             self.what,
             self.why and f"  why: {self.why}",

@@ -38,7 +38,7 @@
 <a class="chip failed" href="#errors">! some steps failed</a>
 {% endif %}
 {% for kind, count in told.items() if count %}
-<a class="chip" href="#summary">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
+<a class="chip" href="#{{ "overview" if kind == "warning" else "summary" }}">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
 {% endfor %}
 {% for text, place in neighbors.items() %}
 <a class="chip" href="{{ place }}">{{ text }}</a>

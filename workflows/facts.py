@@ -9,7 +9,6 @@ from bids_sr.bids.inputs import Companion
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
-from bids_sr.notices import Notice
 
 Facts = dict[str, object]
 
@@ -18,12 +17,11 @@ def subject_facts(
     settings: Settings,
     subject: Subject,
     series: Sequence[str],
-    told: Mapping[str, Sequence[str]],
     *,
     template: str,
     roi: str,
 ) -> Facts:
-    """The first section of a report; `series` are those of all runs, `told` warnings and notes."""
+    """The first section of a report; `series` are those of all runs."""
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}
     )
@@ -46,21 +44,12 @@ def subject_facts(
         "Region of interest": roi,
         "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
-        **told,
     }
 
 
-def run_facts(
-    settings: Settings, run: BoldRun, *, told: Sequence[Notice] = (), timed: bool
-) -> Facts:
-    """Return the first report lines of a run, with its warnings among `told`.
-
-    `timed` says that its slice timing is corrected.
-    """
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
+    """The first report lines of a run; `timed` says that its slice timing is corrected."""
     return {
-        "warnings": [
-            str(each) for each in told if (each.run, each.level) == (run.stem, "warning")
-        ],
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
         "Volumes": run.n_volumes,

@@ -36,7 +36,6 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
             planned.settings,
             subject,
             ["raw", *made],
-            planned.plan.told_to(subject.label),
             template=template,
             roi=roi,
         ),

@@ -118,7 +118,7 @@ def _settings(
         "in_func": FUNC in places,
         "elsewhere": places != {FUNC},
         "series_name": "raw",
-        "run_facts": run_facts(settings, bold, told=planned.plan.warnings, timed=timed),
+        "run_facts": run_facts(settings, bold, timed=timed),
         "tr": bold.tr,
         "factor": factor_of(bold, settings),
         "voxel": bold.zooms,

@@ -76,7 +76,7 @@ def _add_participant(
         beside=(prepared,),
         entities={"subject": subject.label},
         provenance={},
-        subject_facts=_facts(planned.settings, subject, planned.plan.told_to(subject.label)),
+        subject_facts=_facts(planned.settings, subject),
     )
     measured = _scope(scope, "measured", planned, subject)
     learned: Wires = {
@@ -105,9 +105,7 @@ def _add_participant(
     scope.add(draw_anatomy.summarize_subject)
 
 
-def _facts(
-    settings: Settings, subject: Subject, told: Mapping[str, Sequence[str]]
-) -> dict[str, object]:
+def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """What was found and what will be done, for the first section of the report."""
     others = settings.superres.train_on == "others"
     return {
@@ -122,5 +120,4 @@ def _facts(
         "Trained on": "all other participants of this call" if others else "these scans",
         "Training recipe": settings.superres.recipe,
         "Random seed": settings.resources.random_seed,
-        **told,
     }

@@ -96,7 +96,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 and bool(settings.superres.learned)
                 and machine.has_gpu(),
             )
-        changed = note_run(log_dir, labels, settings=digest, left_out=plan.reasons)
+        changed = note_run(log_dir, labels, settings=digest)
     say("reports")
     with still(say, "reports"):
         reports = write_participants(

@@ -40,7 +40,6 @@ class Drawn(NamedTuple):
     contrast: str = ""
     fwhm_mm: float = 0.0
     label: str = ""
-    notices: Mapping[str, int] = _NONE
 
 
 class FigureStep(Step[P, list[Derivative]], Generic[P]):
@@ -123,5 +122,4 @@ def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
         "heading": shown.heading.format(**words),
         "caption": shown.caption.format(**words),
         "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
-        "notices": dict(drawn.notices),
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, RunFiles, Subject, entities_of, stem_of
+from bids_sr.bids import BoldRun, RunFiles, Subject, stem_of
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
@@ -73,29 +73,6 @@ class Plan:
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
         """Series of one run."""
         return self.series_by_run.get(run.bold, self.series)
-
-    @property
-    def reasons(self) -> dict[str, dict[str, str]]:
-        """Participant (label) → name of each run that is left out → why, in a line."""
-        found: dict[str, dict[str, str]] = {}
-        for run, problems in self.left_out.items():
-            why = "; ".join(dict.fromkeys(f"{Path(why.what).name}: {why.why}" for why in problems))
-            found.setdefault(entities_of(Path(f"{run}_bold"))["subject"], {})[run] = (
-                f"left out: {why}"
-            )
-        return found
-
-    def told_to(self, label: str) -> dict[str, list[str]]:
-        """Return warnings and notes for a participant's report.
-
-        An excluded run is a warning.
-        """
-        own = [f"{run}: {why}" for run, why in self.reasons.get(label, {}).items()]
-        found = {"warnings": own, "notes": list[str]()}
-        for each in (each for each in self.warnings if each.concerns(label)):
-            found[f"{each.level}s"].append(str(each))
-        # said of several runs
-        return {word: list(dict.fromkeys(texts)) for word, texts in found.items()}
 
 
 def stopped_by(problem: Notice, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:

@@ -160,6 +160,7 @@ def assemble(
         each
         for each in SECTIONS
         if each in special
+        or custom.get(each.name)
         or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
     ]
     kept = [
@@ -182,7 +183,7 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = (
-        [Strip(name=f"{spec.name}-0", panels=[Panel(content=Markup(custom))])] if custom else []
+        [Strip(name=f"{spec.name}-text", panels=[Panel(content=Markup(custom))])] if custom else []
     )
     for key in sorted(keys, key=_sortable):
         entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
@@ -295,6 +296,7 @@ def write_subject_page(
     shown: Sequence[Shown],
     custom: Mapping[str, str],
     crashed: bool = False,
+    notices: Mapping[str, int] = MappingProxyType({}),
     neighbors: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the page of one subject (label without ``sub-``) below the derivatives.
@@ -303,9 +305,6 @@ def write_subject_page(
     """
     target = root / f"sub-{subject}.html"
     figures = figures_of(root, subject)
-    notices = {
-        kind: sum(each.notices.get(kind, 0) for each in figures) for kind in ("warning", "note")
-    }
     sections = assemble(shown, figures, custom, root)
     title = f"bids-sr: sub-{subject}"
     write_page(

@@ -36,7 +36,6 @@ class ArchivedFigure:
     label : name of the method, where there is one figure for each
     heading, caption : words above and below it
     alt : words in its place; empty: its heading
-    notices : numbers of messages in it by kind
     """
 
     path: Path | zipfile.Path
@@ -49,7 +48,6 @@ class ArchivedFigure:
     heading: str
     caption: str
     alt: str
-    notices: Mapping[str, int]
 
     @property
     def html(self) -> bool:

@@ -6,12 +6,12 @@ from pathlib import Path
 from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.notices import recorded
+from bids_sr.notices import Notice, recorded
 from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
 from bids_sr.reports.markup import joined, render, table
-from bids_sr.reports.run_notes import note_of, noted, rows_of
+from bids_sr.reports.run_notes import left_out_text, note_of, noted, rows_of
 from bids_sr.reports.sections import Shown
-from bids_sr.reports.tables.html_tables import facts_html
+from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.reports.text.run_summaries import (
     HEADS,
@@ -114,15 +114,14 @@ def _link(place: str, text: str) -> Markup:
 _TRACEBACK_LINES = 12
 
 
-def errors_html(log_dir: Path, label: str) -> Markup:
-    """Return the steps of a participant that failed in a run, with the end of each traceback."""
+def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
+    """Return the steps that failed, with the end of each traceback."""
     entries = []
-    for notice in recorded(log_dir):
-        if notice.failed and notice.concerns(label):
-            file = log_dir / Path(notice.file).name  # also where the outputs were moved
-            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-            tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
-            entries.append((notice, file.name, tail, text))
+    for notice in failed:
+        file = log_dir / Path(notice.file).name  # also where the outputs were moved
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
+        entries.append((notice, file.name, tail, text))
     return render("crashes", entries)
 
 
@@ -218,13 +217,30 @@ def build_report(
     root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
+    told = [each for each in recorded(log_dir) if each.concerns(label)]
+    messages = {
+        "warning": [
+            f"{each.run}: {left_out_text(each)}" for each in told if each.code == "left-out"
+        ]
+        + [str(each) for each in told if each.level == "warning"],
+        "note": [str(each) for each in told if each.level == "note"],
+    }
+    messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
+    failed = [each for each in told if each.failed]
     custom = {
+        "overview": messages_html("warning", messages["warning"]),
+        "summary": messages_html("note", messages["note"]),
         "methods": _methods_fragment(text),
-        "errors": errors_html(log_dir, label),
+        "errors": _errors_html(failed, log_dir),
         "about": _about_html(log_dir, command=command),
     }
     neighbors = neighbors_of(label, reported(root) if beside is None else beside)
-    crashed = any(each.failed and each.concerns(label) for each in recorded(log_dir))
     return write_subject_page(
-        root, label, shown=shown, custom=custom, neighbors=neighbors, crashed=crashed
+        root,
+        label,
+        shown=shown,
+        custom=custom,
+        neighbors=neighbors,
+        crashed=bool(failed),
+        notices={kind: len(texts) for kind, texts in messages.items()},
     )

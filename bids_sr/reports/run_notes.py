@@ -7,12 +7,13 @@ the last of a data set finds here that it is.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.notices import Notice, recorded
 from bids_sr.reports.text.run_summaries import (
     HEADS,
     VERDICT,
@@ -30,7 +31,7 @@ FEW = 100
 class _PageRow:
     """One run of a participant."""
 
-    file: str  # of its verdict, below the participant's folder; "" for a run that is left out
+    file: str  # of its verdict, below the participant's folder
     stamps: tuple[int, ...]  # of the files that the summary was read from
     summary: RunSummary
 
@@ -39,7 +40,8 @@ class _PageRow:
 class Note:
     """One participant."""
 
-    run: str  # name of the folder of logs
+    run: str  # name of the folder of logs of its outputs
+    last: str = ""  # of the last call, which may have left out all of it
     settings: str = ""  # digest of those that decide results
     rows: tuple[_PageRow, ...] = ()
 
@@ -60,7 +62,8 @@ class Note:
         )
         if any(not HEADS.keys() >= row.summary.keys() for row in rows):
             return cls(run=found["run"])
-        return cls(run=found["run"], settings=found.get("settings", ""), rows=rows)
+        last, settings = found.get("last", ""), found.get("settings", "")
+        return cls(run=found["run"], last=last, settings=settings, rows=rows)
 
 
 def note_of(logs: Path, label: str) -> Note | None:
@@ -71,53 +74,58 @@ def note_of(logs: Path, label: str) -> Note | None:
         return None
 
 
-def note_run(
-    log_dir: Path,
-    labels: Sequence[str],
-    *,
-    settings: str,
-    left_out: Mapping[str, Mapping[str, str]] | None = None,
-) -> bool:
+def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     """Note that a run made outputs of these participants; whether anything but its name is new.
 
     Names of logs follow a clock that may be set, so that they tell no order. Participants of whom
-    all is left out (`left_out`: participant → name of a run → why) are noted too; the logs of
-    their outputs stay those of an earlier run.
+    all is left out, as the record of the run says, are noted too; the logs of their outputs stay
+    those of an earlier run.
     """
-    logs, changed, reasons = log_dir.parent, False, left_out or {}
-    for label in dict.fromkeys([*labels, *reasons]):
-        folder, before = logs.parent / f"sub-{label}", note_of(logs, label)
-        out = (
-            _PageRow(
-                file="", stamps=(), summary=RunSummary(run=name_below(run, label), verdict=why)
-            )
-            for run, why in reasons.get(label, {}).items()
+    logs, changed = log_dir.parent, False
+    for label in dict.fromkeys([*labels, *_left_out(log_dir)]):
+        before = note_of(logs, label)
+        note = Note(
+            run=log_dir.name if label in labels or before is None else before.run,
+            last=log_dir.name,
+            settings=settings,
+            rows=tuple(_read(logs.parent / f"sub-{label}", label)),
         )
-        rows = [*_read(folder, label), *out]
-        made_by = log_dir.name if label in labels or before is None else before.run
-        note = Note(run=made_by, settings=settings, rows=tuple(rows))
-        changed |= before is None or _shown(before) != _shown(note)
+        changed |= before is None or _shown(logs, label, before) != _shown(logs, label, note)
         write_whole(_file(logs, label), note.to_text())
     return changed
 
 
+def left_out_text(notice: Notice) -> str:
+    """Why a run was left out, in a line."""
+    return f"left out: {Path(notice.what).name}: {notice.why}"
+
+
+def _left_out(log_dir: Path) -> dict[str, dict[str, str]]:
+    """Participant (label) → name of each run that a call left out → why, in a line."""
+    found: dict[str, dict[str, str]] = {}
+    for each in recorded(log_dir):
+        if each.code == "left-out":
+            runs, why = found.setdefault(each.subject, {}), left_out_text(each)
+            name = name_below(each.run, each.subject)
+            runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), why))))
+    return found
+
+
 def rows_of(root: Path, label: str) -> list[RunSummary]:
-    """Return the noted index rows of a participant's runs, unless files have changed since.
+    """Return the index rows of a participant's runs, as noted unless files have changed since.
 
     A run that the last call left out is told as that, also where an earlier one has left results
     of it.
     """
-    note, folder = note_of(root / "logs", label), root / f"sub-{label}"
-    told = () if note is None else note.rows
-    rows, out = (
-        [row for row in told if row.file],
-        {row.summary["run"]: row for row in told if not row.file},
-    )
+    logs, folder = root / "logs", root / f"sub-{label}"
+    note = note_of(logs, label)
+    rows = () if note is None else note.rows
     if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
-        rows = list(_read(folder, label))
+        rows = tuple(_read(folder, label))
+    out = {} if note is None else _left_out(logs / note.last).get(label, {})
     return [
-        row.summary
-        for row in [*(row for row in rows if row.summary["run"] not in out), *out.values()]
+        *(row.summary for row in rows if row.summary["run"] not in out),
+        *(RunSummary(run=run, verdict=why) for run, why in out.items()),
     ]
 
 
@@ -153,8 +161,10 @@ def _read(folder: Path, label: str) -> Iterator[_PageRow]:
             )
 
 
-def _shown(note: Note) -> tuple[str, list[RunSummary]]:
-    return note.settings, [row.summary for row in note.rows]
+def _shown(logs: Path, label: str, note: Note) -> tuple[object, ...]:
+    """What the index shows of a note."""
+    out = _left_out(logs / note.last).get(label)
+    return note.settings, [row.summary for row in note.rows], out
 
 
 def _file(logs: Path, label: str) -> Path:

@@ -4,13 +4,13 @@ The sections are summary, facts, model card, metrics, registration, calibration 
 scans.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.number_text import short
-from bids_sr.reports.markup import joined, render
+from bids_sr.reports.markup import render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
 _Value = object
@@ -38,22 +38,9 @@ def facts_html(facts: Mapping[str, _Value]) -> Markup:
     )
 
 
-def messages_of(value: _Value) -> list[str]:
-    """One message, or a list of them, as a list."""
-    return [value] if isinstance(value, str) else texts(value)
-
-
-def messages_html(kind: str, messages: _Value) -> Markup:
+def messages_html(kind: str, messages: Iterable[str]) -> Markup:
     """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``."""
-    return render("messages", kind, messages_of(messages))
-
-
-def summary_html(summary: Mapping[str, _Value]) -> Markup:
-    """The summary: messages of the keys ``warnings`` and ``notes`` in boxes, then the facts."""
-    boxes = [messages_html(kind, summary.get(f"{kind}s")) for kind in ("warning", "note")]
-    return joined(boxes) + facts_html(
-        {k: v for k, v in summary.items() if k not in ("warnings", "notes")}
-    )
+    return render("messages", kind, list(messages))
 
 
 def card_html(card: Mapping[str, _Value]) -> Markup:

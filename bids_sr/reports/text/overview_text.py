@@ -39,8 +39,7 @@ class RunFacts:
     """Acquisition facts: entities, voxel sizes (mm) before and after, FD (mm) of each volume.
 
     `described` is what the sidecar of the series says of it, such as that it was simulated from a
-    finer one, `warnings` what the plan warned of;
-    `calibrated` tells whether there is a calibration run (the test one level down knows
+    finer one, `calibrated` whether there is a calibration run (the test one level down knows
     whether it was used), `at_rest` whether seeds take the place of conditions.
     """
 
@@ -49,7 +48,6 @@ class RunFacts:
     made_mm: Sequence[float]
     displacement: Sequence[float]
     described: str = ""
-    warnings: Sequence[str] = ()
     calibrated: bool = False
     at_rest: bool = False
 
@@ -105,7 +103,6 @@ def overview_html(
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
     before = [
-        *run.warnings,
         *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)),
     ]
     undecided = bool(applied) and not (found is not None and found.no_detail)

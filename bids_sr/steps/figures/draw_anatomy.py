@@ -12,14 +12,11 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_displ
 @figure(
     Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
 )
-def summarize_subject(*, subject_facts: Mapping[str, object]) -> Iterator[Drawn]:
-    """What was found and what was done, with warnings aloud; see `summary_html`."""
-    from bids_sr.reports.tables.html_tables import messages_of, summary_html
+def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
+    """What was found and what was done."""
+    from bids_sr.reports.tables.html_tables import facts_html
 
-    notices = {
-        kind: len(messages_of(subject_facts.get(f"{kind}s"))) for kind in ("warning", "note")
-    }
-    yield Drawn("summary", summary_html(subject_facts), notices=notices)
+    return facts_html(subject_facts)
 
 
 @figure(

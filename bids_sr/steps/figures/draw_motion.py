@@ -18,9 +18,9 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
     """What was acquired, and how many volumes at the start are left out."""
-    from bids_sr.reports.tables.html_tables import summary_html
+    from bids_sr.reports.tables.html_tables import facts_html
 
-    return summary_html({**run_facts, "Non-steady volumes": n_dummy})
+    return facts_html({**run_facts, "Non-steady volumes": n_dummy})
 
 
 @figure(

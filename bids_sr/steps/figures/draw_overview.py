@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
-from bids_sr.io.json_values import texts
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -76,7 +75,7 @@ def draw_overview(
     one_level_down : facts of the test of the run one level of resolution down
     boldref, bold_mask : reference of the run and brain on its grid, for effects in percent
     truth_maps : known activation by contrast
-    run_facts : of which the description of the series and the warnings are shown
+    run_facts : of which the description of the series is shown
     """
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -90,7 +89,6 @@ def draw_overview(
         calibrated=calibrated,
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),
-        warnings=texts(run_facts.get("warnings")),
     )
     yield Drawn(
         "overview", overview_html(verdict, evaluation, registration, run, one_level_down or {})

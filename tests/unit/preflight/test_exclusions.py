@@ -17,7 +17,7 @@ from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.notices import RECORD, Notice, recorded
+from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
 from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
 from bids_sr.preflight.validator import find_validator
@@ -192,8 +192,8 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     told = capsys.readouterr().err
     assert f"left out: {stem}" in told
     assert "done, 1 run skipped" in told
-    (record,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
-    kept = recorded(record.parent)
+    (found,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
+    kept = recorded(found.parent)
     (left,) = [each for each in kept if each.code == "left-out"]
     assert (left.run, left.level) == (stem, "error")
     assert left.why
@@ -249,20 +249,25 @@ def test_an_output_folder_named_as_a_participant_stops_the_call(odd: BidsMaker) 
     assert [problem.what for problem in plan.problems] == [str(inside)]
 
 
+def told_to(plan: Plan, label: str) -> list[str]:
+    """Notes about a participant."""
+    return [str(each) for each in plan.warnings if each.level == "note" and each.concerns(label)]
+
+
 def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
     path = odd.path("sub-A+B_T1w.nii.gz", "anat")
     path.unlink()
     plan = check(settings_for(odd, "--truth", "none"))
     own = [str(note) for note in plan.warnings if "no T1w image" in note.why]
-    assert own == [each for each in plan.told_to("A+B")["notes"] if "no T1w image" in each] != []
-    assert not any("no T1w image" in each for each in plan.told_to("01")["notes"])
+    assert own == [each for each in told_to(plan, "A+B") if "no T1w image" in each] != []
+    assert not any("no T1w image" in each for each in told_to(plan, "01"))
 
 
 def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bids_sr.preflight.validator.find_validator", lambda: None)
     plan = validated(odd)
     for label in ("01", "A+B"):
-        assert any("not validated" in each for each in plan.told_to(label)["notes"])
+        assert any("not validated" in each for each in told_to(plan, label))
 
 
 needs_validator = pytest.mark.skipif(
@@ -305,7 +310,7 @@ def test_what_the_validator_refuses_of_one_leaves_the_others(
     plan = validated(three)
     assert plan.problems == ()
     assert list(plan.left_out) == left_out
-    assert all(why for of_person in plan.reasons.values() for why in of_person.values())
+    assert all(each.why for problems in plan.left_out.values() for each in problems)
 
 
 @needs_validator
@@ -334,13 +339,21 @@ def test_a_run_that_was_not_asked_for_may_be_unsound(three: BidsMaker) -> None:
 
 
 def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, why = tmp_path / "out", "left out: events.tsv: columns are missing: onset"
     (out / "sub-01" / "figures").mkdir(parents=True)
-    why = "left out: events.tsv: columns are missing: onset"
-    reasons = {"01": {"sub-01_task-tap_run-2": why}, "02": {"sub-02_task-tap": why}}
-    assert note_run(out / "logs" / "one", ["01"], settings="a", left_out=reasons)
+    for call in ("one", "two", "three"):
+        (out / "logs" / call).mkdir(parents=True)
+    found = Notice(what="/data/events.tsv", why="columns are missing: onset", code="left-out")
+    both = [
+        replace(found, subject="01", run="sub-01_task-tap_run-2"),
+        replace(found, subject="02", run="sub-02_task-tap"),
+    ]
+    record(out / "logs" / "one", both)
+    assert note_run(out / "logs" / "one", ["01"], settings="a")
     page = write_index(out).read_text(encoding="utf-8")
     assert page.count(why) == 2
     assert "sub-02 (no report)" in page
-    assert note_run(out / "logs" / "two", ["01", "02"], settings="a")
+    record(out / "logs" / "two", both)
+    assert not note_run(out / "logs" / "two", ["01"], settings="a")
+    assert note_run(out / "logs" / "three", ["01", "02"], settings="a")
     assert why not in write_index(out).read_text(encoding="utf-8")

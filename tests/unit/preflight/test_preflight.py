@@ -654,7 +654,7 @@ class TestEventsThatAreNotThere:
         )
         assert "--ignore events" in text
         assert {word for word, _ in others} == {"note"}
-        assert plan.told_to("01")["warnings"][0].endswith(text)
+        assert next(str(each) for each in plan.warnings if each.level == "warning").endswith(text)
         shown = dry_run_text(plan, settings)
         assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
         first, second, *_ = start_lines(plan, settings)
@@ -673,7 +673,7 @@ class TestEventsThatAreNotThere:
                 maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())
             )
         )
-        assert plan.told_to("01")["warnings"] == []
+        assert not [each for each in plan.warnings if each.level == "warning"]
 
     @pytest.mark.parametrize("text", ["", "onset\tduration\ttrial_type\n"])
     def test_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
@@ -691,8 +691,8 @@ class TestEventsThatAreNotThere:
             )
         )
         assert any(
-            "2 of 4 events have duration 0" in each
-            for each in check(settings_for(maker)).told_to("01")["notes"]
+            "2 of 4 events have duration 0" in each.why
+            for each in check(settings_for(maker)).warnings
         )
 
 

@@ -38,7 +38,6 @@ def noted(path: Path, content: str, figure: str, section: str = "", **note) -> N
         "heading": one.heading.format(**words) if one else "",
         "caption": one.caption.format(**words) if one else "",
         "alt": "",
-        "notices": {},
         **note,
     }
     path.with_name(f"{path.name}.json").write_text(json.dumps(told), encoding="utf-8")

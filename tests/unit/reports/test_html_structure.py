@@ -18,8 +18,9 @@ from bids_sr.reports.tables.group_comparison_tables import comparisons_html, pap
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
+    facts_html,
+    messages_html,
     registration_html,
-    summary_html,
 )
 from bids_sr.reports.tables.tables_of_metrics import (
     HELD_OUT,
@@ -218,9 +219,9 @@ def pages() -> dict[str, str]:
         "guards": guards_html(rows, flags),
         "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
         "structural": tables_html(SCANS, scans),
-        "summary": summary_html(
-            {"Subject": "sub-01", "warnings": ["<w>"], "notes": "n", "Runs": [1, 2], "x": {}}
-        ),
+        "summary": messages_html("warning", ["<w>"])
+        + messages_html("note", ["n"])
+        + facts_html({"Subject": "sub-01", "Runs": [1, 2], "x": {}}),
         "card": card_html(card),
         "registration": registration_html({"bold_t1w_nmi": 1.16, "roi_is_brain": True}),
         "calibration": calibration_html(

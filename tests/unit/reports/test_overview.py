@@ -334,10 +334,3 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
-
-
-def test_what_the_plan_warned_of_stands_first() -> None:
-    page = overview_html(
-        {"headline": "It is finer."}, [], {}, replace(RUN, warnings=["there is no events.tsv"])
-    )
-    assert page.index("Warning.</strong> there is no events.tsv") < page.index("It is finer.")

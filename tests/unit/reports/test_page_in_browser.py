@@ -54,7 +54,7 @@ def archived(path: Path) -> ArchivedFigure:
     words = dict.fromkeys(
         ("figure", "section", "contrast", "smoothing", "label", "heading", "caption", "alt"), ""
     )
-    return ArchivedFigure(path=path, entities={"subject": "01"}, notices={}, **words)
+    return ArchivedFigure(path=path, entities={"subject": "01"}, **words)
 
 
 def made(shape, affine, peak) -> Volume:

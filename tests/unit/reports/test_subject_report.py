@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import build_report
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import declared
-from bids_sr.steps.figures.draw_anatomy import summarize_subject
 
 SECTIONS = (
     "overview",
@@ -332,17 +332,31 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
     assert "not complete" in page_of(out, logs)[1]
 
 
-@pytest.mark.parametrize("words", [{"notes": ["a", "b"]}, {"warnings": "a"}])
-def test_notes_and_warnings_are_counted_by_their_words(tmp_path, words):
-    (drawn,) = summarize_subject(subject_facts={"Participant": "01", **words})
-    folder = tmp_path / "sub-01" / "figures"
-    put(folder, "summary", drawn.content, end="html", notices=drawn.sidecar["notices"])
-    _, text = page_of(tmp_path, tmp_path / "logs")
-    chips = re.findall(r'href="#summary">([^<]+)</a>\n', text)
-    assert [chip for chip in chips if "note" in chip or "warning" in chip] == [
-        "2 notes" if "notes" in words else "1 warning"
+def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
+    logs = tmp_path / "logs" / "run"
+    logs.mkdir(parents=True)
+    warned = Notice(what="wf.fit", why="the <fit> is poor", level="warning", code="step")
+    record(
+        logs,
+        [
+            Notice(what="a.tsv", why="it has no unit", level="note", subject="01"),
+            Notice(what="a.tsv", why="it is about all", level="note"),
+            Notice(what="a.tsv", why="it is of another", level="note", subject="02"),
+            *(replace(warned, subject="01", run=f"sub-01_run-{number}") for number in (1, 1, 2)),
+            Notice(what="/x/e.tsv", why="no onset", subject="01", run="sub-01_b", code="left-out"),
+        ],
+    )
+    _, text = page_of(tmp_path, logs)
+    assert re.findall(r'<a class="chip" href="(#\w+)">([^<]+)</a>\n', text)[:2] == [
+        ("#overview", "3 warnings"),
+        ("#summary", "2 notes"),
     ]
-    assert "otice" not in text
+    first = text[text.index('<section id="overview"') : text.index('<section id="maps"')]
+    assert "sub-01_run-2: the &lt;fit&gt; is poor" in first
+    assert "sub-01_b: left out: e.tsv: no onset" in first
+    assert "it is about all" in text[text.index('<section id="summary"') :]
+    assert "it is of another" not in text
+    assert "No errors" in text
 
 
 def test_what_was_not_asked_for_is_no_failure(finished):

@@ -39,16 +39,10 @@ def row(series, fwhm, contrast, measure, value):
 
 
 def test_everything_in_a_summary_is_escaped():
-    html = html_tables.summary_html(
-        {EVIL: EVIL, "nested": {EVIL: [EVIL, {"a": EVIL}]}, "warnings": [EVIL], "notes": EVIL}
-    )
+    html = html_tables.facts_html({EVIL: EVIL, "nested": {EVIL: [EVIL, {"a": EVIL}]}})
+    html += html_tables.messages_html("note", [EVIL, EVIL])
     assert "<script" not in html
     assert html.count("&lt;script&gt;") == 7
-
-
-def test_warnings_come_first_and_stand_out():
-    html = html_tables.summary_html({"Subject": "sub-01", "notes": ["n"], "warnings": ["w"]})
-    assert html.index("class='warning'") < html.index("class='note'") < html.index("Subject")
 
 
 @pytest.mark.parametrize(

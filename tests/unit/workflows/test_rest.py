@@ -28,9 +28,6 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     assert "on/off" not in text
     assert ("MNI coordinates" in text) is with_anat
     assert mapped_by(graph) == {"seeds"}
-    [overview] = placed_of(graph, "draw_overview")
-    [warning] = graph.settings[overview]["run_facts"]["warnings"]
-    assert "there is no sub-01_task-tap_events.tsv" in warning
 
 
 def mapped_by(graph: Graph) -> set[str]:
