@@ -172,7 +172,7 @@ def scans_figure(
             Panel(cut=cut, shown=[each], title="" if rows else name)
             for name, each in shown.items()
         ]
-        rows.append(Row(name=contrast, panels=panels))
+        rows.append((contrast, panels))
     return slices.image_figure(rows, tallest=_TALL)
 
 
@@ -208,5 +208,5 @@ def explanation_figure(
         for title, values, most in shown
     ]
     return slices.image_figure(
-        [Row(name="", panels=panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
+        [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
     )

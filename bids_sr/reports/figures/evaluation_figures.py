@@ -6,7 +6,7 @@ decoration.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ from bids_sr.reports.figures.forest import Dashes, ForestPanel, Point, forest_fi
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.evaluation_rows import Kind
 from bids_sr.stats.evaluation.evidence import main_regions
-from bids_sr.stats.evaluation.words import BANDS, region_text
+from bids_sr.stats.evaluation.words import BANDS, capital, measure_text, region_text
 
 _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
@@ -29,8 +29,9 @@ _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
-_Columns = Mapping[tuple[str, str], str]
-"""Title of a panel by statistic and band."""
+_Key = str | tuple[str, str]
+"""What the panels of a row are of: statistic and band, or one of the other columns."""
+_Columns = Mapping[_Key, str]
 _EXPLAINED: _Columns = {
     ("ev", "beyond"): "explained variance beyond Nyquist",
     ("ev", "all"): "explained variance, signal units",
@@ -64,25 +65,75 @@ def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
     ]
 
 
-def _point(row: MetricRow, kind: Kind, *, hollow: bool = False) -> Point:
-    color, marker = _KIND_STYLE[kind]
-    return Point(
-        value=row.value,
-        color=color,
-        marker=marker,
-        lower=row.lower,
-        upper=row.upper,
-        hollow=hollow,
-        text=number(row.value),
+def _forest(
+    rows: Sequence[MetricRow],
+    columns: Mapping[_Key, str],
+    column_of: Callable[[MetricRow], _Key],
+    *,
+    names: Sequence[str] = (),
+    strong: _Key | None = None,
+    label: str,
+    one_scale: bool = False,
+) -> Figure:
+    """A line for each series or difference, a row of panels for each region.
+
+    Parameters
+    ----------
+    columns : titles of the panels of a row, of which those with values are there
+    column_of : the panel of a value
+    names : of series, in their order within each kind
+    strong : the panel to be looked at first
+    """
+    order = pick.series_of(rows, names)
+    shown = sorted(
+        (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
     )
-
-
-def _points(rows: Iterable[MetricRow]) -> dict[str, list[Point]]:
-    """Points by series; of several that answer, the first."""
-    found: dict[str, list[Point]] = {}
-    for row in rows:
-        found.setdefault(row.series, [_point(row, pick.kind_of(row.series))])
-    return found
+    lines: dict[str, str] = {}
+    grid: dict[str, dict[_Key, dict[str, list[Point]]]] = {}
+    looks: dict[Kind, Point] = {}
+    for row in shown:
+        line = f"{row.series} − {row.minus}" if row.is_difference else row.series
+        lines[line] = line if row.is_difference else pick.series_text(row.series)
+        kind = pick.kind_of(row.minus if row.is_difference else row.series)
+        color, marker = _KIND_STYLE[kind]
+        looks[kind] = Point(value=0, color=color, marker=marker, lower=0, upper=0)
+        point = Point(
+            value=row.value,
+            color=color,
+            marker=marker,
+            lower=row.lower,
+            upper=row.upper,
+            hollow=row.is_difference and not row.excludes_zero,
+            text=number(row.value),
+        )
+        panel = grid.setdefault(row.region, {}).setdefault(column_of(row), {})
+        panel.setdefault(line, [point])  # of several that answer, the first
+    regions = main_regions(grid)
+    there = {key for region in regions for key in grid[region]}
+    panels = [
+        [
+            ForestPanel(
+                title=title,
+                points=(points := grid[region].get(key, {})),
+                lines=_reference_lines(points),
+                strong=key == strong,
+            )
+            for key, title in columns.items()
+            if key in there
+        ]
+        for region in regions
+    ]
+    legend = {pick.KIND_TEXT[kind]: look for kind, look in looks.items()}
+    if any(row.is_difference for row in shown):
+        legend["interval holds 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
+    return forest_figure(
+        panels,
+        lines,
+        legend=legend,
+        row_names=[capital(region_text(region)) for region in regions],
+        xlabel=label,
+        one_scale=one_scale,
+    )
 
 
 def _reference_lines(
@@ -97,26 +148,6 @@ def _reference_lines(
     }
 
 
-def _labels(names: Sequence[str]) -> dict[str, str]:
-    return {name: pick.series_text(name) for name in names}
-
-
-def _legend(kinds: Iterable[Kind]) -> dict[str, Point]:
-    """Looks of kinds of series, with their intervals."""
-    found = dict.fromkeys(kinds)
-    return {
-        pick.KIND_TEXT[kind]: Point(value=0, color=color, marker=marker, lower=0, upper=0)
-        for kind in found
-        for color, marker in [_KIND_STYLE[kind]]
-    }
-
-
-def _row_names(regions: Sequence[str]) -> list[str]:
-    """Names of rows of panels, one each region."""
-    texts = [region_text(region) for region in regions]
-    return [text[:1].upper() + text[1:] for text in texts]
-
-
 def agreement_figure(
     rows: Sequence[MetricRow], *, statistic: str, contrast: str, names: Sequence[str] = ()
 ) -> Figure:
@@ -126,43 +157,16 @@ def agreement_figure(
 
     `statistic` is ev (r beyond the limit stands beside it) or r.
     """
-    columns = (
-        _EXPLAINED
-        if statistic == "ev"
-        else {(statistic, band): text for band, text in BANDS.items()}
-    )
-    own = [
-        row
-        for row in of_halves(rows)
-        if row.contrast == contrast and (row.statistic, row.band) in columns
-    ]
-    there = {(row.statistic, row.band) for row in own}
-    regions = main_regions(row.region for row in own)
-    grid = []
-    for region in regions:
-        panels = []
-        for key in (key for key in columns if key in there):
-            points = _points(
-                row for row in own if (row.statistic, row.band, row.region) == (*key, region)
-            )
-            strong = key == (statistic, "beyond")
-            panels.append(
-                ForestPanel(
-                    title=columns[key],
-                    points=points,
-                    lines=_reference_lines(points),
-                    strong=strong,
-                )
-            )
-        grid.append(panels)
-    label = "value with its 95 % interval" if any(math.isfinite(row.lower) for row in own) else ""
-    series = pick.series_of(own, names)
-    return forest_figure(
-        grid,
-        _labels(series),
-        legend=_legend(map(pick.kind_of, series)),
-        row_names=_row_names(regions),
-        xlabel=label,
+    columns = _EXPLAINED if statistic == "ev" else {("r", band): BANDS[band] for band in BANDS}
+    own = [row for row in of_halves(rows) if row.contrast == contrast and _measure(row) in columns]
+    sure = any(math.isfinite(row.lower) for row in own)
+    return _forest(
+        own,
+        columns,
+        _measure,
+        names=names,
+        strong=(statistic, "beyond"),
+        label="value with its 95 % interval" if sure else "",
     )
 
 
@@ -174,33 +178,19 @@ def contrasts_figure(
     names: Sequence[str] = (),
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region."""
-    own = [row for row in of_halves(rows) if (row.statistic, row.band) == (statistic, "beyond")]
-    own = [row for row in own if row.contrast in contrasts]
-    regions = main_regions(row.region for row in own)
-    found = [
-        {
-            c: _points(row for row in own if (row.contrast, row.region) == (c, region))
-            for c in contrasts
-        }
-        for region in regions
+    own = [
+        row
+        for row in of_halves(rows)
+        if _measure(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
-    grid = [
-        [ForestPanel(title=c, points=p, lines=_reference_lines(p)) for c, p in row.items()]
-        for row in found
-    ]
-    series = pick.series_of(own, names)
-    return forest_figure(
-        grid,
-        _labels(series),
-        legend=_legend(map(pick.kind_of, series)),
-        row_names=_row_names(regions),
-        xlabel=f"{_words(statistic)} beyond the acquired Nyquist limit",
+    return _forest(
+        own,
+        dict(zip(contrasts, contrasts, strict=True)),
+        lambda row: row.contrast,
+        names=names,
+        label=measure_text(own[0]) if own else "",
         one_scale=True,
     )
-
-
-def _words(statistic: str) -> str:
-    return registered(statistic).label or statistic
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
@@ -209,33 +199,18 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     Markers are hollow where the interval contains 0.
     """
     own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
-    regions, there = main_regions(row.region for row in own), {row.band for row in own}
-    pairs = sorted(dict.fromkeys((row.series, row.minus) for row in own), key=lambda pair: pair[0])
-    found = {
-        (row.band, row.region, f"{row.series}|{row.minus}"): [
-            _point(row, pick.kind_of(row.minus), hollow=not row.excludes_zero)
-        ]
-        for row in own
-    }
-    labels = {f"{one}|{other}": f"{one} − {other}" for one, other in pairs}
-    grid = [
-        [
-            ForestPanel(
-                title=title,
-                strong=band == "beyond",
-                points={
-                    key: found[band, region, key] for key in labels if (band, region, key) in found
-                },
-            )
-            for band, title in BANDS.items()
-            if band in there
-        ]
-        for region in regions
-    ]
-    legend = _legend(pick.kind_of(other) for _, other in pairs)
-    legend["interval holds 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
-    label = f"method - control: difference of {_words('ev')}, 95 % interval"
-    return forest_figure(grid, labels, legend=legend, row_names=_row_names(regions), xlabel=label)
+    return _forest(
+        own,
+        BANDS,
+        lambda row: row.band,
+        names=sorted({row.series for row in own}),
+        strong="beyond",
+        label=f"method - control: difference of {registered('ev').label}, 95 % interval",
+    )
+
+
+def _measure(row: MetricRow) -> tuple[str, str]:
+    return row.statistic, row.band
 
 
 def truth_figure(
@@ -255,7 +230,7 @@ def truth_figure(
         for row in own
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
-    shown = [key for key in _WHOLE_RUN if any((row.statistic, row.band) == key for row in own)]
+    shown = [key for key in _WHOLE_RUN if key in map(_measure, own)]
     series = pick.series_of(own, names)
     if not shown or not series:
         return None
@@ -263,7 +238,7 @@ def truth_figure(
     panels = []
     for key in shown:
         points: dict[str, list[Point]] = {}
-        for row in (row for row in own if (row.statistic, row.band) == key):
+        for row in (row for row in own if _measure(row) == key):
             color, marker = _KIND_STYLE[pick.kind_of(row.series)][0], markers.get(row.fwhm_mm, "P")
             point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
             points.setdefault(row.series, []).append(point)
@@ -274,4 +249,5 @@ def truth_figure(
         )
         for width, marker in markers.items()
     }
-    return forest_figure([panels], _labels(series), legend=legend, from_zero=False)
+    labels = {name: pick.series_text(name) for name in series}
+    return forest_figure([panels], labels, legend=legend, from_zero=False)

@@ -253,7 +253,7 @@ def zoomed_figure(
     ]
     scale = next(iter(layers.values()))
     return slices.image_figure(
-        [Row(name="", panels=[far, *near])], scale=scale, label=display.label, tallest=_TALL
+        [("", [far, *near])], scale=scale, label=display.label, tallest=_TALL
     )
 
 
@@ -354,9 +354,9 @@ def beyond_figure(
         for name in shown
     }
     rows = [
-        Row(
-            name="",
-            panels=[
+        (
+            "",
+            [
                 Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0]))
                 for name, each in layers.items()
             ],
@@ -480,7 +480,7 @@ def series_figure(
     ]
     rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
     return slices.image_figure(
-        [Row(name=name, panels=panels) for name, panels in rows.items()],
+        list(rows.items()),
         tallest=_TALL,
         scale=change[reference],
         label=f"difference to {reference} (signal units)",

@@ -10,7 +10,7 @@ import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from types import MappingProxyType
 from typing import Any
 
 import nibabel as nib
@@ -18,11 +18,16 @@ import numpy as np
 from markupsafe import Markup
 from nibabel.affines import voxel_sizes
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures import slices
-from bids_sr.reports.figures.map_figures import MAP_COLORS, Display, common_scale, peak_voxel
+from bids_sr.reports.figures.map_figures import (
+    MAP_COLORS,
+    T_DISPLAY,
+    Display,
+    common_scale,
+    peak_voxel,
+)
 from bids_sr.reports.markup import render
 
 _STEPS = 127
@@ -41,23 +46,8 @@ are kept, those left out are named. The rest of a page of 8 MB is for its figure
 _TALLEST_PX, _MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
-_Key = tuple[str, str]
-"""Contrast, and smoothing in words."""
-
-
-@frozen
-class ViewedMaps:
-    """Maps of one run by contrast and smoothing, of each series in display order."""
-
-    display: Display
-    maps: Mapping[_Key, Mapping[str, Volume]]
-    series: Sequence[str]
-    files: Mapping[str, str] = field(default_factory=dict)
-    """File of the whole map, relative to the page, by contrast, smoothing and series as `map_key`
-    joins them.
-    """
-
-
+_Maps = Mapping[tuple[str, str], Mapping[str, Volume]]
+"""Maps of one run by contrast and smoothing (in words), of each series in display order."""
 _MNI_STEP_MM = 10.0
 """Distance of the points whose MNI coordinates are known; the viewer interpolates between them."""
 
@@ -115,54 +105,54 @@ def _box(mask: Volume) -> list[list[float]]:
 
 
 def viewer_html(
-    given: ViewedMaps,
+    maps: _Maps,
     background: Volume,
     mask: Volume,
     *,
+    display: Display = T_DISPLAY,
+    files: Mapping[str, str] = MappingProxyType({}),
     first_series: str = "",
     room: int = MAX_BYTES,
     mni: Array | None = None,
 ) -> Markup:
     """The viewer of a run as a fragment; nothing where there is no map.
 
-    `background` and `mask` share a grid; `first_series` is shown first, at the peak of the first
+    `background` and `mask` share a grid; `files` are those of whole maps, relative to the page, by
+    `map_key`; `first_series` is shown first, at the peak of the first
     map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
     have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
     background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out.
     """
-    if not given.maps:
+    if not maps:
         return Markup("")
-    statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
-    volumes, limits, left_out = _volumes(given, room)
-    start, *_ = given.maps
-    names = [
-        name
-        for name in (first_series, "bspline", *given.series)
-        if map_key(*start, name) in volumes
-    ]
+    statistic, least = display.statistic, _LEAST.get(display.statistic, 0.0)
+    volumes, limits, left_out = _volumes(maps, display, room)
+    start, *_ = maps
+    series = list(dict.fromkeys(name for own in maps.values() for name in own))
+    shown = (name for name in (first_series, "bspline", *series) if name in maps[start])
     digits = _DIGITS.get(statistic, 2)
     low, high = slices.gray_limits(background, mask)
     below = slices.canonical(background)
-    at = peak_voxel(next(iter(given.maps[start].values())), mask)
+    at = peak_voxel(next(iter(maps[start].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic,
         "least": least,
         "most": _MOST.get(statistic, 1.0),
         "step": 10.0**-digits,
         "digits": digits,
-        "threshold": given.display.threshold,
+        "threshold": display.threshold,
         "limits": {"|".join(key): limit for key, limit in limits.items()},
         "colors": list(MAP_COLORS),
         "tallest": _TALLEST_PX,
         "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
         "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
-        "series": list(given.series),
+        "series": series,
         "titles": TITLES,
-        "first": {"contrast": start[0], "smoothing": start[1], "series": names[0]},
+        "first": {"contrast": start[0], "smoothing": start[1], "series": next(shown)},
         "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
         "box": _box(mask),
         "maps": volumes,
-        "files": {key: file for key, file in given.files.items() if key in volumes},
+        "files": {key: file for key, file in files.items() if key in volumes},
         "background": packed(
             background.like(np.clip((background.data - low) / (high - low), 0, 1)),
             slope=1 / _STEPS,
@@ -180,25 +170,27 @@ def viewer_html(
     )
 
 
-def _volumes(given: ViewedMaps, room: int) -> tuple[dict[str, str], dict[_Key, float], list[str]]:
+def _volumes(
+    maps: _Maps, display: Display, room: int
+) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
     """Return the maps that fit by `map_key`, the color scale ends, and what is left out.
 
     The ends of the color scales are by contrast and smoothing.
     """
-    statistic, least = given.display.statistic, _LEAST.get(given.display.statistic, 0.0)
+    statistic, least = display.statistic, _LEAST.get(display.statistic, 0.0)
     about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
-    limits: dict[_Key, float] = {}
+    limits: dict[tuple[str, str], float] = {}
     left_out: list[str] = []
     # all contrasts without smoothing before any with
-    widths = list(dict.fromkeys(smoothing for _, smoothing in given.maps))
-    for contrast, smoothing in sorted(given.maps, key=lambda key: widths.index(key[1])):
-        images = given.maps[contrast, smoothing]
-        limit = common_scale(images.values(), given.display.floor)
+    widths = list(dict.fromkeys(smoothing for _, smoothing in maps))
+    for contrast, smoothing in sorted(maps, key=lambda key: widths.index(key[1])):
+        images = maps[contrast, smoothing]
+        limit = common_scale(images.values(), display.floor)
         top = max(
             limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values())
         )
-        slope = _slope_of(top, given.display.threshold)
+        slope = _slope_of(top, display.threshold)
         made = {}
         for name, each in images.items():
             known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))

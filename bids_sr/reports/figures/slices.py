@@ -113,12 +113,8 @@ class Panel:
     place: str | None = None
 
 
-@frozen
-class Row:
-    """Panels side by side, equally high, and what stands at their left."""
-
-    name: str
-    panels: Sequence[Panel]
+Row = tuple[str, Sequence[Panel]]
+"""What stands at the left of a row of panels, and the panels, which are equally high."""
 
 
 def canonical(image: Volume) -> Volume:
@@ -236,7 +232,7 @@ def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
 
 def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
     """The same images in several cuts."""
-    return Row(name=name, panels=[Panel(cut=cut, shown=shown) for cut in cuts])
+    return name, [Panel(cut=cut, shown=shown) for cut in cuts]
 
 
 def image_figure(
@@ -264,17 +260,17 @@ def image_figure(
     tallest : height of a panel (inches) that none exceeds where there are few
     ground : color below the images
     """
-    names = ["\n".join(fill(line, _NAME) for line in row.name.split("\n")) for row in rows]
+    names = ["\n".join(fill(line, _NAME) for line in name.split("\n")) for name, _ in rows]
+    panels = [row for _, row in rows]
     left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
-    columns = max(len(row.panels) for row in rows)
+    columns = max(map(len, panels))
     # a row of fewer panels is not enlarged for it
     shares = [
-        np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row.panels])
-        for row in rows
+        np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row]) for row in panels
     ]
     heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
     heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
-    heads = [_HEAD * any(panel.title for panel in row.panels) for row in rows]
+    heads = [_HEAD * any(panel.title for panel in row) for row in panels]
     below = 0.62 if scale else 0.36 if outlines or note else 0.02
     tall = below + sum(heights) + sum(heads) + _GAP * len(rows)
     with s.style(literal=True):
@@ -282,7 +278,7 @@ def image_figure(
         ax = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, tall), autoscale_on=False)
         ax.set_axis_off()
         top = tall
-        for number, (row, height, head) in enumerate(zip(rows, heights, heads, strict=True)):
+        for number, (row, height, head) in enumerate(zip(panels, heights, heads, strict=True)):
             top -= height + head + _GAP
             ax.text(
                 left - 0.09,
@@ -294,8 +290,8 @@ def image_figure(
                 linespacing=1.4,
             )
             x, before = left, None
-            above = rows[number - 1].panels if number else ()
-            for column, panel in enumerate(row.panels):
+            above = panels[number - 1] if number else ()
+            for column, panel in enumerate(row):
                 drawing = _Drawing(ax, panel.cut, x, top, height)
                 drawing.draw(panel, ground)
                 over = above[column].cut if column < len(above) else None

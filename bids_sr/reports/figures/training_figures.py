@@ -8,16 +8,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.json_values import mapped, real
 from bids_sr.reports.figures import style as s
-from bids_sr.reports.text.training_text import TrainingRecord
+from bids_sr.reports.text.training_text import NETWORK, scores_of
 
 _BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
+_LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
 _LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
-def training_figure(record: TrainingRecord) -> Figure:
-    """Held-out PSNR against training step with the baselines' levels, and the training losses."""
-    steps, curves = record.steps, record.curves
+def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) -> Figure:
+    """Held-out PSNR against training step with the baselines' levels, and the training losses.
+
+    A second phase, training again on all slices without held-out ones, counts from the start; the
+    first one is shown.
+
+    Parameters
+    ----------
+    columns : of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
+        such value
+    card : of the model; its ``held_out`` has the levels and the iteration of the weights kept
+    """
+    steps = np.asarray(columns["iteration"], dtype=float)
+    again = np.flatnonzero(np.diff(steps) < 0)
+    if again.size:
+        columns = {name: values[: again[0] + 1] for name, values in columns.items()}
+        steps = steps[: again[0] + 1]
+    curves = {str(card.get("method", NETWORK)): columns["psnr"]} if "psnr" in columns else {}
+    held_out = mapped(card.get("held_out"))
+    levels = {name: each["psnr"] for name, each in scores_of(held_out).items() if name != NETWORK}
+    chosen = real(held_out.get("iteration"))
     with s.style():
         fig = s.new_figure(12.0, 2.7)
         grid = {
@@ -43,21 +63,21 @@ def training_figure(record: TrainingRecord) -> Figure:
                 ha="center",
                 color=s.SOFT,
             )
-        known_levels = {name: level for name, level in record.levels.items() if np.isfinite(level)}
+        known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
         for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
             quality.axhline(
                 level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
             )
-        if record.chosen_step is not None:
-            label = f"stopping point: {record.chosen_step:.0f}"
-            quality.axvline(record.chosen_step, color=s.SOFT, lw=0.9, ls=":", label=label)
+        if np.isfinite(chosen):
+            label = f"stopping point: {chosen:.0f}"
+            quality.axvline(chosen, color=s.SOFT, lw=0.9, ls=":", label=label)
         quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
         quality.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
         for ax in (quality, loss):
             s.light_grid(ax)
         if quality.get_legend_handles_labels()[0]:
             quality.legend(**_BESIDE)
-        _draw_losses(loss, steps, record.losses)
+        _draw_losses(loss, steps, {name: columns[name] for name in _LOSSES if name in columns})
     return fig
 
 

@@ -189,7 +189,7 @@ def show_viewer(
     boldref2t1w_xfm, std2t1w_xfm : take a T1w point to its boldref point, and to its template point
     """
     from bids_sr.pipeline.store import derivative_path
-    from bids_sr.reports.figures.map_viewer import ViewedMaps, map_key, room_of, viewer_html
+    from bids_sr.reports.figures.map_viewer import map_key, room_of, viewer_html
 
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
@@ -197,7 +197,7 @@ def show_viewer(
     stored = StoredMaps(
         level=level, methods=methods, baselines=baselines, smoothing=smoothing, kinds=kinds
     )
-    shown, names = {}, []
+    shown = {}
     files: dict[str, str] = {}
     for contrast, stat, fwhm in sorted(
         found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
@@ -205,7 +205,6 @@ def show_viewer(
         if stat == display.statistic:
             own = found.stats[contrast, stat, fwhm]
             every = run_maps.ordered(own, series_names)
-            names += every
             width = f"{fwhm:g} mm" if fwhm else "none"
             shown[contrast, width] = {name: own[name].volume for name in every}
             files |= {
@@ -215,16 +214,21 @@ def show_viewer(
                 for name in every
                 if stored.holds(name, fwhm, stat)
             }
-    given = ViewedMaps(display=display, maps=shown, series=list(dict.fromkeys(names)), files=files)
     below = onto(guide_hr or boldref, *grid)
     mni = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
-    best = str(verdict["best"])
-    return (
-        viewer_html(given, below, bold_mask_hr, first_series=best, room=room_of(n_runs), mni=mni)
-        or None
+    viewer = viewer_html(
+        shown,
+        below,
+        bold_mask_hr,
+        display=display,
+        files=files,
+        first_series=str(verdict["best"]),
+        room=room_of(n_runs),
+        mni=mni,
     )
+    return viewer or None
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:

@@ -135,7 +135,6 @@ def explain_scans(
     from bids_sr.reports.figures.anat_figures import explanation_figure
     from bids_sr.reports.figures.training_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
-    from bids_sr.reports.text.training_text import read_training
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import explain_slice
 
@@ -156,11 +155,9 @@ def explain_scans(
         gates = [Volume(each[..., None], affine) for each in seen.masks]
         drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
         yield Drawn("attention", drawn, label=method_label)
-    record = read_training(
-        {str(name): values.to_numpy() for name, values in log_file.items()}, card_file
-    )
-    if len(record.steps):
-        yield Drawn("scantraining", training_figure(record), label=method_label)
+    if len(log_file):
+        columns = {str(name): values.to_numpy() for name, values in log_file.items()}
+        yield Drawn("scantraining", training_figure(columns, card_file), label=method_label)
     yield Drawn("scancard", card_html(card_file), label=method_label)
 
 

@@ -59,8 +59,7 @@ def draw_volume_training(
 def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.reports.figures.training_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
-    from bids_sr.reports.text.training_text import read_training
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
-    yield Drawn(f"{stem}training", training_figure(read_training(columns, card)), label=label)
+    yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
     yield Drawn(f"{stem}card", card_html(card), label=label)

@@ -25,7 +25,6 @@ from bids_sr.reports.figures import (
     training_figures,
 )
 from bids_sr.reports.figures.map_figures import Scene
-from bids_sr.reports.text.training_text import TrainingRecord
 from bids_sr.steps.figures.draw_maps import draw_slice
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -307,14 +306,8 @@ def test_legends_of_motion_and_training_hide_no_data():
     assert all(beside_the_data(ax.get_legend()) for ax in motion.axes[:2])
     assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
     steps = np.arange(0.0, 100, 10)
-    record = TrainingRecord(
-        steps=steps,
-        curves={"srgan": steps},
-        levels={},
-        losses={"loss": np.ones(10)},
-        chosen_step=9,
-    )
-    training = training_figures.training_figure(record)
+    columns = {"iteration": steps, "psnr": steps, "loss": np.ones(10)}
+    training = training_figures.training_figure(columns, {"held_out": {"iteration": 9}})
     assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
 
 
@@ -339,16 +332,10 @@ def test_times_below_a_carpet_are_round_and_those_of_the_traces():
 
 def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     steps = np.arange(0.0, 100, 10)
-    levels = {"bspline": 3.0, "inject": np.nan}
-    fig = training_figures.training_figure(
-        TrainingRecord(
-            steps=steps,
-            curves={"srgan": steps / 10},
-            levels=levels,
-            losses={"loss": np.ones(10)},
-            chosen_step=50,
-        )
-    )
+    levels = {"bspline": {"psnr": 3.0}, "inject": {"psnr": np.nan}}
+    columns = {"iteration": steps, "psnr": steps / 10, "loss": np.ones(10)}
+    card = {"method": "srgan", "held_out": {"iteration": 50, **levels}}
+    fig = training_figures.training_figure(columns, card)
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
     svg_files.save_svg(fig, tmp_path / "training.svg")

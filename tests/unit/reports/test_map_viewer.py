@@ -20,7 +20,6 @@ from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
 from bids_sr.reports.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
-    ViewedMaps,
     mni_nodes,
     packed,
     room_of,
@@ -45,7 +44,7 @@ def content_of_viewer(html: str) -> dict:
     )
 
 
-def given(contrasts=("all",), smoothings=("none",), value=8.0) -> ViewedMaps:
+def given(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
     rng = np.random.default_rng(0)
     maps = {}
     for contrast in contrasts:
@@ -53,7 +52,7 @@ def given(contrasts=("all",), smoothings=("none",), value=8.0) -> ViewedMaps:
             coarse, fine = rng.standard_normal((6, 6, 5)), rng.standard_normal((12, 12, 5))
             fine[2, 3, 4] = coarse[1, 1, 4] = value
             maps[contrast, smoothing] = {"raw": Volume(coarse, COARSE), "sbl": Volume(fine, FINE)}
-    return ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"])
+    return maps
 
 
 def test_a_map_comes_back_in_ras_order_within_half_a_step():
@@ -101,8 +100,7 @@ def test_names_cannot_leave_the_data_block():
 
 
 def test_nothing_to_see_makes_nothing():
-    empty = ViewedMaps(display=T_DISPLAY, maps={}, series=[])
-    assert viewer_html(empty, Volume(MASK, FINE), BRAIN) == ""
+    assert viewer_html({}, Volume(MASK, FINE), BRAIN) == ""
 
 
 @pytest.mark.parametrize("top", [3.3, 8.0, 15.7, 40.0])
@@ -111,9 +109,7 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
     rng = np.random.default_rng(3)
     data = rng.uniform(2.6, 3.6, (12, 12, 5))
     data[0, 0, 0] = top
-    maps = ViewedMaps(
-        display=T_DISPLAY, series=["sbl"], maps={("all", "none"): {"sbl": Volume(data, FINE)}}
-    )
+    maps = {("all", "none"): {"sbl": Volume(data, FINE)}}
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
     shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
@@ -123,8 +119,8 @@ def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
     ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
 )
 def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
-    maps = ViewedMaps(display=display, maps=given().maps, series=["raw", "sbl"])
-    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    html = viewer_html(given(), Volume(MASK, FINE), BRAIN, display=display)
+    content = content_of_viewer(html)
     assert (content["step"], content["digits"]) == (step, digits)
 
 

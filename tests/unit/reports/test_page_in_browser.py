@@ -22,8 +22,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.reports.assembler import Panel, Section, Strip, embedded, write_page
 from bids_sr.reports.figure_archive import ArchivedFigure
 from bids_sr.reports.figures import style
-from bids_sr.reports.figures.map_figures import MAP_COLORS, T_DISPLAY
-from bids_sr.reports.figures.map_viewer import ViewedMaps, mni_nodes, viewer_html
+from bids_sr.reports.figures.map_figures import MAP_COLORS
+from bids_sr.reports.figures.map_viewer import mni_nodes, viewer_html
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import picked, table
 from bids_sr.reports.tables.cluster_tables import clusters_html
@@ -77,9 +77,8 @@ def page(tmp_path_factory) -> Path:
     x, y, z = np.indices((20, 24, 8))
     below = Volume((10.0 * x + 20 * y + 30 * z), FINE)
     files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
-    given = ViewedMaps(display=T_DISPLAY, maps=maps, series=["raw", "sbl"], files=files)
     mni = np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5])
-    viewer = viewer_html(given, below, below.like(np.ones((20, 24, 8))), mni=mni)
+    viewer = viewer_html(maps, below, below.like(np.ones((20, 24, 8))), files=files, mni=mni)
     row = {
         "space": "MNI",
         "x": "12",

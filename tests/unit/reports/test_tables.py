@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from bids_sr.metrics.number_text import short
+from bids_sr.reports.figures.training_figures import training_figure
 from bids_sr.reports.tables import html_tables
 from bids_sr.reports.tables.cluster_tables import clusters_html
-from bids_sr.reports.text.training_text import held_out_text, read_training
+from bids_sr.reports.text.training_text import held_out_text
 from bids_sr.stats.regions.activation_regions import COLUMNS
 
 EVIL = "<script>alert('x')</script> & co"
@@ -79,12 +80,14 @@ def test_only_the_phase_with_held_out_slices_is_drawn():
         "loss": np.array([3.0, 2, 1, 9, 9]),
         "learning_rate": np.ones(5),
     }
-    found = read_training(columns, CARD)
-    assert found.steps.tolist() == [0, 50, 100]
-    assert found.curves["srgan"].tolist() == [30, 31, 32]
-    assert found.losses.keys() == {"loss"}
-    assert found.levels == {"bspline": 33.5, "zerofill": 36.5}
-    assert found.chosen_step == 150
+    quality, loss = training_figure(columns, CARD).axes
+    curve, *levels, chosen = quality.lines
+    assert curve.get_xdata().tolist() == [0, 50, 100]
+    assert curve.get_ydata().tolist() == [30, 31, 32]
+    assert [line.get_ydata()[0] for line in levels] == [33.5, 36.5]
+    assert chosen.get_xdata()[0] == 150
+    assert [line.get_label() for line in loss.lines] == ["loss"]
+    assert loss.lines[0].get_ydata().tolist() == [3, 2, 1]
 
 
 def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):

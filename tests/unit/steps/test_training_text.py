@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from bids_sr.reports.figures.training_figures import training_figure
-from bids_sr.reports.text.training_text import TrainingRecord
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
 
@@ -80,10 +79,6 @@ def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
 @pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
 def test_a_curve_without_held_out_slices_says_so(psnr, said):
     steps = np.array([1.0, 2.0])
-    curves = {"srgan": np.array(psnr)}
-    figure = training_figure(
-        TrainingRecord(
-            steps=steps, curves=curves, levels={}, losses={"loss": steps}, chosen_step=2.0
-        )
-    )
+    columns = {"iteration": steps, "psnr": np.array(psnr), "loss": steps}
+    figure = training_figure(columns, {"method": "srgan", "held_out": {"iteration": 2}})
     assert ("no slice was held out" in [text.get_text() for text in figure.axes[0].texts]) is said
