@@ -29,7 +29,6 @@ from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.tables.group_comparison_tables import (
-    Paper,
     comparisons_html,
     paper_html,
     papers,
@@ -315,27 +314,27 @@ def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
 def _sizes_html(found: Joined, figure_dir: Path) -> Markup:
     """The paper's table and the figures of what is in it."""
     shown = joined(
-        _paper(own, found, figure_dir, f"paper{k}") for k, own in enumerate(papers(found.values))
-    )
-    return joined([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
-
-
-def _paper(sizes: Sequence[Paper], found: Joined, figure_dir: Path, name: str) -> Markup:
-    return joined(
-        [
-            paper_html(sizes, found.methods),
+        part
+        for k, own in enumerate(papers(found.values))
+        for part in (
+            paper_html(own, found.methods),
             *(
                 _figure(
-                    partial(group_figures.paired_figure, list(each.panels.items()), found.methods),
+                    partial(
+                        group_figures.paired_figure,
+                        list(each.groupby("panel", observed=True)),
+                        found.methods,
+                    ),
                     figure_dir,
-                    f"group_desc-{map_label(name, each.fwhm_mm)}",
-                    f"Sizes (acquired voxels) and overlap, task {each.task}, {each.fwhm_mm:g} mm"
-                    " smoothing; lines: participants.",
+                    f"group_desc-{map_label(f'paper{k}', width)}",
+                    f"Sizes (acquired voxels) and overlap, {words.task_text(each.iloc[0])},"
+                    f" {width:g} mm smoothing; lines: participants.",
                 )
-                for each in sizes
+                for width, each in own.groupby("fwhm_mm")
             ),
-        ]
+        )
     )
+    return joined([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
 
 
 def _figure(

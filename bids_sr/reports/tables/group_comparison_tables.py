@@ -1,13 +1,11 @@
 """Tables of the group's page: comparisons, and the paper's numbers beside ours."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.frozen import frozen
-from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.markup import render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
@@ -39,37 +37,20 @@ _PAPER = (
 )
 
 
-@frozen
-class Paper:
-    """Region sizes of two conditions and their overlap as in the paper, for one smoothing."""
+def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Return the paper's sizes (threshold of equation 2) by task and pair of conditions.
 
-    task: str
-    variant: str
-    conditions: tuple[str, str]
-    fwhm_mm: float
-    panels: Mapping[str, pd.DataFrame]  # by title: values of participants in each series
-
-
-def papers(values: pd.DataFrame) -> Iterator[list[Paper]]:
-    """Return the paper's sizes (threshold of equation 2) by task, condition pair and smoothing."""
+    The column ``panel`` names what a value is: the size of either condition, or their overlap.
+    """
     sizes = values[values["threshold"] == "quarter"]
-    for (task, variant), of_task in sizes.groupby(["task", "variant"], observed=True, sort=False):
-        dice = of_task[of_task["statistic"] == "dice"]
-        size = of_task[of_task["statistic"] == "size_acquired_voxels"]
-        pairs = words.paired_conditions(of_task["contrast"])
-        for pair in (name for name in dice["contrast"].unique() if name in pairs):
-            shown = {f"size, {name}": size[size["contrast"] == name] for name in pairs[pair]}
-            shown["Dice"] = dice[dice["contrast"] == pair]
-            yield [
-                Paper(
-                    task=task,
-                    variant=variant,
-                    conditions=pairs[pair],
-                    fwhm_mm=fwhm,
-                    panels={title: own[own["fwhm_mm"] == fwhm] for title, own in shown.items()},
-                )
-                for fwhm in sorted(shown["Dice"]["fwhm_mm"].unique())
-            ]
+    for _, own in sizes.groupby(["task", "variant"], observed=True, sort=False):
+        pairs, is_dice = words.paired_conditions(own["contrast"]), own["statistic"] == "dice"
+        for pair in (name for name in own["contrast"][is_dice].unique() if name in pairs):
+            titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
+            kept = is_dice | (own["statistic"] == "size_acquired_voxels")
+            shown = own[kept & own["contrast"].isin(titles)]
+            panel = shown["contrast"].astype(str).map(titles)
+            yield shown.assign(panel=pd.Categorical(panel, list(titles.values())))
 
 
 def _quartiles_text(first: float, median: float, third: float) -> str:
@@ -106,18 +87,18 @@ def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
             yield _p(float(found["p_wilcoxon"]), float(found["p_smallest"]), str(found["method"]))
 
 
-def paper_html(sizes: Sequence[Paper], methods: Sequence[str]) -> Markup:
+def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     """The paper's table with every baseline beside the methods, and the paper's own numbers."""
-    a, b = sizes[0].conditions
     heads = ["series", "smoothing (mm)"]
-    for what in (f"size, {a}", f"size, {b}", f"Dice, {a} and {b}"):
+    for what in sizes["panel"].cat.categories:
         heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
-    for paper in sizes:
-        there = {series for own in paper.panels.values() for series in own["series"]}
+    for width, own in sizes.groupby("fwhm_mm"):
+        there = set(own["series"])
         for series in (name for name in ("raw", *BASELINES, *methods, MEASURED) if name in there):
-            cells = (cell for own in paper.panels.values() for cell in _cells(own, series))
-            rows.append([series_text(series), f"{paper.fwhm_mm:g}", *cells])
+            panels = (panel for _, panel in own.groupby("panel", observed=False))
+            cells = (cell for panel in panels for cell in _cells(panel, series))
+            rows.append([series_text(series), f"{width:g}", *cells])
     for name, smoothing, *medians, p_values in _PAPER:
         cells = (
             cell
@@ -125,9 +106,7 @@ def paper_html(sizes: Sequence[Paper], methods: Sequence[str]) -> Markup:
             for cell in (str(median), p, "–")
         )
         rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
-    where = f"task {sizes[0].task}" + (
-        f", {sizes[0].variant}" if sizes[0].variant != MISSING else ""
-    )
+    where = words.task_text(sizes.iloc[0])
     return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
 
 

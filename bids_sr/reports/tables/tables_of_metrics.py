@@ -4,6 +4,7 @@ A difference is set in bold where its interval excludes 0, nowhere else: a large
 finding.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
@@ -23,11 +24,12 @@ from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
 NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
 _Choice = Mapping[str, Collection[str]]
 """Values by column, of which a row has one each."""
+_VALUE = "value, 95 % interval"
 _BOLD = "bold: the interval excludes 0"
 
 
 @frozen
-class _MetricTable:
+class MetricTable:
     """A table, or several of one kind; columns are those of `bids_sr.metrics.long_tables.COLUMNS`.
 
     Parameters
@@ -37,6 +39,7 @@ class _MetricTable:
         columns
     lines, columns : each combination of the values of these is a line of the table, and a column
     split : each combination of the values of these is a table of its own
+    largest : of several values of one place the largest is shown, else the first
     """
 
     title: str
@@ -44,23 +47,24 @@ class _MetricTable:
     lines: tuple[str, ...] = ("series",)
     columns: tuple[str, ...] = ("statistic",)
     split: tuple[str, ...] = ()
+    largest: bool = False
 
 
 SCANS = (
-    _MetricTable(
+    MetricTable(
         title=(
             "{contrast}, brain: against the measured scan in slices that no model was trained on"
         ),
         rows=({"reference": ("heldOut",)},),
         split=("contrast",),
     ),
-    _MetricTable(
+    MetricTable(
         title="{contrast}: quality of the brain; tissues as found in the measured scans",
         rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
-    _MetricTable(
+    MetricTable(
         title=(
             "Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the"
             " measured scans"
@@ -73,19 +77,19 @@ SCANS = (
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
 
 
-def _of_images(title: str, reference: str) -> _MetricTable:
+def _of_images(title: str, reference: str) -> MetricTable:
     """Likeness of all series to a reference, with the difference to B-spline and inject."""
     of_psnr = {"reference": (reference,), "statistic": ("psnr",), "minus": IMAGE_REFERENCES}
     rows = (
         {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
         of_psnr,
     )
-    return _MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
+    return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
 
 
 IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
 HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
-_OWN_DATA = _MetricTable(
+_OWN_DATA = MetricTable(
     title=f"Method - control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
@@ -94,8 +98,29 @@ _OWN_DATA = _MetricTable(
 )
 
 
+QUALITY = MetricTable(
+    title="Values of the quality checks",
+    rows=(
+        {
+            "statistic": (
+                "ensemble_sd",
+                "precision_change",
+                "edge_mismatch",
+                "edge_mismatch_p90",
+                "domain_distance",
+                "domain_edges",
+            )
+        },
+    ),
+    lines=("statistic", "series", "region"),
+    columns=(),
+    largest=True,
+)
+"""Values of quality control, over all contrasts."""
+
+
 def tables_html(
-    declared: Iterable[_MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> Markup:
     """All tables of some declarations, one below the other; see `rendered`."""
     return (
@@ -124,17 +149,19 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
     )
 
 
-def cell(row: MetricRow | None, *, bold: bool = False) -> str:
-    """A value with its interval, as the inside of a table cell."""
+def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
+    """A value with its interval, as the inside of a table cell; with a note, its unit too."""
     if row is None:
         return "–"
-    return render(
-        "value", number(row.value), interval(row.lower, row.upper), bold and row.excludes_zero
-    )
+    text, small = number(row.value), interval(row.lower, row.upper)
+    if note is not None:
+        text += f" {row.unit}" if row.unit != "1" else ""
+        small = ", ".join(filter(None, [small, note]))
+    return render("value", text, small, bold and row.excludes_zero)
 
 
 def rendered(
-    declared: _MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
     """Render the tables of a declaration with titles; none without rows of labeled statistics.
 
@@ -155,31 +182,42 @@ def rendered(
 
 
 def _table(
-    declared: _MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
+    declared: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
 ) -> Markup:
     """One table."""
-    by_place = {
-        (_values(row, declared.lines), _values(row, declared.columns)): row
-        for row in reversed(rows)
-    }
+    places: dict[tuple[tuple[str, ...], tuple[str, ...]], list[MetricRow]] = {}
+    for row in rows:
+        place = _values(row, declared.lines), _values(row, declared.columns)
+        places.setdefault(place, []).append(row)
     columns = _keys(declared, declared.columns, rows, names)
     heads: list[Head] = [*declared.lines]
     for key in columns:
-        unit = next(row.unit for (_, column), row in by_place.items() if column == key)
+        unit = next(own[0].unit for (_, column), own in places.items() if column == key)
         told = dict(zip(declared.columns, key, strict=True))
         minus = told.pop("minus", MISSING)
         words = ", ".join(_word(name, value) for name, value in told.items())
         words += f" minus {_word('series', minus)}" if minus != MISSING else ""
-        heads.append((words, "" if unit in ("1", "signal") else unit))
-    lines = []
-    for line in _keys(declared, declared.lines, rows, names):
-        first = [_word(name, value) for name, value in zip(declared.lines, line, strict=True)]
-        values = (by_place.get((line, key)) for key in columns)
-        lines.append(
-            [*first, *(cell(row, bold=row is not None and row.is_difference) for row in values)]
-        )
+        heads.append((words or _VALUE, "" if unit in ("1", "signal") or not told else unit))
+    lines = [
+        [
+            *(_word(name, value) or "–" for name, value in zip(declared.lines, line, strict=True)),
+            *(_cell_of(declared, places.get((line, key), [])) for key in columns),
+        ]
+        for line in _keys(declared, declared.lines, rows, names)
+    ]
     texts = len(declared.lines)
-    return table(title, heads, lines, names=texts, texts=range(texts))
+    return table(title, heads, lines, names=min(texts, 2), texts=range(texts))
+
+
+def _cell_of(declared: MetricTable, own: Sequence[MetricRow]) -> str:
+    """The value of a place of a table."""
+    if not declared.largest:
+        row = next(iter(own), None)
+        return cell(row, bold=row is not None and row.is_difference)
+    row = max(own, key=lambda each: each.value if math.isfinite(each.value) else -math.inf)
+    note = "" if row.contrast == MISSING else row.contrast
+    note += f" (largest of {len(own)})" if len(own) > 1 else ""
+    return cell(row, note=note)
 
 
 def _is_of(row: MetricRow, choice: _Choice) -> bool:
@@ -191,7 +229,7 @@ def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _keys(
-    declared: _MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
+    declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Combinations of values that occur, in order; without series of which no table has a line."""
     order = [_order(declared, column, rows, names) for column in columns]
@@ -207,7 +245,7 @@ def _keys(
 
 
 def _order(
-    declared: _MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
+    declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[str]:
     """Order the values of a column: as declared, else as in the report or the registry."""
     if column == "series":
@@ -229,7 +267,7 @@ def _word(column: str, value: str) -> str:
     if column == "series":
         return pick.series_text(value)
     if column == "minus":
-        return f"{value}: {PLACEBOS[value].instead}"
+        return f"{value}: {PLACEBOS[value].instead}" if value in PLACEBOS else value
     if column == "statistic":
         return STATISTICS[value].label
     if column == "region":

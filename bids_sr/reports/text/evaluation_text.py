@@ -13,8 +13,8 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import Head, folded, joined, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables.html_tables import messages_html
-from bids_sr.reports.tables.tables_of_metrics import cell
-from bids_sr.stats.controls.qc_flags import flag_rows
+from bids_sr.reports.tables.tables_of_metrics import QUALITY, cell, rendered
+from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation.evidence import Evidence, accuracy
 from bids_sr.stats.evaluation.words import (
     BANDS,
@@ -27,16 +27,6 @@ from bids_sr.stats.evaluation.words import (
     names,
     region_text,
 )
-
-_QUALITY = (
-    "ensemble_sd",
-    "precision_change",
-    "edge_mismatch",
-    "edge_mismatch_p90",
-    "domain_distance",
-    "domain_edges",
-)
-"""Statistics of quality control, in the order of the table."""
 
 
 def verdict_html(
@@ -176,8 +166,8 @@ def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] 
         if flag.get("raised")
     ]
     told = {flag.get("name") for flag in flags}
-    for name, own in flag_rows(rows).items():
-        up, kind = [row.series for row in own if row.value > 0], FLAGS[name]
+    for name, up in raised_flags(rows).items():
+        kind = FLAGS[name]
         if up and name not in told:
             about = [each for each in up if each != "run"]
             whose = f" ({names(about)})" if about else ""
@@ -188,24 +178,6 @@ def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, checked flags not raised, and QC metrics; see `flags_html`."""
-    down = [name for name, own in flag_rows(rows).items() if not any(row.value > 0 for row in own)]
-    passed = ", ".join(FLAGS[name].passed for name in down)
+    passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
-    groups: dict[tuple[str, str, str, str], list[MetricRow]] = {}
-    for row in rows:
-        if row.statistic in _QUALITY:
-            groups.setdefault((row.statistic, row.series, row.region, row.minus), []).append(row)
-    lines = []
-    for key, own in sorted(groups.items(), key=lambda each: _QUALITY.index(each[0][0])):
-        row = max(own, key=lambda each: each.value if math.isfinite(each.value) else -math.inf)
-        about = row.contrast if row.contrast != MISSING else ""
-        about += f" (largest of {len(own)})" if len(own) > 1 else ""
-        other = f"against {row.minus}" if row.minus != MISSING else ""
-        where = ", ".join(filter(None, [region_text(row.region), about, other]))
-        unit = "" if row.unit == "1" else f" {row.unit}"
-        lines.append(
-            [statistic(key[0]).label, row.series, where or "–", joined([cell(row), unit])]
-        )
-    heads = ["check", "series", "where", "value, 95 % interval"]
-    values = table("Values of the quality checks", heads, lines, names=2, texts={0, 1, 2})
-    return joined([flags_html(rows, flags), quiet, values])
+    return joined([flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))])

@@ -130,11 +130,12 @@ def where_text(question: Row) -> str:
     """Task, region, contrast and smoothing of a question."""
     contrast = "" if question.contrast == MISSING else question.contrast.replace("+", " and ")
     smoothing = f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed"
-    parts = [_task(question), region_text(question.region), contrast, smoothing]
+    parts = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, parts))
 
 
-def _task(question: Row) -> str:
+def task_text(question: Row) -> str:
+    """Task and variant of a question."""
     return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
@@ -388,7 +389,7 @@ def primary_sentence(row: Row) -> str:
     if row.n < 2:
         return (
             f"Accuracy could be assessed in {row.n} participant, too few for a test over"
-            f" participants ({_task(row)})."
+            f" participants ({task_text(row)})."
         )
     level = f"{100 * min(row.level, 0.95):.0f} % interval over participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"

@@ -20,7 +20,7 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import render
 from bids_sr.reports.sections import run_text
 from bids_sr.reports.tables.html_tables import registration_warnings
-from bids_sr.stats.controls.qc_flags import flag_rows
+from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
     Evidence,
@@ -228,10 +228,9 @@ def flag_checks(
     A method with wrong detail is named, as is where that was tested.
     """
     found = []
-    for name, own in flag_rows(
+    for name, up in raised_flags(
         row for row in rows if not stands_for(row.series, not_applied)
     ).items():
-        up = [row.series for row in own if row.value > 0]
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
         found.append(_Check(not up, text + (harm_tested if name == "harm" else ""), "guards"))
@@ -240,13 +239,13 @@ def flag_checks(
 
 def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
     """What to do about each flag that is up."""
-    up = (
-        (name, row.series)
-        for name, own in flag_rows(rows).items()
-        for row in own
-        if row.value > 0 and not stands_for(row.series, not_applied)
+    told = (
+        FLAGS[name].remedy.format(series=series)
+        for name, up in raised_flags(rows).items()
+        for series in up
+        if not stands_for(series, not_applied)
     )
-    return [text for name, series in up if (text := FLAGS[name].remedy.format(series=series))]
+    return list(filter(None, told))
 
 
 _CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"

@@ -66,13 +66,18 @@ class Flag:
         )
 
 
-def flag_rows(rows: Iterable[MetricRow]) -> dict[str, list[MetricRow]]:
-    """Return rows of the flags looked for and known, by flag name in the order of `FLAGS`."""
-    found: dict[str, list[MetricRow]] = {f"flag_{name}": [] for name in FLAGS}
-    for row in rows:
-        if row.statistic in found and math.isfinite(row.value):
-            found[row.statistic].append(row)
-    return {name: own for name in FLAGS if (own := found[f"flag_{name}"])}
+def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
+    """Return the series for which each flag is raised, of the flags that could be evaluated.
+
+    The flags are in the order of `FLAGS`; one that is not raised has no series.
+    """
+    names = {f"flag_{name}": name for name in FLAGS}
+    known = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
+    found = {names[row.statistic]: list[str]() for row in known}
+    for row in known:
+        if row.value > 0:
+            found[names[row.statistic]].append(row.series)
+    return {name: found[name] for name in FLAGS if name in found}
 
 
 def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:

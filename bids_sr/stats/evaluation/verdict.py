@@ -20,7 +20,7 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES, PLAIN
 from bids_sr.stats.controls.negative_controls import placebos_of
-from bids_sr.stats.controls.qc_flags import flag_rows
+from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation import verdict_text as text
 from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
@@ -310,7 +310,7 @@ def make_verdict(
             status = "more accurate"
     nothing = text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED
     least = margins[evidence.brain] if evidence is not None else math.nan
-    raised = [name for name, own in flag_rows(rows).items() if any(row.value > 0 for row in own)]
+    raised = [name for name, up in raised_flags(rows).items() if up]
     return Verdict(
         headline=text.headline(claims, found, tested) if methods else nothing,
         status=status,

@@ -203,7 +203,7 @@ def limits(
             f"No control analysis was run for {names(open_['specific'])}; {unknown}"
             f" ({advice.controls})."
         )
-    up = [FLAGS[name].failed for name in dict.fromkeys(raised)]
+    up = [FLAGS[name].failed for name in raised]
     out += [f"Flags were raised: {', '.join(up)}."] if up else []
     return [
         *out,

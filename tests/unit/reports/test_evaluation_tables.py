@@ -362,7 +362,7 @@ def test_guards_show_unit_interval_and_place():
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(text.guards_html(rows), "Values of the quality checks")
-    assert lines[1][1:] == ["sbl", "whole brain, all", "0.400 [0.300, 0.500] signal"]
+    assert lines[1][1:] == ["sbl", "whole brain", "0.400 signal [0.300, 0.500], all"]
     assert lines[2] == ["distance of BOLD and T2* edges, median", "run", "–", "1.90 mm"]
 
 
@@ -374,7 +374,7 @@ def test_a_check_gives_its_largest_value():
     html = text.guards_html([*rows, *(replace(each, series="srgan") for each in rows)])
     lines = table_cells(html, "Values of the quality checks")
     assert [line[1:] for line in lines[1:]] == [
-        [name, "whole brain, all (largest of 3)", "0.040"] for name in ("sbl", "srgan")
+        [name, "whole brain", "0.040 all (largest of 3)"] for name in ("sbl", "srgan")
     ]
 
 
