@@ -128,7 +128,7 @@ class Reference:
     name: str  # as in the column of the table
     targets: Mapping[str, Real]  # by band, maps of its blocks in the N voxels of the brain, (N, B)
     regions: Sequence[Region]
-    units: Mapping[str, int]  # by contrast, blocks that count
+    units: Mapping[str, int]  # by contrast, blocks that count; none where no interval is made
     statistics: Sequence[str] = STATISTICS
     # of series whose difference is told
     pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
@@ -428,5 +428,5 @@ def _row(reference: Reference, series: str, key: Key, values: Float, minus: str 
         value=value,
         lower=low,
         upper=high,
-        n=reference.units[key.contrast] if math.isfinite(low) else None,
+        n=reference.units.get(key.contrast),
     )

@@ -76,7 +76,7 @@ def measured_map(run: RunEffects) -> Reference | None:
         name=MEASURED_MAP,
         targets=_targets(run, measured, ("beyond",)),
         regions=[*_everywhere(run, ways), *active],
-        units=_units(measured, run.contrasts),
+        units={},
         statistics=("r",),
         itself=MEASURED,
         pairs=lambda names: [
