@@ -23,8 +23,9 @@ from bids_sr.io.nifti import save_image
 from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_preset
 from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_dataset import Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.study import Study
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist

@@ -21,8 +21,9 @@ from bids_sr.phantom.bold_run import DISTORTION_MM, BoldRun, bold_run, calibrati
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.phantom_files import write_image
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.phantom.simulated_dataset import Study, make_dataset, write_calibration
+from bids_sr.phantom.simulated_dataset import make_dataset, write_calibration
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.study import Study
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 

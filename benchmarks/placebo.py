@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.phantom.simulated_dataset import Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.study import Study
 from bids_sr.stats.glm.design import default_confounds
 from bids_sr.stats.glm.regressors import read_events
 from bids_sr.steps import motion, registration, super_resolution, training

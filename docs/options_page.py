@@ -1,8 +1,7 @@
 """Write docs/options.md, the options of all commands: python docs/options_page.py reads them from
 their parsers.
 
-Those of `bids-sr` are made from the fields of the settings (`bids_sr/config`), so that no option
-is written down twice.
+They are made from the fields that hold them, so that no option is written down twice.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-Made from the settings by `python docs/options_page.py`. The [usage](usage.md) page explains how
-they work together. In names hyphens and underscores are interchangeable; labels may carry their
-prefix (`sub-01` or `01`). Give the positional arguments first: an option that takes several values
-would take them, too.
+Made from the fields that hold them by `python docs/options_page.py`. The [usage](usage.md) page
+explains how they work together. In names hyphens and underscores are interchangeable; labels may
+carry their prefix (`sub-01` or `01`). Every command has `--help` and `--version`. Give the
+positional arguments first: an option that takes several values would take them, too.
 """
 
 
@@ -37,14 +36,9 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_main.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
-    for name in ("retry", "cancel"):
+    for name in ("status", "retry", "cancel"):
         yield f"bids-sr-slurm {name}", slurm_main.later_parser(name), ""
-    subcommands = next(
-        each
-        for each in models_main.build_parser()._actions
-        if isinstance(each, argparse._SubParsersAction)
-    )
-    for name, each in subcommands.choices.items():
+    for name, each in models_main.parsers().items():
         yield f"bids-sr-models {name}", each, ""
 
 
@@ -76,7 +70,7 @@ def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
         shown = [
             each
             for each in group._group_actions
-            if each.help != argparse.SUPPRESS and each.dest != "help"
+            if each.help != argparse.SUPPRESS and each.dest not in ("help", "version")
         ]
         title = group.title or ""
         if shown and (not only or title == only):

@@ -3,123 +3,102 @@
 It tells whether the series is more accurate than the run as acquired.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.cli.exit_codes import DONE, ended
+from bids_sr.cli.options import Parser
+from bids_sr.config import UsageError, readers
+from bids_sr.config.section import Checked, argument, option
 from bids_sr.config.values import split_named
+from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
 
-_WRONG = 2
+_DESCRIPTION = """\
+Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is each more
+accurate than the series as acquired, in which band of spatial frequencies, and by how much?"""
+_EPILOG = """\
+References: --truth, --other-run; without one the verdict is 'not assessed'. Exit codes: 0 done, 2
+wrong usage or input."""
 
 
-def named(text: str) -> tuple[str, Path]:
-    """Read ``NAME=FILE``.
+@frozen
+class _EvaluateOptions(Checked):
+    """What is evaluated, and by what it is held."""
 
-    >>> named("NORDIC=denoised.nii.gz")
-    ('NORDIC', PosixPath('denoised.nii.gz'))
-    """
-    name, path = split_named(text)
-    if not name or not path.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} names no file; write it as NORDIC=FILE")
-    return name, Path(path)
-
-
-def truth(text: str) -> tuple[str, Path]:
-    """Read ``FILE``, or ``CONTRAST=FILE``; a file of that name comes first.
-
-    >>> truth("thumb=effect.nii.gz")
-    ('thumb', PosixPath('effect.nii.gz'))
-    """
-    name, path = ("", text) if Path(text).exists() else split_named(text)
-    return name, Path(path)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; needs nothing but the standard library."""
-    parser = argparse.ArgumentParser(
-        prog="bids-sr-evaluate",
-        description=(
-            "Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is"
-            " each more accurate than the series as acquired, in which band of spatial"
-            " frequencies, and by how much?"
-        ),
-        epilog=(
-            "References: --truth, --other-run; without one the verdict is 'not assessed'. Exit"
-            " codes: 0 done, 2 wrong usage or input."
-        ),
+    acquired: Path = argument("ACQUIRED", "series as acquired, 4D NIfTI")
+    compared: tuple[str, ...] = argument(
+        "NAME=FILE",
+        "series made of it, acquired grid or finer",
+        type=readers.named_file,
     )
-    add = parser.add_argument
-    add("acquired", type=Path, metavar="ACQUIRED", help="series as acquired, 4D NIfTI")
-    add(
-        "compared",
-        type=named,
-        nargs="+",
-        metavar="NAME=FILE",
-        help="series made of it, acquired grid or finer",
-    )
-    add(
-        "--events",
-        type=Path,
-        required=True,
-        metavar="TSV",
-        help="BIDS events: onset, duration (s), trial_type",
-    )
-    known = (
+    events: Path = argument("--events TSV", "BIDS events: onset, duration (s), trial_type")
+    truth: tuple[str, ...] = option(
+        (),
+        "--truth FILE",
         "series measured at the high resolution in the same run, or known activation as"
-        " CONTRAST=FILE"
+        " CONTRAST=FILE",
     )
-    add("--truth", type=truth, nargs="+", default=[], metavar="FILE", help=known)
-    add("--other-run", type=Path, metavar="FILE", help="another acquired run of the same task")
-    add("--other-events", type=Path, metavar="TSV", help="its events")
-    add(
-        "--factor",
-        type=float,
-        default=2.0,
-        metavar="N",
-        help="acquired over high-resolution voxel in plane (2)",
+    other_run: Path | None = option(
+        None, "--other-run FILE", "another acquired run of the same task"
     )
-    add("--tr", type=float, metavar="S", help="repetition time (default: of the header)")
-    add("--mask", type=Path, metavar="FILE", help="brain on the acquired grid (default: found)")
-    add("--contrasts", nargs="+", metavar="EXPR", help="as of bids-sr (its defaults without)")
-    add(
-        "--n-dummy",
-        type=int,
-        metavar="N",
-        help="volumes at the start that are left out (default: detected)",
+    other_events: Path | None = option(None, "--other-events TSV", "its events")
+    factor: float = option(2.0, "--factor N", "acquired over high-resolution voxel in plane")
+    tr: float | None = option(None, "--tr S", "repetition time (default: of the header)")
+    mask: Path | None = option(None, "--mask FILE", "brain on the acquired grid (default: found)")
+    contrasts: tuple[str, ...] = option(
+        (), "--contrasts EXPR", "as of bids-sr (its defaults without)"
     )
-    add(
-        "--slice-timing-corrected",
-        action="store_true",
-        help="slice timing was corrected in all series",
+    n_dummy: int | None = option(
+        None, "--n-dummy N", "volumes at the start that are left out (default: detected)"
     )
-    add("--random-seed", type=int, default=0, metavar="N", help="seed of the resampled blocks (0)")
-    add("--dry-run", action="store_true", help="check all inputs, and stop")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="write verdict.json, evaluation.tsv and report.html there",
+    slice_timing_corrected: bool = option(
+        False, "--slice-timing-corrected", "slice timing was corrected in all series"
     )
+    random_seed: int = option(0, "--random-seed N", "seed of the resampled blocks")
+    dry_run: bool = option(False, "--dry-run", "check all inputs, and stop")
+    out: Path | None = option(
+        None, "--out DIR", "write verdict.json, evaluation.tsv and report.html there"
+    )
+
+    def _check(self) -> None:
+        names = [split_named(each)[0] for each in self.compared]
+        self._need(len(set(names)) == len(names), "compared", "a name is given twice")
+        together = (self.other_run is None) == (self.other_events is None)
+        self._need(together, "other_run", "--other-run and --other-events go together")
+        why = "give one measured series, or known activation as CONTRAST=FILE"
+        self._need("" not in self.known or len(self.truth) == 1, "truth", why)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """File of the truth by its contrast, "" for a measured series.
+
+        A file of the whole name comes first.
+        """
+        return dict(
+            ("", text) if Path(text).exists() else split_named(text) for text in self.truth
+        )
+
+
+def build_parser() -> Parser:
+    """Return the parser of ``bids-sr-evaluate``."""
+    parser = Parser("bids-sr-evaluate", _DESCRIPTION, _EvaluateOptions)
+    parser.epilog = _EPILOG
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge the series, print a line on each, write what was asked for; returns the exit code."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    names = [name for name, _ in options.compared]
-    if len(set(names)) < len(names):
-        parser.error(f"a name is given twice: {' '.join(names)}")
-    if (options.other_run is None) != (options.other_events is None):
-        parser.error("--other-run and --other-events go together")
-    by_contrast = {name: str(path) for name, path in options.truth}
-    if "" in by_contrast and len(options.truth) > 1:
-        parser.error("--truth: give one measured series, or known activation as CONTRAST=FILE")
+    arguments = sys.argv[1:] if argv is None else argv
+    return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="nothing was written")
+
+
+def _run(argv: Sequence[str]) -> int:
+    options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.io.nifti import ImageError
     from bids_sr.stats.glm.blocks import TooFewBlocks
@@ -127,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from bids_sr.stats.glm.regressors import DesignError
 
     try:
-        found = evaluated(options, by_contrast)
+        found = _evaluated(options)
     except (
         ImageInputError,
         TooFewBlocks,
@@ -136,21 +115,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         ImageError,
         OSError,
     ) as error:
-        for line in str(error).splitlines():
-            print(f"bids-sr-evaluate: {line}", file=sys.stderr)
-        return _WRONG
+        raise UsageError(str(error)) from error
     if found is None:
         print("all inputs can be used")
-        return 0
+        return DONE
     for each in found.compared_:
         print(each.text)
     if options.out is not None:
-        written(found, options.out)
+        _write(found, options.out)
         print(f"written: {options.out}")
-    return 0
+    return DONE
 
 
-def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Evaluator | None":
+def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     """The fitted evaluator of what was asked for; None where inputs were to be checked alone."""
     from bids_sr.api.evaluated_series import check_inputs
     from bids_sr.api.evaluation_inputs import Inputs, checked_names
@@ -168,14 +145,15 @@ def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Eval
         verbose=1,
     )
     evaluator._advice, evaluator._name = COMMAND, "bids-sr-evaluate"
+    known = options.known
     given = {
         "events": options.events,
         "mask": options.mask,
-        "truth": by_contrast.get("", by_contrast or None),
+        "truth": known.get("", known or None),
         "other_run": options.other_run,
         "other_events": options.other_events,
     }
-    compared = dict(options.compared)
+    compared = dict(map(split_named, options.compared))
     if not options.dry_run:
         return evaluator.fit(options.acquired, compared=compared, **given)
     checked_names({}, (), compared)
@@ -187,7 +165,7 @@ def evaluated(options: argparse.Namespace, by_contrast: dict[str, str]) -> "Eval
     return None
 
 
-def written(found: "Evaluator", out: Path) -> None:
+def _write(found: "Evaluator", out: Path) -> None:
     """Write verdict, table and page."""
     from bids_sr.io.atomic_files import write_json, write_whole
 

@@ -10,14 +10,11 @@ written 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes o
 ======  ====================================================================
 """
 
-import contextlib
 import dataclasses
 import logging
-import os
 import sys
 import textwrap
 import time
-import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from bids_sr.cli import report_command
 from bids_sr.cli.console import count_text, end_lines, item, start_lines, warning_lines
+from bids_sr.cli.exit_codes import DONE, FAILED, complain, ended, say
 from bids_sr.cli.heartbeat import still
-from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import output_lock
-from bids_sr.io.atomic_files import FULL, DiskFullError, full_text, remove_leftovers, write_whole
+from bids_sr.io.atomic_files import remove_leftovers, write_whole
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
 
-DONE, FAILED, REFUSED = 0, 1, 2
 COMMANDS = {"report": report_command.main}
 """What works on finished outputs, in the place of a data set."""
 
@@ -49,35 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The arguments are those of the process by default.
     """
-    try:
-        with interruptible():
-            return _run(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        _complain(f"bids-sr: {error}")
-        return REFUSED
-    except BrokenPipeError:  # `bids-sr … | head` has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered is for nobody
-        return DONE
-    except KeyboardInterrupt:
-        _complain("bids-sr: interrupted; rerun the same command to resume")
-        return INTERRUPTED
-    except SystemExit as stop:  # --help and --version end the parsing this way
-        return stop.code if isinstance(stop.code, int) else DONE
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
-            _complain(
-                f"bids-sr: {error}"
-                if isinstance(error, DiskFullError)
-                else f"bids-sr: {full_text(place)}"
-            )
-            return FAILED
-        _complain(traceback.format_exc().rstrip())
-        _complain(
-            "bids-sr: an unexpected error, see above; please report it with the settings"
-            " (logs/*/settings.toml in the output, or what --verbose prints)"
-        )
-        return FAILED
+    return ended(
+        "bids-sr",
+        lambda: _run(sys.argv[1:] if argv is None else argv),
+        interrupted="rerun the same command to resume",
+    )
 
 
 def _command_of(argv: Sequence[str]) -> str:
@@ -102,7 +74,7 @@ def _run(argv: Sequence[str]) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level
     )
     logging.getLogger("bids_sr").setLevel(level)
-    _stage(
+    say(
         f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
         f" {settings.paths.bids_dir}"
     )
@@ -125,13 +97,13 @@ def _participants(settings: Settings) -> int:
     from bids_sr import preflight
 
     if settings.run.dry_run:
-        _stage("plan (dry run: nothing is written; voxel values are checked when a run starts)")
+        say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
         print(preflight.dry_run_text(plan, settings))
         if settings.run.graph:
             from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.base import graph_of
 
-            _stage(
+            say(
                 "graph (step: what it makes [as what it is kept] <- of what (who makes it);"
                 " settings)"
             )
@@ -156,7 +128,7 @@ def _participants(settings: Settings) -> int:
         from bids_sr.cli.participant_level import run_participants
 
         try:
-            outcome = run_participants(settings, plan, _stage)
+            outcome = run_participants(settings, plan, say)
         # the call that resumes does not repeat the steps, nor what they warned of
         except BaseException:
             for line in warning_lines(paths.output_dir / "logs" / run):
@@ -176,7 +148,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     from bids_sr import preflight
 
     known = set(plan.warnings)
-    with still(_stage, "reading all images"):
+    with still(say, "reading all images"):
         problems = preflight.check_data(plan)
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.without_unfit_references(plan, problems)
@@ -204,18 +176,18 @@ def _tell_left_out(left_out: "Mapping[str, Sequence[Notice]]") -> None:
     from bids_sr.preflight import left_out_text
 
     for text in left_out_text(left_out):
-        _complain(text)
+        complain(text)
 
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
-    _stage("downsampling the data; the original serves as reference")
+    say("downsampling the data; the original serves as reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
     from bids_sr.retrospective.preparation import prepare
 
-    with still(_stage, "downsampling"):
-        derived = prepare(settings, plan.subjects, plan.type_order, _stage)
+    with still(say, "downsampling"):
+        derived = prepare(settings, plan.subjects, plan.type_order, say)
     made, found = _check(derived), Findings()
     tell_retrospective(plan.subjects, settings, found)
     left_out = {**plan.left_out, **made.left_out}
@@ -226,22 +198,22 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
 def _group(settings: Settings) -> int:
     """The group level: needs the participants' outputs and no image of the data set."""
-    _stage("checking the participants' tables")
+    say("checking the participants' tables")
     from bids_sr.cli import group_level
     from bids_sr.io.dataset_description import write_ignored
 
-    with still(_stage, "checking the participants' tables"):
+    with still(say, "checking the participants' tables"):
         prepared = group_level.prepare(settings)
     if settings.run.dry_run:
-        _stage("plan (dry run: nothing is written)")
+        say("plan (dry run: nothing is written)")
         print(group_level.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
-        with still(_stage, "group level"):
-            outcome = group_level.run_group(settings, prepared, _stage)
+        with still(say, "group level"):
+            outcome = group_level.run_group(settings, prepared, say)
     return _conclude(outcome, settings)
 
 
@@ -249,7 +221,7 @@ def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     from bids_sr import preflight
 
-    with still(_stage, "checking the data set"):
+    with still(say, "checking the data set"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
@@ -289,31 +261,21 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
                 f" {plan.estimate.work_gb:.1f} GB of work are needed."
             )
         )
-        _complain(f"bids-sr: {CODES['full'][0]}: {full}{need}")
+        complain(f"bids-sr: {CODES['full'][0]}: {full}{need}")
         return FAILED
     for crash in outcome.crashes:
-        _complain(f"{CODES[crash.code][0]}: {crash}")
+        complain(f"{CODES[crash.code][0]}: {crash}")
     for missing in outcome.missing:
-        _complain(f"missing: {missing}")
+        complain(f"missing: {missing}")
     if outcome.crashes or outcome.missing:
-        _complain("bids-sr: some steps failed; rerun the same command to retry them")
+        complain("bids-sr: some steps failed; rerun the same command to retry them")
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
-        _complain(
+        complain(
             f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict"
             " stops instead)"
         )
         return FAILED
-    _stage("done")
+    say("done")
     return DONE
-
-
-def _stage(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
-def _complain(text: str) -> None:
-    # a terminal that was closed; the exit code still says what happened
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)

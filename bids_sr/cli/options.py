@@ -1,63 +1,175 @@
-"""Options of ``bids-sr``, made from the fields of the settings.
+"""Command lines of all programs, made from the fields that hold their options.
 
-Each field states its flags, its help and where it is shown.
+Each field states its flags, its help and where it is shown. Only the standard library is imported,
+so that ``--help`` answers at once.
 """
 
 import argparse
 import dataclasses
+import re
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bids_sr.config import Settings
+from bids_sr.config import UsageError, nearest_name
 from bids_sr.config.readers import path
 from bids_sr.config.section import Checked, option_of
+from bids_sr.config.values import SettingError
+from bids_sr.version import __version__
 
+Given = dict[str, dict[str, object]]
+"""What a command line holds: class of options, in lower case → field → value."""
+T, C = TypeVar("T"), TypeVar("C", bound=Checked)
 _READERS = {Path: path, int: int, float: float}
+_ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
+"""Option of other programs to the one here that does the same, where another is spelled more like
+it.
+"""
 
 
-def add_options(parser: argparse.ArgumentParser, *, everything: bool = True) -> None:
-    """Add the option of every setting to a parser, whose help lists the common ones or all."""
-    groups = list(get_type_hints(Settings).items())
-    for shown in dataclasses.fields(Settings):
-        if shown.metadata:
-            titled = parser.add_argument_group(shown.metadata["title"])
-            for name, group in groups:
-                add_group(titled, name, group, among=shown.name, everything=everything)
+class Parser(argparse.ArgumentParser):
+    """Parser that raises `UsageError`, proposes the nearest option, and never exits.
 
+    Options that are absent leave no value.
+    """
 
-def add_group(
-    parser: argparse._ActionsContainer,
-    name: str,
-    group: type[Checked],
-    *,
-    among: str = "",
-    everything: bool = True,
-    only: Collection[str] = (),
-) -> None:
-    """Add the options of one group, those with help `among` others, or `only` some settings."""
-    kinds = get_type_hints(group)
-    for item in dataclasses.fields(group):  # type: ignore[arg-type]  # all groups are dataclasses
-        option = option_of(item)
-        if (
-            option.flags
-            and (option.among or name) == (among or name)
-            and (not only or item.name in only)
-        ):
-            *names, last = option.flags.split()
-            names, how = (
-                ([*names, last], {}) if last.startswith("-") else (names, {"metavar": last})
+    def __init__(self, prog: str, description: str, *kinds: type[Checked]) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        version = f"{prog.partition(' ')[0]} {__version__}"
+        self.add_argument("--version", action="version", version=version)
+        for kind in kinds:
+            self.add_fields(kind)
+
+    def add_fields(
+        self,
+        kind: type[Checked],
+        *,
+        title: str = "",
+        everything: bool = True,
+        without: Collection[str] = (),
+    ) -> None:
+        """Add the options of a class.
+
+        Parameters
+        ----------
+        kind : type of Checked
+        title : str
+            Heading in the help of those that name no other.
+        everything : bool
+            Whether the help lists all of them, or the common ones alone.
+        without : collection of str
+            Fields that are left out.
+        """
+        hints, own = get_type_hints(kind), kind.__annotations__
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
+        # what several commands share comes last in the help
+        for item in sorted(fields, key=lambda each: each.name not in own):
+            known = option_of(item)
+            if not known.flags or item.name in without:
+                continue
+            *names, last = known.flags.split()
+            where, how = f"{kind.__name__.lower()}.{item.name}", dict[str, Any]()
+            if last.startswith("-"):
+                names.append(last)
+            else:
+                how["metavar"] = last
+            how["help"] = known.help if everything or known.common else argparse.SUPPRESS
+            if names:
+                how |= {"dest": where, "required": item.default is dataclasses.MISSING}
+            how = _of_kind({**how, **known.how}, hints[item.name], item.default, named=bool(names))
+            heading = (known.among or title) if names else ""
+            (self.titled(heading) if heading else self).add_argument(*(names or [where]), **how)
+
+    def titled(self, title: str) -> "argparse._ArgumentGroup":
+        """The group of options under a heading of the help; made where there is none."""
+        known = (each for each in self._action_groups if each.title == title)
+        return next(known, None) or self.add_argument_group(title)
+
+    def read(self, argv: Sequence[str], make: Callable[[Given], T]) -> T:
+        """Return what `make` makes of a command line.
+
+        Parameters
+        ----------
+        argv : sequence of str
+        make : callable
+            Takes the values that were given.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        UsageError
+            For anything that is not understood, or cannot hold.
+        SystemExit
+            After ``--help`` and ``--version``.
+        """
+        given: Given = {}
+        for key, value in vars(self.parse_args(list(_hyphens(argv)))).items():
+            section, _, name = key.partition(".")
+            given.setdefault(section, {})[name] = value
+        flags = {
+            each.dest: each.option_strings[-1] for each in self._actions if each.option_strings
+        }
+        try:
+            return make(given)
+        except SettingError as error:
+            section, _, name = error.setting.partition(".")
+            if name in given.get(section, {}) and error.setting in flags:
+                flag, notice = flags[error.setting], error.notice
+                raise SettingError(flag, error.value, notice.why, notice.remedy) from None
+            raise
+
+    def options(self, argv: Sequence[str], kind: type[C]) -> C:
+        """Return the options of a class that a command line holds; raises as `read` does."""
+        return self.read(argv, lambda given: made_of(given, kind))
+
+    def error(self, message: str) -> NoReturn:
+        fix = f"see {self.prog} --help"
+        unknown = re.match(r"unrecognized arguments: .*?(--\S+)", message)
+        if unknown:
+            flags, flag = (
+                [each for action in self._actions for each in action.option_strings],
+                unknown[1].split("=")[0],
             )
-            help = option.help if everything or option.common else argparse.SUPPRESS
-            how |= {"dest": f"{name}.{item.name}", "help": help}
-            parser.add_argument(
-                *names, **_of_kind({**how, **option.how}, kinds[item.name], item.default)
+            meant = _ELSEWHERE.get(flag)
+            fix = (
+                f"did you mean {meant!r}?" if meant in flags else nearest_name(flag, flags) or fix
             )
+        elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
+        elif message.startswith("the following arguments are required"):
+            these = " ".join(
+                str(each.metavar or each.dest) for each in self._actions if not each.option_strings
+            )
+            fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
+        raise UsageError(message, remedy=fix)
 
 
-def _of_kind(how: Mapping[str, object], kind: object, default: object) -> dict[str, Any]:
-    """Complete option arguments from the type and default of a setting."""
+def made_of(given: Given, kind: type[C]) -> C:
+    """The options of one class, of those that were given."""
+    return kind(**given.get(kind.__name__.lower(), {}))  # type: ignore[call-arg]
+
+
+def _hyphens(tokens: Sequence[str]) -> Iterator[str]:
+    """Yield the tokens with underscores in the names of long options turned to hyphens."""
+    for token in tokens:
+        name, equals, value = token.partition("=")
+        yield name.replace("_", "-") + equals + value if name.startswith("--") else token
+
+
+def _of_kind(
+    how: Mapping[str, object], kind: object, default: object, *, named: bool
+) -> dict[str, Any]:
+    """Complete option arguments from the type and default of a field."""
     if kind is bool:
         return {**how, "action": "store_true"}
     if how.get("action") == "count":
@@ -68,9 +180,10 @@ def _of_kind(how: Mapping[str, object], kind: object, default: object) -> dict[s
         how = {"choices": get_args(inner), **how}
     elif inner in _READERS:
         how = {"type": _READERS[inner], **how}
-    if isinstance(default, tuple):
-        how = {"nargs": "+", "action": "extend", **how}
-    if default not in (None, (), "") and how["help"] != argparse.SUPPRESS:
+    if get_origin(kind) is tuple:
+        how = {"nargs": "+", **({"action": "extend"} if named else {}), **how}
+    told = default in (None, (), "", dataclasses.MISSING) or "(default" in str(how["help"])
+    if named and not told and how["help"] != argparse.SUPPRESS:
         how = {**how, "help": f"{how['help']} (default: {_shown(default)})"}
     return dict(how)
 

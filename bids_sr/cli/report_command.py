@@ -11,27 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.cli.console import item
-from bids_sr.cli.parser import Parser
+from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class _ReportOptions(Checked):
+    """What ``bids-sr report`` is asked for."""
+
+    output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
+    participant_label: tuple[str, ...] = option(
+        (), "--participant-label LABEL", "participants (default: all)"
+    )
+    open: bool = option(False, "--open", "open them in the browser")
 
 
 def build_parser() -> Parser:
-    """The parser; needs nothing but the standard library."""
-    parser = Parser(
-        prog="bids-sr report",
-        description="Rebuild the reports of finished outputs, and open them.",
-    )
-    add = parser.add_argument
-    add("output_dir", metavar="OUTPUT_DIR", type=Path, help="output directory of bids-sr")
-    add(
-        "--participant-label",
-        nargs="+",
-        default=[],
-        metavar="LABEL",
-        help="participants (default: all)",
-    )
-    add("--open", action="store_true", help="open them in the browser")
-    return parser
+    """The parser."""
+    about = "Rebuild the reports of finished outputs, and open them."
+    return Parser("bids-sr report", about, _ReportOptions)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises `UsageError` where the folder holds no outputs of bids-sr.
     """
-    options = build_parser().parse_args(list(argv))
+    options = build_parser().options(argv, _ReportOptions)
     pages = _make_reports(options.output_dir, options.participant_label)
     for page in pages:
         print(item("report", str(page)))

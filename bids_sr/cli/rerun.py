@@ -7,7 +7,6 @@ directory of the run stays as it is; a step that stores derivatives stores them 
 does.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -16,34 +15,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.cli.exit_codes import DONE, FAILED, ended
+from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-DONE, FAILED, REFUSED = 0, 1, 2
+
+@frozen
+class _RerunOptions(Checked):
+    """Which step is run, and where."""
+
+    node_dir: Path = argument("NODE_DIR", "directory of the step in the working directory")
+    work_dir: Path | None = option(
+        None, "-w --work-dir DIR", "where it works (default: a new temporary directory)"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step and return 0, 1 where it failed, or 2 where there is none in that directory."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bids_sr.cli.rerun", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument(
-        "node_dir", type=Path, help="directory of the step in the working directory"
-    )
-    parser.add_argument(
-        "-w", "--work-dir", type=Path, help="where it works (default: a new temporary directory)"
-    )
-    try:
-        options = parser.parse_args(argv)
+    prog, arguments = "python -m bids_sr.cli.rerun", sys.argv[1:] if argv is None else argv
+    parser = Parser(prog, __doc__.partition("\n")[0], _RerunOptions)
+
+    def run() -> int:
+        options = parser.options(arguments, _RerunOptions)
         node = _load(options.node_dir)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else DONE
-    return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
+        return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
+
+    return ended(prog, run, interrupted="the step was not finished")
 
 
 def _load(folder: Path) -> "Node":

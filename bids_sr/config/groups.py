@@ -8,7 +8,6 @@ from the command line, from a settings file or from Python.
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -16,26 +15,29 @@ from bids_sr import region_names
 from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
 from bids_sr.config.regions import check_regions
-from bids_sr.config.section import GIVEN, Checked, is_label, option
+from bids_sr.config.section import Checked, argument, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
 from bids_sr.config.spaces import FUNC, Space, SpaceError, parse_spaces
 from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
+
+WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
+"""Headings of the help under which options of several groups stand."""
 
 
 @frozen
 class Paths(Checked):
     """Paths of the data, the results and the work folder, which allows resuming a run."""
 
-    bids_dir: Path = field(metadata=GIVEN)
-    output_dir: Path = field(metadata=GIVEN)
+    bids_dir: Path = argument("bids_dir", "root of the BIDS data set")
+    output_dir: Path = argument("output_dir", "where the derivatives go")
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
         "intermediate files (default: ./work)",
         common=True,
         decides=False,
-        among="run",
+        among=HOW_IT_RUNS,
     )
 
     @property
@@ -54,7 +56,11 @@ class Selection(Checked):
     """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
 
     analysis_level: Literal["participant", "group"] = option(
-        "participant", decides=False, once=True
+        "participant",
+        "{participant,group}",
+        "participant: each run; group: statistics over the participants in output_dir",
+        decides=False,
+        once=True,
     )
     participant_label: tuple[str, ...] = option(
         (), "--participant-label LABEL", "participants (default: all)", common=True, decides=False
@@ -127,7 +133,6 @@ class Preprocessing(Checked):
         " field maps and confounds are used instead of computed",
         common=True,
         decides=False,
-        type=readers.named_folder,
     )
     echo: int | None = option(
         None,
@@ -176,7 +181,7 @@ class Preprocessing(Checked):
             self._need(
                 bool(text.strip()) and not text.endswith("="),
                 "derivatives",
-                "it is NAME=DIR, or DIR alone",
+                "it names no folder; write NAME=DIR, or DIR alone",
             )
         self._need_positive(
             "fd_spike_threshold", "volumes are told apart by a displacement above 0 mm"
@@ -340,7 +345,7 @@ class Evaluation(Checked):
         " it more accurate than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL"
         " of BIDS derivatives",
         decides=False,
-        type=readers.named_series,
+        type=readers.named_file,
     )
     pair_holdout: bool = option(
         False,
@@ -490,7 +495,7 @@ class Run(Checked):
         common=True,
         decides=False,
         once=True,
-        among="selection",
+        among=WHICH_DATA,
     )
     graph: bool = option(
         False,
@@ -498,7 +503,7 @@ class Run(Checked):
         "as --dry-run, and print which step makes what of what",
         decides=False,
         once=True,
-        among="selection",
+        among=WHICH_DATA,
     )
     run_uuid: str = option("", decides=False, once=True)
 

@@ -47,18 +47,8 @@ def folder(text: str) -> str:
     return text
 
 
-def named_folder(text: str) -> str:
-    """Read ``NAME=DIR`` or ``DIR``, refusing an empty folder.
-
-    An unset shell variable would leave an empty folder.
-    """
-    if not text.strip() or text.endswith("="):
-        raise argparse.ArgumentTypeError(f"{text!r} names no folder; write it as fmriprep=DIR")
-    return text
-
-
-def named_series(text: str) -> str:
-    """Read ``NAME=FILE``, ``NAME=DIR`` or ``NAME=DIR:desc-LABEL``, with a mandatory path."""
+def named_file(text: str) -> str:
+    """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
     name, where = split_named(text)
     if not name or not where.strip():
         raise argparse.ArgumentTypeError(

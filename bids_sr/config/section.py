@@ -1,4 +1,4 @@
-"""Metadata of a settings field: default, option, help, effect on results, and check.
+"""Options of all commands as fields: default, flags, help, effect on results, and check.
 
 The effect states whether the field decides the results.
 """
@@ -17,14 +17,15 @@ T = TypeVar("T")
 class _Option:
     """What is known of a setting besides its default and its type."""
 
-    # with the name of the value, as they stand in the help; none: no option fills it
+    # with the name of the value, as they stand in the help; the name alone is a positional
+    # argument; none: no option fills it
     flags: str = ""
     help: str = ""
     common: bool = False  # whether --help shows it; --help-all shows all
     decides: bool = True  # whether a result depends on it
     # whether it belongs to one call, and is not taken from an older settings file
     once: bool = False
-    # the group whose options it stands with in the help, where that is not its own
+    # the heading under which it stands in the help, where that is not its group's
     among: str = ""
     # to `argparse`, beyond what the type of the setting tells
     how: Mapping[str, object] = field(default_factory=dict)
@@ -48,8 +49,11 @@ def option(
     return field(default=default, metadata={"option": told})
 
 
-GIVEN = {"option": _Option(decides=False, once=True)}
-"""Of a field without a default: it stands before the options of the command line."""
+def argument(flags: str, help: str, **how: object) -> Any:
+    """A field without a default: a positional argument, or an option that has to be given."""
+    return field(
+        metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
+    )
 
 
 def option_of(item: "Field[Any]") -> _Option:
@@ -59,7 +63,7 @@ def option_of(item: "Field[Any]") -> _Option:
 
 
 class Checked:
-    """Base class of settings groups, which converts values to their annotated types and checks."""
+    """Base class of options, which converts values to their annotated types and checks them."""
 
     __slots__ = ()
 

@@ -36,13 +36,13 @@ class Settings:
     """
 
     paths: groups.Paths
-    selection: groups.Selection = _group(groups.Selection, "which data")
+    selection: groups.Selection = _group(groups.Selection, groups.WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
     preprocessing: groups.Preprocessing = _group(groups.Preprocessing, "preprocessing")
     activation: groups.Activation = _group(groups.Activation, "activation")
     evaluation: groups.Evaluation = _group(groups.Evaluation, "evaluation")
     resources: groups.Resources = _group(groups.Resources, "resources")
-    run: groups.Run = _group(groups.Run, "how it runs")
+    run: groups.Run = _group(groups.Run, groups.HOW_IT_RUNS)
 
     @property
     def figures_dir(self) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.frozen import frozen
+from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
@@ -20,93 +20,16 @@ from bids_sr.phantom.ground_truth import (
     write_truth,
 )
 from bids_sr.phantom.phantom_files import write_image, write_tsv
-from bids_sr.phantom.presets import PRESETS, SCENES, TASKS, Preset
 from bids_sr.phantom.scanner import READOUT
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
+from bids_sr.phantom.study import Study
 from bids_sr.version import __version__
 
 _Progress = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
-# before, k-space is not read out; after, tissue has no signal left
-EARLIEST_MS, LATEST_MS = 5.0, 150.0
 _AT_REST = {"tap": "", "rest": ", at rest"}
-
-
-class PhantomError(ValueError):
-    """A phantom that cannot be made as asked; the message says why and what to do."""
-
-
-@frozen
-class Study:
-    """What to simulate; raises `PhantomError` for what cannot be."""
-
-    preset: str = "demo"  # key of PRESETS
-    subjects: int = 1
-    pairs: int = 1
-    seed: int = 0  # same seed, same files
-    scene: str = "ribbon"  # one of SCENES
-    null: bool = False  # no activity, although the task is there
-    # also T2w and FLAIR, and all three structural contrasts at a low resolution
-    anat: bool = False
-    calibration: int = 0  # volumes of a short BOLD run at the high resolution; 0 is none
-    task: str = "tap"  # key of TASKS: finger tapping, or rest with networks that fluctuate
-    volumes: int = 0  # of the BOLD; 0 is as many as the preset has
-    # echo times (ms) of the BOLD; none: a single echo at the preset's time
-    echoes: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        named = (
-            ("preset", self.preset, tuple(PRESETS)),
-            ("scene", self.scene, SCENES),
-            ("task", self.task, tuple(TASKS)),
-        )
-        for what, value, known in named:
-            if value not in known:
-                raise PhantomError(f"no {what} is called {value!r}; there are {', '.join(known)}")
-        for what, number, least in (
-            ("subjects", self.subjects, 1),
-            ("pairs", self.pairs, 1),
-            ("seed", self.seed, 0),
-        ):
-            if number < least:
-                raise PhantomError(f"{what} must be at least {least}, not {number}")
-        least = PRESETS[self.preset].least_volumes
-        if self.volumes and self.volumes < least:
-            raise PhantomError(
-                f"a run of {self.preset} has at least {least} volumes, not {self.volumes}"
-            )
-        if self.calibration and self.calibration < 2:
-            raise PhantomError(
-                f"a calibration has at least 2 volumes (20 by itself), not {self.calibration}"
-            )
-        self._check_echoes()
-
-    def _check_echoes(self) -> None:
-        """Echo times rise, and are those of a scanner."""
-        if not self.echoes:
-            return
-        listed = ", ".join(f"{te:g}" for te in self.echoes)
-        if len(self.echoes) < 2:
-            raise PhantomError(
-                f"a multi-echo run has at least 2 echoes, not one of {listed} ms; leave"
-                " --echoes out"
-            )
-        if list(self.echoes) != sorted(set(self.echoes)):
-            raise PhantomError(
-                f"the echo times {listed} ms do not rise; give the first echo first"
-            )
-        if self.echoes[0] < EARLIEST_MS or self.echoes[-1] > LATEST_MS:
-            raise PhantomError(
-                f"echo times lie between {EARLIEST_MS:g} and {LATEST_MS:g} ms, not at {listed} ms"
-            )
-
-    @property
-    def protocol(self) -> Preset:
-        """The preset, with as many volumes as were asked for."""
-        preset = PRESETS[self.preset]
-        return replace(preset, volumes=self.volumes) if self.volumes else preset
 
 
 def make_dataset(
@@ -114,27 +37,25 @@ def make_dataset(
 ) -> None:
     """Simulate a study and write it to a new or empty directory.
 
-    Raises `PhantomError` for any other directory.
+    Raises `UsageError` for any other directory.
 
     `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and
     change nothing but the time; `progress` is called with one line a step.
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
-        raise PhantomError(f"{out} is a file; name a directory that does not exist yet")
+        raise UsageError(str(out), "it is a file", "name a directory that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
-        raise PhantomError(
-            f"{out} is not empty; name another directory, or remove what is there first"
-        )
+        fix = "name another directory, or remove what is there first"
+        raise UsageError(str(out), "it is not empty", fix)
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     say = progress or (lambda _line: None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as err:
-        raise PhantomError(
-            f"cannot write into {out.parent} ({err.strerror}); choose another place"
-        ) from err
+        why = f"it cannot be written to ({err.strerror})"
+        raise UsageError(str(out.parent), why, "choose another place") from err
     try:
         _describe(partial, study)
         for number in range(study.subjects):

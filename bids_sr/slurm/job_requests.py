@@ -157,8 +157,4 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
 
 def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
     """Participants in tasks of `batch` each, in their order."""
-    if batch < 1:
-        raise UsageError(
-            f"--batch {batch}", "a task has at least one participant", "give 1 or more"
-        )
     return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

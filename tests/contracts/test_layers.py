@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrospective": {"bids", "config", "io", "spatial", "sr", "stats"},
     "group": {"bids", "io", "metrics", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},
-    "phantom": {"io", "sr", "spatial"},
+    "phantom": {"config", "io", "sr", "spatial"},
     "pipeline": {"boilerplate", "config", "io", "metrics", "reports", "spatial", "stats"},
     "steps": PURE | {"pipeline", "registration"},
     "execution": {"io", "config", "pipeline", "slurm"},

@@ -48,3 +48,40 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
 ) -> None:
     assert files_of(TITLE) == {"bids_sr/config/groups.py", "bids_sr/steps/active_regions.py"}
     assert "at least one is listed" in told_by(copy_with(TITLE, tmp_path), SCRIPT)
+
+
+OTHER = "Add an option of another command"
+OTHER_SCRIPT = """
+import contextlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.cli.models.models_main import main, parsers
+from bids_sr.io.nifti import save_image
+
+assert "significant digits of the table (default: 5)" in " ".join(
+    parsers()["evaluate"].format_help().split()
+)
+ball = 100.0 * (np.linalg.norm(np.indices((16, 16, 4)).T - [2, 8, 8], axis=-1).T < 6)
+rng = np.random.default_rng(0)
+save_image((ball + rng.normal(0, 1, ball.shape)).astype(np.float32), np.eye(4), Path("a_T1w.nii"))
+widths = {}
+for digits in (2, 5):
+    argv = ["evaluate", "a_T1w.nii", "--degradation", "kspace", "-o", "a.tsv"]
+    assert main([*argv, "--digits", str(digits)]) == 0
+    heads, first = (line.split("\\t") for line in Path("a.tsv").read_text().splitlines()[:2])
+    widths[digits] = len(dict(zip(heads, first, strict=True))["psnr"].replace(".", ""))
+assert widths == {2: 2, 5: 5}, widths
+with contextlib.redirect_stderr(sys.stdout):
+    assert main(["evaluate", "a_T1w.nii", "--degradation", "kspace", "--digits", "0"]) == 2
+"""
+
+
+def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
+    assert files_of(OTHER) == {
+        "bids_sr/cli/models/models_options.py",
+        "bids_sr/cli/models/models_apply.py",
+    }
+    assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

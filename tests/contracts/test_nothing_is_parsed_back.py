@@ -108,12 +108,10 @@ FORMAT = "a format of lines and cells"
 CODE = "a name of the code, or of an option"
 ALLOWED: dict[str, str] = {
     "bids_sr/config/*": USERS,
-    "bids_sr/cli/parser.py::Parser.error": FOREIGN,
-    "bids_sr/cli/parser.py::hyphens": USERS,
-    "bids_sr/cli/models/models_main.py::ModelsParser.error": FOREIGN,
-    "bids_sr/cli/options.py::add_group": CODE,
-    "bids_sr/cli/parser.py::settings_of": CODE,
-    "bids_sr/cli/phantom_main.py::echo_times": USERS,
+    "bids_sr/cli/options.py::Parser.error": FOREIGN,
+    "bids_sr/cli/options.py::_hyphens": USERS,
+    "bids_sr/cli/options.py::Parser.*": CODE,
+    "bids_sr/phantom/study.py::echo_times": USERS,
     "bids_sr/cli/group_level.py::*expected_participants": USERS,
     "bids_sr/cli/group_level.py::*expected_runs": FILES,
     "bids_sr/cli/report_command.py::*": USERS,

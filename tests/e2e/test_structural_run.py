@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.phantom.simulated_dataset import Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.study import Study
 from bids_sr.reports.figure_archive import figures_of
 
 from .conftest import BIN, Finished, call

@@ -7,7 +7,6 @@ Evaluated against a measured high-resolution image they are compared in one tabl
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.models_options import ApplyOptions, EvaluateOptions, ImageOptions
 from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
@@ -78,7 +78,7 @@ class _Ready:
 
 
 def ready(
-    name: str, reader: SeriesReader, options: argparse.Namespace, default: Factor | None = None
+    name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
 ) -> _Ready:
     """Check from the header alone that a model file, or an interpolation, fits an image.
 
@@ -113,7 +113,7 @@ def ready(
     factor = files.factor_from(options.factor, default)
     contrast = files.contrast_of(reader.path, options.contrast)
     overruled = files.fit_for(model, reader, contrast, factor, force=options.force)
-    device = files.threads_and_device(options.threads, options.device)
+    device = files.device_of(options)
 
     def make(scene: files.MeanImage) -> Upsampler:
         image = Acquired(
@@ -130,7 +130,7 @@ def ready(
     )
 
 
-def apply(options: argparse.Namespace) -> None:
+def apply(options: ApplyOptions) -> None:
     """Super-resolve an image."""
     out = files.to_write(options.out, [options.image])
     with SeriesReader(options.image) as reader:
@@ -207,12 +207,8 @@ class _Task:
     volumes: tuple[int, ...]  # numbers of those evaluated
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Measure models against a reference."""
-    if options.volumes < 1:
-        raise UsageError(
-            f"--volumes {options.volumes}", "at least one is needed", "give 1 or more"
-        )
     with SeriesReader(options.reference) as reference:
         if options.image is not None:
             with SeriesReader(options.image) as coarse:
@@ -239,7 +235,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _degraded(
-    reference: SeriesReader, options: argparse.Namespace, factor: Factor, folder: Path
+    reference: SeriesReader, options: EvaluateOptions, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
     """Write the downsampled reference to a file and return it with the window that it covers.
 
@@ -268,7 +264,7 @@ def _degraded(
 
 
 def _evaluate(
-    options: argparse.Namespace,
+    options: EvaluateOptions,
     coarse: SeriesReader,
     reference: SeriesReader,
     window: tuple[slice, slice, slice],
@@ -360,7 +356,7 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 
 
-def _report(rows: list[dict[str, str | float]], task: _Task, options: argparse.Namespace) -> None:
+def _report(rows: list[dict[str, str | float]], task: _Task, options: EvaluateOptions) -> None:
     """Print the table, best PSNR first, and write it where that was asked for."""
     rows = sorted(rows, key=lambda row: -float(row["psnr"]))
     made = (

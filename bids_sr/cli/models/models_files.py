@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_sr.cli.models.models_options import MachineOptions
 from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -94,25 +95,16 @@ def contrast_of(file: Path, given: str | None) -> str:
     raise UsageError(f"{file}", why, "Give --contrast, for example --contrast T2starw.")
 
 
-def factor_from(numbers: Sequence[float] | None, default: Factor) -> Factor:
+def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     """Three numbers from one (in plane) or three; `default` where none was given."""
-    if numbers is None:
+    if not numbers:
         return default
-    if len(numbers) not in (1, 3) or not all(1 <= f <= 8 for f in numbers):
-        shown = " ".join(f"{f:g}" for f in numbers)
-        raise UsageError(
-            f"--factor {shown}",
-            "it is one number or three, from 1 to 8",
-            "write --factor 2, or 2 2 1",
-        )
     if len(numbers) == 1:
         return float(numbers[0]), float(numbers[0]), 1.0
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def factor_between(
-    coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float] | None
-) -> Factor:
+def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float]) -> Factor:
     """Return the factor between two grids.
 
     Raises UsageError if they cover different fields of view or another factor was asked for.
@@ -145,13 +137,12 @@ def factor_between(
     return factor
 
 
-def threads_and_device(threads: int, device: str) -> str:
+def device_of(options: MachineOptions) -> str:
     """The device of torch; refuses what this machine has not."""
-    if threads < 1:
-        raise UsageError(f"--threads {threads}", "a network needs at least one", "give 1 or more")
-    if device == "cuda" and not machine.has_gpu():
+    found = options.device != "cpu" and machine.has_gpu()
+    if options.device == "cuda" and not found:
         raise UsageError("--device cuda", "torch finds no usable CUDA device", "use --device cpu")
-    return "cuda" if device != "cpu" and machine.has_gpu() else "cpu"
+    return "cuda" if found else "cpu"
 
 
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:

@@ -1,10 +1,10 @@
 """``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of one."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bids_sr.cli.models.models_options import CardOptions, ListOptions
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, offered_methods
 
@@ -16,7 +16,7 @@ _LEARNS_FROM = {
 }
 
 
-def list_models(options: argparse.Namespace) -> None:
+def list_models(options: ListOptions) -> None:
     """Print methods, baselines and trained models."""
     print(
         "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
@@ -89,7 +89,7 @@ def _models(folder: Path) -> None:
     print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
 
 
-def show_card(options: argparse.Namespace) -> None:
+def show_card(options: CardOptions) -> None:
     """Print a card; the weights are checked against it first."""
     from bids_sr.cli.models.models_files import open_model
 

@@ -5,7 +5,6 @@ A method may be trained on one image or many.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.models_options import TrainOptions
 from bids_sr.cli.models.training_images import read_images
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
@@ -26,7 +26,7 @@ from bids_sr.sr.training.job import Training
 from bids_sr.sr.training.trainer import fit
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: TrainOptions) -> None:
     """Train a model and write it."""
     training = _asked(options)
     images, factor = read_images(options, training)
@@ -49,12 +49,12 @@ def train(options: argparse.Namespace) -> None:
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
 
 
-def _asked(options: argparse.Namespace) -> Training:
+def _asked(options: TrainOptions) -> Training:
     """Return the requested training, refusing options that contradict each other or the method."""
     method = get_method(options.method)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
-    device = files.threads_and_device(options.threads, options.device)
+    device = files.device_of(options)
     _check(options, method, recipe, start)
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
@@ -74,7 +74,7 @@ def _asked(options: argparse.Namespace) -> Training:
 
 
 def _check(
-    options: argparse.Namespace, method: Method, recipe: Recipe, start: LoadedModel | None
+    options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
 ) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
     if method.trained_on == "series":
@@ -87,18 +87,6 @@ def _check(
             " sourcedata/models"
         )
         raise UsageError(method.name, why, fix)
-    for name, low in (("volumes", 1), ("train_last", 1), ("seed", 0)):
-        value = getattr(options, name)
-        if value is not None and value < low:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}",
-                f"it is at least {low}",
-                "change that number",
-            )
-    if options.max_minutes is not None and not options.max_minutes > 0:
-        raise UsageError(
-            f"--max-minutes {options.max_minutes}", "it is a positive number", "change that number"
-        )
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",
@@ -155,7 +143,7 @@ def _check(
         _check_start(options, method, start)
 
 
-def _check_start(options: argparse.Namespace, method: Method, start: LoadedModel) -> None:
+def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
     """Refuse a model of another method or recipe to begin with."""
     if start.card.method != method.name:
         why, fix = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bids_sr.cli.models import models_files as files
+from bids_sr.cli.models.models_options import TrainOptions
 from bids_sr.config import UsageError
 from bids_sr.io.array_types import Float32
 from bids_sr.io.nifti import SeriesReader
@@ -16,7 +16,7 @@ from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.training.job import Training
 
 
-def read_images(options: argparse.Namespace, training: Training) -> tuple[TrainingImages, Factor]:
+def read_images(options: TrainOptions, training: Training) -> tuple[TrainingImages, Factor]:
     """Read all images with brains (random volumes, by the seed), and the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
@@ -55,7 +55,7 @@ def read_images(options: argparse.Namespace, training: Training) -> tuple[Traini
 
 
 def _factor(
-    options: argparse.Namespace,
+    options: TrainOptions,
     training: Training,
     fine: Sequence[SeriesReader],
     coarse: Sequence[SeriesReader],

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from bids_sr.config.section import Checked, option
+from bids_sr.config import readers
+from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
 
 
 @frozen
-class SlurmOptions(Checked):
-    """What is asked of SLURM; an empty text is the site's own."""
+class _Sent(Checked):
+    """How jobs are submitted, for the first time or again."""
 
     print_only: bool = option(
         False, "--print-only", "write and show the scripts and submit nothing"
@@ -16,6 +17,29 @@ class SlurmOptions(Checked):
     wait: bool = option(
         False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1"
     )
+
+
+@frozen
+class LaterOptions(_Sent):
+    """Whose jobs are asked for, cancelled or submitted again, and what they then ask for."""
+
+    output_dir: Path = argument("OUT", "the output directory of the submission")
+    participant_label: tuple[str, ...] = option(
+        (), "--participant-label LABEL", "participants (default: all)"
+    )
+    mem: float | None = option(
+        None,
+        "--mem SIZE",
+        "memory of the program in each task: 8, 8G; the job asks for a ninth more",
+        type=readers.gigabytes,
+    )
+    time: str = option("", "--time TIME", "time limit of each task")
+
+
+@frozen
+class SlurmOptions(_Sent):
+    """What is asked of SLURM; an empty text is the site's own."""
+
     array: str = option(
         "",
         "--array SPEC",
@@ -50,3 +74,8 @@ class SlurmOptions(Checked):
         3, "--requeues N", "how often a task that reaches its time limit is requeued"
     )
     no_group: bool = option(False, "--no-group", "no job for the group level")
+
+    def _check(self) -> None:
+        for name in ("gpus", "requeues"):
+            self._need((getattr(self, name) or 0) >= 0, name, "it is a number from 0 up")
+        self._need(self.batch >= 1, "batch", "a task has at least one participant")

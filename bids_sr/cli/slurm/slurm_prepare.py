@@ -169,12 +169,7 @@ def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
     for name, text in (("setup", str(own.setup or "")), ("container", own.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")
-    negative = (
-        (name, number)
-        for name, number in (("gpus", own.gpus or 0), ("requeues", own.requeues))
-        if number < 0
-    )
-    return [*wrong, *(f"--{name} {number}: it is a number from 0 up" for name, number in negative)]
+    return wrong
 
 
 def _clashes(

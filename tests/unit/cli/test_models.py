@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from bids_sr.cli.models.models_files import contrast_of, factor_from
-from bids_sr.cli.models.models_main import build_parser, main
+from bids_sr.cli.models.models_main import main, parsers
+from bids_sr.cli.models.models_options import TrainOptions
 from bids_sr.cli.models.models_show import printable
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
@@ -282,10 +283,10 @@ def test_the_contrast_is_told_by_the_name_unless_given(
 def test_numbers_of_a_factor() -> None:
     assert factor_from([1.5], FACTOR) == (1.5, 1.5, 1.0)
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
-    assert factor_from(None, FACTOR) == FACTOR
-    for wrong in ([2, 2], [0.5], [9]):
-        with pytest.raises(UsageError):
-            factor_from(wrong, FACTOR)
+    assert factor_from((), FACTOR) == FACTOR
+    for wrong in ("2 2", "0.5", "9"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*one number or three"):
+            parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
 LOW, HIGH, BOLD = (
@@ -415,7 +416,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "no source": (
         lambda d, t: ["evaluate", d / HIGH],
-        "one of the arguments --image --degradation is required",
+        "one of --image and --degradation is required",
     ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
@@ -495,7 +496,7 @@ def test_force_overrules_the_contrast_and_says_so(
 
 
 def test_defaults_of_the_parser_are_those_that_the_help_tells() -> None:
-    given = build_parser().parse_args(["train", "tv", "out"])
+    given = parsers()["train"].options(["tv", "out"], TrainOptions)
     assert (given.recipe, given.seed, given.volumes, given.threads, given.device) == (
         "fast",
         0,

@@ -153,8 +153,6 @@ def test_all_problems_at_once(
         "--participant-label",
         "01",
         "77",
-        "--requeues",
-        "-1",
         "--boilerplate-only",
         "--mem",
         "100M",
@@ -166,7 +164,6 @@ def test_all_problems_at_once(
         "--partition a b",
         "--setup nowhere",
         "77",
-        "--requeues -1",
         "--boilerplate-only",
         "--mem",
     ):
@@ -197,10 +194,11 @@ def test_more_tasks_than_an_array_holds(
     ("options", "words"),
     [
         (("--time", "soon"), "--time soon"),
-        (("--batch", "0"), "--batch 0"),
+        (("--batch", "0"), "--batch: 0"),
         (("--container", "nowhere.sif"), "--container nowhere.sif"),
         (("--arry", "1"), "did you mean '--array'"),
-        (("--gpus", "-1"), "--gpus -1"),
+        (("--gpus", "-1"), "--gpus: -1"),
+        (("--requeues", "-1"), "--requeues: -1"),
         (("--sr-method", "magic"), "magic"),
     ],
 )
@@ -268,6 +266,6 @@ def test_the_page_names_every_option_and_no_other() -> None:
     known = {
         flag for parser in parsers for action in parser._actions for flag in action.option_strings
     }
-    own = [action for action in parsers[0]._actions if action.dest.startswith("slurm.")]
+    own = [action for action in parsers[0]._actions if action.dest.startswith("slurmoptions.")]
     assert [action.dest for action in own if action.option_strings[0] not in text] == []
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= known

@@ -1,6 +1,5 @@
 """What is installed is the same however it is installed, and what describes it agrees."""
 
-import argparse
 import ast
 import configparser
 import re
@@ -236,14 +235,11 @@ def test_readme_has_the_two_lines() -> None:
     ],
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    (subcommands,) = (
-        a for a in models_main.build_parser()._actions if isinstance(a, argparse._SubParsersAction)
-    )
     others = (phantom_main, report_command)
     parsers = (
         build_parser(),
         *(each.build_parser() for each in others),
-        *subcommands.choices.values(),
+        *models_main.parsers().values(),
     )
     known = {
         flag for parser in parsers for action in parser._actions for flag in action.option_strings

@@ -17,7 +17,7 @@ import pytest
 
 from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
-from bids_sr.config import Paths, Settings
+from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
     BoldRun,
     calibration_events,
@@ -25,7 +25,8 @@ from bids_sr.phantom.bold_run import (
     calibration_preset,
 )
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.study import Study
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -152,10 +153,9 @@ def test_a_fast_protocol_is_slower_at_the_high_resolution() -> None:
 
 
 def test_the_option_and_what_is_refused() -> None:
-    assert build_parser().parse_args(["out"]).calibration == 0
-    assert build_parser().parse_args(["out", "--calibration"]).calibration == 20
-    assert build_parser().parse_args(["out", "--calibration", "3"]).calibration == 3
-    with pytest.raises(PhantomError, match="at least 2 volumes"):
+    for given, volumes in (([], 0), (["--calibration"], 20), (["--calibration", "3"], 3)):
+        assert build_parser().options(["out", *given], Study).calibration == volumes
+    with pytest.raises(UsageError, match="at least 2 volumes"):
         Study(calibration=1)
 
 

@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.config import UsageError
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.study import Study
 from bids_sr.spatial.transforms import read_itk
 
 
@@ -118,10 +120,10 @@ def test_only_an_empty_or_new_directory_is_taken(
     monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
-    with pytest.raises(PhantomError, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         make_dataset(tmp_path / "full", Study(preset="tiny"))
     assert (tmp_path / "full" / "mine.txt").read_text() == "kept"
-    with pytest.raises(PhantomError, match="is a file"):
+    with pytest.raises(UsageError, match="is a file"):
         make_dataset(tmp_path / "full" / "mine.txt", Study(preset="tiny"))
     (tmp_path / "empty").mkdir()
     make_dataset(tmp_path / "empty", Study(preset="tiny"))
@@ -132,13 +134,13 @@ def test_only_an_empty_or_new_directory_is_taken(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "huge"}, "no preset is called 'huge'; there are tiny, demo, paper"),
-        ({"scene": "sea"}, "no scene is called 'sea'"),
-        ({"subjects": 0}, "subjects must be at least 1"),
-        ({"pairs": 0}, "pairs must be at least 1"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"preset": "huge"}, "'huge'\n.*one of tiny, demo, paper"),
+        ({"scene": "sea"}, "one of ribbon, veins, free"),
+        ({"subjects": 0}, "subjects: 0\n.*at least 1"),
+        ({"pairs": 0}, "pairs: 0\n.*at least 1"),
+        ({"seed": -1}, "seed: -1\n.*at least 0"),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(PhantomError, match=message):
+    with pytest.raises(UsageError, match=message):
         Study(**options)  # type: ignore[arg-type]

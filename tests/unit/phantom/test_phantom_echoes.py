@@ -15,12 +15,13 @@ import pytest
 from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
-from bids_sr.config import Paths, Settings
+from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import BoldRun, echo_of
 from bids_sr.phantom.ground_truth import _weights, effects, resting_image
 from bids_sr.phantom.sequences import TISSUES
-from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.study import Study
 from bids_sr.spatial.multi_echo import t2star
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -183,9 +184,12 @@ def test_the_files_are_those_of_one_run_with_echoes(made: Path) -> None:
 
 
 def test_echo_times_are_a_number_or_a_list() -> None:
-    assert build_parser().parse_args(["out"]).echoes == ()
-    assert build_parser().parse_args(["out", "--echoes", "3"]).echoes == (13.0, 29.0, 45.0)
-    assert build_parser().parse_args(["out", "--echoes", "14,30.5"]).echoes == (14.0, 30.5)
+    for given, echoes in (
+        ([], ()),
+        (["--echoes", "3"], (13.0, 29.0, 45.0)),
+        (["--echoes", "14,30.5"], (14.0, 30.5)),
+    ):
+        assert build_parser().options(["out", *given], Study).echoes == echoes
 
 
 @pytest.mark.parametrize(
@@ -212,5 +216,5 @@ def test_echo_times_that_make_no_sense_are_refused(
 
 
 def test_the_study_refuses_a_single_echo() -> None:
-    with pytest.raises(PhantomError, match="leave --echoes out"):
+    with pytest.raises(UsageError, match="leave --echoes out"):
         Study(echoes=(30.0,))

@@ -8,12 +8,14 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
+from bids_sr.config import UsageError
 from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import bold_run
 from bids_sr.phantom.physiology import BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
-from bids_sr.phantom.simulated_dataset import PhantomError, Study, make_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.study import Study
 
 
 @pytest.mark.parametrize("seconds", [40.0, 120.0, 450.0])
@@ -94,7 +96,7 @@ def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path
     assert nib.load(func / "sub-01_task-rest_bold.nii.gz").shape[3] == 40
     foci = pd.read_csv(f"{truth}_desc-truth_foci.tsv", sep="\t")
     assert set(foci["conditions"]) == {"motor", "defaultMode"}
-    with pytest.raises(PhantomError, match="no task is called 'nap'"):
+    with pytest.raises(UsageError, match="one of tap, rest"):
         Study(task="nap")
-    with pytest.raises(PhantomError, match="a run of tiny has at least 31 volumes, not 20"):
+    with pytest.raises(UsageError, match="a run of tiny has at least 31 volumes"):
         Study(preset="tiny", task="rest", volumes=20)

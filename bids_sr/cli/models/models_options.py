@@ -1,0 +1,169 @@
+"""Options of the subcommands of ``bids-sr-models``."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config import UsageError
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.frozen import frozen
+from bids_sr.series import INTERPOLATIONS
+from bids_sr.sr.method import offered_methods
+
+_Degradation = Literal["kspace", "block", "gauss", "trilinear"]
+_IMAGES = "images, in the same order; registered, with the same field of view"
+_HOW = "how"
+
+
+@frozen
+class ListOptions(Checked):
+    """Where further models are."""
+
+    folder: tuple[Path, ...] = option((), "DIR", "folders with further trained models", nargs="*")
+
+
+@frozen
+class CardOptions(Checked):
+    """Of which model the card is shown."""
+
+    model: Path = argument("MODEL", "trained model (.safetensors)")
+    json: bool = option(False, "--json", "the whole card as JSON")
+
+
+@frozen
+class MachineOptions(Checked):
+    """On what a network runs, and for which factor."""
+
+    factor: tuple[float, ...] = option(
+        (),
+        "--factor F",
+        "coarse over fine voxel size: one number for the axes in plane, or three (default: the"
+        " model's, or 2)",
+    )
+    threads: int = option(1, "--threads N", "threads of the network")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
+
+    def _check(self) -> None:
+        self._need(self.threads >= 1, "threads", "a network needs at least one")
+        fits = len(self.factor) in (0, 1, 3) and all(1 <= f <= 8 for f in self.factor)
+        self._need(fits, "factor", "it is one number or three, from 1 to 8")
+
+
+@frozen
+class ImageOptions(MachineOptions):
+    """How a model is applied to an image."""
+
+    mask: Path | None = option(
+        None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
+    )
+    contrast: str | None = option(
+        None, "--contrast SUFFIX", "BIDS suffix of the image (default: from its name)"
+    )
+    force: bool = option(
+        False,
+        "--force",
+        "apply a model to another resolution, contrast or orientation than it was trained on",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
+
+
+@frozen
+class ApplyOptions(ImageOptions):
+    """What is super-resolved, and by what."""
+
+    model: str = argument(
+        "MODEL", f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}"
+    )
+    image: Path = argument("IMAGE", "NIfTI image or series to super-resolve")
+    out: Path = argument("OUT", "NIfTI file to write; a JSON sidecar is written beside it")
+
+
+@frozen
+class EvaluateOptions(ImageOptions):
+    """What is compared with a reference."""
+
+    reference: Path = argument("REFERENCE", "measured fine image or series (NIfTI)")
+    model: tuple[str, ...] = option(
+        (),
+        "-m --model MODEL",
+        "trained models (.safetensors); all interpolations are always included",
+    )
+    image: Path | None = option(
+        None, "--image IMAGE", "measured coarse image of the same field of view, registered"
+    )
+    degradation: _Degradation | None = option(
+        None, "--degradation", "how to downsample the reference; this or --image"
+    )
+    made: tuple[Path, ...] = option((), "--made FILE", "fine images made elsewhere")
+    volumes: int = option(10, "--volumes N", "volumes of a series to score")
+    out: Path | None = option(
+        None, "-o --out TSV", "also write the table to this file, with a JSON sidecar"
+    )
+
+    def _check(self) -> None:
+        MachineOptions._check(self)
+        self._need(self.volumes >= 1, "volumes", "at least one is needed")
+        if (self.image is None) == (self.degradation is None):
+            fix = "--image COARSE where one was measured, else --degradation kspace"
+            raise UsageError("one of --image and --degradation is required", remedy=fix)
+
+
+@frozen
+class TrainOptions(MachineOptions):
+    """What is trained, and on what."""
+
+    method: str = argument("METHOD", f"one of {' '.join(offered_methods())}")
+    out: Path = argument("OUT", "model to write: OUT.safetensors, OUT.json and OUT.tsv")
+    fine: tuple[Path, ...] = option((), "--fine FILE", "high-resolution images", among=_IMAGES)
+    coarse: tuple[Path, ...] = option(
+        (),
+        "--coarse FILE",
+        "measured low-resolution images, one for each fine one (otherwise made by the"
+        " degradation); alone for methods that need no fine image",
+        among=_IMAGES,
+    )
+    mask: tuple[Path, ...] = option(
+        (), "--mask FILE", "brain masks (default: computed)", among=_IMAGES
+    )
+    contrast: str | None = option(
+        None,
+        "--contrast SUFFIX",
+        "BIDS suffix of all (default: from the file names)",
+        among=_IMAGES,
+    )
+    volumes: int = option(10, "--volumes N", "random volumes of a series", among=_IMAGES)
+    degradation: _Degradation | None = option(
+        None,
+        "--degradation",
+        "how to downsample fine images given alone (default: the method's)",
+        among=_HOW,
+    )
+    recipe: Literal["fast", "paper", "paper-mse"] = option(
+        "fast", "--recipe", "paper-mse differs from paper for srgan alone", among=_HOW
+    )
+    start: Path | None = option(None, "--from MODEL", "start from these weights", among=_HOW)
+    train_last: int | None = option(
+        None, "--train-last N", "change only the last N layers; with --from", among=_HOW
+    )
+    vgg_weights: Path | None = option(
+        None,
+        "--vgg-weights FILE",
+        "VGG-19 (.safetensors) for perceptual losses",
+        among=_HOW,
+    )
+    max_minutes: float | None = option(
+        None, "--max-minutes MIN", "limit of training time", among=_HOW
+    )
+    seed: int = option(0, "--seed N", "seed of weights, batches, augmentation", among=_HOW)
+    work_dir: Path | None = option(
+        None,
+        "-w --work-dir DIR",
+        "checkpoints (default: OUT.work); an interrupted training resumes from there",
+        among=_HOW,
+    )
+
+    def _check(self) -> None:
+        MachineOptions._check(self)
+        self._need_positive("volumes", "at least one is needed")
+        self._need_positive("train_last", "at least one layer is trained")
+        self._need_positive("max_minutes", "it is a positive number")
+        self._need(self.seed >= 0, "seed", "it is a number from 0 up")
