@@ -115,15 +115,18 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
-    assert "sub-01: refused; the log says what is to be mended" in text
-    assert "sub-02: cancelled" in text
+    assert "sub-01\n  why: refused; its job had " in text
+    assert "  fix: Mend what the log names" in text
+    assert "sub-02\n  why: cancelled; " in text
     assert (
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
         == 0
     )
     assert "#SBATCH --mem=7965M" in capsys.readouterr().out
     assert slurm_main.main(["retry", out]) == 0
-    assert "again: sub-01 sub-02 group" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "again: sub-01 sub-02 with " in text
+    assert "again: group\n" in text
     assert len((tmp_path / "sbatch").read_text().splitlines()) == 4
 
 
@@ -136,7 +139,7 @@ def test_wait_ends_with_1_and_names_who_is_lost(
     # the queue is empty at once, and nobody left a status
     assert call("--wait", "--no-group") == 1
     text = capsys.readouterr().out
-    assert "sub-02: never started" in text
+    assert "sub-02\n  why: never started; " in text
     assert "group" not in text.split("submitted:")[1]
 
 
