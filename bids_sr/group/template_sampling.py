@@ -135,7 +135,7 @@ def _plain(header: np.void) -> bool:
 
 
 @dataclass(slots=True)
-class _Way:
+class _Sampling:
     """How a run reaches some voxels of the template."""
 
     run: RunMaps
@@ -169,7 +169,7 @@ class _Way:
         return out  # type: ignore[return-value]
 
 
-def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
+def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
     Parameters
@@ -182,7 +182,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_map(run.boldref)[0], mask > 0)
-    way = _Way(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    way = _Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
@@ -196,7 +196,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Way:
     return way
 
 
-def _stored(path: Path, way: _Way, *, any_grid: bool) -> Array | None:
+def _stored(path: Path, way: _Sampling, *, any_grid: bool) -> Array | None:
     """Return the values of a map in the target's space, or None.
 
     A map on another grid is interpolated where that is allowed.
@@ -208,7 +208,7 @@ def _stored(path: Path, way: _Way, *, any_grid: bool) -> Array | None:
     return sample_points(data, affine, target.points[way.at]) if any_grid else None
 
 
-def values_of(way: _Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+def values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     """Maps of a run on the template's voxels, in percent; those that the run lacks are absent."""
     found: dict[MapKey, Array] = {}
     stored = way.run.in_space.get(way.target.space, {})
@@ -228,7 +228,7 @@ def values_of(way: _Way, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
 
 
-def _variance_of(way: _Way, key: MapKey) -> Array | None:
+def _variance_of(way: _Sampling, key: MapKey) -> Array | None:
     """Return the effect variance, (effect / t)², on template voxels.
 
     It is not positive where it is unknown.
@@ -263,7 +263,7 @@ def fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -
     return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
 
 
-def participant_of(ways: Sequence[_Way], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
     """The effects of one participant, runs combined; those that no run has are absent."""
     runs = [values_of(way, keys) for way in ways]
     found: dict[MapKey, Array] = {}

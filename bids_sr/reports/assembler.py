@@ -52,7 +52,7 @@ Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 
 
 @frozen
-class Panel:
+class Reportlet:
     """Markup of a figure or fragment, the text above and below it, and its selector.
 
     The selector is what it is chosen by among others.
@@ -73,7 +73,7 @@ class Strip:
     """
 
     name: str
-    panels: Sequence[Panel]
+    panels: Sequence[Reportlet]
     run: str = ""
     subtitle: str = ""
     caption: str = ""
@@ -101,6 +101,14 @@ class Section:
                 groups.append([])
             groups[-1].append(block)
         return groups
+
+
+def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> Section:
+    """A section of text and markup alone; what is missing is named where there is no content."""
+    if not content:
+        return Section(name=name, title=title, missing=missing)
+    reportlet = Reportlet(content=Markup(content))
+    return Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[reportlet])])
 
 
 def data_uri(data: bytes) -> str:
@@ -183,7 +191,9 @@ def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Sectio
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = (
-        [Strip(name=f"{spec.name}-text", panels=[Panel(content=Markup(custom))])] if custom else []
+        [Strip(name=f"{spec.name}-text", panels=[Reportlet(content=Markup(custom))])]
+        if custom
+        else []
     )
     for key in sorted(keys, key=_sortable):
         entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
@@ -235,7 +245,7 @@ def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
     """Reportlets of one run (or of none) that have something to show."""
     for number, (shown, figures) in enumerate(found):
         panels = [
-            Panel(
+            Reportlet(
                 content=embedded(each, static=shown.static, alt=_described(shown, each)),
                 heading=each.heading,
                 caption=each.caption,

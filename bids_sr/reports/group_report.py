@@ -20,7 +20,7 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
-from bids_sr.reports.assembler import Panel, Section, Strip, data_uri, write_page
+from bids_sr.reports.assembler import data_uri, plain_section, write_page
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.map_figures import Display, Scene, activation_figure
 from bids_sr.reports.figures.style import FigureInputError
@@ -119,36 +119,25 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     comparisons = joined(
         [_exploratory_html(told, methods), _findings_html(content, told, figure_dir)]
     )
-    parts = [
-        ("verdict", "Accuracy over participants", _answer_html(content, figure_dir), ()),
-        ("participants", "Participants", _participants_html(content), ()),
-        ("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
-        ("maps", "Group maps", group_maps_html(content.maps, figure_dir), ("group maps",)),
-        (
+    sections = [
+        plain_section("verdict", "Accuracy over participants", _answer_html(content, figure_dir)),
+        plain_section("participants", "Participants", _participants_html(content)),
+        plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
+        plain_section(
+            "maps", "Group maps", group_maps_html(content.maps, figure_dir), ["group maps"]
+        ),
+        plain_section(
             "paper",
             "Comparison with Ota et al. (2022)",
             _sizes_html(content.joined, figure_dir),
-            ("regions of two conditions",),
+            ["regions of two conditions"],
         ),
-        (
+        plain_section(
             "methods",
             "Methods",
             methods_html(METHODS.format(margin=margin, maps=made_maps), bibliography()),
-            (),
         ),
-        ("about", "About", _about_html(content), ()),
-    ]
-    sections = [
-        (
-            Section(
-                name=name,
-                title=title,
-                blocks=[Strip(name=f"{name}-0", panels=[Panel(content=text)])],
-            )
-            if text
-            else Section(name=name, title=title, missing=missing)
-        )
-        for name, title, text, missing in parts
+        plain_section("about", "About", _about_html(content)),
     ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)

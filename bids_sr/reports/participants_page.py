@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.notices import Notice, recorded
-from bids_sr.reports.assembler import Panel, Section, Strip, write_page, write_subject_page
+from bids_sr.reports.assembler import plain_section, write_page, write_subject_page
 from bids_sr.reports.markup import joined, render, table
 from bids_sr.reports.run_notes import left_out_text, note_of, noted, rows_of
 from bids_sr.reports.sections import Shown
@@ -97,13 +97,7 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
         people.insert(
             0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants"))
         )
-    sections = [
-        Section(
-            name="participants",
-            title="Participants",
-            blocks=[Strip(name="participants-0", panels=[Panel(content=joined(people))])],
-        )
-    ]
+    sections = [plain_section("participants", "Participants", joined(people))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 

@@ -27,14 +27,6 @@ _TALL = 3.5
 """Height of a panel (inches) that none exceeds where few are shown."""
 
 
-def _cuts(mask: Volume, views: _Views) -> list[list[Cut]]:
-    """Planes of each view that are spread over a mask, cut to it."""
-    box = slices.box_of(mask, _MARGIN_MM)
-    return [
-        slices.cuts(slices.spread_planes(mask, count, axis), box, axis) for axis, count in views
-    ]
-
-
 def _thin(outlines: Sequence[Outline]) -> list[Outline]:
     return [replace(each, width=0.6, shortest_mm=_SHORTEST_MM) for each in outlines]
 
@@ -57,7 +49,10 @@ def mosaic_figure(
     """
     inside = _inside(image, mask)
     gray, lines = slices.gray(image, inside), _thin(outlines)
-    rows = [slices.row_of("", cuts, gray, *lines) for cuts in _cuts(inside, views)]
+    rows = [
+        slices.row_of("", slices.spread_cuts(inside, _MARGIN_MM, view), gray, *lines)
+        for view in views
+    ]
     return slices.image_figure(rows, outlines=outlines, note="Left is left")
 
 
@@ -89,7 +84,7 @@ def registration_figure(
     inside, lines = _inside(reference, mask), _thin(outlines)
     layers = [slices.gray(each, inside) for each in images.values()]
     stacks = [[each] for each in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
-    cuts = [cut for of_view in _cuts(inside, views) for cut in of_view]
+    cuts = slices.spread_cuts(inside, _MARGIN_MM, *views)
     rows = [
         slices.row_of(name, cuts, *stack, *lines)
         for name, stack in zip(images, stacks, strict=True)

@@ -275,7 +275,7 @@ def overlay_figure(
     inside = mask.data > 0
     high = max(_largest(each.data[inside], 99) for each in maps.values())
     below = [slices.gray(background, mask)] if background else []
-    cuts = slices.cuts(slices.spread_planes(mask, _N_PLANES), slices.box_of(mask, 3.0))
+    cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
     layers = {
         name: Layer(
             image=each.like(np.where(inside, each.data, np.nan)),
@@ -304,7 +304,7 @@ def variance_figure(
     """
     shown = weight.like(np.where(mask.data > 0, weight.data, np.nan))
     scale = Layer(image=shown, low=0.0, high=_largest(shown.data, 99), colors="inferno")
-    cuts = slices.cuts(slices.spread_planes(mask, n_slices), slices.box_of(mask, 2.0))
+    cuts = slices.spread_cuts(mask, 2.0, (2, n_slices))
     anatomy = [slices.gray(background, mask)] if background else []
     rows = [slices.row_of("", cuts, each) for each in (*anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
@@ -396,7 +396,7 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     inside = (
         first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
     )
-    cuts = slices.cuts(slices.spread_planes(inside, _N_PLANES), slices.box_of(inside, 5.0))
+    cuts = slices.spread_cuts(inside, 5.0, (2, _N_PLANES))
     rows = []
     for name, image in images.items():
         size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")  # on one line

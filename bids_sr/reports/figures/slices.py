@@ -230,6 +230,14 @@ def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     return [Cut(axis=axis, at=at, box=box) for at in places]
 
 
+def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
+    """Planes of some views (axis, number of planes) that are spread over a mask, cut to it."""
+    box = box_of(mask, margin_mm)
+    return [
+        cut for axis, count in views for cut in cuts(spread_planes(mask, count, axis), box, axis)
+    ]
+
+
 def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
     """The same images in several cuts."""
     return name, [Panel(cut=cut, shown=shown) for cut in cuts]

@@ -97,7 +97,7 @@ class Way:
 
 
 @frozen
-class Region:
+class ComparedVoxels:
     """A set of voxels, and what is compared in it."""
 
     name: str
@@ -127,7 +127,7 @@ class Reference:
 
     name: str  # as in the column of the table
     targets: Mapping[str, Real]  # by band, maps of its blocks in the N voxels of the brain, (N, B)
-    regions: Sequence[Region]
+    regions: Sequence[ComparedVoxels]
     units: Mapping[str, int]  # by contrast, blocks that count; none where no interval is made
     statistics: Sequence[str] = STATISTICS
     # of series whose difference is told

@@ -36,7 +36,7 @@ _MAIN_TENTHS = 40
 
 
 @frozen
-class Reference:
+class _ReferenceKind:
     """What series are held against, and by which statistic."""
 
     name: str  # as in the column `reference`
@@ -44,17 +44,19 @@ class Reference:
     statistic: str = "ev"
 
 
-HALVES = Reference(name="measured", words="a measured high-resolution run (independent blocks)")
-KNOWN = Reference(name="truth", words="known activation")
-MAPS = Reference(
+HALVES = _ReferenceKind(
+    name="measured", words="a measured high-resolution run (independent blocks)"
+)
+KNOWN = _ReferenceKind(name="truth", words="known activation")
+MAPS = _ReferenceKind(
     name="measuredMap", words="high-resolution maps of the same blocks", statistic="r"
 )
-_OTHER = Reference(name="otherRun", words="another acquired run of the task")
-STRONGEST: Mapping[Kind, tuple[Reference, ...]] = {
+_OTHER = _ReferenceKind(name="otherRun", words="another acquired run of the task")
+STRONGEST: Mapping[Kind, tuple[_ReferenceKind, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
-        Reference(name="measured", words="the measured volumes", statistic="psnr"),
-        Reference(name="heldOut", words="a held-out pair", statistic="psnr"),
+        _ReferenceKind(name="measured", words="the measured volumes", statistic="psnr"),
+        _ReferenceKind(name="heldOut", words="a held-out pair", statistic="psnr"),
     ),
     # a program may have carried noise of the measured run from one half of the blocks into the
     # other
@@ -131,7 +133,7 @@ class Comparison:
 class Evidence:
     """Agreement of all series with one reference, for one contrast at the least smoothing."""
 
-    reference: Reference
+    reference: _ReferenceKind
     band: str
     contrast: str
     fwhm_mm: float
@@ -248,7 +250,7 @@ class Claim:
 
 
 def _gather(
-    kind: Kind, reference: Reference, rows: Iterable[MetricRow], series: Sequence[str]
+    kind: Kind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
     """What the rows hold on any of the series against one reference; None where that is nothing.
 

@@ -10,7 +10,13 @@ import numpy as np
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
-from bids_sr.stats.evaluation.agreement import Reference, Region, Way, gain_pairs, resampled
+from bids_sr.stats.evaluation.agreement import (
+    ComparedVoxels,
+    Reference,
+    Way,
+    gain_pairs,
+    resampled,
+)
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, on_grid
 from bids_sr.stats.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
 from bids_sr.stats.glm.block_effects import Effects
@@ -30,7 +36,7 @@ def measured_halves(run: RunEffects) -> Reference | None:
         return None
     measured = run.first()
     ways: dict[str, tuple[Way, Way]] = {}
-    active: list[Region] = []
+    active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         halves = measured.halves(weights)
         if halves is None:
@@ -64,7 +70,7 @@ def measured_map(run: RunEffects) -> Reference | None:
         return None
     measured = run.first()
     ways: dict[str, tuple[Way]] = {}
-    active: list[Region] = []
+    active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         whole = measured.whole(weights)
         if whole is not None:
@@ -115,7 +121,7 @@ def known_activation(
         true = np.broadcast_to(column, (len(source), len(names)))
         ways[name] = (Way(contrast=name, source=source, target=true, twin=true),)
     regions = [
-        Region(name="active", voxels=voxels[run.mask], ways=ways[name])
+        ComparedVoxels(name="active", voxels=voxels[run.mask], ways=ways[name])
         for name in names
         if (voxels := active[name].active) is not None
     ]
@@ -149,7 +155,7 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     """
     first = run.first()
     ways: dict[str, list[Way]] = {}
-    active: list[Region] = []
+    active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         whole, halves = first.whole(weights), other.halves(weights)
         if whole is None or halves is None:
@@ -177,10 +183,10 @@ def _targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[
     return run.banded(on_grid(reference, run.mask.shape, run.affine)[1], bands)
 
 
-def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[Region]:
+def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[ComparedVoxels]:
     """Brain and region of interest, the same for all contrasts."""
     for name, voxels in run.regions.items():
-        yield Region(
+        yield ComparedVoxels(
             name=name,
             voxels=voxels[run.mask],
             ways=[way for both in ways.values() for way in both],
@@ -189,12 +195,12 @@ def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[
 
 def _active(
     effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequence[float]
-) -> Iterator[Region]:
+) -> Iterator[ComparedVoxels]:
     """Voxels with |t| above limits in a sum of blocks; none where the series has no t."""
     if effects.smooth_variance is not None:
         t = np.abs(effects.smooth_t(half))[mask]
         for limit in limits:
-            yield Region(name=f"active{round(10 * limit)}", voxels=t > limit, ways=[way])
+            yield ComparedVoxels(name=f"active{round(10 * limit)}", voxels=t > limit, ways=[way])
 
 
 def _units(effects: Effects, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, int]:

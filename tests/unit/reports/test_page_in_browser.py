@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from bids_sr.io.volume import Volume
-from bids_sr.reports.assembler import Panel, Section, Strip, embedded, write_page
+from bids_sr.reports.assembler import Reportlet, Section, Strip, embedded, write_page
 from bids_sr.reports.figure_archive import ArchivedFigure
 from bids_sr.reports.figures import style
 from bids_sr.reports.figures.map_figures import MAP_COLORS
@@ -99,7 +99,7 @@ def page(tmp_path_factory) -> Path:
     }
     clusters = clusters_html(pd.DataFrame([row | {"label": "n/a", "labels": "n/a"}]), "sbl")
     figures = [
-        Panel(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s})
+        Reportlet(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s})
         for c in ("all", "faces")
         for s in ("not smoothed", "smoothed")
     ]
@@ -109,7 +109,9 @@ def page(tmp_path_factory) -> Path:
             title="Maps",
             blocks=[
                 Strip(
-                    name="maps-0", run="task tap, run 1", panels=[Panel(content=viewer + clusters)]
+                    name="maps-0",
+                    run="task tap, run 1",
+                    panels=[Reportlet(content=viewer + clusters)],
                 )
             ],
         ),
@@ -122,7 +124,7 @@ def page(tmp_path_factory) -> Path:
         Section(
             name="errors",
             title="Errors",
-            blocks=[Strip(name="e-0", panels=[Panel(content=NONE)])],
+            blocks=[Strip(name="e-0", panels=[Reportlet(content=NONE)])],
             folded=True,
         ),
     ]
@@ -139,7 +141,7 @@ def page(tmp_path_factory) -> Path:
     ]
     note = messages_html("note", "/" + "a-long-path-without-a-space/" * 5)
     facts = [
-        Panel(
+        Reportlet(
             content=note
             + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"})
         )
@@ -151,10 +153,12 @@ def page(tmp_path_factory) -> Path:
             folded=True,
             blocks=[
                 Strip(name="t-0", panels=facts, run="task tap, run 1"),
-                Strip(name="t-1", panels=[Panel(content="one")], tab="One", subtitle="The first"),
+                Strip(
+                    name="t-1", panels=[Reportlet(content="one")], tab="One", subtitle="The first"
+                ),
                 Strip(
                     name="t-2",
-                    panels=[Panel(content=picked(tables))],
+                    panels=[Reportlet(content=picked(tables))],
                     tab="Two",
                     tables=["sub-01/func/x.tsv"],
                 ),
@@ -172,7 +176,9 @@ def page(tmp_path_factory) -> Path:
         )
         caption = "" if number else "Größe < 1 % of one."
         drawn.append(
-            Panel(content=embedded(archived(file), static=True, alt="A figure"), caption=caption)
+            Reportlet(
+                content=embedded(archived(file), static=True, alt="A figure"), caption=caption
+            )
         )
     sections.append(
         Section(
@@ -512,7 +518,8 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
         title="Drawn",
         blocks=[
             Strip(
-                name="d-0", panels=[Panel(content=embedded(archived(file), static=True, alt=""))]
+                name="d-0",
+                panels=[Reportlet(content=embedded(archived(file), static=True, alt=""))],
             )
         ],
     )
