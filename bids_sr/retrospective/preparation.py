@@ -35,6 +35,7 @@ from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.tables import read_rows
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -329,14 +330,14 @@ def moved_events(table: Path, seconds: float) -> str:
 
     Other columns, and onsets that are not numbers, stay unchanged.
     """
-    text = table.read_text(encoding="utf-8-sig")
     if not seconds:
-        return text
-    header, *lines = [line.split("\t") for line in text.splitlines() if line.strip()]
-    column = header.index("onset")
-    for cells in lines:
-        cells[column] = _moved(cells[column], seconds)
-    return "".join("\t".join(cells) + "\n" for cells in (header, *lines))
+        return table.read_text(encoding="utf-8-sig")
+    columns, rows = read_rows(table)
+    lines = [columns]
+    for _, row in rows:
+        moved = {**row, "onset": _moved(row["onset"] or "", seconds)}
+        lines.append([moved[name] or "" for name in columns])
+    return "".join("\t".join(cells) + "\n" for cells in lines)
 
 
 def _moved(text: str, seconds: float) -> str:

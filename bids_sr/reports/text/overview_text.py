@@ -27,7 +27,7 @@ from bids_sr.stats.evaluation.evidence import (
     accuracy,
     applied_methods,
     below_zero,
-    stands_for,
+    derives_from,
     strongest,
 )
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED, one_level_down
@@ -229,7 +229,7 @@ def flag_checks(
     """
     found = []
     for name, up in raised_flags(
-        row for row in rows if not stands_for(row.series, not_applied)
+        row for row in rows if not derives_from(row.series, not_applied)
     ).items():
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
@@ -243,7 +243,7 @@ def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list
         FLAGS[name].remedy.format(series=series)
         for name, up in raised_flags(rows).items()
         for series in up
-        if not stands_for(series, not_applied)
+        if not derives_from(series, not_applied)
     )
     return list(filter(None, told))
 

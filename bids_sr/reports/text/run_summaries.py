@@ -3,7 +3,6 @@
 A row is read from the run's files by the functions of the first screen of its report.
 """
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bids_sr.io.json_values import listed, mapped, texts
+from bids_sr.io.tables import column
 from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
 from bids_sr.metrics.number_text import number
 from bids_sr.reports.text.overview_text import (
@@ -159,11 +159,8 @@ def _rows(file: Path) -> list[MetricRow]:
 
 
 def _displacement(file: Path) -> list[float]:
+    cells = column(file, "framewise_displacement")
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            cells = [
-                line["framewise_displacement"] for line in csv.DictReader(stream, delimiter="\t")
-            ]
         return [math.nan if cell == MISSING else float(cell) for cell in cells]
-    except (OSError, ValueError, KeyError, TypeError):
+    except ValueError:
         return []

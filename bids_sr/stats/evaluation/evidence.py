@@ -323,7 +323,7 @@ def was_applied(card: Mapping[str, object]) -> bool:
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
 
 
-def stands_for(series: str, not_applied: Sequence[str]) -> bool:
+def derives_from(series: str, not_applied: Sequence[str]) -> bool:
     """Whether a series is from a method not applied, its placebo, or its other-seed member."""
     return series in not_applied or is_variant_of(series, not_applied)
 
@@ -344,5 +344,5 @@ def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
         row
         for row in rows
         if row.minus == MISSING
-        or not any(stands_for(each, idle) for each in (row.series, row.minus))
+        or not any(derives_from(each, idle) for each in (row.series, row.minus))
     ]

@@ -33,7 +33,7 @@ from bids_sr.stats.evaluation.evidence import (
     Evidence,
     Status,
     accuracy,
-    stands_for,
+    derives_from,
     strongest,
 )
 from bids_sr.stats.evaluation.tested_share import OneLevelDown, one_level_down
@@ -284,7 +284,9 @@ def make_verdict(
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]
     rows = [
-        row for row in rows if not (stands_for(row.series, idle) or stands_for(row.minus, idle))
+        row
+        for row in rows
+        if not (derives_from(row.series, idle) or derives_from(row.minus, idle))
     ]
     found, evidence = strongest("function", rows, methods), accuracy(rows, methods)
     tested, margins = one_level_down(rows, one_level), {}

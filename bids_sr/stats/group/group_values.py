@@ -20,7 +20,7 @@ from bids_sr.metrics.long_tables import COLUMNS, MISSING, read_frame
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.compared_verdict import COMPARED
-from bids_sr.stats.evaluation.evidence import APPLIED, stands_for
+from bids_sr.stats.evaluation.evidence import APPLIED, derives_from
 
 TABLES = ("image", "activation", "evaluation")
 RUN: Mapping[str, dict[str, str]] = {
@@ -119,7 +119,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             statistics |= set(run["statistic"])
             compared |= set(run["series"][run["statistic"] == COMPARED])
             idle = run["series"][unapplied].tolist()
-            left_out = [each for each in run["series"].unique() if stands_for(each, idle)]
+            left_out = [each for each in run["series"].unique() if derives_from(each, idle)]
             wanted = (
                 run["statistic"].map(directions).notna()
                 & (run["minus"] == MISSING)
