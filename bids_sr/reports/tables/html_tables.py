@@ -49,6 +49,11 @@ def card_html(card: Mapping[str, _Value]) -> Markup:
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
+def _labeled(facts: Mapping[str, _Value], labels: Mapping[str, str]) -> Markup:
+    """Facts that have a label, in the order of the labels."""
+    return facts_html({label: facts[key] for key, label in labels.items() if key in facts})
+
+
 _REGISTRATION_FACTS = {
     "brain_volume_ml": "Brain of the T1w image (ml)",
     "brain_determinant": (
@@ -103,8 +108,8 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
-    shown = {label: facts[key] for key, label in _REGISTRATION_FACTS.items() if key in facts}
-    return messages_html("warning", registration_warnings(facts)) + facts_html(shown)
+    warnings = messages_html("warning", registration_warnings(facts))
+    return warnings + _labeled(facts, _REGISTRATION_FACTS)
 
 
 _PAIR_FACTS = {
@@ -123,7 +128,7 @@ _PAIR_FACTS = {
 
 def pair_html(facts: Mapping[str, object]) -> Markup:
     """Facts of a pair's registration; unknown keys are left out."""
-    return facts_html({label: facts[key] for key, label in _PAIR_FACTS.items() if key in facts})
+    return _labeled(facts, _PAIR_FACTS)
 
 
 _CALIBRATION_FACTS = {
@@ -162,12 +167,9 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
 
     Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
     """
-    shown = {
-        label: facts[key]
-        for key, label in _CALIBRATION_FACTS.items()
-        if facts.get(key) is not None
-    }
-    return messages_html("warning", calibration_warnings(facts, voxel_mm)) + facts_html(shown)
+    warnings = messages_html("warning", calibration_warnings(facts, voxel_mm))
+    known = {key: value for key, value in facts.items() if value is not None}
+    return warnings + _labeled(known, _CALIBRATION_FACTS)
 
 
 def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:

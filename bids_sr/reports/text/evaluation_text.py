@@ -16,6 +16,7 @@ from bids_sr.reports.tables.html_tables import messages_html
 from bids_sr.reports.tables.tables_of_metrics import QUALITY, cell, rendered
 from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation.evidence import Evidence, accuracy
+from bids_sr.stats.evaluation.verdict_text import said_first
 from bids_sr.stats.evaluation.words import (
     BANDS,
     DECISIONS,
@@ -65,8 +66,7 @@ def verdict_html(
         if each.get("decision")
     }
     values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
-    before = [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
-    warned = messages_html("warning", before) + flags_html(rows, flags)
+    warned = messages_html("warning", said_first(verdict)) + flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
     told = render("verdict", headline, filter(None, points), values, texts(verdict.get("limits")))
     return joined([warned, told, compared_html(verdict), legend_html(explained)])
@@ -74,17 +74,12 @@ def verdict_html(
 
 def compared_html(verdict: Mapping[str, object]) -> Markup:
     """Verdicts on series of other programs; nothing where there are none."""
-    found = [mapped(each) for each in listed(verdict.get("compared"))]
-    if not found:
-        return Markup("")
-    marks = (MARKS.get(str(each.get("status")), MARKS["not assessed"])[0] for each in found)
     said = [
-        render("decision", mark, str(each.get("text", "")))
-        for mark, each in zip(marks, found, strict=True)
+        render("decision", MARKS[str(each.get("status"))][0], str(each.get("text", "")))
+        for each in map(mapped, listed(verdict.get("compared")))
     ]
-    return Markup("<h3>Series of other programs, against the acquired series</h3>") + render(
-        "items", said
-    )
+    title = "Series of other programs, against the acquired series"
+    return render("headed", title, render("items", said) if said else "")
 
 
 def _evidence_html(

@@ -31,6 +31,7 @@ from bids_sr.stats.evaluation.evidence import (
     strongest,
 )
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED, one_level_down
+from bids_sr.stats.evaluation.verdict_text import said_first
 from bids_sr.stats.evaluation.words import MARKS, MOVED_MM
 
 
@@ -102,9 +103,6 @@ def overview_html(
         numbers = [level_number(evidence, best), *right_number(evidence, best)]
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
-    before = [
-        *(str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)),
-    ]
     undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
         "overview",
@@ -113,7 +111,7 @@ def overview_html(
         kind,
         str(verdict.get("headline", "")),
         basis,
-        before,
+        said_first(verdict),
         [*numbers, check_number(checks, measured=evidence is not None)],
         checks,
         next_steps(verdict, remedies(rows, idle), undecided, run),

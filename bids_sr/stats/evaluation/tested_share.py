@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple, cast
 
+import numpy as np
+
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
@@ -61,39 +63,22 @@ class OneLevelDown:
 
     tested: Mapping[str, MetricRow] = field(default_factory=dict)  # rows by series
     reasons: Mapping[str, str] = field(default_factory=dict)  # by series, why it was not tested
-    # from_mm, to_mm: voxel sizes one level down and as acquired; empty where they are not known
-    from_mm: Sequence[float] = ()
-    to_mm: Sequence[float] = ()
+    # voxel sizes one level down and as acquired, in words; empty where they are not known
+    sizes: tuple[str, str] | None = None
     calibrated: bool = False  # whether a calibration run made the map
     # by series, what became of its calibration
     calibrations: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def levels_text(self) -> str:
-        """The two voxel sizes, such as ``12 → 6 mm``; only the axes that differ."""
-        return (
-            f"{_sizes(self._of(self.from_mm))} → {_sizes(self._of(self.to_mm))} mm"
-            if self._axes
-            else ""
-        )
-
-    @property
     def acquired_text(self) -> str:
         """Voxel size of the run, such as ``6 mm``; in words where it is not known."""
-        return f"{_sizes(self._of(self.to_mm))} mm" if self._axes else "your scan"
+        return f"{self.sizes[1]} mm" if self.sizes else "your scan"
 
     @property
     def where_text(self) -> str:
         """Where it was tested: ``one level down (12 → 6 mm)``."""
-        return f"one level down ({self.levels_text})" if self._axes else "one level down"
-
-    @property
-    def _axes(self) -> list[int]:
-        pairs = enumerate(zip(self.from_mm, self.to_mm, strict=True))
-        return [axis for axis, (start, to) in pairs if abs(start - to) > _SAME_MM]
-
-    def _of(self, sizes: Sequence[float]) -> list[float]:
-        return [sizes[axis] for axis in self._axes]
+        levels = f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
+        return f"one level down{levels}"
 
     def best(self, methods: Sequence[str]) -> str:
         """Method with the largest tested share; the last (the default) where none was tested."""
@@ -105,9 +90,19 @@ class OneLevelDown:
         )
 
 
-def _sizes(values: Sequence[float]) -> str:
-    kept = values[:1] if max(values) - min(values) < _SAME_MM else values
-    return " × ".join(map(mm_text, kept))
+def _sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
+    """Voxel sizes one level down and as acquired, of the axes that differ."""
+    start, to = (
+        np.array(cast("Sequence[float]", facts.get(key, ()))) for key in ("from_mm", "to_mm")
+    )
+    apart = np.abs(start - to) > _SAME_MM
+    if not apart.any():
+        return None
+    one, two = (
+        " × ".join(map(mm_text, each[:1] if np.ptp(each) < _SAME_MM else each))
+        for each in (start[apart], to[apart])
+    )
+    return one, two
 
 
 def one_level_down(
@@ -131,7 +126,6 @@ def one_level_down(
             for name, each in said.items()
             if each.get("calibration")
         },
-        from_mm=tuple(cast("Sequence[float]", facts.get("from_mm", ()))),
-        to_mm=tuple(cast("Sequence[float]", facts.get("to_mm", ()))),
+        sizes=_sizes(facts),
         calibrated=bool(facts.get("calibrated")),
     )

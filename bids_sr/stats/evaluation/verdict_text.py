@@ -351,6 +351,11 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
     return out
 
 
+def said_first(verdict: Mapping[str, object]) -> list[str]:
+    """What a verdict, given as its JSON, says before its headline: motion, and what was idle."""
+    return [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
+
+
 def verdict_line(verdict: Mapping[str, object]) -> str:
     """Return a verdict, given as its JSON, in one line.
 
@@ -359,9 +364,7 @@ def verdict_line(verdict: Mapping[str, object]) -> str:
     What is said of series of other programs comes after it.
     """
     others = [str(mapped(each).get("headline", "")) for each in listed(verdict.get("compared"))]
-    own = [
-        str(verdict[key])
-        for key in ("motion_text", "not_applied_text", "headline")
-        if verdict.get(key)
-    ]
-    return " ".join([each for each in own if not (others and each == NOTHING_COMPARED)] + others)
+    own = str(verdict.get("headline") or "")
+    if others and own == NOTHING_COMPARED:
+        own = ""
+    return " ".join(filter(None, [*said_first(verdict), own, *others]))
