@@ -3,8 +3,10 @@
 The outputs are listed at the end.
 """
 
+import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,34 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     for title, line in preflight.choice_lines(plan, settings):
         yield item(title, line)
     yield from (item(word, text) for word, text in told if word != "warning")
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the last is not padded.
+
+    >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
+      name     what it is
+      bspline  cubic
+    """
+    widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in lines)
+
+
+def progress_line() -> Callable[[str, int, int], None]:
+    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere."""
+    last = time.monotonic()
+
+    def tell(what: str, done: int, count: int) -> None:
+        nonlocal last
+        text = f"{what} {done}/{count}"
+        if sys.stderr.isatty():
+            print(f"\r{text}", end="" if done < count else "\n", file=sys.stderr, flush=True)
+        elif time.monotonic() - last > 60:
+            last = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    return tell
 
 
 def count_text(number: int, noun: str) -> str:

@@ -115,7 +115,8 @@ class Parser(argparse.ArgumentParser):
         given: Given = {}
         for key, value in vars(self.parse_args(list(_hyphens(argv)))).items():
             section, _, name = key.partition(".")
-            given.setdefault(section, {})[name] = value
+            if name:  # else it is taken without effect
+                given.setdefault(section, {})[name] = _flat(value)
         flags = {
             each.dest: each.option_strings[-1] for each in self._actions if each.option_strings
         }
@@ -157,6 +158,13 @@ class Parser(argparse.ArgumentParser):
 def made_of(given: Given, kind: type[C]) -> C:
     """The options of one class, of those that were given."""
     return kind(**given.get(kind.__name__.lower(), {}))  # type: ignore[call-arg]
+
+
+def _flat(value: object) -> object:
+    """A list without the lists in it: of several values each may stand for several."""
+    if not isinstance(value, list):
+        return value
+    return [item for each in value for item in (each if isinstance(each, tuple) else (each,))]
 
 
 def _hyphens(tokens: Sequence[str]) -> Iterator[str]:

@@ -26,21 +26,6 @@ WITHOUT_EFFECT = ("--resource-monitor", "--write-graph")
 """Options of fMRIPrep that are taken and do nothing."""
 
 
-class _Nothing(argparse.Action):
-    """Take an option and leave no value."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
-        """Do nothing."""
-
-
-class _HelpAll(argparse.Action):
-    """Print the help with every option, and end."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
-        build_parser(everything=True).print_help()
-        parser.exit()
-
-
 def build_parser(*, everything: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all.
 
@@ -48,10 +33,10 @@ def build_parser(*, everything: bool = False) -> Parser:
     """
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
-    parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
+    parser.add_argument("--help-all", action="store_true", help="show all options and exit")
     parser.epilog = None if everything else _EPILOG
     for flag in WITHOUT_EFFECT:
-        parser.add_argument(flag, nargs=0, action=_Nothing, help=argparse.SUPPRESS)
+        parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     add_settings(parser, everything=everything)
     return parser
 
@@ -73,6 +58,8 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     Raises `UsageError` for anything that is not understood, and SystemExit after ``--help`` and
     ``--version``.
     """
+    if "--help-all" in argv:
+        return build_parser(everything=True).read(["--help"], settings_of)
     return build_parser().read(argv, settings_of)
 
 

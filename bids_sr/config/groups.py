@@ -17,7 +17,7 @@ from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import Checked, argument, is_label, option
 from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
-from bids_sr.config.spaces import FUNC, Space, SpaceError, parse_spaces
+from bids_sr.config.spaces import FUNC, Space, parse_spaces
 from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
 
@@ -200,7 +200,7 @@ class Preprocessing(Checked):
         )
         try:
             parse_spaces(self.output_spaces)
-        except SpaceError as error:
+        except ValueError as error:
             fix = "name spaces as func T1w MNI152NLin2009cAsym:res-2"
             given = " ".join(self.output_spaces)
             raise SettingError("preprocessing.output_spaces", given, str(error), fix) from error
@@ -242,7 +242,6 @@ class Activation(Checked):
         "--smoothing MM",
         "FWHM in mm, 0 for none; paper means 3.5 13.2",
         type=readers.widths,
-        action=readers.Flatten,
     )
     low_pass: float | None = option(
         0.1,

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.config.values import split_named
@@ -84,19 +83,3 @@ def widths(text: str) -> tuple[float, ...]:
 def frequency(text: str) -> float | None:
     """Read a cut-off in Hz; ``none`` switches the filter off."""
     return None if text == "none" else _number(text, "number of Hz; give a frequency, or none")
-
-
-class Flatten(argparse.Action):
-    """Collect values of which each may stand for several."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        """Add what was read to what was there."""
-        several = values if isinstance(values, Sequence) else ()
-        before = getattr(namespace, self.dest, ())
-        setattr(namespace, self.dest, (*before, *(item for each in several for item in each)))

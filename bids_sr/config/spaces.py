@@ -19,10 +19,6 @@ _OTHERS = {"anat": T1W, "run": FUNC, "bold": FUNC, "boldref": FUNC}
 """Words of other programs for the two spaces that are no template."""
 
 
-class SpaceError(ValueError):
-    """Text that names no space in a form that is known; says why."""
-
-
 @frozen
 class Space:
     """A space, and the grid in it that results are sampled on.
@@ -84,11 +80,11 @@ def _parse_space(text: str) -> Iterator[Space]:
     """
     name, *parts = text.split(":")
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
-        raise SpaceError(f"{name or 'an empty word'} is no name of a space")
+        raise ValueError(f"{name or 'an empty word'} is no name of a space")
     if name in _OTHERS:
-        raise SpaceError(f"it is called {_OTHERS[name]} here")
+        raise ValueError(f"it is called {_OTHERS[name]} here")
     if name.startswith(_SURFACES):
-        raise SpaceError(
+        raise ValueError(
             "results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a"
             " template"
         )
@@ -96,14 +92,14 @@ def _parse_space(text: str) -> Iterator[Space]:
     for part in parts:
         key, _, value = part.partition("-")
         if key == "den":
-            raise SpaceError(
+            raise ValueError(
                 "a density belongs to a surface, and results on surfaces are not written"
             )
         if key not in found or not re.fullmatch(r"[A-Za-z0-9]+", value):
-            raise SpaceError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
+            raise ValueError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
         found[key].append("" if (key, value) == ("res", _NATIVE) else value)
     if parts and name in (FUNC, T1W):
-        raise SpaceError(
+        raise ValueError(
             f"{name} has the voxels of the series; it takes no {parts[0].partition('-')[0]}"
         )
     for cohort in found["cohort"] or [""]:
@@ -116,16 +112,17 @@ def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
 
     Raises
     ------
-    SpaceError : the message begins with the text that is meant
+    ValueError
+        For text that names no space in a form that is known; the message begins with that text.
     """
     spaces: list[Space] = []
     for text in texts:
         try:
             found = list(_parse_space(text))
-        except SpaceError as error:
-            raise SpaceError(f"{text}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{text}: {error}") from None
         for space in found:
             if space in spaces:
-                raise SpaceError(f"{text}: {space} is named twice")
+                raise ValueError(f"{text}: {space} is named twice")
             spaces.append(space)
     return tuple(spaces)

@@ -1,5 +1,6 @@
 """Read values from files of others, check and convert their types, and write them as TOML."""
 
+import dataclasses
 import difflib
 import json
 import sys
@@ -64,9 +65,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 def as_annotated(value: object, hint: object, where: str) -> object:
     """Return `value` as the annotation `hint` asks for.
 
-    A list becomes a tuple, text a path, an integer a float where that is meant; the word ``none``
-    stands for a number that is not set. Raises `UsageError`, naming `where`, if the value is
-    nothing of the kind.
+    A list becomes a tuple, text a path, an integer a float, a mapping an object of a class where
+    that is meant; the word ``none`` stands for a number that is not set. Raises `UsageError`,
+    naming `where`, if the value is nothing of the kind.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
@@ -79,6 +80,8 @@ def as_annotated(value: object, hint: object, where: str) -> object:
             return value
         fix = nearest_name(str(value), map(str, args)) or "choose one of these"
         raise SettingError(where, repr(value), f"it is one of {', '.join(map(str, args))}", fix)
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return hint(**value)
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(as_annotated(item, args[0], where) for item in value)

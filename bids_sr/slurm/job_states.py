@@ -203,14 +203,9 @@ def _minutes(status: Status | None, state: State) -> float | None:
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
 
 
-def table(found: Sequence[Fate]) -> str:
-    """A line each, columns aligned."""
-    rows = [_HEADS, *(_row(fate) for fate in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def table(found: Sequence[Fate]) -> list[tuple[str, ...]]:
+    """Rows of the table, the heads first."""
+    return [_HEADS, *map(_row, found)]
 
 
 def _row(fate: Fate) -> tuple[str, ...]:

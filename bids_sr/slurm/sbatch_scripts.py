@@ -43,11 +43,7 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
         array=as_spec(array.indices, array.at_once) if array else "",
         request=request,
         time=time_text(request.minutes),
-        site=[
-            (name, value)
-            for name in ("partition", "account", "qos")
-            if (value := getattr(site, name))
-        ],
+        site=list(site.asked.items()),
         signal_seconds=signal_seconds(request),
         folder=str(submission.folder),
         requeues=site.requeues,
@@ -132,9 +128,8 @@ def sbatch_arguments(
 def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
     """List what cannot be passed to SLURM or a container as is, one line each with a remedy."""
     wrong = []
-    for name in ("partition", "account", "qos"):
-        value = getattr(site, name)
-        if value and _WORD.fullmatch(value) is None:
+    for name, value in site.asked.items():
+        if _WORD.fullmatch(value) is None:
             wrong.append(
                 f"--{name} {value}: that is no plain name; check it with `sinfo` or your"
                 " administrator"

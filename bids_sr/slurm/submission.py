@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 
 from bids_sr.config import UsageError
+from bids_sr.config.section import Checked, option
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 
@@ -20,7 +21,7 @@ GROUP = "group"
 
 
 @frozen
-class Request:
+class Request(Checked):
     """What a job asks for: processors, memory (MiB), time (minutes), GPUs."""
 
     cpus: int
@@ -30,22 +31,42 @@ class Request:
 
 
 @frozen
-class Site:
-    """Where and how jobs run."""
+class Site(Checked):
+    """Where and how jobs run; an empty text is the site's own."""
 
-    partition: str = ""  # handed to SLURM; empty: the site's own
-    account: str = ""
-    qos: str = ""
-    setup: str = ""  # file of shell lines that each job reads first; empty: none
-    container: str = ""  # image that Apptainer or Singularity runs
-    program: str = "bids-sr"  # without one, the program as it is installed
+    partition: str = option("", "--partition NAME", "partition (default: the site's)")
+    account: str = option("", "--account NAME", "account (default: the site's)")
+    qos: str = option("", "--qos NAME", "qos (default: the site's)")
+    container: str = option(
+        "",
+        "--container IMAGE",
+        "apptainer or singularity image to run instead of the installed program",
+    )
+    setup: str = option(
+        "",
+        "--setup FILE",
+        "shell commands that each job runs first, such as module load; bids-sr is then found by"
+        " PATH",
+    )
+    requeues: int = option(
+        3, "--requeues N", "how often a task that reaches its time limit is requeued"
+    )
+    program: str = option("bids-sr")  # where there is no container: as it is installed
     # directories and files outside data, output and work that a container sees
-    binds: tuple[str, ...] = ()
-    requeues: int = 3  # how often a job that reaches its time limit is put back into the queue
+    binds: tuple[str, ...] = option(())
+
+    def _check(self) -> None:
+        self._need(self.requeues >= 0, "requeues", "it is a number from 0 up")
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What is handed to SLURM as it was given, by the names of its options."""
+        named = {"partition": self.partition, "account": self.account, "qos": self.qos}
+        return {name: value for name, value in named.items() if value}
 
 
 @frozen
-class ArrayJob:
+class ArrayJob(Checked):
     """One array of tasks with the same request."""
 
     name: str  # of its script and its list of participants
@@ -62,7 +83,7 @@ class ArrayJob:
 
 
 @frozen
-class Submission:
+class Submission(Checked):
     """Arrays that were submitted together, and the group job behind them."""
 
     id: str  # time of submission and a random part; the name of its folder
@@ -130,22 +151,8 @@ def load(path: Path) -> Submission:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != _FORMAT:
             raise ValueError("another version of bids-sr wrote it")
-        site, group, arrays = values.pop("site"), values.pop("group_request"), values.pop("arrays")
-        for array in arrays:
-            array |= {
-                "tasks": tuple(map(tuple, array["tasks"])),
-                "indices": tuple(array["indices"]),
-            }
-            array["request"] = Request(**array["request"])
-        site["binds"] = tuple(site["binds"])
-        values |= {name: Path(values[name]) for name in ("bids_dir", "output_dir", "work_dir")}
-        return Submission(
-            **values,
-            arrays=tuple(ArrayJob(**array) for array in arrays),
-            site=Site(**site),
-            group_request=None if group is None else Request(**group),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Submission(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         fix = (
             "use the version that submitted, or move the folder away; the jobs themselves are seen"
             " with squeue"

@@ -8,7 +8,6 @@ Evaluated against a measured high-resolution image they are compared in one tabl
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bids_sr.cli.console import progress_line, table_text
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_options import ApplyOptions, EvaluateOptions, ImageOptions
-from bids_sr.cli.models.models_show import print_table
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -167,13 +166,13 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         fine = checked(upsampler(volume, np.eye(4)), 0)
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
-    count = reader.shape[3]
+    count, tell = reader.shape[3], progress_line()
     with SeriesWriter(
         out, (*shape, count), affine, reader.tr, header_like=reader.header
     ) as writer:
         for t, volume in enumerate(reader.volumes()):
             writer.append(checked(upsampler(volume, np.eye(4)), t))
-            _bar(t + 1, count)
+            tell("volume", t + 1, count)
 
 
 def checked(fine: Array, volume: int) -> Array:
@@ -181,17 +180,6 @@ def checked(fine: Array, volume: int) -> Array:
     if not np.isfinite(fine).all():
         raise InferenceError(f"volume {volume}: super-resolution gave values that are not finite")
     return fine
-
-
-def _bar(done: int, count: int) -> None:
-    """Progress, on a terminal only."""
-    if sys.stderr.isatty():
-        print(
-            f"\r{done}/{count} volumes",
-            end="" if done < count else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 @frozen
@@ -375,7 +363,7 @@ def _report(rows: list[dict[str, str | float]], task: _Task, options: EvaluateOp
         for row in rows
     ]
     lines = [COLUMNS, *map(tuple, cells)]
-    print_table(lines)
+    print(table_text(lines))
     if options.out is None:
         return
     files.make_folder(options.out)

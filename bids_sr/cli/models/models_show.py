@@ -1,9 +1,10 @@
 """``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+from bids_sr.cli.console import table_text
 from bids_sr.cli.models.models_options import CardOptions, ListOptions
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, offered_methods
@@ -27,14 +28,11 @@ def list_models(options: ListOptions) -> None:
         facts = get_method(name)
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
-    print_table(rows)
+    print(table_text(rows))
     print("\nBaselines (nothing is learned)")
-    print_table(
-        [
-            (name, text if name in INTERPOLATIONS else f"{text} (in bids-sr only)")
-            for name, text in BASELINES.items()
-        ]
-    )
+    of_the_run = " (in bids-sr only)"
+    rows = [(n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()]
+    print(table_text(rows))
     from bids_sr.boilerplate import HERE
 
     for title, folder in [
@@ -86,7 +84,8 @@ def _models(folder: Path) -> None:
                 reached,
             )
         )
-    print_table([tuple(printable(cell) for cell in row) for row in rows] or [("none",)])
+    shown = [tuple(printable(cell) for cell in row) for row in rows]
+    print(table_text(shown or [("none",)]))
 
 
 def show_card(options: CardOptions) -> None:
@@ -120,11 +119,3 @@ def _lines(values: Mapping[str, object], depth: int) -> None:
 def printable(text: str) -> str:
     """Text without characters that could steer a terminal: a card may come from anyone."""
     return "".join(each if each.isprintable() else "?" for each in text)
-
-
-def print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as their widest cell; the last is not padded."""
-    widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  " + "  ".join([*cells[:-1], row[-1]]).rstrip())

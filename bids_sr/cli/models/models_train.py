@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from bids_sr.cli.console import progress_line
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_options import TrainOptions
 from bids_sr.cli.models.training_images import read_images
@@ -34,7 +34,7 @@ def train(options: TrainOptions) -> None:
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     files.make_folder(stem)
     began, work = time.monotonic(), options.work_dir or stem.with_name(f"{stem.name}.work")
-    made = fit(training, images, work, _Bar())
+    made = fit(training, images, work, progress_line())
     json.dumps(dict(made.card))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))
     weights, _ = save_model(stem, made.state, made.card)
@@ -195,17 +195,3 @@ def _reached(weights: Path) -> str:
     """Held-out PSNR of the model and of plain interpolation, as its card tells."""
     found = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
     return f"; held-out PSNR: {', '.join(found)}" if found else ""
-
-
-class _Bar:
-    """A line of progress on a terminal, one line a minute elsewhere."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, phase: str, iteration: int, iterations: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{phase} {iteration}/{iterations}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._last > 60:
-            self._last = time.monotonic()
-            print(f"{phase} {iteration}/{iterations}", file=sys.stderr, flush=True)

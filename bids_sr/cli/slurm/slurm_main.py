@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, ended, say
 from bids_sr.cli.options import Given, Parser, made_of
 from bids_sr.cli.parser import add_settings, settings_of
@@ -24,7 +25,7 @@ from bids_sr.config import Settings
 from bids_sr.slurm import submissions
 from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of, time_text
 from bids_sr.slurm.job_states import Fate, State, failures, summary, table
-from bids_sr.slurm.submission import Submission
+from bids_sr.slurm.submission import Site, Submission
 from bids_sr.slurm.submissions import Overview, cancel, overview, print_scripts, retries
 
 _DESCRIPTION = """\
@@ -54,7 +55,8 @@ _LATER = {
 def build_parser() -> Parser:
     """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value."""
     parser = Parser("bids-sr-slurm", _DESCRIPTION)
-    parser.add_fields(SlurmOptions, title="SLURM")
+    for kind in (SlurmOptions, Site):
+        parser.add_fields(kind, title="SLURM")
     add_settings(parser, without={"analysis_level"})
     return parser
 
@@ -94,21 +96,23 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
-def _options_of(given: Given) -> tuple[Settings, SlurmOptions]:
+def _options_of(given: Given) -> tuple[Settings, SlurmOptions, Site]:
     own = made_of(given, SlurmOptions)
-    settings = {group: values for group, values in given.items() if group != "slurmoptions"}
+    settings = {
+        group: values for group, values in given.items() if group not in ("slurmoptions", "site")
+    }
     resources = settings.get("resources", {})
     if own.cpus is not None:
         settings["resources"] = {**resources, "nprocs": own.cpus}
     elif "config_file" not in given.get("run", {}):
         settings["resources"] = {"nprocs": DEFAULT_CPUS, **resources}
-    return settings_of(settings).resolved(run_uuid=""), own
+    return settings_of(settings).resolved(run_uuid=""), own, made_of(given, Site)
 
 
 def _submit(arguments: list[str]) -> int:
-    settings, own = build_parser().read(arguments, _options_of)
+    settings, own, site = build_parser().read(arguments, _options_of)
     say("checking the inputs")
-    submission, text, seen = prepare(settings, own)
+    submission, text, seen = prepare(settings, own, site)
     after = seen.open_jobs if seen else ()
     if settings.run.dry_run:
         return DONE
@@ -144,7 +148,7 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
 
 def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
-    print(table(found))
+    print(table_text(table(found)))
     print(summary(found))
     for notice in failures(found, output_dir):
         print(notice)

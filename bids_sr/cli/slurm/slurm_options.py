@@ -38,7 +38,7 @@ class LaterOptions(_Sent):
 
 @frozen
 class SlurmOptions(_Sent):
-    """What is asked of SLURM; an empty text is the site's own."""
+    """What is submitted, and what its jobs ask for; where they run is a `Site`."""
 
     array: str = option(
         "",
@@ -47,9 +47,6 @@ class SlurmOptions(_Sent):
         " all)",
     )
     batch: int = option(1, "--batch N", "participants per task, one after the other")
-    partition: str = option("", "--partition NAME", "partition (default: the site's)")
-    account: str = option("", "--account NAME", "account (default: the site's)")
-    qos: str = option("", "--qos NAME", "qos (default: the site's)")
     time: str = option(
         "",
         "--time TIME",
@@ -59,23 +56,8 @@ class SlurmOptions(_Sent):
     gpus: int | None = option(
         None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)"
     )
-    container: str = option(
-        "",
-        "--container IMAGE",
-        "apptainer or singularity image to run instead of the installed program",
-    )
-    setup: Path | None = option(
-        None,
-        "--setup FILE",
-        "shell commands that each job runs first, such as module load; bids-sr is then found by"
-        " PATH",
-    )
-    requeues: int = option(
-        3, "--requeues N", "how often a task that reaches its time limit is requeued"
-    )
     no_group: bool = option(False, "--no-group", "no job for the group level")
 
     def _check(self) -> None:
-        for name in ("gpus", "requeues"):
-            self._need((getattr(self, name) or 0) >= 0, name, "it is a number from 0 up")
+        self._need(self.gpus is None or self.gpus >= 0, "gpus", "it is a number from 0 up")
         self._need(self.batch >= 1, "batch", "a task has at least one participant")

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 _NO_LIMIT_GB = 1e6
 
 
-def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Overview | None]":
+def prepare(
+    settings: Settings, own: SlurmOptions, site: Site
+) -> "tuple[Submission, str, Overview | None]":
     """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
 
-    `settings` are resolved, `own` the options of SLURM. Raises `UsageError` with every problem at
-    once.
+    `settings` are resolved, `own` and `site` the options of SLURM. Raises `UsageError` with
+    every problem at once.
     """
     from bids_sr import preflight
     from bids_sr.preflight.estimates import estimates
@@ -46,8 +48,8 @@ def prepare(settings: Settings, own: SlurmOptions) -> "tuple[Submission, str, Ov
     )
     settings_there = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(settings_there)
-    site = _site(settings, own)
-    problems = [str(problem) for problem in plan.problems] + _unfit(settings, own)
+    problems = [str(problem) for problem in plan.problems] + _unfit(settings, site)
+    site = _found(site, settings)
     named = [
         Path(text)
         for text in (site.setup, site.container, site.program)
@@ -119,22 +121,20 @@ def _arrays(
     )
 
 
-def _site(settings: Settings, own: SlurmOptions) -> Site:
-    container = own.container
-    if container and "://" not in container:
-        container = str(Path(container).expanduser().absolute())
-    setup = str(own.setup.expanduser().absolute()) if own.setup else ""
+def _found(site: Site, settings: Settings) -> Site:
+    """A site with absolute paths, the program, and what a container sees."""
+    container, setup = (
+        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
+        for text in (site.container, site.setup)
+    )
     # not resolved: the link lies in the environment that is meant
     beside = Path(sys.executable).parent / "bids-sr"
-    return Site(
-        partition=own.partition,
-        account=own.account,
-        qos=own.qos,
+    return dataclasses.replace(
+        site,
         setup=setup,
         container=container,
         program=str(beside) if not setup and beside.exists() else "bids-sr",
         binds=tuple(map(str, _paths(settings))),
-        requeues=own.requeues,
     )
 
 
@@ -151,7 +151,7 @@ def _paths(settings: Settings) -> list[Path]:
     return [*dict.fromkeys([*found, *texts])]
 
 
-def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
+def _unfit(settings: Settings, site: Site) -> list[str]:
     """Options that do not go with SLURM arrays, or name what is not there."""
     only = {
         "--boilerplate-only": settings.run.boilerplate_only,
@@ -166,7 +166,7 @@ def _unfit(settings: Settings, own: SlurmOptions) -> list[str]:
         wrong.append(
             "--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it"
         )
-    for name, text in (("setup", str(own.setup or "")), ("container", own.container)):
+    for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")
     return wrong

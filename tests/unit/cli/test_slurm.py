@@ -269,6 +269,10 @@ def test_the_page_names_every_option_and_no_other() -> None:
     known = {
         flag for parser in parsers for action in parser._actions for flag in action.option_strings
     }
-    own = [action for action in parsers[0]._actions if action.dest.startswith("slurmoptions.")]
+    own = [
+        action
+        for action in parsers[0]._actions
+        if action.dest.startswith(("slurmoptions.", "site."))
+    ]
     assert [action.dest for action in own if action.option_strings[0] not in text] == []
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= known

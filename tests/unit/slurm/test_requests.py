@@ -113,8 +113,3 @@ def test_batches_hold_everyone_once(labels: list[str], batch: int) -> None:
     tasks = in_tasks(labels, batch)
     assert [label for task in tasks for label in task] == labels
     assert all(len(task) == batch for task in tasks[:-1])
-
-
-def test_no_batch() -> None:
-    with pytest.raises(UsageError, match="--batch 0"):
-        in_tasks(["a"], 0)

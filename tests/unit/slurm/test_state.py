@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slurmmaker import submission
 
+from bids_sr.cli.console import table_text
 from bids_sr.config import UsageError
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.slurm.job_states import (
@@ -142,7 +143,7 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
         made, "sub-02", state="failed", exit_code=137, oom_kills=1, restarts=1, started=0, ended=30
     )
     found = fates(made, {"7_3": "PENDING", "8": "PENDING"})
-    lines = table(found).splitlines()
+    lines = table_text(table(found)).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["sub-01", "done", "0", "1", "1.5", "7_1", "-"],
         ["sub-02", "failed", "137", "2", "0.5", "7_2", "out", "of", "memory"],
