@@ -81,7 +81,7 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
     return values
 
 
-def load_map(path: Path) -> tuple[Array, Array]:
+def _load_map(path: Path) -> tuple[Array, Array]:
     """Load the data and affine of a 3D image.
 
     The plain form in which maps are stored is read directly.
@@ -181,7 +181,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
-    scale = percent_scale(load_map(run.boldref)[0], mask > 0)
+    scale = percent_scale(_load_map(run.boldref)[0], mask > 0)
     way = _Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
@@ -201,7 +201,7 @@ def _stored(path: Path, way: _Sampling, *, any_grid: bool) -> Array | None:
 
     A map on another grid is interpolated where that is allowed.
     """
-    data, affine = load_map(path)
+    data, affine = _load_map(path)
     target = way.target
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][way.at]
@@ -223,7 +223,7 @@ def values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     )
     if rest:
         found |= dict(
-            zip(rest, way.sampled([load_map(way.run.native[key]) for key in rest]), strict=True)
+            zip(rest, way.sampled([_load_map(way.run.native[key]) for key in rest]), strict=True)
         )
     return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
 
@@ -240,7 +240,7 @@ def _variance_of(way: _Sampling, key: MapKey) -> Array | None:
     ]
     if way.points is None or len(files) < 2:
         return None
-    (effect, affine), (t, _) = (load_map(path) for path in files)
+    (effect, affine), (t, _) = (_load_map(path) for path in files)
     known = t != 0
     variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0).astype(
         np.float32
@@ -249,7 +249,7 @@ def _variance_of(way: _Sampling, key: MapKey) -> Array | None:
     return np.where(whole > 1 - 1e-4, values, 0)
 
 
-def fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
+def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
     """Combine the effects of several runs.
 
     They are weighted by precision where the variance of every run is known, else averaged.
@@ -272,7 +272,7 @@ def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping
         if len(own) == 1:
             found[key] = own[0][1]
         elif own:
-            found[key] = fixed_effects(
+            found[key] = _fixed_effects(
                 [values for _, values in own], [_variance_of(way, key) for way, _ in own]
             )
     return found

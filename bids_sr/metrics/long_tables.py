@@ -128,7 +128,7 @@ class MetricRow:
 
     @property
     def unit(self) -> str:
-        """Unit of the value; UndeclaredMetric where the statistic is not registered."""
+        """Unit of the value; KeyError where the statistic is not registered."""
         return registered(self.statistic).unit
 
     @property

@@ -26,10 +26,6 @@ class _Statistic:
     label: str = ""  # in a few words, for tables of the report, which show those that have one
 
 
-class UndeclaredMetric(KeyError):
-    """A name that no statistic is registered under."""
-
-
 STATISTICS: dict[str, _Statistic] = {}
 
 
@@ -43,7 +39,7 @@ def register(
 
 
 def statistic(name: str) -> _Statistic:
-    """The statistic of a name; UndeclaredMetric where there is none.
+    """The statistic of a name; KeyError where there is none.
 
     Examples
     --------
@@ -51,7 +47,7 @@ def statistic(name: str) -> _Statistic:
     'mm^3'
     """
     if name not in STATISTICS:
-        raise UndeclaredMetric(f"statistic {name!r} is declared nowhere")
+        raise KeyError(f"statistic {name!r} is declared nowhere")
     return STATISTICS[name]
 
 

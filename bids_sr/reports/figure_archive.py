@@ -58,7 +58,7 @@ class ArchivedFigure:
 _NOTED = tuple(each.name for each in fields(ArchivedFigure) if each.name != "path")
 
 
-def archive_of(root: Path, label: str) -> Path:
+def _archive_of(root: Path, label: str) -> Path:
     """Where the archive of a participant (label without ``sub-``) lies."""
     return root / f"sub-{label}" / "figures" / f"sub-{label}_figures.zip"
 
@@ -76,7 +76,7 @@ def pack_figures(source: Path, root: Path, label: str) -> None:
     folder = source / f"sub-{label}" / "figures"
     if source == root or not folder.is_dir():
         return
-    target = archive_of(root, label)
+    target = _archive_of(root, label)
     found = _members(target)
     notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
     for path, note in _loose(folder):
@@ -131,7 +131,7 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     Those of an earlier version, which wrote no manifest, are left out: nobody noted what they
     show.
     """
-    archive = archive_of(root, label)
+    archive = _archive_of(root, label)
     found: dict[str, ArchivedFigure] = {}
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):

@@ -124,7 +124,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
         plain_section(
-            "maps", "Group maps", group_maps_html(content.maps, figure_dir), ["group maps"]
+            "maps", "Group maps", _group_maps_html(content.maps, figure_dir), ["group maps"]
         ),
         plain_section(
             "paper",
@@ -144,7 +144,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     return page
 
 
-def missing_lines(content: GroupContent) -> list[str]:
+def _missing_lines(content: GroupContent) -> list[str]:
     """Who and what is missing, and methods that some runs have and others lack, in words."""
     there = content.joined.series.groupby("name", sort=False)["series"].agg(set)
     lacking = {
@@ -174,7 +174,7 @@ def _participants_html(content: GroupContent) -> Markup:
     }
     included = list(content.tables["participant"].unique())
     people = facts_html(
-        {"Included": included, **by_task, "Missing": missing_lines(content) or "none"}
+        {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
     )
     raised = content.joined.told[content.joined.told["statistic"].isin(_FLAGS)]
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
@@ -223,7 +223,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             words.group_answer_html(content.comparisons, tasks, reasons),
             *forests,
             *_people_html(content, figure_dir),
-            render("box", "Missing.", missing_lines(content)),
+            render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
                 "Not applied (fell back to zero filling).",
@@ -400,7 +400,7 @@ def _of_question(
         )
 
 
-def group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
+def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
     """Return figures of z for each task and contrast, and the table.
 
     A figure has a row for each series, the same planes and one color scale.

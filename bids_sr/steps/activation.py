@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
+from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -24,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
-from bids_sr.series import RAW, map_label, parse_map_label
+from bids_sr.series import RAW, map_label
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
@@ -284,11 +285,9 @@ def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsByS
     Regions are skipped.
     """
     out: _MapsBySmoothing = {}
-    for each in maps:
-        own = each.entities
-        if own["suffix"] == "statmap" and own["stat"] in stats:
-            series, fwhm_mm, _ = parse_map_label(own["desc"])
-            out.setdefault(fwhm_mm, {}).setdefault(series, {})[own["contrast"], own["stat"]] = each
+    for (contrast, stat, fwhm_mm), of_series in sorted_maps(maps)[0].items():
+        for series, each in of_series.items() if stat in stats else ():
+            out.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = each
     return out
 
 
@@ -302,13 +301,14 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     """
     stats, regions = _Sorted(), _Sorted()
     for each in maps:
-        own = each.entities
+        own, about = each.entities, each.sidecar
         if own.get("space"):
             continue
-        series, fwhm_mm, region = parse_map_label(own["desc"])
+        series, fwhm_mm = str(about["SourceSeries"]), real(about["SmoothingFWHM"])
         if own["suffix"] == "statmap":
             stats.setdefault((own["contrast"], own["stat"], fwhm_mm), {})[series] = each
-        elif own["suffix"] == "mask" and region:
+        elif own["suffix"] == "mask":
+            region = str(about["ThresholdLabel"])
             regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
     return stats, regions
 

@@ -26,7 +26,7 @@ from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
-from bids_sr.reports.text.methods_text import methods_html, missing_keys
+from bids_sr.reports.text.methods_text import _missing_keys, methods_html
 from bids_sr.workflows.base import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -682,7 +682,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert text.startswith("Results included in this manuscript come from *bids-sr* 0, ")
     html = methods_html(text, bibliography()).partition('id="ref-')[0]
     assert "@" not in html, "a citation that was not resolved"
-    assert missing_keys(text, bibliography()) == []
+    assert _missing_keys(text, bibliography()) == []
     shown = re.sub(r"<[^>]+>", "", html)
     assert re.findall(r".{30}\([^()]*\(|.{30}\) \(.{9}", shown) == [], (
         "parentheses in or behind parentheses"

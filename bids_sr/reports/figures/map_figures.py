@@ -123,7 +123,7 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
     return max(floor, float(f"{np.median(tops):.2g}")) if tops else floor
 
 
-def informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
+def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
     """Return axial planes (mm), ascending, where the *first* map peaks in the region.
 
     The planes are some distance apart.
@@ -200,7 +200,7 @@ def activation_figure(
     if not maps:
         raise FigureInputError("there is no map to draw")
     first, whole = next(iter(maps.values())), slices.box_of(scene.mask, 3.0)
-    places = informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
+    places = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))

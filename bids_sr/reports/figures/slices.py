@@ -424,7 +424,9 @@ class _Drawing:
                     self.x + share * self.width, self.y + self.height / 2, letter, ha=side, **look
                 )
         if all((each.axis, each.at) != (axis, at) for each in beside):
-            text = place_of(panel.shown[0].image, self.cut) if panel.place is None else panel.place
+            text = (
+                _place_of(panel.shown[0].image, self.cut) if panel.place is None else panel.place
+            )
             self.ax.text(
                 self.x + 0.03,
                 self.y + 0.03,
@@ -436,7 +438,7 @@ class _Drawing:
             )
 
 
-def place_of(image: Volume, cut: Cut) -> str:
+def _place_of(image: Volume, cut: Cut) -> str:
     """Coordinate (RAS mm) of the middle of a plane in words."""
     turned = canonical(image)
     shape = np.array(turned.data.shape)

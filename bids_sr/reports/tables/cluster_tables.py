@@ -14,7 +14,7 @@ from bids_sr.reports.markup import Head, picked, render, table
 if TYPE_CHECKING:
     import pandas as pd
 
-LISTED = 1
+_LISTED = 1
 """Clusters of a contrast that is not the first, that the page has; the table has them all."""
 _NUMBERS = (
     *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z"),
@@ -46,7 +46,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
         own = list(shown[shown["contrast"] == contrast].itertuples())
         if tables:
-            own = [row for row in own if str(row.cluster).isdigit()][:LISTED]
+            own = [row for row in own if str(row.cluster).isdigit()][:_LISTED]
         if own:
             title = f"Largest clusters of {series}: {contrast}, {smoothing}"
             at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")

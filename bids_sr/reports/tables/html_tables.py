@@ -167,12 +167,12 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
 
     Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
     """
-    warnings = messages_html("warning", calibration_warnings(facts, voxel_mm))
+    warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
     known = {key: value for key, value in facts.items() if value is not None}
     return warnings + _labeled(known, _CALIBRATION_FACTS)
 
 
-def calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
+def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
     """What the reader has to know before the calibration is believed."""
     if not facts["usable"]:
         return [

@@ -66,10 +66,10 @@ def verdict_html(
         if each.get("decision")
     }
     values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
-    warned = messages_html("warning", said_first(verdict)) + flags_html(rows, flags)
+    warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
     told = render("verdict", headline, filter(None, points), values, texts(verdict.get("limits")))
-    return joined([warned, told, compared_html(verdict), legend_html(explained)])
+    return joined([warned, told, compared_html(verdict), _legend_html(explained)])
 
 
 def compared_html(verdict: Mapping[str, object]) -> Markup:
@@ -137,7 +137,7 @@ def _evidence_html(
     )
 
 
-def legend_html(series: Iterable[str]) -> Markup:
+def _legend_html(series: Iterable[str]) -> Markup:
     """Explain each series whose name is not self-explanatory.
 
     Names in tables and figures are those of options and files.
@@ -153,7 +153,7 @@ def legend_html(series: Iterable[str]) -> Markup:
     )
 
 
-def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
+def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """A warning for every flag that is up: of `flags`, with its numbers, else of the `rows`."""
     warnings = [
         f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip()
@@ -172,7 +172,9 @@ def flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] 
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render raised flags, checked flags not raised, and QC metrics; see `flags_html`."""
+    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
     passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
-    return joined([flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))])
+    return joined(
+        [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]
+    )

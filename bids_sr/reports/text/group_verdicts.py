@@ -369,9 +369,9 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
         "group_answer",
         f"{where_text(row)} · n = {row.n}",
         *MARKS[status(row)],
-        primary_sentence(row),
+        _primary_sentence(row),
         told,
-        primary_numbers(row),
+        _primary_numbers(row),
     )
 
 
@@ -384,7 +384,7 @@ def status(row: Row) -> str:
     return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
 
 
-def primary_sentence(row: Row) -> str:
+def _primary_sentence(row: Row) -> str:
     """Whether the finer map is truer, by how much and in how many participants, as plain text."""
     if row.n < 2:
         return (
@@ -413,7 +413,7 @@ def primary_sentence(row: Row) -> str:
     )
 
 
-def primary_numbers(row: Row) -> list[Number]:
+def _primary_numbers(row: Row) -> list[Number]:
     """Difference, participants above, and participants needed."""
     medians = (number(each, ".3f") for each in (row.median_series, row.median_minus))
     numbers = [

@@ -29,7 +29,7 @@ _KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB = ("https://", "http://")
 
 
-def read_entry(raw: str) -> Entry:
+def _read_entry(raw: str) -> Entry:
     """An entry as pybtex reads it."""
     return next(iter(parse_string(raw, "bibtex").entries.values()))
 
@@ -55,14 +55,14 @@ def authors(entry: Entry) -> list[tuple[str, str]]:
     ]
 
 
-def short_reference(entry: Entry) -> str:
+def _short_reference(entry: Entry) -> str:
     """Authors and year as cited in running text."""
     names = [last for last, _ in authors(entry)] or [_field(entry, "title") or "anonymous"]
     who = f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
     return f"{who}, {_field(entry, 'year') or 'n.d.'}"
 
 
-def reference_html(entry: Entry) -> Markup:
+def _reference_html(entry: Entry) -> Markup:
     """Render a full reference; its DOI or URL is the only kind of outside link in a report."""
     people = authors(entry)
     names = [
@@ -105,7 +105,7 @@ def _cited_keys(markdown: str) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def missing_keys(markdown: str, bibtex: str) -> list[str]:
+def _missing_keys(markdown: str, bibtex: str) -> list[str]:
     """Keys that are cited and that the bibliography lacks."""
     known = split_bibtex(bibtex)
     return [key for key in _cited_keys(markdown) if key not in known]
@@ -153,9 +153,9 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     found on the web.
     """
     raw = split_bibtex(bibtex)
-    entries = {key: read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
+    entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
     cited = {
-        key: (short_reference(e), f"#ref-{key}" if references else _target(e))
+        key: (_short_reference(e), f"#ref-{key}" if references else _target(e))
         for key, e in entries.items()
     }
     tokens = _parser().parse(markdown, cited)
@@ -163,8 +163,8 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
         if token.type in ("heading_open", "heading_close"):  # below the headings of the report
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
     body = Markup(_parser().renderer.render(tokens, _parser().options, cited))
-    order = sorted(entries, key=lambda key: (short_reference(entries[key]).casefold(), key))
-    listed = [(key, reference_html(entries[key])) for key in order]
+    order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
+    listed = [(key, _reference_html(entries[key])) for key in order]
     return joined([body, render("references", listed)]) if listed and references else body
 
 
@@ -178,7 +178,7 @@ def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
-    if lacking := missing_keys(markdown, source):
+    if lacking := _missing_keys(markdown, source):
         _LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in _cited_keys(markdown) if key in raw)
     style = Markup(carried("report.css").read_text(encoding="utf-8"))

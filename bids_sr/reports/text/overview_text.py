@@ -100,25 +100,25 @@ def overview_html(
         *flag_checks(rows, idle, rests),
     ]
     if evidence is not None:
-        numbers = [level_number(evidence, best), *right_number(evidence, best)]
+        numbers = [_level_number(evidence, best), *_right_number(evidence, best)]
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
     undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
         "overview",
-        header_text(run),
+        _header_text(run),
         mark,
         kind,
         str(verdict.get("headline", "")),
         basis,
         said_first(verdict),
-        [*numbers, check_number(checks, measured=evidence is not None)],
+        [*numbers, _check_number(checks, measured=evidence is not None)],
         checks,
-        next_steps(verdict, remedies(rows, idle), undecided, run),
+        _next_steps(verdict, remedies(rows, idle), undecided, run),
     )
 
 
-def header_text(run: RunFacts) -> str:
+def _header_text(run: RunFacts) -> str:
     """Participant and run, resolution from and to, what the series is, and volumes."""
     change = f"{size_text(run.acquired_mm, unit='')} → {size_text(run.made_mm)}"
     described = f" ({run.described})" if run.described else ""
@@ -151,7 +151,7 @@ def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
     return "; ".join(said)
 
 
-def level_number(evidence: Evidence, best: str) -> Number:
+def _level_number(evidence: Evidence, best: str) -> Number:
     """Return the best method's detail beyond the acquired Nyquist limit, active voxels first."""
     label = f"{statistic(evidence.reference.statistic).label} {words.BANDS[evidence.band]}"
     row, plain = evidence.row(best) if best else None, evidence.row("bspline")
@@ -162,7 +162,7 @@ def level_number(evidence: Evidence, best: str) -> Number:
     return Number(f"{best} {level_text(row)}", f"{label}, {where}", note)
 
 
-def right_number(evidence: Evidence, best: str) -> list[Number]:
+def _right_number(evidence: Evidence, best: str) -> list[Number]:
     """Return how much of the best method's detail is true, or nothing if unknown."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
@@ -185,7 +185,7 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     return [Number("not measured", label, told if best == "sbl" else "")]
 
 
-def check_number(checks: Sequence[_Check], *, measured: bool) -> Number:
+def _check_number(checks: Sequence[_Check], *, measured: bool) -> Number:
     """How many of all checks passed, which did not, and what they do not tell."""
     failed = [each.text for each in checks if not each.passed]
     passed = "" if measured else "they do not tell whether the fine detail is true"
@@ -253,7 +253,7 @@ _MOVE_LESS = (
 )
 
 
-def next_steps(
+def _next_steps(
     verdict: Mapping[str, object], remedies: Sequence[str], undecided: bool, run: RunFacts
 ) -> list[str]:
     """Return at most two next steps, the most useful first.

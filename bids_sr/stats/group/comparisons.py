@@ -279,7 +279,7 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     )
 
 
-def paired_power(effect: float, n: npt.ArrayLike) -> Float:
+def _paired_power(effect: float, n: npt.ArrayLike) -> Float:
     """Return the power of the two-sided paired t test of n differences.
 
     Their mean is `effect` standard deviations.
@@ -289,7 +289,7 @@ def paired_power(effect: float, n: npt.ArrayLike) -> Float:
     return special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit)
 
 
-def participants_needed(differences: npt.ArrayLike) -> int | None:
+def _participants_needed(differences: npt.ArrayLike) -> int | None:
     """Return the number of participants the signed-rank test needs for 80 % power.
 
     The differences (n,) are taken as observed.
@@ -310,7 +310,7 @@ def participants_needed(differences: npt.ArrayLike) -> int | None:
     if effect >= 20:
         return _LEAST
     for counts in (np.arange(2, 1000), np.arange(1000, _MOST)):
-        enough = counts[paired_power(effect, counts) >= _POWER]
+        enough = counts[_paired_power(effect, counts) >= _POWER]
         if len(enough):
             return max(_LEAST, math.ceil(enough[0] / _EFFICIENCY))
     return None
@@ -393,7 +393,7 @@ def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
             "series": method,
             "minus": _STRONGEST,
             "role": _STRONGEST,
-            "n_needed": participants_needed(d),
+            "n_needed": _participants_needed(d),
             "participants": list(table.index[entered]),
             "differences": d.tolist(),
             "rivals": rivals[entered].idxmax(axis=1).tolist(),

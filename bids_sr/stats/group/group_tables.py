@@ -131,7 +131,7 @@ def write_tables(
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
         # of 0.2.0 and before, inherited by BIDS
         (output_dir / f"{table}.json").unlink(missing_ok=True)
-    write_whole(output_dir / "group_stats.tsv", stats_text(found))
+    write_whole(output_dir / "group_stats.tsv", _stats_text(found))
     return joined, found
 
 
@@ -142,7 +142,7 @@ def all_comparisons(joined: Joined, method: str, margin: float | None = None) ->
     return pd.concat([first, found], ignore_index=True) if len(first) else found
 
 
-def stats_text(found: pd.DataFrame) -> str:
+def _stats_text(found: pd.DataFrame) -> str:
     """Comparisons as the text of ``group_stats.tsv``."""
     table = found.reindex(columns=list(COLUMN_TEXT)).replace(
         {"": None, np.inf: np.nan, -np.inf: np.nan}

@@ -18,7 +18,7 @@ from scipy import special, stats
 
 from bids_sr.io.array_types import Float
 
-EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
+_EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 # of the largest metric: differences nearer than this are equal (tables hold six digits)
 _ALIKE = 1e-9
@@ -62,8 +62,8 @@ def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
 def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
     """Wilcoxon's signed-rank test of differences, two-sided.
 
-    Ties get their mean rank. Up to `EXACT_UP_TO` differences the p value is exact given the ranks;
-    beyond it is that of the normal approximation with corrections for ties and continuity.
+    Ties get their mean rank. Up to `_EXACT_UP_TO` differences the p value is exact given the
+    ranks; beyond it is that of the normal approximation with corrections for ties and continuity.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
     ranks = stats.rankdata(np.abs(used))
     total, w_plus = float(ranks.sum()), float(ranks[used > 0].sum())
     effect = (2 * w_plus - total) / total
-    if n > EXACT_UP_TO:
+    if n > _EXACT_UP_TO:
         spread = math.sqrt(float((ranks**2).sum()) / 4)
         p, smallest = (_normal_p(w, total, spread) for w in (w_plus, total))
         return _columns(effect, w_plus, n, "normal", p, smallest)
@@ -138,7 +138,7 @@ def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
     n = len(d)
     count = n * (n + 1) // 2
     tail = ALPHA / 2
-    if n <= EXACT_UP_TO:
+    if n <= _EXACT_UP_TO:
         below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
         # the largest number of means that may be cut off at each end
         cut = max(int(np.searchsorted(below, tail, side="right")), 1)
@@ -160,7 +160,7 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     Of many differences the pairs are not made: those up to a bound are counted, and the bound
     found by bisection, to rounding.
     """
-    if len(d) <= EXACT_UP_TO:
+    if len(d) <= _EXACT_UP_TO:
         i, j = np.triu_indices(len(d))
         return np.sort((d[i] + d[j]) / 2)[list(ranks)].tolist()
     own = np.arange(len(d))

@@ -95,6 +95,7 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
         "Type": "ROI",
         "Description": _REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
+        "ThresholdLabel": threshold.label,
         "Threshold": (
             f"threshold_value ({threshold.label.lower()}) of the contrast in"
             " desc-activation_metrics.tsv"

@@ -104,8 +104,8 @@ def test_runs_are_combined_as_nilearn_combines_them() -> None:
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
     found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
     expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
-    assert template_sampling.fixed_effects(effects, variances) == pytest.approx(expected)
-    assert template_sampling.fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
+    assert template_sampling._fixed_effects(effects, variances) == pytest.approx(expected)
+    assert template_sampling._fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
         np.mean(effects, axis=0)
     )
 
@@ -129,14 +129,14 @@ def test_maps_are_read_as_images_are(tmp_path: Path, name: str) -> None:
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     for dtype in (np.float32, np.int16):
         save_image((100 * data).astype(dtype), FINE, tmp_path / name)
-        own, affine = template_sampling.load_map(tmp_path / name)
+        own, affine = template_sampling._load_map(tmp_path / name)
         expected, placed = load_image(tmp_path / name)
         assert np.array_equal(own, expected)
         assert np.array_equal(affine, placed)
     for spoiled in (b"", (tmp_path / name).read_bytes()[:-50]):
         (tmp_path / name).write_bytes(spoiled)
         with pytest.raises(ImageError, match=name):
-            template_sampling.load_map(tmp_path / name)
+            template_sampling._load_map(tmp_path / name)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -42,7 +42,7 @@ def test_a_statistic_is_described_where_it_occurs(added):
 def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
     with pytest.raises(ValueError, match="twice"):
         registry.register(added, "mm", "again")
-    with pytest.raises(registry.UndeclaredMetric, match="nonsense"):
+    with pytest.raises(KeyError, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
 
 

@@ -10,7 +10,7 @@ import pytest
 from figure_helpers import kept
 
 from bids_sr.pipeline.artifacts import Volume
-from bids_sr.reports.tables.html_tables import calibration_html, calibration_warnings
+from bids_sr.reports.tables.html_tables import _calibration_warnings, calibration_html
 from bids_sr.steps.figures.draw_registration import draw_calibration
 
 GOOD = {
@@ -46,7 +46,7 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
     ],
 )
 def test_each_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:
-    (told,) = calibration_warnings({**GOOD, **fact}, 6.0)
+    (told,) = _calibration_warnings({**GOOD, **fact}, 6.0)
     assert words in told
     assert calibration_html({**GOOD, **fact}, 6.0).count("class='warning'") == 1
 

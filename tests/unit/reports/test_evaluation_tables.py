@@ -311,7 +311,7 @@ def test_a_verdict_without_anything_is_still_one():
 
 
 def test_names_of_series_are_explained() -> None:
-    told = text.legend_html(
+    told = text._legend_html(
         ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"]
     )
     shown = " ".join(re.sub("<[^>]+>", " ", told).split())
@@ -324,7 +324,7 @@ def test_names_of_series_are_explained() -> None:
         assert words in shown
     # labels say it
     assert not re.search("nobody|acquired series, motion|measured at the high|temporal PCA", shown)
-    assert text.legend_html(["nobody"]) == ""
+    assert text._legend_html(["nobody"]) == ""
 
 
 def test_raised_flags_warn_once_and_quiet_ones_are_named():
@@ -348,10 +348,10 @@ def test_raised_flags_warn_once_and_quiet_ones_are_named():
     assert "Edges lie 2 mm apart. Correct it." in html
     assert "(sbl)" in html
     assert "Passed: extent of activation." in html
-    assert text.flags_html(rows).count("class='warning'") == 2
+    assert text._flags_html(rows).count("class='warning'") == 2
     assert (
         "Susceptibility distortion. Correct susceptibility distortion first;"
-        in text.flags_html(rows)
+        in text._flags_html(rows)
     )
     assert "1 % of the brain" not in html
 

@@ -8,7 +8,7 @@ import pytest
 from figure_helpers import noted
 
 from bids_sr.io import atomic_files
-from bids_sr.reports.figure_archive import archive_of, figures_of, pack_figures, packed_figures
+from bids_sr.reports.figure_archive import _archive_of, figures_of, pack_figures, packed_figures
 from bids_sr.reports.participants_page import build_report
 from bids_sr.steps.figures import declared
 
@@ -54,9 +54,9 @@ def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_ea
 ) -> None:
     staged, out = _drawn(tmp_path / "work", motion="head"), tmp_path / "out"
     pack_figures(staged, out, "01")
-    os.utime(archive_of(out, "01"), (1, 1))
+    os.utime(_archive_of(out, "01"), (1, 1))
     pack_figures(staged, out, "01")
-    assert archive_of(out, "01").stat().st_mtime == 1
+    assert _archive_of(out, "01").stat().st_mtime == 1
     pack_figures(_drawn(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
     assert _texts(out) == {"motion": SVG.format("again"), "carpet": SVG.format("voxels")}
 
@@ -67,7 +67,7 @@ def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
     pack_figures(_drawn(tmp_path / "work", motion="packed"), out, "01")
     single = out / "sub-01" / "figures" / MOTION
     for seconds, text in ((-10, "packed"), (10, "single")):
-        moment = archive_of(out, "01").stat().st_mtime + seconds
+        moment = _archive_of(out, "01").stat().st_mtime + seconds
         os.utime(single, (moment, moment))
         assert _texts(out)["motion"] == SVG.format(text)
 
@@ -83,14 +83,14 @@ def test_an_archive_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         pack_figures(_drawn(tmp_path / "work", carpet="voxels"), out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
-    assert zipfile.ZipFile(archive_of(out, "01")).testzip() is None
+    assert zipfile.ZipFile(_archive_of(out, "01")).testzip() is None
 
 
 def test_a_damaged_archive_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     staged = _drawn(tmp_path / "work", motion="head")
     pack_figures(staged, out, "01")
-    archive_of(out, "01").write_bytes(archive_of(out, "01").read_bytes()[:40])
+    _archive_of(out, "01").write_bytes(_archive_of(out, "01").read_bytes()[:40])
     assert figures_of(out, "01") == []
     pack_figures(staged, out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
@@ -113,4 +113,4 @@ def test_a_run_that_was_interrupted_has_the_figures_that_were_drawn(tmp_path: Pa
 def test_at_the_full_level_nothing_is_packed(tmp_path: Path) -> None:
     out = _drawn(tmp_path / "out", motion="head")
     pack_figures(out, out, "01")
-    assert not archive_of(out, "01").exists()
+    assert not _archive_of(out, "01").exists()

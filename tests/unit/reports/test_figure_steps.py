@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_helpers import content_of, kept
+from mapmaker import mapped
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative, Volume
@@ -109,7 +110,7 @@ def maps() -> list[Derivative]:
                             "suffix": "mask",
                         }
                     )
-                    found.append(Derivative(Volume(data.astype(np.float32), affine), entities))
+                    found.append(mapped(Volume(data.astype(np.float32), affine), entities))
     return found
 
 

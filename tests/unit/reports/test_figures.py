@@ -86,7 +86,7 @@ def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
     assert np.allclose((volume.affine @ [column, row, z, 1])[:3], [10, 20, 30])
     assert np.all(np.diag(volume.affine)[:3] > 0)
     assert edges == (0, volume.data.shape[0], 0, volume.data.shape[1])
-    assert slices.place_of(image, cut) == "z = +30 mm"
+    assert slices._place_of(image, cut) == "z = +30 mm"
 
 
 def test_left_is_drawn_on_the_left_and_front_above():
@@ -119,7 +119,7 @@ def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(til
     image = Volume(np.zeros((20, 20, 5)), affine)
     thick = float(image.zooms[2])
     cut = slices.Cut(axis=2, at=2.5 * thick, box=slices.field_of_view(image))
-    assert slices.place_of(image, cut) == text
+    assert slices._place_of(image, cut) == text
 
 
 def test_a_volume_must_have_three_axes():
@@ -389,10 +389,10 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
 
 def test_the_first_map_alone_chooses_the_planes(scene):
     # plane 3 of 3 mm
-    assert map_figures.informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
+    assert map_figures._informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
-    assert map_figures.informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
+    assert map_figures._informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
 
 
 def test_a_later_row_cannot_choose_its_own_best_planes(scene):

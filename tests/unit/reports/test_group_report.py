@@ -17,10 +17,15 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.group_report import METHODS, GroupContent, build_group_report, group_maps_html
+from bids_sr.reports.group_report import (
+    METHODS,
+    GroupContent,
+    _group_maps_html,
+    build_group_report,
+)
 from bids_sr.reports.tables.group_comparison_tables import paper_html, papers
 from bids_sr.reports.text import group_verdicts
-from bids_sr.reports.text.methods_text import missing_keys
+from bids_sr.reports.text.methods_text import _missing_keys
 from bids_sr.stats.group import comparisons as group_comparisons
 from bids_sr.stats.group import group_tables
 from bids_sr.stats.group.group_activation import GroupMaps
@@ -197,7 +202,7 @@ def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
     from bids_sr.reports.group_report import MAPS
 
-    assert missing_keys(METHODS + MAPS, bibliography()) == []
+    assert _missing_keys(METHODS + MAPS, bibliography()) == []
 
 
 def inside(fig) -> bool:
@@ -262,7 +267,7 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
         background=Volume(whole, affine),
         mask=Volume(whole > 0, affine),
     )
-    text = group_maps_html(found, tmp_path)
+    text = _group_maps_html(found, tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))
     assert ap.read_bytes() != pa.read_bytes()
     assert text.count('src="data:image/svg+xml') == 2

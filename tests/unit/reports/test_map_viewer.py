@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_helpers import content_of
+from mapmaker import mapped
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
@@ -156,7 +157,7 @@ def maps_of_run(
                     if tilt is None
                     else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
                 )
-                found.append(Derivative(Volume(data_of(len(found), shape), grid), entities))
+                found.append(mapped(Volume(data_of(len(found), shape), grid), entities))
     return found
 
 
@@ -279,7 +280,7 @@ def test_a_preview_says_what_it_is_and_names_the_whole_map():
 def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
     maps = maps_of_run()
     maps += [
-        Derivative(
+        mapped(
             each.content,
             {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")},
         )

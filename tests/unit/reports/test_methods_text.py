@@ -20,7 +20,7 @@ BIB = r"""
 def test_entries_are_split_and_read():
     raw = boilerplate.split_bibtex(BIB)
     assert list(raw) == ["power2017", "tool", "many"]
-    entry = text.read_entry(raw["power2017"])
+    entry = text._read_entry(raw["power2017"])
     assert text.authors(entry) == [("Power", "Jonathan D."), ("Müller", "Józef")]
     fields = {name: text.plain(value) for name, value in entry.fields.items()}
     assert fields["title"] == "A fMRI <look> at &"
@@ -40,11 +40,11 @@ def test_entries_are_split_and_read():
     ],
 )
 def test_authors_in_running_text(key, cited):
-    assert text.short_reference(text.read_entry(boilerplate.split_bibtex(BIB)[key])) == cited
+    assert text._short_reference(text._read_entry(boilerplate.split_bibtex(BIB)[key])) == cited
 
 
 def test_a_reference_links_to_its_doi_alone():
-    html = text.reference_html(text.read_entry(boilerplate.split_bibtex(BIB)["power2017"]))
+    html = text._reference_html(text._read_entry(boilerplate.split_bibtex(BIB)["power2017"]))
     assert html.startswith("Power JD, Müller J (2017). A fMRI &lt;look&gt; at &amp;.")
     assert re.findall(r'href="([^"]+)"', html) == ["https://doi.org/10.1/x"]
     assert "<em>NeuroImage</em> 154(2):150–158." in html
@@ -70,7 +70,7 @@ def test_a_citation_that_resolves_to_nothing_stays_visible_and_is_logged(tmp_pat
     text.write_citations("See [@nothing].", tmp_path, bibtex=BIB)
     assert "nothing?" in (tmp_path / "CITATION.html").read_text()
     assert "nothing" in caplog.text
-    assert text.missing_keys("See [@nothing; @tool].", BIB) == ["nothing"]
+    assert text._missing_keys("See [@nothing; @tool].", BIB) == ["nothing"]
 
 
 def test_markup_is_escaped_and_little_markdown_understood():
@@ -100,9 +100,9 @@ def test_names_with_particles_and_letters_beyond_ascii_stay_whole():
         r"@book{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title ="
         r" {T}, year = 1820}"
     )
-    entry = text.read_entry(raw)
+    entry = text._read_entry(raw)
     assert text.authors(entry)[:2] == [("van der Walt", "Stéfan"), ("Ørsted", "Hans C.")]
-    assert text.reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
+    assert text._reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
 
 
 def test_three_files_are_written_and_kept_when_nothing_changed(tmp_path):
@@ -125,7 +125,7 @@ def test_our_bibliography_is_readable_and_keys_are_unique():
     keys = re.findall(r"(?m)^@\w+\{\s*([^,\s]+)", merged)
     assert len(keys) == len(set(keys)) == len(entries) > 0
     for raw in entries.values():
-        entry = text.read_entry(raw)
+        entry = text._read_entry(raw)
         assert text.plain(entry.fields["title"])
         assert entry.fields["year"].isdigit()
         assert text.authors(entry)
@@ -141,7 +141,7 @@ def test_every_citation_in_the_workflows_resolves():
     folder = Path(boilerplate.__file__).parents[1] / "workflows"
     source = "\n".join(path.read_text() for path in folder.rglob("*.py"))
     assert (
-        text.missing_keys(
+        text._missing_keys(
             re.sub(r"\[@key[^\]]*\]|\[@KEY[^\]]*\]", "", source), boilerplate.bibliography()
         )
         == []

@@ -10,16 +10,16 @@ import pytest
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.overview_text import (
     RunFacts,
-    check_number,
+    _check_number,
+    _header_text,
+    _level_number,
+    _next_steps,
+    _right_number,
     flag_checks,
-    header_text,
-    level_number,
     motion_checks,
-    next_steps,
     overview_html,
     registration_checks,
     remedies,
-    right_number,
 )
 from bids_sr.stats.evaluation.evidence import accuracy
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
@@ -64,14 +64,14 @@ def judged(rows, **how):
 
 def test_the_header_names_run_resolution_and_volumes():
     assert (
-        header_text(RUN) == "sub-01 · task tap, run 2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
+        _header_text(RUN) == "sub-01 · task tap, run 2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
     )
-    told = header_text(replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped"))
+    told = _header_text(replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped"))
     assert "→ 3 × 3 × 3.3 mm (simulated 6 mm: 3 mm data, k-space cropped) · 3 vol" in told
 
 
 def test_the_best_method_leads_with_active_voxels_beside_bspline():
-    found = level_number(accuracy(rows_of(), ["sbl", "srgan"]), "sbl")
+    found = _level_number(accuracy(rows_of(), ["sbl", "srgan"]), "sbl")
     assert found.value == "sbl 40 %"
     assert (
         found.label
@@ -88,11 +88,11 @@ def test_below_zero_is_said_in_words():
     low = [
         replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low
     ]
-    found = level_number(accuracy(low, ["sbl", "srgan"]), "sbl")
+    found = _level_number(accuracy(low, ["sbl", "srgan"]), "sbl")
     assert found.note.endswith("B-spline: not above 0 %; whole brain: worse than adding no detail")
     harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
     assert (
-        level_number(accuracy(harm, ["srgan"]), "srgan").value
+        _level_number(accuracy(harm, ["srgan"]), "srgan").value
         == "srgan worse than adding no detail"
     )
 
@@ -221,7 +221,7 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
             for region, value in (("brain", 0.34), ("active40", 0.5))
         ),
     ]
-    (found,) = right_number(accuracy(rows, ["sbl"]), "sbl")
+    (found,) = _right_number(accuracy(rows, ["sbl"]), "sbl")
     assert (found.value, found.note) == (
         "sbl 50 %",
         "95 % interval over blocks [49, 51]; whole brain: 34 %",
@@ -231,7 +231,7 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
         == "correct fraction: of the detail that sbl shows, how much is true, active voxels (|t|"
         " > 4)"
     )
-    assert right_number(accuracy(rows_of(), ["sbl"]), "sbl") == []
+    assert _right_number(accuracy(rows_of(), ["sbl"]), "sbl") == []
     html = overview_html(
         *judged([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
     )
@@ -259,7 +259,7 @@ def test_checks_are_counted_once_over_all_that_is_shown():
         "srgan: worse than adding no detail",
     ]
     assert [each.text for each in checks if not each.passed] == failed
-    found = check_number(checks, measured=True)
+    found = _check_number(checks, measured=True)
     assert (found.value, found.label, found.note) == (
         "2 of 5",
         "checks passed",
@@ -303,24 +303,25 @@ def test_checks_pass_or_fail():
 def test_what_to_do_next_follows_from_the_verdict():
     open_ = {"status": "not assessed"}
     assert [
-        len(next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")
+        len(_next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")
     ] == [2, 1]
-    assert "--retrospective" in next_steps(open_, [], True, RUN)[0]
-    use = next_steps(
+    assert "--retrospective" in _next_steps(open_, [], True, RUN)[0]
+    use = _next_steps(
         {"status": "more accurate", "best": "sbl"},
         [],
         True,
         replace(RUN, entities={"subject": "01", "session": "2", "task": "tap"}),
     )
     assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
-    assert "B-spline" in next_steps({"status": "not more accurate"}, [], True, RUN)[0]
+    assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
     idle = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "scan a calibration" in next_steps(idle, [], True, RUN)[0]
+    assert "scan a calibration" in _next_steps(idle, [], True, RUN)[0]
     assert not any(
-        "calibration" in step for step in next_steps(idle, [], True, replace(RUN, calibrated=True))
+        "calibration" in step
+        for step in _next_steps(idle, [], True, replace(RUN, calibrated=True))
     )
     assert (
-        next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0]
+        _next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0]
         == "First."
     )
 

@@ -12,10 +12,10 @@ from scipy import stats as scipy_stats
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.text.group_verdicts import (
+    _primary_numbers,
+    _primary_sentence,
     findings,
     group_answer_html,
-    primary_numbers,
-    primary_sentence,
     status,
     verdict,
     why_not_assessed,
@@ -74,7 +74,7 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
     found = next(marked.itertuples())
     assert {name: getattr(found, name) for name in BEYOND} == BEYOND
     assert set(found.rivals) == {"inject"}
-    head, *lines = (line.split("\t") for line in group_tables.stats_text(marked).splitlines())
+    head, *lines = (line.split("\t") for line in group_tables._stats_text(marked).splitlines())
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
     assert {row["n_needed"] for row in rows[1:]} == {"n/a"}
@@ -83,13 +83,13 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
         "12",
         "better",
     )
-    text = primary_sentence(found)
+    text = _primary_sentence(found)
     assert text.startswith(
         "The finer map of sbl is more accurate than every reference of the participant: +0.0"
     )
     assert "larger in 12 of 12 participants; p < .001" in text
     assert "prespecified comparison, not corrected" in text
-    assert [each.value for each in primary_numbers(found)][1:] == [
+    assert [each.value for each in _primary_numbers(found)][1:] == [
         "12 of 12",
         f"{found.n_needed:.0f}",
     ]
@@ -117,10 +117,12 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert five.note == "n = 5 non-zero differences; smallest attainable p = .0625"
     assert (
         "does not differ detectably from the participant's strongest reference"
-        in primary_sentence(five)
+        in _primary_sentence(five)
     )
     assert (one.word, status(one)) == ("not comparable", "not assessed")
-    assert primary_sentence(one).startswith("Accuracy could be assessed in 1 participant, too few")
+    assert _primary_sentence(one).startswith(
+        "Accuracy could be assessed in 1 participant, too few"
+    )
 
 
 def test_the_largest_of_several_values_shows_no_loss() -> None:
@@ -131,9 +133,9 @@ def test_the_largest_of_several_values_shows_no_loss() -> None:
     assert found.effect_size < 0
     assert (found.word, status(found)) == ("unclear", "not more accurate")
     assert found.n_needed is None
-    assert primary_numbers(found)[2].value == "n/a"
+    assert _primary_numbers(found)[2].value == "n/a"
     assert pc.BELOW in found.note
-    assert "is not more accurate than the participant's strongest reference" in primary_sentence(
+    assert "is not more accurate than the participant's strongest reference" in _primary_sentence(
         found
     )
 
@@ -164,14 +166,14 @@ def test_several_tasks_are_corrected_for_their_number() -> None:
         found[0].note
         == "n = 6 non-zero differences; smallest attainable p = .0625 with 2 comparisons"
     )
-    assert "corrected for 2 tasks" in primary_sentence(found[0])
+    assert "corrected for 2 tasks" in _primary_sentence(found[0])
 
 
 def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() -> None:
     series = {"sbl": people([-0.1 + 0.01 * k for k in range(8)]), "bspline": people([-0.4] * 8)}
     (found,) = primary(values_of(series))
     assert (found.word, status(found)) == ("better", "not more accurate")
-    assert "is not shown to explain any variance" in primary_sentence(found)
+    assert "is not shown to explain any variance" in _primary_sentence(found)
 
 
 def test_tasks_without_a_truth_are_named() -> None:
@@ -233,9 +235,9 @@ def test_participants_for_the_paired_t_test_are_those_of_the_textbooks(
     effect: float, expected: int
 ) -> None:
     """Cohen 1988 and G*Power: two-sided .05, 80 % power, one sample."""
-    assert pc.paired_power(effect, expected) >= 0.8 > pc.paired_power(effect, expected - 1)
+    assert pc._paired_power(effect, expected) >= 0.8 > pc._paired_power(effect, expected - 1)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    needed = pc.participants_needed(d / d.std(ddof=1) + effect)
+    needed = pc._participants_needed(d / d.std(ddof=1) + effect)
     assert needed == max(6, math.ceil(expected * math.pi / 3))
 
 
@@ -245,19 +247,19 @@ def test_power_is_reached_in_simulation_by_the_test_that_is_used() -> None:
     """
     rng = np.random.default_rng(0)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    needed = pc.participants_needed(d / d.std(ddof=1) + 0.7)
+    needed = pc._participants_needed(d / d.std(ddof=1) + 0.7)
     assert needed is not None
     p = scipy_stats.wilcoxon(0.7 + rng.normal(size=(1500, needed)), axis=1, method="exact").pvalue
     assert 0.77 < np.mean(p < 0.05) < 0.86
 
 
 def test_numbers_that_cannot_be_had() -> None:
-    assert pc.participants_needed([0.1]) is None
-    assert pc.participants_needed([-0.1, 0.1]) is None
-    assert pc.participants_needed([-0.1, -0.2, -0.1]) is None
-    assert pc.participants_needed([1e-6 - 1, 1e-6 + 1]) is None
-    assert pc.participants_needed([0.1, 0.1, 0.1]) == 6
-    assert pc.participants_needed([0.1, 0.10001]) == 6
+    assert pc._participants_needed([0.1]) is None
+    assert pc._participants_needed([-0.1, 0.1]) is None
+    assert pc._participants_needed([-0.1, -0.2, -0.1]) is None
+    assert pc._participants_needed([1e-6 - 1, 1e-6 + 1]) is None
+    assert pc._participants_needed([0.1, 0.1, 0.1]) == 6
+    assert pc._participants_needed([0.1, 0.10001]) == 6
 
 
 def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(

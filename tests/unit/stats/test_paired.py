@@ -249,7 +249,7 @@ def test_the_interval_does_not_jump_where_the_way_to_it_changes(
 ) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
     quick = paired_tests.hodges_lehmann(d)
-    monkeypatch.setattr(paired_tests, "EXACT_UP_TO", 150)
+    monkeypatch.setattr(paired_tests, "_EXACT_UP_TO", 150)
     exact = paired_tests.hodges_lehmann(d)
     assert quick["difference"] == pytest.approx(exact["difference"], abs=1e-11)
     assert quick["lower"] == pytest.approx(exact["lower"], abs=5e-3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mapmaker import mapped
 
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
@@ -45,7 +46,7 @@ def maps_of(values: np.ndarray) -> list[Derivative]:
             (values > 3, {"label": "all", "desc": f"{series}Fwhm50Fdr", "suffix": "mask"}),
             (values > 8, {"label": "all", "desc": f"{series}Fwhm50Quarter", "suffix": "mask"}),
         ):
-            found.append(Derivative(Volume(data, AFFINE), own))
+            found.append(mapped(Volume(data, AFFINE), own))
     return found
 
 
@@ -164,11 +165,9 @@ def two_peaks(statistic: str) -> list[Derivative]:
         z[x, 20, 12] = height / 2 + 2
         t[x, 20, 12] = height
     own = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
-    region = Derivative(
-        Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"}
-    )
-    found = [Derivative(Volume(z, AFFINE), {**own, "stat": "z"}), region]
-    return [*found, Derivative(Volume(t, AFFINE), {**own, "stat": statistic})]
+    region = mapped(Volume(z > 3, AFFINE), {"label": "all", "desc": "sblFdr", "suffix": "mask"})
+    found = [mapped(Volume(z, AFFINE), {**own, "stat": "z"}), region]
+    return [*found, mapped(Volume(t, AFFINE), {**own, "stat": statistic})]
 
 
 def test_a_large_cluster_has_further_peaks_8_mm_apart_in_the_statistic_that_the_viewer_shows(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mapmaker import mapped
 from oldtables import against_of, measure_of
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -117,15 +118,15 @@ def test_split_halves_are_tabled_with_gains_controls_and_maps(made, tmp_path):
     assert str(compare_halves(made, brain(), brain(), **given)) == str(table)
 
 
-def mapped(values: np.ndarray, series: str, stat: str) -> Derivative:
+def map_of(values: np.ndarray, series: str, stat: str) -> Derivative:
     entities = {"suffix": "statmap", "stat": stat, "contrast": "thumb", "desc": series}
-    return Derivative(Volume(values.astype(np.float32), AFFINE), entities)
+    return mapped(Volume(values.astype(np.float32), AFFINE), entities)
 
 
 def test_maps_are_held_against_both_truths(made):
     rng = np.random.default_rng(0)
     maps = [
-        mapped(5 * rng.normal(size=SHAPE), f"{series}Fwhm35", stat)
+        map_of(5 * rng.normal(size=SHAPE), f"{series}Fwhm35", stat)
         for series in ("measured", "bspline", "sbl", "raw")
         for stat in ("t", "effect", "z")
     ]
@@ -156,7 +157,7 @@ def test_maps_are_held_against_both_truths(made):
 def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made):
     mean = load_effects(made["bspline"]).mean
     maps = [
-        mapped(mean, f"{series}{width}", "effect")
+        map_of(mean, f"{series}{width}", "effect")
         for series in ("bspline", "sbl")
         for width in ("", "Fwhm35")
     ]

@@ -6,6 +6,7 @@ from math import nan
 import numpy as np
 import pandas as pd
 import pytest
+from mapmaker import mapped
 from oldtables import against_of, measure_of
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -104,7 +105,7 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
 
 def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
     def own(desc, contrast="thumb", stat="cc"):
-        return Derivative(
+        return mapped(
             desc, {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"}
         )
 
@@ -114,7 +115,7 @@ def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
         own("bsplineFwhm132"),
         own("rawFwhm50", stat="t"),
         own("raw", "all"),
-        Derivative("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
+        mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
     assert correlation_maps(maps, ["thumb"]) == {"thumb": maps[1]}
 
