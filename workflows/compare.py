@@ -19,17 +19,15 @@ def add_compared(run: RunOf) -> None:
         return
     scope, timed = run.scope, bool(run.scope.setting("has_stc"))
     scope.say(Part.SERIES, placing.compared_text(run.compared))
-    for one in run.bold.compared:
+    for name, one in run.bold.compared.items():
         correct = timed and not one.is_corrected
-        run.series[one.name] = place_compared(
-            scope, one.name, one.bold, one.header.order, correct=correct
-        )
+        run.series[name] = place_compared(scope, name, one.bold, one.axis_order, correct=correct)
     other = run.bold.another
     if other is not None and run.bold.bold not in run.planned.plan.unsplit:
         correct = timed and other.slice_timing is not None
         own = scope.within(
             "another_run_wf",
-            axis_order=other.header.order,
+            axis_order=other.axis_order,
             tr=other.tr,
             slice_times=other.slice_timing,
             has_stc=correct,

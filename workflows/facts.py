@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Pair, Subject, factor_of
-from bids_sr.bids.inputs import Companion
+from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
@@ -57,7 +56,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if timed else "not corrected",
-        "Super-resolution factor": " × ".join(f"{f:g}" for f in factor_of(run, settings)),
+        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor),
         "Pair": _pair_words(run.pair),
         "Calibration": _calibration_words(run.calibration),
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
@@ -91,6 +90,6 @@ def _taken_over(
     return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
 
 
-def _calibration_words(found: Companion | None) -> str:
+def _calibration_words(found: BoldRun | None) -> str:
     """Which short run at the high resolution a run is calibrated with."""
     return "none" if found is None else f"{found.bold.name}, {found.n_volumes} volumes"

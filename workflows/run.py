@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bids_sr.bids import BoldRun, factor_of
-from bids_sr.bids.inputs import Companion
+from bids_sr.bids import BoldRun
 from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
@@ -120,7 +119,7 @@ def _settings(
         "series_name": "raw",
         "run_facts": run_facts(settings, bold, timed=timed),
         "tr": bold.tr,
-        "factor": factor_of(bold, settings),
+        "factor": bold.factor,
         "voxel": bold.zooms,
         "axis_order": bold.axis_order,
         "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),
@@ -134,7 +133,7 @@ def _settings(
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),
         "method_names": methods_of(wanted),
-        "compared_names": tuple(one.name for one in bold.compared),
+        "compared_names": tuple(bold.compared),
         "with_anat": with_anat,
         "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
         "origin": given.origin.text if given else "",
@@ -196,11 +195,11 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.say(Part.PREPROCESSING, text)
 
 
-def _add_calibration(run: RunOf, found: Companion) -> None:
+def _add_calibration(run: RunOf, found: BoldRun) -> None:
     """A short high-resolution run that tells where the run fluctuates, in register with it."""
     own = run.scope.within(
         "calibration_wf",
-        axis_order=found.header.order,
+        axis_order=found.axis_order,
         tr=found.tr,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans,
         alias={"reference": "calibration_ref"},
@@ -260,7 +259,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
         )
         own = run.series[MEASURED] = scope.within(MEASURED, alias=_FINE, series_name=MEASURED)
         own.give(bold_file=measured.bold)
-        own.add(motion.import_series, quiet=True, axis_order=measured.header.order)
+        own.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
         if timed:
             own.add(motion.correct_slice_timing, quiet=True, slice_times=measured.slice_timing)
         else:

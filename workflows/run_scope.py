@@ -44,7 +44,7 @@ class RunOf:
     @property
     def compared(self) -> tuple[str, ...]:
         """Series of other programs that are judged beside it."""
-        return tuple(one.name for one in self.bold.compared)
+        return tuple(self.bold.compared)
 
     @property
     def measured(self) -> tuple[str, ...]:

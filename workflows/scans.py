@@ -112,9 +112,7 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
         "Participant": subject.label,
         "Target": "structural scans",
         "Contrasts, fused": list(_suffixes(subject)),
-        "Scans": [
-            path.name for pair in subject.structural for path in (pair.highres, pair.lowres)
-        ],
+        "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Scans brought together": settings.superres.anat_align,
         "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this call" if others else "these scans",

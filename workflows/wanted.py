@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.bids import BoldRun, factor_of, guide_of, pretrained_for
+from bids_sr.bids import BoldRun, guide_of, pretrained_for
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
@@ -134,7 +134,7 @@ def _placebos(settings: Settings, run: BoldRun, one: Wanted, with_anat: bool) ->
     models = {"Phantom": [shipped] if shipped.exists() else []}
     if "Other" in offered:
         store = settings.paths.output_dir / "sourcedata" / "models"
-        label, factor = run.entities["subject"], factor_of(run, settings)
+        label, factor = run.entities["subject"], run.factor
         models["Other"] = other_models(store, one.name, label, factor=factor, zooms=run.zooms)
     for placebo, found in models.items():
         if placebo in offered and found:

@@ -25,13 +25,13 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.model_fitting import Given, place_images, refuse_without_guide
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED
+from bids_sr.io.grids import AS_STORED, misfits
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
-from bids_sr.registration.compared_frame import ComparedError, checked, misfits, refuse_other_nan
+from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
 from bids_sr.series import MEASURED, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design

@@ -6,20 +6,18 @@ preflight. pybids and nibabel are imported when they are called.
 
 from bids_sr.bids.collect import survey
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.image_header import Header
 from bids_sr.bids.inputs import (
     BoldRun,
     Pair,
-    RunFiles,
     Subject,
     Survey,
     entities_of,
-    factor_of,
     stem_of,
 )
 from bids_sr.bids.method_options import guide_of, pretrained_for
 from bids_sr.bids.pairs import needs_pair
 from bids_sr.bids.structural_scans import survey_structural
+from bids_sr.io.image_header import Header
 
 __all__ = [
     "BoldRun",
@@ -27,11 +25,9 @@ __all__ = [
     "Header",
     "InputError",
     "Pair",
-    "RunFiles",
     "Subject",
     "Survey",
     "entities_of",
-    "factor_of",
     "guide_of",
     "needs_pair",
     "pretrained_for",

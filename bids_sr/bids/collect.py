@@ -7,21 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import calibration_runs as cal
 from bids_sr.bids import headers as hd
 from bids_sr.bids import pairs, query
+from bids_sr.bids.calibration_runs import calibrations, check_named
+from bids_sr.bids.companions import ratio_of, read_run
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import precomputed_anat, precomputed_run
-from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.inputs import (
+    DEFAULT_FACTOR,
     BoldRun,
-    RunFiles,
+    Pair,
     Subject,
     Survey,
     Truth,
     entities_of,
-    factor_of,
     label_of,
+    stem_of,
     stem_of_echoes,
 )
 from bids_sr.bids.layout import Index, open_index
@@ -32,6 +33,7 @@ from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seed_options import seed_names, seeds_of
 from bids_sr.io.grids import LEAST_SAMPLES
+from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
 
@@ -80,7 +82,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
         check_root(settings.evaluation.truth_dir)
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
     labels, index = open_dataset(settings, seen)
-    cal.check_named(settings, labels, seen)
+    check_named(settings, labels, seen)
     every: dict[str, list[Path]] = {}
     for label in labels:
         every[label] = []
@@ -96,7 +98,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
             )
         if subject is not None and subject.runs:
             subjects.append(subject)
-    tasks = {run.entities.get("task", "") for run in seen.runs}
+    tasks = {entities_of(bold).get("task", "") for bold, _ in seen.chosen.values()}
     seen.type_order = {task: _type_order(index, bids_dir, task, seen) for task in sorted(tasks)}
     seen.subjects = tuple(subjects)
 
@@ -165,29 +167,50 @@ def _subject(
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
+    superres, timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
+    named = None if superres.factor is None else (superres.factor, superres.factor, 1.0)
 
-    def factor(bold: Header, session: str | None) -> Triple | None:
-        return cal.known_factor(_choose(bold, session, star_headers, settings).pair, settings)
+    def known(run: BoldRun) -> Triple | None:
+        pair, _ = _choose(run.header, star_headers, settings, Findings())
+        return named if pair is None else pair.factor
 
-    calibrations, bolds = cal.of_runs(index, bolds, every, factor, settings, seen)
+    calibrated, bolds = calibrations(index, bolds, every, known, settings, seen)
     for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
-        with seen.about(label, stem_of_echoes(bold)):
-            files = _run_files(index, bold, settings, seen, of_echoes=bool(others))
-            echoes = _echoes(index, [bold, *others], files, seen) if others else ()
-        seen.runs.append(files)
-        if files.grid is None:
+        name = stem_of_echoes(bold) if others else stem_of(bold)
+        with seen.about(label, name):
+            events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+            sidecar, header = _sidecar(index, bold, seen), hd.read_header(bold, seen)
+            run = None if sidecar is None else read_run(bold, sidecar, seen)
+            if run is not None and not hd.is_wide(run.header, seen):
+                run = None
+            echoes = _echoes(index, [bold, *others], seen) if others else ()
+            if others and not echoes:
+                run = None
+        seen.chosen[name] = bold, events
+        if header is None:
             continue
-        choice = _choose(files.grid, files.entities.get("session"), star_headers, settings)
-        calibration = calibrations.get(bold)
-        if choice.pair is None and not choice.problems and not stars:
+        own = Findings()
+        header, _ = hd.with_slices_last(header, sidecar or {})
+        pair, holdout = _choose(header, star_headers, settings, own)
+        if pair is None and not own.problems and not stars:
             missing.append(bold)
-        _take(choice, settings, seen)
-        if files.header is None or files.tr is None:
+        _take(own, settings, seen)
+        if run is None:
             continue
-        with seen.about(label, stem_of_echoes(bold)):
-            run = replace(_make_run(files, files.header, settings, seen), echoes=echoes)
-            run = replace(run, pair=choice.pair, holdout=choice.holdout, calibration=calibration)
-            run = replace(run, precomputed=precomputed_run(seen.sources, run, anat, seen))
+        calibration = calibrated.get(bold)
+        told = None if calibration is None else ratio_of(calibration, run)
+        told = named or told or (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
+        with seen.about(label, name):
+            times = hd.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
+            run = replace(run, events=events, echoes=echoes, slice_timing=times)
+            run = replace(
+                run,
+                pair=pair,
+                holdout=holdout,
+                calibration=calibration,
+                factor=told if pair is None else pair.factor,
+                precomputed=precomputed_run(seen.sources, run, anat, seen),
+            )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
                 count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
                 seen.tell(bold, f"it has {count}: head motion is estimated in plane only.")
@@ -205,38 +228,38 @@ def _subject(
 
 
 def _choose(
-    bold: Header, session: str | None, stars: Sequence[Header], settings: Settings
-) -> pairs.Choice:
+    bold: Header, stars: Sequence[Header], settings: Settings, found: Findings
+) -> tuple[Pair | None, Pair | None]:
     """The pair that a run is trained on, and the one that is held out where that was asked for."""
-    superres = settings.superres
+    superres, session = settings.superres, entities_of(bold.path).get("session")
     # the factor is by how much the BOLD will be downsampled
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=None)
-    choose = pairs.choose_two if settings.evaluation.pair_holdout else pairs.choose
-    return choose(bold, session, stars, superres)
+    if settings.evaluation.pair_holdout:
+        return pairs.choose_two(bold, session, stars, superres, found)
+    return pairs.choose(bold, session, stars, superres, found), None
 
 
 def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
     """The truth of a run: that of the folder given, else one that lies in the data set."""
     evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
-    factor = factor_of(run, settings)
     if evaluation.truth_dir is not None:
-        return find_truth(evaluation.truth_dir, run, factor, seen, with_timing=timed)
+        return find_truth(evaluation.truth_dir, run, seen, timed=timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
     root, how = settings.paths.bids_dir.absolute(), settings.activation
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
-    return truth_in_dataset(root, run, factor, seen, with_timing=timed, seeds=seed_names(seeds))
+    return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds))
 
 
-def _take(choice: pairs.Choice, settings: Settings, seen: Survey) -> None:
+def _take(own: Findings, settings: Settings, seen: Survey) -> None:
     """Problems of a pair count only when a pair is needed; otherwise they are told."""
-    seen.add(choice.notices)
+    seen.add(own.notices)
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
-        seen.add(choice.problems)
+        seen.add(own.problems)
         return
     known = [problem.of_all() for problem in seen.problems]
-    for problem in choice.problems:
+    for problem in own.problems:
         if problem not in known:
             seen.tell(problem.what, f"no pair is used: {problem.why}. {problem.remedy}")
 
@@ -293,53 +316,16 @@ def volume_header(path: Path, found: Findings) -> Header | None:
     return None
 
 
-def _run_files(
-    index: Index, bold: Path, settings: Settings, seen: Survey, *, of_echoes: bool
-) -> RunFiles:
-    """Read header and sidecar of a run; what is unsound becomes a problem and stays None."""
-    sidecar, grid, tr, said = _sidecar(index, bold, seen), hd.read_header(bold, seen), None, ""
-    if grid is not None:
-        grid, said = hd.with_slices_last(grid, sidecar or {})
-        sidecar = None if sidecar is None else hd.sidecar_in_order(sidecar, grid.order)
-    header = grid
-    if (
-        sidecar is None
-        or header is None
-        or not hd.is_bold(header, seen)
-        or not hd.is_wide(header, seen)
-    ):
-        header = None
-    else:
-        tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), seen)
-    if said and tr is not None:
-        seen.tell(bold, said)
-    events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-    named = {
-        key: label for key, label in entities_of(bold).items() if not (of_echoes and key == "echo")
-    }
-    return RunFiles(
-        bold=bold,
-        events=events,
-        entities=named,
-        sidecar=sidecar or {},
-        header=header,
-        tr=tr,
-        grid=grid,
-    )
-
-
-def _echoes(
-    index: Index, paths: Sequence[Path], files: RunFiles, seen: Survey
-) -> tuple[tuple[Path, float], ...]:
+def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
     found = []
     for path in paths:
         header, sidecar = hd.read_header(path, seen), _sidecar(index, path, seen)
         if header is None or sidecar is None:
             return ()
-        first = seen.headers.get(files.bold)
-        if files.header is not None and first is not None and header.shape != first.shape:
-            reason = f"its shape {header.shape} is not that of {files.bold.name}, {first.shape}"
+        first = seen.headers.get(paths[0])
+        if first is not None and header.shape != first.shape:
+            reason = f"its shape {header.shape} is not that of {paths[0].name}, {first.shape}"
             seen.refuse(
                 path, reason, "Convert the DICOM images again, or choose one echo with --echo N."
             )
@@ -365,27 +351,6 @@ def _echoes(
     return tuple(found)
 
 
-def _make_run(files: RunFiles, header: Header, settings: Settings, seen: Survey) -> BoldRun:
-    assert files.tr is not None
-    x, y, z, n_volumes = header.shape
-    with_timing = "slicetiming" not in settings.preprocessing.ignore
-    return BoldRun(
-        bold=files.bold,
-        events=files.events,
-        sidecar=files.sidecar,
-        entities=files.entities,
-        tr=files.tr,
-        slice_timing=(
-            hd.slice_times(header, files.sidecar, files.tr, seen) if with_timing else None
-        ),
-        n_volumes=n_volumes,
-        shape=(x, y, z),
-        zooms=header.zooms,
-        affine=header.affine,
-        axis_order=header.order,
-    )
-
-
 def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[str, ...]:
     """Order of trial types that every participant of the data set shares.
 
@@ -393,10 +358,11 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
     data set, whichever participants were chosen, so that ``thumbMinusLittle`` has one sign for
     all.
     """
-    for run in seen.runs:
-        if run.entities.get("task", "") == task and run.events is not None:
-            with seen.about(run.entities["subject"], stem_of_echoes(run.bold)):
-                described = (_sidecar(index, run.events, seen) or {}).get("trial_type")
+    for name, (bold, events) in seen.chosen.items():
+        named = entities_of(bold)
+        if named.get("task", "") == task and events is not None:
+            with seen.about(named["subject"], name):
+                described = (_sidecar(index, events, seen) or {}).get("trial_type")
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)

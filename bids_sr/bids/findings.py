@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bids_sr.bids.image_header import Header
 from bids_sr.config import UsageError
+from bids_sr.io.image_header import Header
 from bids_sr.notices import Level, Notice
 
 

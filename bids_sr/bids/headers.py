@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import BoldRun, Subject, factor_of
+from bids_sr.bids.inputs import BoldRun, Subject
 from bids_sr.config import Settings
 from bids_sr.config.memory_model import Sizes, held_of_calibrated
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
+from bids_sr.io.image_header import Header
 from bids_sr.io.template_cache import grid_of
 
 if TYPE_CHECKING:
@@ -360,9 +360,7 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     every = tuple(subjects)
     runs = [run for one in every for run in one.runs]
     scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
-    high = max(
-        (prod(run.shape) * prod(factor_of(run, settings)) / 1e6 for run in runs), default=0.0
-    )
+    high = max((prod(run.shape) * prod(run.factor) / 1e6 for run in runs), default=0.0)
     calibrated = (
         [run for run in runs if run.calibration is not None]
         if settings.superres.calibrated
@@ -388,7 +386,7 @@ def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
 
 def elsewhere(run: BoldRun, settings: Settings) -> float:
     """Return the voxels (millions) of one volume of a run, summed over the other spaces."""
-    around_brain = _BRAIN_BOX_MM3 / (prod(run.zooms) / prod(factor_of(run, settings)))
+    around_brain = _BRAIN_BOX_MM3 / (prod(run.zooms) / prod(run.factor))
     grids = [
         grid_of(space.template, space.resolution) if space.resolution else None
         for space in settings.preprocessing.spaces

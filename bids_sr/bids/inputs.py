@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
-from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
+from bids_sr.io.image_header import Header, Triple
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 
@@ -64,62 +63,23 @@ RUN_KEYS = (
 
 @frozen
 class Pair:
-    """The T2*-weighted images that super-resolution learns from; paths are absolute."""
+    """One contrast of a participant at two resolutions, to learn from; paths are absolute."""
 
     highres: Path
-    lowres: Path | None  # None where only the other one was acquired
-    session: str | None
+    lowres: Path | None  # None: it is made of the other one by k-space truncation
     factor: Triple  # low-resolution voxel size / high-resolution voxel size, each axis
-    # the low-resolution image has to be made from the other one by k-space truncation
-    truncated: bool
     # of axes of the files, to lie as those of the run
     orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
 
-    def __post_init__(self) -> None:
-        if self.truncated is not (self.lowres is None):
-            raise ValueError("a pair is truncated exactly when it has no low-resolution image")
-
-
-@frozen
-class StructuralPair:
-    """One structural contrast at two resolutions; paths are absolute."""
-
-    contrast: str  # BIDS suffix: T1w, T2w or FLAIR
-    highres: Path
-    lowres: Path
-
-
-@frozen
-class Companion:
-    """Another series of the same head, aligned with a run and used to process it."""
-
-    header: Header
-    tr: float | None = None  # s; None where only the run's own is known
-    sidecar: Mapping[str, object] = field(default_factory=dict)  # metadata after inheritance
-    events: Path | None = None  # table that applies to it
-    slice_timing: tuple[float, ...] | None = None  # as in `BoldRun`
-    name: str = ""  # of a compared series, letters and digits
-    factor: Triple | None = None  # of a calibration: voxel of the run over its own, each axis
+    @property
+    def contrast(self) -> str:
+        """BIDS suffix: T2starw, or T1w, T2w and FLAIR of ``--sr-target anat``."""
+        return self.highres.name.partition(".")[0].rpartition("_")[2]
 
     @property
-    def bold(self) -> Path:
-        """Its file, absolute."""
-        return self.header.path.absolute()
-
-    @property
-    def n_volumes(self) -> int:
-        """How many volumes it has."""
-        return self.header.shape[3]
-
-    @property
-    def session(self) -> str | None:
-        """Label of its session."""
-        return entities_of(self.bold).get("session")
-
-    @property
-    def is_corrected(self) -> bool:
-        """Whether slice timing was corrected in it already."""
-        return bool(self.sidecar.get("SliceTimingCorrected", False))
+    def images(self) -> tuple[Path, ...]:
+        """The images that were acquired."""
+        return (self.highres,) if self.lowres is None else (self.highres, self.lowres)
 
 
 @frozen
@@ -127,45 +87,78 @@ class Truth:
     """Reference for the finer maps of a run: the measured series, known effects, or both."""
 
     root: Path | None = None  # folder of the reference
-    series: Companion | None = None  # measured high-resolution series of the same run
+    series: "BoldRun | None" = None  # measured high-resolution series of the same run
     # condition → map in signal units, high resolution
     activations: Mapping[str, Path] = field(default_factory=dict)
 
 
 @frozen
 class BoldRun:
-    """Functional run with the files and metadata that belong to it.
+    """A BOLD series as header and sidecar tell it, with what belongs to it; paths are absolute.
 
-    Slices lie along its third axis, whatever the order in its file.
+    Slices lie along its third axis, whatever the order in its file. Companions of a run are BOLD
+    runs, too, with axes as near to those of the run as can be.
     """
 
-    bold: Path  # absolute, as all paths
-    events: Path | None  # none at rest, and where they are ignored
-    sidecar: Mapping[str, object]  # metadata after inheritance
-    # long pybids name → label, as they stand in the file name and in that order
-    entities: Mapping[str, str]
+    header: Header = field(repr=False)
     tr: float  # repetition time (s)
-    # s from the start of a volume, one per slice along axis 2
-    slice_timing: tuple[float, ...] | None
-    n_volumes: int
-    shape: tuple[int, int, int]  # (X, Y, Z)
-    zooms: Triple  # mm
-    affine: np.ndarray = field(compare=False)  # 4x4, voxel → RAS mm, read-only
-    axis_order: AxisOrder = AS_STORED  # axis of the file that each axis of the run is
+    sidecar: Mapping[str, object] = field(default_factory=dict)  # metadata after inheritance
+    events: Path | None = None  # none at rest, and where they are ignored
+    # s from the start of a volume, one per slice along axis 2; None: nothing to correct
+    slice_timing: tuple[float, ...] | None = None
+    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
+    # for a single echo
+    echoes: tuple[tuple[Path, float], ...] = ()
+    # acquired over high-resolution voxel size, each axis
+    factor: Triple = (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
     pair: Pair | None = None  # the images of the same person that this run is super-resolved with
     holdout: Pair | None = None  # a second pair, which is not trained on, where that was asked for
     truth: Truth | None = None  # what is known of the run, where that was asked for
     # what another program has made of it, where that was asked for
     precomputed: PrecomputedRun | None = None
     # short run at the high resolution that it is calibrated with
-    calibration: Companion | None = None
-    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
-    # for a single echo
-    echoes: tuple[tuple[Path, float], ...] = ()
-
+    calibration: "BoldRun | None" = None
     # run of the same task, where series of other programs are judged
-    another: Companion | None = None
-    compared: tuple[Companion, ...] = ()  # series of other programs that are judged beside it
+    another: "BoldRun | None" = None
+    # name → series of another program that is judged beside it
+    compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
+
+    @property
+    def bold(self) -> Path:
+        """Its file; of several echoes the first."""
+        return self.header.path.absolute()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Matrix of a volume."""
+        x, y, z = self.header.shape[:3]
+        return x, y, z
+
+    @property
+    def n_volumes(self) -> int:
+        """How many volumes it has."""
+        return self.header.shape[3]
+
+    @property
+    def zooms(self) -> Triple:
+        """Voxel size (mm)."""
+        return self.header.zooms
+
+    @property
+    def affine(self) -> np.ndarray:
+        """Voxel to RAS mm (4, 4)."""
+        return self.header.affine
+
+    @property
+    def axis_order(self) -> AxisOrder:
+        """Axis of the file that each axis of the run is."""
+        return self.header.order
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Long name of pybids → label, in the order of the file name; of all echoes."""
+        named = entities_of(self.bold)
+        return {k: label for k, label in named.items() if not (self.echoes and k == "echo")}
 
     @property
     def stem(self) -> str:
@@ -186,10 +179,15 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether slice timing was corrected in it already."""
+        return bool(self.sidecar.get("SliceTimingCorrected", False))
+
+    @property
     def images(self) -> tuple[Path, ...]:
         """Images that are read for this run besides those of its pairs."""
         measured = None if self.truth is None else self.truth.series
-        others = (self.calibration, measured, self.another, *self.compared)
+        others = (self.calibration, measured, self.another, *self.compared.values())
         return (
             self.bold,
             *(path for path, _ in self.echoes[1:]),
@@ -206,7 +204,7 @@ class Subject:
     runs: tuple[BoldRun, ...]
     # what another program has made; its T1w image is then the first
     precomputed: PrecomputedAnat | None = None
-    structural: tuple[StructuralPair, ...] = ()  # contrasts that ``--sr-target anat`` works on
+    structural: tuple[Pair, ...] = ()  # contrasts that ``--sr-target anat`` works on
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -216,15 +214,9 @@ class Subject:
     @property
     def images(self) -> tuple[Path, ...]:
         """Every image that is read, each once: what is checked voxel by voxel before the work."""
-        found: list[Path | None] = [*self.t1w[:1]]
-        found += [path for scans in self.structural for path in (scans.highres, scans.lowres)]
-        found += [
-            path
-            for pair in (*self.pairs, *self.holdouts.values())
-            for path in (pair.highres, pair.lowres)
-        ]
-        found += [path for run in self.runs for path in run.images]
-        return tuple(dict.fromkeys(path for path in found if path is not None))
+        pairs = (*self.structural, *self.pairs, *self.holdouts.values())
+        of: tuple[Pair | BoldRun, ...] = (*pairs, *self.runs)
+        return tuple(dict.fromkeys([*self.t1w[:1], *(path for one in of for path in one.images)]))
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:
@@ -236,22 +228,6 @@ class Subject:
         }
 
 
-@frozen
-class RunFiles:
-    """Files of a BOLD run before any check.
-
-    The sidecar and header have slices on the third axis.
-    """
-
-    bold: Path
-    events: Path | None  # the table that applies to the run
-    entities: Mapping[str, str]
-    sidecar: Mapping[str, object]
-    header: Header | None  # None where it cannot be read or is unsound, as the next
-    tr: float | None
-    grid: Header | None = None  # the header also of a series that is unsound
-
-
 @dataclass(slots=True)
 class Survey(Findings):
     """Everything that file names, sidecars and headers tell, and what speaks against it.
@@ -261,24 +237,10 @@ class Survey(Findings):
     """
 
     subjects: tuple[Subject, ...] = ()  # with the runs that are sound
-    # all chosen, so that tables of unsound ones are checked too
-    runs: list[RunFiles] = field(default_factory=list)
+    # name → BOLD file and events table of all runs chosen: tables of unsound ones are checked, too
+    chosen: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[Derivatives, ...] = ()  # folders of derivatives
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def factor_of(run: BoldRun, settings: Settings) -> Triple:
-    """Return the factor of a run: of its pair, else named, else its calibration's, else 2.
-
-    The default of 2 is in plane.
-    """
-    if run.pair is not None:
-        return run.pair.factor
-    if settings.superres.factor is None and run.calibration is not None:
-        assert run.calibration.factor is not None
-        return run.calibration.factor
-    named = settings.superres.factor or DEFAULT_FACTOR
-    return named, named, 1.0
 
 
 def stem_of(path: Path) -> str:

@@ -4,20 +4,18 @@ With ``--pair-holdout``, a second pair is kept for scoring.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.image_header import Header, Triple
 from bids_sr.bids.inputs import Pair, entities_of
 from bids_sr.bids.method_options import pretrained_for
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import mm_text, size_text
+from bids_sr.io.image_header import Header, Triple
 from bids_sr.series import PAIR_BASELINES
 
 # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
@@ -32,25 +30,6 @@ _TWO = (
     "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both"
     " images (a --bids-filter-file that keeps one of them hides the other)."
 )
-
-
-@dataclass(slots=True)
-class Choice(Findings):
-    """Pair, or why there is none.
-
-    Neither means that the participant has no T2*-weighted image.
-    """
-
-    pair: Pair | None = None  # to train on
-    holdout: Pair | None = None  # to score, where that was asked for
-
-
-class _Session(NamedTuple):
-    """High- and low-resolution images of one session."""
-
-    label: str | None
-    high: list[Header]
-    low: list[Header]
 
 
 def simple_ratio(ratio: float) -> float | None:
@@ -96,65 +75,69 @@ def sizes(header: Header) -> str:
 
 
 def choose(
-    bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes
-) -> Choice:
+    bold: Header,
+    session: str | None,
+    candidates: Sequence[Header],
+    superres: SuperRes,
+    found: Findings,
+) -> Pair | None:
     """Choose the pair of one run of a session, whose slices lie on the third axis.
 
-    Candidates are the magnitude T2*-weighted images of the participant, every session, axes in any
-    order.
+    Parameters
+    ----------
+    candidates : magnitude T2*-weighted images of the participant, every session, axes in any order
+    found : takes why there is no pair; it holds no problem yet. None without a problem means that
+        there is no T2*-weighted image
     """
-    found = Choice()
     candidates = [hd.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
         by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
         if (label == session or len(by_session) == 1) and _contradicts(images, superres, found):
-            return found
-    wanted = [_split(label, images, bold, superres) for label, images in by_session.items()]
-    usable = [s for s in wanted if s.high and s.low] or [s for s in wanted if s.high]
-    chosen = [s for s in usable if s.label == session] or usable
-    if len(chosen) > 1:
-        names = ", ".join(f"ses-{s.label}" for s in chosen)
+            return None
+    split = {label: _split(images, bold, superres) for label, images in by_session.items()}
+    usable = {label: (high, low) for label, (high, low) in split.items() if high}
+    usable = {label: both for label, both in usable.items() if both[1]} or usable
+    if session in usable:
+        usable = {session: usable[session]}
+    if len(usable) > 1:
+        names = ", ".join(f"ses-{label}" for label in usable)
         reason = (
             f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
         )
         fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         found.refuse(bold.path, reason, fix)
-    elif chosen and (len(chosen[0].high) > 1 or len(chosen[0].low) > 1):
-        high, low = (
-            ", ".join(h.path.name for h in images) for images in (chosen[0].high, chosen[0].low)
+        return None
+    if not usable:
+        if candidates:
+            _refuse_unfit(bold, candidates, superres, found)
+        return None
+    (high, low), *_ = usable.values()
+    if len(high) == 1 and len(low) < 2:
+        return _make(bold, high[0], low[0] if low else None, superres, found)
+    names, others = (", ".join(h.path.name for h in images) for images in (high, low))
+    fix = f"{_HOW_TO_CHOOSE}."
+    if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
+        fix += (
+            ' Repeats under one label are told apart with --bids-filter-file and {"t2starw":'
+            ' {"run": 1}}; --pair-holdout trains on the first and scores on the second.'
         )
-        fix = f"{_HOW_TO_CHOOSE}."
-        if any(
-            len(set(map(_acq, images))) < len(images) for images in (chosen[0].high, chosen[0].low)
-        ):
-            fix += (
-                ' Repeats under one label are told apart with --bids-filter-file and {"t2starw":'
-                ' {"run": 1}}; --pair-holdout trains on the first and scores on the second.'
-            )
-        what = (
-            f"more than one T2*-weighted pair fits it: high resolution {high}; low resolution"
-            f" {low or 'none'}"
-        )
-        found.refuse(bold.path, what, fix)
-    elif chosen:
-        _make(
-            bold,
-            chosen[0].high[0],
-            next(iter(chosen[0].low), None),
-            chosen[0].label,
-            superres,
-            found,
-        )
-    elif candidates:
-        _refuse_unfit(bold, candidates, superres, found)
-    return found
+    what = (
+        f"more than one T2*-weighted pair fits it: high resolution {names}; low resolution"
+        f" {others or 'none'}"
+    )
+    found.refuse(bold.path, what, fix)
+    return None
 
 
 def choose_two(
-    bold: Header, session: str | None, candidates: Sequence[Header], superres: SuperRes
-) -> Choice:
+    bold: Header,
+    session: str | None,
+    candidates: Sequence[Header],
+    superres: SuperRes,
+    found: Findings,
+) -> tuple[Pair | None, Pair | None]:
     """Choose the pair of a run that is trained on, and the one that is held out.
 
     Images of one session and one number of a run make a pair. Those of the run's own session come
@@ -162,13 +145,9 @@ def choose_two(
 
     Parameters
     ----------
-    bold, session, candidates, superres : as in `choose`
-
-    Returns
-    -------
-    choice : with a problem where there are fewer than two sound pairs of one factor
+    bold, session, candidates, superres, found : as in `choose`; a problem where there are fewer
+        than two sound pairs of one factor
     """
-    found = Choice()
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:
         labels = entities_of(header.path)
@@ -177,40 +156,38 @@ def choose_two(
         groups,
         key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0),
     )
-    choices = [choose(bold, key[0], groups[key], superres) for key in order]
-    sound = [(choice, choice.pair) for choice in choices if choice.pair is not None]
-    if candidates and len(sound) < 2:
-        why = "; ".join(
-            dict.fromkeys(
-                p.why for choice in choices if choice.pair is None for p in choice.problems
-            )
-        )
+    sound, reasons = list[tuple[Pair, Findings]](), list[str]()
+    for key in order:
+        own = Findings()
+        pair = choose(bold, key[0], groups[key], superres, own)
+        if pair is None:
+            reasons += [problem.why for problem in own.problems]
+        else:
+            sound.append((pair, own))
+    if not candidates:
+        return None, None
+    if len(sound) < 2:
+        why = "; ".join(dict.fromkeys(reasons))
         reason = (
             "--pair-holdout needs two T2*-weighted pairs of the participant, and there is"
             f" {len(sound) or 'none'}"
         )
         found.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
-    elif candidates:
-        (first, pair), (second, spare) = sound[:2]
-        names = [
-            " and ".join(path.name for path in (each.highres, each.lowres) if path)
-            for each in (pair, spare)
-        ]
-        if pair.factor == spare.factor:
-            found.pair, found.holdout = pair, spare
-            found.add([*first.notices, *second.notices])
-            found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
-        else:
-            reason = (
-                f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
-            )
-            found.refuse(bold.path, reason, _TWO)
-    return found
+        return None, None
+    (pair, first), (spare, second) = sound[:2]
+    names = [" and ".join(path.name for path in each.images) for each in (pair, spare)]
+    if pair.factor != spare.factor:
+        reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+        found.refuse(bold.path, reason, _TWO)
+        return None, None
+    found.add([*first.notices, *second.notices])
+    found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
+    return pair, spare
 
 
 def _split(
-    label: str | None, images: Sequence[Header], bold: Header, superres: SuperRes
-) -> _Session:
+    images: Sequence[Header], bold: Header, superres: SuperRes
+) -> tuple[list[Header], list[Header]]:
     """Split the images of a session into high and low resolution, by label or voxel size.
 
     The user's labels take precedence.
@@ -218,10 +195,9 @@ def _split(
     free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
     high = [h for h in free if np.all(_in_plane(h) / _in_plane(bold) < 1 - SIZE_TOLERANCE)]
     low = [h for h in free if _is_like(h, bold)]
-    return _Session(
-        label=label,
-        high=[h for h in images if _acq(h) == superres.hr_acq] if superres.hr_acq else high,
-        low=[h for h in images if _acq(h) == superres.lr_acq] if superres.lr_acq else low,
+    return (
+        [h for h in images if _acq(h) == superres.hr_acq] if superres.hr_acq else high,
+        [h for h in images if _acq(h) == superres.lr_acq] if superres.lr_acq else low,
     )
 
 
@@ -292,13 +268,8 @@ def _refuse_unfit(
 
 
 def _make(
-    bold: Header,
-    high: Header,
-    low: Header | None,
-    session: str | None,
-    superres: SuperRes,
-    found: Choice,
-) -> None:
+    bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings
+) -> Pair | None:
     """Check the two images against the run and one another, and work out the factor."""
     for image in [high, low] if low else [high]:
         _check_geometry(bold, image, found)
@@ -311,7 +282,7 @@ def _make(
         found.refuse_unless(superres.force, low.path, reason, fix)
     factor = _factor(bold, high, low, superres, found)
     if found.problems or factor is None:
-        return
+        return None
     if low is None:
         text = (
             "there is no low-resolution T2*-weighted image; a k-space-truncated copy of it"
@@ -319,12 +290,10 @@ def _make(
             " acquisition."
         )
         found.tell(high.path, text)
-    found.pair = Pair(
+    return Pair(
         highres=high.path,
         lowres=low.path if low else None,
-        session=session,
         factor=factor,
-        truncated=low is None,
         orders=(high.order, (low or high).order),
     )
 

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.image_header import Header
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
+from bids_sr.io.image_header import Header
 
 _PROGRAMS = ("fmriprep", "smriprep")
 _OWN = "bids-sr"

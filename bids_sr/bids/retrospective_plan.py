@@ -9,17 +9,9 @@ from dataclasses import replace
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.headers import LEAST_MATRIX
-from bids_sr.bids.image_header import Header, Triple
-from bids_sr.bids.inputs import (
-    DEFAULT_FACTOR,
-    BoldRun,
-    Companion,
-    Pair,
-    Subject,
-    Truth,
-    entities_of,
-)
+from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Truth, entities_of
 from bids_sr.config import Settings
+from bids_sr.io.image_header import Triple
 
 LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
 _LEAST_KEPT = 10  # volumes of what is worked on
@@ -121,31 +113,19 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
     def downsampled(run: BoldRun) -> BoldRun:
         nx, ny, nz = (max(1, int(n / f)) for n, f in zip(run.shape, factor, strict=True))
         dx, dy, dz = (zoom * f for zoom, f in zip(run.zooms, factor, strict=True))
-        measured = Header(
-            path=run.bold,
-            shape=(*run.shape, run.n_volumes),
-            zooms=run.zooms,
-            tr=run.tr,
-            affine=run.affine,
-            slice_axis=2,
-            complex=False,
-            order=run.axis_order,
-        )
+        n_volumes = max(1, run.n_volumes - left_out(run, subject, settings))
         pair = Pair(
             highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
             lowres=None,
-            session=run.entities.get("session"),
             factor=factor,
-            truncated=True,
         )
         return replace(
             run,
-            shape=(nx, ny, nz),
-            zooms=(dx, dy, dz),
-            n_volumes=max(1, run.n_volumes - left_out(run, subject, settings)),
+            header=replace(run.header, shape=(nx, ny, nz, n_volumes), zooms=(dx, dy, dz)),
+            factor=factor,
             pair=pair,
             holdout=None,
-            truth=Truth(series=Companion(header=measured)),
+            truth=Truth(series=run),
         )
 
     return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from math import prod
 
+from bids_sr.bids import headers as hd
 from bids_sr.bids import query
 from bids_sr.bids.collect import open_dataset, volume_header
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import StructuralPair, Subject, Survey, entities_of, is_magnitude
+from bids_sr.bids.inputs import Pair, Subject, Survey, entities_of, is_magnitude
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.method_options import check_given_models, refuse_all
 from bids_sr.bids.pairs import sizes
 from bids_sr.config import Settings
+from bids_sr.io.image_header import Header
 from bids_sr.sr.method import all_methods, method_names
 
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
@@ -118,7 +119,7 @@ def _refuse_without_pair(label: str, found: Findings) -> None:
 
 def _pairs(
     index: Index, label: str, suffix: str, settings: Settings, seen: Findings
-) -> list[StructuralPair]:
+) -> list[Pair]:
     """The pair of one contrast, or none: its finest image and its coarsest one."""
     wanted, superres = settings.selection.session_label, settings.superres
     paths = query.well_named(index.find(_CONTRASTS[suffix], label), seen)
@@ -146,7 +147,8 @@ def _pairs(
             " and the coarsest."
         )
         seen.tell(high.path, text)
-    return [StructuralPair(contrast=suffix, highres=high.path, lowres=low.path)]
+    x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))
+    return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
 
 
 def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:

@@ -124,6 +124,7 @@ def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Hea
     return copy
 
 
+_TIME_TOLERANCE = 1e-3  # of repetition times (s)
 EDGE_TOLERANCE = 0.1
 """Of a high-resolution voxel: so far may the corners of two fields of view lie apart that are
 taken for one.
@@ -153,6 +154,77 @@ def corners_apart(
         for size, grid in ((shape, affine), (other_shape, other_affine))
     ]
     return float(np.linalg.norm(places[0] - places[1], axis=1).max())
+
+
+def misfits(
+    shape: Sequence[int],
+    affine: Array,
+    tr: float,
+    own: Sequence[int],
+    own_affine: Array,
+    own_tr: float,
+    factor: Sequence[float],
+    *,
+    finest: bool = False,
+) -> list[tuple[str, str]]:
+    """Return why times or grid of an image do not fit a run that it was made of, and the fix.
+
+    The grid may be that of the run, its high-resolution one, or one between them.
+
+    Parameters
+    ----------
+    shape, affine, tr : (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm,
+        repetition time (s); 0 where it is not told
+    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel
+        by axis
+    finest : nothing but the high-resolution grid will do
+    """
+    found = list[tuple[str, str]]()
+    if len(shape) > 3 and shape[3] != own[3]:
+        fix = "Give the whole series of this run: put back volumes that were cut off its start."
+        found.append(
+            (f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix)
+        )
+    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
+        fix = (
+            "Give the series of this run, or correct the sidecar or the header (pixdim[4], unit of"
+            " time)."
+        )
+        found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
+    high = [int(np.floor(m * f + 0.5)) for m, f in zip(own, factor, strict=False)]
+    low, name = (high, "high resolution,") if finest else (own, "acquired")
+    coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
+    if coarser or any(n > most for n, most in zip(shape, high, strict=False)):
+        sizes = ["×".join(map(str, each[:3])) for each in (shape, low, high)]
+        than = (
+            f"coarser than the {name} {sizes[1]}"
+            if coarser
+            else f"finer than the high resolution, {sizes[2]}"
+        )
+        fix = (
+            "Give it at the high resolution of the run (--sr-factor where there is no pair)."
+            if finest
+            else "Give it on the acquired grid or a finer one of the same field of view, or choose"
+            " another factor."
+        )
+        found.append((f"its matrix {sizes[0]} is {than}", fix))
+    voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
+    apart, limit = (
+        corners_apart(shape[:3], affine, own[:3], own_affine),
+        EDGE_TOLERANCE * float(voxel.min()),
+    )
+    if apart > limit:
+        reason = (
+            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm"
+            f" apart ({apart / own_voxel[:2].min():.2g} acquired voxels), {limit:.2g} mm are"
+            " allowed: shifted, cropped, or in another space"
+        )
+        fix = (
+            "Give it in the space of the run (not in that of a template), with the same field of"
+            " view and axis directions (see the affines in the headers)."
+        )
+        found.append((reason, fix))
+    return found
 
 
 def inside_field(

@@ -9,12 +9,12 @@ from bids_sr.bids import (
     Header,
     Subject,
     Survey,
+    entities_of,
     pretrained_for,
     survey,
     survey_structural,
 )
 from bids_sr.bids.headers import sizes_of
-from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
@@ -25,7 +25,7 @@ from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
 from bids_sr.preflight.output_spaces import check_spaces
-from bids_sr.preflight.plan import Estimate, Plan, exclude
+from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.validator import validate
 
 
@@ -53,13 +53,16 @@ def check(settings: Settings) -> Plan:
     found.add_all(surveyed)
     tell_recipe(settings.superres, found)
     types = {}  # of each run whose table is sound, in the order that the data set shares
-    for each in (each for each in surveyed.runs if each.events is not None):
-        with found.about(each.entities["subject"], stem_of_echoes(each.bold)):
-            names = events.check_events(each, found)
+    lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
+    for name, (bold, table) in surveyed.chosen.items():
+        if table is None:
+            continue
+        named = entities_of(bold)
+        with found.about(named["subject"], name):
+            names = events.check_events(table, bold, lengths.get(bold), found)
         if names:
-            types[each.bold] = events.ordered(
-                names, surveyed.type_order.get(each.entities.get("task", ""), ())
-            )
+            order = surveyed.type_order.get(named.get("task", ""), ())
+            types[bold] = events.ordered(names, order)
     seeds = _seeds_of_runs(surveyed, settings, found)
     contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -78,9 +81,9 @@ def check(settings: Settings) -> Plan:
             ):
                 del types[run.bold]  # its blocks are not worth the time
     check_methods(settings, _worked_on(surveyed.subjects, settings), found)
-    if surveyed.runs and not settings.selection.skip_bids_validation:
-        people = {run.entities["subject"] for run in surveyed.runs}
-        validate(settings.paths.bids_dir.absolute(), people, surveyed.runs, found)
+    if surveyed.chosen and not settings.selection.skip_bids_validation:
+        people = {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
+        validate(settings.paths.bids_dir.absolute(), people, surveyed.chosen, found)
     labels = [subject.label for subject in surveyed.subjects]
     without_anat = [subject.label for subject in surveyed.subjects if not subject.t1w]
     check_spaces(settings, found, labels=labels, without_anat=without_anat)
@@ -91,7 +94,7 @@ def check(settings: Settings) -> Plan:
     subjects = with_compared(subjects, settings, found)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(found.problems, surveyed.runs, subjects)
+        subjects, left_out, problems = exclude(found.problems, surveyed.chosen, subjects)
         found = Findings(problems=list(problems), notices=found.notices)
     plan = Plan(
         subjects=subjects,
@@ -108,16 +111,16 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Finding
 
     They would be mapped as resting-state runs without notice; BIDS identifies rest by the label.
     """
-    for run in surveyed.runs if "events" not in settings.preprocessing.ignore else ():
-        if run.events is None and "rest" not in run.entities.get("task", "rest").lower():
-            name = stem_of_echoes(run.bold)
+    asked = "events" not in settings.preprocessing.ignore
+    for name, (bold, table) in surveyed.chosen.items() if asked else ():
+        if table is None and "rest" not in entities_of(bold).get("task", "rest").lower():
             text = (
                 f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity"
                 " of seeds. For maps of the task add the table and run again; --ignore events"
                 " says that this is meant."
             )
-            with found.about(run.entities["subject"], name):
-                found.warn(run.bold, text)
+            with found.about(entities_of(bold)["subject"], name):
+                found.warn(bold, text)
 
 
 def _seeds_of_runs(
@@ -191,8 +194,8 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
 
     The plan itself is returned where problems stop more, or where there are none.
     """
-    runs = plan.runs
-    subjects, left_out, remaining = exclude(problems, runs, plan.subjects)
+    files = {run.stem: (run.bold, *files_of(run)) for run in plan.runs}
+    subjects, left_out, remaining = exclude(problems, files, plan.subjects)
     if remaining or not left_out:
         return plan
     return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
@@ -266,7 +269,7 @@ def _check_structural(settings: Settings, found: Findings) -> Plan:
             validate(
                 settings.paths.bids_dir.absolute(),
                 {subject.label for subject in subjects},
-                (),
+                {},
                 found,
             )
     return replace(

@@ -1,18 +1,14 @@
 """Series of other programs compared with a run (``--compare``): names, files and grids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from bids_sr.bids import BoldRun, Findings, Subject, entities_of, factor_of, headers
-from bids_sr.bids.image_header import Header
-from bids_sr.bids.inputs import RUN_KEYS, Companion, applies_to, is_magnitude, same_run, stem_of
-from bids_sr.bids.layout import merged, sidecars_on_disk
+from bids_sr.bids import BoldRun, Findings, Subject, entities_of
+from bids_sr.bids.companions import companion, series_named
+from bids_sr.bids.inputs import ENTITIES, RUN_KEYS
 from bids_sr.config import Settings
 from bids_sr.config.values import split_named
-from bids_sr.io.tables import column
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
 
@@ -85,73 +81,39 @@ def with_compared(
         own = []
         for run in subject.runs:
             with found.about(subject.label, run.stem):
-                compared = tuple(_series_of(run, given, settings, found))
-                other = another_run(run, settings, found) if compared else None
+                compared = _series_of(run, given, found)
+                other = _another_run(run, settings, found) if compared else None
             own.append(replace(run, compared=compared, another=other))
         out.append(replace(subject, runs=tuple(own)))
     return tuple(out)
 
 
-def another_run(run: BoldRun, settings: Settings, found: Findings) -> Companion | None:
+def _another_run(run: BoldRun, settings: Settings, found: Findings) -> BoldRun | None:
     """Return the nearest-numbered other acquired run of the same task, grid and trial types."""
     if run.events is None or run.echoes:
         return None
-    fitting: dict[Path, Companion] = {}
-    for path in sorted(run.bold.parent.glob("*_bold.nii*")):
-        names, own = entities_of(path), entities_of(run.bold)
-        others = (names.keys() | own.keys()) - {"run"}
-        if (
-            names == own
-            or any(names.get(key) != own.get(key) for key in others)
-            or not is_magnitude(path)
-        ):
-            continue
-        if one := _as_another(path, run, settings):
-            fitting[path] = one
+    keys, root = set(ENTITIES.values()) - {"run"}, settings.paths.bids_dir.absolute()
+    fitting = [
+        one
+        for path in series_named(run.bold.parent, run.entities, keys, "*_bold.nii*")
+        if path != run.bold
+        # what does not qualify is passed over
+        and (one := companion("another", path, root, run, Findings())) is not None
+    ]
 
-    def number(path: Path) -> int:
-        return int(label) if (label := entities_of(path).get("run", "0")).isdigit() else 0
+    def number(one: BoldRun) -> int:
+        return int(label) if (label := one.entities.get("run", "0")).isdigit() else 0
 
     chosen = min(
-        fitting, key=lambda path: (abs(number(path) - number(run.bold)), path.name), default=None
+        fitting, key=lambda one: (abs(number(one) - number(run)), one.bold.name), default=None
     )
-    if chosen is None:
-        return None
-    text = (
-        f"series of other programs made of {run.bold.name} are held against it within the acquired"
-        " band."
-    )
-    found.tell(chosen, text)
-    return fitting[chosen]
-
-
-def _as_another(path: Path, run: BoldRun, settings: Settings) -> Companion | None:
-    """Return a series as another run of the task, or None where it does not qualify.
-
-    A series does not qualify if it is unsound, on another grid, or has other events.
-    """
-    unused = Findings()
-    header = headers.read_header(path, unused)
-    if header is None or not headers.is_bold(header, unused) or run.events is None:
-        return None
-    sidecar = merged(sidecars_on_disk(path, settings.paths.bids_dir.absolute()))
-    header = headers.like(header, run.affine)
-    tr = headers.repetition_time(header, sidecar.get("RepetitionTime"), unused)
-    same = header.shape[:3] == run.shape and np.allclose(header.zooms, run.zooms, rtol=0.01)
-    events = path.with_name(f"{stem_of(path)}_events.tsv")
-    if not events.is_file() and applies_to(run.events, path):
-        events = run.events
-    if not same or tr is None or not events.is_file():
-        return None
-    types, wanted = (set(column(table, "trial_type")) for table in (events, run.events))
-    if not wanted <= types:
-        return None
-    timing = headers.slice_times(
-        header, headers.sidecar_in_order(sidecar, header.order), tr, unused
-    )
-    return Companion(
-        header=header, tr=tr, sidecar=sidecar, events=events.absolute(), slice_timing=timing
-    )
+    if chosen is not None:
+        text = (
+            f"series of other programs made of {run.bold.name} are held against it within the"
+            " acquired band."
+        )
+        found.tell(chosen.bold, text)
+    return chosen
 
 
 def _named_well(
@@ -189,17 +151,18 @@ def _named_well(
 
 
 def _series_of(
-    run: BoldRun, given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings
-) -> list[Companion]:
-    """The compared series of a run that can be used."""
-    out = []
+    run: BoldRun, given: Sequence[tuple[str, Path, str]], found: Findings
+) -> dict[str, BoldRun]:
+    """The compared series of a run that can be used, by their names."""
+    out = {}
     for name, path, label in given:
         own = Findings()
         file = path if path.is_file() else _found_in(path, label, name, run, own)
-        one = None if file is None else _checked(name, file, path, run, settings, own)
+        root = path if path.is_dir() else path.parent
+        one = None if file is None else companion("compared", file, root, run, own)
         found.add_all(own)
-        if one is not None and not own.problems:
-            out.append(one)
+        if one is not None:
+            out[name] = one
     return out
 
 
@@ -210,12 +173,7 @@ def _candidates(folder: Path, run: BoldRun) -> list[Path]:
         for key in RUN_KEYS
         if key in ("subject", "session", "task", "run") or key in run.entities
     ]
-    every = sorted((folder / f"sub-{run.entities['subject']}").rglob("func/*_bold.nii*"))
-    return [
-        path
-        for path in every
-        if same_run(entities_of(path), run.entities, keys) and is_magnitude(path)
-    ]
+    return series_named(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
 def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
@@ -255,45 +213,3 @@ def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings
         )
         return None
     return native[0]
-
-
-def _checked(
-    name: str, file: Path, given: Path, run: BoldRun, settings: Settings, found: Findings
-) -> Companion | None:
-    """A series that fits its run as far as header and sidecar tell."""
-    header = headers.read_header(file, found)
-    if header is None or not headers.is_bold(header, found):
-        return None
-    if file.samefile(run.bold):
-        found.refuse(
-            file, "it is the run itself", "Give the series that another program made of it."
-        )
-        return None
-    sidecar = merged(sidecars_on_disk(file, given if given.is_dir() else file.parent))
-    one = Companion(name=name, header=headers.like(header, run.affine), sidecar=sidecar)
-    return one if _fits(one.header, sidecar, run, settings, found) else None
-
-
-def _fits(
-    header: Header,
-    sidecar: Mapping[str, object],
-    run: BoldRun,
-    settings: Settings,
-    found: Findings,
-) -> bool:
-    """Whether times and grid are those of the run, or of a finer grid in its field of view."""
-    from bids_sr.registration.compared_frame import misfits
-
-    tr, finest = sidecar.get("RepetitionTime", header.tr), factor_of(run, settings)
-    wrong = misfits(
-        header.shape,
-        header.affine,
-        tr if isinstance(tr, int | float) else 0.0,
-        (*run.shape, run.n_volumes),
-        np.asarray(run.affine),
-        run.tr,
-        finest,
-    )
-    for reason, fix in wrong:
-        found.refuse(header.path, reason, fix)
-    return not wrong

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, factor_of
+from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import elsewhere, sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import foreseen
@@ -114,7 +114,7 @@ class _Costed:
 def _run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
     """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
     low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
-    return low, low * float(np.prod(factor_of(run, settings)))
+    return low, low * float(np.prod(run.factor))
 
 
 def estimate(plan: Plan, settings: Settings) -> Estimate:
@@ -181,8 +181,7 @@ def _calibrations(work: _Costed) -> list[Row]:
     if not found or not work.settings.superres.calibrated:
         return []
     volumes = [
-        math.prod(run.shape) * math.prod(one.factor or ()) * one.n_volumes / 1e6
-        for run, one in found
+        math.prod(run.shape) * math.prod(run.factor) * one.n_volumes / 1e6 for run, one in found
     ]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
     at_once = min(work.settings.resources.nprocs or 1, len(found))

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Findings, RunFiles
+from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import entities_of, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
@@ -46,34 +46,39 @@ class _Row:
     trial_type: str
 
 
-def check_events(run: RunFiles, found: Findings) -> tuple[str, ...]:
-    """Return the modeled trial types of a run in order of appearance.
+def check_events(
+    table: Path, bold: Path, duration: float | None, found: Findings
+) -> tuple[str, ...]:
+    """Return the modeled trial types of a run in order of appearance; empty with a problem.
 
-    The events table is checked against the length of the run where that is known.
-
-    Empty where there is a problem.
+    Parameters
+    ----------
+    table, bold : events of the run, and its series
+    duration : of the run (s), against which events are checked; None where it is not known
     """
-    assert run.events is not None
     own = Findings()
-    rows = _read(run.events, own)
+    rows = _read(table, own)
     types = modelled_types(row.trial_type for row in rows)
     if not own.problems and not types:
         reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
-        own.refuse(run.events, reason, f"{_WHERE} to model.")
-    if run.header is not None and run.tr is not None:
+        own.refuse(table, reason, f"{_WHERE} to model.")
+    if duration is not None:
         known = set(types)
         modelled = [row for row in rows if row.trial_type in known]
-        types = _against_length(modelled, types, run, run.header.shape[3] * run.tr, own)
+        types = _against_length(modelled, types, table, bold, duration, own)
     found.add_all(own)
     return () if own.problems else types
 
 
 def _against_length(
-    rows: Sequence[_Row], types: tuple[str, ...], run: RunFiles, duration: float, found: Findings
+    rows: Sequence[_Row],
+    types: tuple[str, ...],
+    table: Path,
+    bold: Path,
+    duration: float,
+    found: Findings,
 ) -> tuple[str, ...]:
     """Types with events in the run, of which the duration (s) is known."""
-    assert run.events is not None
-    table = run.events
     astray = [
         row
         for row in rows
@@ -83,7 +88,7 @@ def _against_length(
         found.refuse(
             table,
             f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from"
-            f" {run.bold.name} (the first: onset {astray[0].onset:g} s, duration"
+            f" {bold.name} (the first: onset {astray[0].onset:g} s, duration"
             f" {astray[0].duration:g} s, line {astray[0].line})",
             "Check that onsets and durations are in seconds from the first volume.",
         )
@@ -91,7 +96,7 @@ def _against_length(
     if late:
         what = (
             f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of"
-            f" {run.bold.name} at {duration:g} s (the first: {late[0].trial_type!r} at"
+            f" {bold.name} at {duration:g} s (the first: {late[0].trial_type!r} at"
             f" {late[0].onset:g} s, line {late[0].line})"
         )
         if len(late) > _MOST_LATE * len(rows):

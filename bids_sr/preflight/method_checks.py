@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Subject, factor_of
+from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
@@ -92,10 +92,9 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
         if file.is_file() and method_of_model(file) in superres.learned
     ]
     for run in runs:
-        factor = factor_of(run, settings)
         with found.about(run.entities["subject"], run.stem):
             for file in given:
-                image = describe(np.asarray(run.affine), "bold", factor)
+                image = describe(np.asarray(run.affine), "bold", run.factor)
                 check_card(
                     file,
                     image,
@@ -157,7 +156,7 @@ def check_card(
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     """Report training patches larger in plane than their images; thin slabs reduce them."""
     superres = settings.superres
-    x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, factor_of(run, settings), strict=True))
+    x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
         method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
         recipe = get_recipe(method, recipe_name(method, superres.recipe))

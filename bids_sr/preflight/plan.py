@@ -1,10 +1,10 @@
 """Results of preflight: the plan of a call, problems, excluded runs and cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, RunFiles, Subject, stem_of
+from bids_sr.bids import BoldRun, Subject, entities_of
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.inputs import stem_of_echoes
 from bids_sr.bids.precomputed import Derivatives
@@ -75,79 +75,66 @@ class Plan:
         return self.series_by_run.get(run.bold, self.series)
 
 
-def stopped_by(problem: Notice, runs: Iterable[RunFiles | BoldRun]) -> tuple[Path, ...] | None:
-    """BOLD files of the runs that a problem stops; None for the whole call.
+def stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
+    """Names of the runs that a problem stops; none where it stops the whole call.
 
-    One bad run does not stop the others. A problem of a run stops that run (or the file, where the
-    run could not be opened), one of a participant the runs that use the image, else all its runs.
-    Everything else stops the whole call.
+    One bad run does not stop the others. A problem of a run stops that run (by the name it has
+    where it could not be opened), one of a participant the runs that use the image, else all its
+    runs. Everything else stops the whole call.
     """
     if not problem.subject or problem.code == "option":
-        return None
-    file = Path(problem.what)
+        return ()
+    series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
     if problem.run:
-        fits = (
-            run.bold
-            for run in runs
-            if problem.run in (stem_of(run.bold), stem_of_echoes(run.bold))
-        )
-        return tuple(fits) or (file,)
-    own = [run for run in runs if run.entities["subject"] == problem.subject]
-    used = [
-        run
-        for run in own
-        if file in (_files(run) if isinstance(run, BoldRun) else (run.bold, run.events))
-    ]
-    return tuple(run.bold for run in used or own) or None
+        names = [n for n, bold in series.items() if problem.run in (n, stem_of_echoes(bold))]
+        return names or [problem.run]
+    own = [n for n, bold in series.items() if entities_of(bold)["subject"] == problem.subject]
+    return [name for name in own if Path(problem.what) in files[name]] or own
 
 
-def _files(run: BoldRun) -> set[Path | None]:
+def files_of(run: BoldRun) -> set[Path | None]:
     """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask."""
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     known = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
-    return {
-        run.events,
-        *run.images,
-        *(path for pair in pairs for path in (pair.highres, pair.lowres)),
-        *known.values(),
-        mask,
-    }
+    of_pairs = (path for pair in pairs for path in pair.images)
+    return {run.events, *run.images, *of_pairs, *known.values(), mask}
 
 
 def exclude(
-    problems: Sequence[Notice], runs: Sequence[RunFiles | BoldRun], subjects: Sequence[Subject]
+    problems: Sequence[Notice],
+    files: Mapping[str, Sequence[Path | None]],
+    subjects: Sequence[Subject],
 ) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
     """Exclude the runs that problems stop from all chosen runs.
 
     The participants hold the runs that are sound so far.
+
+    Parameters
+    ----------
+    files : name of each run chosen → its series, and what else is read for it
 
     Returns
     -------
     subjects : with what is left; left_out : name of a run to what stops it, in the order of the
         data set; problems : those that stop the whole call, and all of them where no run is left
     """
-    stopped: dict[Path, list[Notice]] = {}
+    stopped: dict[str, tuple[Notice, ...]] = {}
     whole = []
     for problem in problems:
-        found = stopped_by(problem, runs)
-        if found is None:
+        found = stopped_by(problem, files)
+        if not found:
             whole.append(problem)
-        for bold in found or ():
-            stopped.setdefault(bold, []).append(problem)
+        for name in found:
+            stopped[name] = (*stopped.get(name, ()), problem)
     left = tuple(
-        replace(one, runs=tuple(run for run in one.runs if run.bold not in stopped))
+        replace(one, runs=tuple(run for run in one.runs if run.stem not in stopped))
         for one in subjects
     )
     left = tuple(one for one in left if one.runs)
     if whole or not left:
         return tuple(subjects), {}, tuple(problems)
-    single = {run.bold for run in runs if "echo" in run.entities}
-    left_out: dict[str, tuple[Notice, ...]] = {}
-    for bold in sorted(stopped):
-        name = stem_of(bold) if bold in single else stem_of_echoes(bold)
-        left_out[name] = (*left_out.get(name, ()), *stopped[bold])
-    return left, left_out, ()
+    return left, dict(sorted(stopped.items())), ()
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Subject, factor_of
+from bids_sr.bids import BoldRun, Subject
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
@@ -47,7 +47,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     for subject in (each for each in plan.subjects if each.structural):
         lines.append(f"sub-{subject.label}: structural scans")
         lines += [
-            f"  {pair.contrast}: {pair.highres.name} from {pair.lowres.name}"
+            f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
             for pair in subject.structural
         ]
     for subject in (each for each in plan.subjects if not each.structural):
@@ -181,8 +181,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     if (found := run.calibration) is not None:
         task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
         calibration = (
-            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.header.zooms)}"
-            f" mm{task}"
+            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
         )
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
@@ -212,7 +211,7 @@ def choice_text(run: BoldRun, settings: Settings) -> str:
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""
-    return f"{', '.join(names) or 'none'} by {_times(factor_of(run, settings), 'g')}{reasons}"
+    return f"{', '.join(names) or 'none'} by {_times(run.factor, 'g')}{reasons}"
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:

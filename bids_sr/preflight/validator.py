@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from bids_sr.bids import Findings, RunFiles, entities_of
-from bids_sr.bids.inputs import RUN_KEYS, same_run, stem_of_echoes
+from bids_sr.bids import Findings, entities_of
+from bids_sr.bids.inputs import RUN_KEYS, same_run
 from bids_sr.io.tables import column
 
 _PROGRAM = "bids-validator-deno"
@@ -20,6 +20,8 @@ _TIMEOUT_S = 600.0
 _SHOWN = 3  # files named for each kind of error
 _LONGEST = 200  # characters of what it says of one
 _Issue = Mapping[str, str]
+_Runs = Mapping[str, Sequence[Path | None]]
+"""Name of a run → its series, and other files of it."""
 _PARTICIPANTS = "participants.tsv"
 # in codes of errors about participants that are not listed, or listed twice
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
@@ -37,7 +39,7 @@ def find_validator() -> Path | None:
 def validate(
     bids_dir: Path,
     participants: Collection[str],
-    runs: Sequence[RunFiles],
+    runs: _Runs,
     found: Findings,
     timeout_s: float = _TIMEOUT_S,
 ) -> None:
@@ -116,7 +118,7 @@ def problems_of(
     messages: Mapping[str, str],
     bids_dir: Path,
     participants: Collection[str],
-    runs: Sequence[RunFiles],
+    runs: _Runs,
     found: Findings,
 ) -> None:
     """Turn report errors into problems, one for each kind; `messages` explains the codes."""
@@ -149,7 +151,10 @@ def _place(issue: _Issue) -> Path:
 
 
 def _owners(
-    issue: _Issue, bids_dir: Path, participants: Collection[str], runs: Sequence[RunFiles]
+    issue: _Issue,
+    bids_dir: Path,
+    participants: Collection[str],
+    runs: _Runs,
 ) -> list[tuple[str, str]]:
     """Return the participant and run of an error, empty for the whole dataset.
 
@@ -167,9 +172,13 @@ def _owners(
             whose = {name for name in there if listed and listed.count(name) != 1}
     named = entities_of(place)
     if "task" in named:
-        own = (run for run in runs if not whose or f"sub-{run.entities['subject']}" in whose)
-        own = (run for run in own if same_run(named, run.entities, named.keys() & set(RUN_KEYS)))
-        return [(run.entities["subject"], stem_of_echoes(run.bold)) for run in own]
+        keys = named.keys() & set(RUN_KEYS)
+        known = ((name, entities_of(bold)) for name, (bold, *_) in runs.items() if bold)
+        return [
+            (own["subject"], name)
+            for name, own in known
+            if (not whose or f"sub-{own['subject']}" in whose) and same_run(named, own, keys)
+        ]
     return (
         sorted((label, "") for label in participants if f"sub-{label}" in whose)
         if whose

@@ -43,7 +43,7 @@ def check_data(plan: Plan) -> tuple[Notice, ...]:
     """
     found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
-    compared = {each.bold for run in runs for each in run.compared}
+    compared = {each.bold for run in runs for each in run.compared.values()}
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
@@ -200,7 +200,7 @@ def _check_truth(run: BoldRun, found: Findings) -> None:
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
     wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
     own = _some_volumes(run.bold, wanted, run.axis_order)
-    other = _some_volumes(measured.bold, wanted, measured.header.order)
+    other = _some_volumes(measured.bold, wanted, measured.axis_order)
     factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
     low = {
         t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()
@@ -257,11 +257,11 @@ def _check_compared(run: BoldRun, found: Findings) -> None:
     # most like the combined echoes
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
     own = _some_volumes(middle, wanted, run.axis_order)
-    for each in run.compared:
+    for each in run.compared.values():
         try:
             refuse_other_nan(_volumes(each.bold))
             seen = align_volumes(
-                own, _some_volumes(each.bold, wanted, each.header.order), run.affine
+                own, _some_volumes(each.bold, wanted, each.axis_order), run.affine
             )
         except ComparedError as error:
             found.refuse(each.bold, str(error), "Look at it beside the run.")

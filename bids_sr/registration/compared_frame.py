@@ -17,21 +17,18 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
-from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply, points_in, rms_distance
-from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample, highres_size
+from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample
 
 _PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are
 looked at.
 """
-_TIME_TOLERANCE = 1e-3
-"""Of repetition times (s)."""
 _STILL_MM, _STILL_VOXELS = 0.1, 0.04
 """Spread of positions below which a series moves as its run does: it errs by no more where it was
 realigned.
@@ -185,67 +182,6 @@ def align_volumes(
         both=both,
         least=least,
     )
-
-
-def misfits(
-    shape: Sequence[int],
-    affine: Array,
-    tr: float,
-    own: Sequence[int],
-    own_affine: Array,
-    own_tr: float,
-    factor: Sequence[float],
-) -> list[tuple[str, str]]:
-    """Return why times or grid of a series do not fit its run, and the fix.
-
-    The grid may be that of the run, or a finer one in its field of view.
-
-    Parameters
-    ----------
-    shape, affine, tr : (X, Y, Z, T) of the series, voxel to RAS mm, repetition time (s); 0 where
-        it is not told
-    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel
-        by axis
-    """
-    found = list[tuple[str, str]]()
-    if shape[3] != own[3]:
-        fix = "Give the whole series of this run: put back volumes that were cut off its start."
-        found.append(
-            (f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix)
-        )
-    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
-        fix = "Give the series of this run, or correct its header (pixdim[4], unit of time)."
-        found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
-    finest = [highres_size(m, f) for m, f in zip(own, factor, strict=False)]
-    coarser = any(n < m for n, m in zip(shape[:3], own, strict=False))
-    if coarser or any(n > most for n, most in zip(shape, finest, strict=False)):
-        sizes = ["×".join(map(str, each[:3])) for each in (shape, own, finest)]
-        than = (
-            f"coarser than the acquired {sizes[1]}"
-            if coarser
-            else f"finer than the high resolution, {sizes[2]}"
-        )
-        fix = (
-            "Give it on the acquired grid or a finer one of the same field of view, or choose"
-            " another factor."
-        )
-        found.append((f"its matrix {sizes[0]} is {than}", fix))
-    apart, limit = (
-        corners_apart(shape[:3], affine, own[:3], own_affine),
-        EDGE_TOLERANCE * min(voxel_sizes(affine)),
-    )
-    if apart > limit:
-        reason = (
-            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm"
-            f" apart ({apart / min(voxel_sizes(own_affine)[:2]):.2g} acquired voxels), {limit:.2g}"
-            " mm are allowed: shifted, cropped, or in another space"
-        )
-        fix = (
-            "Give the series in the space of the run (not in that of a template), with the same"
-            " field of view."
-        )
-        found.append((reason, fix))
-    return found
 
 
 def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
-from bids_sr.bids.image_header import Triple
 from bids_sr.bids.retrospective_plan import (
     averaged,
     left_out,
@@ -34,6 +33,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
+from bids_sr.io.image_header import Triple
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.tables import read_rows
 from bids_sr.retrospective import downsampling

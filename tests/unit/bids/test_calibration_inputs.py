@@ -13,7 +13,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import made_by, placed_of, planned_graph
 
-from bids_sr.bids import Survey, factor_of, survey
+from bids_sr.bids import Survey, survey
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm.slurm_prepare import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
@@ -65,7 +65,7 @@ def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> Non
         1.0,
         None,
     )
-    assert run.calibration.factor == (2.0, 2.0, 1.0)
+    assert run.factor == (2.0, 2.0, 1.0)
     assert "it calibrates sub-01_task-tap_bold.nii.gz and is not super-resolved itself." in texts(
         found
     )
@@ -177,11 +177,11 @@ def test_the_same_session_comes_first_and_another_one_is_told(tmp_path: Path) ->
     maker.subject(session="a")
     maker.bold("sub-01_ses-b_task-rest", zooms=FINE, n_volumes=90)
     found = look(maker, "--session-label", "a")
-    assert found.subjects[0].runs[0].calibration.session == "b"
+    assert found.subjects[0].runs[0].calibration.entities["session"] == "b"
     assert "of another session" in texts(found)
     maker.bold("sub-01_ses-a_task-rest", zooms=FINE, n_volumes=12)
     again = look(maker, "--session-label", "a")
-    assert again.subjects[0].runs[0].calibration.session == "a"
+    assert again.subjects[0].runs[0].calibration.entities["session"] == "a"
     assert "of another session" not in texts(again)
 
 
@@ -196,12 +196,12 @@ def test_it_tells_the_factor_where_there_is_no_pair(
     maker.events()
     asked = ("--sr-method", "sbl")
     before = look(maker, *asked)
-    assert factor_of(before.subjects[0].runs[0], settings_for(maker, *asked)) == (2.0, 2.0, 1.0)
+    assert before.subjects[0].runs[0].factor == (2.0, 2.0, 1.0)
     maker.bold(CALIBRATION, zooms=zooms, n_volumes=20)
     found = look(maker, *asked)
     assert found.problems == []
     (run,) = found.subjects[0].runs
-    assert factor_of(run, settings_for(maker, *asked)) == (factor, factor, 1.0)
+    assert run.factor == (factor, factor, 1.0)
     assert check(settings_for(maker, *asked)).problems == ()
 
 

@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from bids_sr.bids import (
     Findings,
     Pair,
+    Subject,
     Survey,
     entities_of,
-    factor_of,
     needs_pair,
     stem_of,
     survey,
 )
 from bids_sr.bids import headers as hd
-from bids_sr.bids.image_header import Header
 from bids_sr.bids.layout import inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
 from bids_sr.config.groups import Preprocessing
 from bids_sr.io.grids import size_text
+from bids_sr.io.image_header import Header
 
 
 @pytest.fixture
@@ -55,6 +55,10 @@ def settings_for(maker: BidsMaker, **groups: object) -> Settings:
     return Settings(paths=paths, **groups)  # type: ignore[arg-type]
 
 
+def sessions_of_pairs(subject: Subject) -> list[str | None]:
+    return [entities_of(run.pair.highres).get("session") for run in subject.runs if run.pair]
+
+
 def texts(found: Survey) -> str:
     return "\n".join([*map(str, found.problems), *map(str, found.notices)])
 
@@ -76,12 +80,10 @@ def test_a_whole_participant(maker: BidsMaker) -> None:
     assert run.pair == Pair(
         highres=maker.path("sub-01_acq-highres_T2starw.nii.gz", "anat"),
         lowres=maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat"),
-        session=None,
         factor=(2.0, 2.0, 1.0),
-        truncated=False,
     )
     assert subject.pairs == (run.pair,)
-    assert factor_of(run, settings) == (2.0, 2.0, 1.0)
+    assert run.factor == (2.0, 2.0, 1.0)
     assert subject.t1w == (maker.path("sub-01_T1w.nii.gz", "anat"),)
 
 
@@ -157,7 +159,7 @@ def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     other = BidsMaker(maker.root / "derivatives" / "old")
     other.bold("sub-01_task-tap_run-9")
-    assert [stem_of(run.bold) for run in look().runs] == ["sub-01_task-tap"]
+    assert list(look().chosen) == ["sub-01_task-tap"]
 
 
 def test_a_database_serves_other_participants_later(
@@ -243,13 +245,13 @@ class TestFilterFile:
             maker.star(f"sub-01_ses-{session}_acq-highres", (3, 3, 4))
             maker.star(f"sub-01_ses-{session}_acq-lowres", (6, 6, 4))
         found = self.filtered(maker, {"t2starw": {"session": "b"}})
-        assert found.subjects[0].pairs[0].session == "b"
+        assert entities_of(found.subjects[0].pairs[0].highres)["session"] == "b"
 
     def test_no_session(self, maker: BidsMaker) -> None:
         maker.subject()
         maker.bold("sub-01_ses-a_task-tap")
         found = self.filtered(maker, {"bold": {"session": None}})
-        assert [stem_of(run.bold) for run in found.runs] == ["sub-01_task-tap"]
+        assert list(found.chosen) == ["sub-01_task-tap"]
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -274,7 +276,10 @@ class TestPair:
             maker.subject(session=session)
         (subject,) = survey(settings_for(maker)).subjects
         assert [run.entities["session"] for run in subject.runs] == ["a", "b"]
-        assert [run.pair.session for run in subject.runs if run.pair] == ["a", "b"]
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "b",
+        ]
         assert len(subject.pairs) == 2
 
     def test_another_session_serves_too(self, maker: BidsMaker) -> None:
@@ -282,7 +287,10 @@ class TestPair:
         maker.bold("sub-01_ses-b_task-tap")
         maker.events("sub-01_ses-b_task-tap")
         (subject,) = survey(settings_for(maker)).subjects
-        assert [run.pair.session for run in subject.runs if run.pair] == ["a", "a"]
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "a",
+        ]
         assert len(subject.pairs) == 1
 
     def test_a_whole_pair_elsewhere_before_half_a_pair_here(self, maker: BidsMaker) -> None:
@@ -291,7 +299,10 @@ class TestPair:
         maker.events("sub-01_ses-b_task-tap")
         maker.star("sub-01_ses-b_acq-highres", (3, 3, 4))
         (subject,) = survey(settings_for(maker)).subjects
-        assert [run.pair.session for run in subject.runs if run.pair] == ["a", "a"]
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "a",
+        ]
 
     def test_only_the_fine_image(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
@@ -299,7 +310,7 @@ class TestPair:
         found = look()
         pair = found.subjects[0].runs[0].pair
         assert pair is not None
-        assert (pair.lowres, pair.truncated, pair.factor) == (None, True, (2.0, 2.0, 1.0))
+        assert (pair.lowres, pair.factor) == (None, (2.0, 2.0, 1.0))
         assert "k-space-truncated copy of it (factor 2)" in texts(found)
 
     @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
@@ -353,7 +364,7 @@ class TestPair:
         assert not found.problems
         run = found.subjects[0].runs[0]
         assert run.pair is None
-        assert factor_of(run, settings_for(maker, superres=superres)) == (2.0, 2.0, 1.0)
+        assert run.factor == (2.0, 2.0, 1.0)
 
     def test_an_unsound_pair_is_told_where_none_is_needed(
         self, maker: BidsMaker, look: Look
@@ -369,16 +380,6 @@ class TestPair:
         assert needs_pair(SuperRes(methods=("zerofill",))) == ()
         assert needs_pair(SuperRes(methods=("srgan", "sbl"))) == ("srgan",)
         assert needs_pair(SuperRes()) == ()
-
-    def test_a_pair_is_truncated_without_its_low_image_only(self) -> None:
-        with pytest.raises(ValueError, match="truncated exactly when"):
-            Pair(
-                highres=Path("a"),
-                lowres=None,
-                session=None,
-                factor=(2.0, 2.0, 1.0),
-                truncated=False,
-            )
 
 
 class TestHeaders:
@@ -526,7 +527,8 @@ def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
     assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
     maker.subject()
     (run,) = look().subjects[0].runs
-    run = dataclasses.replace(run, zooms=(3.75, 3.7499998, 4.0))
+    header = dataclasses.replace(run.header, zooms=(3.75, 3.7499998, 4.0))
+    run = dataclasses.replace(run, header=header)
     assert run.voxel == "3.75 × 3.75 × 4 mm"
 
 

@@ -379,16 +379,19 @@ CASES = {
     "another matrix": Case(
         spoil=_other_matrix,
         file=TRUTH,
-        reason="24×24×6 and 16×16×6",
+        reason="its matrix 24×24×6 is finer than the high resolution, 16×16×6",
         fix="the high resolution of the run",
     ),
     "no finer than the run": Case(
-        spoil=_same_matrix, file=TRUTH, reason="8×8×6 and 16×16×6", fix="--sr-factor"
+        spoil=_same_matrix,
+        file=TRUTH,
+        reason="8×8×6 is coarser than the high resolution, 16×16×6",
+        fix="--sr-factor",
     ),
     "moved": Case(
         spoil=_moved,
         file=TRUTH,
-        reason="up to 1.5 mm apart, 0.3 mm are allowed",
+        reason="up to 1.5 mm apart (0.25 acquired voxels), 0.3 mm are allowed",
         fix="same field of view",
     ),
     "another field of view": Case(

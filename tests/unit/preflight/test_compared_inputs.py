@@ -49,7 +49,7 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
     )
     plan = planned(maker, f"NORDIC={denoised}", f"finer={finer.parents[2]}")
     assert told(plan) == ""
-    found = {each.name: each for each in plan.runs[0].compared}
+    found = plan.runs[0].compared
     assert {name: each.bold for name, each in found.items()} == {
         "NORDIC": denoised,
         "finer": finer,
@@ -62,7 +62,7 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
         "their voxels are checked before the work"
     )
     alone = planned(maker)
-    assert alone.runs[0].compared == ()
+    assert alone.runs[0].compared == {}
     rows = [row for row in plan.estimate.rows if row.stage == "series of other programs"]
     assert len(rows) == 1
     assert rows[0].minutes > 0
@@ -117,7 +117,7 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     series = made.bold("sub-01_task-tap_run-2")
     assert "is one series, and 2 runs are selected" in told(planned(maker, f"A={series}"))
     found = planned(maker, f"A={series}", more=("--run-id", "2"))
-    assert [each.bold for run in found.runs for each in run.compared] == [series]
+    assert [each.bold for run in found.runs for each in run.compared.values()] == [series]
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
     assert any(
@@ -140,7 +140,7 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
     assert "desc-optcomDenoised_bold.nii.gz, sub-01_task-tap_desc-optcom_bold.nii.gz" in problems
     assert "MNI152" not in problems
     assert f"--compare tedana={made.root}:desc-optcom" in problems
-    (chosen,) = planned(maker, f"tedana={made.root}:desc-optcomDenoised").runs[0].compared
+    (chosen,) = planned(maker, f"tedana={made.root}:desc-optcomDenoised").runs[0].compared.values()
     assert chosen.bold.name == "sub-01_task-tap_desc-optcomDenoised_bold.nii.gz"
     assert "There are: desc-optcom, desc-optcomDenoised" in told(
         planned(maker, f"tedana={made.root}:desc-none")

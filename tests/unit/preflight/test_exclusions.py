@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
-from bids_sr.preflight.plan import exclude, left_out_text, stopped_by
+from bids_sr.preflight.plan import exclude, files_of, left_out_text, stopped_by
 from bids_sr.preflight.validator import find_validator
 from bids_sr.reports.participants_page import write_index
 from bids_sr.reports.run_notes import note_run
@@ -92,9 +91,9 @@ def test_what_a_problem_stops(
     place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
     found = stopped_by(
         Notice(what=place, subject=subject, run=run, code="option" if place[0] == "-" else ""),
-        runs,
+        {each.stem: (each.bold, *files_of(each)) for each in runs},
     )
-    assert (None if found is None else [each.stem for each in runs if each.bold in found]) == stops
+    assert (list(found) or None) == stops
 
 
 @pytest.mark.parametrize("role", ["truth", "calibration", "echo"])
@@ -103,13 +102,15 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(
 ) -> None:
     first, *others = (run for one in check(settings_for(three)).subjects for run in one.runs)
     image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
+    header = replace(first.header, path=image)
     if role == "truth":
-        first = replace(first, truth=Truth(root=three.root, series=SimpleNamespace(bold=image)))  # type: ignore[arg-type]
+        first = replace(first, truth=Truth(root=three.root, series=replace(first, header=header)))
     elif role == "calibration":
-        first = replace(first, calibration=SimpleNamespace(bold=image))  # type: ignore[arg-type]
+        first = replace(first, calibration=replace(first, header=header))
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
-    assert stopped_by(Notice(what=str(image), subject="01"), [first, *others]) == (first.bold,)
+    files = {each.stem: (each.bold, *files_of(each)) for each in (first, *others)}
+    assert stopped_by(Notice(what=str(image), subject="01"), files) == [first.stem]
 
 
 def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:
@@ -156,7 +157,7 @@ def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
 
 
 def test_nothing_to_exclude() -> None:
-    assert exclude((), (), ()) == ((), {}, ())
+    assert exclude((), {}, ()) == ((), {}, ())
 
 
 @pytest.mark.parametrize("damage", ["header", "voxels"])

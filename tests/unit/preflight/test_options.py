@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.bids import guide_of, pretrained_for
+from bids_sr.bids import entities_of, guide_of, pretrained_for
 from bids_sr.cli.console import start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -242,7 +242,7 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
     plan = planned(maker, "--pair-holdout")
     assert plan.problems == ()
     found = [
-        (run.pair.session, run.holdout.session)
+        tuple(entities_of(each.highres)["session"] for each in (run.pair, run.holdout))
         for run in plan.subjects[0].runs
         if run.pair and run.holdout
     ]

@@ -8,6 +8,7 @@ import stat
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
 
-from bids_sr.bids import BoldRun, Findings, RunFiles
+from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import Truth
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import start_lines
@@ -536,15 +537,13 @@ class TestVoxels:
 class TestValidator:
     """The report of the validator, turned into problems."""
 
-    RUNS = (
-        RunFiles(
-            bold=Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"),
-            events=None,
-            sidecar={},
-            header=None,
-            tr=None,
-            entities={"subject": "01", "task": "tap", "run": "1"},
-        ),
+    RUNS = MappingProxyType(
+        {
+            "sub-01_task-tap_run-1": (
+                Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"),
+                None,
+            )
+        }
     )
 
     def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Notice]:
