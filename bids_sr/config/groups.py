@@ -72,7 +72,7 @@ class Selection(Checked):
         (), "-t --task-id TASK", "tasks (default: all)", common=True, decides=False
     )
     run_id: tuple[int, ...] = option(
-        (), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number
+        (), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number, least=0
     )
     bids_filter_file: Path | None = option(
         None,
@@ -107,9 +107,6 @@ class Selection(Checked):
                 )
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
-        self._need(
-            all(run >= 0 for run in self.run_id), "run_id", "runs are numbered from 0 or 1 up"
-        )
 
 
 @frozen
@@ -124,7 +121,10 @@ class Preprocessing(Checked):
     """
 
     dummy_scans: int | None = option(
-        None, "--dummy-scans N", "non-steady-state volumes at the start (default: detected)"
+        None,
+        "--dummy-scans N",
+        "non-steady-state volumes at the start (default: detected)",
+        least=0,
     )
     derivatives: tuple[str, ...] = option(
         (),
@@ -138,21 +138,26 @@ class Preprocessing(Checked):
         None,
         "--echo N",
         "use only this echo of a multi-echo run (default: optimal combination of all)",
+        least=1,
     )
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
         "reference time for slice-timing correction (fraction of TR)",
+        least=0,
+        most=1,
     )
     fd_spike_threshold: float = option(
         0.5,
         "--fd-spike-threshold MM",
         "framewise displacement above which a volume is a motion outlier (confounds)",
+        above=0,
     )
     dvars_spike_threshold: float = option(
         1.5,
         "--dvars-spike-threshold VALUE",
         "standardized DVARS above which a volume is a motion outlier (confounds)",
+        above=0,
     )
     return_all_components: bool = option(
         False,
@@ -183,21 +188,6 @@ class Preprocessing(Checked):
                 "derivatives",
                 "it names no folder; write NAME=DIR, or DIR alone",
             )
-        self._need_positive(
-            "fd_spike_threshold", "volumes are told apart by a displacement above 0 mm"
-        )
-        self._need_positive("dvars_spike_threshold", "volumes are told apart by a value above 0")
-        self._need(self.echo is None or self.echo >= 1, "echo", "echoes are numbered from 1")
-        self._need(
-            self.dummy_scans is None or self.dummy_scans >= 0,
-            "dummy_scans",
-            "it is a number from 0 up",
-        )
-        self._need(
-            0 <= self.slice_time_ref <= 1,
-            "slice_time_ref",
-            "a fraction of the TR lies from 0 to 1",
-        )
         try:
             parse_spaces(self.output_spaces)
         except ValueError as error:
@@ -242,6 +232,8 @@ class Activation(Checked):
         "--smoothing MM",
         "FWHM in mm, 0 for none; paper means 3.5 13.2",
         type=readers.widths,
+        least=0,
+        most=50,
     )
     low_pass: float | None = option(
         0.1,
@@ -249,7 +241,9 @@ class Activation(Checked):
         "low-pass cut-off of the cross-correlation (Hz), or none",
         type=readers.frequency,
     )
-    high_pass: float = option(1 / 128, "--high-pass HZ", "high-pass cut-off of the GLM (Hz)")
+    high_pass: float = option(
+        1 / 128, "--high-pass HZ", "high-pass cut-off of the GLM (Hz)", least=0
+    )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
@@ -288,14 +282,8 @@ class Activation(Checked):
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
         self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
         self._need(
-            all(0 <= mm <= 50 for mm in self.smoothing),
-            "smoothing",
-            "a width lies from 0 to 50 mm",
-        )
-        self._need(
             _apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter"
         )
-        self._need(self.high_pass >= 0, "high_pass", "a frequency is not negative")
         above = self.low_pass is None or self.low_pass > self.high_pass
         self._need(above, "low_pass", "it lies above the high-pass frequency")
         numbers = [
@@ -369,6 +357,7 @@ class Evaluation(Checked):
         "equivalence margin at the group level for dimensionless metrics, such as correlations "
         "(default, and for all others: a tenth of the gap between B-spline and measured)",
         decides=False,
+        above=0,
     )
 
     def _check(self) -> None:
@@ -379,7 +368,6 @@ class Evaluation(Checked):
             " evaluation.retrospective"
         )
         self._need(not self.compare or self.retrospective is None, "compare", why)
-        self._need_positive("margin", "it is a positive number")
 
     @property
     def truth_dir(self) -> Path | None:
@@ -396,13 +384,19 @@ class Resources(Checked):
     """
 
     nprocs: int | None = option(
-        None, "--nprocs --n-cpus N", "processors (default: all)", common=True, decides=False
+        None,
+        "--nprocs --n-cpus N",
+        "processors (default: all)",
+        common=True,
+        decides=False,
+        least=1,
     )
     omp_nthreads: int | None = option(
         None,
         "--omp-nthreads N",
         "threads per step (default: 1; steps run in parallel)",
         decides=False,
+        least=1,
     )
     mem_gb: float | None = option(
         None,
@@ -411,11 +405,14 @@ class Resources(Checked):
         common=True,
         decides=False,
         type=readers.gigabytes,
+        above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "--device", "device for the networks", decides=False
     )
-    random_seed: int = option(0, "--random-seed N", "seed of all random numbers")
+    random_seed: int = option(
+        0, "--random-seed N", "seed of all random numbers", least=0, most=2**32 - 1
+    )
     use_plugin: Path | None = option(
         None,
         "--use-plugin FILE",
@@ -424,18 +421,12 @@ class Resources(Checked):
     )
 
     def _check(self) -> None:
-        for name in ("nprocs", "omp_nthreads"):
-            self._need(getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1")
         fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
         why = (
             "one step cannot take more threads than there are processors (nprocs is"
             f" {self.nprocs})"
         )
         self._need(fits, "omp_nthreads", why)
-        self._need_positive("mem_gb", "it is a positive number of gigabytes")
-        self._need(
-            0 <= self.random_seed < 2**32, "random_seed", "a seed lies from 0 to 4294967295"
-        )
 
 
 @frozen
@@ -485,7 +476,7 @@ class Run(Checked):
     )
     sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
     verbosity: int = option(
-        0, "-v --verbose", "print more; may be given twice", decides=False, action="count"
+        0, "-v --verbose", "print more; may be given twice", decides=False, action="count", least=0
     )
     dry_run: bool = option(
         False,
@@ -512,7 +503,6 @@ class Run(Checked):
             "boilerplate_only",
             "it excludes reports_only",
         )
-        self._need(self.verbosity >= 0, "verbosity", "it is a number from 0 up")
 
 
 def _apart(values: Iterable[float]) -> bool:

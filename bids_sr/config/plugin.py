@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from bids_sr.config.section import Checked
+from bids_sr.config.section import Checked, option
 from bids_sr.config.values import UsageError, nearest_name
 from bids_sr.frozen import frozen
 
@@ -54,23 +54,20 @@ class Plugin(Checked):
     gpu_args: tuple[str, ...] = ()  # more for steps that use a GPU
     # first lines of every job script, or a file with them, relative to the settings file
     template: str = "#!/bin/bash"
-    time_minutes: float | None = None  # time limit; None: the partition's
-    memory_extra_gb: float = 0.7  # what a process takes beyond its step's
+    time_minutes: float | None = option(None, above=0)  # time limit; None: the partition's
+    memory_extra_gb: float = option(0.7, least=0)  # what a process takes beyond its step's
     join_small: bool = True
-    max_jobs: int = 100  # of a run that are under way at one time; only ``SLURM``
-    poll_seconds: float = 5.0  # between two questions to the queue
-    grace_seconds: float = 20.0  # that a file may take to be seen from another host
-    patience_seconds: float = 600.0  # that the controller of SLURM may be silent
+    max_jobs: int = option(100, least=1)  # of a run that are under way at one time; only ``SLURM``
+    poll_seconds: float = option(5.0, above=0)  # between two questions to the queue
+    grace_seconds: float = option(
+        20.0, least=0
+    )  # that a file may take to be seen from another host
+    patience_seconds: float = option(600.0, least=0)  # that the controller of SLURM may be silent
 
     def _where(self, name: str) -> str:
         return name if name == "plugin" else f"plugin_args.{name}"
 
     def _check(self) -> None:
-        for name in ("memory_extra_gb", "grace_seconds", "patience_seconds"):
-            self._need(getattr(self, name) >= 0, name, "it is a number from 0 up")
-        self._need(self.max_jobs >= 1, "max_jobs", "at least 1")
-        self._need(self.poll_seconds > 0, "poll_seconds", "it is a positive number of seconds")
-        self._need_positive("time_minutes", "it is a positive number")
         for name in ("sbatch_args", "gpu_args"):
             _check_arguments(name, getattr(self, name))
 

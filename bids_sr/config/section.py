@@ -3,8 +3,9 @@
 The effect states whether the field decides the results.
 """
 
+import operator
 from collections.abc import Mapping
-from dataclasses import Field, field
+from dataclasses import Field, field, fields
 from typing import Any, TypeVar, get_type_hints
 
 from bids_sr.config.values import SettingError, as_annotated
@@ -27,6 +28,10 @@ class _Option:
     once: bool = False
     # the heading under which it stands in the help, where that is not its group's
     among: str = ""
+    # bounds of a number, or of each of several
+    above: float | None = None
+    least: float | None = None
+    most: float | None = None
     # to `argparse`, beyond what the type of the setting tells
     how: Mapping[str, object] = field(default_factory=dict)
 
@@ -40,11 +45,23 @@ def option(
     decides: bool = True,
     once: bool = False,
     among: str = "",
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
     **how: object,
 ) -> T:
     """A field of a group of settings: its default, and what `_Option` says of it."""
     told = _Option(
-        flags=flags, help=help, common=common, decides=decides, once=once, among=among, how=how
+        flags=flags,
+        help=help,
+        common=common,
+        decides=decides,
+        once=once,
+        among=among,
+        above=above,
+        least=least,
+        most=most,
+        how=how,
     )
     return field(default=default, metadata={"option": told})
 
@@ -70,6 +87,9 @@ class Checked:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             self._set(name, as_annotated(getattr(self, name), hint, self._where(name)))
+        for item in fields(self):  # type: ignore[arg-type]  # all are dataclasses
+            if "option" in item.metadata:
+                self._check_bounds(item.name, option_of(item))
         self._check()
 
     def _where(self, name: str) -> str:
@@ -88,9 +108,17 @@ class Checked:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise SettingError(self._where(name), shown, why, "change that value")
 
-    def _need_positive(self, name: str, why: str) -> None:
+    def _check_bounds(self, name: str, known: _Option) -> None:
         value = getattr(self, name)
-        self._need(value is None or value > 0, name, why)
+        each = value if isinstance(value, tuple) else (value,)
+        for word, bound, holds in (
+            ("above", known.above, operator.gt),
+            ("at least", known.least, operator.ge),
+            ("at most", known.most, operator.le),
+        ):
+            if bound is not None and value is not None:
+                within = all(holds(number, bound) for number in each)
+                self._need(within, name, f"it is {word} {bound}")
 
     def _each_once(self, *names: str) -> None:
         for name in names:

@@ -83,6 +83,8 @@ class SuperRes(Checked):
         "--sr-factor F",
         "in-plane ratio of voxel sizes (default: that of the T2*w pair or the calibration run,"
         " else 2)",
+        above=1,
+        most=8,
     )
     hr_acq: str | None = option(
         None, "--hr-acq LABEL", "acq- label of the high-resolution T2*w image", decides=False
@@ -124,11 +126,14 @@ class SuperRes(Checked):
         None,
         "--max-train-minutes MIN",
         "limit of training time; the model is then marked as not reproducible",
+        above=0,
     )
     n_ensemble: int = option(
         1,
         "--n-ensemble N",
         "models per method, with different seeds; their spread is the uncertainty map",
+        least=1,
+        most=20,
     )
     data_consistency: Literal["off", "enforce"] = option(
         "off", "--data-consistency", "enforce puts what was acquired back into its band of k-space"
@@ -164,15 +169,6 @@ class SuperRes(Checked):
             if name != _AUTO:
                 _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
-        self._need(
-            self.factor is None or 1 < self.factor <= 8,
-            "factor",
-            "a factor lies above 1, and up to 8",
-        )
-        self._need_positive("max_train_minutes", "it is a positive number")
-        self._need(
-            1 <= self.n_ensemble <= 20, "n_ensemble", "a number of models lies from 1 to 20"
-        )
 
     @property
     def auto(self) -> bool:

@@ -41,14 +41,15 @@ class Study(Checked):
         "--preset",
         "tiny: seconds, for tests; demo: a minute; paper: 64x64x30x900 at TR 0.5 s, some minutes",
     )
-    subjects: int = option(1, "--subjects N", "number of subjects")
+    subjects: int = option(1, "--subjects N", "number of subjects", least=1)
     pairs: int = option(
         1,
         "--pairs N",
         "T2*w pairs of each subject, each with its own pose and noise; from 2 on as run-1, run-2,"
         " …",
+        least=1,
     )
-    seed: int = option(0, "--seed N", "same seed, same files")
+    seed: int = option(0, "--seed N", "same seed, same files", least=0)
     scene: Literal["ribbon", "veins", "free"] = option(
         "ribbon",
         "--scene",
@@ -63,7 +64,7 @@ class Study(Checked):
         " visual) that fluctuate slowly, each of its own",
     )
     volumes: int = option(
-        0, "--volumes N", "volumes of the BOLD (default: as many as the preset has)"
+        0, "--volumes N", "volumes of the BOLD (default: as many as the preset has)", least=0
     )
     anat: bool = option(
         False,
@@ -78,6 +79,7 @@ class Study(Checked):
         " (default: none; 20 where N is not given)",
         nargs="?",
         const=20,
+        least=0,
     )
     echoes: tuple[float, ...] = option(
         (),
@@ -98,14 +100,12 @@ class Study(Checked):
         return replace(preset, volumes=self.volumes) if self.volumes else preset
 
     def _check(self) -> None:
-        for name, least in (("subjects", 1), ("pairs", 1), ("seed", 0)):
-            self._need(getattr(self, name) >= least, name, f"it is at least {least}")
         if self.volumes:
             least = self.protocol.least_volumes
             why = f"a run of {self.preset} has at least {least} volumes"
             self._need(self.volumes >= least, "volumes", why)
         why = "a calibration has at least 2 volumes (20 by itself)"
-        self._need(self.calibration != 1 and self.calibration >= 0, "calibration", why)
+        self._need(self.calibration != 1, "calibration", why)
         if not self.echoes:
             return
         why = "a multi-echo run has at least 2 echoes; leave --echoes out"

@@ -49,14 +49,11 @@ class Site(Checked):
         " PATH",
     )
     requeues: int = option(
-        3, "--requeues N", "how often a task that reaches its time limit is requeued"
+        3, "--requeues N", "how often a task that reaches its time limit is requeued", least=0
     )
     program: str = option("bids-sr")  # where there is no container: as it is installed
     # directories and files outside data, output and work that a container sees
     binds: tuple[str, ...] = option(())
-
-    def _check(self) -> None:
-        self._need(self.requeues >= 0, "requeues", "it is a number from 0 up")
 
     @property
     def asked(self) -> dict[str, str]:

@@ -38,14 +38,14 @@ class MachineOptions(Checked):
         "--factor F",
         "coarse over fine voxel size: one number for the axes in plane, or three (default: the"
         " model's, or 2)",
+        least=1,
+        most=8,
     )
-    threads: int = option(1, "--threads N", "threads of the network")
+    threads: int = option(1, "--threads N", "threads of the network", least=1)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
 
     def _check(self) -> None:
-        self._need(self.threads >= 1, "threads", "a network needs at least one")
-        fits = len(self.factor) in (0, 1, 3) and all(1 <= f <= 8 for f in self.factor)
-        self._need(fits, "factor", "it is one number or three, from 1 to 8")
+        self._need(len(self.factor) in (0, 1, 3), "factor", "it is one number or three")
 
 
 @frozen
@@ -94,14 +94,13 @@ class EvaluateOptions(ImageOptions):
         None, "--degradation", "how to downsample the reference; this or --image"
     )
     made: tuple[Path, ...] = option((), "--made FILE", "fine images made elsewhere")
-    volumes: int = option(10, "--volumes N", "volumes of a series to score")
+    volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
     out: Path | None = option(
         None, "-o --out TSV", "also write the table to this file, with a JSON sidecar"
     )
 
     def _check(self) -> None:
         MachineOptions._check(self)
-        self._need(self.volumes >= 1, "volumes", "at least one is needed")
         if (self.image is None) == (self.degradation is None):
             fix = "--image COARSE where one was measured, else --degradation kspace"
             raise UsageError("one of --image and --degradation is required", remedy=fix)
@@ -130,7 +129,7 @@ class TrainOptions(MachineOptions):
         "BIDS suffix of all (default: from the file names)",
         among=_IMAGES,
     )
-    volumes: int = option(10, "--volumes N", "random volumes of a series", among=_IMAGES)
+    volumes: int = option(10, "--volumes N", "random volumes of a series", among=_IMAGES, least=1)
     degradation: _Degradation | None = option(
         None,
         "--degradation",
@@ -142,7 +141,7 @@ class TrainOptions(MachineOptions):
     )
     start: Path | None = option(None, "--from MODEL", "start from these weights", among=_HOW)
     train_last: int | None = option(
-        None, "--train-last N", "change only the last N layers; with --from", among=_HOW
+        None, "--train-last N", "change only the last N layers; with --from", among=_HOW, least=1
     )
     vgg_weights: Path | None = option(
         None,
@@ -151,19 +150,14 @@ class TrainOptions(MachineOptions):
         among=_HOW,
     )
     max_minutes: float | None = option(
-        None, "--max-minutes MIN", "limit of training time", among=_HOW
+        None, "--max-minutes MIN", "limit of training time", among=_HOW, above=0
     )
-    seed: int = option(0, "--seed N", "seed of weights, batches, augmentation", among=_HOW)
+    seed: int = option(
+        0, "--seed N", "seed of weights, batches, augmentation", among=_HOW, least=0
+    )
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
         "checkpoints (default: OUT.work); an interrupted training resumes from there",
         among=_HOW,
     )
-
-    def _check(self) -> None:
-        MachineOptions._check(self)
-        self._need_positive("volumes", "at least one is needed")
-        self._need_positive("train_last", "at least one layer is trained")
-        self._need_positive("max_minutes", "it is a positive number")
-        self._need(self.seed >= 0, "seed", "it is a number from 0 up")

@@ -46,7 +46,7 @@ class SlurmOptions(_Sent):
         "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default:"
         " all)",
     )
-    batch: int = option(1, "--batch N", "participants per task, one after the other")
+    batch: int = option(1, "--batch N", "participants per task, one after the other", least=1)
     time: str = option(
         "",
         "--time TIME",
@@ -54,10 +54,6 @@ class SlurmOptions(_Sent):
     )
     cpus: int | None = option(None, "--cpus N", "processors of a task, as --nprocs (default: 4)")
     gpus: int | None = option(
-        None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)"
+        None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", least=0
     )
     no_group: bool = option(False, "--no-group", "no job for the group level")
-
-    def _check(self) -> None:
-        self._need(self.gpus is None or self.gpus >= 0, "gpus", "it is a number from 0 up")
-        self._need(self.batch >= 1, "batch", "a task has at least one participant")

@@ -285,7 +285,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*one number or three"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*it is"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -442,7 +442,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "needs at least one",
+        "--threads: 0\n  why: it is at least 1",
     ),
 }
 
