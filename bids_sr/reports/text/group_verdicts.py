@@ -128,7 +128,8 @@ def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
 
 def where_text(question: Row) -> str:
     """Task, region, contrast and smoothing of a question."""
-    contrast = "" if question.contrast == MISSING else question.contrast.replace("+", " and ")
+    known = {MISSING: "", "all": "all conditions"}
+    contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
     smoothing = f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed"
     parts = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, parts))
@@ -179,7 +180,9 @@ def _undecided_text(own: Sequence[Row]) -> str:
     texts = []
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if some := [row for row in own if _side(row) == sign]:
-            apart = f"{word} {_names(some)} by {_least(some)}, not significant after correction"
+            apart = (
+                f"lies {word} {_names(some)} by {_least(some)}, not significant after correction"
+            )
             texts.append(apart if sign else f"{DECISIONS[UNDECIDED][2]} {_names(some)}")
     return "; ".join(texts)
 
@@ -200,7 +203,9 @@ def question_text(row: Row) -> str:
 
 
 def _about(finding: Sequence[Row]) -> str:
-    return f"{finding[0].series}, {question_text(finding[0])} ({where_text(finding[0])}"
+    """What a sentence on a finding begins with."""
+    count = max((row.n for row in _compared(finding)), default=0)
+    return f"{capital(question_text(finding[0]))}, {where_text(finding[0])}, n = {count}"
 
 
 def sentence(finding: Sequence[Row]) -> str:
@@ -212,10 +217,8 @@ def sentence(finding: Sequence[Row]) -> str:
     tail = caveat if said and finding[0].kind == SIZE else ""
     notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
     tail += f" {'; '.join(sorted(notes))}." if notes else ""
-    count = max((row.n for row in own), default=0)
-    return (
-        f"{_about(finding)}; n = {count}): {'; '.join(said) or 'no comparison available'}.{tail}"
-    )
+    told = f"{finding[0].series} {'; '.join(said)}" if said else "no comparison available"
+    return f"{_about(finding)}: {told}.{tail}"
 
 
 def placebo_sentence(finding: Sequence[Row]) -> str:
@@ -226,11 +229,11 @@ def placebo_sentence(finding: Sequence[Row]) -> str:
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
     parts = [
-        f"{DECISIONS[word][2]} the control analyses {_names(own)}"
+        f"{DECISIONS[word][2]} the {'controls' if len(own) > 1 else 'control'} {_names(own)}"
         for word, own in groups.items()
         if own
     ]
-    return f"{_about(finding)}): {'; '.join(parts)}." if parts else ""
+    return f"{_about(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
 
 
 def verdict(told: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:

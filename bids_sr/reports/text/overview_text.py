@@ -154,11 +154,10 @@ def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
 def _level_number(evidence: Evidence, best: str) -> Number:
     """Return the best method's detail beyond the acquired Nyquist limit, active voxels first."""
     label = f"{statistic(evidence.reference.statistic).label} {words.BANDS[evidence.band]}"
-    row, plain = evidence.row(best) if best else None, evidence.row("bspline")
-    if row is None or not math.isfinite(row.value):
-        return Number("–", label, "not assessed")
     where = words.region_text(evidence.regions[0])
-    note = _beside(evidence, row, f"B-spline: {level_text(plain)}")
+    if (row := evidence.known(best).get(evidence.regions[0])) is None:
+        return Number("–", label, "not assessed")
+    note = _beside(evidence, row, f"B-spline: {level_text(evidence.row('bspline'))}")
     return Number(f"{best} {level_text(row)}", f"{label}, {where}", note)
 
 

@@ -129,8 +129,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
 
 
 def _accuracy(evidence: Evidence, best: str) -> str:
-    row = evidence.row(best)
-    if row is None or not math.isfinite(row.value):
+    if (row := evidence.known(best).get(evidence.regions[0])) is None:
         return ""
     nbsp = "\N{NO-BREAK SPACE}"
     where = "" if row.region != "brain" else f", {region_text(row.region)}"

@@ -158,16 +158,7 @@ def _claim(
     The whole brain may not say the contrary.
     """
     evidence = strongest(kind, rows, [name])
-    levels = (
-        {}
-        if evidence is None
-        else {region: evidence.row(name, region) for region in evidence.regions}
-    )
-    known = {
-        region: row
-        for region, row in levels.items()
-        if row is not None and math.isfinite(row.value)
-    }
+    known = {} if evidence is None else evidence.known(name)
     if evidence is None or not known:
         return Claim(kind=kind, series=name, decision=None)
     each: dict[str, tuple[Decision, Why]] = {

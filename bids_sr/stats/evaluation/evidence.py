@@ -176,6 +176,11 @@ class Evidence:
         found = self.row(series, region, statistic=statistic)
         return math.nan if found is None else found.value
 
+    def known(self, series: str) -> dict[str, MetricRow]:
+        """Values of a series by region, where it has one."""
+        rows = {region: self.row(series, region) for region in self.regions}
+        return {name: row for name, row in rows.items() if row and math.isfinite(row.value)}
+
     def levels(self) -> list[MetricRow]:
         """Values of the series themselves, by its statistic."""
         return [row for row in self._own() if row.minus == MISSING]

@@ -96,32 +96,34 @@ def headline(
     claims: Sequence[Claim], evidence: Evidence | None, found: OneLevelDown | None
 ) -> str:
     """What may be claimed for the methods of a run."""
-    about = {
-        kind: [each for each in claims if each.kind == kind]
-        for kind in ("function", "specific", "image")
-    }
-    methods = [each.series for each in about["function"]]
+    on_function = [each for each in claims if each.kind == "function"]
     if evidence is None or evidence.no_detail:
+        methods = [each.series for each in on_function]
         said = _unmeasured(methods, found or OneLevelDown(), no_detail=evidence is not None)
     else:
-        said = _compared(about["function"], evidence)
-        won = [each.series for each in about["function"] if each.holds]
-        said += [specific_text(each) for each in about["specific"] if each.series in won]
-    good = [each.series for each in about["image"] if each.holds]
-    said += (
-        [f"Single images of {names(good)} are more accurate than those of bspline and inject."]
-        if good
-        else []
-    )
+        won = _series(claims, "function", holds=True)
+        said = _compared(on_function, evidence)
+        said += [
+            specific_text(each)
+            for each in claims
+            if each.kind == "specific" and each.series in won
+        ]
+    if good := _series(claims, "image", holds=True):
+        said.append(
+            f"Single images of {names(good)} are more accurate than those of bspline and inject."
+        )
     return " ".join(filter(None, said))
+
+
+def _series(claims: Sequence[Claim], kind: Kind, *, holds: bool | None) -> list[str]:
+    """Of which series a claim of a kind holds, does not, or cannot be said."""
+    return [each.series for each in claims if each.kind == kind and each.holds is holds]
 
 
 def _compared(claims: Sequence[Claim], evidence: Evidence) -> list[str]:
     """What a reference allows to say: who recovers real detail, and who does not."""
     place = "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
-    won, lost = (
-        [each.series for each in claims if each.holds is holds] for holds in (True, False)
-    )
+    won, lost = (_series(claims, "function", holds=holds) for holds in (True, False))
     others = {each.row.minus for claim in claims for each in claim.comparisons}
     rivals = ["interpolation", *["denoising"] * bool(others & set(CONTROLS))]
     detail = f"detail finer than your scan{place}"
@@ -179,29 +181,24 @@ def limits(
     found: OneLevelDown | None,
 ) -> list[str]:
     """What cannot be said of the methods of a run; `raised` are names of flags."""
-    open_ = {
-        kind: [each.series for each in claims if each.kind == kind and each.holds is None]
-        for kind in ("function", "specific", "image")
-    }
     accurate = evidence is not None and not evidence.no_detail
     out = []
     if found is not None and found.tested and (found.calibrated or not accurate):
         out.append(CALIBRATED if found.calibrated else NOT_ACCURACY)
-    if evidence is None and open_["function"]:
+    if evidence is None and _series(claims, "function", holds=None):
         out.append(f"No high-resolution reference: {advice.reference}.")
     if evidence is not None:
         out += _limits_of(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
-    if open_["image"]:
+    if _series(claims, "image", holds=None):
         both = "this needs both of them, and "
         out.append(
             "Image quality relative to bspline and inject was not assessed:"
             f" {both}{advice.images}."
         )
-    if open_["specific"] and accurate:
+    if accurate and (lacking := _series(claims, "specific", holds=None)):
         unknown = "participant-specific benefit is unknown"
         out.append(
-            f"No control analysis was run for {names(open_['specific'])}; {unknown}"
-            f" ({advice.controls})."
+            f"No control analysis was run for {names(lacking)}; {unknown} ({advice.controls})."
         )
     up = [FLAGS[name].failed for name in raised]
     out += [f"Flags were raised: {', '.join(up)}."] if up else []

@@ -170,19 +170,15 @@ def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
     """How much of the detail each series has, in active voxels first."""
     found = []
     for name in of:
-        known = [
-            row
-            for region in evidence.regions
-            if (row := evidence.row(name, region)) is not None and math.isfinite(row.value)
-        ]
-        if known:
-            texts = [f"{name}: {value_text(known[0], '.3f')}, {region_text(known[0].region)}"]
+        if known := evidence.known(name):
+            (region, first), *others = known.items()
+            texts = [f"{name}: {value_text(first, '.3f')}, {region_text(region)}"]
             texts += [
                 f"{words} {number(value, '.3f')}"
-                for words, value in beside(evidence, name, known[0].region)
+                for words, value in beside(evidence, name, region)
             ]
-            texts += [f"{region_text(row.region)} {number(row.value, '.3f')}" for row in known[1:]]
-            found.append(Sentence("; ".join(texts) + ".", known[0]))
+            texts += [f"{region_text(where)} {number(row.value, '.3f')}" for where, row in others]
+            found.append(Sentence("; ".join(texts) + ".", first))
     return found
 
 
