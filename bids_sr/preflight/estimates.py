@@ -28,7 +28,6 @@ from bids_sr.config.memory_model import (
     step_gb,
     workers_that_fit,
 )
-from bids_sr.frozen import frozen
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name, series_names
@@ -83,38 +82,30 @@ further iterations.
 """
 
 
-@frozen
-class _Costed:
-    """Basis for rows of the estimate: runs with a factor, and sizes of the largest grids."""
-
-    plan: Plan
-    settings: Settings
-    runs: tuple[BoldRun, ...]
-    sizes: Sizes
-
-    def high(self, runs: Sequence[BoldRun]) -> float:
-        """Millions of voxels in all volumes on the high-resolution grid."""
-        return sum(_run_gigabytes(run, self.settings)[1] for run in runs) * 1e3 / 4
-
-    def low(self, runs: Sequence[BoldRun]) -> float:
-        """Millions of voxels in all volumes on the acquired grid."""
-        return sum(_run_gigabytes(run, self.settings)[0] for run in runs) * 1e3 / 4
-
-    def grid(self, runs: Sequence[BoldRun]) -> float:
-        """Millions of voxels of one volume of each run on the acquired grid."""
-        return sum(math.prod(run.shape) for run in runs) / 1e6
-
-    def row(self, stage: str, seconds: float, need: Need, disk_gb: float = 0.0) -> Row:
-        """A row whose memory is that of one kind of step."""
-        return Row(
-            stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, self.sizes), disk_gb=disk_gb
-        )
+def _high(runs: Sequence[BoldRun]) -> float:
+    """Millions of voxels in all volumes on the high-resolution grid."""
+    return sum(_run_gigabytes(run)[1] for run in runs) * 1e3 / 4
 
 
-def _run_gigabytes(run: BoldRun, settings: Settings) -> tuple[float, float]:
+def _low(runs: Sequence[BoldRun]) -> float:
+    """Millions of voxels in all volumes on the acquired grid."""
+    return sum(_run_gigabytes(run)[0] for run in runs) * 1e3 / 4
+
+
+def _grid(runs: Sequence[BoldRun]) -> float:
+    """Millions of voxels of one volume of each run on the acquired grid."""
+    return sum(math.prod(run.shape) for run in runs) / 1e6
+
+
+def _run_gigabytes(run: BoldRun) -> tuple[float, float]:
     """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
     low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
     return low, low * float(np.prod(run.factor))
+
+
+def _row(sizes: Sizes, stage: str, seconds: float, need: Need, disk_gb: float = 0.0) -> Row:
+    """A row whose memory is that of one kind of step."""
+    return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, sizes), disk_gb=disk_gb)
 
 
 def estimate(plan: Plan, settings: Settings) -> Estimate:
@@ -123,20 +114,23 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     if not runs:
         return Estimate()
     sizes = sizes_of(plan.subjects, settings)
-    work = _Costed(plan=plan, settings=settings, runs=runs, sizes=sizes)
-    report_s = _REPORT_S * len(runs) + _REPORT_S_GRID * work.grid(runs)
+    report_s = _REPORT_S * len(runs) + _REPORT_S_GRID * _grid(runs)
     figures_gb = (_FIGURES_GB + _OVERHEAD_GB) * len(runs)
     rows = [
-        work.row("start-up", _STARTUP_S, Need()),
-        _anatomical(work),
-        _motion(work),
-        *_calibrations(work),
-        *_training(work),
-        *_series(work),
-        _activation(work),
-        *_evaluation(work),
-        work.row(
-            "report", report_s, Need(always=0.03, t1w=0.020) if sizes.t1w else Need(), figures_gb
+        _row(sizes, "start-up", _STARTUP_S, Need()),
+        _anatomical(plan, sizes),
+        _motion(plan, sizes),
+        *_calibrations(plan, settings, sizes),
+        *_training(plan, settings, sizes),
+        *_series(plan, settings, sizes),
+        _activation(plan, settings, sizes),
+        *_evaluation(plan, settings, sizes),
+        _row(
+            sizes,
+            "report",
+            report_s,
+            Need(always=0.03, t1w=0.020) if sizes.t1w else Need(),
+            figures_gb,
         ),
     ]
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
@@ -152,58 +146,60 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         sizes=sizes,
         memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
         work_gb=sum(row.disk_gb for row in rows),
-        output_gb=_results(work),
+        output_gb=_results(plan, settings, sizes),
         rows=tuple(rows),
     )
 
 
-def _anatomical(work: _Costed) -> Row:
+def _anatomical(plan: Plan, sizes: Sizes) -> Row:
     """Anatomy once for each participant, registration once for each run and pair."""
-    seconds = _REGISTRATION_S * len(work.runs) + _REGISTRATION_S_GRID * work.grid(work.runs)
+    seconds = _REGISTRATION_S * len(plan.runs) + _REGISTRATION_S_GRID * _grid(plan.runs)
     always, for_voxels = _ANATOMICAL_S
     disk = 0.0
-    for subject in work.plan.subjects:
+    for subject in plan.subjects:
         if subject.t1w:
             share = 1.0 if subject.precomputed is None else _PRECOMPUTED_SHARE
-            seconds += share * (always + for_voxels * work.sizes.t1w)
-            disk += _TEMPLATE_GB + _T1W_COPIES * work.sizes.t1w * 4e-3
-        seconds += len(subject.pairs) * (_PAIR_S + _PAIR_S_GRID * work.sizes.low)
-    need = memory_model.SEGMENT if work.sizes.t1w else Need()
-    return work.row("anatomical and registration", seconds, need, disk)
+            seconds += share * (always + for_voxels * sizes.t1w)
+            disk += _TEMPLATE_GB + _T1W_COPIES * sizes.t1w * 4e-3
+        seconds += len(subject.pairs) * (_PAIR_S + _PAIR_S_GRID * sizes.low)
+    need = memory_model.SEGMENT if sizes.t1w else Need()
+    return _row(sizes, "anatomical and registration", seconds, need, disk)
 
 
-def _calibrations(work: _Costed) -> list[Row]:
+def _calibrations(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
     """Return the calibration of each run whose method uses one, and the added file.
 
     The file is that of what the calibration adds to the volumes.
     """
-    found = [(run, run.calibration) for run in work.runs if run.calibration is not None]
-    if not found or not work.settings.superres.calibrated:
+    found = [(run, run.calibration) for run in plan.runs if run.calibration is not None]
+    if not found or not settings.superres.calibrated:
         return []
     volumes = [
         math.prod(run.shape) * math.prod(run.factor) * one.n_volumes / 1e6 for run, one in found
     ]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
-    at_once = min(work.settings.resources.nprocs or 1, len(found))
-    added = at_once * max(_run_gigabytes(run, work.settings)[1] for run, _ in found)
-    return [work.row("calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3 + added)]
+    at_once = min(settings.resources.nprocs or 1, len(found))
+    added = at_once * max(_run_gigabytes(run)[1] for run, _ in found)
+    return [
+        _row(sizes, "calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3 + added)
+    ]
 
 
-def _motion(work: _Costed) -> Row:
+def _motion(plan: Plan, sizes: Sizes) -> Row:
     # imported, in time, in space (`raw`)
-    copies = 3 if any(run.slice_timing for run in work.runs) else 2
-    disk = copies * sum(_run_gigabytes(run, work.settings)[0] for run in work.runs)
-    return work.row("motion", _MOTION_S_LOW * work.low(work.runs), Need(), disk)
+    copies = 3 if any(run.slice_timing for run in plan.runs) else 2
+    disk = copies * sum(_run_gigabytes(run)[0] for run in plan.runs)
+    return _row(sizes, "motion", _MOTION_S_LOW * _low(plan.runs), Need(), disk)
 
 
-def _training(work: _Costed) -> list[Row]:
-    superres = work.settings.superres
+def _training(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
+    superres = settings.superres
     given = [method_of_model(file) for file in superres.pretrained]
     if superres.model_source == "reuse":
         return []
     limit = (superres.max_train_minutes or math.inf) * 60
-    pairs = sum(len(subject.pairs) for subject in work.plan.subjects)
-    low, high, seconds = work.sizes.low, work.sizes.high, 0.0
+    pairs = sum(len(subject.pairs) for subject in plan.subjects)
+    low, high, seconds = sizes.low, sizes.high, 0.0
     for name in superres.learned:
         if name in given:
             continue
@@ -211,62 +207,63 @@ def _training(work: _Costed) -> list[Row]:
         # each run by its own size; nothing is trained that could stop on the clock
         if method.trained_on == "series":
             seconds += sum(
-                cost.training(low=work.grid([run]), volumes=work.high([run])) for run in work.runs
+                cost.training(low=_grid([run]), volumes=_high([run])) for run in plan.runs
             )
             continue
-        count = len(work.runs) if method.of_the_run else pairs
+        count = len(plan.runs) if method.of_the_run else pairs
         seconds += min(cost.training(low=low, high=high), limit) * count
     return (
-        [work.row("training", seconds * superres.n_ensemble, memory_model.VARIANCE)]
+        [_row(sizes, "training", seconds * superres.n_ensemble, memory_model.VARIANCE)]
         if seconds
         else []
     )
 
 
-def _series_s(work: _Costed, name: str) -> float:
+def _series_s(settings: Settings, name: str) -> float:
     """Return processor seconds to compute and store a million high-resolution voxels."""
-    superres = work.settings.superres
+    superres = settings.superres
     method = next((each for each in superres.learned if series_name(each) == name), None)
     if method is not None:
         return get_method(method).cost(superres.recipe).series + _SERIES_S_HIGH + _KEEP_S_HIGH
     return (_GUIDED_S_HIGH if name in PAIR_BASELINES else _SERIES_S_HIGH) + _KEEP_S_HIGH
 
 
-def _series(work: _Costed) -> list[Row]:
+def _series(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
     rows = []
-    for name in work.plan.series[1:]:
-        here = [run for run in work.runs if name in work.plan.series_of(run)]
+    for name in plan.series[1:]:
+        here = [run for run in plan.runs if name in plan.series_of(run)]
         if here:
-            disk = sum(_run_gigabytes(run, work.settings)[1] for run in here)
-            seconds = _SERIES_S * len(here) + _series_s(work, name) * work.high(here)
-            rows.append(work.row(f"series {name}", seconds, memory_model.SERIES, disk))
-    if volumes := _in_spaces(work):
+            disk = sum(_run_gigabytes(run)[1] for run in here)
+            seconds = _SERIES_S * len(here) + _series_s(settings, name) * _high(here)
+            rows.append(_row(sizes, f"series {name}", seconds, memory_model.SERIES, disk))
+    if volumes := _in_spaces(plan, settings):
         rows.append(
-            work.row(
-                "series in other spaces", _SPACE_S * volumes, memory_model.SERIES, volumes * 4e-3
+            _row(
+                sizes,
+                "series in other spaces",
+                _SPACE_S * volumes,
+                memory_model.SERIES,
+                volumes * 4e-3,
             )
         )
     return rows
 
 
-def _in_spaces(work: _Costed) -> float:
+def _in_spaces(plan: Plan, settings: Settings) -> float:
     """Millions of voxels in all volumes of the primary series in other spaces."""
-    runs = (run for subject in work.plan.subjects if subject.t1w for run in subject.runs)
-    return sum(elsewhere(run, work.settings) * run.n_volumes for run in runs)
+    runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
+    return sum(elsewhere(run, settings) * run.n_volumes for run in runs)
 
 
-def _activation(work: _Costed) -> Row:
+def _activation(plan: Plan, settings: Settings, sizes: Sizes) -> Row:
     """Cost the statmaps of every series and smoothing, and the block effects.
 
     The evaluation rests on both.
     """
-    widths = len(work.settings.activation.smoothing)
+    widths = len(settings.activation.smoothing)
     voxels = {
-        run.bold: [
-            work.high([run]) if name != "raw" else work.low([run])
-            for name in work.plan.series_of(run)
-        ]
-        for run in work.runs
+        run.bold: [_high([run]) if name != "raw" else _low([run]) for name in plan.series_of(run)]
+        for run in plan.runs
     }
     seconds = (
         sum(_ACTIVATION_S_HIGH * v + _MAP_S for each in voxels.values() for v in each) * widths
@@ -279,54 +276,50 @@ def _activation(work: _Costed) -> Row:
         widths
         * 4e-3
         * _MAP_COPIES
-        * sum(_contrasts(work, run) * sum(voxels[run.bold]) / run.n_volumes for run in work.runs)
+        * sum(_contrasts(plan, run) * sum(voxels[run.bold]) / run.n_volumes for run in plan.runs)
     )
-    return work.row("activation", seconds, memory_model.MAPS, maps + effects)
+    return _row(sizes, "activation", seconds, memory_model.MAPS, maps + effects)
 
 
-def _contrasts(work: _Costed, run: BoldRun) -> int:
-    return max(1, len(work.plan.contrasts.get(run.bold, {})))
+def _contrasts(plan: Plan, run: BoldRun) -> int:
+    return max(1, len(plan.contrasts.get(run.bold, {})))
 
 
-def _evaluation(work: _Costed) -> list[Row]:
+def _evaluation(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
     """Cost the series made for comparison: measured, ensemble members and placebos."""
-    superres, wanted = work.settings.superres, work.settings.evaluation
-    high, count = work.high(work.runs), len(work.plan.series)
-    rows = [work.row("evaluation", _EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
+    superres, wanted = settings.superres, settings.evaluation
+    high, count = _high(plan.runs), len(plan.series)
+    rows = [_row(sizes, "evaluation", _EVALUATE_S_HIGH * count * high, memory_model.EFFECTS)]
     extras = dict.fromkeys(superres.learned, superres.n_ensemble - 1)
     if wanted.null_checks:
         extras |= {
             name: number + len(get_method(name).placebos) for name, number in extras.items()
         }
-    truth = any(run.truth is not None and run.truth.series is not None for run in work.runs)
+    truth = any(run.truth is not None and run.truth.series is not None for run in plan.runs)
     made = sum(extras.values()) + truth
     if made:
         # a member or a placebo takes what its method's series does, but for keeping it
         each = sum(
-            n * (_series_s(work, series_name(name)) - _KEEP_S_HIGH) for name, n in extras.items()
+            n * (_series_s(settings, series_name(name)) - _KEEP_S_HIGH)
+            for name, n in extras.items()
         )
         seconds = (each + truth * _MEASURED_S_HIGH + made * _EVALUATE_S_HIGH) * high
-        disk = (
-            made
-            * (1 + _EFFECTS_SHARE[1])
-            * sum(_run_gigabytes(run, work.settings)[1] for run in work.runs)
-        )
-        rows.append(work.row("series for evaluation", seconds, memory_model.SERIES, disk))
+        disk = made * (1 + _EFFECTS_SHARE[1]) * sum(_run_gigabytes(run)[1] for run in plan.runs)
+        rows.append(_row(sizes, "series for evaluation", seconds, memory_model.SERIES, disk))
     if compared := [
-        run for run in work.runs for _ in (*run.compared, *([run.another] if run.another else []))
+        run for run in plan.runs for _ in (*run.compared, *([run.another] if run.another else []))
     ]:
-        widths = len(work.settings.activation.smoothing)
-        seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * work.high(
+        widths = len(settings.activation.smoothing)
+        seconds = (_SERIES_S_HIGH + _EVALUATE_S_HIGH + _ACTIVATION_S_HIGH * widths) * _high(
             compared
         )
-        disk = sum(_run_gigabytes(run, work.settings)[1] for run in compared)
-        rows.append(work.row("series of other programs", seconds, memory_model.SERIES, disk))
+        disk = sum(_run_gigabytes(run)[1] for run in compared)
+        rows.append(_row(sizes, "series of other programs", seconds, memory_model.SERIES, disk))
     return rows
 
 
-def _results(work: _Costed) -> float:
+def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of stored outputs (GB) by level; links to a file take no space."""
-    settings = work.settings
     superres, how, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
         level=level,
@@ -337,13 +330,13 @@ def _results(work: _Costed) -> float:
         kinds=how.kinds,
     )
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
-    with_t1w = sum(1 for subject in work.plan.subjects if subject.t1w)
-    total = _FIGURES_GB * len(work.runs) + (_TRANSFORMS_GB + work.sizes.t1w * 4e-3) * with_t1w
-    total += share * _SPACE_SHARE * _in_spaces(work) * 4e-3
-    for run in work.runs:
-        low, high = _run_gigabytes(run, settings)
-        contrasts = _contrasts(work, run)
-        for name in work.plan.series_of(run):
+    with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
+    total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * with_t1w
+    total += share * _SPACE_SHARE * _in_spaces(plan, settings) * 4e-3
+    for run in plan.runs:
+        low, high = _run_gigabytes(run)
+        contrasts = _contrasts(plan, run)
+        for name in plan.series_of(run):
             size = low if name == "raw" else high
             maps = sum(
                 len(own.stats) + _REGION_COPIES * len(own.thresholds)
