@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from _kept import kept, write_arrays, write_note
+from nibabel.affines import apply_affine as apply
 from numpy.typing import NDArray
 
 from bids_sr.io.volume import Volume
@@ -19,18 +20,17 @@ from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
 from bids_sr.phantom.still_scans import CONTRASTS, structural, t1w, tissue_shares
-from bids_sr.registration.brain import brain_from_head
+from bids_sr.registration.brain import brain_from_head, unbiased
 from bids_sr.registration.structural_preparation import (
     ORDERS,
     Align,
     Placement,
     assemble,
     placements,
-    unbiased,
 )
 from bids_sr.registration.templates import load_template
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
-from bids_sr.spatial.transforms import apply, invert
+from bids_sr.spatial.transforms import invert
 from bids_sr.sr.training.fused import unit_range
 
 Array = NDArray[Any]
@@ -141,7 +141,8 @@ def second_session(subject: SimulatedSubject, seed: int) -> SimulatedSubject:
 
 
 def _even(images: Mapping[Key, Volume]) -> dict[Key, Volume]:
-    return {key: unbiased(image, seed=0, sloppy=False) for key, image in images.items()}
+    rounds = (20, 15)
+    return {key: unbiased(image, None, seed=0, iterations=rounds) for key, image in images.items()}
 
 
 def _brain(frame: Volume, prefix: str) -> NDArray[np.bool_]:

@@ -23,12 +23,10 @@ for variable in (
 ):
     os.environ[variable] = "1"
 
-import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
 
-from bids_sr.io.volume import Volume  # noqa: E402
 from bids_sr.registration.ants import load, load_ants  # noqa: E402
-from bids_sr.registration.brain import bias_field, brain_from_head, volume_ml  # noqa: E402
+from bids_sr.registration.brain import brain_from_head, unbiased, volume_ml  # noqa: E402
 from bids_sr.registration.templates import Template, load_template  # noqa: E402
 from bids_sr.spatial.masks import dice, grow  # noqa: E402
 
@@ -36,10 +34,7 @@ from bids_sr.spatial.masks import dice, grow  # noqa: E402
 def row_of(path: Path, reference: Path, template: Template) -> dict[str, Any]:
     """Figures of one image."""
     image = load(path)
-    image = Volume(data=np.maximum(image.data, 0), affine=image.affine)
-    flat = Volume(
-        data=image.data / bias_field(image, None, seed=1, iterations=(20, 15)), affine=image.affine
-    )
+    flat = unbiased(image, None, seed=1, iterations=(20, 15))
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         mask, _, check = brain_from_head(

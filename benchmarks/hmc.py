@@ -37,18 +37,13 @@ for variable in (
 import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
+from nibabel.affines import apply_affine as apply  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from bids_sr.spatial.boldref import evenly_spaced  # noqa: E402
 from bids_sr.spatial.hmc import estimate_motion  # noqa: E402
-from bids_sr.spatial.transforms import (  # noqa: E402
-    apply,
-    displacement,
-    invert,
-    rigid_matrix,
-    rigid_params,
-)
+from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, rigid_params  # noqa: E402
 
 Array = NDArray[Any]
 SHAPE = (64, 64, 30)

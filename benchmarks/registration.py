@@ -26,23 +26,18 @@ for variable in (
 
 import numpy as np  # noqa: E402
 from _table import keep  # noqa: E402
+from nibabel.affines import apply_affine as apply  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from bids_sr.io.nifti import SeriesReader  # noqa: E402
 from bids_sr.io.volume import Volume  # noqa: E402
 from bids_sr.registration.ants import load, load_ants  # noqa: E402
 from bids_sr.registration.bold_to_anat import register_pair_to_bold, register_to_t1w  # noqa: E402
-from bids_sr.registration.brain import bias_field, brain_from_head  # noqa: E402
+from bids_sr.registration.brain import brain_from_head, unbiased  # noqa: E402
 from bids_sr.registration.pair_frames import registered_pair  # noqa: E402
 from bids_sr.registration.templates import load_template  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
-from bids_sr.spatial.transforms import (  # noqa: E402
-    apply,
-    displacement,
-    invert,
-    read_itk,
-    rigid_matrix,
-)
+from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix  # noqa: E402
 
 Array = NDArray[Any]
 OFFSETS = ((0.0, 0.0), (1.0, 1.0), (3.0, 3.0), (10.0, 10.0), (20.0, 15.0))  # mm, degrees
@@ -132,10 +127,7 @@ def main() -> None:
     )
     template = load_template()
     with tempfile.TemporaryDirectory() as folder:
-        flat = Volume(
-            data=head.data / bias_field(head, None, seed=1, iterations=(20, 15)),
-            affine=head.affine,
-        )
+        flat = unbiased(head, None, seed=1, iterations=(20, 15))
         brain, *_ = brain_from_head(
             flat, template.t1, template.mask.data, seed=1, prefix=f"{folder}/head_", sloppy=False
         )

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from _labels import label
 from _table import keep
+from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.template_cache import DEFAULT_SPACE
@@ -37,7 +38,7 @@ from bids_sr.reports.figures import style
 from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.spatial.output_grids import PlacedGrid, grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
-from bids_sr.spatial.transforms import apply, carry, invert, moved, read_itk
+from bids_sr.spatial.transforms import carry, invert, moved, read_itk
 from bids_sr.sr.data.temporal_components import load_statistics
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series

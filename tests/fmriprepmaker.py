@@ -340,7 +340,7 @@ def of_phantom(
     from scipy import ndimage
 
     from bids_sr.registration.templates import load_template
-    from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
+    from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import read_itk
 
     truth = (
@@ -353,12 +353,17 @@ def of_phantom(
     ]  # the head lies as the template
     image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
     assert template.tissues is not None
-    linear = OUTSIDE_IS_ZERO
 
     def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         there = np.linalg.inv(to_t1w)
         return sample_volume(
-            data.astype(np.float32), affine, image.shape, image.affine, there, linear
+            data.astype(np.float32),
+            affine,
+            image.shape,
+            image.affine,
+            there,
+            order=1,
+            zero_outside=True,
         )
 
     brain = carried(template.mask.data, template.mask.affine) > 0.5

@@ -8,7 +8,7 @@ from scipy import ndimage
 from bids_sr.io.volume import Volume
 from bids_sr.registration.templates import Template, load_template
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 
@@ -62,8 +62,7 @@ def seen(
     """
     factor = masks.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
-    outside = OUTSIDE_IS_ZERO
-    fine = sample_volume(image.data, image.affine, shape, affine, xfm, outside)
+    fine = sample_volume(image.data, image.affine, shape, affine, xfm, order=1, zero_outside=True)
     data = masks.block_average(fine, factor)
     data = data + np.random.default_rng(seed).normal(0, noise, data.shape)
     return Volume(data=np.abs(data).astype(np.float32), affine=on.affine)

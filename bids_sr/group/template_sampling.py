@@ -20,7 +20,7 @@ from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.masks import percent_scale
-from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import linear_values, moved, points_in
 
 
@@ -51,7 +51,8 @@ def target_of(space: str) -> Target:
             grid.data.shape,
             grid.affine,
             None,
-            OUTSIDE_IS_ZERO,
+            order=1,
+            zero_outside=True,
         )
         for image in (template.t1, template.mask)
     )

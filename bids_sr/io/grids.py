@@ -11,6 +11,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_sr.io.array_types import Array, Mask
@@ -150,7 +151,7 @@ def corners_apart(
     """
     corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
     places = [
-        (corners * np.asarray(size) - 0.5) @ grid[:3, :3].T + grid[:3, 3]
+        apply_affine(grid, corners * np.asarray(size) - 0.5)
         for size, grid in ((shape, affine), (other_shape, other_affine))
     ]
     return float(np.linalg.norm(places[0] - places[1], axis=1).max())
@@ -243,7 +244,6 @@ def inside_field(
     >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """
-    to_other = np.linalg.inv(other_affine) @ affine
-    places = voxels @ to_other[:3, :3].T + to_other[:3, 3]
+    places = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
     half = np.asarray(other_shape) / 2
     return np.asarray((np.abs(places + 0.5 - half) <= half + tolerance).all(1))

@@ -176,6 +176,13 @@ class SeriesReader:
         for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
             yield self.volume(t)
 
+    def mean(self, start: int = 0, stop: int | None = None) -> Float:
+        """Return the mean over volumes start..stop-1, (X, Y, Z), one of them in memory."""
+        total, count = np.zeros(self.shape[:3]), 0
+        for volume in self.volumes(start, stop):
+            total, count = total + volume, count + 1
+        return total / count
+
     def slab(self, z0: int, z1: int) -> Float32:
         """Return slices z0..z1-1 of all volumes as float32 (X, Y, z1 - z0, T).
 

@@ -14,7 +14,7 @@ from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Scanner
-from bids_sr.spatial.resampling import LINEAR, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 
 # shares of the signal (peak, or so)
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
@@ -46,7 +46,7 @@ def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
         if mean < 1e-3:
             break
         maps.append(
-            sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, LINEAR)
+            sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, order=1)
         )
         means.append(mean)
     mean_excess = np.array(means)
@@ -71,7 +71,7 @@ class Physiology:
         pulsating = head.veins + 0.3 * head.fractions["csf"] * head.brain
         pulsating = ndimage.gaussian_filter(pulsating, 2.0 / head.affine[0, 0])
         self._pulse_map = sample_volume(
-            pulsating, head.affine, shape, affine, scanner.pose, LINEAR
+            pulsating, head.affine, shape, affine, scanner.pose, order=1
         )
         self._breath_map = 1 + 0.6 * polynomial(rng, affine, shape)
         self._drift_map = polynomial(rng, affine, shape)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,19 @@ def centered_affine(
     return affine
 
 
+_DEMO = Preset(
+    bold_shape=(64, 64, 30),
+    bold_voxel=(3.75, 3.75, 4.0),
+    volumes=144,
+    tr=2.0,
+    te=0.030,
+    flip=70.0,
+    t1w_shape=(184, 224, 192),
+    t1w_voxel=1.0,
+    lead=16.0,
+    block=16.0,
+    snr=110.0,
+)
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         bold_shape=(40, 40, 14),
@@ -117,29 +131,14 @@ PRESETS: dict[str, Preset] = {
         pair_gain=1.0,
         anat_factor=(2.0, 2.0, 2.0),
     ),
-    "demo": Preset(
-        bold_shape=(64, 64, 30),
-        bold_voxel=(3.75, 3.75, 4.0),
-        volumes=144,
-        tr=2.0,
-        te=0.030,
-        flip=70.0,
-        t1w_shape=(184, 224, 192),
-        t1w_voxel=1.0,
-        lead=16.0,
-        block=16.0,
-        snr=110.0,
-    ),
-    "paper": Preset(
-        bold_shape=(64, 64, 30),
-        bold_voxel=(3.75, 3.75, 4.0),
+    "demo": _DEMO,
+    "paper": replace(
+        _DEMO,
         volumes=900,
         tr=0.5,
         te=0.025,
         flip=44.0,
         multiband=5,
-        t1w_shape=(184, 224, 192),
-        t1w_voxel=1.0,
         lead=30.0,
         block=20.0,
         snr=80.0,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
@@ -13,7 +14,7 @@ from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import NEAREST, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
@@ -22,7 +23,6 @@ from bids_sr.spatial.transforms import (
     rms_distance,
     write_itk,
 )
-from bids_sr.spatial.transforms import apply as move
 from bids_sr.sr.resolution.matrices import Factor
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def register_to_t1w(
         brain_mask,
         seed=seed,
         prefix=prefix,
-        fine_mm=0.35 * float(boldref.zooms.min()),
+        soft=True,
     )
     by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(own, boldref))
     kept = fit.nmi <= by_headers
@@ -151,7 +151,7 @@ def register_pair_to_bold(
         fine,
         seed=seed,
         prefix=prefix,
-        fine_mm=0.35 * float(boldref.zooms.min()),
+        soft=True,
     )
     xfm = before @ fit.xfm
     poor = fit.nmi < _POOR_NMI
@@ -176,9 +176,7 @@ def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Ar
     It holds the voxels at least half inside the mask and those nearest to it.
     """
     found = masks.coverage(mask, affine, shape, fine) >= 0.5
-    return found | (
-        sample_volume(mask.astype(np.float32), affine, shape, fine, spline=NEAREST) > 0.5
-    )
+    return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, order=0) > 0.5)
 
 
 def combined_masks(
@@ -282,7 +280,7 @@ def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed:
     voxels = np.argwhere(seen > 0.5)
     if not len(voxels):
         return 0.0
-    at = move(np.linalg.inv(grid.affine) @ affine, voxels)
+    at = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)
     inside = ((at > -0.5) & (at < np.array(grid.data.shape) - 0.5)).all(axis=1)
     return float(inside.mean())
 

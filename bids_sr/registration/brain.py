@@ -15,7 +15,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import LINEAR, OUTSIDE_IS_ZERO, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, points_in, rigid_matrix
 
 _VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
@@ -114,17 +114,16 @@ def two_mm_grid(template: Volume) -> Volume:
     return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def bias_field(
+def unbiased(
     image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]
-) -> Array:
-    """Estimate the smooth multiplicative field by N4 (Tustison 2010) on 5 mm voxels.
+) -> Volume:
+    """Divide an image by its bias field, by N4 (Tustison 2010) on 5 mm voxels.
 
-    The field is float32 on the image's grid; divide the image by it.
-
-    Its geometric mean in the mask (None: the head) is 1. The B-spline mesh doubles with each level
-    of `iterations`.
+    Negative values are set to zero. The geometric mean of the field in the mask (None: the head)
+    is 1. The B-spline mesh doubles with each level of `iterations`.
     """
     ants = load_ants(seed)
+    image = Volume(np.maximum(image.data, 0), image.affine)
     low = coarse(image, _BIAS_MM)
     if mask is None:
         inside = masks.head_mask(low.data, low.affine)
@@ -141,7 +140,8 @@ def bias_field(
     ).numpy()
     log = np.log(np.clip(field, 0.05, 20.0))
     log -= log[inside].mean()
-    return np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, spline=LINEAR))
+    field = np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, order=1))
+    return image.like(np.asarray(image.data / field, dtype=np.float32))
 
 
 def _starts(head: Volume, template: Volume) -> list[Array]:
@@ -171,7 +171,7 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
     `mask` is on the fixed grid; `xfm` (fixed to moving) resamples `moving` onto it.
     """
     seen = sample_volume(
-        moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, OUTSIDE_IS_ZERO
+        moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
     )
     return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
 
@@ -336,7 +336,7 @@ def brain_from_head(
         nmi_headers=by_headers,
         template_dice=masks.dice(mask > 0.5, carried > 0.5),
     )
-    fine = sample_volume(mask, low.affine, head.data.shape, head.affine, spline=LINEAR) > 0.5
+    fine = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
     return fine, xfm, check
 
 
@@ -351,7 +351,7 @@ def carried_priors(
     low = coarse(t1w, 2.0)
     carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (
-        sample_volume(m, low.affine, t1w.data.shape, t1w.affine, spline=LINEAR) for m in carried
+        sample_volume(m, low.affine, t1w.data.shape, t1w.affine, order=1) for m in carried
     )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

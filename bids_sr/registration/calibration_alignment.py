@@ -65,7 +65,7 @@ def register_to_calibration(
         fine_mask,
         seed=seed,
         prefix=prefix,
-        fine_mm=0.35 * float(boldref.zooms.min()),
+        soft=True,
     )
     gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
     soft = ndimage.gaussian_filter(

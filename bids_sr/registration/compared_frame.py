@@ -12,7 +12,7 @@ signal, and it is judged where it has.
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
@@ -22,7 +22,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import apply, points_in, rms_distance
+from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample
 
 _PLACES = 6
@@ -346,7 +346,7 @@ def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, flo
     The median is over the moments, the rms over the brain.
     """
     points = points_in(mask, affine, 7)
-    moved = np.stack([apply(pose, points) - points for pose in poses])  # moments, points, 3
+    moved = np.stack([apply_affine(pose, points) - points for pose in poses])  # moments, points, 3
     middle = np.median(moved, axis=0)
     voxels = np.median(middle, axis=0) @ np.linalg.inv(affine[:3, :3]).T
     apart = float(np.sqrt(((moved - middle) ** 2).sum(-1).mean()))

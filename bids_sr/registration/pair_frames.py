@@ -6,14 +6,13 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a
 # shift, while interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
 _TOLERANCE_VOXELS = 0.03
-_SPLINE = Spline(order=5)
 
 
 _AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
@@ -63,7 +62,7 @@ def registered_pair(
         highres.data
         if in_register and same_grid
         else sample_volume(
-            highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, _SPLINE
+            highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, order=5
         )
     )
     facts: dict[str, object] = {
@@ -90,7 +89,7 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
         low, affine = kspace_crop(fine, grid, factor=factor)
         seen = sample_volume(
-            ones, highres.affine, lowres.data.shape, lowres.affine, xfm, OUTSIDE_IS_ZERO
+            ones, highres.affine, lowres.data.shape, lowres.affine, xfm, order=1, zero_outside=True
         )
         xfm = xfm @ refine(
             lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1

@@ -6,6 +6,7 @@ Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies i
 """
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -14,8 +15,8 @@ from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import mutual_information
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import MotionEstimator
-from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
-from bids_sr.spatial.transforms import apply, displacement, points_in, rigid_params, rms_distance
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import displacement, points_in, rigid_params, rms_distance
 
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 # a start from the headers that ends below this share of the best start's information is poor
@@ -36,7 +37,7 @@ class Fit:
 
 
 def _center(mask: Array, affine: Array) -> Array:
-    return apply(affine, np.argwhere(mask).mean(axis=0))
+    return apply_affine(affine, np.argwhere(mask).mean(axis=0))
 
 
 def rim_of(mask: Array, image: Volume) -> Array:
@@ -77,7 +78,7 @@ def rigid(
     *,
     seed: int,
     prefix: str,
-    fine_mm: float = 0.0,
+    soft: bool = False,
 ) -> Fit:
     """Rigid transform between two images of one head by mutual information.
 
@@ -89,7 +90,7 @@ def rigid(
     fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed
         one
     fixed_mask, moving_mask : heads or brains on the grids of the images
-    fine_mm : smoothing (sigma, mm) of the last level
+    soft : smooth at the last level too, by a third of a voxel
     """
     rim = rim_of(fixed_mask, fixed)
     shift = np.eye(4)
@@ -101,7 +102,8 @@ def rigid(
         }
         if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
             del starts["centers of mass"]
-    stages = linear_stages("Rigid", float(fixed.zooms.min()), fine_mm)
+    size = float(fixed.zooms.min())
+    stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
     fits = []
     for number, (name, start) in enumerate(starts.items()):
         files = register(
@@ -140,7 +142,10 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         shape = fixed.data.shape
         seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
         valid = (
-            sample_volume(ones, moving.affine, shape, fixed.affine, xfm, OUTSIDE_IS_ZERO) > 0.99
+            sample_volume(
+                ones, moving.affine, shape, fixed.affine, xfm, order=1, zero_outside=True
+            )
+            > 0.99
         )
         estimator = MotionEstimator(
             np.where(valid, fixed.data, 0), mask & valid, fixed.affine, margin=0

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import bias_field, brain_from_head, coarse
+from bids_sr.registration.brain import brain_from_head, coarse, unbiased
 from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import LINEAR, Spline, sample_volume, sample_warped
-from bids_sr.spatial.transforms import apply, carry, hr_grid, invert, points_in, rms_distance
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import carry, hr_grid, invert, points_in, rms_distance
 from bids_sr.sr.training.fused import unit_range
 
 Align = Literal["rigid", "affine", "nonlinear"]
@@ -44,23 +45,18 @@ class Placement:
 
     def seen(self, image: Volume, frame: Volume, order: int) -> Array:
         """The scan on the grid of the frame, in one interpolation by a spline of that order."""
-        shape, spline = frame.data.shape, Spline(order=order)
-        if self.moved is None or self.grid is None:
-            return sample_volume(image.data, image.affine, shape, frame.affine, self.xfm, spline)
-        moved = np.stack(
-            [
-                sample_volume(part, self.grid, shape, frame.affine, spline=LINEAR)
-                for part in self.moved
-            ]
-        )
-        return sample_warped(image.data, image.affine, frame.affine, self.xfm, moved, spline)
+        target, moved = (frame.data.shape, frame.affine), None
+        if self.moved is not None and self.grid is not None:
+            parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
+            moved = np.stack(parts)
+        return sample_volume(image.data, image.affine, *target, self.xfm, order=order, moved=moved)
 
     def points(self, points: Array) -> Array:
         """(N, 3) points of the frame in the scan, RAS mm."""
-        there = apply(self.xfm, points)
+        there = apply_affine(self.xfm, points)
         if self.moved is None or self.grid is None:
             return there
-        at = apply(invert(self.grid), points).T
+        at = apply_affine(invert(self.grid), points).T
         shifts = [
             ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved
         ]
@@ -128,8 +124,8 @@ def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:
     """What a composite transform does beyond a matrix, on a coarse grid over the frame."""
     factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
     shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
-    points = apply(grid, np.indices(shape).reshape(3, -1).T)
-    moved = carry(points, [composite]) - apply(xfm, points)
+    points = apply_affine(grid, np.indices(shape).reshape(3, -1).T)
+    moved = carry(points, [composite]) - apply_affine(xfm, points)
     return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)
 
 
@@ -137,7 +133,7 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     """Return the size of a placement in the brain: rigid, scaling and deformation parts."""
     points = points_in(mask, affine, 7)
     turn = orthonormal(placed.xfm)
-    turn[:3, 3] += (apply(placed.xfm, points) - apply(turn, points)).mean(axis=0)
+    turn[:3, 3] += (apply_affine(placed.xfm, points) - apply_affine(turn, points)).mean(axis=0)
     facts = size_of(turn, mask, affine)
     scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
@@ -147,7 +143,7 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
             "affine_rms_mm": round(rms_distance(turn, placed.xfm, points), 4),
         }
     if placed.moved is not None:
-        warp = np.linalg.norm(placed.points(points) - apply(placed.xfm, points), axis=1)
+        warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
         facts |= {
             "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
             "warp_max_mm": round(float(warp.max()), 4),
@@ -194,7 +190,10 @@ def prepare(
     The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one,
     which networks are fed with.
     """
-    even = {key: unbiased(image, seed=seed, sloppy=sloppy) for key, image in scans.items()}
+    rounds = (20,) if sloppy else (20, 15)
+    even = {
+        key: unbiased(image, None, seed=seed, iterations=rounds) for key, image in scans.items()
+    }
     first = next(iter(scans))[0]
     frame = even[first, "highres"]
     mask, *_ = brain_from_head(
@@ -267,15 +266,3 @@ def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     if not own > 0 or not wanted > 0:
         raise ValueError("nothing inside the brain mask is above zero")
     return own / wanted
-
-
-def unbiased(image: Volume, *, seed: int, sloppy: bool) -> Volume:
-    """An image over its bias field (N4 on the head), negative values set to zero."""
-    data = np.maximum(image.data, 0)
-    field = bias_field(
-        Volume(data=data, affine=image.affine),
-        None,
-        seed=seed,
-        iterations=(20,) if sloppy else (20, 15),
-    )
-    return Volume(data=np.asarray(data / field, dtype=np.float32), affine=image.affine)

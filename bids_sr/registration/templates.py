@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
@@ -18,7 +19,6 @@ from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, package_file
 from bids_sr.registration.ants import apply, load
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import apply as move
 
 _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
@@ -132,7 +132,7 @@ def box(image: Volume) -> tuple[Array, Array]:
         np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
         - 0.5
     )
-    points = move(image.affine, corners)
+    points = apply_affine(image.affine, corners)
     return points.min(axis=0), points.max(axis=0)
 
 

@@ -128,15 +128,6 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
                 writer.append(volume[part])
 
 
-def mean_volume(source: Path, first: int, count: int) -> tuple[Array, Array, nib.Nifti1Header]:
-    """Mean of `count` volumes from number `first` on, its affine, and the header of the series."""
-    with SeriesReader(source) as reader:
-        total = np.zeros(reader.shape[:3])
-        for volume in reader.volumes(first, first + count):
-            total += volume
-        return (total / count).astype(np.float32), reader.affine, reader.header
-
-
 def write_pair(
     image: Array,
     affine: Array,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
@@ -220,11 +221,10 @@ def _make_run(
     if any(run is maker for maker in makers(subject).values()):
         steady = nonsteady_at_start(bold) if dummies is None else dummies
         first = steady + averaged(run)
-        mean, affine, header = downsampling.mean_volume(bold, steady, averaged(run))
+        with SeriesReader(bold) as reader:
+            mean = reader.mean(steady, first).astype(np.float32), reader.affine, reader.header
         folder = _folder(building / "data", subject, session, "anat")
-        _write_pair(
-            (mean, affine, header), folder, _stem(subject, session), "", run.sidecar, factor
-        )
+        _write_pair(mean, folder, _stem(subject, session), "", run.sidecar, factor)
     noise = 0.0
     if settings.evaluation.retrospective == "noisy":
         noise = downsampling.added_noise(downsampling.thermal_noise(bold, first), factor)

@@ -7,6 +7,7 @@ within the volume) have no part in it.
 """
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.io.array_types import Array, Float, Float32
 from bids_sr.io.nifti import SeriesReader
@@ -14,7 +15,7 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
-from bids_sr.spatial.transforms import TransformError, apply, rigid_params
+from bids_sr.spatial.transforms import TransformError, rigid_params
 
 _SEED = 5  # volumes in the middle of the run whose median is the first reference
 _VOLUMES = 40  # spread over the run, that are averaged or tell which samples are unsteady
@@ -161,7 +162,7 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
     if np.linalg.det(affine[:3, :3]) > 0:
         of_voxel[0, [0, 3]] = -zooms[0], zooms[0] * (mean.shape[0] - 1)
     to_fsl = of_voxel @ np.linalg.inv(affine)
-    center = apply(of_voxel, np.array(center_of_mass(mean))[None])[0]
+    center = apply_affine(of_voxel, np.array(center_of_mass(mean))[None])[0]
     onto_reference = np.tile(np.eye(4), (len(parameters), 1, 1))
     turned = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
     onto_reference[:, :3, :3] = turned
@@ -183,7 +184,7 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
             f"the head-motion transforms are not rigid: one of them scales by {100 * worst:.1f} %"
         )
     matrices[:, :3, :3] = left @ right
-    center = apply(affine, np.argwhere(mask).mean(axis=0)[None])[0]
+    center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
         matrices=matrices,
         params=np.stack([rigid_params(matrix, center) for matrix in matrices]),

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float
 from bids_sr.spatial.resampling import Shift, sample_volume
-from bids_sr.spatial.transforms import apply
 
 _ROUNDS = 30
 _CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
@@ -63,7 +63,7 @@ class Distortion:
         start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
             -1, 3
         )
-        points = apply(to_map @ affine, start).T
+        points = apply_affine(to_map @ affine, start).T
         way = (to_map[:3, :3] @ self.step)[:, None]
         amount = np.zeros(points.shape[1])
         values = np.asarray(self.shift, dtype=np.float64)

@@ -20,14 +20,14 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.spatial.transforms import apply, invert, rigid_matrix, rigid_params
+from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class _Level:
         voxels = np.argwhere(head)
         if samples is not None:
             voxels = voxels[:: max(1, len(voxels) // samples)]
-        self.points = apply(affine, voxels)
+        self.points = apply_affine(affine, voxels)
         self.center = self.points.mean(axis=0)
         at = tuple(voxels.T)
         self.values = smooth[at].astype(np.float64)
@@ -154,7 +154,7 @@ class _Level:
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
         """Return the volume at the moved samples minus the reference, and samples in the FOV."""
-        at = apply(self.inverse @ matrix, self.points)
+        at = apply_affine(self.inverse @ matrix, self.points)
         # half a voxel inside the outermost samples: there spline and smoothing know no edge
         inside = np.all(
             (at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5) | self.always, axis=1

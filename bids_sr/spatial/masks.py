@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Mask
-from bids_sr.spatial.resampling import LINEAR, OUTSIDE_IS_ZERO, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 
@@ -144,7 +144,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
         0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)),
         mode="nearest",
     )
-    return sample_volume(smooth, affine, shape, grid, spline=LINEAR), grid
+    return sample_volume(smooth, affine, shape, grid, order=1), grid
 
 
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
@@ -200,7 +200,8 @@ def coverage(
         fine_shape,
         fine_affine,
         xfm,
-        OUTSIDE_IS_ZERO,
+        order=1,
+        zero_outside=True,
     )
     return block_average(fine, factor)
 

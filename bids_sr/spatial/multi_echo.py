@@ -97,9 +97,9 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
                 f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}"
             )
         n_volumes = first.shape[3]
-        means = [_mean(reader, min(_UNSTEADY, n_volumes // 4)) for reader in readers]
-        used = _echoes_with_signal([mean.reshape(first.shape[:3]) for mean in means], first.affine)
-        times = t2star(means, tes_ms, used)
+        means = [reader.mean(min(_UNSTEADY, n_volumes // 4)) for reader in readers]
+        used = _echoes_with_signal(means, first.affine)
+        times = t2star([mean.ravel() for mean in means], tes_ms, used)
         writer = stack.enter_context(
             SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)
         )
@@ -116,11 +116,3 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             for column in np.asarray(combined).T:
                 writer.append(column.reshape(first.shape[:3]).astype(np.float32))
         return times.reshape(first.shape[:3])
-
-
-def _mean(reader: SeriesReader, start: int) -> Float:
-    """Mean over time from a volume on, (N,)."""
-    total = np.zeros(int(np.prod(reader.shape[:3])))
-    for volume in reader.volumes(start):
-        total += volume.ravel()
-    return total / (reader.shape[3] - start)

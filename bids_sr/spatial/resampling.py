@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Float32, Mask
 
 Shift = tuple[Array, Float]
@@ -30,42 +29,21 @@ PAD = 8
 _WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
 
 
-@frozen
-class Spline:
-    """How images are interpolated: the one home of these defaults."""
-
-    order: int = 3  # of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    # beyond half a voxel outside the edge, in place of the edge's value
-    zero_outside: bool = False
-
-    def __post_init__(self) -> None:
-        if self.order not in range(6):
-            raise ValueError(f"no interpolation of order {self.order}")
-
-
-LINEAR, NEAREST, OUTSIDE_IS_ZERO = (
-    Spline(order=1),
-    Spline(order=0),
-    Spline(order=1, zero_outside=True),
-)
-
-
-def spline_coefficients(volume: Array, spline: Spline | None = None) -> Float32:
+def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     """Return spline coefficients of a volume (X, Y, Z), `PAD` samples wider at each side.
 
     Compute them once, sample them often.
 
     The first axis of the result is contiguous, as it is in files.
     """
-    spline = spline or Spline()
     if volume.ndim != 3:
         raise ValueError(f"a volume has 3 axes, not {volume.ndim}")
     padded = np.pad(np.asarray(volume, dtype=np.float32).T, PAD, mode="edge")
-    if spline.order < 2:
+    if order < 2:
         return padded.T
-    if spline.order == 3:
+    if order == 3:
         return _filtered(padded).T
-    return ndimage.spline_filter(padded, order=spline.order, output=np.float32, mode="mirror").T
+    return ndimage.spline_filter(padded, order=order, output=np.float32, mode="mirror").T
 
 
 def _filtered(padded: Float32) -> Float32:
@@ -163,7 +141,8 @@ def _warped(
     matrix: Array,
     shape: tuple[int, ...],
     moved: Callable[[int], Array],
-    spline: Spline,
+    order: int,
+    zero_outside: bool,
 ) -> Float32:
     """Resample by a voxel-to-voxel matrix and displacements of each slice (3, X, Y; voxels)."""
     out = np.empty(shape, dtype=np.float32)
@@ -172,17 +151,17 @@ def _warped(
         at += moved(z)
         out[:, :, z] = (
             _at_points(stored, at) + level
-            if spline.order == 3
+            if order == 3
             else ndimage.map_coordinates(
                 coefficients,
                 at + PAD,
-                order=spline.order,
+                order=order,
                 mode="nearest",
                 prefilter=False,
                 output=np.float32,
             )
         )
-        if spline.zero_outside:
+        if zero_outside:
             out[:, :, z][_outside(at, source_shape)] = 0
     return out
 
@@ -193,9 +172,12 @@ def sample_volume(
     target_shape: Sequence[int],
     target_affine: Array,
     xfm: Array | None = None,
-    spline: Spline | None = None,
+    *,
+    order: int = 3,
+    zero_outside: bool = False,
     coefficients: Float32 | None = None,
     shift: Shift | None = None,
+    moved: Array | None = None,
 ) -> Float32:
     """Resample a volume (X, Y, Z) to another grid by one transform and interpolation; float32.
 
@@ -207,30 +189,35 @@ def sample_volume(
     xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example:
         with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the volume's
         voxel i + 1
-    coefficients : of `spline_coefficients(volume, spline)`, where several grids are sampled from
+    order : of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
+    zero_outside : beyond half a voxel outside the edge, in place of the edge's value
+    coefficients : of `spline_coefficients(volume, order)`, where several grids are sampled from
         one volume
     shift : added to the volume's point after `xfm`, by as much as it says for each target voxel;
         none by default
+    moved : (3, *target) mm along RAS, added to the volume's point after `xfm`; none by default
     """
-    spline = spline or Spline()
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
     back = np.linalg.inv(affine)
     matrix = back @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
-    whole = _whole_shift(matrix) if shift is None else None
+    whole = _whole_shift(matrix) if shift is None and moved is None else None
     if whole is None and coefficients is None:
-        coefficients = spline_coefficients(volume, spline)
+        coefficients = spline_coefficients(volume, order)
+    by: Callable[[int], Array] | None = None
     if shift is not None:
-        assert coefficients is not None
         amount, step = shift[0], (back[:3, :3] @ shift[1])[:, None, None]
-        return _warped(
-            coefficients, volume.shape, matrix, shape, lambda z: step * amount[:, :, z], spline
-        )
+        by = lambda z: step * amount[:, :, z]  # noqa: E731
+    elif moved is not None:
+        by = lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1)  # noqa: E731
+    if by is not None:
+        assert coefficients is not None
+        return _warped(coefficients, volume.shape, matrix, shape, by, order, zero_outside)
     if whole is not None:
         out = np.asarray(volume, dtype=np.float32)
         for axis in range(3):
             index = np.clip(np.arange(shape[axis]) + whole[axis], 0, volume.shape[axis] - 1)
             out = np.take(out, index, axis=axis)
-    elif spline.order == 3:
+    elif order == 3:
         assert coefficients is not None
         out = sample_grid(coefficients, matrix, shape)
     else:
@@ -241,38 +228,11 @@ def sample_volume(
             matrix[:3, 3] + PAD,
             output_shape=shape,
             output=np.float32,
-            order=spline.order,
+            order=order,
             mode="nearest",
             prefilter=False,
         )
-    if spline.zero_outside:
+    if zero_outside:
         for z, at in _points(matrix, shape):
             out[:, :, z][_outside(at, volume.shape)] = 0
     return out
-
-
-def sample_warped(
-    volume: Array,
-    affine: Array,
-    target_affine: Array,
-    xfm: Array,
-    moved: Array,
-    spline: Spline | None = None,
-) -> Float32:
-    """Resample a volume to another grid by a matrix, then a displacement, in one interpolation.
-
-    As `sample_volume`; `moved` (3, *target) mm along RAS is added to the volume's point after
-    `xfm`.
-    """
-    spline = spline or Spline()
-    if moved.ndim != 4 or len(moved) != 3:
-        raise ValueError(f"displacements of {moved.shape}, not of (3, X, Y, Z)")
-    back = np.linalg.inv(affine)
-    return _warped(
-        spline_coefficients(volume, spline),
-        volume.shape,
-        back @ xfm @ target_affine,
-        moved.shape[1:],
-        lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1),
-        spline,
-    )

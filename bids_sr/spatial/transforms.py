@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32
@@ -80,11 +81,6 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
 
 
-def apply(matrix: Array, points: Array) -> Float:
-    """Points (N, 3) in mm moved by a 4x4 matrix."""
-    return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-
-
 def invert(matrix: Array) -> Float:
     """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row."""
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
@@ -94,12 +90,12 @@ def invert(matrix: Array) -> Float:
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
-    return np.linalg.norm(apply(np.asarray(matrix_a) - np.asarray(matrix_b), points), axis=1)
+    return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
 def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
     """Centers of every so many voxels of a mask, (N, 3) RAS mm."""
-    return apply(affine, np.argwhere(mask)[::every])
+    return apply_affine(affine, np.argwhere(mask)[::every])
 
 
 def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from nibabel.affines import apply_affine
 
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array
@@ -113,7 +114,7 @@ def list_clusters(
             clusters, where, affine=image.affine, atlas=atlases[grid], names=names
         )
         peaks = [at for each in clusters for at in each.peaks]
-        points += [image.affine[:3, :3] @ np.array(at) + image.affine[:3, 3] for at in peaks]
+        points += [apply_affine(image.affine, at) for at in peaks]
     scanner = np.array(points).reshape(-1, 3)
     at = apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
     table = placed(rows, at, scanner, "MNI" if chain else "scanner")

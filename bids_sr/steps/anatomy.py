@@ -16,11 +16,11 @@ from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, in_ras, load
 from bids_sr.registration.brain import (
     BrainCheck,
-    bias_field,
     brain_from_head,
     carried_priors,
     normalize,
     two_mm_grid,
+    unbiased,
 )
 from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
@@ -63,7 +63,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
     N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
     """
-    return _even(in_ras(load(t1w_file)), None, (20, 15), random_seed)
+    return unbiased(in_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
 
 
 @step(
@@ -76,15 +76,8 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
 
     The bias field of the head, known before, is only a first estimate.
     """
-    return _even(t1w_head, t1w_mask.data, (20, 20) if sloppy else (20, 20, 20), random_seed)
-
-
-def _even(
-    image: Volume, mask: np.ndarray | None, iterations: tuple[int, ...], seed: int
-) -> Volume:
-    """An image over its bias field in a mask (None: the head)."""
-    image = Volume(np.maximum(image.data, 0), image.affine)
-    return image.like(image.data / bias_field(image, mask, seed=seed, iterations=iterations))
+    rounds = (20, 20) if sloppy else (20, 20, 20)
+    return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
 
 
 def _text_of_mask(setting: Lookup) -> str:

@@ -28,7 +28,7 @@ from bids_sr.registration.tissues import segmentation
 from bids_sr.spatial import distortion as fields
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm import confounds as tables
@@ -257,8 +257,7 @@ def import_mask(
         raise ValueError(f"{given_bold_mask}: it is empty, or not on the grid of the run")
     shape, affine = hr_grid(inside.shape, mask.affine, factor)
     high = (
-        sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, Spline(order=1))
-        >= 0.5
+        sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, order=1) >= 0.5
     )
     return mask.like(inside), Volume(high, affine), {"mask_source": origin}
 

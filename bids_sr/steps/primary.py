@@ -52,12 +52,7 @@ def average_series(series: Series, *, n_dummy: int) -> Image:
 
     The result is a reference with the resolution of the series.
     """
-    total = np.zeros(series.shape[:3])
-    for volume in series.volumes(n_dummy):
-        total += volume
-    return Volume(
-        (total / (series.shape[3] - n_dummy)).astype(np.float32), series.affine, series.header
-    )
+    return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
 
 
 @step(

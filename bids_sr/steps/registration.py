@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from nibabel.affines import apply_affine
+
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
 from bids_sr.io.array_types import Array
@@ -33,7 +35,7 @@ from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import apply, hr_grid, invert
+from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
@@ -356,7 +358,7 @@ def grid_in_t1w(
         space_entities,
         shape,
         affine,
-        lambda points: apply(matrix, points),
+        lambda points: apply_affine(matrix, points),
         reference,
         boldref.affine,
     )
@@ -401,7 +403,7 @@ def grid_in_template(
         space_entities,
         shape,
         affine,
-        lambda points: apply(matrix, carry_points(points, to_t1w, seed=random_seed)),
+        lambda points: apply_affine(matrix, carry_points(points, to_t1w, seed=random_seed)),
         boldref.data.shape,
         boldref.affine,
     )

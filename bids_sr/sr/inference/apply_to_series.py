@@ -17,7 +17,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
-from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, PlainUpsampler, Upsampler
 from bids_sr.sr.inference.guided_baselines import inject, ratio
@@ -130,7 +130,7 @@ def super_resolve_series(
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
         placed = sample_volume(
-            fine, grid, hr_shape, hr_affine, xfms[t], Spline(), coefficients, shift
+            fine, grid, hr_shape, hr_affine, xfms[t], coefficients=coefficients, shift=shift
         )
         more = upsampler.added(t)
         writer.append(placed if more is None else placed + more)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.sr.resolution.matrices import Factor, downsample, upsample
 
 # a change relative to a mean below this part of the run's intensity says nothing about the head
@@ -38,7 +38,7 @@ class PosedImage:
         distortion of a volume.
         """
         if self._coefficients is None:
-            self._coefficients = spline_coefficients(np.asarray(self.data, np.float32), Spline())
+            self._coefficients = spline_coefficients(np.asarray(self.data, np.float32))
         if pose is None or self.distortion is None:
             xfm, shift = (
                 self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose),
@@ -54,7 +54,6 @@ class PosedImage:
             shape,
             affine,
             xfm,
-            Spline(),
             coefficients=self._coefficients,
             shift=shift,
         )

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array, float32_checksum
-from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import level_above, to_slices
@@ -59,7 +59,7 @@ class Exemplars:
         """
         xfm = self.from_boldref if correction is None else self.from_boldref @ correction
         seen = (
-            sample_volume(pattern, self.affine, shape, affine, xfm, Spline(), coefficients)
+            sample_volume(pattern, self.affine, shape, affine, xfm, coefficients=coefficients)
             for pattern, coefficients in zip(self.patterns, self._coefficients, strict=True)
         )
         inside = self._inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array
@@ -127,7 +128,7 @@ def run_data(
     nuisance: Array | None = None
     stretches: tuple[tuple[Array, ...], ...] = ()
     if poses is not None:
-        middle = reader.affine[:3, :3] @ np.argwhere(mask).mean(0) + reader.affine[:3, 3]
+        middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
         nuisance = temporal.motion_courses(poses, middle)
     if temporal.too_short(reader, n_dummy):
         statistics, halves = temporal.mean_only(reader, n_dummy), None

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.resampling import Spline, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
 from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
@@ -303,7 +303,7 @@ def _gradient(image: Array) -> tuple[Array, Array, Array]:
         shift = np.eye(4)
         shift[axis, 3] = 0.25
         ahead, behind = (
-            sample_volume(image, np.eye(4), image.shape, np.eye(4), xfm, Spline(), coefficients)
+            sample_volume(image, np.eye(4), image.shape, np.eye(4), xfm, coefficients=coefficients)
             for xfm in (shift, np.linalg.inv(shift))
         )
         out.append(2 * (ahead - behind))

@@ -14,7 +14,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of, same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
@@ -169,10 +169,8 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         raise ValueError(
             f"effects of {effects.series} lie on another grid than the high-resolution mask"
         )
-    spline = Spline(order=3)
     maps = [
-        sample_volume(m, effects.affine, shape, affine, spline=spline)
-        for m in np.moveaxis(effects.betas, -1, 0)
+        sample_volume(m, effects.affine, shape, affine) for m in np.moveaxis(effects.betas, -1, 0)
     ]
     return RAW_SPLINE, np.stack(maps, axis=-1)
 

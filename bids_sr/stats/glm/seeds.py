@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from nibabel.affines import apply_affine
 
 from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
@@ -42,9 +43,7 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     at = np.argwhere(mask)
     if not len(at):
         raise ValueError("the brain mask is empty")
-    away = np.linalg.norm(
-        at @ affine[:3, :3].T + affine[:3, 3] - np.asarray(center_mm, dtype=float), axis=1
-    )
+    away = np.linalg.norm(apply_affine(affine, at) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
     chosen = away <= radius_mm + 1e-6
     if not chosen.any() and away.min() <= diagonal:

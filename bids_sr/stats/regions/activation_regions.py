@@ -7,12 +7,15 @@ tables, never 0 or 1.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.spatial.masks import grow
+
+_FDR = 0.05  # Benjamini and Hochberg 1995
 
 
 def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
@@ -34,32 +37,18 @@ def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def fdr_threshold(p: Real, q: float = 0.05) -> float | None:
-    """Return the largest p that Benjamini–Hochberg rejects at rate q, or None if none.
-
-    It is the step-up procedure.
-    """
-    ordered = np.sort(np.asarray(p, dtype=np.float64).ravel())
-    passing = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
-    return float(ordered[passing[-1]]) if len(passing) else None
-
-
 def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
     The family is every voxel of the mask (the brain), not of the ROI alone.
     """
-    from scipy import special
+    from scipy import special, stats
 
     region = np.zeros(z.shape, dtype=bool)
     inside = np.asarray(z[mask], dtype=np.float64)
-    p = special.ndtr(-inside)
-    limit = fdr_threshold(p)
-    if limit is None:
-        return region, None
-    region[mask] = p <= limit
-    return region, float(inside[p <= limit].min())
+    region[mask] = stats.false_discovery_control(special.ndtr(-inside)) <= _FDR
+    return region, float(z[region].min()) if region.any() else None
 
 
 def dice(a: Mask, b: Mask) -> float | None:
@@ -75,7 +64,7 @@ def centroid(region: Mask, affine: Float) -> Float | None:
     """Mean position of a region's voxels (RAS mm), or None where it is empty."""
     if not region.any():
         return None
-    return affine[:3, :3] @ np.argwhere(region).mean(axis=0) + affine[:3, 3]
+    return apply_affine(affine, np.argwhere(region).mean(axis=0))
 
 
 @frozen
@@ -98,7 +87,7 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     index = (int(at[0]), int(at[1]), int(at[2]))
     return Peak(
         index=index,
-        position=affine[:3, :3] @ np.array(index) + affine[:3, 3],
+        position=apply_affine(affine, index),
         value=float(values[index]),
     )
 

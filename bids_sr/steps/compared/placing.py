@@ -18,7 +18,7 @@ from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Ser
 from bids_sr.pipeline.step import enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.acquired import Acquired, PlainUpsampler
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.resolution.matrices import upsample as upsampled
@@ -142,7 +142,7 @@ def place_compared(
             shape,
             affine,
             middle,
-            Spline(order=1),
+            order=1,
         )
         mask = bold_mask_hr.like(bold_mask_hr.data & (there > 0.5))
     (x, y, z), (u, v, w) = stc.shape[:3], acquired.shape[:3]

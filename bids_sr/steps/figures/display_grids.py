@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from bids_sr.io.array_types import Array, Float
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.spatial.masks import percent_scale
-from bids_sr.spatial.resampling import Spline, sample_volume
+from bids_sr.spatial.resampling import sample_volume
 
 _DISPLAY_MM = 1.5
 _FINE_MM = 0.85
@@ -32,10 +33,8 @@ def onto(
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same:
         return Volume(data, affine)
-    spline = Spline(order=order, zero_outside=True)
-    return Volume(
-        sample_volume(data, image.affine, tuple(shape), affine, xfm=xfm, spline=spline), affine
-    )
+    seen = sample_volume(data, image.affine, shape, affine, xfm, order=order, zero_outside=True)
+    return Volume(seen, affine)
 
 
 def binary(mask: Volume) -> Volume:
@@ -64,7 +63,7 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
     first, last = filled.min(axis=0) - 12.0 / sizes, filled.max(axis=0) + 12.0 / sizes
     affine = np.eye(4)
     affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
-    affine[:3, 3] = mask.affine[:3, :3] @ first + mask.affine[:3, 3]
+    affine[:3, 3] = apply_affine(mask.affine, first)
     shape = np.maximum(np.ceil((last - first) * sizes / zoom).astype(int), 1)
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 

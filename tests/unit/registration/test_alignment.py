@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration.structural_preparation import Placement, register_to
-from bids_sr.spatial.resampling import sample_volume, sample_warped
-from bids_sr.spatial.transforms import apply, invert, rigid_matrix
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, rigid_matrix
 
 SHAPE = (44, 50, 40)
 AFFINE = np.array([[2.0, 0, 0, -43], [0, 2, 0, -49], [0, 0, 2, -39], [0, 0, 0, 1]])
@@ -121,7 +122,9 @@ def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
         shape, affine = (22, 25, 20), AFFINE @ np.diag([2.0, 2, 2, 1])
         affine[:3, 3] += 1
         bend = np.stack([sample_volume(part, AFFINE, shape, affine) for part in bend])
-    scan = Volume(data=sample_warped(t1w, AFFINE, affine, np.eye(4), bend), affine=affine)
+    scan = Volume(
+        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, moved=bend), affine=affine
+    )
     frame = Volume(data=t1w, affine=AFFINE)
     found = {
         align: register_to(

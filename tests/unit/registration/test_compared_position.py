@@ -4,6 +4,7 @@ undone.
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -17,7 +18,7 @@ from bids_sr.registration.compared_frame import (
     refusal_of,
 )
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import apply, invert, rigid_matrix
+from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.resolution.matrices import upsample
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

@@ -6,11 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.spatial import hmc
 from bids_sr.spatial.hmc import MotionEstimator, bias_basis, estimate_motion
-from bids_sr.spatial.transforms import apply, displacement, rigid_matrix, rigid_params
+from bids_sr.spatial.transforms import displacement, rigid_matrix, rigid_params
 
 SHAPE = (40, 40, 18)
 AFFINE = np.diag([5.0, 5.0, 5.0, 1.0])

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine as apply
 
-from bids_sr.spatial.transforms import (
-    TransformError,
-    apply,
-    carry,
-    points_in,
-    rigid_matrix,
-    write_itk,
-)
+from bids_sr.spatial.transforms import TransformError, carry, points_in, rigid_matrix, write_itk
 
 RNG = np.random.default_rng(7)
 POINTS = RNG.uniform(-60, 60, (500, 3))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nibabel.affines import apply_affine as apply
 from nitransforms.linear import load as load_transform
 
 from bids_sr.spatial.transforms import (
     TransformError,
-    apply,
     displacement,
     hr_grid,
     invert,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import Spline, sample_volume, sample_warped
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 
 SHAPE = (12, 14, 10)
@@ -22,10 +22,9 @@ def test_without_displacement_it_is_the_plain_interpolation(volume, order):
         rigid_matrix([1.2, -0.7, 2.1, 0.1, 0.05, -0.08], (0, 0, 0)),
         AFFINE @ np.diag([0.9, 1.1, 1, 1]),
     )
-    plain = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, Spline(order=order))
-    warped = sample_warped(
-        volume, AFFINE, target, xfm, np.zeros((3, 9, 8, 7)), Spline(order=order)
-    )
+    plain = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order)
+    moved = np.zeros((3, 9, 8, 7))
+    warped = sample_volume(volume, AFFINE, (9, 8, 7), target, xfm, order=order, moved=moved)
     np.testing.assert_allclose(warped, plain, atol=2e-5)
 
 
@@ -33,10 +32,5 @@ def test_a_displacement_in_mm_moves_along_ras_whatever_the_axes_of_the_file(volu
     moved = np.zeros((3, *SHAPE))
     # mm: two voxels down the first axis, which runs to the left, and one slice down
     moved[0], moved[2] = 4.0, -3.0
-    out = sample_warped(volume, AFFINE, AFFINE, np.eye(4), moved)
+    out = sample_volume(volume, AFFINE, SHAPE, AFFINE, moved=moved)
     np.testing.assert_allclose(out[2:, :, 1:], volume[:-2, :, :-1], atol=1e-5)
-
-
-def test_what_has_no_three_directions_is_refused(volume):
-    with pytest.raises(ValueError, match="3, X, Y, Z"):
-        sample_warped(volume, AFFINE, AFFINE, np.eye(4), np.zeros(SHAPE))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from heads import brain, head_with_neck, template, whole_head
+from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import save_image
 from bids_sr.io.template_cache import templates_here
@@ -23,8 +24,8 @@ from bids_sr.registration.ants import load
 from bids_sr.registration.brain import BrainCheck
 from bids_sr.registration.templates import RegionError, find_region, in_template_space
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import OUTSIDE_IS_ZERO, sample_volume
-from bids_sr.spatial.transforms import apply, invert, rigid_matrix, write_itk
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
 from bids_sr.steps import anatomy
 
 # takes a template point to its point in the head
@@ -57,10 +58,11 @@ def heads() -> Heads:
     noise = np.random.default_rng(0).normal(0, 8, head.data.shape)
     straight = grid_around(turned, head.data.shape)
     data = sample_volume(
-        np.maximum(head.data + noise, 0), turned, *straight, spline=OUTSIDE_IS_ZERO
+        np.maximum(head.data + noise, 0), turned, *straight, order=1, zero_outside=True
     )
     true = (
-        sample_volume(inside.astype(np.float32), turned, *straight, spline=OUTSIDE_IS_ZERO) > 0.5
+        sample_volume(inside.astype(np.float32), turned, *straight, order=1, zero_outside=True)
+        > 0.5
     )
     seen = Volume(data, straight[1])
     return Heads(t1, t1.like(mask), seen, seen.like(true), seen.like(data * true))

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.config.memory_model import Sizes
@@ -17,7 +18,7 @@ from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
-from bids_sr.spatial.transforms import apply, displacement, invert, read_itk, rigid_matrix
+from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.super_resolution import undo_motion
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import brain, grid, seen, t2star
+from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
@@ -15,14 +16,7 @@ from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import Fit
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import (
-    apply,
-    displacement,
-    hr_grid,
-    invert,
-    rigid_matrix,
-    write_itk,
-)
+from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.steps import registration as steps
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -23,7 +24,7 @@ from bids_sr.spatial.output_grids import (
     zooms_in_ras,
 )
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
-from bids_sr.spatial.transforms import apply, invert, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
 from bids_sr.sr.inference.acquired import Acquired
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.steps import primary

@@ -82,7 +82,7 @@ def prepared(head, poses, tmp_path_factory):
         "brain_from_head",
         lambda *_args, **_how: (head[1], np.eye(4), None),
     )
-    patch.setattr(structural_preparation, "unbiased", lambda image, **_how: image)
+    patch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_how: image)
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
     made = structural_preparation.prepare(
         scans(head, poses),
