@@ -22,12 +22,12 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
+from bids_sr.stats.glm.streamed_fit import StreamedFit
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 _ACTIVE_FWHM_MM = 4.0
 _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
 _VOLUMES = 16  # read at a time
-_STRIP = 32768  # voxels whose sums stay in the processor's cache
 
 
 @frozen
@@ -97,36 +97,6 @@ class Effects:
         return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
 
 
-class _Sums:
-    """Running sums over volumes: y, y², and y times each column of a basis.
-
-    Here y is the signal less the first volume.
-    """
-
-    def __init__(self, first: Float32, columns: Float32) -> None:
-        self.first, self.columns = first.ravel(), columns
-        n = first.size
-        self.total, self.squares = np.zeros(n), np.zeros(n)
-        self.products = np.zeros((n, columns.shape[1]), dtype=np.float32)
-
-    def add(self, volumes: Float32, rows: slice) -> None:
-        """Volumes (n, voxels) that belong to some rows of the basis."""
-        part = self.columns[rows]
-        for start in range(0, self.first.size, _STRIP):
-            at = slice(start, start + _STRIP)
-            y = volumes[:, at] - self.first[at]
-            self.total[at] += y.sum(axis=0, dtype=np.float64)
-            self.squares[at] += np.einsum("tn,tn->n", y, y)
-            self.products[at] += y.T @ part
-
-    def residual_variance(self, rank: int, dof: int) -> Float:
-        """Of the residuals, where the first `rank` columns span the model."""
-        explained = np.einsum(
-            "nr,nr->n", self.products[:, :rank], self.products[:, :rank], dtype=np.float64
-        )
-        return np.maximum(self.squares - explained, 0) / dof
-
-
 def temporal_components(
     reader: SeriesReader, mask: Mask, start: int, count: int, scratch: Path
 ) -> Float:
@@ -183,7 +153,7 @@ def block_effects(
     late: dict[str, Any] = {}
     if smoothed is not None:
         late["smooth_variance"] = (
-            smoothed.residual_variance(rank, design.dof).reshape(shape).astype(np.float32)
+            smoothed.residual_variance(design.dof, rank).reshape(shape).astype(np.float32)
         )
     if ranks:
         late |= {
@@ -196,7 +166,7 @@ def block_effects(
         affine=reader.affine,
         mask=mask,
         betas=(own @ (design.basis.T @ design.weights).astype(np.float32)).reshape(*shape, -1),
-        mean=(sums.first + sums.total / rows).reshape(shape).astype(np.float32),
+        mean=sums.mean.reshape(shape).astype(np.float32),
         blocks=design.blocks,
         covariance=design.covariance,
         leak=design.leak,
@@ -206,24 +176,24 @@ def block_effects(
 
 def _stream(
     reader: SeriesReader, start: int, columns: Float32, rank: int, with_t: bool
-) -> tuple[_Sums, _Sums | None]:
+) -> tuple[StreamedFit, StreamedFit | None]:
     """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
     first = reader.volume(start)
-    sums = _Sums(first, columns)
+    sums = StreamedFit(columns, first)
     smoothed = (
-        _Sums(smooth(first, reader.zooms, _ACTIVE_FWHM_MM), columns[:, :rank]) if with_t else None
+        StreamedFit(columns[:, :rank], smooth(first, reader.zooms, _ACTIVE_FWHM_MM))
+        if with_t
+        else None
     )
     batch: list[Float32] = []
-    done = 0
     for index, volume in enumerate(reader.volumes(start), 1):
         batch.append(volume)
         if len(batch) == _VOLUMES or index == len(columns):
-            rows = slice(done, index)
-            sums.add(np.stack([v.ravel() for v in batch]), rows)
+            sums.add(np.stack([v.ravel() for v in batch]))
             if smoothed is not None:
                 fine = [smooth(v, reader.zooms, _ACTIVE_FWHM_MM).ravel() for v in batch]
-                smoothed.add(np.stack(fine), rows)
-            batch, done = [], index
+                smoothed.add(np.stack(fine))
+            batch = []
     return sums, smoothed
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.stats.glm.streamed_fit import StreamedFit
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -227,15 +228,10 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
     """
     steady = reader.shape[3] - first
     slow = np.linalg.qr(np.vander(np.linspace(-1, 1, steady), 3))[0]
-    weights = np.zeros((3, int(mask.sum())))
-    power, origin = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for t, volume in enumerate(reader.volumes(start=first)):
-        if t == 0:
-            origin = volume[mask].astype(np.float64)  # so that squares are those of fluctuations
-        now = volume[mask] - origin
-        weights += slow[t][:, None] * now
-        power += now**2
-    left = power - (weights**2).sum(axis=0)
+    fit = StreamedFit(slow, reader.volume(first)[mask].astype(np.float64))
+    for volume in reader.volumes(start=first):
+        fit.add(volume[mask][None])
+    left = fit.residual_variance(1)
     found = np.zeros_like(mask)
     found[mask] = left >= np.percentile(left, 98)
     return found

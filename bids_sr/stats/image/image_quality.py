@@ -17,6 +17,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.metrics import image_similarity
 from bids_sr.metrics.long_tables import MetricRow, metric_rows
+from bids_sr.stats.glm.streamed_fit import StreamedFit
 
 _DATA_RANGE = 1.0
 _RATIOS: Mapping[str, Callable[[Float], float]] = {
@@ -301,30 +302,26 @@ def series_quality(
     if not mask.any():
         raise ValueError("the mask is empty")
     basis = np.linalg.qr(np.vander(np.linspace(-1, 1, n_volumes), _DEGREE + 1, increasing=True))[0]
-    origin = previous = None
-    loads = np.zeros((_DEGREE + 1, *mask.shape))
-    power, squares = np.zeros(mask.shape), np.zeros(mask.shape)
+    fit = previous = None
+    squares = np.zeros(mask.shape)
     products = [
         np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)
     ]
-    for t, volume in enumerate(volumes):
+    for volume in volumes:
         if volume.shape != mask.shape:
             raise ValueError(f"volumes of {volume.shape}, mask of {mask.shape}")
         current = np.where(mask, volume, 0).astype(np.float64)
-        if origin is None or previous is None:
-            origin = previous = current
-        shifted = current - origin  # sums of squares of small numbers keep their digits
-        for load, weight in zip(loads, basis[t], strict=True):
-            load += weight * shifted
-        power += shifted**2
+        if fit is None or previous is None:
+            fit, previous = StreamedFit(basis, current), current
+        fit.add(current.reshape(1, -1))
         step, previous = current - previous, current
         squares += step**2
         for axis, product in enumerate(products):
             n = step.shape[axis]
             product += np.take(step, range(1, n), axis) * np.take(step, range(n - 1), axis)
-    assert origin is not None  # n_volumes is at least 2
-    mean = origin + loads[0] * basis[0, 0]
-    noise = np.sqrt(np.maximum(power - (loads**2).sum(axis=0), 0) / (n_volumes - _DEGREE - 1))
+    assert fit is not None  # n_volumes is at least 2
+    mean = fit.mean.reshape(mask.shape)
+    noise = np.sqrt(fit.residual_variance(n_volumes - _DEGREE - 1)).reshape(mask.shape)
     noise[noise <= 1e-6 * np.abs(mean)] = 0
     correlations = [
         _neighbors(product, squares, mask, axis) for axis, product in enumerate(products)
