@@ -70,7 +70,6 @@ def copy_series(
     dst: Path,
     *,
     order: AxisOrder = AS_STORED,
-    dtype: npt.DTypeLike = "float32",
     tr: float | None = None,
     masked: bool = False,
 ) -> None:
@@ -82,7 +81,7 @@ def copy_series(
     wrong unit. Of one that is `masked` what is not finite becomes 0; else it is refused.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
-        _copy(reader, dst, order, tr or reader.tr, dtype=dtype)
+        _copy(reader, dst, order, tr or reader.tr)
 
 
 def save_reordered(
@@ -111,7 +110,7 @@ def _copy(
     order: AxisOrder,
     tr: float,
     *,
-    dtype: npt.DTypeLike,
+    dtype: npt.DTypeLike = "float32",
     code: int | None = None,
     slope: float = 1.0,
     inter: float = 0.0,

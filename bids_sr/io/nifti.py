@@ -439,12 +439,12 @@ def save_image(
         part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
 
 
-def load_image(path: Path, *, allow_nan: bool = False) -> tuple[Float32, Float]:
+def load_image(path: Path) -> tuple[Float32, Float]:
     """Load (float32 data, affine voxel to RAS mm) of an image.
 
     The data have the file's own number of axes. The checks are those of SeriesReader.
     """
-    with SeriesReader(path, allow_nan=allow_nan) as reader:
+    with SeriesReader(path) as reader:
         if reader.ndim == 3:
             return reader.volume(0), reader.affine
         return np.stack(list(reader.volumes()), axis=-1), reader.affine

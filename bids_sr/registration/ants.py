@@ -133,7 +133,6 @@ def register(
     prefix: str,
     start: Array | None = None,
     fixed_mask: Array | None = None,
-    moving_mask: Array | None = None,
 ) -> tuple[str, ...]:
     """Run antsRegistration and return its composite and inverse transform files.
 
@@ -145,8 +144,7 @@ def register(
     ----------
     start : 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed
     prefix : start of the names of the files written, without brackets
-    fixed_mask, moving_mask : boolean arrays on the grid of their image; the metric is computed
-        inside
+    fixed_mask : boolean array on the grid of the fixed image; the metric is computed inside
     """
     ants = load_ants(seed)
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
@@ -156,22 +154,16 @@ def register(
     pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
     ends = [get_pointer_string(image) for image in images]
-    masks = [
-        (
-            None
-            if mask is None
-            else to_ants(Volume(data=mask, affine=image.affine), seed).clone("unsigned char")
-        )
-        for mask, image in ((fixed_mask, fixed), (moving_mask, moving))
-    ]
-    mask_ends = ["NA" if mask is None else get_pointer_string(mask) for mask in masks]
+    mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
+    inside = None if mask is None else mask.clone("unsigned char")
+    mask_end = "NA" if inside is None else get_pointer_string(inside)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
         first = Path(folder) / "start.txt"
         write_itk(first, np.eye(4) if start is None else start)
         arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
         arguments += ["--float", str(int(deformable))]
         for stage in stages:
-            arguments += _stage_arguments(stage, ends, mask_ends)
+            arguments += _stage_arguments(stage, ends, mask_end)
         arguments += [
             "-a",
             str(int(deformable)),
@@ -188,7 +180,7 @@ def register(
     return (f"{prefix}0GenericAffine.mat",)
 
 
-def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]) -> list[str]:
+def _stage_arguments(stage: Stage, ends: Sequence[str], mask_end: str) -> list[str]:
     """Spell one stage for antsRegistration."""
     pair = ",".join(ends)
     if stage.transform.startswith("SyN"):
@@ -208,7 +200,7 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_ends: Sequence[str]
         "--shrink-factors",
         "x".join(map(str, stage.shrink)),
         "--masks",
-        f"[{','.join(mask_ends)}]" if stage.masked else "[NA,NA]",
+        f"[{mask_end if stage.masked else 'NA'},NA]",
     ]
 
 

@@ -110,7 +110,7 @@ def head_mask(volume: Array, affine: Array) -> Mask:
     return fill(close(largest_part(mask), affine, 6.0))
 
 
-def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask:
+def brain_mask(volume: Array, affine: Array) -> Mask:
     """Return the brain mask of a T2*-weighted volume (X, Y, Z).
 
     It is bright, one piece and without holes. Raises MaskError for a constant volume.
@@ -124,7 +124,7 @@ def brain_mask(volume: Array, affine: Array, *, closing_mm: float = 8.0) -> Mask
     mask = smooth > 0.75 * otsu(smooth)
     opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
     seed = largest_part(opened if opened.any() else mask)
-    return fill(close(seed, affine, closing_mm))
+    return fill(close(seed, affine, 8.0))
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
@@ -206,17 +206,19 @@ def coverage(
     return block_average(fine, factor)
 
 
-def normalized_mutual_information(a: Array, b: Array, bins: int = 32) -> float:
+_BINS = 32
+
+
+def normalized_mutual_information(a: Array, b: Array) -> float:
     """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999)."""
 
     def levels(values: Array) -> Array:
         low, high = np.percentile(values, [0.5, 99.5])
         scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
-        return np.clip((scaled * bins).astype(int), 0, bins - 1)
+        return np.clip((scaled * _BINS).astype(int), 0, _BINS - 1)
 
-    joint = np.bincount(levels(a) * bins + levels(b), minlength=bins * bins).reshape(
-        bins, bins
-    ) / max(np.size(a), 1)
+    counts = np.bincount(levels(a) * _BINS + levels(b), minlength=_BINS**2)
+    joint = counts.reshape(_BINS, _BINS) / max(np.size(a), 1)
 
     def entropy(p: Array) -> float:
         p = p[p > 0]

@@ -29,7 +29,7 @@ from bids_sr.series import RAW, map_label
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
-from bids_sr.stats.image.image_quality import quality_metrics, series_quality
+from bids_sr.stats.image.series_quality import quality_metrics, series_quality
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (

@@ -175,7 +175,7 @@ def _within(blocks: Sequence[Block], courses: Mapping[str, Float], tr: float) ->
     return Seeds(pd.DataFrame(parts))
 
 
-def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) -> list[float]:
+def response_shares(blocks: Sequence[Block], times: Float, tr: float) -> list[float]:
     """Share of each block's squared response that falls on evenly spaced times (s).
 
     Only blocks near the ends of the run are worked out: the response to any other lies inside it.
@@ -200,7 +200,7 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float, hrf: str) 
     )
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
-    for index, signal in zip(cut, _events(near).courses(wide, hrf=hrf).values(), strict=True):
+    for index, signal in zip(cut, _events(near).courses(wide).values(), strict=True):
         shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
 
@@ -213,7 +213,6 @@ def block_design(
     n_dummy: int = 0,
     slice_time_ref: float = 0.5,
     has_stc: bool = False,
-    hrf: str = "spm",
     min_share: float = MIN_SHARE,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
@@ -235,7 +234,7 @@ def block_design(
         shares = [1.0] * len(found)
     else:
         found = find_blocks(events)
-        shares = response_shares(found, times[n_dummy:], tr, hrf)
+        shares = response_shares(found, times[n_dummy:], tr)
     blocks = [
         replace(b, share=s, used=s >= min_share and s > 0)
         for b, s in zip(found, shares, strict=True)
@@ -261,7 +260,6 @@ def block_design(
         n_dummy=n_dummy,
         slice_time_ref=slice_time_ref,
         has_stc=has_stc,
-        hrf=hrf,
         high_pass=high_pass,
         confounds=confounds,
         confound_names=confound_names,

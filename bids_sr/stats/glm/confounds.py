@@ -19,7 +19,7 @@ _ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
 
-def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> Float:
+def framewise_displacement(params: Array) -> Float:
     """Return framewise displacement (mm), first value NaN.
 
     It is the sum of absolute changes of the parameters (T, 6; mm, rad).
@@ -27,7 +27,7 @@ def framewise_displacement(params: Array, radius_mm: float = HEAD_RADIUS_MM) -> 
     Rotations become displacements on a sphere of 50 mm. Source: power2012, framewise displacement.
     """
     change = np.abs(np.diff(np.asarray(params, dtype=np.float64), axis=0))
-    change[:, 3:] *= radius_mm
+    change[:, 3:] *= HEAD_RADIUS_MM
     return np.concatenate([[np.nan], change.sum(axis=1)])
 
 

@@ -2,7 +2,7 @@
 
 Choices that the paper leaves open and that are ours:
 
-- The response is SPM's canonical double gamma (`hrf="spm"`; the paper used SPM12), without
+- The response is SPM's canonical double gamma (the paper used SPM12), without
   derivatives. It sums to one, so that a block that outlasts it has a plateau of one: an effect is
   the change of the signal, in the series' own units, that a sustained block makes, for shorter
   events too.
@@ -47,7 +47,6 @@ class Design:
     conditions: tuple[str, ...]  # names of the columns that are conditions; their plateau is one
     n_dummy: int  # volumes at the start that have no row
     tr: float  # repetition time (s)
-    hrf: str  # name of the response model
     high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
     # of the matrix; below the number of columns where confounds or conditions repeat each other
     rank: int
@@ -120,7 +119,6 @@ def build_design(
     slice_time_ref: float = 0.5,
     has_stc: bool = False,
     high_pass: float = 1 / 128,
-    hrf: str = "spm",
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> Design:
@@ -136,7 +134,6 @@ def build_design(
         whether it was
     high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it
         is 0
-    hrf : "spm" or "glover"
     confounds, confound_names : table of n_volumes rows and which of its columns enter;
         standardized, constants left out
 
@@ -149,7 +146,7 @@ def build_design(
     if n_volumes - n_dummy < 3:
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
-    kept = {name: values[n_dummy:] for name, values in events.courses(times, hrf=hrf).items()}
+    kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
@@ -184,7 +181,6 @@ def build_design(
         conditions=conditions,
         n_dummy=n_dummy,
         tr=tr,
-        hrf=hrf,
         high_pass=high_pass,
         rank=rank,
     )

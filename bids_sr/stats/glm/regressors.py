@@ -85,7 +85,7 @@ class Events:
             for name, rows in self.table.groupby("trial_type")
         }
 
-    def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
+    def courses(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).
 
         The plateau of a sustained block is one.
@@ -103,7 +103,7 @@ class Events:
                 found[name] = np.zeros(len(times))
                 continue
             timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
-            found[name] = compute_regressor(timing, hrf, times, min_onset=earliest)[0][:, 0]
+            found[name] = compute_regressor(timing, "spm", times, min_onset=earliest)[0][:, 0]
         return found
 
 
@@ -144,7 +144,7 @@ class Seeds:
         """A seed has no events."""
         return {}
 
-    def courses(self, times: Float, *, hrf: str = "spm") -> dict[str, Float]:
+    def courses(self, times: Float) -> dict[str, Float]:
         """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
         if len(self.table) != len(times):
             raise DesignError(

@@ -95,7 +95,6 @@ class ActivationSettings:
     # moment within a TR to which slice timing was corrected, and whether it was
     slice_time_ref: float = 0.5
     has_stc: bool = False
-    hrf: str = "spm"  # or glover
     # columns of the confounds that enter the linear model
     confound_names: tuple[str, ...] = MOTION
     block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
@@ -112,7 +111,6 @@ class ActivationSettings:
             slice_time_ref=self.slice_time_ref,
             has_stc=self.has_stc,
             high_pass=self.high_pass,
-            hrf=self.hrf,
             confounds=confounds,
             confound_names=self.confound_names,
         )

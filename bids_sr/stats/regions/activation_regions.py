@@ -258,10 +258,8 @@ class _Cluster:
     values: tuple[float, ...]
 
 
-def largest_clusters(
-    values: Real, region: Mask, affine: Float, most: int = _MOST
-) -> list[_Cluster]:
-    """Return the `most` largest clusters of a region (X, Y, Z) by number of voxels.
+def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster]:
+    """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
 
     Clusters of equal size are ordered by their peaks.
 
@@ -280,7 +278,7 @@ def largest_clusters(
     numbers = np.arange(1, count + 1)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     peaks = np.asarray(ndimage.maximum(values, labels, numbers))
-    order = np.lexsort((-peaks, -sizes))[:most]
+    order = np.lexsort((-peaks, -sizes))[:_MOST]
     places = ndimage.find_objects(labels)
     found = []
     for at in order:

@@ -60,7 +60,7 @@ def model_text(
     stat: str, design: Design, *, noise_order: int | None = None, low_pass: float | None = None
 ) -> Sidecar:
     """The model behind a map."""
-    shared: Sidecar = {"HRF": design.hrf, "DummyVolumes": design.n_dummy}
+    shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
     if stat == "cc":
         return {
             **shared,

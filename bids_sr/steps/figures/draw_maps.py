@@ -106,7 +106,7 @@ def draw_output(
     from bids_sr.reports.figures.map_figures import overlay_figure
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows
     from bids_sr.reports.tables.evaluation_rows import series_text
-    from bids_sr.stats.image.image_quality import series_quality
+    from bids_sr.stats.image.series_quality import series_quality
 
     best = str(verdict["best"])
     name = best if best in series else next(iter(series))
