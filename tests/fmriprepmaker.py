@@ -352,7 +352,6 @@ def of_phantom(
         0
     ]  # the head lies as the template
     image, template = nb.load(t1w), load_template("MNI152NLin2009aSym")
-    assert template.tissues is not None
 
     def carried(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         there = np.linalg.inv(to_t1w)

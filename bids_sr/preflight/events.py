@@ -371,7 +371,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
-    for block, share in zip(blocks, response_shares(blocks, times, run.tr, "spm"), strict=True):
+    for block, share in zip(blocks, response_shares(blocks, times, run.tr), strict=True):
         counts[block.condition] += share >= MIN_SHARE
     few = [
         f"{name} ({count} block{'s' * (count != 1)})"

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -220,13 +219,14 @@ def calibration_patterns(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
         raise CalibrationError(against)
-    courses: dict[str, Any] = {
-        "drift": drift_basis(series.shape[3], tr),
-        "motion": motion,
-        "fd": np.where(away, np.inf, fd),
-        "task": None if task is None else task[used],
-    }
-    found = calibration_components(series, mask, **courses)
+    found = calibration_components(
+        series,
+        mask,
+        drift=drift_basis(series.shape[3], tr),
+        motion=motion,
+        fd=np.where(away, np.inf, fd),
+        task=None if task is None else task[used],
+    )
     told |= {
         "n_used": found.n_used,
         "n_patterns": len(found.patterns),

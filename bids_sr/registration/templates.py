@@ -31,10 +31,9 @@ class TemplateError(ValueError):
 class Template:
     """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1])."""
 
-    space: str
     t1: Volume
     mask: Volume
-    tissues: tuple[Volume, Volume] | None
+    tissues: list[Volume]  # gray and white matter, or none
 
 
 def template_source(space: str) -> Path | str:
@@ -52,7 +51,6 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     ------
     TemplateError : neither the cache of TemplateFlow nor a package has it
     """
-    tissues: tuple[Volume, Volume] | None = None
     whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
     if whole and brain_file:
         t1, mask = load(whole), load(brain_file).data > 0.5
@@ -70,22 +68,14 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
             if space == DEFAULT_SPACE
             else []
         )
-    if len(maps) == 2 and maps[0] and maps[1]:
-        tissues = load(maps[0]), load(maps[1])
-    if tissues is not None:
-        tops = [max(float(image.data.max()), 1e-9) for image in tissues]
-        a, b = (
-            Volume(data=image.data / top, affine=image.affine)
-            for image, top in zip(tissues, tops, strict=True)
-        )
-        tissues = (a, b)
+    found = [load(path) for path in maps if path is not None]
+    tissues = [each.like(each.data / max(float(each.data.max()), 1e-9)) for each in found]
     brain = np.where(mask, t1.data, 0).astype(np.float32)
     top = float(np.percentile(brain[mask], 99.9))
     return Template(
-        space=space,
         t1=Volume(data=np.clip(brain / top, 0, 1.2), affine=t1.affine),
         mask=Volume(data=mask, affine=t1.affine),
-        tissues=tissues,
+        tissues=tissues if len(tissues) == 2 else [],
     )
 
 

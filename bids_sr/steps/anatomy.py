@@ -54,7 +54,7 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     template has no maps
     """
     found = templates.load_template(template_space)
-    return found.t1, found.mask, list(found.tissues or ())
+    return found.t1, found.mask, found.tissues
 
 
 @step(makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0))

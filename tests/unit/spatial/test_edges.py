@@ -22,7 +22,6 @@ FINE_MM = 1.5
 def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Fractions of gray and white matter and fluid, and their grid."""
     full = heads.template()
-    assert full.tissues is not None
     gray, white = (masks.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues)
     inside, affine = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, FINE_MM)
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine

@@ -121,7 +121,7 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(
     assert "MNIColin27" in templates_here()
     loaded = templates.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
-    assert loaded.tissues is None
+    assert loaded.tissues == []
 
 
 def test_the_atlas_is_found_without_importing_its_package() -> None:
