@@ -19,7 +19,7 @@ from bids_sr.io.array_types import Array, Mask
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-T = TypeVar("T", bound=np.generic)
+_T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
 AS_STORED: AxisOrder = (0, 1, 2)
 LEAST_SAMPLES = 4
@@ -106,7 +106,7 @@ def inverse(order: Sequence[int]) -> AxisOrder:
     return order.index(0), order.index(1), order.index(2)
 
 
-def reordered(data: NDArray[T], order: Sequence[int]) -> NDArray[T]:
+def reordered(data: NDArray[_T], order: Sequence[int]) -> NDArray[_T]:
     """An array of three or four axes with its first three in another order; a view."""
     return np.transpose(data, (*order, *range(3, np.ndim(data))))
 

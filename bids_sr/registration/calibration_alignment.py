@@ -113,7 +113,7 @@ def agreement(
     }
 
 
-def in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
+def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
     """Return steady-state volumes in reference space, (X, Y, Z, T) float32.
 
     The first `_MOST_VOLUMES` of them are used.
@@ -201,7 +201,7 @@ def calibration_patterns(
         raise CalibrationError(
             f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance"
         )
-    series = in_reference(reader, matrices, first)
+    series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
     task, told = _task(events, tr, reader.shape[3])

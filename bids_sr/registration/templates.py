@@ -113,7 +113,7 @@ class RegionError(ValueError):
     """A region of interest that cannot be used; names the file and what to do."""
 
 
-def box(image: Volume) -> tuple[Array, Array]:
+def _box(image: Volume) -> tuple[Array, Array]:
     """Return the lowest and highest corner (mm, RAS) of a field of view.
 
     These are its outer edges along the scanner's axes.
@@ -137,8 +137,8 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     turn = image.affine[:3, :3] / image.zooms
     if not np.allclose(np.abs(turn).max(axis=0), 1.0, atol=1e-3):
         return False
-    low, high = box(image)
-    boxes = [box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
+    low, high = _box(image)
+    boxes = [_box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
     return any(
         np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes
     )

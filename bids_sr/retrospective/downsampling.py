@@ -9,15 +9,14 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.matrices import kspace_crop, lowres_size
+from bids_sr.sr.resolution.matrices import Factor, kspace_crop, lowres_size
 
-Factor = tuple[float, float, float]
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
 _BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form
 _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussian
 
 
-def window(
+def _window(
     shape: tuple[int, ...], factor: Factor
 ) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
     """Return the central part of a matrix as `kspace_crop` takes it, and the lower matrix.
@@ -98,7 +97,7 @@ def write_lr_series(
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
-        part, low = window(reader.shape, factor)
+        part, low = _window(reader.shape, factor)
         high_affine = _cropped_affine(reader.affine, part)
         affine = resized_affine(
             high_affine, tuple(piece.stop - piece.start for piece in part), low
@@ -112,7 +111,7 @@ def write_lr_series(
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
     """Write the measured volumes, unchanged, on the part of the matrix the factors divide."""
     with SeriesReader(source) as reader:
-        part, _ = window(reader.shape, factor)
+        part, _ = _window(reader.shape, factor)
         affine = _cropped_affine(reader.affine, part)
         size = [piece.stop - piece.start for piece in part]
         shape = (size[0], size[1], size[2], reader.shape[3] - first)
@@ -138,7 +137,7 @@ def write_pair(
     factor: Factor,
 ) -> None:
     """Write an image as the highres member of a pair and its truncation as the lowres one."""
-    part, low = window(image.shape, factor)
+    part, low = _window(image.shape, factor)
     high_affine = _cropped_affine(affine, part)
     kept = np.ascontiguousarray(image[part])
     save_image(kept, high_affine, highres, header_like=header)

@@ -44,7 +44,7 @@ ONE_LEVEL_DOWN = (
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
-MOST_VOLUMES = 60
+_MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
 
 
@@ -261,7 +261,7 @@ def compare_images(
         name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")
     }
     scores = volume_scores(
-        readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=MOST_VOLUMES
+        readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=_MOST_VOLUMES
     )
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
 

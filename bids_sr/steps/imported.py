@@ -25,13 +25,13 @@ from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_mask, two_mm_grid
 from bids_sr.registration.tissues import segmentation
-from bids_sr.spatial import distortion as fields
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
+from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.stats.glm import confounds as tables
+from bids_sr.stats.glm.confounds import MOTION, motion_table
 from bids_sr.stats.glm.imported_confounds import take_over
 from bids_sr.steps import anatomy, registration
 from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
@@ -157,7 +157,7 @@ def rebuild_motion(
     `axis_order` is the axis of the file that each axis of the series is: the parameters hold for
     those of the file.
     """
-    parameters = given_confounds[list(tables.MOTION)].to_numpy(np.float64)
+    parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
     still = mean_in_reference(bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy)
     back = inverse(axis_order)
     matrices = motion_of_mcflirt(
@@ -167,7 +167,7 @@ def rebuild_motion(
 
 
 def _in_register(
-    bold: SeriesReader, matrices: Array, warp: fields.Distortion | None, n_dummy: int
+    bold: SeriesReader, matrices: Array, warp: Distortion | None, n_dummy: int
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
         raise ValueError(
@@ -175,7 +175,7 @@ def _in_register(
         )
     mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
     motion = precomputed_motion(matrices, brain_mask(mean, bold.affine), bold.affine)
-    table = tables.motion_table(motion.params, np.full(len(matrices), np.nan))
+    table = motion_table(motion.params, np.full(len(matrices), np.nan))
     return motion.matrices, table, Volume(mean, bold.affine, bold.header)
 
 
@@ -210,7 +210,7 @@ def field_to_shift(
     shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
-    return fields.voxel_shift(
+    return voxel_shift(
         field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout
     )
 

@@ -22,7 +22,7 @@ from bids_sr.spatial import slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.stats.glm import confound_table
-from bids_sr.stats.glm import confounds as tables
+from bids_sr.stats.glm.confounds import motion_table, nonsteady_at_start
 
 _BOLDREF_SIDECAR = {
     "Description": "reference of the head motion: mean of steady volumes",
@@ -68,7 +68,7 @@ def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[f
 @step(makes="n_dummy")
 def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     """Count the non-steady-state volumes at the start, unless their number is given."""
-    count = tables.nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
+    count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
         raise ValueError(
             f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave less than two"
@@ -135,7 +135,7 @@ def estimate_motion(
     trans_x, y, z (mm), rot_x, y, z (rad) and residual, one row a volume
     """
     found = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
-    return found.matrices, tables.motion_table(found.params, found.residual)
+    return found.matrices, motion_table(found.params, found.residual)
 
 
 @step(

@@ -39,9 +39,9 @@ from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
 
 _LOGGER = logging.getLogger(__name__)
-LARGEST_CHANGE = 0.01
+_LARGEST_CHANGE = 0.01
 """Of t, in units of its noise, that a lower precision may make."""
-TRIED_SLICES = 3
+_TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
 _UNCERTAINTY = (
     "Standard deviation of the effect between members of an ensemble that differ in the seed of"
@@ -223,7 +223,7 @@ def guard_precision(
         omp_nthreads,
     )
     change = max(found.values())
-    passes = change <= LARGEST_CHANGE
+    passes = change <= _LARGEST_CHANGE
     if not passes:
         _refuse_or_warn(series_name, change, asked=precision == "bf16", force=force)
     rows = [
@@ -239,7 +239,7 @@ def guard_precision(
 def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool) -> None:
     text = (
         f"{series_name}: bf16 changes t by {change:.3g} of its noise (root mean square, worst"
-        f" contrast); at most {LARGEST_CHANGE:g} is allowed"
+        f" contrast); at most {_LARGEST_CHANGE:g} is allowed"
     )
     if asked and not force:
         raise PrecisionRefused(f"{text}. Use --precision fp32 or auto, or overrule with --force")
@@ -259,7 +259,7 @@ def _change_of_t(
     threads: int,
 ) -> dict[str, float]:
     """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
-    slices = some_slices(bold_mask.data, TRIED_SLICES)
+    slices = some_slices(bold_mask.data, _TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
     acquired = Acquired(

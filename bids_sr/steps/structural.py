@@ -27,7 +27,7 @@ from bids_sr.steps.training import KEPT, MODEL, Model, Source, obtained
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
-Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
+_Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
 _ALIGNED = {
     "rigid": (
         "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]"
@@ -89,7 +89,7 @@ def prepare_scans(
     anat_align: _Align,
     random_seed: int,
     sloppy: bool,
-) -> Scans:
+) -> _Scans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
     Parameters

@@ -29,11 +29,16 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.stats.glm import autoregression as ar
-from bids_sr.stats.glm.autoregression import orthonormal
+from bids_sr.stats.glm.autoregression import (
+    expected_products,
+    orthonormal,
+    sampling,
+    slopes,
+    unseen,
+)
 from bids_sr.stats.glm.time_series import FLAT
 
-Labels = npt.NDArray[np.intp]
+_Labels = npt.NDArray[np.intp]
 _Blocks = Iterable[tuple[slice, Real]]
 ORDER = 6
 FWHM_MM = 12.0
@@ -51,7 +56,7 @@ _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 class Noise:
     """Autocorrelation of N voxels in G groups."""
 
-    labels: Labels  # (N,) group of each voxel
+    labels: _Labels  # (N,) group of each voxel
     rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
     # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
     spread: Float
@@ -177,13 +182,13 @@ def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float
     features = np.stack([scaled, scaled**2])
     features -= neighbors(features)
     gram = features[:, used] @ features[:, used].T
-    slopes = np.linalg.lstsq(gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10)[
-        0
-    ]
-    return pooled + slopes.T @ features
+    by_brightness = np.linalg.lstsq(
+        gram, features[:, used] @ (ratios - pooled)[:, used].T, rcond=1e-10
+    )[0]
+    return pooled + by_brightness.T @ features
 
 
-def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]:
+def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float]:
     """Group similar columns: split the widest group until all are narrow or there are 64.
 
     A group is cut at the mean of its widest row.
@@ -191,10 +196,10 @@ def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[Labels, Float]
     From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
     .01 is not cut.
     """
-    waiting: list[tuple[float, int, int, Labels]] = []
-    done: list[Labels] = []
+    waiting: list[tuple[float, int, int, _Labels]] = []
+    done: list[_Labels] = []
 
-    def put(rows: Labels) -> None:
+    def put(rows: _Labels) -> None:
         spreads = values[:, rows].std(axis=1)
         widest = int(spreads.argmax())
         if spreads[widest] < _WIDTH / 2:
@@ -248,14 +253,14 @@ def estimate_noise(
     if not known.any():
         return Noise.white(n)
     neighbors = Neighborhood(known, mask, zooms, fwhm_mm)
-    products = ar.expected_products(basis, order)
+    products = expected_products(basis, order)
     ratios, bias, groups, doubts = _own_share(
         own, pooled_ratios(own, level, neighbors), neighbors, basis, products
     )
     labels, means = like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
-    rho = ar.unseen(means - within, products)
-    unmixing = np.linalg.pinv(ar.slopes(rho, products), rcond=_UNSEEN)
+    rho = unseen(means - within, products)
+    unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
     spread = np.empty((len(rho), order, order))
     for group in range(len(rho)):
         members = labels == group
@@ -267,7 +272,7 @@ def estimate_noise(
 
 def _own_share(
     shown: Float, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float
-) -> tuple[Float, Float, Labels, Float]:
+) -> tuple[Float, Float, _Labels, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
     Returns them (p, N), their bias (p, N), and by group (N,) covariances of their errors (G, p,
@@ -277,8 +282,8 @@ def _own_share(
     """
     labels, means = like_groups(pooled)
     bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
-    for group, rho in enumerate(ar.unseen(means, products)):
-        mean_bias, scatter = ar.sampling(rho, basis)
+    for group, rho in enumerate(unseen(means, products)):
+        mean_bias, scatter = sampling(rho, basis)
         every = labels == group
         bias[:, every] = mean_bias[:, None]
         members = np.flatnonzero(every & neighbors.known)

@@ -16,7 +16,7 @@ from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
 from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED, modelled_types, seconds
 from bids_sr.stats.glm.seeds import segment_count
 
-Weights = Mapping[str, float]
+_Weights = Mapping[str, float]
 _TIMES = ("onset", "duration")
 
 
@@ -74,7 +74,7 @@ class Events:
         """Trial types, by name."""
         return [str(name) for name in sorted(self.table["trial_type"].unique())]
 
-    def contrasts(self, wanted: Mapping[str, Weights]) -> dict[str, Weights]:
+    def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """The contrasts that can be made: all, as the plan has left out those that cannot."""
         return dict(wanted)
 
@@ -135,7 +135,7 @@ class Seeds:
         """Names of the seeds, in the order of the table."""
         return [str(name) for name in self.table]
 
-    def contrasts(self, wanted: Mapping[str, Weights]) -> dict[str, Weights]:
+    def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """The contrasts that can be made: those whose seeds lie in the field of view."""
         there = set(self.conditions)
         return {name: weights for name, weights in wanted.items() if set(weights) <= there}

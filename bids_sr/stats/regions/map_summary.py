@@ -7,7 +7,6 @@ spline, ``rawSpline``: what finer voxels alone make of it.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -19,8 +18,7 @@ from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.regions.activation_regions import Peak, Threshold, centroid, dice, peak
 
-File = TypeVar("File")
-Maps = Mapping[tuple[str, str], Float32]
+_Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 
@@ -33,7 +31,7 @@ def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]
     ]
 
 
-def find_regions(maps: Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
+def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
     """Regions by (contrast, threshold label), for every map that a threshold applies to."""
     return {
         (name, threshold.label): threshold.region(values, mask, roi)
@@ -55,7 +53,7 @@ def correlation(a: Float32, b: Float32, mask: Mask) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
+def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     """Highest voxel in the ROI of each map of a contrast that has one."""
     found = {
         stat: peak(maps[name, stat], roi, affine)
@@ -66,7 +64,7 @@ def _peaks(maps: Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
 
 
 def _contrast_metrics(
-    maps: Maps, name: str, mask: Mask, roi: Mask, affine: Float
+    maps: _Maps, name: str, mask: Mask, roi: Mask, affine: Float
 ) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
     peaks = _peaks(maps, name, roi & mask, affine)
@@ -112,7 +110,9 @@ def _region_metrics(
     }
 
 
-def _pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[str, float | None]:
+def _pair_metrics(
+    maps: _Maps, a: str, b: str, roi: Mask, affine: Float
+) -> dict[str, float | None]:
     """Return the distance between two conditions' peaks, and their excess at their own peaks.
 
     The excess tells how far each condition exceeds the other at its own peak.
@@ -135,7 +135,7 @@ def _pair_metrics(maps: Maps, a: str, b: str, roi: Mask, affine: Float) -> dict[
 
 
 def activation_rows(
-    maps: Maps,
+    maps: _Maps,
     regions: Regions,
     contrasts: Mapping[str, Mapping[str, float]],
     *,
@@ -191,7 +191,7 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
     return values[tuple(nearest)]
 
 
-def upsample_maps(maps: Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
+def upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
     """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat).
 
     `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
@@ -208,7 +208,7 @@ def upsample_maps(maps: Maps, source: Volume, target: Volume) -> dict[tuple[str,
 
 
 def raised_rows(
-    maps: Maps,
+    maps: _Maps,
     contrasts: Mapping[str, Mapping[str, float]],
     thresholds: Sequence[Threshold],
     *,

@@ -10,7 +10,7 @@ from bids_sr.pipeline.artifacts import Confounds, Image, Mask, Series
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 
-MAX_CARPET_ROWS = 1500
+_MAX_CARPET_ROWS = 1500
 _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
 """Confounds that are drawn above the carpet, by what they are called there."""
 
@@ -84,7 +84,7 @@ def carpet(
 
     Returns
     -------
-    (voxels, T) float32 with at most ``MAX_CARPET_ROWS`` rows; name and size of each group
+    (voxels, T) float32 with at most ``_MAX_CARPET_ROWS`` rows; name and size of each group
     """
     inside = np.asarray(mask) > 0
     groups = {"brain": np.flatnonzero(inside)}
@@ -93,7 +93,7 @@ def carpet(
         label = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
         groups = {name: np.flatnonzero(label == k) for k, name in enumerate(tissues)}
     total = sum(len(voxels) for voxels in groups.values())
-    step = max(1, -(-total // MAX_CARPET_ROWS))
+    step = max(1, -(-total // _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
     chosen = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
     rows = np.empty((len(chosen), series.shape[3]), dtype=np.float32)

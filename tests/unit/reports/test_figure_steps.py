@@ -245,7 +245,7 @@ def test_motion(images, series, tmp_path):
 
 
 def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
-    monkeypatch.setattr(draw_motion, "MAX_CARPET_ROWS", 20)
+    monkeypatch.setattr(draw_motion, "_MAX_CARPET_ROWS", 20)
     tissues = {name: images[name].data for name in ("gm", "wm", "csf")}
     mask = images["mask"].data
     rows, groups = draw_motion.carpet(series["raw"], mask, tissues)

@@ -191,7 +191,7 @@ def test_known_activation_alone_gives_gains_with_intervals_at_no_smoothing(made)
 
 
 def test_images_are_held_against_measured_volumes(files, monkeypatch):
-    monkeypatch.setattr("bids_sr.steps.evaluation.MOST_VOLUMES", 16)
+    monkeypatch.setattr("bids_sr.steps.evaluation._MOST_VOLUMES", 16)
     series = {
         name: SeriesReader(path)
         for name, path in (*files.items(), ("sblMirror", files["bspline"]))

@@ -174,8 +174,8 @@ def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
 def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality, "TRIED_SLICES", 2)
-    monkeypatch.setattr(quality, "LARGEST_CHANGE", 0.001)
+    monkeypatch.setattr(quality, "_TRIED_SLICES", 2)
+    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 0.001)
     with pytest.raises(
         quality.PrecisionRefused,
         match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force",
@@ -186,7 +186,7 @@ def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     rows = by(rows, "precision_change", series="srgan", region="brain")
     assert {row.contrast for row in rows} == set(CONTRASTS)
     assert 0.001 < max(row.value for row in rows) < 3
-    monkeypatch.setattr(quality, "LARGEST_CHANGE", 10.0)
+    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 10.0)
     assert quality.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
 
 
