@@ -422,9 +422,9 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
             each.task,
             f"{each.fwhm_mm:g}",
             str(len(each.participants)),
-            f"{each.peak_z:.2f}",
-            " ".join(f"{mm:.0f}" for mm in each.peak_mm),
-            f"{each.active_mm3:.0f}",
+            number(each.peak_z, ".2f"),
+            " ".join(number(mm, ".0f") for mm in each.peak_mm),
+            number(each.active_mm3, ".0f"),
         ]
         for each in found.maps.itertuples()
     ]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bids_sr.metrics.number_text import number
 from bids_sr.reports.figures import style as s
 from bids_sr.stats.glm.design import Design
 
@@ -67,7 +68,7 @@ def _draw_contrasts(
         ax.text(
             column,
             row,
-            f"{weights[row, column]:.2g}".replace("-", "−"),
+            number(weights[row, column], ".2g"),
             ha="center",
             va="center",
             fontsize=7,

@@ -7,6 +7,7 @@ decoration.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
-_Key = str | tuple[str, str]
+_Key = Any
 """What the panels of a row are of: statistic and band, or one of the other columns."""
 _Columns = Mapping[_Key, str]
 _EXPLAINED: _Columns = {

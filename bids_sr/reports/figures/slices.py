@@ -28,6 +28,7 @@ from skimage.measure import approximate_polygon
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import number
 from bids_sr.reports.figures import style as s
 
 WIDTH, _TALLEST = 12.0, 2.0
@@ -454,7 +455,7 @@ def _place_of(image: Volume, cut: Cut) -> str:
 
 def coordinate(axis: int, millimeters: float) -> str:
     """A coordinate (RAS mm) along an axis in words."""
-    return f"{'xyz'[axis]} = {round(millimeters):+d} mm".replace("-", "−")
+    return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
 
 
 def _across(axis: int) -> list[int]:

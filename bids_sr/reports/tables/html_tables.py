@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 
 from bids_sr.io.json_values import real, texts
-from bids_sr.metrics.number_text import short
+from bids_sr.metrics.number_text import number, short
 from bids_sr.reports.markup import render
 from bids_sr.reports.text.training_text import held_out_text, started_text
 
@@ -183,7 +183,7 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
-        found.append(f"Only {overlap:.0%} of the run's brain lies in the calibration.")
+        found.append(f"Only {number(overlap, '.0%')} of the run's brain lies in the calibration.")
     if apart > _HALF * voxel_mm:
         found.append(
             f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than"
@@ -191,7 +191,7 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
         )
     if noise > _MOSTLY_NOISE:
         found.append(
-            f"{noise:.0%} of the variance is thermal noise; a longer calibration, or larger"
-            " voxels, would help."
+            f"{number(noise, '.0%')} of the variance is thermal noise; a longer calibration, or"
+            " larger voxels, would help."
         )
     return found

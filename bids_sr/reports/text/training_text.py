@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bids_sr.io.json_values import listed, mapped, real
+from bids_sr.metrics.number_text import number
 
 NETWORK = "network"
 
@@ -29,13 +30,14 @@ def held_out_text(card: Mapping[str, object]) -> str:
         return ""
     method = card.get("method", NETWORK)
     parts = [
-        f"{method} {own['psnr']:.2f} dB" + (f", SSIM {own['ssim']:.3f}" if "ssim" in own else "")
+        f"{method} {number(own['psnr'], '.2f')} dB"
+        + (f", SSIM {number(own['ssim'], '.3f')}" if "ssim" in own else "")
     ]
     for name, each in scores.items():
-        change = f"{own['psnr'] - each['psnr']:+.2f} dB"
+        change = f"{method} − {name} {number(own['psnr'] - each['psnr'], '+.2f')} dB"
         if "ssim" in own and "ssim" in each:
-            change += f", SSIM {own['ssim'] - each['ssim']:+.3f}"
-        parts.append(f"{method} − {name} {change.replace('-', '−')}")
+            change += f", SSIM {number(own['ssim'] - each['ssim'], '+.3f')}"
+        parts.append(change)
     spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
     # models of version 0.2 and before tell the slices of a pair themselves
     slices = len(listed(held_out.get("slices"))) or sum(

@@ -1,0 +1,77 @@
+"""One vocabulary of decisions, one formatter of numbers, one idea to a name."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from bids_sr.stats.evaluation.evidence import STRONGEST, WORTH, Decision, Status
+from bids_sr.stats.evaluation.words import DECISIONS, MARKS
+from bids_sr.stats.group import comparisons
+
+ROOT = Path(__file__).parents[2]
+# registration and phantom lie below the formatter
+FORMATTED = ("reports", "steps", "stats", "group", "api", "cli")
+
+
+def trees(*parts: str) -> Iterator[tuple[Path, ast.Module]]:
+    for part in parts:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def signs(tree: ast.AST) -> list[int]:
+    """Lines where a text gets a true minus by hand."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "replace"
+        and any(isinstance(each, ast.Constant) and each.value == "−" for each in node.args)
+    ]
+
+
+def test_decisions_of_run_compared_series_and_group_are_in_one_vocabulary():
+    group = {*comparisons.SETTLED.values(), *comparisons._UNSETTLED.values()}
+    group |= {comparisons.SAME, comparisons.UNDECIDED}
+    assert {*get_args(Decision), *group} == set(DECISIONS)
+    assert set(WORTH) == set(get_args(Decision))
+    assert set(MARKS) == set(get_args(Status))
+
+
+def test_references_have_one_name_and_one_order():
+    for references in STRONGEST.values():
+        assert len({each.name for each in references}) == len(references)
+    assert comparisons._TRUTHS == ("measured", "truth")
+
+
+def test_numbers_are_formatted_in_one_place():
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path, tree in trees(*(f"bids_sr/{part}" for part in FORMATTED))
+        for line in signs(tree)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("code", ['f"{x:+.2f}".replace("-", "−")', "text.replace('-', '−', 1)"])
+def test_a_sign_that_is_set_by_hand_is_seen(code):
+    assert signs(ast.parse(code))
+
+
+def test_a_name_of_a_class_is_one_idea():
+    names = Counter(
+        node.name
+        for _, tree in trees("bids_sr", "workflows")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in names.items() if count > 1} <= TWICE
+
+
+TWICE = {"BoldRun", "Window"}
+"""Class names of two ideas, which are still to be renamed; shrinks only."""
