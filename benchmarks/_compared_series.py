@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
-from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_preset
+from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_preset
 from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
@@ -166,7 +166,7 @@ def make_controls(acquired: Path, out: Path) -> dict[str, Path]:
     return {name: out / f"{name}_bold.nii.gz" for name in made}
 
 
-def fine_run(run: BoldRun) -> Iterator[Array]:
+def fine_run(run: SimulatedRun) -> Iterator[Array]:
     """The phantom's run measured at twice the resolution: same head, motion and fluctuations,
     noise of its own.
 

@@ -17,7 +17,7 @@ from _people_tables import keep
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array
-from bids_sr.phantom.bold_run import DISTORTION_MM, BoldRun, bold_run, calibration_of
+from bids_sr.phantom.bold_run import DISTORTION_MM, SimulatedRun, bold_run, calibration_of
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.phantom_files import write_image
 from bids_sr.phantom.poses import draw_pose
@@ -97,7 +97,7 @@ def phantom(arguments: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drifting(BoldRun):
+class Drifting(SimulatedRun):
     """A run whose signal rises, as a share of its mean, unevenly over the head."""
 
     rise: float
@@ -112,7 +112,7 @@ class Drifting(BoldRun):
             yield volume * (1 + uneven * (t / (self.preset.volumes - 1) - 0.5))
 
 
-def differing(run: BoldRun, differences: Differences) -> Drifting:
+def differing(run: SimulatedRun, differences: Differences) -> Drifting:
     """A calibration of a run that differs from it as said."""
     plain, draw = calibration_of(run, VOLUMES), run.subject.draw
     pose, scanner = plain.pose, plain.scanner

@@ -32,7 +32,7 @@ _Courses = Callable[[str, Array], Array]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoldRun:
+class SimulatedRun:
     """A BOLD run, or one echo of it.
 
     Parameters
@@ -155,7 +155,7 @@ class BoldRun:
         return in_order(volume, self.preset.volumes, threads)
 
 
-def bold_run(subject: SimulatedSubject) -> BoldRun:
+def bold_run(subject: SimulatedSubject) -> SimulatedRun:
     """The subject's run, a single echo at the preset's TE."""
     p, draw, head = subject.preset, subject.draw, subject.head
     plain = Scanner(
@@ -175,7 +175,7 @@ def bold_run(subject: SimulatedSubject) -> BoldRun:
     )
     transient = approach(head, p, scanner)
     events = [] if subject.task == "rest" else block_design(p)
-    return BoldRun(
+    return SimulatedRun(
         subject=subject,
         preset=p,
         scanner=scanner,
@@ -190,12 +190,12 @@ def bold_run(subject: SimulatedSubject) -> BoldRun:
     )
 
 
-def echo_of(run: BoldRun, number: int, te: float) -> BoldRun:
+def echo_of(run: SimulatedRun, number: int, te: float) -> SimulatedRun:
     """One echo of a run; `number` is 1 for the first, `te` in s."""
     return replace(run, te=te, stream=("echoes", number))
 
 
-def calibration_of(run: BoldRun, volumes: int) -> BoldRun:
+def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
     """Simulate a short run at high resolution.
 
     Head, task and distortion are the same; pose, motion and noise are others.
@@ -219,7 +219,7 @@ def calibration_of(run: BoldRun, volumes: int) -> BoldRun:
     transient = approach(subject.head, p, scanner)
     moved = draw_motion(draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1))
     events = calibration_events(p) if run.events else []
-    return BoldRun(
+    return SimulatedRun(
         subject=subject,
         preset=p,
         scanner=scanner,

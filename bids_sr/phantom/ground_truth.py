@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array
 from bids_sr.phantom.activity import FOCI
-from bids_sr.phantom.bold_run import BOLD_LEVEL, BoldRun
+from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun
 from bids_sr.phantom.phantom_files import write_image, write_transform, write_tsv
 from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN, Scanner
@@ -55,7 +55,7 @@ def _in_view(change: Array) -> bool:
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
-def foci_rows(run: BoldRun) -> list[list[str | float]]:
+def foci_rows(run: SimulatedRun) -> list[list[str | float]]:
     """Rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
     affine = run.scanner.dense_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
@@ -92,7 +92,7 @@ def _in_image(scanner: Scanner, point: Array) -> Array:
     return at
 
 
-def _weights(means: Sequence[Array], echoes: Sequence[BoldRun]) -> list[Array]:
+def _weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
     """Return the weights of the echoes in the optimal combination; their sum is 1.
 
     They have the shape of the echoes' mean images.
@@ -111,7 +111,7 @@ def _weights(means: Sequence[Array], echoes: Sequence[BoldRun]) -> list[Array]:
     return [(weight / total).astype(np.float32) for weight in weights]
 
 
-def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
+def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
     """Return the noise-free resting image and its signal change by condition.
 
     Both are magnitudes on the high-resolution grid, and the change is in signal units.
@@ -140,7 +140,7 @@ def effects(echoes: Sequence[BoldRun]) -> tuple[Array, dict[str, Array]]:
     return combined, changes
 
 
-def resting_image(echoes: Sequence[BoldRun]) -> Array:
+def resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid.
 
     With several echoes, it is their optimal combination.
@@ -151,7 +151,9 @@ def resting_image(echoes: Sequence[BoldRun]) -> Array:
     )
 
 
-def write_truth(run: BoldRun, name: str, root: Path, echoes: Sequence[BoldRun] = ()) -> None:
+def write_truth(
+    run: SimulatedRun, name: str, root: Path, echoes: Sequence[SimulatedRun] = ()
+) -> None:
     """Write one subject's ground truth to the derivative data set.
 
     The subject is given by name ("sub-01"), and `echoes` are those of its run, if any.
@@ -204,7 +206,9 @@ def _write_table(
     atomic_files.write_json(path.with_suffix(".json"), {**columns, **more})
 
 
-def _write_images(run: BoldRun, func: Path, stem: str, echoes: Sequence[BoldRun]) -> None:
+def _write_images(
+    run: SimulatedRun, func: Path, stem: str, echoes: Sequence[SimulatedRun]
+) -> None:
     quiet, changes = effects(echoes)
     affine = run.subject.hr_grid[1]
     common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
@@ -260,7 +264,7 @@ def _write_images(run: BoldRun, func: Path, stem: str, echoes: Sequence[BoldRun]
         )
 
 
-def _write_motion(run: BoldRun, stem: str, frame: str) -> None:
+def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
     """Write the head motion of a run as ITK text.
 
     `stem` is that of its files up to the first entity of a transform.
@@ -276,7 +280,7 @@ def _write_motion(run: BoldRun, stem: str, frame: str) -> None:
     )
 
 
-def write_calibration_truth(run: BoldRun, name: str, root: Path) -> None:
+def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
     """Write pose and motion of a calibration beside the subject's truth."""
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
     text = "Takes a point of boldref to where it lies in the reference volume of the calibration"

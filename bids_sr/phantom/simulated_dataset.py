@@ -13,7 +13,7 @@ from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.activity import Event
-from bids_sr.phantom.bold_run import BoldRun, bold_run, calibration_of, echo_of
+from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_of, echo_of
 from bids_sr.phantom.ground_truth import (
     write_calibration_truth,
     write_structural_truth,
@@ -175,7 +175,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
         write_calibration(calibration_of(run, study.calibration), root, name, threads)
 
 
-def write_calibration(run: BoldRun, root: Path, name: str, threads: int) -> None:
+def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) -> None:
     """Write a calibration and what is known of it into a data set."""
     stem = root / name / "func" / f"{name}_task-{run.subject.task}_acq-highres"
     _write_events(run.events, stem)
@@ -189,7 +189,7 @@ def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
     write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
 
 
-def _bold_sidecar(run: BoldRun) -> dict[str, object]:
+def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
     p, at_rest = run.preset, not run.events
     out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
@@ -208,7 +208,7 @@ def _bold_sidecar(run: BoldRun) -> dict[str, object]:
     return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
 
 
-def _write_bold(run: BoldRun, stem: Path, threads: int) -> None:
+def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
     """A BOLD series with its sidecar; `stem` up to ``_bold``."""
     p, path = run.preset, Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(

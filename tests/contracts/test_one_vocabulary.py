@@ -70,8 +70,4 @@ def test_a_name_of_a_class_is_one_idea():
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     )
-    assert {name for name, count in names.items() if count > 1} <= TWICE
-
-
-TWICE = {"BoldRun", "Window"}
-"""Class names of two ideas, which are still to be renamed; shrinks only."""
+    assert {name for name, count in names.items() if count > 1} == set()

@@ -57,7 +57,7 @@ class Region:
 
 
 @frozen
-class Window:
+class ScoredWindow:
     """One window scored at every validation step; its batch weight is 1 where it counts."""
 
     image: int
@@ -408,7 +408,7 @@ class Examples:
             input=source, target=target, weight=weight + self.recipe.background * (1 - weight)
         )
 
-    def validation(self, parts: Sequence[Region]) -> tuple[Window, ...]:
+    def validation(self, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
         """Windows of some parts: whole slices, or blocks of volumes with some context."""
         chosen: list[tuple[int, Box, tuple[int, int]]] = []
         for region in parts:
@@ -444,7 +444,7 @@ class Examples:
                 box.append((start, max(stop, start + step)))
         return tuple(box)
 
-    def _window(self, index: int, box: Box, scored: tuple[int, int]) -> Window:
+    def _window(self, index: int, box: Box, scored: tuple[int, int]) -> ScoredWindow:
         batch = self.cut([(index, box)], self.factor, 0.0)
         if self.ndim == 3:
             p, q = self.at(index).steps[2] if self.recipe.objective == "self" else (1, 1)
@@ -455,9 +455,9 @@ class Examples:
             batch = replace(
                 batch, weight=weight if weight.any() else torch.ones_like(batch.weight)
             )
-        return Window(image=index, box=box, batch=batch)
+        return ScoredWindow(image=index, box=box, batch=batch)
 
-    def interpolated(self, name: str, window: Window) -> Tensor:
+    def interpolated(self, name: str, window: ScoredWindow) -> Tensor:
         """A window by an interpolation instead of a network, (1, C, *)."""
         key = (name, window.image)
         if key not in self._whole:
@@ -469,7 +469,9 @@ class Examples:
             window.batch.target.device
         )[None]
 
-    def named(self, parts: Sequence[Region], windows: Sequence[Window] = ()) -> dict[str, object]:
+    def named(
+        self, parts: Sequence[Region], windows: Sequence[ScoredWindow] = ()
+    ) -> dict[str, object]:
         """Parts and windows for the card."""
         names = [image.name for image in self.images]
         return {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, Region, Window
+from bids_sr.sr.data.examples import Batch, Examples, Region, ScoredWindow
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training.checkpoint import Journal, LogRow
@@ -27,7 +27,9 @@ _GAIN_DB = 0.005
 _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
 
 
-def _outputs(generator: nn.Module, windows: Sequence[Window], lower: bool = False) -> list[Tensor]:
+def _outputs(
+    generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
+) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
     with (
@@ -39,7 +41,7 @@ def _outputs(generator: nn.Module, windows: Sequence[Window], lower: bool = Fals
     return out
 
 
-def _error(made: Sequence[Tensor], windows: Sequence[Window]) -> float:
+def _error(made: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
     """Mean squared error over all windows."""
     total = weight = 0.0
     for image, window in zip(made, windows, strict=True):
@@ -56,7 +58,7 @@ def _db(error: float) -> float:
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
-def score(nets: Networks, windows: Sequence[Window], lower: bool = False) -> float:
+def score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
     """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
     made = _outputs(nets.generator, windows, lower)
     error = _error(made, windows)
@@ -68,7 +70,7 @@ def score(nets: Networks, windows: Sequence[Window], lower: bool = False) -> flo
 
 
 def compare(
-    generator: nn.Module, examples: Examples, windows: Sequence[Window]
+    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
 ) -> dict[str, dict[str, float]]:
     """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
 
@@ -88,7 +90,7 @@ def compare(
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
-def _metrics(images: Sequence[Tensor], windows: Sequence[Window]) -> dict[str, float]:
+def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
     """PSNR (dB), and the structural similarity where windows are large enough for it."""
     found, counts = [], []
     for image, window in zip(images, windows, strict=True):
@@ -137,7 +139,7 @@ class Phase:
     training: Training
     examples: Examples
     parts: tuple[Region, ...]  # of the data, that are drawn from
-    windows: tuple[Window, ...]  # that are held out
+    windows: tuple[ScoredWindow, ...]  # that are held out
     iterations: int  # steps at most
     signature: str  # tells whether a checkpoint belongs to this phase
     folder: Path  # of checkpoints and log

@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.phantom.activity import FOCI, along_ribbon, block_design, make_focus, response
-from bids_sr.phantom.bold_run import BoldRun
+from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
 from bids_sr.phantom.presets import CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -151,7 +151,7 @@ def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
         assert (start == time).sum() == preset.multiband
 
 
-def test_null_has_the_task_and_no_activity(run: BoldRun, null_run: BoldRun) -> None:
+def test_null_has_the_task_and_no_activity(run: SimulatedRun, null_run: SimulatedRun) -> None:
     assert null_run.events == run.events
     assert not null_run.changes
     assert foci_rows(null_run) == []
@@ -163,7 +163,7 @@ def test_null_has_the_task_and_no_activity(run: BoldRun, null_run: BoldRun) -> N
 
 
 def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
-    run: BoldRun,
+    run: SimulatedRun,
 ) -> None:
     quiet, changes = effects([run])
     shape, affine = run.subject.hr_grid

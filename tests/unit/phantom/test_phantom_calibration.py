@@ -19,7 +19,7 @@ from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
-    BoldRun,
+    SimulatedRun,
     calibration_events,
     calibration_of,
     calibration_preset,
@@ -33,7 +33,7 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")
-def scan(run: BoldRun) -> BoldRun:
+def scan(run: SimulatedRun) -> SimulatedRun:
     return calibration_of(run, 12)
 
 
@@ -96,7 +96,7 @@ def test_everything_else_is_as_without_it(made: Path, tmp_path: Path) -> None:
         assert image.read_bytes() == (made / image.relative_to(tmp_path / "plain")).read_bytes()
 
 
-def test_its_pose_is_that_of_the_truth(run: BoldRun, scan: BoldRun) -> None:
+def test_its_pose_is_that_of_the_truth(run: SimulatedRun, scan: SimulatedRun) -> None:
     """In its place by the truth and downsampled, it is the long run's image; elsewhere it is less
     so.
     """
@@ -123,7 +123,7 @@ def spread(volumes: Iterable[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_it_fluctuates_where_the_long_run_does(run: BoldRun, scan: BoldRun) -> None:
+def test_it_fluctuates_where_the_long_run_does(run: SimulatedRun, scan: SimulatedRun) -> None:
     steady = max(scan.transient.dummies, run.transient.dummies) + 2
     runs = {}
     for name, of in (("long", run), ("short", calibration_of(run, 24))):
@@ -138,7 +138,7 @@ def test_it_fluctuates_where_the_long_run_does(run: BoldRun, scan: BoldRun) -> N
     assert [event[2] for event in scan.events] == ["rest", "thumb", "rest", "little"]
 
 
-def test_noise_follows_from_the_size_of_the_voxel(run: BoldRun, scan: BoldRun) -> None:
+def test_noise_follows_from_the_size_of_the_voxel(run: SimulatedRun, scan: SimulatedRun) -> None:
     assert scan.sigma == pytest.approx(4 * run.sigma)
     quiet, noisy = (next(scan.volumes(noise=noise)) for noise in (False, True))
     bright = quiet > 8 * scan.sigma
@@ -160,7 +160,7 @@ def test_the_option_and_what_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_null_study_has_a_calibration_without_activity(null_run: BoldRun) -> None:
+def test_a_null_study_has_a_calibration_without_activity(null_run: SimulatedRun) -> None:
     scan = calibration_of(null_run, 2)
     assert scan.changes == {}
     assert next(scan.volumes()).shape == (80, 80, 14)

@@ -16,7 +16,7 @@ from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings, UsageError
-from bids_sr.phantom.bold_run import BoldRun, echo_of
+from bids_sr.phantom.bold_run import SimulatedRun, echo_of
 from bids_sr.phantom.ground_truth import _weights, effects, resting_image
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
@@ -31,16 +31,16 @@ STILL = np.eye(4)
 
 
 @pytest.fixture(scope="module")
-def echoes(run: BoldRun) -> list[BoldRun]:
+def echoes(run: SimulatedRun) -> list[SimulatedRun]:
     return [echo_of(run, number, te) for number, te in enumerate(TES, 1)]
 
 
-def resting(echoes: Sequence[BoldRun]) -> list[np.ndarray]:
+def resting(echoes: Sequence[SimulatedRun]) -> list[np.ndarray]:
     return [echo.still() for echo in echoes]
 
 
 def test_the_signal_decays_by_the_t2star_of_the_tissue(
-    subject: SimulatedSubject, echoes: list[BoldRun]
+    subject: SimulatedSubject, echoes: list[SimulatedRun]
 ) -> None:
     means = resting(echoes)
     white = sample_volume(
@@ -55,20 +55,20 @@ def test_the_signal_decays_by_the_t2star_of_the_tissue(
     assert float(np.median(found)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
 
 
-def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(run: BoldRun) -> None:
+def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(run: SimulatedRun) -> None:
     echo = echo_of(run, 1, run.preset.te)
     np.testing.assert_array_equal(resting([echo])[0], run.still())
     np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
 
 
-def test_the_change_is_the_amplitude_of_the_foci(run: BoldRun) -> None:
+def test_the_change_is_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
     """At the echo time of the preset, as a share of the signal."""
     (thumb,) = (focus for focus in run.subject.foci if focus.label == "thumb")
     brought = run.scanner.bring(thumb.amplitude * run.scene)
     np.testing.assert_allclose(run.maps["thumb"], brought, atol=1e-4 * float(brought.max()))
 
 
-def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[BoldRun]) -> None:
+def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[SimulatedRun]) -> None:
     means = resting(echoes)
     shares = [
         np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0)
@@ -82,7 +82,7 @@ def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[BoldRun]) -
         )
 
 
-def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: BoldRun) -> None:
+def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: SimulatedRun) -> None:
     """Drift, breathing and pulse, without motion and thermal noise."""
     lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
     series = [
@@ -98,7 +98,7 @@ def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: BoldRun) -> 
 
 
 def test_thermal_noise_is_alike_and_independent_at_every_echo(
-    run: BoldRun, echoes: list[BoldRun]
+    run: SimulatedRun, echoes: list[SimulatedRun]
 ) -> None:
     noise = []
     for echo in echoes[:2]:
@@ -111,7 +111,9 @@ def test_thermal_noise_is_alike_and_independent_at_every_echo(
     assert abs(np.corrcoef(first[inside], second[inside])[0, 1]) < 0.1
 
 
-def test_the_truth_is_that_of_the_optimal_combination(run: BoldRun, echoes: list[BoldRun]) -> None:
+def test_the_truth_is_that_of_the_optimal_combination(
+    run: SimulatedRun, echoes: list[SimulatedRun]
+) -> None:
     means = resting(echoes)
     weights = _weights(means, echoes)
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
@@ -135,7 +137,7 @@ def test_the_truth_is_that_of_the_optimal_combination(run: BoldRun, echoes: list
     assert quiet.shape == single.shape
 
 
-def test_without_activity_no_echo_changes(null_run: BoldRun) -> None:
+def test_without_activity_no_echo_changes(null_run: SimulatedRun) -> None:
     echoes = [echo_of(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
     assert echoes[0].changes == {}
     _, changes = effects(echoes)

@@ -7,7 +7,7 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom.activity import response
-from bids_sr.phantom.bold_run import BoldRun, in_order
+from bids_sr.phantom.bold_run import SimulatedRun, in_order
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import effects
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
@@ -22,13 +22,13 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")
-def series(run: BoldRun) -> np.ndarray:
+def series(run: SimulatedRun) -> np.ndarray:
     """The BOLD without thermal noise, (X, Y, Z, T)."""
     return np.stack(list(run.volumes(2, noise=False)), axis=-1)
 
 
 def test_motion_of_the_truth_undoes_the_motion_of_the_series(
-    run: BoldRun, series: np.ndarray
+    run: SimulatedRun, series: np.ndarray
 ) -> None:
     shape, affine = run.subject.bold_grid
     first = run.transient.dummies + 2
@@ -47,7 +47,7 @@ def test_motion_of_the_truth_undoes_the_motion_of_the_series(
 
 
 def test_activity_in_the_series_has_the_size_of_the_truth(
-    run: BoldRun, null_run: BoldRun, series: np.ndarray
+    run: SimulatedRun, null_run: SimulatedRun, series: np.ndarray
 ) -> None:
     p = run.preset
     shape, affine = run.subject.bold_grid
@@ -77,7 +77,7 @@ def test_activity_in_the_series_has_the_size_of_the_truth(
 
 
 def test_null_series_lacks_the_activity_and_nothing_else(
-    run: BoldRun, null_run: BoldRun, series: np.ndarray
+    run: SimulatedRun, null_run: SimulatedRun, series: np.ndarray
 ) -> None:
     null = next(iter(null_run.volumes(1, noise=False)))
     npt.assert_array_equal(null, series[..., 0])  # the run begins at rest
@@ -92,7 +92,7 @@ def test_null_series_lacks_the_activity_and_nothing_else(
     assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
 
 
-def test_the_run_approaches_its_steady_state(run: BoldRun, series: np.ndarray) -> None:
+def test_the_run_approaches_its_steady_state(run: SimulatedRun, series: np.ndarray) -> None:
     brain = series.mean(-1) > 400
     mean = series[brain].mean(0)
     steady = mean[5:15].mean()
@@ -212,7 +212,7 @@ def test_poses_have_the_size_asked_for(seed: int) -> None:
     assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
 
 
-def test_threads_change_nothing(run: BoldRun) -> None:
+def test_threads_change_nothing(run: SimulatedRun) -> None:
     one, three = run.volumes(1), run.volumes(3)
     for _ in range(5):
         npt.assert_array_equal(next(one), next(three))
