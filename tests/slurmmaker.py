@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from bids_sr.slurm.job_requests import in_tasks
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
+from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 
@@ -29,7 +29,7 @@ def submission(
 ) -> Submission:
     """A submission below a folder, of one array, with a group job."""
     tasks = in_tasks(names, batch)
-    array = ArrayJob(
+    array = Job(
         name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST
     )
     values = {
@@ -37,9 +37,8 @@ def submission(
         "bids_dir": root / "data",
         "output_dir": root / "out",
         "work_dir": root / "work",
-        "arrays": (array,),
+        "jobs": (array, group_job(REQUEST)),
         "site": site or Site(),
-        "group_request": REQUEST,
         **more,
     }
     return Submission(**values)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from bids_sr.notices import CODES, Notice, failed_steps
 from bids_sr.slurm.job_endings import code_of, message_state
 from bids_sr.slurm.job_requests import time_text
 from bids_sr.slurm.slurm_calls import ACTIVE, rows
-from bids_sr.slurm.submission import GROUP, Request, Submission
+from bids_sr.slurm.submission import GROUP, Job, Request, Submission
 
 _WAITING = frozenset(
     {
@@ -97,16 +97,7 @@ def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     nothing.
     """
     queue = {**_ended(submission), **queue}
-    found = [
-        _fate(submission, name, f"{array.job}_{index}" if array.job else "", queue, array.request)
-        for array in submission.arrays
-        for name, index in array.task_of.items()
-    ]
-    if submission.group_request is not None:
-        found.append(
-            _fate(submission, GROUP, submission.group_job, queue, submission.group_request)
-        )
-    return found
+    return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]
 
 
 def _ended(submission: Submission) -> dict[str, str]:
@@ -122,13 +113,11 @@ def _ended(submission: Submission) -> dict[str, str]:
     return found
 
 
-def _fate(
-    submission: Submission, name: str, job: str, queue: Mapping[str, str], request: Request
-) -> Fate:
+def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) -> Fate:
     status = read_status(submission.folder / "status" / f"{name}.json")
     # the latter where somebody else submitted the script
-    job = job or (status.job if status else "")
-    log = submission.log_of(name)
+    job = of.number_of(name) or (status.job if status else "")
+    log = submission.folder / "logs" / of.log_name(of.task_of[name])
     if not job:
         state, code = State.UNSENT, ""
     else:
@@ -142,7 +131,7 @@ def _fate(
         code=code,
         job=job,
         log=log,
-        request=request,
+        request=of.request,
         minutes=_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
         starts=status.restarts + 1 if status else 0,

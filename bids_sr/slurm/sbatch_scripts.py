@@ -10,19 +10,17 @@ from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.slurm.job_requests import as_spec, program_gib, signal_seconds, time_text
 from bids_sr.slurm.slurm_calls import QUEUE_FORMAT
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
+from bids_sr.slurm.submission import Job, Request, Site, Submission
 from bids_sr.version import __version__
 
 _WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def script_of(submission: Submission, array: ArrayJob | None) -> str:
-    """The script of an array, or of the group job where `array` is None."""
+def script_of(submission: Submission, job: Job) -> str:
+    """The script of a job."""
     import jinja2
 
-    request = array.request if array else submission.group_request
-    if request is None:
-        raise ValueError("a submission without a group job has no script of it")
+    request = job.request
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -37,10 +35,10 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
     template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
-        what=f"{len(array.task_of)} participants" if array else "group level",
+        what="group level" if job.is_group else f"{len(job.task_of)} participants",
         job_name=submission.job_name,
-        name=array.name if array else "group",
-        array=as_spec(array.indices, array.at_once) if array else "",
+        name=job.name,
+        array="" if job.is_group else as_spec(job.indices, job.at_once),
         request=request,
         time=time_text(request.minutes),
         site=list(site.asked.items()),
@@ -50,7 +48,7 @@ def script_of(submission: Submission, array: ArrayJob | None) -> str:
         setup=site.setup,
         container=site.container,
         work_dir=str(submission.work_dir),
-        command=_command(submission, request, "participant" if array else "group"),
+        command=_command(submission, request, "group" if job.is_group else "participant"),
         queue_format=QUEUE_FORMAT,
     )
 
@@ -99,30 +97,26 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_whole(folder / "settings.toml", settings_toml)
     written = []
-    for array in submission.arrays:
-        lines = (" ".join(names) + "\n" for names in array.tasks)
-        write_whole(folder / f"{array.name}.txt", "".join(lines))
-        written.append(write_whole(folder / f"{array.name}.sbatch", script_of(submission, array)))
-    if submission.group_request is not None:
-        written.append(write_whole(folder / "group.sbatch", script_of(submission, None)))
+    for job in submission.jobs:
+        lines = (" ".join(names) + "\n" for names in job.tasks)
+        if not job.is_group:
+            write_whole(folder / f"{job.name}.txt", "".join(lines))
+        written.append(write_whole(folder / f"{job.name}.sbatch", script_of(submission, job)))
     submission.save()
     return written
 
 
-def sbatch_arguments(
-    submission: Submission, array: ArrayJob | None, after: Sequence[str] = ()
-) -> list[str]:
+def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
     """Arguments of ``sbatch``: what stands in no script because names in it may hold anything.
 
     The jobs in `after` end before this one starts, however they end.
     """
     folder = submission.folder
-    log = f"{array.name}_%a.log" if array else "group.log"
     logs = str(folder / "logs").replace("%", "%%")
-    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log}"]
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
     if after:
         arguments.append("--dependency=afterany:" + ":".join(after))
-    return [*arguments, str(folder / f"{array.name if array else 'group'}.sbatch")]
+    return [*arguments, str(folder / f"{job.name}.sbatch")]
 
 
 def check_words(site: Site, paths: Sequence[Path]) -> list[str]:

@@ -16,7 +16,7 @@ from bids_sr.config.section import Checked, option
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 
-_FORMAT = 1
+_FORMAT = 2
 GROUP = "group"
 
 
@@ -63,20 +63,39 @@ class Site(Checked):
 
 
 @frozen
-class ArrayJob(Checked):
-    """One array of tasks with the same request."""
+class Job(Checked):
+    """An array of tasks with the same request; or the group level, one task without an array."""
 
     name: str  # of its script and its list of participants
     tasks: tuple[tuple[str, ...], ...]  # participants of each task (``sub-01``), task 1 first
     indices: tuple[int, ...]  # those that were asked for, from 1
     request: Request  # what each task asks for
     at_once: int = 0  # how many may run at the same time (0: as many as SLURM lets)
-    job: str = ""  # number that SLURM gave; empty: not submitted
+    number: str = ""  # that SLURM gave; empty: not submitted
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is that of the group level."""
+        return self.name == GROUP
 
     @property
     def task_of(self) -> dict[str, int]:
         """Participant → task, of the tasks that were asked for."""
         return {label: index for index in self.indices for label in self.tasks[index - 1]}
+
+    def number_of(self, label: str) -> str:
+        """The number of a participant's task in SLURM (``12_3``); empty: not submitted."""
+        task = "" if self.is_group or not self.number else f"_{self.task_of[label]}"
+        return f"{self.number}{task}"
+
+    def log_name(self, task: object) -> str:
+        """The name of the log of a task."""
+        return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
+
+
+def group_job(request: Request) -> Job:
+    """The job of the group level."""
+    return Job(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
 
 
 @frozen
@@ -87,11 +106,19 @@ class Submission(Checked):
     bids_dir: Path  # absolute, as the next two
     output_dir: Path
     work_dir: Path
-    arrays: tuple[ArrayJob, ...]
+    jobs: tuple[Job, ...]  # that of the group level last
     site: Site = field(default_factory=Site)
-    group_request: Request | None = None  # of the group job, None where there is none
-    group_job: str = ""  # its number, empty while not submitted
     printed: bool = False  # scripts were written for someone else to submit
+
+    @property
+    def arrays(self) -> tuple[Job, ...]:
+        """Those of participants."""
+        return tuple(job for job in self.jobs if not job.is_group)
+
+    @property
+    def group(self) -> Job | None:
+        """That of the group level, None where there is none."""
+        return next((job for job in self.jobs if job.is_group), None)
 
     @property
     def folder(self) -> Path:
@@ -107,20 +134,6 @@ class Submission(Checked):
     def participants(self) -> tuple[str, ...]:
         """Everyone in its tasks."""
         return tuple(label for array in self.arrays for label in array.task_of)
-
-    def array_of(self, label: str) -> ArrayJob:
-        """The array in which a participant is. Raises KeyError for someone who is in none."""
-        for array in self.arrays:
-            if label in array.task_of:
-                return array
-        raise KeyError(label)
-
-    def log_of(self, label: str) -> Path:
-        """The log of the task of a participant, or of the group job."""
-        if label == GROUP:
-            return self.folder / "logs" / "group.log"
-        array = self.array_of(label)
-        return self.folder / "logs" / f"{array.name}_{array.task_of[label]}.log"
 
     def save(self) -> Path:
         """Write it to its folder, in whole."""

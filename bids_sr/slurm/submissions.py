@@ -16,10 +16,11 @@ from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import (
     GROUP,
-    ArrayJob,
+    Job,
     Request,
     Site,
     Submission,
+    group_job,
     latest,
     new_id,
     submissions,
@@ -94,15 +95,11 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     write_scripts(submission, settings_toml)
     sent: list[str] = []
     try:
-        for number, array in enumerate(submission.arrays):
-            sent.append(slurm_calls.submit(sbatch_arguments(submission, array)))
-            arrays = list(submission.arrays)
-            arrays[number] = replace(array, job=sent[-1])
-            submission = replace(submission, arrays=tuple(arrays))
-            submission.save()
-        if submission.group_request is not None:
-            job = slurm_calls.submit(sbatch_arguments(submission, None, [*sent, *after]))
-            submission = replace(submission, group_job=job)
+        for job in submission.jobs:
+            waits = [*sent, *after] if job.is_group else []
+            sent.append(slurm_calls.submit(sbatch_arguments(submission, job, waits)))
+            jobs = [replace(j, number=sent[-1]) if j is job else j for j in submission.jobs]
+            submission = replace(submission, jobs=tuple(jobs))
             submission.save()
     except (slurm_calls.SlurmError, KeyboardInterrupt):
         if sent:
@@ -121,19 +118,15 @@ def print_scripts(
     """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
-    lines, names = (
-        ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"],
-        [],
-    )
-    for number, array in enumerate(submission.arrays, start=1):
-        names.append(f"job{number}")
-        lines.append(f"job{number}=$(sbatch {shlex.join(sbatch_arguments(submission, array))})")
-    if submission.group_request is not None:
-        waits = ":".join([*(f"${{{name}%%;*}}" for name in names), *after])
-        lines.append(
-            f'sbatch "--dependency=afterany:{waits}"'
-            f" {shlex.join(sbatch_arguments(submission, None))}"
-        )
+    lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
+    waits: list[str] = []
+    for number, job in enumerate(submission.jobs, start=1):
+        words = shlex.join(sbatch_arguments(submission, job))
+        if job.is_group:
+            lines.append(f'sbatch "--dependency=afterany:{":".join([*waits, *after])}" {words}')
+        else:
+            waits.append(f"${{job{number}%%;*}}")
+            lines.append(f"job{number}=$(sbatch {words})")
     return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
@@ -179,22 +172,23 @@ def retries(
     found, numbers = [], tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
+        arrays = [
+            Job(
+                name=f"array-{k}",
+                tasks=in_tasks(names, 1),
+                indices=numbers[: len(names)],
+                request=each,
+            )
+            for k, (each, names) in enumerate(by_request.items(), 1)
+        ]
+        group = [group_job(group_request(len(seen.origin)))] if old.group else []
         made = Submission(
             id=new_id(),
             bids_dir=bids_dir,
             output_dir=old.output_dir,
             work_dir=work_dir,
             site=site,
-            arrays=tuple(
-                ArrayJob(
-                    name=f"array-{k}",
-                    tasks=in_tasks(names, 1),
-                    indices=numbers[: len(names)],
-                    request=each,
-                )
-                for k, (each, names) in enumerate(by_request.items(), 1)
-            ),
-            group_request=group_request(len(seen.origin)) if old.group_request else None,
+            jobs=(*arrays, *group),
         )
         found.append((made, text))
     return found
@@ -211,7 +205,7 @@ def _group_again(
             "there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`"
         )
     request = _request_again(fate, memory_mb, minutes)
-    made = replace(old, id=new_id(), arrays=(), group_request=request, group_job="", printed=False)
+    made = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 

@@ -133,10 +133,7 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
     waited_for = list(after)
     for submission, text in made:
         sent = submissions.submit(submission, text, after=waited_for)
-        jobs = [
-            *(array.job for array in sent.arrays),
-            *([sent.group_job] if sent.group_job else []),
-        ]
+        jobs = [job.number for job in sent.jobs]
         waited_for += jobs
         say(f"submitted: {', '.join(jobs)}; scripts, logs and state are in {sent.folder}")
     output_dir = made[0][0].output_dir
@@ -166,7 +163,7 @@ def _retry(seen: Overview, people: Sequence[str], options: LaterOptions) -> int:
         for array in submission.arrays:
             gigabytes, time = array.request.memory_mb / 1024, time_text(array.request.minutes)
             print(f"  again: {' '.join(array.task_of)} with {gigabytes:.1f} GB and {time}")
-        if submission.group_request:
+        if submission.group:
             print("  again: group")
     if options.print_only:
         for submission, text in made:

@@ -21,7 +21,7 @@ from bids_sr.slurm.job_requests import (
     request_for,
     time_text,
 )
-from bids_sr.slurm.submission import ArrayJob, Site, Submission, new_id
+from bids_sr.slurm.submission import Job, Site, Submission, group_job, new_id
 from bids_sr.slurm.submissions import Overview
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def prepare(
         if printed and not shutil.which("squeue")
         else submissions.open_now(settings.paths.output_dir)
     )
-    arrays: tuple[ArrayJob, ...] = ()
+    arrays: tuple[Job, ...] = ()
     try:
         arrays = _arrays(plan, estimates(plan, settings_there), settings, own)
     except UsageError as error:
@@ -74,14 +74,14 @@ def prepare(
         seen.origin if seen else ()
     )
     with_group = not own.no_group and len(people) > 1
+    group = [group_job(group_request(len(people)))] if with_group else []
     submission = Submission(
         id=new_id(),
         bids_dir=settings.paths.bids_dir,
         output_dir=settings.paths.output_dir,
         work_dir=settings.paths.work_dir or Path("work").absolute(),
-        arrays=arrays,
+        jobs=(*arrays, *group),
         site=site,
-        group_request=group_request(len(people)) if with_group else None,
     )
     for word, text in preflight.notes(plan, settings):
         print(f"  {word}: {text}")
@@ -97,7 +97,7 @@ def prepare(
 
 def _arrays(
     plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
-) -> "tuple[ArrayJob, ...]":
+) -> "tuple[Job, ...]":
     """The one array of a submission."""
     minutes = minutes_of(own.time) if own.time else None
     tasks = in_tasks(sorted(costs), own.batch)
@@ -116,9 +116,7 @@ def _arrays(
         memory_mb=None if given is None else job_mb(given),
         minutes=minutes,
     )
-    return (
-        ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),
-    )
+    return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 
 
 def _found(site: Site, settings: Settings) -> Site:
@@ -172,9 +170,7 @@ def _unfit(settings: Settings, site: Site) -> list[str]:
     return wrong
 
 
-def _clashes(
-    arrays: "tuple[ArrayJob, ...]", seen: "Overview | None", *, printed: bool
-) -> list[str]:
+def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:
     """Participants that already wait or run, and arrays that SLURM cannot hold."""
     names = {name for array in arrays for name in array.task_of}
     wrong = []
@@ -212,4 +208,4 @@ def _describe(submission: Submission, plan: "Plan") -> None:
         f" option is the estimate of the most demanding task × {MEMORY_ROOM:g} (memory), ×"
         f" {TIME_ROOM:g} and {TIME_SPARE_MIN} min (time)"
     )
-    print("  a group job follows" if submission.group_request else "  no group job")
+    print("  a group job follows" if submission.group else "  no group job")

@@ -81,7 +81,7 @@ def broken(made: Submission) -> None:
 def test_the_group_job_waits_for_the_array_and_for_what_ran_before(
     sent: Submission, cluster: Cluster
 ) -> None:
-    assert (sent.arrays[0].job, sent.group_job) == ("11", "12")
+    assert tuple(job.number for job in sent.jobs) == ("11", "12")
     assert submissions(sent.output_dir) == [sent]
     assert "--dependency=afterany:11:5" in cluster.kept("sbatch")[1]
     assert (sent.folder / "array-1.txt").read_text().split() == list(NAMES)
@@ -148,8 +148,8 @@ def test_retry_of_the_group_level_alone(sent: Submission) -> None:
     note(sent, "group", "failed", 137, oom_kills=1)
     ((again, _),) = manage.retries(manage.overview(sent.output_dir))
     assert again.arrays == ()
-    assert again.group_request is not None
-    assert again.group_request.memory_mb == 8192
+    assert again.group is not None
+    assert again.group.request.memory_mb == 8192
 
 
 def test_cancel_one_task_and_then_the_rest(sent: Submission, cluster: Cluster) -> None:

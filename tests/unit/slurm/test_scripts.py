@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from slurmmaker import REQUEST, program, start, submission
+from slurmmaker import program, start, submission
 
 from bids_sr.slurm.sbatch_scripts import check_words, sbatch_arguments, script_of, write_scripts
-from bids_sr.slurm.submission import ArrayJob, Request, Site, load
+from bids_sr.slurm.submission import Job, Request, Site, load
 from bids_sr.slurm.submissions import print_scripts
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
@@ -34,14 +34,14 @@ def status(made: object, name: str) -> dict[str, object]:
 
 
 def test_the_head_of_an_array(tmp_path: Path) -> None:
-    array = ArrayJob(
+    array = Job(
         name="array-2",
         tasks=(("sub-01",), ("sub-02",), ("sub-03",)),
         indices=(1, 3),
         at_once=2,
         request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1),
     )
-    made = submission(tmp_path, site=SITE, arrays=(array,))
+    made = submission(tmp_path, site=SITE, jobs=(array,))
     lines = script_of(made, array).splitlines()
     wanted = {
         "--job-name=bids-sr-20260101-000000-abcdef",
@@ -62,11 +62,12 @@ def test_the_head_of_an_array(tmp_path: Path) -> None:
 
 def test_the_group_job_has_no_tasks_and_waits_for_those_that_failed_too(tmp_path: Path) -> None:
     made = submission(tmp_path)
-    text = script_of(made, None)
+    assert made.group is not None
+    text = script_of(made, made.group)
     assert "--array" not in text.replace("--array --all", "")
     assert "--participant-label" not in text
     assert "    group\n" in text
-    assert "--dependency=afterany:7:8" in sbatch_arguments(made, None, ["7", "8"])
+    assert "--dependency=afterany:7:8" in sbatch_arguments(made, made.group, ["7", "8"])
 
 
 def test_the_log_of_a_task_keeps_percent_signs_of_the_path(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_who_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_the_group_job_keeps_what_the_queue_says(tmp_path: Path) -> None:
     program(tmp_path / "bin" / "squeue", "echo '7_1|OUT_OF_MEMORY|OutOfMemory'")
     stub = program(tmp_path / "stub", "exit 0")
-    made = submission(tmp_path, site=Site(program=str(stub)), group_request=REQUEST)
+    made = submission(tmp_path, site=Site(program=str(stub)))
     write_scripts(made, "")
     assert start(made.folder / "group.sbatch", 0, tmp_path / "bin").wait(30) == 0
     assert (made.folder / "ended.txt").read_text() == "7_1|OUT_OF_MEMORY|OutOfMemory\n"

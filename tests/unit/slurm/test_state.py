@@ -133,8 +133,9 @@ def note(made: Submission, name: str, **values: object) -> None:
 def made(tmp_path: Path) -> Submission:
     sent = submission(tmp_path, ("sub-01", "sub-02", "sub-03"))
     write_scripts(sent, "")
-    array = sent.arrays[0]
-    return dataclasses.replace(sent, arrays=(dataclasses.replace(array, job="7"),), group_job="8")
+    numbered = zip(sent.jobs, ("7", "8"), strict=True)
+    jobs = tuple(dataclasses.replace(job, number=number) for job, number in numbered)
+    return dataclasses.replace(sent, jobs=jobs)
 
 
 def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
@@ -194,7 +195,7 @@ def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission
 
 def test_the_log_counts_when_nothing_else_tells(made: Submission) -> None:
     note(made, "sub-01", state="running", started=0)
-    made.log_of("sub-01").write_text(
+    (made.folder / "logs" / "array-1_1.log").write_text(
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
     )
     assert fates(made, {"7_1": "FAILED"})[0].code == "memory"
