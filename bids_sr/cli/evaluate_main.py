@@ -6,7 +6,7 @@ It tells whether the series is more accurate than the run as acquired.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.options import Parser
@@ -146,7 +146,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     )
     evaluator._advice, evaluator._name = COMMAND, "bids-sr-evaluate"
     known = options.known
-    given = {
+    given: dict[str, Any] = {
         "events": options.events,
         "mask": options.mask,
         "truth": known.get("", known or None),

@@ -20,7 +20,8 @@ from bids_sr.version import __version__
 
 Given = dict[str, dict[str, object]]
 """What a command line holds: class of options, in lower case → field → value."""
-T, C = TypeVar("T"), TypeVar("C", bound=Checked)
+T = TypeVar("T")
+C = TypeVar("C", bound=Checked)
 _READERS = {Path: path, int: int, float: float}
 _ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
 """Option of other programs to the one here that does the same, where another is spelled more like
@@ -157,7 +158,7 @@ class Parser(argparse.ArgumentParser):
 
 def made_of(given: Given, kind: type[C]) -> C:
     """The options of one class, of those that were given."""
-    return kind(**given.get(kind.__name__.lower(), {}))  # type: ignore[call-arg]
+    return kind(**given.get(kind.__name__.lower(), {}))
 
 
 def _flat(value: object) -> object:

@@ -31,8 +31,10 @@ def list_models(options: ListOptions) -> None:
     print(table_text(rows))
     print("\nBaselines (nothing is learned)")
     of_the_run = " (in bids-sr only)"
-    rows = [(n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()]
-    print(table_text(rows))
+    nothing_learned = [
+        (n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()
+    ]
+    print(table_text(nothing_learned))
     from bids_sr.boilerplate import HERE
 
     for title, folder in [
