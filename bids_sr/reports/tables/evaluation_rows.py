@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from bids_sr import series as registry
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
-from bids_sr.stats.evaluation.evidence import tenths_of
 
 _ORDER: tuple[Kind, ...] = (
     "run",
@@ -49,14 +48,6 @@ def series_text(series: str) -> str:
     return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
-def regions_of(rows: Iterable[MetricRow]) -> list[str]:
-    """Order the regions of the rows: brain, region of interest, active by threshold, others."""
-    found = list(dict.fromkeys(row.region for row in rows))
-    active = sorted(filter(tenths_of, found), key=tenths_of)
-    first = [r for r in ("brain", "roi") if r in found]
-    return first + active + [r for r in found if r not in first and r not in active]
-
-
 def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
     """Contrasts as they come, that of all conditions first."""
     found = list(dict.fromkeys(row.contrast for row in rows))
@@ -88,11 +79,6 @@ def series_of(
     )
 
 
-def known(row: MetricRow | None) -> bool:
-    """Whether there is a row with a value."""
-    return row is not None and math.isfinite(row.value)
-
-
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Return the measured detail each method explains beyond its placebos.
 
@@ -108,12 +94,14 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     ]
 
 
-def shown_series(names: Sequence[str], scores: Mapping[str, MetricRow]) -> list[str]:
-    """Return the series to show: plain interpolation, two best methods, and measured series."""
+def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+    """Return the series to show: plain interpolation, two best methods, and measured series.
+
+    Without scores, the last methods are the best.
+    """
     methods = [name for name in names if kind_of(name) == "method"]
+    known = {name: value for name, value in scores.items() if math.isfinite(value)}
     if scores:
-        methods.sort(
-            key=lambda name: row.value if known(row := scores.get(name)) and row else -math.inf
-        )
+        methods.sort(key=lambda name: known.get(name, -math.inf))
     wanted = ("bspline", *methods[-2:], "measured")
     return [name for name in wanted if name in names]

@@ -17,7 +17,7 @@ from bids_sr.reports.markup import Head, joined, picked, render, table
 from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.series import IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import main_regions, strongest
+from bids_sr.stats.evaluation.evidence import main_regions, strongest, tenths_of
 from bids_sr.stats.evaluation.verdict import specific
 from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
 
@@ -257,7 +257,7 @@ def _order(
     if column == "contrast":
         return pick.contrasts_of(rows)
     if column == "region":
-        regions = pick.regions_of(rows)
+        regions = sorted((row.region for row in rows), key=tenths_of)
         return list(dict.fromkeys([*main_regions(regions), *regions]))
     return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
 

@@ -222,15 +222,14 @@ def _beyond(
             for each in statistics
         ]
         lead = next(filter(None, scored), [])
-        scores = {row.series: row for row in reversed(lead)}
+        scores = {row.series: row.value for row in reversed(lead)}
         what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         mask = Volume(found["mask"], found["affine"])
         shown = shown_series(names, scores)
         maps = {name: mask.like(found[f"beyond_{name}"]) for name in shown}
     if maps:
-        values = {name: row.value for name, row in scores.items()}
         yield Drawn(
-            "beyond", beyond_figure(maps, mask, scores=values, score=what, percent=percent)
+            "beyond", beyond_figure(maps, mask, scores=scores, score=what, percent=percent)
         )
 
 

@@ -40,9 +40,9 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
             {"usable": False, "reason": "the head moved by 1.4 mm"},
             "left out: the head moved by 1.4 mm. The run's own",
         ),
-        ({"overlap": 0.6}, "Only 60% of the run's brain"),
+        ({"overlap": 0.6}, "Only 60 % of the run's brain"),
         ({"edges_apart_mm": 3.2}, "lie 3.2 mm apart"),
-        ({"noise_share": 0.95}, "95% of the variance is thermal noise"),
+        ({"noise_share": 0.95}, "95 % of the variance is thermal noise"),
     ],
 )
 def test_each_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:

@@ -18,7 +18,6 @@ from bids_sr.reports.tables import evaluation_rows as pick
 from bids_sr.reports.tables import tables_of_metrics as tables
 from bids_sr.reports.text import evaluation_text as text
 from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.words import region_text
 
 BAD = "<script>alert('x')</script> & $\\frac"
 
@@ -104,13 +103,20 @@ def test_series_come_by_kind_then_in_the_wanted_order():
     ]
 
 
-def test_regions_come_from_the_whole_to_the_strongest():
+def test_the_region_that_decides_leads_and_others_come_from_the_whole_to_the_strongest():
     rows = [
         row("a", "split_r_beyond", 0.1, region=r)
         for r in ("active60", "roi", "active35", "brain", "elsewhere")
     ]
-    assert pick.regions_of(rows) == ["brain", "roi", "active35", "active60", "elsewhere"]
-    assert region_text("active35") == "active voxels (|t| > 3.5)"
+    declared = tables.MetricTable(title="x", rows=({"statistic": ("r",)},), columns=("region",))
+    ((_, html),) = tables.rendered(declared, rows)
+    assert table_cells(html, "x")[0][1:] == [
+        "active voxels (|t| > 3.5)",
+        "whole brain",
+        "region of interest",
+        "elsewhere",
+        "active voxels (|t| > 6)",
+    ]
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True, width=32))
