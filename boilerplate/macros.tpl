@@ -28,7 +28,8 @@
 {% endmacro %}
 
 {% macro items(texts, bold=false, kind="") %}
-<ul{% if kind %} class='{{ kind }}'{% endif %}>{% for text in texts %}<li>{% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}</li>{% endfor %}</ul>
+{% if texts %}<ul{% if kind %} class='{{ kind }}'{% endif %}>{% for text in texts %}<li>{% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}</li>{% endfor %}</ul>{% endif %}
+
 {% endmacro %}
 
 {% macro facts(mapping) %}
@@ -40,7 +41,7 @@
 {% endmacro %}
 
 {% macro verdict(headline, points, table, limits) %}
-<div class='verdict'><p class='headline'>{{ headline }}</p>{% if points %}{{ items(points, kind="sentences") }}{% endif %}</div>{{ table }}
+<div class='verdict'><p class='headline'>{{ headline }}</p>{{ items(points, kind="sentences") }}</div>{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 

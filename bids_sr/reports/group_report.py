@@ -5,6 +5,7 @@ Accuracy is shown over participants and of each.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -179,9 +180,8 @@ def _participants_html(content: GroupContent) -> Markup:
     raised = content.joined.told[content.joined.told["statistic"].isin(_FLAGS)]
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
-    return people + render(
-        "headed", "Flags of the participants' own reports", _list(list(dict.fromkeys(flags)))
-    )
+    raised_flags = render("items", list(dict.fromkeys(flags)))
+    return people + render("headed", "Flags of the participants' own reports", raised_flags)
 
 
 def _about_html(content: GroupContent) -> Markup:
@@ -207,8 +207,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}: a point each participant; the diamond"
-            " is the Hodges-Lehmann estimate with its interval.",
+            f"Primary comparison, {words.where_text(row)}: one diamond per participant; the"
+            " square is the Hodges-Lehmann estimate with its interval.",
         )
         for k, row in enumerate(_primary_rows(content))
     ]
@@ -261,8 +261,7 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     methods = content.joined.methods
     for k, values in enumerate(_accuracy_values(content)):
         shown = group_figures.shown_series(values, methods)
-        where = words.where_text(values.iloc[0])
-        title = f"{capital(words.question_text(values.iloc[0]))}, {where}"
+        title = words.title_text(values.iloc[0])
         lines = [
             [who, *map(number, row)]
             for who, row in zip(shown.index, shown.to_numpy(), strict=True)
@@ -289,15 +288,11 @@ def _exploratory_html(told: Sequence[Sequence[words.Row]], methods: Sequence[str
     return joined(
         [
             render("note", "note", _EXPLORATORY),
-            _list(lines, bold=True) or nothing,
-            folded("All comparisons in words", _list([words.sentence(each) for each in told])),
-            render("headed", "Control analyses", _list(list(filter(None, placebos)))),
+            render("items", lines, bold=True) or nothing,
+            folded("All comparisons in words", render("items", list(map(words.sentence, told)))),
+            render("headed", "Control analyses", render("items", list(filter(None, placebos)))),
         ]
     )
-
-
-def _list(texts: Sequence[str], *, bold: bool = False) -> Markup:
-    return render("items", texts, bold) if texts else Markup("")
 
 
 def _sizes_html(found: Joined, figure_dir: Path) -> Markup:
@@ -348,26 +343,21 @@ def _findings_html(
 
     The boxes are of all series, the differences of each method.
     """
-    by_question: dict[int, list[Sequence[words.Row]]] = {}
-    for each in told:
-        by_question.setdefault(each[0].question, []).append(each)
-    entries = []
-    for k, own in enumerate(by_question.values()):
-        title = capital(words.question_text(own[0][0]))
-        content_of = joined(_of_question(content, own, title, k, figure_dir))
-        entries.append((f"{title}, {words.where_text(own[0][0])}", content_of))
-    return picked(entries)
+    questions = (list(own) for _, own in groupby(told, key=lambda each: each[0].question))
+    return picked(
+        (words.title_text(own[0][0]), joined(_of_question(content, own, k, figure_dir)))
+        for k, own in enumerate(questions)
+    )
 
 
 def _of_question(
     content: GroupContent,
     told: Sequence[Sequence[words.Row]],
-    title: str,
     k: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:
     first = told[0][0]
-    about = statistic(first.statistic)
+    about, title = statistic(first.statistic), capital(words.question_text(first))
     values = of_question(content.joined.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {about.description}."

@@ -68,7 +68,8 @@ def verdict_html(
     values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
     warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
-    told = render("verdict", headline, filter(None, points), values, texts(verdict.get("limits")))
+    limits = texts(verdict.get("limits"))
+    told = render("verdict", headline, list(filter(None, points)), values, limits)
     return joined([warned, told, compared_html(verdict), _legend_html(explained)])
 
 
@@ -79,7 +80,7 @@ def compared_html(verdict: Mapping[str, object]) -> Markup:
         for each in map(mapped, listed(verdict.get("compared")))
     ]
     title = "Series of other programs, against the acquired series"
-    return render("headed", title, render("items", said) if said else "")
+    return render("headed", title, render("items", said))
 
 
 def _evidence_html(

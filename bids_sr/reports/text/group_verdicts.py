@@ -202,10 +202,15 @@ def question_text(row: Row) -> str:
     return " ".join(filter(None, [measure_text(row), against(row)]))
 
 
+def title_text(row: Row) -> str:
+    """What is measured and where, as a title."""
+    return f"{capital(question_text(row))}, {where_text(row)}"
+
+
 def _about(finding: Sequence[Row]) -> str:
     """What a sentence on a finding begins with."""
     count = max((row.n for row in _compared(finding)), default=0)
-    return f"{capital(question_text(finding[0]))}, {where_text(finding[0])}, n = {count}"
+    return f"{title_text(finding[0])}, n = {count}"
 
 
 def sentence(finding: Sequence[Row]) -> str:
