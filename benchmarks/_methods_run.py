@@ -23,14 +23,14 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.metrics.image_similarity import psnr, rmse, ssim
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.temporal_components import TemporalStatistics, halves_of, temporal_statistics
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.method import recipe_name as own_name
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe, RecipeName
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
@@ -137,7 +137,7 @@ class Scene:
         """A baseline, or a model."""
         return make_upsampler(
             name,
-            Acquired(
+            UpsamplerInputs(
                 factor=FACTOR,
                 affine=self.affine,
                 scale=self.scale,
@@ -184,7 +184,7 @@ def train(
     vgg: Path | None,
 ) -> tuple[TrainedModel, float]:
     """(what training gave, seconds of processor)."""
-    asked = Training(
+    asked = TrainingRequest(
         method=method,
         recipe=name,
         changed=recipe,

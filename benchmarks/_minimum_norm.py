@@ -9,11 +9,11 @@ series, Jung et al. 2009).
 import torch
 from torch import Tensor
 
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.variance_estimation import _floored, _scaled, estimate_prior, filled_sd
 
-WMN = Estimator(fwhm=(2.0,), rounds=0, equalize=0.0)
+WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
 def minimum_norm(
@@ -23,7 +23,7 @@ def minimum_norm(
     start: Tensor | None = None,
     power: float = 1.0,
     rounds: int = 0,
-    estimator: Estimator = WMN,
+    estimator: VarianceRecipe = WMN,
 ) -> Prior:
     """Weights (1, Z, X, Y) from the components (C, z, x, y), estimated again in each round.
 
@@ -43,7 +43,7 @@ def minimum_norm(
 
 
 def prior_by(
-    name: str, components: Tensor, window: Window, sbl: Estimator, *, seed: int = 0
+    name: str, components: Tensor, window: Window, sbl: VarianceRecipe, *, seed: int = 0
 ) -> Prior:
     """What `wmn`, `focuss` or `sbl` makes of components."""
     if name == "sbl":

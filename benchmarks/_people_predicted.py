@@ -26,14 +26,15 @@ from scipy import stats
 from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
-from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.recipe import Estimator, VarianceRecipe
+from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.one_level_down import (
-    Interpolation,
+    added_by,
+    added_by_interpolation,
     explained_share,
     try_interpolation,
     try_maps,
@@ -54,14 +55,14 @@ each."""
 
 def recipe_of(name: str) -> VarianceRecipe:
     """The recipe of a method of variance maps."""
-    found = get_recipe(get_method(name), "fast")
-    assert isinstance(found, VarianceRecipe)
+    found = get_method(name).variance
+    assert found is not None
     return found
 
 
-def estimator_of(name: str) -> Estimator:
+def estimator_of(name: str) -> VarianceRecipe:
     """That of a method of variance maps, or of the weighted minimum norm."""
-    return WMN if name == "wmn" else recipe_of(name).estimator
+    return WMN if name == "wmn" else recipe_of(name)
 
 
 def files_of(arguments: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
@@ -102,7 +103,7 @@ def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: np.n
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by
     one interpolation.
     """
-    raw = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
+    raw = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
     write_series(reader, path, raw, run.poses, affine, factor=(1.0, 1.0, 1.0))
     return path
 
@@ -144,11 +145,12 @@ def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> d
     for name in SERIES:
         with torch.inference_mode():
             if name == PLAIN:
-                added: Any = Interpolation(name=name, level=level)
+                added = added_by_interpolation(name, level)
             elif name == "sdmod":
-                added = Modulation(window=window, weight=filled_sd(acquired, window))
+                control = Modulation(window=window, weight=filled_sd(acquired, window))
+                added = added_by(control)
             else:
-                added = prior_by(name, acquired, window, recipe_of("sbl").estimator)
+                added = added_by(prior_by(name, acquired, window, recipe_of("sbl")))
             out[f"{name} true"] = explained_share(added, level, known, mask)
     return out
 

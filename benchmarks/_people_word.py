@@ -116,7 +116,7 @@ def _tested_active(data: RunData, active: np.ndarray) -> float:
     """The share tested one level down, in active voxels alone; maps are those of the brain."""
     trial = data.trial()
     trial.mask = trial.mask & (to_slices(active[trial._cut].astype(np.float32)) > 0)
-    return try_maps(trial, recipe_of("sbl").estimator)[0.0].share
+    return try_maps(trial, recipe_of("sbl"))[0.0].share
 
 
 def _outer_fifth(data: RunData) -> float:
@@ -132,7 +132,7 @@ def _outer_fifth(data: RunData) -> float:
         for half in data.halves
     ]
     with torch.inference_mode():
-        priors = [quick_map(half, window, recipe_of("sbl").estimator, 0) for half in halves]
+        priors = [quick_map(half, window, recipe_of("sbl"), 0) for half in halves]
         band = OuterBand(
             level,
             slices,

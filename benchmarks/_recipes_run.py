@@ -23,7 +23,7 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
@@ -203,7 +203,7 @@ class Known:
         Nyquist limit.
         """
         given = {"affine": self.affine} if model is None else {"model": model, "threads": threads}
-        up = make_upsampler(name, Acquired(factor=FACTOR, scale=self.scale, **given))
+        up = make_upsampler(name, UpsamplerInputs(factor=FACTOR, scale=self.scale, **given))
         chosen = (
             range(len(self.volumes))
             if self.maps

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
@@ -242,7 +242,7 @@ def of_a_volume(
     posed = PosedImage(data=np.asarray(highres.data, np.float32), affine=highres.affine)
     posed.seen(shape, grid, pose)  # its coefficients are made once a run
     network = make_upsampler(
-        "srgan", Acquired(factor=factor, scale=float(np.percentile(volume, 99))), model
+        "srgan", UpsamplerInputs(factor=factor, scale=float(np.percentile(volume, 99))), model
     )
     inside = counted(lambda: network(volume, pose))
     up, down = along(volume.shape, shape), along(shape, volume.shape)

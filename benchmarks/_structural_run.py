@@ -24,12 +24,11 @@ from bids_sr.phantom.still_scans import CONTRASTS
 from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import Method, get_method
-from bids_sr.sr.models.card import plain_recipe
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard, plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.fused import SAME_GRID, contrast_image, super_resolve_contrasts
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -137,7 +136,7 @@ class Patchwise(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, X, Y) of any size."""
         made = [
-            apply_in_patches(self.network, i, patch=self.patch, overlap=self.patch // 3, batch=16)
+            apply_in_patches(self.network, i, patch=self.patch, overlap=self.patch // 3)
             for i in images
         ]
         return torch.stack(made)
@@ -196,7 +195,7 @@ def _train(cell: Cell, how: How, path: Path, images: TrainingImages) -> None:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             made = fit(
-                Training(
+                TrainingRequest(
                     method=method, recipe="fast", changed=one, factor=SAME_GRID, seed=how.seed
                 ),
                 images,

@@ -25,15 +25,15 @@ from bids_sr.phantom.scanner import Scanner
 from bids_sr.phantom.still_scans import LEVEL, PROTOCOLS
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, checksums
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
+from bids_sr.sr.inference.network_upsampler import NetworkUpsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.models.model import LoadedModel, TrainedModel, load_model, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import block_mean
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.resolution.matrices import block_matrix, degrade
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 from bids_sr.stats.group.paired_tests import paired_t
 from bids_sr.stats.image.image_resolution import effective_resolution
@@ -71,8 +71,8 @@ class Volume:
         """Its block means."""
         if factor == (1, 1, 1):
             return self
-        image, affine = block_mean(self.image, self.affine, factor=factor)
-        share, _ = block_mean(self.mask.astype(np.float32), self.affine, factor=factor)
+        image, affine = degrade(self.image, self.affine, factor, block_matrix)
+        share, _ = degrade(self.mask.astype(np.float32), self.affine, factor, block_matrix)
         return Volume(image=image.astype(np.float32), mask=share > 0.5, affine=affine)
 
     def to_train(self, contrast: str, name: str) -> TrainingImage:
@@ -226,7 +226,7 @@ class School:
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
             made = fit(
-                Training(
+                TrainingRequest(
                     method=get_method(method),
                     recipe="fast",
                     changed=recipe,
@@ -245,7 +245,7 @@ class School:
         coarse = fine.brought_down(self.factor)
         up = make_upsampler(
             name,
-            Acquired(
+            UpsamplerInputs(
                 factor=self.factor,
                 affine=coarse.affine,
                 threads=self.threads,
@@ -253,7 +253,7 @@ class School:
             ),
             model,
         )
-        if isinstance(up, VolumeUpsampler):
+        if isinstance(up, NetworkUpsampler) and up.volumetric:
             up.at_once = 1 << 23  # in one piece: patches that overlap cost several times as much
         return up(coarse.image, np.eye(4))
 

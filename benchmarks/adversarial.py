@@ -36,9 +36,10 @@ from scipy import stats
 
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -99,7 +100,7 @@ def trained(
     told, images = folder / "figures.json", folder / "held_out.npy"
     if not told.exists():
         recipe = weighted(SRGAN.recipes["fast"], ARMS[arm])
-        asked = Training(
+        asked = TrainingRequest(
             method=SRGAN,
             recipe="fast",
             changed=recipe,
@@ -113,9 +114,9 @@ def trained(
         examples = pair.examples(recipe)
         held = examples.held
         with torch.inference_mode():
-            output = torch.cat([net.eval()(w.batch.input) for w in examples.validation(held)])[
-                :, 0
-            ].numpy()
+            output = torch.cat(
+                [net.eval()(w.batch.input) for w in validation_windows(examples, held)]
+            )[:, 0].numpy()
         np.save(images, output)
         row = {
             **figures(output, pair, [part.slices[0] for part in held]),

@@ -156,7 +156,7 @@ def tested_before(made: Measured) -> float | str:
     mask, affine, recipe = (
         made.head.data > 0,
         made.preproc.affine,
-        get_method("sbl").recipes["fast"],
+        get_method("sbl").variance,
     )
     data = np.stack(list(made.preproc.volumes()), -1).astype(np.float32)
     courses = motion_courses(
@@ -181,7 +181,7 @@ def tested_before(made: Measured) -> float | str:
                 change @ (vectors[:, ::-1][:, :kept] / np.sqrt(count)).astype(np.float32), -1, 0
             )
         )
-    return round(try_maps(Trial(halves, mask, FACTOR), recipe.estimator)[0.0].share, 4)
+    return round(try_maps(Trial(halves, mask, FACTOR), recipe)[0.0].share, 4)
 
 
 def short(data: Path, work: Path, threads: int) -> None:

@@ -48,10 +48,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import upsample_slices
@@ -202,7 +202,7 @@ def measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     volume = np.random.default_rng(SEED).random(case.shape, dtype=np.float32) * np.float32(SCALE)
     plain, work = plain_loop(model, case), work_of(model, case)
     ours = make_upsampler(
-        case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model
+        case.method, UpsamplerInputs(factor=case.factor, scale=SCALE, threads=threads), model
     )
     which, amount, convolution = fastest(case, clock)
     expected, made = plain(volume), ours(volume, np.eye(4))
@@ -254,7 +254,7 @@ def whole_step(case: Case, threads: int, volumes: int = 6) -> dict[str, Any]:
     moves = np.array([rigid_matrix(t * drift, np.zeros(3)) for t in range(volumes)])
     plain = plain_loop(model, case)
     ours = make_upsampler(
-        case.method, Acquired(factor=case.factor, scale=SCALE, threads=threads), model
+        case.method, UpsamplerInputs(factor=case.factor, scale=SCALE, threads=threads), model
     )
     ways = {"plain": lambda volume, pose: plain(volume), "ours": ours, "nothing": _zeros(case)}
     took = {}

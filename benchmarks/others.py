@@ -113,11 +113,11 @@ def window_of_truth(problem: Problem) -> Window:
 
 def teacher_of(problem: Problem) -> Prior:
     """The maps that sbl finds from the measured components, as a prior for the acquired ones."""
-    found = estimate_prior(problem.known, window_of_truth(problem), recipe_of("sbl").estimator)
+    found = estimate_prior(problem.known, window_of_truth(problem), recipe_of("sbl"))
     variance = float(
         problem.level.down(problem.known)[(ALL, *problem.window.coarse)].square().sum(0).mean()
     )
-    own = replace(found, window=problem.window, noise=recipe_of("sbl").estimator.noise * variance)
+    own = replace(found, window=problem.window, noise=recipe_of("sbl").noise * variance)
     return replace(own, weight=own.weight * (variance / own.mean_variance) ** 0.5)
 
 
@@ -266,7 +266,7 @@ def reconstructed(case: Case, log: Tensor, slices: list[int], chosen: list[int])
         fixed = replace(case.prior, weight=weight.detach())
         solved = fixed.solve(data, iterations=10)
     solved = solved + _Solved.apply(data - prior.covariance(solved), fixed)
-    return case.beyond(prior.spread(solved))
+    return case.beyond(prior.prior_times_adjoint(solved))
 
 
 def filtered(

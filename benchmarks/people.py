@@ -65,10 +65,10 @@ from _people_word import word
 from _table import keep
 from torch import Tensor
 
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import crop_matrix
 from bids_sr.sr.resolution.operators import Level
-from bids_sr.sr.variance.one_level_down import Trial, explained_share, try_maps
+from bids_sr.sr.variance.one_level_down import Trial, added_by, explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
@@ -92,7 +92,7 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Explained share of all measured components."""
         with torch.inference_mode():
-            return explained_share(prior, self.level, self.known, self.mask)
+            return explained_share(added_by(prior), self.level, self.known, self.mask)
 
 
 def brought_down(run: Run) -> Problem:
@@ -120,7 +120,7 @@ def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
         return Modulation(
             window=problem.window, weight=filled_sd(problem.acquired, problem.window)
         )
-    return prior_by(name, problem.acquired, problem.window, recipe_of("sbl").estimator, seed=seed)
+    return prior_by(name, problem.acquired, problem.window, recipe_of("sbl"), seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
@@ -136,7 +136,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
         np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
         for part in (slice(middle), slice(middle, None))
     ]
-    return try_maps(Trial(halves, problem.low_mask, FACTOR), recipe_of(name).estimator)[0.0].share
+    return try_maps(Trial(halves, problem.low_mask, FACTOR), recipe_of(name))[0.0].share
 
 
 def share(arguments: list[str]) -> None:
@@ -262,7 +262,7 @@ def settings(arguments: list[str]) -> None:
     ]
     for name, changed in TRIED.items():
         began = time.monotonic()
-        estimator: Estimator = replace(recipe_of("sbl").estimator, **changed)
+        estimator: VarianceRecipe = replace(recipe_of("sbl"), **changed)
         found = [
             problem.share(estimate_prior(problem.acquired, problem.window, estimator, seed=s))
             for s in range(3)

@@ -24,7 +24,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 MODELS = Path(__file__).parents[1] / "boilerplate" / "models"
@@ -75,7 +75,7 @@ def main() -> None:
     method = get_method("srgan")
     with tempfile.TemporaryDirectory() as work:
         made = fit(
-            Training(
+            TrainingRequest(
                 method=method, recipe="fast", changed=method.recipes["fast"], threads=given.threads
             ),
             pair_of(given.phantom),

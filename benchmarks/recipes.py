@@ -50,9 +50,10 @@ from _table import keep
 
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import load_model, read_card, save_model
+from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 
@@ -101,7 +102,7 @@ def train(given: argparse.Namespace) -> None:
     for seed in range(given.seeds):
         clock, busy = time.monotonic(), time.process_time()
         made = fit(
-            Training(
+            TrainingRequest(
                 method=get_method("srgan"),
                 recipe=given.recipe,
                 changed=recipe,

@@ -26,10 +26,9 @@ from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.data.temporal_components import halves_of, motion_courses, temporal_statistics
-from bids_sr.sr.method import Method, get_method, get_recipe
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.resolution.operators import to_slices, to_volume
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
@@ -106,20 +105,18 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
         rows = []
         for name in METHODS:
             method = get_method(name)
-            recipe = get_recipe(method, "fast")
-            assert isinstance(recipe, VarianceRecipe)
-            made = fit_variance(Training(method=method, recipe="fast", changed=recipe), data)
+            recipe = method.variance
+            assert recipe is not None
+            made = fit_variance(TrainingRequest(method=method), data)
             errors = {}
             for applied in (made.card["applied"], True):
                 state = made.state
                 if applied != made.card["applied"]:
-                    state = fit_variance(
-                        Training(method=method, recipe="fast", changed=ungated(method)), data
-                    ).state
+                    state = fit_variance(TrainingRequest(method=ungated(method)), data).state
                 upsampler = VarianceUpsampler(
                     weight=state["weight"],
                     noise=float(state["noise"]),
-                    fwhm=recipe.estimator.fwhm,
+                    fwhm=recipe.fwhm,
                     mean=data.statistics.mean,
                     mask=data.mask,
                     affine=data.affine,
@@ -143,11 +140,10 @@ def rows_of(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def ungated(method: Method) -> VarianceRecipe:
+def ungated(method: Method) -> Method:
     """A method without the gate."""
-    recipe = get_recipe(method, "fast")
-    assert isinstance(recipe, VarianceRecipe)
-    return replace(recipe, least_explained=None)
+    assert method.variance is not None
+    return replace(method, variance=replace(method.variance, least_explained=None))
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ from tv import learn
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -70,7 +70,7 @@ def scored(name: str, model: LoadedModel | None, fine: Array, coarse: Array, aff
     """PSNR and SSIM of a slab."""
     mask = brain(coarse)
     scale = float(np.percentile(coarse[mask], 99))
-    made = make_upsampler(name, Acquired(factor=FACTOR, affine=affine, scale=scale), model)(
+    made = make_upsampler(name, UpsamplerInputs(factor=FACTOR, affine=affine, scale=scale), model)(
         coarse, np.eye(4)
     )
     head, span = brain(fine), float(np.ptp(fine))

@@ -40,7 +40,7 @@ from bids_sr.spatial.output_grids import PlacedGrid, grid_around, place_grid, zo
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.transforms import carry, invert, moved, read_itk
 from bids_sr.sr.data.temporal_components import load_statistics
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.sr.models.model import load_model
 from bids_sr.stats.glm.block_effects import save_effects
@@ -176,7 +176,7 @@ class Head:
             # motion is undone: one interpolation more than the others have
             with SeriesReader(self.measured) as reader:
                 still = np.tile(np.eye(4), (reader.shape[3], 1, 1))
-                raw = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
+                raw = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
                 write_series(
                     reader,
                     target,
@@ -188,14 +188,11 @@ class Head:
                 )
             return
         loaded = load_model(model["model_file"]) if name == "sbl" else None
-        acquired = Acquired.run(
-            self.boldref.data,
-            self.boldref.affine,
-            self.mask.data,
-            self.factor,
+        acquired = UpsamplerInputs(
+            factor=self.factor,
             affine=self.stc.affine,
             statistics=load_statistics(model["temporal"])[0] if loaded else None,
-        )
+        ).in_run(self.boldref.data, self.boldref.affine, self.mask.data)
         upsampler = make_upsampler("sbl" if loaded else "bspline", acquired, loaded)
         write_series(
             self.stc,

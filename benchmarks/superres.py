@@ -37,14 +37,14 @@ from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Upsampler, make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import downsample
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -73,7 +73,7 @@ def train(
     recipe = replace(method.recipes["fast"], refit=refit)
     started, busy = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        asked = Training(
+        asked = TrainingRequest(
             method=method,
             recipe="fast",
             changed=recipe,
@@ -120,13 +120,14 @@ def main() -> None:
     common = {"affine": affine, "scale": scale, "guide": guide, "gain": gain}
     ups = {
         name: make_upsampler(
-            name, Acquired(factor=FACTOR, mean=PosedImage(data=boldref, affine=affine), **common)
+            name,
+            UpsamplerInputs(factor=FACTOR, mean=PosedImage(data=boldref, affine=affine), **common),
         )
         for name in (*INTERPOLATIONS, *PAIR_BASELINES)
     }
     for name, (model, _, _) in models.items():
         ups[name] = make_upsampler(
-            "srgan", Acquired(factor=FACTOR, scale=scale, threads=given.threads), model
+            "srgan", UpsamplerInputs(factor=FACTOR, scale=scale, threads=given.threads), model
         )
 
     motion = estimate_motion(volumes, boldref.astype(np.float32), mask, affine)

@@ -65,7 +65,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.matrices import block_mean
+from bids_sr.sr.resolution.matrices import block_matrix, degrade
 from bids_sr.stats.regions.map_summary import correlation
 
 Array = NDArray[Any]
@@ -159,10 +159,11 @@ class Halves:
             )
             shape, fine = hr_grid(self.fine.image.shape, self.fine.affine, (3.0, 3.0, 3.0))
             made = [
-                block_mean(
+                degrade(
                     sample_volume(image, affine, shape, fine, found.xfm @ pose),
                     fine,
-                    factor=(3.0, 3.0, 3.0),
+                    (3.0, 3.0, 3.0),
+                    block_matrix,
                 )[0]
                 for pose in self.poses
             ]

@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.sr.data.images import TrainingImage, TrainingImages
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel, TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.operators import Degradation, get_operator
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 Array = NDArray[Any]
@@ -181,7 +181,7 @@ def learn(
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as work:
             made = fit(
-                Training(
+                TrainingRequest(
                     method=method,
                     recipe="fast",
                     changed=recipe,
@@ -220,7 +220,7 @@ def brought_up(
     """A coarse volume on the fine grid."""
     up = make_upsampler(
         name,
-        Acquired(
+        UpsamplerInputs(
             factor=level.factor,
             affine=level.coarse_affine,
             scale=scale,

@@ -24,12 +24,12 @@ from scenes import FACTOR, prepared, ungated
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
-from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
@@ -50,7 +50,7 @@ def head(shape: tuple[int, int, int]) -> Window:
 
 def drawn_prior(shape: tuple[int, int, int]) -> Prior:
     """A prior whose maps are drawn, for a head that fills a plane."""
-    window, fwhm = head(shape), Estimator().fwhm
+    window, fwhm = head(shape), VarianceRecipe().fwhm
     generator = torch.Generator().manual_seed(0)
     weight = (
         torch.randn((len(fwhm), *(s.stop - s.start for s in window.fine)), generator=generator)
@@ -101,7 +101,7 @@ def solved(folder: str) -> None:
                 coarse[prior.window.coarse].contiguous(), steps, 0.0 if steps < END else 1e-6
             )
             out = torch.zeros_like(image)
-            out[prior.window.fine] = prior.spread(solution)
+            out[prior.window.fine] = prior.prior_times_adjoint(solution)
             added = level.beyond(out)[problem.mask]
             left = (image - level.up(coarse))[problem.mask]
             found.append(1 - float((left - added).square().sum() / left.square().sum()))
@@ -126,24 +126,25 @@ def series(root: Path) -> None:
         data, poses = prepared(root, folder)
         prepared_in = time.perf_counter() - began
         acquired = folder / "acquired.nii"
-        for name, recipe in (("gate", get_recipe(method, "fast")), ("maps", ungated(method))):
+        for name, own in (("gate", method), ("maps", ungated(method))):
             began = time.perf_counter()
-            made = fit_variance(
-                Training(method=method, recipe="fast", changed=recipe, threads=THREADS), data
-            )
+            made = fit_variance(TrainingRequest(method=own, threads=THREADS), data)
             rows.append({"step": f"set-up: {name}", "s": time.perf_counter() - began})
         shape, affine = hr_grid(data.statistics.mean.shape, data.affine, FACTOR)
         upsampler = VarianceUpsampler(
             weight=made.state["weight"],
             noise=float(made.state["noise"]),
-            fwhm=Estimator().fwhm,
+            fwhm=VarianceRecipe().fwhm,
             mean=data.statistics.mean,
             mask=data.mask,
             affine=data.affine,
             factor=FACTOR,
         )
         for name, each in (
-            ("zerofill", make_upsampler("zerofill", Acquired(factor=FACTOR, affine=data.affine))),
+            (
+                "zerofill",
+                make_upsampler("zerofill", UpsamplerInputs(factor=FACTOR, affine=data.affine)),
+            ),
             ("sbl", upsampler),
         ):
             with SeriesReader(acquired) as reader:

@@ -51,13 +51,14 @@ from safetensors.torch import load_file, save
 from superres import FACTOR
 
 from bids_sr.io.atomic_files import write_bytes
-from bids_sr.sr.data.examples import Batch, Examples, Window
+from bids_sr.sr.data.examples import Batch, Examples
+from bids_sr.sr.data.validation import ValidationWindow, validation_windows
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import LoadedModel, read_card
+from bids_sr.sr.models.card import ModelCard, read_card
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.residual2d import SubPixelNet
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase, compare
 from bids_sr.sr.training.trainer import fit
 
@@ -133,9 +134,11 @@ class Heads:
         group = self.groups[int(rng.integers(len(self.groups)))]
         return group.batch(rng, group.train, iteration=iteration, seed=seed, size=size)
 
-    def validation(self) -> tuple[Window, ...]:
+    def validation(self) -> tuple[ValidationWindow, ...]:
         """Some slices of each group."""
-        return tuple(window for group in self.groups for window in group.validation(group.train))
+        return tuple(
+            window for group in self.groups for window in validation_windows(group, group.train)
+        )
 
 
 def learn(given: argparse.Namespace) -> None:
@@ -145,7 +148,7 @@ def learn(given: argparse.Namespace) -> None:
     heads = Heads([each[:-KEPT_BACK] for each in pairs.values()], recipe)
     phase = Phase(
         name="search",
-        training=Training(method=METHOD, changed=recipe),
+        training=TrainingRequest(method=METHOD, changed=recipe),
         iterations=steps,
         examples=heads,
         parts=(),
@@ -183,7 +186,7 @@ def starting_with(state: State) -> Callable[..., SubPixelNet]:
 def untrained(state: State, pair: Pair) -> float:
     """Held-out PSNR of the learned network as it is."""
     examples = pair.examples(FAST)
-    windows = examples.validation(examples.held)
+    windows = validation_windows(examples, examples.held)
     return compare(starting_with(state)(1, pair.factor), examples, windows)["network"]["psnr"]
 
 
@@ -199,7 +202,9 @@ def run(pair: Pair, recipe: Recipe, seed: int, keep_at: Path | None) -> Row:
     recipe = replace(recipe, patience=None, refit=False, evaluate_every=looks_at)
     with tempfile.TemporaryDirectory() as work:
         made = fit(
-            Training(method=METHOD, recipe="fast", changed=recipe, factor=pair.factor, seed=seed),
+            TrainingRequest(
+                method=METHOD, recipe="fast", changed=recipe, factor=pair.factor, seed=seed
+            ),
             (pair.image(),),
             Path(work),
             note,

@@ -30,10 +30,10 @@ from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.device import Precision
-from bids_sr.sr.inference.acquired import Acquired, PosedImage, Upsampler
+from bids_sr.sr.inference.acquired import PosedImage, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
@@ -68,19 +68,16 @@ class FittedRun(BaseEstimator):
         check_is_fitted(self)
         run, own = self._run, self._run.boldref.affine if affine is None else affine
         if self.model_ is not None:
-            check_model(self.model_.card, describe(own, "bold", self.factor_))
-        acquired = Acquired.run(
-            run.boldref.data,
-            run.boldref.affine,
-            run.brain.data,
-            self.factor_,
+            check_model(self.model_.card, own, "bold", self.factor_)
+        acquired = UpsamplerInputs(
+            factor=self.factor_,
             affine=own,
             guide=self._guide,
             statistics=self._statistics,
             precision=self.precision,
             device=self.device,
             threads=self.n_jobs,
-        )
+        ).in_run(run.boldref.data, run.boldref.affine, run.brain.data)
         return make_upsampler(self.method, acquired, self.model_)
 
     def _transform_one(

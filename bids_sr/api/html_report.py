@@ -21,7 +21,7 @@ from bids_sr.reports.figures.evaluation_figures import agreement_figure, of_halv
 from bids_sr.reports.figures.map_figures import series_figure, variance_figure
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.text.evaluation_text import compared_html
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.resolution.operators import to_volume
 from bids_sr.sr.variance.upsampler import onto_grid
@@ -128,7 +128,7 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
     upsampler = fitted._upsampler()
     fine, static = upsampler(volume, pose), upsampler.added(0)
     fine = fine if static is None else fine + static
-    spline = make_upsampler("bspline", Acquired(factor=factor))(volume, pose)
+    spline = make_upsampler("bspline", UpsamplerInputs(factor=factor))(volume, pose)
     shown = {
         label: Volume(np.asarray(data, np.float32), grid)
         for label, data, grid in (

@@ -38,7 +38,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import TemporalStatistics, load_statistics
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
-from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION
@@ -70,7 +70,8 @@ def known_method(name: str, recipe: str) -> Method:
     """Return the method of a name; ImageInputError lists all names if there is none."""
     try:
         method = get_method(name)
-        get_recipe(method, recipe_name(method, recipe))
+        if method.variance is None:
+            get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
         known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
         raise ImageInputError(f"method: {error} {known}") from None
@@ -243,7 +244,7 @@ def learn(
         if estimated:
             statistics = load_statistics(*here.load(scope["temporal"]))[0]  # type: ignore[arg-type]
         elif method.trained_on != "self" and not trained:
-            check_model(model.card, describe(run.boldref.affine, "bold", factor))
+            check_model(model.card, run.boldref.affine, "bold", factor)
     if guided:
         say("registration of the guide")
         image = volume_of(given.guide, folder, "guide")  # type: ignore[arg-type]

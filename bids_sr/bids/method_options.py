@@ -165,7 +165,7 @@ def _check_perceptual(settings: Settings, found: Findings) -> None:
         trained = placebo or (
             superres.model_source != "reuse" and pretrained_for(superres, name) is None
         )
-        if trained and get_method(name).recipes["paper"].needs_vgg:
+        if trained and get_method(name).needs_vgg:
             found.refuse_option(
                 f"--sr-method {name} --recipe paper",
                 "as published it is taught by features of VGG-19, and there are no weights of that"

@@ -16,3 +16,9 @@ Mask = NDArray[np.bool_]
 def float32_checksum(values: Array) -> str:
     """SHA-256 of the values as little-endian single-precision numbers, in C order."""
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
+
+
+def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
+    """Return at most so many of `count` indices, evenly from the first to the last."""
+    chosen = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    return tuple(int(k) for k in np.unique(chosen))

@@ -284,8 +284,7 @@ def _check_model(
 
     This is judged from the model card and the header of the scan that is the frame.
     """
-    from bids_sr.sr.models.compatibility import describe
-    from bids_sr.sr.models.model import ModelError, read_card
+    from bids_sr.sr.models.card import ModelError, read_card
     from bids_sr.sr.training.fused import SAME_GRID, joined
 
     contrasts = [pair.contrast for pair in subject.structural]
@@ -304,5 +303,4 @@ def _check_model(
         )
         found.refuse(where, reason, fix)
     else:
-        image = describe(header.affine, joined(contrasts), SAME_GRID, superres.anat_align)
-        check_card(file, image, where, found, force=superres.force)
+        check_card(file, header.affine, joined(contrasts), SAME_GRID, where, found, superres)

@@ -13,9 +13,12 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
+from bids_sr.io.array_types import Array
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.compatibility import Acquisition, ModelMismatch, check_model, describe
-from bids_sr.sr.models.model import ModelError, load_model, read_card, verify
+from bids_sr.sr.models.card import ModelError, read_card
+from bids_sr.sr.models.compatibility import ModelMismatch, check_model
+from bids_sr.sr.models.model import load_model, verify
+from bids_sr.sr.resolution.matrices import Factor
 
 _LOAD = (
     "import json, sys; from bids_sr.preflight.method_checks import refusal; "
@@ -94,13 +97,9 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
     for run in runs:
         with found.about(run.entities["subject"], run.stem):
             for file in given:
-                image = describe(np.asarray(run.affine), "bold", run.factor)
+                where = f"{run.bold} with --pretrained {file}"
                 check_card(
-                    file,
-                    image,
-                    f"{run.bold} with --pretrained {file}",
-                    found,
-                    force=superres.force,
+                    file, np.asarray(run.affine), "bold", run.factor, where, found, superres
                 )
             if superres.model_source != "reuse":
                 _check_patches(settings, run, found)
@@ -116,7 +115,7 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
         " earlier, also in settings files, is now --recipe paper-mse."
     )
     for name in superres.learned:
-        if get_method(name).recipes["paper"].needs_vgg and pretrained_for(superres, name) is None:
+        if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
             found.tell(f"--sr-method {name} --recipe paper", text)
 
 
@@ -142,11 +141,24 @@ def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
 
 
 def check_card(
-    file: Path, image: Acquisition, where: str, found: Findings, *, force: bool
+    file: Path,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    where: str,
+    found: Findings,
+    superres: SuperRes,
 ) -> None:
     """Refuse a model whose card says that it was trained on other images than these."""
     try:
-        check_model(read_card(file), image, force=force)
+        check_model(
+            read_card(file),
+            affine,
+            contrast,
+            factor,
+            align=None if contrast == "bold" else superres.anat_align,
+            force=superres.force,
+        )
     except ModelError:
         return  # told by `check_pretrained`
     except ModelMismatch as error:

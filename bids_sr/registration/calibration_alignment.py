@@ -219,26 +219,16 @@ def calibration_patterns(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
         raise CalibrationError(against)
-    found = calibration_components(
+    patterns, found = calibration_components(
         series,
         mask,
         drift=drift_basis(series.shape[3], tr),
         motion=motion,
         fd=np.where(away, np.inf, fd),
         task=None if task is None else task[used],
+        first=first,
     )
-    told |= {
-        "n_used": found.n_used,
-        "n_patterns": len(found.patterns),
-        "dof": found.dof,
-        "censored": [int(t) + first for t in found.censored],
-        "n_drift": found.n_drift,
-        "n_motion": found.n_motion,
-        "n_task": found.n_task,
-        "noise_sd": round(found.noise_sd, 4),
-        "noise_share": round(found.noise_share, 4),
-    }
-    return found.patterns, told
+    return patterns, told | found
 
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:

@@ -17,7 +17,7 @@ from typing import Literal
 from bids_sr.frozen import frozen
 from bids_sr.series import series_name
 from bids_sr.sr import methods
-from bids_sr.sr.recipe import Estimator, Recipe, RecipeName, VarianceRecipe, lazy
+from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
 
 REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "focuss": "sbl"})
 """Methods of earlier versions, and what takes their place."""
@@ -45,12 +45,6 @@ class Cost:
             + self.high * min(high, self.most)
             + self.volumes * volumes
         )
-
-
-def maps_cost(*, low: float) -> Mapping[RecipeName, Cost]:
-    """Costs of the variance maps of a run, of which only the time on the acquired grid differs."""
-    names: tuple[RecipeName, ...] = ("fast", "paper", "paper-mse")
-    return dict.fromkeys(names, Cost(always=4.0, low=low, volumes=0.1, series=0.24))
 
 
 # fast, as published
@@ -100,10 +94,6 @@ PLACEBOS_OF_A_RUN = tuple(
 )
 
 
-_NETWORK = lazy("inference.network_upsampler.network_upsampler")
-MAPS = lazy("variance.upsampler.variance_upsampler")
-
-
 @frozen
 class Method:
     """A way to super-resolve.
@@ -116,7 +106,9 @@ class Method:
         "images", a set of high-resolution images whose low-resolution ones are made by the
         degradation (a pair counts as a set of one, with its measured low-resolution image)
     recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error
-        may stand beside, or in the place of, features of VGG-19
+        may stand beside, or in the place of, features of VGG-19; none where nothing is trained
+    variance : of a method whose Gaussian prior is the run's own variance map (see
+        `bids_sr.sr.variance`), the same by whatever name of a recipe; None for networks
     reference : key in the bibliography
     summary : one line for the list of methods
     costs : by name of recipe, as far as measured
@@ -126,15 +118,14 @@ class Method:
     placebos : negative controls that can be made of it
     calibrated : a calibration scan enters its maps
     draws : another seed gives another result, so that an ensemble can be made
-    upsampler : makes, of a model and what was acquired (`bids_sr.sr.inference.acquired`), what is
-        applied to volumes
     text : by name of recipe, or "any", its own text for the methods section (of a variance method,
         what follows "under a Gaussian prior"); empty: made from `about`
     """
 
     name: str
     ndim: Literal[2, 3]
-    recipes: Mapping[RecipeName, Recipe]
+    recipes: Mapping[RecipeName, Recipe] = field(default_factory=dict)
+    variance: VarianceRecipe | None = None
     reference: str
     summary: str
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
@@ -145,7 +136,6 @@ class Method:
     placebos: tuple[Placebo, ...] = ()
     calibrated: bool = False
     draws: bool = True
-    upsampler: lazy = _NETWORK
     text: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -163,27 +153,20 @@ class Method:
         """Whether a T2*-weighted pair is needed to train it."""
         return not self.of_the_run
 
+    @property
+    def needs_vgg(self) -> bool:
+        """Whether recipe `paper` is taught by features of VGG-19 alone."""
+        return "paper" in self.recipes and self.recipes["paper"].needs_vgg
+
     def own_text(self, recipe: str) -> str:
         """Its own text of the training, or ""."""
         return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 
     def cost(self, recipe: str) -> Cost:
         """What a recipe takes; one that was never measured as most do."""
+        name = "fast" if self.variance is not None else recipe
         known = {str(name): each for name, each in self.costs.items()}
-        return known.get(recipe, _UNMEASURED[recipe != "fast"])
-
-
-def maps_recipes(
-    estimator: Estimator, *, least_explained: float | None = 0.02
-) -> Mapping[RecipeName, Recipe]:
-    """Return recipes of a method whose Gaussian prior is the run's own variance map.
-
-    See `bids_sr.sr.variance`.
-
-    Nothing is trained, and no publication has this use: `paper` is the same as `fast`.
-    """
-    recipe = VarianceRecipe(estimator=estimator, least_explained=least_explained)
-    return {"fast": recipe, "paper": recipe}
+        return known.get(name, _UNMEASURED[name != "fast"])
 
 
 class UnknownMethod(KeyError):

@@ -1,6 +1,6 @@
 """Training recipes as plain data: networks, losses, schedule, augmentation, variance maps.
 
-Networks and losses are named (`lazy`, `network`, `loss`) and imported when they are built.
+Networks and losses are named (`network`, `loss`) and imported when they are built.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def in_plane(factor: Factor) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class lazy:
+class ImportedWhenCalled:
     """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
-    >>> lazy("losses.image_losses.MSE").__name__
+    >>> ImportedWhenCalled("losses.image_losses.MSE").__name__
     'MSE'
     """
 
@@ -67,7 +67,7 @@ class _Network:
     It is called with the number of channels and, for a generator, the factor.
     """
 
-    build: lazy
+    build: ImportedWhenCalled
     settings: Mapping[str, object]
     flat: bool
 
@@ -79,7 +79,7 @@ class _Network:
 
 def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
     """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices."""
-    return _Network(lazy(f"networks.{path}"), settings, flat)
+    return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat)
 
 
 @frozen
@@ -105,7 +105,9 @@ class LossTerm:
 
 def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
     """A term whose class of `bids_sr.sr.losses` is named by its path there."""
-    return LossTerm(kind=kind, build=lazy(f"losses.{path}"), weight=weight, stands_in=stands_in)
+    return LossTerm(
+        kind=kind, build=ImportedWhenCalled(f"losses.{path}"), weight=weight, stands_in=stands_in
+    )
 
 
 @frozen
@@ -300,8 +302,8 @@ class Recipe:
 
 
 @frozen
-class Estimator:
-    """Settings of a run's variance maps w.
+class VarianceRecipe:
+    """How the variance maps w of a run are found; nothing is trained.
 
     Parameters
     ----------
@@ -316,6 +318,10 @@ class Estimator:
     smooth, across : standard deviations of the smoothing of the ratios, in plane and across slices
         (voxels)
     pull : share by which log w is drawn towards its neighborhood (1 voxel) at each update
+    components : strongest temporal components that stand for all volumes
+    least_explained : share of zero filling's error that the map of one half of the run has to
+        explain in the other, one level of resolution down; with less the series is zero filled;
+        None: always applied (controls)
     """
 
     kind: str = "sbl"
@@ -328,29 +334,16 @@ class Estimator:
     smooth: float = 0.7
     across: float = 0.4
     pull: float = 0.1
-
-
-@frozen
-class VarianceRecipe(Recipe):
-    """How the variance maps of a run are found; nothing is trained.
-
-    Parameters
-    ----------
-    estimator : settings of the maps
-    components : strongest temporal components that stand for all volumes
-    least_explained : share of zero filling's error that the map of one half of the run has to
-        explain in the other, one level of resolution down; with less the series is zero filled;
-        None: always applied (controls)
-    """
-
-    estimator: Estimator
     components: int = 40
     least_explained: float | None = 0.02
-    build_generator: Callable[[int, Factor], nn.Module] = lazy("variance.prior.VarianceMaps")
+
+
+FIRST_YOUNGER = "epochs"
+"""The first field of `Recipe` of those added after models had been made, as all behind it."""
 
 
 OURS = Recipe(
-    build_generator=lazy("networks.residual2d.SubPixelNet"),
+    build_generator=ImportedWhenCalled("networks.residual2d.SubPixelNet"),
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,

@@ -28,10 +28,11 @@ from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.device import choose_device
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.compatibility import domain_difference
-from bids_sr.sr.models.model import load_model, read_card
+from bids_sr.sr.models.model import load_model
 from bids_sr.stats.controls.t_perturbation import t_change
 from bids_sr.stats.controls.uncertainty import spread_of_effect
 from bids_sr.stats.glm.design import Design, build_design, default_confounds
@@ -143,12 +144,13 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if found is None:
         return []
-    for text in found.warnings:
+    distance, edges, warnings = found
+    for text in warnings:
         _LOGGER.warning("%s: %s", series_name, text)
     values = {
-        "domain_distance": found.distance,
-        "domain_edges": found.edges,
-        "flag_domain": float(bool(found.warnings)),
+        "domain_distance": distance,
+        "domain_edges": edges,
+        "flag_domain": float(bool(warnings)),
     }
     return metric_rows(series_name, values, region="brain")
 
@@ -262,7 +264,7 @@ def _change_of_t(
     slices = some_slices(bold_mask.data, _TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
-    acquired = Acquired(
+    acquired = UpsamplerInputs(
         factor=factor, scale=scale, precision="fp32", device=device, threads=threads
     )
     full, lower = (

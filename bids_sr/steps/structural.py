@@ -23,7 +23,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.training import KEPT, MODEL, Model, Source, obtained
+from bids_sr.steps.training import KEPT, MODEL, Model, Source, train_or_reuse
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
@@ -253,9 +253,8 @@ def train_on_scans(
     -------
     Weights, card and log
     """
-    from bids_sr.sr.models.compatibility import describe
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
-    from bids_sr.sr.training.job import Training
+    from bids_sr.sr.training.job import TrainingRequest
 
     count = len(heads_fine) // len(heads_masks)
     suffixes = _suffixes_of(heads_fine[:count])
@@ -264,7 +263,7 @@ def train_on_scans(
         own = slice(place * count, (place + 1) * count)
         fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
-    training = Training(
+    training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
         source=model_source,
@@ -279,8 +278,9 @@ def train_on_scans(
         vgg_weights=vgg_weights,
         sloppy=sloppy,
     )
-    serves = describe(scan_mask.affine, joined(suffixes), SAME_GRID, anat_align)
-    return obtained(training, tuple(heads), here, serves, force=force)
+    return train_or_reuse(
+        training, tuple(heads), here, scan_mask.affine, joined(suffixes), force=force
+    )
 
 
 @step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep(level="minimal")})

@@ -33,11 +33,11 @@ from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.data.temporal_components import load_statistics
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import Acquired, Displaced, InferenceError
+from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import method_of_series
-from bids_sr.sr.models.compatibility import check_model, describe
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.stats.controls.negative_controls import PLACEBOS
@@ -179,7 +179,7 @@ def undo_motion(
     -------
     preproc : series on the grid of the boldref, signal units
     """
-    upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
+    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
         stc,
         target := here / "preproc.nii",
@@ -262,13 +262,10 @@ def super_resolve(
     model = None if model_file is None else load_model(model_file)
     of_run = model is not None and model.card.trained_on == "series"
     if model is not None:
-        check_model(model.card, describe(stc.affine, "bold", factor), force=force)
+        check_model(model.card, stc.affine, "bold", factor, force=force)
     guided = highres_file is not None if of_run else series_name in PAIR_BASELINES
-    acquired = Acquired.run(
-        boldref.data,
-        boldref.affine,
-        bold_mask.data,
-        factor,
+    acquired = UpsamplerInputs(
+        factor=factor,
         affine=stc.affine,
         guide=(
             _guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None
@@ -279,7 +276,7 @@ def super_resolve(
         precision=precision,
         device="cpu" if model is None else choose_device(device),
         threads=omp_nthreads,
-    )
+    ).in_run(boldref.data, boldref.affine, bold_mask.data)
     upsampler = make_upsampler(series_name, acquired, model)
     named = [
         Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"})
@@ -360,7 +357,7 @@ def place_measured(
     -------
     series : on that grid, in signal units
     """
-    upsampler = make_upsampler(RAW, Acquired(factor=_AS_ACQUIRED))
+    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
         stc,
         target := here / "series.nii",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_sr.config.memory_model import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
+from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
@@ -17,15 +18,15 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
 from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed, save_statistics
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import Method, get_method
-from bids_sr.sr.models.card_checks import ModelCard, part_of
-from bids_sr.sr.models.compatibility import Acquisition, check_model, describe
-from bids_sr.sr.models.model import LoadedModel, load_model, read_card
-from bids_sr.sr.recipe import RecipeName, VarianceRecipe
+from bids_sr.sr.models.card import ModelCard, part_of, read_card
+from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.model import LoadedModel, load_model
+from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.resolution.matrices import Factor, ResolutionError
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
 if TYPE_CHECKING:
@@ -163,11 +164,12 @@ def _variance_text(setting: Lookup) -> str:
     )
 
 
-def obtained(
-    training: Training,
+def train_or_reuse(
+    training: TrainingRequest,
     data: "TrainingData | None",
     here: Path,
-    serves: "Acquisition | None",
+    affine: Array | None,
+    contrast: str = "bold",
     *,
     force: bool,
 ) -> Model:
@@ -177,7 +179,8 @@ def obtained(
     ----------
     data : to train on, or None
     here : folder of the model, and of the checkpoints from which a killed training goes on
-    serves : what the model has to serve, or None
+    affine, contrast : grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it is
+        not asked where there is no grid
     force : use a model that does not fit all the same
 
     Raises
@@ -191,8 +194,16 @@ def obtained(
 
     with threadpool_limits(training.threads):
         model, card, log = obtain_model(training, data, here)
-    if serves is not None:
-        check_model(read_card(model), serves, force=force)
+    if affine is not None:
+        assert training.factor is not None
+        check_model(
+            read_card(model),
+            affine,
+            contrast,
+            training.factor,
+            align=training.align,
+            force=force,
+        )
     return model, card, log
 
 
@@ -244,9 +255,9 @@ def train_on_pair(
 
     Raises
     ------
-    TrainingDataError, ModelError, ModelMismatch : see `obtained`
+    TrainingDataError, ModelError, ModelMismatch : see `train_or_reuse`
     """
-    training = Training(
+    training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
         factor=factor,
@@ -261,10 +272,9 @@ def train_on_pair(
         sloppy=sloppy,
     )
     if train_highres is None or train_lowres is None or pair_mask is None:
-        return obtained(training, None, here, None, force=force)
+        return train_or_reuse(training, None, here, None, force=force)
     pair = training_pair(train_highres, train_lowres, pair_mask, factor)
-    serves = describe(train_lowres.affine, pair.contrast, factor)
-    return obtained(training, (pair,), here, serves, force=force)
+    return train_or_reuse(training, (pair,), here, train_lowres.affine, pair.contrast, force=force)
 
 
 def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
@@ -319,7 +329,7 @@ def train_on_volumes(
     -------
     Weights, their card, the log of training
     """
-    training = Training(
+    training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
         factor=factor,
@@ -333,7 +343,7 @@ def train_on_volumes(
         sloppy=sloppy,
     )
     images = volumes_of_run(stc, bold_mask.data, n_dummy, random_seed)
-    return obtained(training, images, here, describe(stc.affine, "bold", factor), force=force)
+    return train_or_reuse(training, images, here, stc.affine, force=force)
 
 
 @step(
@@ -393,9 +403,10 @@ def estimate_variance(
     from bids_sr.sr.variance.exemplars import Exemplars
     from bids_sr.sr.variance.run_data import run_data
 
-    training = Training(
+    training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        factor=factor,
         source=model_source,
         model_dir=model_dir,
         pretrained=pretrained,
@@ -403,7 +414,7 @@ def estimate_variance(
         threads=omp_nthreads,
         sloppy=sloppy,
     )
-    if not isinstance(how := training.how, VarianceRecipe):
+    if (recipe_of_maps := training.variance) is None:
         raise ValueError(f"{method} finds no variance maps")
     mask, exemplars = bold_mask.data, None
     if (
@@ -419,13 +430,20 @@ def estimate_variance(
         )
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
         data = run_data(
-            reader, mask, how, factor, n_dummy=n_dummy, poses=hmc_xfms, exemplars=exemplars
+            reader,
+            mask,
+            recipe_of_maps,
+            factor,
+            n_dummy=n_dummy,
+            poses=hmc_xfms,
+            exemplars=exemplars,
         )
         save_statistics(
             data.statistics, data.affine, temporal := here / "temporal.nii", reader.header
         )
-        serves = describe(data.affine, data.contrast, factor)
-        model_file, card_file, log_file = obtained(training, data, here, serves, force=force)
+        model_file, card_file, log_file = train_or_reuse(
+            training, data, here, data.affine, force=force
+        )
         model = load_model(model_file)
         tested = _tested(training.method, model.card, data, interpolations)
     return model_file, card_file, log_file, temporal, _weight(model, data), tested
@@ -510,7 +528,7 @@ def score_pair(
     assert pair.gain is not None
     truth, scores = pair.gain * train_highres.data, {}
     scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
-    coarse = Acquired(
+    coarse = UpsamplerInputs(
         factor=factor,
         affine=train_lowres.affine,
         scale=scale,

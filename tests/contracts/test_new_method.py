@@ -29,11 +29,11 @@ MAPS = '''
 """Maps of the run that are in no list."""
 
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Method
-from bids_sr.sr.recipe import Estimator, VarianceRecipe
+from bids_sr.sr.recipe import VarianceRecipe
 
-FAST = VarianceRecipe(estimator=Estimator(fwhm=(2.0,), rounds=0))
+FAST = VarianceRecipe(fwhm=(2.0,), rounds=0)
 METHOD = Method(
-    name="new-maps", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    name="new-maps", ndim=2, variance=FAST, reference="toy",
     summary="maps that only a test knows", trained_on="series", placebos=PLACEBOS_OF_A_RUN,
     draws=False,
 )

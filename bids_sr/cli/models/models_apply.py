@@ -20,13 +20,13 @@ from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_options import ApplyOptions, EvaluateOptions, ImageOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
 from bids_sr.metrics import image_similarity
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
@@ -100,7 +100,7 @@ def ready(
         return _Ready(
             name=name,
             factor=factor,
-            make=lambda scene: make_upsampler(name, Acquired(factor=factor)),
+            make=lambda scene: make_upsampler(name, UpsamplerInputs(factor=factor)),
         )
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
@@ -115,7 +115,7 @@ def ready(
     device = files.device_of(options)
 
     def make(scene: files.MeanImage) -> Upsampler:
-        image = Acquired(
+        image = UpsamplerInputs(
             factor=factor,
             scale=scene.scale,
             precision=options.precision,
@@ -234,7 +234,7 @@ def _degraded(
     from bids_sr.sr.resolution.operators import get_operator
 
     operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
-    picked = files.evenly(reference.shape[3], options.volumes)
+    picked = evenly_spaced(reference.shape[3], options.volumes)
     made = [
         operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy()
         for t in picked
@@ -259,7 +259,7 @@ def _evaluate(
     factor: Factor,
 ) -> None:
     """Make and measure every row, print the table and keep it."""
-    volumes = files.evenly(reference.shape[3], options.volumes)
+    volumes = evenly_spaced(reference.shape[3], options.volumes)
     made_here = options.image is None
     if not made_here and coarse.shape[3] != reference.shape[3]:
         raise ImageError(

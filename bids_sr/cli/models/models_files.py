@@ -15,15 +15,16 @@ import numpy as np
 from bids_sr.cli.models.models_options import MachineOptions
 from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
-from bids_sr.sr.models.compatibility import ModelMismatch, check_model, describe
-from bids_sr.sr.models.model import LoadedModel, ModelError, load_model
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.compatibility import ModelMismatch, check_model
+from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
 REFUSALS = (
@@ -231,20 +232,12 @@ def fit_for(
         what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         why = f"{method.name} works slice by slice and cannot make slices thinner"
         raise UsageError(what, why, "give 1 as the third number")
-    return check_model(card, describe(reader.affine, contrast, factor), force=force)
-
-
-def evenly(count: int, wanted: int) -> tuple[int, ...]:
-    """Numbers of volumes spread evenly over a series of `count`, from its first to its last."""
-    return tuple(
-        int(t)
-        for t in np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
-    )
+    return check_model(card, reader.affine, contrast, factor, force=force)
 
 
 def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
     """Mean, brain and intensity scale of an image."""
-    picked = evenly(reader.shape[3], _MEAN_OF)
+    picked = evenly_spaced(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])
     for t in picked:
         total += reader.volume(t)

@@ -54,7 +54,7 @@ def _sizes(name: str) -> str:
 
     method, found = get_method(name), []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
-        if recipe is None or method.trained_on == "series":
+        if recipe is None:
             found.append("-")
             continue
         with torch.device("meta"):
@@ -65,7 +65,7 @@ def _sizes(name: str) -> str:
 
 def _models(folder: Path) -> None:
     """One line for each model below a folder; damaged ones are named."""
-    from bids_sr.sr.models.model import ModelError, read_card
+    from bids_sr.sr.models.card import ModelError, read_card
 
     rows: list[tuple[str, ...]] = []
     for weights in sorted(folder.rglob("*.safetensors")):

@@ -19,10 +19,11 @@ from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.model import LoadedModel, read_card, save_model
+from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.model import LoadedModel, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 
@@ -49,9 +50,19 @@ def train(options: TrainOptions) -> None:
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
 
 
-def _asked(options: TrainOptions) -> Training:
+def _asked(options: TrainOptions) -> TrainingRequest:
     """Return the requested training, refusing options that contradict each other or the method."""
     method = get_method(options.method)
+    if method.variance is not None:
+        why = (
+            "nothing is trained: its variance maps are those of one run, and need its brain and"
+            " head motion"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in"
+            " sourcedata/models"
+        )
+        raise UsageError(method.name, why, fix)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
     device = files.device_of(options)
@@ -60,7 +71,7 @@ def _asked(options: TrainOptions) -> Training:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     if options.degradation is not None:
         recipe = replace(recipe, degradation=options.degradation)
-    return Training(
+    return TrainingRequest(
         method=method,
         recipe=options.recipe,
         changed=recipe,
@@ -77,16 +88,6 @@ def _check(
     options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
 ) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
-    if method.trained_on == "series":
-        why = (
-            "nothing is trained: its variance maps are those of one run, and need its brain and"
-            " head motion"
-        )
-        fix = (
-            f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in"
-            " sourcedata/models"
-        )
-        raise UsageError(method.name, why, fix)
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",
@@ -156,15 +157,16 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
         raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
 
 
-def _suited(training: Training, images: TrainingImages) -> Training:
+def _suited(training: TrainingRequest, images: TrainingImages) -> TrainingRequest:
     """Return the training that images allow, refusing those smaller in plane than a patch."""
     assert training.factor is not None
     for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
-        if not training.how.fits(x, y):
+        if not training.effective_recipe.fits(x, y):
             want, have = (
-                " x ".join(map(str, each)) for each in (training.how.flat_patch or (), (x, y))
+                " x ".join(map(str, each))
+                for each in (training.effective_recipe.flat_patch or (), (x, y))
             )
             serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
             instead = (
@@ -178,7 +180,7 @@ def _suited(training: Training, images: TrainingImages) -> Training:
                 f"patches of {want} voxels do not fit into its slices of {have}",
                 fix,
             )
-    vary = training.how.augmentation
+    vary = training.effective_recipe.augmentation
     if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
         # several images vary of themselves; with exponents and noise the network was less accurate
         # there
@@ -186,7 +188,9 @@ def _suited(training: Training, images: TrainingImages) -> Training:
             f"note: with several images, or from a model, {training.method.name} varies them by"
             " flips and gain alone"
         )
-        plain = replace(training.how, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0))
+        plain = replace(
+            training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)
+        )
         return replace(training, changed=plain)
     return training
 

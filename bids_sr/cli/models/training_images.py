@@ -13,10 +13,10 @@ from bids_sr.io.array_types import Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 
 
-def read_images(options: TrainOptions, training: Training) -> tuple[TrainingImages, Factor]:
+def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read all images with brains (random volumes, by the seed), and the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
@@ -50,13 +50,13 @@ def read_images(options: TrainOptions, training: Training) -> tuple[TrainingImag
                     name=name if reader.shape[3] == 1 else f"{name}-{t}",
                 )
             )
-    check_images(tuple(found), training.how, factor, training.method.ndim)
+    check_images(tuple(found), training.effective_recipe, factor, training.method.ndim)
     return tuple(found), factor
 
 
 def _factor(
     options: TrainOptions,
-    training: Training,
+    training: TrainingRequest,
     fine: Sequence[SeriesReader],
     coarse: Sequence[SeriesReader],
 ) -> Factor:
@@ -81,7 +81,7 @@ def _factor(
             f"factor {factor}", why, "give images with slices of one thickness, or a 3D method"
         )
     differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
-    if start is not None and not start.recipe.factors and differs:
+    if start is not None and not start.card.factors and differs:
         why = f"the model to begin with was trained for {default}"
         raise UsageError(
             f"factor {factor}", why, "leave --from out, or bring the images to its factor"

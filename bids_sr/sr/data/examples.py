@@ -24,13 +24,9 @@ from bids_sr.sr.data.windows import (
 )
 from bids_sr.sr.models.compatibility import image_entries
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import Factor, upsample
+from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Degradation, get_operator, level_of, upsample_slices
 
-_WATCHED = 8  # validation windows, spread evenly over what is held out
-_SIDE = 48  # of such a window in three dimensions
-# slices around what is held out that a volumetric network may see, and is not scored in
-_CONTEXT = 6
 _USABLE = 0.02  # of a slice that is mask
 _PLACES = 1 << 16  # at most, of windows in a range of slices: always the same ones, to save memory
 
@@ -54,15 +50,6 @@ class Region:
 
     image: int = 0
     slices: tuple[int, int]
-
-
-@frozen
-class ScoredWindow:
-    """One window scored at every validation step; its batch weight is 1 where it counts."""
-
-    image: int
-    box: Box
-    batch: Batch
 
 
 def split(
@@ -122,7 +109,6 @@ class Examples:
         self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
         self._prepared: dict[tuple[int, Factor], Prepared] = {}
         self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
-        self._whole: dict[tuple[str, int], NDArray[np.float32]] = {}
         self._usable = [self._usable_slices(k) for k in range(len(images))]
         self.train, self.held = self._parts()
 
@@ -408,76 +394,16 @@ class Examples:
             input=source, target=target, weight=weight + self.recipe.background * (1 - weight)
         )
 
-    def validation(self, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
-        """Windows of some parts: whole slices, or blocks of volumes with some context."""
-        chosen: list[tuple[int, Box, tuple[int, int]]] = []
-        for region in parts:
-            image, low = self.at(region.image), region.slices[0]
-            if self.ndim == 2:
-                shown = (
-                    torch.nonzero(image.inside[0, ..., slice(*region.slices)].any(0).any(0))
-                    .flatten()
-                    .tolist()
-                )
-                chosen += [(region.image, image.slice_box(low + z), region.slices) for z in shown]
-            else:
-                chosen.append((region.image, self._block(image, *region.slices), region.slices))
-        spread = np.unique(
-            np.linspace(0, len(chosen) - 1, min(_WATCHED, len(chosen))).round().astype(int)
-        )
-        return tuple(self._window(*chosen[k]) for k in spread)
-
-    def _block(self, image: Prepared, low: int, high: int) -> Box:
-        """A block around the middle of the mask in a range of slices, with some context."""
-        places = torch.nonzero(image.inside[0, ..., low:high]).double()
-        middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
-        box = []
-        for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
-            step = p if self.aligned else 1
-            if axis < 2:
-                side = min(n, _SIDE) // step * step
-                start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
-                box.append((start, start + side))
-            else:
-                start = max(0, low - _CONTEXT, (low + high - _SIDE) // 2) // step * step
-                stop = min(n, high + _CONTEXT, start + _SIDE) // step * step
-                box.append((start, max(stop, start + step)))
-        return tuple(box)
-
-    def _window(self, index: int, box: Box, scored: tuple[int, int]) -> ScoredWindow:
-        batch = self.cut([(index, box)], self.factor, 0.0)
-        if self.ndim == 3:
-            p, q = self.at(index).steps[2] if self.recipe.objective == "self" else (1, 1)
-            first, last = ((z - box[2][0]) * q // p for z in scored)
-            weight = torch.zeros_like(batch.weight)
-            weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
-            # a part without any of the mask is scored whole: nothing else is there
-            batch = replace(
-                batch, weight=weight if weight.any() else torch.ones_like(batch.weight)
-            )
-        return ScoredWindow(image=index, box=box, batch=batch)
-
-    def interpolated(self, name: str, window: ScoredWindow) -> Tensor:
-        """A window by an interpolation instead of a network, (1, C, *)."""
-        key = (name, window.image)
-        if key not in self._whole:
-            low = self.at(window.image).coarse.cpu().numpy()
-            self._whole[key] = np.stack([upsample(name, channel, self.factor) for channel in low])
-        part = self._whole[key][(slice(None), *(slice(a, b) for a, b in window.box))]
-        part = part if self.ndim == 3 else part[..., 0]
-        return torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(
-            window.batch.target.device
-        )[None]
-
     def named(
-        self, parts: Sequence[Region], windows: Sequence[ScoredWindow] = ()
+        self, parts: Sequence[Region], boxes: Sequence[tuple[int, Box]] = ()
     ) -> dict[str, object]:
-        """Parts and windows for the card."""
+        """Parts, and windows (image and box) that were scored, for the card."""
         names = [image.name for image in self.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
             "windows": [
-                {"image": names[w.image], "box": [list(side) for side in w.box]} for w in windows
+                {"image": names[image], "box": [list(side) for side in box]}
+                for image, box in boxes
             ],
         }
 

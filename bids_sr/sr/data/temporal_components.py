@@ -49,6 +49,8 @@ class TemporalStatistics:
     # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
     # its size
     components: Array
+    # the same of stretches of these volumes alone, without the mean and nuisance of all
+    stretches: tuple[Array, ...] = ()
     # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,6 +63,8 @@ def temporal_statistics(
     noise: float = _NOISE,
     nuisance: Array | None = None,
     stop: int | None = None,
+    *,
+    stretches: bool = False,
 ) -> TemporalStatistics:
     """Read a run twice, slice by slice.
 
@@ -75,6 +79,8 @@ def temporal_statistics(
     nuisance : (T, P) regressors whose strongest components, one for each six volumes, are taken
         out of the change before components are sought, such as head motion, whose residue at edges
         is large and follows the anatomy
+    stretches : find the strongest components of up to four stretches of eight volumes at least
+        too
 
     Raises
     ------
@@ -91,7 +97,11 @@ def temporal_statistics(
             " from"
         )
     mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    gram = np.zeros((count, count))
+    ranges: list[slice | Array] = [slice(None)]
+    if stretches:
+        parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
+        ranges += np.array_split(np.arange(count), parts)
+    grams = [np.zeros((len(np.arange(count)[each]),) * 2) for each in ranges]
     out = _basis(nuisance, reader.shape[3], part)
     seen = hashlib.sha256()
     for z in range(shape[2]):
@@ -101,19 +111,26 @@ def temporal_statistics(
         slab = _without(slab - mean[None, ..., z], out)
         sd[..., z] = np.sqrt(np.square(slab, dtype=np.float64).mean(0))
         chosen = slab[:, inside[..., z]]
-        gram += chosen @ chosen.T
-    values, vectors = np.linalg.eigh(gram)
+        for gram, each in zip(grams, ranges, strict=True):
+            gram += chosen[each] @ chosen[each].T
+    spectra = [np.linalg.eigh(gram) for gram in grams]
+    values = spectra[0][0]
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
     # the first belongs to the mean that was taken out
     signal = int((values > noise * np.median(values[1:])).sum())
     # beyond is rounding
     kept = min(components, count - 1 - out.shape[1], max(signal, _LEAST_COMPONENTS))
-    regressors = (vectors[:, ::-1][:, :kept] / np.sqrt(count)).T.astype(np.float32)
-    images = np.empty((kept, *shape), np.float32)
+    few = min(_LEAST_COMPONENTS, *(len(gram) for gram in grams))
+    courses = [
+        (vectors[:, ::-1][:, :most] / np.sqrt(len(vectors))).T.astype(np.float32)
+        for (_, vectors), most in zip(spectra, (kept, *[few] * len(ranges)), strict=False)
+    ]
+    images = [np.empty((len(each), *shape), np.float32) for each in courses]
     for z in range(shape[2]):
-        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out)
-        images[..., z] = (regressors @ slab.reshape(count, -1)).reshape(kept, *shape[:2])
+        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out).reshape(count, -1)
+        for image, each, course in zip(images, ranges, courses, strict=True):
+            image[..., z] = (course @ slab[each]).reshape(-1, *shape[:2])
     share = float(values[::-1][:kept].sum() / values.sum())
     _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
     checksums = {
@@ -124,7 +141,13 @@ def temporal_statistics(
         checksums["nuisance"] = hashlib.sha256(
             np.ascontiguousarray(nuisance, dtype="<f8").data
         ).hexdigest()
-    return TemporalStatistics(mean=mean, sd=sd, components=images, checksums=checksums)
+    return TemporalStatistics(
+        mean=mean,
+        sd=sd,
+        components=images[0],
+        stretches=tuple(images[1:]),
+        checksums=checksums,
+    )
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
@@ -248,54 +271,18 @@ def halves_of(
     nuisance: Array | None,
     least: int,
 ) -> tuple[TemporalStatistics, TemporalStatistics] | None:
-    """Return statistics of both halves of a run; None for a half under `least` volumes."""
+    """Return statistics of both halves of a run and of stretches of them.
+
+    None for a half under `least` volumes.
+    """
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
     if middle - n_dummy < least:
         return None
-    first = temporal_statistics(reader, mask, n_dummy, components, nuisance=nuisance, stop=middle)
-    return first, temporal_statistics(reader, mask, middle, components, nuisance=nuisance)
-
-
-def stretches_of(
-    reader: SeriesReader, mask: Array, n_dummy: int, nuisance: Array | None
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Return the strongest components (K, x, y, z) of each stretch of volumes in both run halves.
-
-    Mean and nuisance are those of the half. A half has up to four stretches of eight volumes at
-    least.
-    """
-    total = reader.shape[3]
-    middle = n_dummy + (total - n_dummy) // 2
     first, second = (
-        _of_stretches(reader, np.asarray(mask) > 0, part, _basis(nuisance, total, part))
-        for part in (slice(n_dummy, middle), slice(middle, total))
+        temporal_statistics(
+            reader, mask, start, components, nuisance=nuisance, stop=stop, stretches=True
+        )
+        for start, stop in ((n_dummy, middle), (middle, None))
     )
     return first, second
-
-
-def _of_stretches(
-    reader: SeriesReader, inside: Array, part: slice, out: Array
-) -> tuple[Array, ...]:
-    """Return components of each stretch of a part of a run, without the regressors `out`."""
-    count = part.stop - part.start
-    stretches = np.array_split(np.arange(count), max(2, min(_STRETCHES, count // _LEAST_VOLUMES)))
-
-    def change(z: int) -> Array:
-        slab = _slab(reader, z, part)
-        return _without(slab - slab.mean(0, dtype=np.float64).astype(np.float32), out)
-
-    grams = [np.zeros((len(each), len(each))) for each in stretches]
-    for z in range(reader.shape[2]):
-        slab = change(z)[:, inside[..., z]]
-        for gram, each in zip(grams, stretches, strict=True):
-            gram += slab[each] @ slab[each].T
-    kept = min(_LEAST_COMPONENTS, *(len(each) for each in stretches))
-    strongest = [np.linalg.eigh(gram)[1][:, ::-1][:, :kept] / np.sqrt(len(gram)) for gram in grams]
-    images = tuple(np.empty((kept, *reader.shape[:3]), np.float32) for _ in stretches)
-    for z in range(reader.shape[2]):
-        slab = change(z)
-        for image, each, vectors in zip(images, stretches, strongest, strict=True):
-            flat = slab[each].reshape(len(each), -1)
-            image[..., z] = (vectors.T.astype(np.float32) @ flat).reshape(kept, *slab.shape[1:])
-    return images

@@ -1,6 +1,7 @@
 """Input of super-resolution: a run or an image, with all that any upsampler may need of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -62,7 +63,7 @@ class InferenceError(ValueError):
 
 
 @frozen
-class Acquired:
+class UpsamplerInputs:
     """A run or an image on the grid on which it was acquired.
 
     Parameters
@@ -95,29 +96,12 @@ class Acquired:
     device: str = "cpu"
     threads: int = 1
 
-    @classmethod
-    def run(
-        cls,
-        boldref: Array,
-        boldref_affine: Array,
-        mask: Array,
-        factor: Factor,
-        *,
-        affine: Array | None = None,
-        guide: PosedImage | None = None,
-        statistics: TemporalStatistics | None = None,
-        distortion: Distortion | None = None,
-        displaced: Displaced = "",
-        precision: Precision = "auto",
-        device: str = "cpu",
-        threads: int = 1,
-    ) -> Self:
-        """A run on the intensities of its reference.
+    def in_run(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
+        """The same with the intensities of the reference of a run.
 
         Parameters
         ----------
         boldref, boldref_affine, mask : reference (x, y, z), voxel -> RAS mm, and the brain in it
-        affine : of the volumes, where it is another than that of the reference
 
         Raises
         ------
@@ -126,21 +110,13 @@ class Acquired:
         if not mask.any():
             raise InferenceError("the mask is empty")
         gain = 1.0
-        if guide is not None:
-            shape, grid = hr_grid(boldref.shape, boldref_affine, factor)
-            gain = match_gain(guide.seen(shape, grid, None), boldref, mask)
-        return cls(
-            factor=factor,
-            affine=boldref_affine if affine is None else affine,
+        if self.guide is not None:
+            shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)
+            gain = match_gain(self.guide.seen(shape, grid, None), boldref, mask)
+        return replace(
+            self,
             scale=float(np.percentile(boldref[mask], 99)),
             mask=mask,
-            guide=guide,
             gain=gain,
-            mean=PosedImage(data=boldref, affine=boldref_affine, distortion=distortion),
-            statistics=statistics,
-            distortion=distortion,
-            displaced=displaced,
-            precision=precision,
-            device=device,
-            threads=threads,
+            mean=PosedImage(data=boldref, affine=boldref_affine, distortion=self.distortion),
         )

@@ -4,22 +4,27 @@ One intensity scale serves the whole run, because a scale of each volume's own w
 global signal, and with it activity, out of the series.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
-from bids_sr.io.array_types import Array, Float32
+from bids_sr.io.array_types import Array, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired, InferenceError, PlainUpsampler, Upsampler
+from bids_sr.sr.inference.acquired import (
+    InferenceError,
+    PlainUpsampler,
+    Upsampler,
+    UpsamplerInputs,
+)
 from bids_sr.sr.inference.guided_baselines import inject, ratio
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
@@ -29,7 +34,9 @@ from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, ups
 Keeping = Literal["off", "enforce"]
 
 
-def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = None) -> Upsampler:
+def make_upsampler(
+    name: str, acquired: UpsamplerInputs, model: LoadedModel | None = None
+) -> Upsampler:
     """Return the upsampler of a series: "raw" (none), a baseline, or a method with its model.
 
     Raises
@@ -39,9 +46,13 @@ def make_upsampler(name: str, acquired: Acquired, model: LoadedModel | None = No
     factor = check_factor(acquired.factor)
     if model is not None:
         method = get_method(model.card.method) if model.card.method else method_of_series(name)
-        return cast(Callable[[LoadedModel, Acquired], Upsampler], method.upsampler.loaded)(
-            model, acquired
-        )
+        if method.variance is not None:
+            from bids_sr.sr.variance.upsampler import variance_upsampler
+
+            return variance_upsampler(model, acquired)
+        from bids_sr.sr.inference.network_upsampler import network_upsampler
+
+        return network_upsampler(model, acquired)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
@@ -230,15 +241,12 @@ def write_series(
 
 
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:
-    """Return at most `count` evenly spread slices with at least half the largest mask area."""
+    """Return at most `count` evenly spaced slices with at least half the largest mask area."""
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
         raise ValueError("the mask is empty")
     full = np.flatnonzero(area >= 0.5 * area.max())
-    chosen = full[
-        np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))
-    ]
-    return tuple(int(z) for z in chosen)
+    return tuple(int(full[k]) for k in evenly_spaced(len(full), count))
 
 
 def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.sliding_window import apply_in_patches
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.residual2d import SubPixelNet
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import upsample_slices
 from bids_sr.sr.training.update_steps import channels_last
@@ -29,8 +30,12 @@ _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
-class _NetworkUpsampler(Upsampler):
-    """A generator applied slice by slice.
+class NetworkUpsampler(Upsampler):
+    """A generator applied slice by slice, or to volumes.
+
+    Volumes are taken in one piece where memory allows, else in patches without seams, which would
+    be computed again where they overlap (twice over in the plane where an axis takes three). A
+    volumetric network on the acquired grid is always applied in one piece.
 
     Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of
     a slice-wise network.
@@ -40,9 +45,13 @@ class _NetworkUpsampler(Upsampler):
     model : generator, recipe and card
     acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range,
         as much as activity
+    volumetric : a network of volumes
     """
 
-    def __init__(self, model: LoadedModel, acquired: Acquired) -> None:
+    def __init__(
+        self, model: LoadedModel, acquired: UpsamplerInputs, *, volumetric: bool = False
+    ) -> None:
+        self.volumetric = volumetric
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
         # a network that was trained on images whose largest value was 1 gets as much headroom here
         scale = acquired.scale * (1.0 if headroom is None else headroom)
@@ -55,6 +64,7 @@ class _NetworkUpsampler(Upsampler):
                 f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones"
             )
         self.factor, self.scale, self.device = factor, float(scale), device
+        assert isinstance(model.recipe, Recipe)
         self.upsampled_by, self.lower = model.recipe.upsampled_by, acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
             self.generator = optimize_for_cpu(model.generator)
@@ -73,7 +83,8 @@ class _NetworkUpsampler(Upsampler):
             torch.inference_mode(),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower),
         ):
-            return base + self.scale * self._departure(volume, base)
+            departure = self._of_volume if self.volumetric else self._of_all_slices
+            return base + self.scale * departure(volume, base)
 
     def _scaled(self, image: Array) -> Tensor:
         return (
@@ -81,7 +92,7 @@ class _NetworkUpsampler(Upsampler):
             / self.scale
         )
 
-    def _departure(self, volume: Array, base: Array) -> Array:
+    def _of_all_slices(self, volume: Array, base: Array) -> Array:
         """Return what the network adds to an interpolated volume, (X, Y, Z) on its scale."""
         slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
         detail = np.empty((len(slices), *base.shape[:2]), np.float32)
@@ -102,36 +113,21 @@ class _NetworkUpsampler(Upsampler):
             - plain
         )
 
-
-class VolumeUpsampler(_NetworkUpsampler):
-    """A volumetric generator, in one piece where memory allows, else in patches without seams.
-
-    Patches would be computed again where they overlap (twice over in the plane where an axis takes
-    three).
-    """
-
-    volumetric = True
-
-    def _departure(self, volume: Array, base: Array) -> Array:
+    def _of_volume(self, volume: Array, base: Array) -> Array:
+        """The same of a volumetric network."""
         plain = self._scaled(base)
-        source = self._scaled(volume) if self.upsampled_by is None else plain
-        if source.numel() <= self.at_once:
-            made = self.generator(source[None, None])[0, 0]
+        if self.upsampled_by is None:
+            made = self.generator(self._scaled(volume)[None, None])[0, 0]
+        elif plain.numel() <= self.at_once:
+            made = self.generator(plain[None, None])[0, 0]
         else:
-            step = (1.0, 1.0, 1.0) if self.upsampled_by is not None else self.factor
             made = apply_in_patches(
-                self.generator,
-                source[None],
-                patch=_PATCH,
-                overlap=_OVERLAP,
-                margin=_MARGIN,
-                factor=step,
-                batch=1,
+                self.generator, plain[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
             )[0]
         return (made.float() - plain).cpu().numpy()
 
 
-def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
+def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, by slice or volume, with its training scale.
 
     Raises
@@ -145,4 +141,4 @@ def network_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
             " see --sr-target"
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
-    return (VolumeUpsampler if volumetric else _NetworkUpsampler)(model, acquired)
+    return NetworkUpsampler(model, acquired, volumetric=volumetric)

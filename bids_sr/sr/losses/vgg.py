@@ -16,10 +16,6 @@ _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (51
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _WeightsError(ValueError):
-    """A file that does not hold the weights of VGG-19."""
-
-
 def _vgg19_features() -> nn.Sequential:
     """Return the sixteen convolutions of VGG-19 and their activations.
 
@@ -51,15 +47,15 @@ def _sha256(path: Path) -> str:
 
 
 def _load_vgg19(path: Path) -> nn.Sequential:
-    """Load VGG-19's features from a weights file; `_WeightsError` names file and fault."""
+    """Load VGG-19's features from a weights file; `ValueError` names file and fault."""
     from safetensors.torch import load_file
 
     if path.suffix != ".safetensors":
-        raise _WeightsError(f"{path}: {_CONVERT}")
+        raise ValueError(f"{path}: {_CONVERT}")
     try:
         state = load_file(path)
     except Exception as error:
-        raise _WeightsError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+        raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
     net = _vgg19_features()
     wanted = net.state_dict()
     found = {
@@ -71,7 +67,7 @@ def _load_vgg19(path: Path) -> nn.Sequential:
         f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape
     ]
     if wrong:
-        raise _WeightsError(
+        raise ValueError(
             f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
             " misshapen"
         )

@@ -1,38 +1,210 @@
-"""Model cards as written: training data, recipe and held-out metrics, as plain values for JSON."""
+"""Model cards: what they say, how they are written, and how they are read and checked.
 
+A card may come from anyone. What it says of the images that a model serves is also kept, as a
+checksum, in the weights file, so that an edited card does not go with its weights any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
 import json
+import math
+import re
+import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-import torch
+from bids_sr.frozen import frozen
+from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
 
-from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe import Recipe, VarianceRecipe
-from bids_sr.sr.training.job import Training
-from bids_sr.sr.training.phase import Phase
+if TYPE_CHECKING:
+    from bids_sr.sr.training.job import TrainingRequest
+    from bids_sr.sr.training.phase import Phase
 
-# of `Recipe`, added after models had been made
-_YOUNGER = (
-    "epochs",
-    "patches",
-    "look_epochs",
-    "decay_from",
-    "final_learning_rate",
-    "plateau_patience",
-    "plateau_factor",
-    "critic_game",
-    "weight_clip",
-    "penalty_weight",
-    "objective",
-    "degradation",
-    "factors",
-    "freeze_but_last",
-    "keep_critic",
-    "intensity",
-    "patch_at_most",
-)
+_BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
+CARD_VERSION = 1
+_LARGEST_CARD = 5_000_000  # bytes; ours have a few thousand
+_REQUIRED = ("card_version", *_BOUND, "weights_sha256")
+_ORIENTATIONS = ("R-L", "P-A", "I-S")
+_LARGEST_FACTOR = 8.0
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
+_NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")  # of a recipe
+
+
+class ModelError(ValueError):
+    """A model file that cannot be trusted or understood."""
+
+
+@frozen
+class ModelCard:
+    """What the program rests on of a card; the file (`json`) says more, for people."""
+
+    # names; an old `paper` of srgan goes by today's name, `paper-mse`
+    method: str = ""
+    recipe: str = ""
+    # low- over high-resolution voxel size; those that were drawn in its place, if any
+    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    factors: tuple[float, ...] = ()
+    # BIDS suffix, axis across slices, voxel size of the images that the model serves
+    contrast: str = ""
+    orientation: str = ""
+    lowres_mm: tuple[float, ...] = ()
+    trained_on: str = "pair"
+    channels: int = 1
+    seed: int | None = None
+    reproducible: bool = False
+    weights_sha256: str = ""
+    data_sha256: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    # intensity that is 1 for the network over the 99th percentile of the image it was trained on,
+    # or None
+    headroom: float | None = None
+    perceptual: bool = False  # whether features of VGG-19 were in the loss
+    start_sha256: str | None = None  # weights with which training began, or None
+    align: str | None = None  # structural scans: what registered those of a head
+    # quantiles and edge content of the training image, see `compatibility`; metrics on held-out
+    # data
+    domain: tuple[tuple[float, ...], float] | None = None
+    held_out: Mapping[str, object] = field(default_factory=dict)
+    json: Mapping[str, object] = field(default_factory=dict)  # the card as it was written
+
+    @property
+    def psnr(self) -> dict[str, float]:
+        """Return held-out peak signal-to-noise ratio (dB) of network and plain interpolation."""
+        found = {
+            name: part_of(self.held_out, name).get("psnr")
+            for name in ("network", "input", "bspline", "zerofill")
+        }
+        return {
+            name: float(value) for name, value in found.items() if isinstance(value, int | float)
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """The card of a file; what is missing, or of another kind, takes the default."""
+        settings, domain = part_of(values, "settings"), part_of(values, "domain")
+        text = {
+            name: str(values.get(name, ""))
+            for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
+        }
+        by_error = "content:MSE" in part_of(settings, "losses")
+        if (text["method"], text["recipe"]) == ("srgan", "paper") and by_error:
+            text["recipe"] = "paper-mse"
+        channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
+        fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
+        headroom = _floats(part_of(values, "intensity").get("headroom"))
+        start = part_of(values, "started_from").get("weights_sha256")
+        sums = part_of(values, "data_sha256")
+        return cls(
+            **text,
+            factor=(fx, fy, fz),
+            factors=_floats(values.get("factors")),
+            lowres_mm=_floats(part_of(values, "resolution").get("lowres_mm")),
+            trained_on=str(values.get("trained_on", "pair")),
+            channels=channels if isinstance(channels, int) else 1,
+            seed=seed if isinstance(seed, int) else None,
+            reproducible=values.get("reproducible") is True,
+            data_sha256={name: str(found) for name, found in sums.items()},
+            settings=settings,
+            headroom=headroom[0] if headroom else None,
+            perceptual=part_of(values, "perceptual").get("active") is True,
+            start_sha256=None if start is None else str(start),
+            align=None if align is None else str(align),
+            domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
+            held_out=part_of(values, "held_out"),
+            json=values,
+        )
+
+
+def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """An entry that is a mapping; nothing where it is none."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _floats(values: object) -> tuple[float, ...]:
+    """A list of numbers; nothing where it is none."""
+    return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
+
+
+def digest(card: Mapping[str, object]) -> str:
+    """Checksum of what a card says of the images that the model serves."""
+    said = {key: card.get(key) for key in _BOUND}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of a weights file lies."""
+    return Path(weights).with_suffix(".json")
+
+
+def size_of_file(path: Path) -> int:
+    """Bytes of a regular file, links followed; ValueError for a directory, a pipe or a device."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("it is no regular file")
+    return state.st_size
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    path = card_path(path)
+    try:
+        if size_of_file(path) > _LARGEST_CARD:
+            raise ValueError(f"it has more than {_LARGEST_CARD / 1e6:g} MB")
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: the model's card is missing; weights without a card are not used"
+        ) from None
+    # of JSON and of UTF-8 too, and nesting without end
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a model card: {error}") from None
+    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
+    if card["card_version"] != CARD_VERSION:
+        raise ModelError(
+            f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}"
+        )
+    wrong = _wrong_values(card)
+    if wrong:
+        raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")
+    return ModelCard.from_json(card)
+
+
+def _wrong_values(card: Mapping[str, object]) -> list[str]:
+    """What is wrong with a card's values, one phrase each."""
+    out = []
+    for key in ("method", "recipe", "contrast"):
+        word = card[key]
+        if not (isinstance(word, str) and _WORD.fullmatch(word)):
+            out.append(f"{key} is no plain name")
+    if card["orientation"] not in _ORIENTATIONS:
+        out.append(f"orientation is none of {', '.join(_ORIENTATIONS)}")
+    if not _numbers(card["factor"], 1.0, _LARGEST_FACTOR):
+        out.append(f"factor is not three numbers from 1 to {_LARGEST_FACTOR:g}")
+    if not _numbers(part_of(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
+        out.append("resolution has no three voxel sizes in mm")
+    checksum = card["weights_sha256"]
+    if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
+        out.append("weights_sha256 is no checksum")
+    channels = card.get("channels", 1)
+    if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
+        out.append("channels is no number from 1 to 16")
+    return out
+
+
+def _numbers(values: object, low: float, high: float) -> bool:
+    """Whether these are three finite numbers within bounds."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        and all(math.isfinite(v) and low <= v <= high for v in values)
+    )
 
 
 def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object]:
@@ -44,59 +216,36 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     models appear only where they are not the default, so that older models are found again by
     comparing these.
     """
-    if isinstance(recipe, VarianceRecipe):
-        estimator = {"components": recipe.components, "least_explained": recipe.least_explained}
-        return json.loads(json.dumps(asdict(recipe.estimator) | estimator))
-    skip = ("build_generator", "build_critic", "losses", "augmentation")
+    known = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
+    younger = [f.name for f in known].index(FIRST_YOUNGER)
     out: dict[str, object] = {
         f.name: getattr(recipe, f.name)
-        for f in fields(recipe)
-        if f.name not in skip and not (f.name in _YOUNGER and getattr(recipe, f.name) == f.default)
+        for number, f in enumerate(known)
+        if number < younger or getattr(recipe, f.name) != f.default
     }
     terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
     out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in terms}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 
-def _perceptual_entry(
-    recipe: Recipe, checksum: str | None, weights: Path | None
-) -> dict[str, object]:
-    """Whether the perceptual term was on: weights, or the reason why not."""
-    if checksum is not None and weights is not None:
-        return {"active": True, "weights_sha256": checksum, "file": weights.name}
-    if not any(term.kind == "perceptual" for term in recipe.losses):
-        return {"active": False, "reason": "the recipe has no such term"}
-    return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
+def settings_of(training: TrainingRequest) -> dict[str, object]:
+    """Return what a card says of how a model was trained, or its variance maps were found."""
+    if training.variance is not None:
+        return json.loads(json.dumps(asdict(training.variance)))
+    return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
-def started_from(model: LoadedModel) -> dict[str, object]:
-    """The card's entry on the model that training began with."""
-    keys = (
-        "name",
-        "method",
-        "recipe",
-        "contrast",
-        "resolution",
-        "weights_sha256",
-        "trained_with",
-        "started_from",
-    )
-    return {key: model.card.json[key] for key in keys if key in model.card.json} | {
-        "recipe": model.card.recipe
-    }
-
-
-def card_entries(
-    training: Training, recipe: Recipe, described: Mapping[str, object]
-) -> dict[str, object]:
+def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries known before training; `described` describes the data."""
+    import numpy as np
+    import torch
+
     from bids_sr.version import __version__
 
-    method, vgg = training.method, None
+    method = training.method
     trained: dict[str, object] = {}
-    if not isinstance(recipe, VarianceRecipe):
-        vgg = training.vgg_weights is not None
-        trained = {"objective": recipe.objective, "ndim": method.ndim}
+    if training.variance is None:
+        trained = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
     return {
         **described,
         **trained,
@@ -104,20 +253,18 @@ def card_entries(
         "trained_on": method.trained_on,
         "reference": method.reference,
         "recipe": training.recipe,
-        "settings": plain_recipe(recipe, vgg=vgg),
+        "settings": settings_of(training),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "seed": training.seed,
+        "threads": training.threads,
+        "device": training.device,
     }
 
 
 def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries known after training; `reached` are the network's metrics."""
     first = phases[0]
-    training, examples = first.training, first.examples
-    held = examples.held
-    checksum = next(
-        (str(module.checksum) for kind, module, _ in first.nets.terms if kind == "perceptual"),
-        None,
-    )
+    training, examples, held = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
     why += ["the device had no room for the batch, which was halved"] * any(
@@ -134,11 +281,11 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         else "the last weights are kept"
     )
     told = f"scores of a model trained without these parts, which determined when to stop; {again}"
-    held_out = examples.named(held, first.windows) | {
+    held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
         "iteration": first.at.best_iteration if first.scored else first.at.iteration,
         "model": told if held else f"nothing was held out: {kept}",
     }
-    generator = first.nets.generator
+    parameters = list(first.nets.generator.parameters())
     return {
         "held_out": {**held_out, **(reached if held else {})},
         **(
@@ -150,11 +297,30 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
             p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases
         },
         "refit_on_all_slices": len(phases) > 1,
-        "perceptual": _perceptual_entry(first.recipe, checksum, training.vgg_weights),
+        "perceptual": _perceptual_entry(first),
         "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
         "reproducible": not why,
         **({"not_reproducible_because": "; ".join(why)} if why else {}),
-        "parameters": sum(p.numel() for p in generator.parameters()),
-        "parameters_trained": sum(p.numel() for p in generator.parameters() if p.requires_grad),
-        **({} if training.start is None else {"started_from": started_from(training.start)}),
+        "parameters": sum(p.numel() for p in parameters),
+        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        **({} if training.start is None else {"started_from": started_from(training.start.card)}),
     }
+
+
+def _perceptual_entry(phase: Phase) -> dict[str, object]:
+    """Whether the perceptual term was on: weights, or the reason why not."""
+    weights = phase.training.vgg_weights
+    for kind, module, _ in phase.nets.terms:
+        if kind == "perceptual" and weights is not None:
+            checksum = str(module.checksum)
+            return {"active": True, "weights_sha256": checksum, "file": weights.name}
+    if not any(term.kind == "perceptual" for term in phase.recipe.losses):
+        return {"active": False, "reason": "the recipe has no such term"}
+    return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
+
+
+def started_from(card: ModelCard) -> dict[str, object]:
+    """The card's entry on the model that training began with."""
+    keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
+    own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
+    return own | {"recipe": card.recipe}

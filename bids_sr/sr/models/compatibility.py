@@ -11,10 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.resolution.matrices import Factor, highres_size
 
 TOLERANCE = 0.1
@@ -34,65 +33,42 @@ class ModelMismatch(ValueError):
         self.reason, self.remedy = reason, remedy
 
 
-@frozen
-class Acquisition:
-    """What is compared with a card."""
-
-    zooms: tuple[float, float, float]  # voxel size in mm on the acquired grid
-    orientation: str  # the anatomical axis across slices: "R-L", "P-A" or "I-S"
-    # BIDS suffix; acquired over wanted voxel size
-    contrast: str
-    factor: Factor
-    # structural scans: what registered those of a head (``--anat-align``); None elsewhere
-    align: str | None = None
-
-
-def slice_orientation(affine: Array) -> str:
+def _slice_orientation(affine: Array) -> str:
     """The anatomical axis nearest to the third voxel axis."""
     direction = np.abs(np.asarray(affine, float)[:3, 2])
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
-def describe(
-    affine: Array, contrast: str, factor: Factor, align: str | None = None
-) -> Acquisition:
-    """Acquisition of an image on the grid of an affine (voxel -> RAS mm)."""
-    x, y, z = voxel_sizes(affine).tolist()
-    across = slice_orientation(affine)
-    return Acquisition(
-        zooms=(x, y, z), orientation=across, contrast=contrast, factor=factor, align=align
-    )
-
-
-def _mismatches(card: ModelCard, image: Acquisition) -> list[str]:
+def _mismatches(
+    card: ModelCard, affine: Array, contrast: str, factor: Factor, align: str | None
+) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
     out = []
-    trained = card.lowres_mm
+    trained, zooms, across = card.lowres_mm, voxel_sizes(affine), _slice_orientation(affine)
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
-    if any(abs(a - b) > allowed * b for a, b in zip(image.zooms, trained, strict=True)):
-        pretty = [size_text(zooms, " x ") for zooms in (trained, image.zooms)]
+    if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
+        pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
         out.append(
             f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} %"
             " are allowed)"
         )
-    if image.contrast not in _SERVES.get(card.contrast, (card.contrast,)):
-        out.append(f"contrast: trained on {card.contrast}, the image is {image.contrast}")
-    if image.orientation != card.orientation:
+    if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
+        out.append(f"contrast: trained on {card.contrast}, the image is {contrast}")
+    if across != card.orientation:
         out.append(
-            f"slice orientation: trained on slices across {card.orientation}, these are"
-            f" {image.orientation}"
+            f"slice orientation: trained on slices across {card.orientation}, these are {across}"
         )
-    if card.align and image.align and card.align != image.align:  # cards before 0.2 do not tell
+    if card.align and align and card.align != align:  # cards before 0.2 do not tell
         out.append(
             f"alignment: trained on scans brought together by --anat-align {card.align}, these are"
-            f" {image.align}"
+            f" {align}"
         )
-    if not _trained_for(card, image.factor):
+    if not _trained_for(card, factor):
         span = card.factors
         several = (
             f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
         )
-        out.append(f"factor: trained for {card.factor}{several}, asked for {image.factor}")
+        out.append(f"factor: trained for {card.factor}{several}, asked for {factor}")
     return out
 
 
@@ -115,17 +91,32 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
     )
 
 
-def check_model(card: ModelCard, image: Acquisition, *, force: bool = False) -> list[str]:
+def check_model(
+    card: ModelCard,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    *,
+    align: str | None = None,
+    force: bool = False,
+) -> list[str]:
     """Refuse a model that does not fit the image; returns the differences that `force` overruled.
 
     The factor can be forced only where the network sees an interpolated image: else another factor
     is another network.
 
+    Parameters
+    ----------
+    affine : of the acquired grid, voxel -> RAS mm
+    contrast : BIDS suffix of the image
+    factor : acquired over wanted voxel size
+    align : structural scans: what registered those of a head (``--anat-align``)
+
     Raises
     ------
     ModelMismatch : with every difference and the remedy
     """
-    found = _mismatches(card, image)
+    found = _mismatches(card, affine, contrast, factor, align)
     hopeless = not card.settings.get("upsampled_by") and any(
         each.startswith("factor") for each in found
     )
@@ -141,34 +132,6 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # studyforrest)
 _FARTHEST = 0.15
 _EDGE_RATIO = 1.8
-
-
-@frozen
-class _DomainDifference:
-    """Differences of an image from the training image in quantiles and edge content.
-
-    These are the largest difference of the quantiles, 0 to 1, and the edge content over that of
-    the training image.
-    """
-
-    distance: float
-    edges: float
-
-    @property
-    def warnings(self) -> list[str]:
-        """What differs too much, one sentence each."""
-        out = []
-        if self.distance > _FARTHEST:
-            out.append(
-                f"intensities: a quantile of the image lies {self.distance:.2f} of its range from"
-                f" that of the image trained on ({_FARTHEST} is usual at most)"
-            )
-        if not 1 / _EDGE_RATIO <= self.edges <= _EDGE_RATIO:
-            out.append(
-                f"edges: the image has {self.edges:.2g} times the edge content of the image"
-                f" trained on ({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
-            )
-        return out
 
 
 def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
@@ -200,12 +163,6 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     return np.quantile(scaled[inside], _QUANTILES), edges
 
 
-def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
-    """The domain as plain values, for the card of a model."""
-    quantiles, edges = _domain_of(image, mask)
-    return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
-
-
 def image_entries(
     image: Array,
     mask: Array,
@@ -223,26 +180,49 @@ def image_entries(
     mm : voxel sizes of the low and of the high resolution
     """
     zooms = voxel_sizes(affine)
+    quantiles, edges = _domain_of(image, mask)
     low, high = mm or (
         zooms,
         zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)],
     )
     return {
         "factor": list(factor),
-        "orientation": slice_orientation(affine),
+        "orientation": _slice_orientation(affine),
         "resolution": {
             "lowres_mm": [round(float(z), 4) for z in low],
             "highres_mm": [round(float(z), 4) for z in high],
             "lowres_shape": list(image.shape),
         },
-        "domain": _domain_entry(image, mask),
+        "domain": {
+            "quantiles": [round(float(q), 5) for q in quantiles],
+            "edges": round(edges, 6),
+        },
     }
 
 
-def domain_difference(card: ModelCard, image: Array, mask: Array) -> _DomainDifference | None:
-    """Return how far an image is from a model's training data, None if the card has no domain."""
+def domain_difference(
+    card: ModelCard, image: Array, mask: Array
+) -> tuple[float, float, list[str]] | None:
+    """Return how far an image is from a model's training data, None if the card has no domain.
+
+    Returns
+    -------
+    The largest difference of the quantiles, 0 to 1; the edge content over that of the training
+    image; what differs too much, one sentence each
+    """
     if card.domain is None:
         return None
     (quantiles, edges), (own, own_edges) = _domain_of(image, mask), card.domain
     distance = max(abs(float(a) - b) for a, b in zip(quantiles, own, strict=True))
-    return _DomainDifference(distance=distance, edges=edges / max(own_edges, 1e-12))
+    edges, out = edges / max(own_edges, 1e-12), []
+    if distance > _FARTHEST:
+        out.append(
+            f"intensities: a quantile of the image lies {distance:.2f} of its range from that of"
+            f" the image trained on ({_FARTHEST} is usual at most)"
+        )
+    if not 1 / _EDGE_RATIO <= edges <= _EDGE_RATIO:
+        out.append(
+            f"edges: the image has {edges:.2g} times the edge content of the image trained on"
+            f" ({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
+        )
+    return distance, edges, out

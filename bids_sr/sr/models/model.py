@@ -10,30 +10,23 @@ from typing import TYPE_CHECKING
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.sr.models import card_checks
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import (
+    CARD_VERSION,
+    ModelCard,
+    ModelError,
+    card_path,
+    digest,
+    read_card,
+    size_of_file,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bids_sr.sr.recipe import Recipe
+    from bids_sr.sr.recipe import Recipe, VarianceRecipe
     from bids_sr.sr.training.checkpoint import LogRow
 
-_CARD_VERSION = 1
-_REQUIRED = (
-    "card_version",
-    "method",
-    "recipe",
-    "factor",
-    "resolution",
-    "contrast",
-    "orientation",
-    "weights_sha256",
-)
-
-
-class ModelError(ValueError):
-    """A model file that cannot be trusted or understood."""
+_METADATA_KEY = "bids_sr_card"
 
 
 @frozen
@@ -47,17 +40,12 @@ class TrainedModel:
 
 @frozen
 class LoadedModel:
-    """Model for inference: generator (and critic, if kept) in eval mode, recipe and card."""
+    """Model for inference, in eval mode: network or variance maps, critic if kept, and card."""
 
     generator: nn.Module
-    recipe: Recipe
+    recipe: Recipe | VarianceRecipe
     card: ModelCard
     critic: nn.Module | None = None
-
-
-def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies."""
-    return Path(weights).with_suffix(".json")
 
 
 def save_model(
@@ -72,9 +60,9 @@ def save_model(
         stem.with_name(stem.name + ".json"),
     )
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    data = save(tensors, metadata={card_checks.METADATA_KEY: card_checks.digest(card)})
+    data = save(tensors, metadata={_METADATA_KEY: digest(card)})
     full = {
-        "card_version": _CARD_VERSION,
+        "card_version": CARD_VERSION,
         **card,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -86,54 +74,22 @@ def save_model(
     return weights, card_file
 
 
-def read_card(path: Path) -> ModelCard:
-    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
-    return ModelCard.from_json(_kept_card(path))
-
-
-def _kept_card(path: Path) -> dict[str, object]:
-    """A card as it was written."""
-    path = card_path(path)
-    try:
-        if card_checks.size_of_file(path) > card_checks.LARGEST_CARD:
-            raise ValueError(f"it has more than {card_checks.LARGEST_CARD / 1e6:g} MB")
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path}: the model's card is missing; weights without a card are not used"
-        ) from None
-    # of JSON and of UTF-8 too, and nesting without end
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not a model card: {error}") from None
-    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
-    if card["card_version"] != _CARD_VERSION:
-        raise ModelError(
-            f"{path}: card version {card['card_version']}; this program reads {_CARD_VERSION}"
-        )
-    wrong = card_checks.wrong_values(card)
-    if wrong:
-        raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")
-    return card
-
-
-def verify(path: Path) -> tuple[dict[str, object], bytes]:
-    """Return (card as it was written, bytes) of an intact, matching model, else raise ModelError.
+def verify(path: Path) -> tuple[ModelCard, bytes]:
+    """Return (card, bytes) of an intact, matching model, else raise ModelError.
 
     Torch is not imported.
     """
     from safetensors import SafetensorError, deserialize
 
-    card = _kept_card(path)
+    card = read_card(path)
     try:
-        card_checks.size_of_file(path)
+        size_of_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path}: the model's weights are missing") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the model's weights cannot be read: {error}") from None
-    if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
+    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise ModelError(
             f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}"
         )
@@ -144,13 +100,24 @@ def verify(path: Path) -> tuple[dict[str, object], bytes]:
     return card, data
 
 
+def _bound_digest(data: bytes) -> str | None:
+    """Checksum of the card in the bytes of a safetensors file; None in older ones."""
+    if len(data) < 8:
+        return None
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data) - 8:
+        return None
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return None
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    found = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Give a network its weights; ValueError, in one line, where they are those of another."""
-    from bids_sr.sr.variance.prior import VarianceMaps
-
-    # their grid is that of a run, and no property of the method
-    if isinstance(network, VarianceMaps):
-        network.take_shapes(state)
     own = network.state_dict()
     wrong = {
         "missing": sorted(own.keys() - state.keys()),
@@ -181,31 +148,31 @@ def load_model(path: Path) -> LoadedModel:
     from safetensors.torch import load
 
     from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
+    from bids_sr.sr.variance.prior import VarianceMaps
 
-    kept, data = verify(path)
-    card = ModelCard.from_json(kept)
+    card, data = verify(path)
     try:
-        recipe = get_recipe(get_method(card.method), card.recipe)
-        generator = recipe.build_generator(card.channels, card.factor)
-        state = load(data)
-        own = {
-            k: v for k, v in state.items() if not (recipe.keep_critic and k.startswith("critic."))
-        }
-        of_critic = {k.removeprefix("critic."): v for k, v in state.items() if k not in own}
-        _fill(generator, own, f"{card.method} ({card.recipe})")
-        critic = (
-            None
-            if not of_critic or recipe.build_critic is None
-            else recipe.build_critic(card.channels)
-        )
-        if critic is not None:
-            _fill(critic, of_critic, f"the critic of {card.method} ({card.recipe})")
-            critic.eval().requires_grad_(False)
+        method, name = get_method(card.method), f"{card.method} ({card.recipe})"
+        state, critic = load(data), None
+        if method.variance is not None:
+            recipe: Recipe | VarianceRecipe = method.variance
+            generator: nn.Module = VarianceMaps(state.get("weight"))
+            _fill(generator, state, name)
+        else:
+            recipe = how = get_recipe(method, card.recipe)
+            generator = how.build_generator(card.channels, card.factor)
+            kept = {k for k in state if how.keep_critic and k.startswith("critic.")}
+            _fill(generator, {k: v for k, v in state.items() if k not in kept}, name)
+            if kept and how.build_critic is not None:
+                critic = how.build_critic(card.channels)
+                own = {k.removeprefix("critic."): state[k] for k in kept}
+                _fill(critic, own, f"the critic of {name}")
+                critic.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ModelError(f"{path}: its weights are not finite; the training went wrong")
-    if card_checks.bound_digest(data) not in (None, card_checks.digest(kept)):
+    if _bound_digest(data) not in (None, digest(card.json)):
         raise ModelError(
             f"{card_path(path)}: changed since the model was saved: it says something else of what"
             " the model serves"

@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.models.card import plain_recipe
-from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import (
+from bids_sr.sr.models.card import (
+    ModelCard,
     ModelError,
-    TrainedModel,
     card_path,
-    load_model,
+    plain_recipe,
     read_card,
-    save_model,
+    settings_of,
 )
+from bids_sr.sr.models.model import TrainedModel, load_model, save_model
 from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.run_data import RunData
@@ -52,26 +51,23 @@ def _log_of(weights: Path) -> Path:
     )
 
 
-def _same_training(card: ModelCard, training: Training, data: TrainingData) -> bool:
+def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
-    recipe, vgg = training.how, training.vgg_weights is not None
-    own = (
-        card.method,
-        card.recipe,
-        card.seed,
-        card.factor,
-        card.data_sha256,
-        card.perceptual,
-        card.start_sha256,
+    vgg, known = training.vgg_weights is not None, [settings_of(training)]
+    if training.variance is None:  # cards before 0.2 list all losses
+        known.append(plain_recipe(training.effective_recipe))
+    return (
+        card.reproducible
+        and card.settings in known
+        and (card.method, card.recipe) == (training.method.name, training.recipe)
+        and (card.seed, card.factor) == (training.seed, factor)
+        and card.data_sha256 == _checksums(data)
+        and (card.perceptual, card.start_sha256) == (vgg, training.started_with)
     )
-    asked = (training.method.name, training.recipe, training.seed, factor)
-    wanted = (*asked, _checksums(data), vgg, training.started_with)
-    same_settings = card.settings in (plain_recipe(recipe, vgg=vgg), plain_recipe(recipe))
-    return card.reproducible and same_settings and own == wanted
 
 
-def find_model(training: Training, data: TrainingData | None) -> Path | None:
+def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
     """A model that may stand in for training, or None.
 
     Raises
@@ -101,7 +97,7 @@ def find_model(training: Training, data: TrainingData | None) -> Path | None:
 
 
 def obtain_model(
-    training: Training, data: TrainingData | None, out_dir: Path
+    training: TrainingRequest, data: TrainingData | None, out_dir: Path
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
@@ -112,7 +108,7 @@ def obtain_model(
     """
     name = training.method.name
     log = out_dir / f"{name}.tsv"
-    source = find_model(training, data)
+    source = _find_model(training, data)
     if source is None:
         made = _trained(training, data, out_dir / "checkpoints")
         card = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
@@ -130,7 +126,7 @@ def obtain_model(
     return target, card_path(target), log
 
 
-def _trained(training: Training, data: TrainingData | None, work_dir: Path) -> TrainedModel:
+def _trained(training: TrainingRequest, data: TrainingData | None, work_dir: Path) -> TrainedModel:
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(

@@ -1,9 +1,9 @@
 """Models that other participants left, which serve as placebos."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import TOLERANCE
 
 
@@ -42,12 +42,13 @@ def other_models(
 def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float] | None) -> bool:
     """Whether a model's card can be read and names this factor and resolution."""
     try:
-        card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-        trained, made_for = card["resolution"]["lowres_mm"], card["factor"]
-    except (OSError, ValueError, KeyError):
+        card = read_card(weights)
+    except ModelError:
         return False
-    same = factor is None or all(abs(a - b) < 1e-6 for a, b in zip(factor, made_for, strict=True))
+    same = factor is None or all(
+        abs(a - b) < 1e-6 for a, b in zip(factor, card.factor, strict=True)
+    )
     return same and (
         zooms is None
-        or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, trained, strict=True))
+        or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, card.lowres_mm, strict=True))
     )

@@ -4,7 +4,7 @@ Images (N, C, X, Y). Where a critic ends in dense layers, features of images oth
 training patches are averaged to the size that those of a patch have there (ours).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -24,13 +24,21 @@ class Critic(nn.Module):
         return self.score(self.features(image))
 
 
-def _pairs(channels: int, widths: Sequence[int]) -> list[nn.Module]:
-    """Pairs of 3x3 convolutions, the second with stride 2, each with leaky ReLU."""
-    layers: list[nn.Module] = []
-    for before, width in pairwise((channels, *widths)):
-        layers += [nn.Conv2d(before, width, 3, padding=1), nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(width, width, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    return layers
+def _stages(
+    channels: int, widths: Sequence[int], layers: Callable[[int, int], Sequence[nn.Module]]
+) -> list[nn.Module]:
+    """Layers of each stage, made of its numbers of channels before and after."""
+    return [layer for pair in pairwise((channels, *widths)) for layer in layers(*pair)]
+
+
+def _pair(before: int, after: int) -> list[nn.Module]:
+    """Two 3x3 convolutions, the second with stride 2, each with leaky ReLU."""
+    return [
+        nn.Conv2d(before, after, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(after, after, 3, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+    ]
 
 
 def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
@@ -44,19 +52,19 @@ def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
     ]
 
 
-class SRGANCritic(Critic):
-    """SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
+def srgan_critic(channels: int = 1) -> Critic:
+    """Return SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
 
     Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
     4). Ours: the fifth pair keeps 512 channels.
     """
-
-    def __init__(self, channels: int = 1) -> None:
-        super().__init__(_pairs(channels, (64, 128, 256, 512, 512)), _dense(512, 2, 1024))
+    return Critic(_stages(channels, (64, 128, 256, 512, 512), _pair), _dense(512, 2, 1024))
 
 
-class CPCECritic(Critic):
-    """The critic of GAN-CPCE: six convolutions, two dense layers.
+def cpce_critic(
+    channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024
+) -> Critic:
+    """Return the critic of GAN-CPCE: six convolutions, two dense layers.
 
     Source: gan-cpce-circle, section II.2. Ours: slope of .2; no activation after the score, which
     would take the Wasserstein distance its sign.
@@ -64,15 +72,13 @@ class CPCECritic(Critic):
     `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and
     1024 in the paper.
     """
-
-    def __init__(
-        self, channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024
-    ) -> None:
-        super().__init__(_pairs(channels, widths), _dense(widths[-1], 8, dense))
+    return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 8, dense))
 
 
-class CircleCritic(Critic):
-    """GAN-CIRCLE critic: four blocks of convolution, instance norm, leaky ReLU; two dense layers.
+def circle_critic(
+    channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024
+) -> Critic:
+    """Return GAN-CIRCLE's critic: four convolutions with instance norm, two dense layers.
 
     Sides of at least 32, so that each stage has what to normalize. Instance norm looks at one
     image at a time, which the gradient penalty needs; it has no weights (ours, as are kernels of 4
@@ -82,25 +88,17 @@ class CircleCritic(Critic):
     paper.
     """
 
-    def __init__(
-        self,
-        channels: int = 1,
-        *,
-        widths: tuple[int, ...] = (64, 128, 256, 512),
-        dense: int = 1024,
-    ) -> None:
-        layers: list[nn.Module] = []
-        for before, width in pairwise((channels, *widths)):
-            layers += [
-                nn.Conv2d(before, width, 4, stride=2, padding=1),
-                nn.InstanceNorm2d(width),
-                nn.LeakyReLU(0.2),
-            ]
-        super().__init__(layers, _dense(widths[-1], 4, dense))
+    def stage(before: int, after: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        return [convolution, nn.InstanceNorm2d(after), nn.LeakyReLU(0.2)]
+
+    return Critic(_stages(channels, widths, stage), _dense(widths[-1], 4, dense))
 
 
-class GuidingCritic(Critic):
-    """The critic beside the attention U-Net: (N, C, X, Y) -> (N, 1), before the sigmoid.
+def guiding_critic(
+    channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
+) -> Critic:
+    """Return the critic beside the attention U-Net: (N, C, X, Y) -> (N, 1), before the sigmoid.
 
     Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a
     single channel, one dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where
@@ -111,20 +109,14 @@ class GuidingCritic(Critic):
     sees; `dropout`: share of values dropped in training.
     """
 
-    def __init__(
-        self, channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
-    ) -> None:
-        layers: list[nn.Module] = []
-        for before, after in pairwise((channels, width, 2 * width, 4 * width, 8 * width)):
-            layers += [
-                nn.Conv2d(before, after, 4, stride=2, padding=1),
-                nn.LeakyReLU(0.2),
-                nn.Dropout(dropout),
-            ]
-        last = nn.Conv2d(8 * width, 1, 3, padding=1)
-        super().__init__(
-            layers, [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)]
-        )
+    def stage(before: int, after: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        return [convolution, nn.LeakyReLU(0.2), nn.Dropout(dropout)]
+
+    features = _stages(channels, [width * 2**k for k in range(4)], stage)
+    last = nn.Conv2d(8 * width, 1, 3, padding=1)
+    score = [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)]
+    return Critic(features, score)
 
 
 class PatchCritic(nn.Module):

@@ -148,8 +148,15 @@ class AttentionGate(nn.Module):
         return skip * self.mask(raised, skip)
 
 
-class AttentionUNet(UNet):
-    """U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
+def attention_unet(
+    channels: int = 1,
+    *,
+    widths: Sequence[int] = WIDTHS,
+    head: Head = "sigmoid",
+    top: float = 1.0,
+    sizes: _Sizes = "power of two",
+) -> UNet:
+    """Return a U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
 
     The gates weigh a skip connection by what is known so far.
 
@@ -165,22 +172,12 @@ class AttentionUNet(UNet):
     Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
     of two.
     """
-
-    def __init__(
-        self,
-        channels: int = 1,
-        *,
-        widths: Sequence[int] = WIDTHS,
-        head: Head = "sigmoid",
-        top: float = 1.0,
-        sizes: _Sizes = "power of two",
-    ) -> None:
-        super().__init__(
-            channels,
-            widths=widths,
-            block=normalized_convolution,
-            gate=AttentionGate,
-            head=head,
-            top=top,
-            sizes=sizes,
-        )
+    return UNet(
+        channels,
+        widths=widths,
+        block=normalized_convolution,
+        gate=AttentionGate,
+        head=head,
+        top=top,
+        sizes=sizes,
+    )

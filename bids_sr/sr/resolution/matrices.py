@@ -133,7 +133,10 @@ def fill_matrix(m: int, n: int) -> Array:
 
 
 def block_matrix(n: int, m: int) -> Array:
-    """Return the m x n matrix of means over low-resolution voxels, which may overlap."""
+    """Return the m x n matrix of means over low-resolution voxels, which may overlap.
+
+    Source: mouse-sr, "block averaging".
+    """
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
     high = np.minimum(edges[1:, None], np.arange(n)[None] + 1)
@@ -160,14 +163,25 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     return np.moveaxis(np.tensordot(matrix, data, (1, axis)), 0, axis)
 
 
+def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int], Array]) -> Array:
+    """Resize the first three axes by a matrix (axis, size before, size after) each.
+
+    An axis whose size stays is left as it is.
+    """
+    for axis, after in enumerate(sizes):
+        before = image.shape[axis]
+        if before != after:
+            image = apply_along(matrix(axis, before, after), image, axis)
+    return image
+
+
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices."""
-    out = hr
-    for axis, m in enumerate(lr_shape[:3]):
-        n = hr.shape[axis]
-        if n != m:
-            out = apply_along(crop_matrix(n, m) if axis < 2 else block_matrix(n, m), out, axis)
-    return out
+    return _apply(
+        hr,
+        lr_shape[:3],
+        lambda axis, n, m: crop_matrix(n, m) if axis < 2 else block_matrix(n, m),
+    )
 
 
 def degrade(
@@ -181,9 +195,8 @@ def degrade(
     if hr.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {hr.ndim}")
     window, shape = divided(hr.shape[:3], check_factor(factor))
-    out = hr[tuple(slice(*part) for part in window)]
-    for axis, ((start, stop), m) in enumerate(zip(window, shape, strict=True)):
-        out = apply_along(matrix(stop - start, m), out, axis) if stop - start != m else out
+    seen = hr[tuple(slice(*part) for part in window)]
+    out = _apply(seen, shape, lambda _, n, m: matrix(n, m))
     return np.ascontiguousarray(out), windowed_affine(hr_affine, window, shape)
 
 
@@ -213,14 +226,6 @@ def kspace_crop(
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, matrix)
     return (np.abs(lr) if magnitude else lr), affine
-
-
-def block_mean(hr: Array, hr_affine: Array, *, factor: Factor) -> tuple[Array, Array]:
-    """Average over the low-resolution voxels, as `kspace_crop`.
-
-    Source: mouse-sr, "block averaging".
-    """
-    return degrade(hr, hr_affine, factor, block_matrix)
 
 
 def _positions(m: int, n: int) -> Array:
@@ -299,10 +304,9 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     lr : image on the acquired grid, any unit
     factor : acquired over wanted voxel size per axis; sizes become ``floor(m * f + 0.5)``
     """
-    out = np.asarray(lr)
-    if out.ndim not in (3, 4):
-        raise ResolutionError(f"an image has 3 or 4 axes, not {out.ndim}")
-    for axis, f in enumerate(check_factor(factor)):
-        m, n = lr.shape[axis], highres_size(lr.shape[axis], f)
-        out = apply_along(matrix_for(name, m, n, axis), out, axis) if n != m else out
+    lr = np.asarray(lr)
+    if lr.ndim not in (3, 4):
+        raise ResolutionError(f"an image has 3 or 4 axes, not {lr.ndim}")
+    sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
+    out = _apply(lr, sizes, lambda axis, m, n: matrix_for(name, m, n, axis))
     return np.ascontiguousarray(out)

@@ -8,7 +8,7 @@
 | trilinear | linear interpolation at the centers, no filter before it | ours, what libraries do |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -138,6 +138,18 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind)
 
 
+def apply_matrices(
+    image: Tensor, rows: Tensor, columns: Tensor, across: Tensor | None = None
+) -> Tensor:
+    """Apply matrices along the last two axes (x, y), and along that of the slices before them.
+
+    Slices are left alone where their number stays.
+    """
+    out = rows @ image @ columns.T
+    keeps = across is None or across.shape[0] == across.shape[1]
+    return out if across is None or keeps else _along(across, out, -3)
+
+
 @lru_cache(maxsize=32)
 def _across(m: int, n: int) -> tuple[Array, Array]:
     """(down m x n, up n x m) across slices."""
@@ -187,22 +199,17 @@ class Level:
                 for k in range(3)
             )
 
-    def _apply(self, along: list[Tensor], image: Tensor) -> Tensor:
-        rows, columns, across = along
-        out = rows @ image @ columns.T
-        return out if self.coarse[2] == self.fine[2] else _along(across, out, -3)
-
     def down(self, fine: Tensor) -> Tensor:
         """(..., Z, X, Y) to (..., z, x, y)."""
-        return self._apply(self.down_matrices, fine)
+        return apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
         """(..., z, x, y) to (..., Z, X, Y)."""
-        return self._apply(self._up, coarse)
+        return apply_matrices(coarse, *self._up)
 
     def low(self, fine: Tensor) -> Tensor:
         """up(down(fine)), in one product an axis."""
-        return self._apply(self._low, fine)
+        return apply_matrices(fine, *self._low)
 
     def beyond(self, fine: Tensor) -> Tensor:
         """The part of a high-resolution image beyond the acquired band."""
@@ -210,42 +217,44 @@ class Level:
 
 
 @lru_cache(maxsize=64)
-def plane_level(
-    size: tuple[int, int],
-    factor: tuple[float, float],
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+def _plane_level(
+    coarse: _Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> Level:
-    """In-plane step of slices (..., x, y) of this size; made once."""
-    x, y = (highres_size(m, f) for m, f in zip(size, factor, strict=True))
-    return Level((*size, 1), (x, y, 1), device, dtype)
+    x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
+    return Level(coarse, (x, y, 1), device, dtype)
 
 
 def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
-    """`plane_level` of acquired slices, in their type and on their device."""
-    return plane_level((slices.shape[-2], slices.shape[-1]), factor, slices.dtype, slices.device)
+    """In-plane step of acquired slices (..., x, y), in their type and on their device."""
+    x, y = slices.shape[-2:]
+    return _plane_level((x, y, 1), factor, slices.dtype, slices.device)
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
     """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is."""
     if name is None:
         return lowres
-    rows, columns = (
-        torch.tensor(
-            matrix_for(name, m, highres_size(m, f), axis), dtype=lowres.dtype, device=lowres.device
-        )
-        for axis, (m, f) in enumerate(zip(lowres.shape[-2:], factor, strict=True))
+    sizes = [highres_size(m, f) for m, f in zip(lowres.shape[-2:], factor, strict=True)]
+    return interpolate(name, lowres, sizes)
+
+
+def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Interpolate (..., [z,] x, y) to some sizes (X, Y[, Z]) by the named matrices."""
+    made = (
+        torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
+        for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
-    return rows @ lowres @ columns.T
+    return apply_matrices(image, *(each.to(image.device) for each in made))
 
 
-def level_above(shape: _Shape, factor: Factor) -> Level:
+def level_above(shape: Sequence[int], factor: Factor) -> Level:
     """From an acquired grid to the wanted one."""
+    a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
-    return Level(shape, (x, y, z))
+    return Level((a, b, c), (x, y, z))
 
 
-def level_below(shape: _Shape, factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
+def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
     """Return the step to a grid lower by the factor, and the window that the factor divides.
 
     The window is one of the acquired grid, from which the step goes down.

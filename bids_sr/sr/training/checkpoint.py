@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter as Board
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read."""
-
-
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """The optimizer's moments under names like ``prefix.3.exp_avg``."""
     state = optimizer.state_dict()["state"]
@@ -63,7 +59,7 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
     """Return (tensors, values), or None without a checkpoint.
 
-    `CheckpointError` names a file that is damaged.
+    ValueError names a file that is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,7 +70,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
             values = json.loads((stream.metadata() or {})["values"])
             return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint ({error})") from error
+        raise ValueError(f"{path}: not a checkpoint ({error})") from error
 
 
 LogRow = Mapping[str, str | float]

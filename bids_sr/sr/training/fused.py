@@ -11,8 +11,9 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
-from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.models.card import ModelCard, ModelError
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
@@ -81,6 +82,7 @@ def _prepared(
         contrast=model.card.contrast,
         name="images",
     )
+    assert isinstance(model.recipe, Recipe)
     return prepare(image, model.recipe, SAME_GRID, device)
 
 

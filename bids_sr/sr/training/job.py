@@ -14,15 +14,14 @@ _Source = Literal["auto", "train", "reuse"]
 
 
 @frozen
-class Training:
+class TrainingRequest:
     """Which model is wanted, how it is trained, and where one may be had instead.
 
     Parameters
     ----------
     method, recipe : what is trained, and the name of the recipe
     changed : takes the place of the method's recipe of that name; None: the recipe as it is
-    factor : low- over high-resolution voxel size, for a set of images; pairs and runs know their
-        own
+    factor : low- over high-resolution voxel size
     seed : of weights, batches and augmentation; with as many threads the result is the same bit
         for bit
     threads, device : of torch, "cpu" or "cuda"
@@ -62,10 +61,18 @@ class Training:
         object.__setattr__(self, "recipe", recipe_name(self.method, self.recipe))
 
     @property
-    def how(self) -> Recipe:
+    def variance(self) -> VarianceRecipe | None:
+        """How variance maps are found; None where a network is trained."""
+        found = self.method.variance
+        if found is None or not self.sloppy:
+            return found
+        return replace(found, rounds=min(found.rounds, 2), draws=8)
+
+    @property
+    def effective_recipe(self) -> Recipe:
         """The recipe with what this training changes in it."""
         recipe = self.changed or get_recipe(self.method, self.recipe)
-        return sloppy_recipe(recipe) if self.sloppy else recipe
+        return _sloppy_recipe(recipe) if self.sloppy else recipe
 
     @property
     def started_with(self) -> str | None:
@@ -73,11 +80,8 @@ class Training:
         return None if self.start is None else self.start.card.weights_sha256
 
 
-def sloppy_recipe(recipe: Recipe) -> Recipe:
+def _sloppy_recipe(recipe: Recipe) -> Recipe:
     """A recipe cut down to seconds."""
-    if isinstance(recipe, VarianceRecipe):
-        quick = replace(recipe.estimator, rounds=min(recipe.estimator.rounds, 2), draws=8)
-        return replace(recipe, estimator=quick)
     return replace(
         recipe,
         iterations=12,

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, Region, ScoredWindow
+from bids_sr.sr.data.examples import Batch, Examples, Region
+from bids_sr.sr.data.validation import ValidationWindow, interpolated
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training.checkpoint import Journal, LogRow
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.update_steps import Networks, channels_last
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as 
 
 
 def _outputs(
-    generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
+    generator: nn.Module, windows: Sequence[ValidationWindow], lower: bool = False
 ) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
@@ -41,7 +42,7 @@ def _outputs(
     return out
 
 
-def _error(made: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+def _error(made: Sequence[Tensor], windows: Sequence[ValidationWindow]) -> float:
     """Mean squared error over all windows."""
     total = weight = 0.0
     for image, window in zip(made, windows, strict=True):
@@ -58,7 +59,7 @@ def _db(error: float) -> float:
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
-def score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
+def score(nets: Networks, windows: Sequence[ValidationWindow], lower: bool = False) -> float:
     """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
     made = _outputs(nets.generator, windows, lower)
     error = _error(made, windows)
@@ -70,7 +71,7 @@ def score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) 
 
 
 def compare(
-    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
+    generator: nn.Module, examples: Examples, windows: Sequence[ValidationWindow]
 ) -> dict[str, dict[str, float]]:
     """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
 
@@ -83,14 +84,11 @@ def compare(
     same_grid = all(f == 1 for f in examples.factor)
     plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
     rows = {"network": made}
-    rows |= {
-        name: [examples.interpolated(how, window) for window in windows]
-        for name, how in plain.items()
-    }
+    rows |= {name: interpolated(examples, how, windows) for name, how in plain.items()}
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
-def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
+def _metrics(images: Sequence[Tensor], windows: Sequence[ValidationWindow]) -> dict[str, float]:
     """PSNR (dB), and the structural similarity where windows are large enough for it."""
     found, counts = [], []
     for image, window in zip(images, windows, strict=True):
@@ -136,10 +134,10 @@ class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer."""
 
     name: str
-    training: Training
+    training: TrainingRequest
     examples: Examples
     parts: tuple[Region, ...]  # of the data, that are drawn from
-    windows: tuple[ScoredWindow, ...]  # that are held out
+    windows: tuple[ValidationWindow, ...]  # that are held out
     iterations: int  # steps at most
     signature: str  # tells whether a checkpoint belongs to this phase
     folder: Path  # of checkpoints and log
@@ -370,7 +368,7 @@ class Phase:
     def _resume(self) -> None:
         try:
             found = checkpoints.read_checkpoint(self.checkpoint)
-        except checkpoints.CheckpointError as error:
+        except ValueError as error:
             _LOG.warning("%s; %s is trained from the start", error, self.name)
             return
         if found is None or found[1].get("signature") != self.signature:

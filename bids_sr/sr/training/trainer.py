@@ -18,11 +18,12 @@ import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
-from bids_sr.sr.models.card import card_entries, plain_recipe, training_entries
-from bids_sr.sr.models.model import ModelError, TrainedModel
+from bids_sr.sr.data.validation import validation_windows
+from bids_sr.sr.models.card import ModelError, card_entries, plain_recipe, training_entries
+from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import check_factor
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase, Progress, compare
 from bids_sr.sr.training.update_steps import weighted_layers
 
@@ -41,7 +42,10 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def fit(
-    training: Training, images: TrainingImages, work_dir: Path, progress: Progress | None = None
+    training: TrainingRequest,
+    images: TrainingImages,
+    work_dir: Path,
+    progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a network.
 
@@ -59,7 +63,7 @@ def fit(
     ModelError : it is to begin with another network, or a recipe that is nothing without weights
         of VGG-19 has none
     """
-    method, recipe, device = training.method, training.how, training.device
+    method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:
         raise TrainingDataError("images do not tell the factor of super-resolution: give it")
     if recipe.needs_vgg and training.vgg_weights is None:
@@ -74,7 +78,7 @@ def fit(
         work_dir.mkdir(parents=True, exist_ok=True)
         on_gpu = device.startswith("cuda") and method.trained_on != "pair"
         mixed = training.precision == "mixed" or (training.precision == "auto" and on_gpu)
-        windows = examples.validation(examples.held)
+        windows = validation_windows(examples, examples.held)
         refit = recipe.refit and bool(windows)
         signature = _signature(training, examples, mixed)
         end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
@@ -95,7 +99,7 @@ def fit(
         first.nets.generator.load_state_dict(first.best)
         # without high-resolution images the training loss says it all
         shown = windows or (
-            examples.validation(examples.train) if recipe.objective != "self" else ()
+            validation_windows(examples, examples.train) if recipe.objective != "self" else ()
         )
         reached = compare(first.nets.generator, examples, shown) if shown else {}
         if refit:
@@ -112,8 +116,7 @@ def fit(
             last.run()
     phases = (first, last) if refit else (first,)
     _LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
-    card = card_entries(training, recipe, examples.described()) | training_entries(phases, reached)
-    card |= {"seed": training.seed, "threads": training.threads, "device": device}
+    card = card_entries(training, examples.described()) | training_entries(phases, reached)
     state = {key: value.cpu() for key, value in last.best.items()}
     if recipe.keep_critic and "critic" in last.nets.nets:
         state |= {
@@ -123,7 +126,7 @@ def fit(
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
-def _signature(training: Training, examples: Examples, mixed: bool) -> str:
+def _signature(training: TrainingRequest, examples: Examples, mixed: bool) -> str:
     """Tells whether a checkpoint belongs to this training."""
     text = repr(
         (
@@ -140,7 +143,7 @@ def _signature(training: Training, examples: Examples, mixed: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_start(training: Training, recipe: Recipe, examples: Examples) -> None:
+def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
     """Refuse a start with weights of another network, or too many layers to train."""
     start = training.start
     if start is None:

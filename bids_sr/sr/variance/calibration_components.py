@@ -14,56 +14,24 @@ variance, one number for the brain, which tells whether the calibration is mostl
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 
 LEAST_VOLUMES = 8  # below which there is no variance worth the name
+# choices of ours
+_FD_MM = 0.5  # framewise displacement above which a volume is left out (mm)
+# residual (rms) of a volume, and of one of its slices, over the median of all, above which the
+# volume is left out; and robust standard deviations above the median that it must exceed too
+_OUTLIER, _SLICE_OUTLIER, _SPREAD = 1.5, 2.0, 5.0
+_SLICE_VOXELS = 50  # slices with fewer voxels of brain are skipped
+# components of head motion that move the head by less (standard deviation, mm) are not regressed
+# out, nor more than one for so many volumes
+_MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
+_LEAST_SHARE = 0.5  # degrees of freedom over volumes, below which the task stays in
+_PATTERNS = 40  # at most
 
 
 class CalibrationError(ValueError):
     """A series whose fluctuations cannot be measured; the message says why."""
-
-
-@frozen
-class CalibrationSettings:
-    """Choices of the estimate (ours)."""
-
-    fd_mm: float = 0.5  # framewise displacement above which a volume is left out (mm)
-    # residual (rms) of a volume, and of one of its slices, over the median of all, above which the
-    # volume is left out
-    outlier: float = 1.5
-    slice_outlier: float = 2.0
-    spread: float = 5.0  # robust standard deviations above the median that it must exceed too
-    slice_voxels: int = 50  # slices with fewer voxels of brain are skipped
-    # components of head motion that move the head by less (standard deviation, mm) are not
-    # regressed out
-    motion_mm: float = 0.03
-    volumes_per_motion: int = 6  # volumes for each component of head motion
-    # degrees of freedom, as a share of the volumes, below which the task stays in
-    least_share: float = 0.5
-    patterns: int = 40  # at most
-
-
-@frozen
-class _CalibrationComponents:
-    """What a calibration tells."""
-
-    # (C, X, Y, Z) float32, principal components of the fluctuations over time, strongest first,
-    # each with its standard deviation over time as its size; head motion and thermal noise stay in
-    # them. On the whole grid, as what fluctuates outside the brain (eyes, vessels) is in the data
-    # of other runs as well
-    patterns: Array
-    # standard deviation of the thermal noise (signal units), and its share of the variance
-    noise_sd: float
-    noise_share: float
-    dof: int  # degrees of freedom beside drift, head motion and task
-    # volumes that entered, numbers (from 0) of those left out
-    n_used: int
-    censored: tuple[int, ...]
-    # regressors of each kind
-    n_drift: int
-    n_motion: int
-    n_task: int
 
 
 def calibration_components(
@@ -74,8 +42,8 @@ def calibration_components(
     motion: Array | None = None,
     fd: Array | None = None,
     task: Array | None = None,
-    settings: CalibrationSettings | None = None,
-) -> _CalibrationComponents:
+    first: int = 0,
+) -> tuple[Array, dict[str, object]]:
     """Patterns of the fluctuations of a motion-corrected series, and how noisy it is.
 
     Parameters
@@ -86,40 +54,49 @@ def calibration_components(
     motion : (T, P) head motion in mm (rotations as displacements at the head's radius)
     fd : (T,) framewise displacement (mm); values that are not finite count as 0
     task : (T, C) predicted response of each condition
+    first : number of the first volume in its run
+
+    Returns
+    -------
+    (C, X, Y, Z) float32, read-only: principal components of the fluctuations over time, strongest
+    first, each with its standard deviation over time as its size. Head motion and thermal noise
+    stay in them. On the whole grid, as what fluctuates outside the brain (eyes, vessels) is in the
+    data of other runs as well.
+    What was found: volumes that entered, numbers of those left out, degrees of freedom
+    beside drift, head motion and task, regressors of each kind, standard deviation of the thermal
+    noise (signal units) and its share of the variance.
 
     Raises
     ------
     CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing
         changes
     """
-    s = settings or CalibrationSettings()
     inside = np.asarray(mask) > 0
     flat = _checked(series, inside)
-    kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd, s)
-    regressors, counts = _regressors(kept, drift, motion, task, s)
+    kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
+    regressors, counts = _regressors(kept, drift, motion, task)
     n, dof = int(kept.sum()), int(kept.sum()) - regressors.shape[1]
     left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise CalibrationError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
-    return _CalibrationComponents(
-        patterns=_patterns(
-            series, kept, flat[kept], drift, task if counts[2] else None, s.patterns
-        ),
-        noise_sd=float(np.sqrt(noise)),
-        noise_share=float(noise / total),
-        dof=dof,
-        n_used=n,
-        censored=tuple(int(t) for t in np.flatnonzero(~kept)),
-        n_drift=counts[0],
-        n_motion=counts[1],
-        n_task=counts[2],
-    )
+    patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
+    return patterns, {
+        "n_used": n,
+        "n_patterns": len(patterns),
+        "dof": dof,
+        "censored": [first + int(t) for t in np.flatnonzero(~kept)],
+        "n_drift": counts[0],
+        "n_motion": counts[1],
+        "n_task": counts[2],
+        "noise_sd": round(float(np.sqrt(noise)), 4),
+        "noise_share": round(float(noise / total), 4),
+    }
 
 
 def _patterns(
-    series: Array, kept: Array, inside: Array, drift: Array, task: Array | None, most: int
+    series: Array, kept: Array, inside: Array, drift: Array, task: Array | None
 ) -> Array:
     """Strongest components of the volumes kept, as images of the whole grid; read-only.
 
@@ -134,7 +111,7 @@ def _patterns(
     basis = _basis(columns)
     left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
     values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
-    courses = vectors[:, np.argsort(values)[::-1][: min(most, len(left) - basis.shape[1])]]
+    courses = vectors[:, np.argsort(values)[::-1][: min(_PATTERNS, len(left) - basis.shape[1])]]
     courses = courses - basis @ (basis.T @ courses)
     out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
@@ -178,25 +155,23 @@ def _basis(regressors: Array) -> Array:
     return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
 
 
-def _steady(
-    flat: Array, inside: Array, drift: Array, fd: Array | None, s: CalibrationSettings
-) -> Array:
+def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
     """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
         raise CalibrationError(f"{len(drift)} rows of drift for {len(flat)} volumes")
     kept = np.ones(len(flat), dtype=bool)
     if fd is not None:
-        kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= s.fd_mm
+        kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
     z = np.nonzero(inside)[2]
-    slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= s.slice_voxels]
+    slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= _SLICE_VOXELS]
     for _ in range(3):
         if kept.sum() < LEAST_VOLUMES:
             break
         fit = np.linalg.lstsq(drift[kept], flat[kept], rcond=None)[0]
         square = np.square(flat - drift @ fit)
-        bad = _outlying(square.mean(axis=1), kept, s.outlier, s.spread)
+        bad = _outlying(square.mean(axis=1), kept, _OUTLIER)
         for voxels in slices:
-            bad |= _outlying(square[:, voxels].mean(axis=1), kept, s.slice_outlier, s.spread)
+            bad |= _outlying(square[:, voxels].mean(axis=1), kept, _SLICE_OUTLIER)
         if not (bad & kept).any():
             break
         kept &= ~bad
@@ -208,16 +183,16 @@ def _steady(
     return kept
 
 
-def _outlying(square: Array, kept: Array, ratio: float, spread: float) -> Array:
+def _outlying(square: Array, kept: Array, ratio: float) -> Array:
     """(T,) volumes whose residual is larger than most, told from the volumes kept."""
     size = np.sqrt(square)
     middle = float(np.median(size[kept]))
     sigma = 1.4826 * float(np.median(np.abs(size[kept] - middle)))
-    return np.asarray((size > ratio * middle) & (size > middle + spread * sigma))
+    return np.asarray((size > ratio * middle) & (size > middle + _SPREAD * sigma))
 
 
 def _regressors(
-    kept: Array, drift: Array, motion: Array | None, task: Array | None, s: CalibrationSettings
+    kept: Array, drift: Array, motion: Array | None, task: Array | None
 ) -> tuple[Array, tuple[int, int, int]]:
     """Orthonormal regressors over the volumes kept, and how many are drift, motion and task."""
     n = int(kept.sum())
@@ -227,11 +202,11 @@ def _regressors(
         moved = np.asarray(motion, dtype=np.float64)[kept]
         moved = moved - basis @ (basis.T @ moved)
         left, sizes, _ = np.linalg.svd(moved, full_matrices=False)
-        strong = left[:, sizes / np.sqrt(n) > s.motion_mm][:, : n // s.volumes_per_motion]
+        strong = left[:, sizes / np.sqrt(n) > _MOTION_MM][:, : n // _VOLUMES_PER_MOTION]
         basis, counts[1] = np.hstack([basis, strong]), strong.shape[1]
     if task is not None:
         both = _basis(np.hstack([basis, np.asarray(task)[kept]]))
-        if n - both.shape[1] >= max(s.least_share * n, 1.0):
+        if n - both.shape[1] >= max(_LEAST_SHARE * n, 1.0):
             counts[2], basis = both.shape[1] - basis.shape[1], both
     return basis, (counts[0], counts[1], counts[2])
 

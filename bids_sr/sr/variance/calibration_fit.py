@@ -114,22 +114,22 @@ def fit_calibration(
     points = points_in(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
-    place = Place(
-        center=points.mean(0),
-        axes=affine[:3, :3] / voxel_sizes(affine),
-        fine=voxel_sizes(band.affine),
+    center, axes, fine = (
+        points.mean(0),
+        affine[:3, :3] / voxel_sizes(affine),
+        voxel_sizes(band.affine),
     )
 
     def predicted(params: Array) -> Predicted | None:
-        matrix = place.matrix(params)
+        matrix = _correction(params, center, axes, fine)
         return (
             None
             if rms_distance(np.eye(4), matrix, points) > farthest
             else band.predicted(exemplars, matrix)
         )
 
-    farthest = _FARTHEST * float(place.fine[:2].max())
-    found = place.matrix(_climb(predicted))
+    farthest = _FARTHEST * float(fine[:2].max())
+    found = _correction(_climb(predicted), center, axes, fine)
     cautious, full = (band.predicted(exemplars, found, share) for share in (_CAUTIOUS, SHARE))
     return CalibrationFit(
         weight=_weight_of(cautious, full),
@@ -151,27 +151,24 @@ def _weight_of(cautious: Predicted, full: Predicted) -> float:
     return SHARE if full.gain > 0 else _CAUTIOUS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A correction as nine numbers along the axes of the slices."""
+def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array:
+    """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
 
-    center: Array  # of the brain, RAS mm
-    axes: Array  # (3, 3) unit vectors of the voxel axes, as columns
-    fine: Array  # (3,) high-resolution voxel (mm)
-
-    def matrix(self, params: Array) -> Array:
-        """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
-
-        The parameters are shifts (3, voxels), rotations (3, degrees), scales of both axes of the
-        plane, and their shear.
-        """
-        inner = _rotation(params[3:6]) @ np.array(
-            [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
-        )
-        out = np.eye(4)
-        out[:3, :3] = self.axes @ inner @ np.linalg.inv(self.axes)
-        out[:3, 3] = self.center - out[:3, :3] @ self.center + self.axes @ (params[:3] * self.fine)
-        return out
+    Parameters
+    ----------
+    params : shifts (3, high-resolution voxels), rotations (3, degrees), scales of both axes of the
+        plane, and their shear, along the axes of the slices
+    center : of the brain, RAS mm
+    axes : (3, 3) unit vectors of the voxel axes, as columns
+    fine : (3,) high-resolution voxel (mm)
+    """
+    inner = _rotation(params[3:6]) @ np.array(
+        [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
+    )
+    out = np.eye(4)
+    out[:3, :3] = axes @ inner @ np.linalg.inv(axes)
+    out[:3, 3] = center - out[:3, :3] @ center + axes @ (params[:3] * fine)
+    return out
 
 
 def _rotation(degrees: Array) -> Array:

@@ -9,7 +9,8 @@ correlations reach.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -29,23 +30,52 @@ _BLOCK = 16
 class Tile:
     """Part of a slice, in slices of the axes x and y of the whole grids."""
 
-    seen: tuple[slice, slice]  # acquired voxels whose data count
+    inner: tuple[slice, slice]  # acquired voxels that it stands for
+    seen: tuple[slice, slice]  # those whose data count
     fine: tuple[slice, slice]  # high-resolution voxels that they see
     made: tuple[slice, slice]  # those of them that are reconstructed from these data
+
+    @classmethod
+    def around(cls, window: Window, x: slice, y: slice, halo: int) -> Self:
+        """The tile of some acquired voxels; parts that meet leave no high-resolution one out."""
+        ratios = [window.level.fine[axis] / window.level.coarse[axis] for axis in (0, 1)]
+        seen = [
+            slice(max(whole.start, part.start - halo), min(whole.stop, part.stop + halo))
+            for part, whole in zip((x, y), window.coarse[1:], strict=True)
+        ]
+        fine = [
+            slice(math.floor(s.start * r), math.ceil(s.stop * r))
+            for s, r in zip(seen, ratios, strict=True)
+        ]
+        made = [
+            slice(math.ceil(s.start * r), math.ceil(s.stop * r))
+            for s, r in zip((x, y), ratios, strict=True)
+        ]
+        return cls(
+            inner=(x, y),
+            seen=(seen[0], seen[1]),
+            fine=(fine[0], fine[1]),
+            made=(made[0], made[1]),
+        )
+
+    def within(self, window: Window) -> list[slice]:
+        """Its high-resolution voxels on those of a window."""
+        return [
+            slice(s.start - w.start, s.stop - w.start)
+            for s, w in zip(self.fine, window.fine[1:], strict=True)
+        ]
 
 
 def _tiles_of(window: Window, largest: int = _LARGEST) -> list[Tile]:
     """Tiles that cover a window: one where it is small enough, else as few squares as possible."""
     _, rows, columns = window.coarse
-    sides = rows.stop - rows.start, columns.stop - columns.start
-    if sides[0] * sides[1] <= largest:
-        return [_tile(window, (rows, columns), (rows, columns))]
+    if (rows.stop - rows.start) * (columns.stop - columns.start) <= largest:
+        return [Tile.around(window, rows, columns, 0)]
     inner = max(4, math.isqrt(largest) - 2 * _HALO)
-    out = []
-    for part in _parts(rows, inner):
-        for other in _parts(columns, inner):
-            out.append(_tile(window, (part, other), (_wider(part, rows), _wider(other, columns))))
-    return out
+    return [
+        Tile.around(window, x, y, _HALO)
+        for x, y in product(_parts(rows, inner), _parts(columns, inner))
+    ]
 
 
 def _parts(whole: slice, most: int) -> list[slice]:
@@ -54,26 +84,8 @@ def _parts(whole: slice, most: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _wider(part: slice, whole: slice) -> slice:
-    return slice(max(whole.start, part.start - _HALO), min(whole.stop, part.stop + _HALO))
-
-
-def _tile(window: Window, inner: tuple[slice, slice], seen: tuple[slice, slice]) -> Tile:
-    """High-resolution voxels by the acquired ones; parts that meet leave none out."""
-    ratios = [window.level.fine[axis] / window.level.coarse[axis] for axis in (0, 1)]
-    fine = [
-        slice(math.floor(s.start * r), math.ceil(s.stop * r))
-        for s, r in zip(seen, ratios, strict=True)
-    ]
-    made = [
-        slice(math.ceil(s.start * r), math.ceil(s.stop * r))
-        for s, r in zip(inner, ratios, strict=True)
-    ]
-    return Tile(seen=seen, fine=(fine[0], fine[1]), made=(made[0], made[1]))
-
-
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class TileCovariance:
     """Prior on a tile: cross D C (m, n), data D C D' (m, m), of m acquired and n voxels.
 
     The tile is one of a slice.
@@ -82,15 +94,17 @@ class Written:
     cross: Tensor
     data: Tensor
 
-    def mixed(self, other: "Written", share: float) -> "Written":
+    def mixed(self, other: "TileCovariance", share: float) -> "TileCovariance":
         """(1 - share) of this covariance, and share of another."""
-        return Written(
+        return TileCovariance(
             cross=torch.lerp(self.cross, other.cross, share),
             data=torch.lerp(self.data, other.data, share),
         )
 
 
-def written(maps: Tensor, fwhm: Sequence[float], rows: Tensor, columns: Tensor) -> Written:
+def tile_covariance(
+    maps: Tensor, fwhm: Sequence[float], rows: Tensor, columns: Tensor
+) -> TileCovariance:
     """D C and D C D' of one slice or tile.
 
     Parameters
@@ -117,7 +131,7 @@ def written(maps: Tensor, fwhm: Sequence[float], rows: Tensor, columns: Tensor) 
             seen = (columns @ block.view(count, size[1], -1)).view(count, -1)
             cross[:, near] += (rows[:, here] @ seen).view(low[0] * low[1], others, size[1])
     data = (rows @ cross @ columns.T).reshape(len(cross), -1)
-    return Written(cross=cross.reshape(len(cross), -1), data=(data + data.T) / 2)
+    return TileCovariance(cross=cross.reshape(len(cross), -1), data=(data + data.T) / 2)
 
 
 def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, Tensor]]:
@@ -138,15 +152,12 @@ def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, T
     rows, columns, _ = window.level.down_matrices
     for z in range(window.fine[0].start, window.fine[0].stop):
         for tile in _tiles_of(window):
-            own = [
-                slice(s.start - w.start, s.stop - w.start)
-                for s, w in zip(tile.fine, window.fine[1:], strict=True)
-            ]
+            own = tile.within(window)
             maps = prior.weight[:, z - window.fine[0].start, own[0], own[1]]
             seen = images[:, z, tile.seen[0], tile.seen[1]].reshape(len(images), -1)
             if not bool(maps.any()):
                 continue
-            both = written(
+            both = tile_covariance(
                 maps,
                 prior.fwhm,
                 rows[tile.seen[0], tile.fine[0]].contiguous(),

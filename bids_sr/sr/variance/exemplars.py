@@ -15,7 +15,6 @@ deviation of the patterns.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import torch
@@ -77,17 +76,15 @@ class Exemplars:
             out &= (at >= -0.5) & (at <= size - 0.5)
         return out
 
-    def seen_by(self, shape: tuple[int, ...], affine: Array, factor: Factor) -> Tensor:
+    def seen_by(
+        self, shape: tuple[int, ...], affine: Array, factor: Factor, correction: Array
+    ) -> Tensor:
         """Downsample patterns to the grid (shape, affine) of an acquisition, (C, z, x, y).
 
         They are seen at the resolution of that acquisition.
         """
-        level = level_above((shape[0], shape[1], shape[2]), factor)
-        return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1]))
-
-    def corrected(self, correction: Array) -> Self:
-        """The same at another place."""
-        return replace(self, from_boldref=self.from_boldref @ correction)
+        level = level_above(shape, factor)
+        return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1], correction))
 
     @property
     def checksum(self) -> str:

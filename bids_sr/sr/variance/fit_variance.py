@@ -21,7 +21,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.training.checkpoint import LogRow
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import torch_threads
 from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
 from bids_sr.sr.variance.exemplars import with_exemplars
@@ -43,16 +43,16 @@ def _whole_grid(prior: Prior) -> Tensor:
     return out
 
 
-def fit_variance(training: Training, data: RunData) -> TrainedModel:
+def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     """Find the variance maps of a run and decide whether they are used.
 
     Raises
     ------
     SeriesError, ResolutionError : the run cannot be used
     """
-    method, recipe, seed, threads = training.method, training.how, training.seed, training.threads
-    if not isinstance(recipe, VarianceRecipe):
-        raise SeriesError(f"the recipe {training.recipe} of {method.name} is not one for a run")
+    method, recipe, seed = training.method, training.variance, training.seed
+    if recipe is None:
+        raise SeriesError(f"{method.name} finds no variance maps")
     began = time.monotonic()
     log: list[LogRow] = []
 
@@ -60,13 +60,12 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
         # no times: the same data give the same files
         log.append({"phase": "map", "iteration": done})
 
-    shape = data.statistics.mean.shape
-    with torch_threads(threads):
-        window = Window.around(level_above((shape[0], shape[1], shape[2]), data.factor), data.mask)
+    with torch_threads(training.threads):
+        window = Window.around(level_above(data.mask.shape, data.factor), data.mask)
         components = _slices(data.statistics)
         used, fit, told = _gate(method, recipe, data, seed)
         widths, size = (
-            recipe.estimator.fwhm or (0.0,),
+            recipe.fwhm or (0.0,),
             [part.stop - part.start for part in window.fine],
         )
         # zero filling
@@ -74,11 +73,11 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
             window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0
         )
         if used:
-            prior = estimate_prior(components, window, recipe.estimator, seed=seed, progress=tell)
+            prior = estimate_prior(components, window, recipe, seed=seed, progress=tell)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, window), fit.weight)
     _LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
-    card = card_entries(training, recipe, data.described()) | {
+    card = card_entries(training, data.described()) | {
         "applied": used,
         "held_out": told,
         "components": len(components),
@@ -86,9 +85,6 @@ def fit_variance(training: Training, data: RunData) -> TrainedModel:
         "perceptual": {"active": False, "reason": "nothing is trained"},
         "reproducible": True,
         "parameters": int(prior.weight.numel()),
-        "seed": seed,
-        "threads": threads,
-        "device": "cpu",
     }
     weight = _whole_grid(prior)
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
@@ -115,21 +111,17 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
     """How the calibration is used; None where it cannot be tried."""
     if data.exemplars is None or data.halves is None:
         return None
-    level = level_above(_three(data.mask.shape), data.factor)
+    level = level_above(data.mask.shape, data.factor)
     if level.coarse[2] != level.fine[2]:
         return unrefined()
     slices = chosen_slices(data.mask)
     window = Window.around(level_of_slices(level, slices), np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (quick_map(half, window, recipe.estimator, seed) for half in halves)
+        maps = (quick_map(half, window, recipe, seed) for half in halves)
         priors = [each for each in maps if isinstance(each, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    return shape[0], shape[1], shape[2]
 
 
 def _gate(
@@ -156,11 +148,11 @@ def _gate(
         patterns = None
         if fit is not None and fit.weight:
             assert data.exemplars is not None
-            patterns = data.exemplars.corrected(fit.correction).seen_by(
-                data.mask.shape, data.affine, data.factor
+            patterns = data.exemplars.seen_by(
+                data.mask.shape, data.affine, data.factor, fit.correction
             )
         weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
-        tried = try_maps(trial, recipe.estimator, seed=seed, patterns=patterns, weights=weights)
+        tried = try_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
     except (SeriesError, ResolutionError) as error:
         reason = why_untried(error)
         return (

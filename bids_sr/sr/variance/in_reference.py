@@ -51,7 +51,7 @@ class ReferenceUpsampler(Upsampler):
 
     def __call__(self, volume: Array, pose: Array) -> Array:
         with torch.inference_mode():
-            return to_volume(level_above(_three(volume.shape), self.factor).up(to_slices(volume)))
+            return to_volume(level_above(volume.shape, self.factor).up(to_slices(volume)))
 
     def settle(
         self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path
@@ -91,15 +91,9 @@ class ReferenceUpsampler(Upsampler):
         x, y, z = level.coarse
         data = torch.empty(reader.shape[3], z, x, y)
         for t, volume in enumerate(reader.volumes()):
-            placed = sample_volume(
-                self(volume, xfms[t]), own, _three(shape), grid, xfms[t], shift=shift
-            )
+            placed = sample_volume(self(volume, xfms[t]), own, shape, grid, xfms[t], shift=shift)
             data[t] = level.down(to_slices(placed))
         # the median is that of the steady volumes, if some at the start are not
         for number in range(z):
             data[:, number] -= data[:, number].median(0).values
         return data
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    return int(shape[0]), int(shape[1]), int(shape[2])

@@ -16,9 +16,8 @@ widened by a factor that was set on phantoms (`tests/unit/sr/test_one_level_down
 holds the mean share of many runs of one person.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ from scipy import stats
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.resolution.matrices import Factor, matrix_for
-from bids_sr.sr.resolution.operators import Level, level_below, to_slices
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.resolution.operators import Level, interpolate, level_below, to_slices
 from bids_sr.sr.variance.dense import expected
 from bids_sr.sr.variance.exemplars import with_exemplars
 from bids_sr.sr.variance.prior import Prior, Window
@@ -37,31 +36,9 @@ from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
 _MANY = 4  # maps of a prior, above which it is written out
+Added = Callable[[Tensor], Iterable[Tensor]]
+"""From data (C, z, x, y), what a series adds to each zero-filled image, (Z, X, Y)."""
 _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
-
-
-class Added(Protocol):
-    """What a series adds to the zero-filled image, (z, x, y) to (Z, X, Y)."""
-
-    def beyond(self, coarse: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interpolation:
-    """A plain interpolation, which differs from zero filling inside the acquired band too."""
-
-    name: str
-    level: Level
-
-    def beyond(self, coarse: Tensor) -> Tensor:
-        """The interpolated image less the zero-filled one."""
-        level, out = self.level, coarse
-        for axis, dim in ((0, -2), (1, -1), (2, -3)):
-            m, n = level.coarse[axis], level.fine[axis]
-            if m != n:
-                matrix = torch.tensor(np.array(matrix_for(self.name, m, n, axis)), dtype=out.dtype)
-                out = torch.movedim(torch.tensordot(matrix, out, ([1], [dim])), 0, dim)
-        return out - level.up(coarse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +64,12 @@ class Explained:
         return self.share - reach, self.share + reach
 
 
-def explained_share(prior: Added, level: Level, images: Tensor, mask: Tensor) -> float:
-    """Share of zero filling's squared error that a prior explains, mean over images.
+def explained_share(added: Added, level: Level, images: Tensor, mask: Tensor) -> float:
+    """Share of zero filling's squared error that a series explains, mean over images.
 
     Parameters
     ----------
-    prior, level : what is added to zero filling, on a level
+    added, level : what is added to zero filling, on a level
     images : (C, Z, X, Y) on the high-resolution grid of the level; downsampled they are the data
     mask : (Z, X, Y) bool, voxels that count
 
@@ -101,7 +78,7 @@ def explained_share(prior: Added, level: Level, images: Tensor, mask: Tensor) ->
     1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero
     filling, less is harm
     """
-    return _mean(_shares_of(prior, level, images, mask))
+    return _mean(_shares_of(added, level, images, mask))
 
 
 def _mean(shares: Array) -> float:
@@ -110,28 +87,32 @@ def _mean(shares: Array) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def _shares_of(prior: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
+def _shares_of(added: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
     """`explained_share` of each image (C,); NaN where zero filling misses nothing."""
     coarse, found = level.down(images), np.full(len(images), np.nan)
-    for number, (image, low, added) in enumerate(
-        zip(images, coarse, _beyond(prior, coarse), strict=True)
-    ):
+    for number, (image, low, more) in enumerate(zip(images, coarse, added(coarse), strict=True)):
         missed = (image - level.up(low))[mask]
         energy = float(missed.square().sum())
         if energy > 0:
-            found[number] = 1 - float((missed - added[mask]).square().sum()) / energy
+            found[number] = 1 - float((missed - more[mask]).square().sum()) / energy
     return found
 
 
-def _beyond(prior: Added, coarse: Tensor) -> Iterable[Tensor]:
-    """Return what is added to each image.
+def added_by(prior: Prior | Modulation) -> Added:
+    """Return what a prior adds.
 
-    With a prior of many maps it is found for all images at once, which is faster than one after
-    the other.
+    With many maps it is found for all images at once, which is faster than one after the other.
     """
     if isinstance(prior, Prior) and len(prior.weight) > _MANY and not prior.window.thins:
-        return prior.window.level.beyond(expected(prior, coarse))
-    return (prior.beyond(each) for each in coarse)
+        return lambda coarse: prior.window.level.beyond(expected(prior, coarse))
+    return lambda coarse: map(prior.beyond, coarse)
+
+
+def added_by_interpolation(name: str, level: Level) -> Added:
+    """Return what an interpolation adds, which is something inside the acquired band too."""
+    return lambda coarse: (
+        interpolate(name, image, level.fine) - level.up(image) for image in coarse
+    )
 
 
 class Trial:
@@ -157,8 +138,7 @@ class Trial:
         factor: Factor,
         stretches: Sequence[Sequence[Array]] = (),
     ) -> None:
-        shape = mask.shape
-        self.level, self._cut = level_below((shape[0], shape[1], shape[2]), factor)
+        self.level, self._cut = level_below(mask.shape, factor)
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
         self.mask = inside > 0
         low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
@@ -175,12 +155,14 @@ class Trial:
         x, y, z = self._cut
         return patterns[:, z, x, y][:, *self.window.fine].contiguous()
 
-    def tried(self, priors: Sequence[Added]) -> Explained:
-        """How each half fares with its prior."""
+    def tried(self, additions: Sequence[Added]) -> Explained:
+        """How each half fares with what is added to it."""
         by_half, by_stretch = [], []
-        for half, own, prior in zip(self.halves, self.stretches or ((), ()), priors, strict=True):
+        for half, own, added in zip(
+            self.halves, self.stretches or ((), ()), additions, strict=True
+        ):
             sets = [half, *own]  # all at once: a prior that is written out is written once
-            shares = _shares_of(prior, self.level, torch.cat(sets), self.mask)
+            shares = _shares_of(added, self.level, torch.cat(sets), self.mask)
             means = [
                 _mean(each)
                 for each in np.split(shares, np.cumsum([len(images) for images in sets])[:-1])
@@ -195,12 +177,12 @@ def try_interpolation(trial: Trial, name: str) -> Explained:
     if trial.window is None:
         return Explained(by_half=(0.0, 0.0))
     with torch.inference_mode():
-        return trial.tried([Interpolation(name=name, level=trial.level)] * 2)
+        return trial.tried([added_by_interpolation(name, trial.level)] * 2)
 
 
 def try_maps(
     trial: Trial,
-    estimator: Estimator,
+    recipe: VarianceRecipe,
     *,
     seed: int = 0,
     patterns: Tensor | None = None,
@@ -210,7 +192,7 @@ def try_maps(
 
     Parameters
     ----------
-    estimator, seed : of the map
+    recipe, seed : of the map
     patterns : (C, z, x, y) of a calibration on the acquired grid; or None
     weights : shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map
         alone
@@ -224,7 +206,7 @@ def try_maps(
     other = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
         maps = [
-            quick_map(trial.level.down(half), trial.window, estimator, seed)
+            quick_map(trial.level.down(half), trial.window, recipe, seed)
             for half in trial.halves[::-1]
         ]
         found = {}
@@ -235,17 +217,15 @@ def try_maps(
                 else with_exemplars(each, other, weight)
                 for each in maps
             ]
-            found[weight] = trial.tried(priors)
+            found[weight] = trial.tried([added_by(prior) for prior in priors])
     return found
 
 
 def quick_map(
-    components: Tensor, window: Window, estimator: Estimator, seed: int
+    components: Tensor, window: Window, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
     """The map of some components."""
-    if estimator.kind == "sdmod":
+    if recipe.kind == "sdmod":
         return Modulation(window=window, weight=filled_sd(components, window))
-    quick = replace(
-        estimator, rounds=min(estimator.rounds, _ROUNDS), draws=min(estimator.draws, _DRAWS)
-    )
+    quick = replace(recipe, rounds=min(recipe.rounds, _ROUNDS), draws=min(recipe.draws, _DRAWS))
     return estimate_prior(components, window, quick, seed=seed)

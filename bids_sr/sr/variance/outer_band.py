@@ -17,17 +17,16 @@ The same measure tells where the calibration fits best: its registration is refi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.matrices import crop_matrix, fill_matrix
-from bids_sr.sr.resolution.operators import Level, to_slices
-from bids_sr.sr.variance.dense import Tile, Written, written
+from bids_sr.sr.resolution.operators import Level, apply_matrices, to_slices
+from bids_sr.sr.variance.dense import Tile, TileCovariance, tile_covariance
 from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Window
 
@@ -112,48 +111,25 @@ class OuterBand:
         self.level = level_of_slices(level, slices)
         inside = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(inside.astype(np.float32)) > 0
-        self._shape, self.affine = hr_grid(
-            level.coarse,
-            affine,
-            (
-                level.fine[0] / level.coarse[0],
-                level.fine[1] / level.coarse[1],
-                1.0,
-            ),
-        )
-        sizes = [max(2, 2 * round(_KEPT * n / 2)) for n in level.coarse[:2]]
-        self._crop, self._fill, self._direct = (
-            [torch.tensor(np.array(make(*pair)), dtype=torch.float32) for pair in pairs]
-            for make, pairs in (
-                (crop_matrix, list(zip(level.coarse[:2], sizes, strict=True))),
-                (fill_matrix, list(zip(sizes, level.coarse[:2], strict=True))),
-                (crop_matrix, list(zip(level.fine[:2], sizes, strict=True))),
-            )
-        )
-        self._sizes = sizes
-        self.tiles = _spread(_tiles(self.priors[0].window, self.mask), _TILES)
-        self._inner = [self._data(half) for half in halves]
+        x, y, n = self.level.coarse
+        ratios = [big / small for big, small in zip(self.level.fine, (x, y, n), strict=True)]
+        self._shape, self.affine = hr_grid(mask.shape, affine, ratios)
+        self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
+        # steps from the acquired and from the high-resolution grid to fewer voxels
+        few = (self._sizes[0], self._sizes[1], n)
+        kept, self._direct = Level(few, (x, y, n)), Level(few, self.level.fine).down_matrices
+        self._outer = kept.beyond
+        self.tiles = _counted_tiles(self.priors[0].window, self.mask)
+        # components without the outermost frequencies, on fewer voxels, and these alone
+        self._data = [(kept.down(half), kept.beyond(half)) for half in halves]
         self._base = [
-            [self._written(prior.weight, prior, at, prior.fwhm) for at in self.tiles]
+            [self._covariance(prior.weight, prior, at, prior.fwhm) for at in self.tiles]
             for prior in priors
         ]
         self._without = [
             [self._share(h, number, own[number]) for number in range(len(self.tiles))]
             for h, own in enumerate(self._base)
         ]
-
-    def _data(self, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Split components into those without the outermost frequencies and these alone.
-
-        The components without them are on fewer voxels.
-        """
-        rows, columns = self._crop
-        inner = rows @ half @ columns.T
-        return inner, self._outer(half)
-
-    def _outer(self, images: Tensor) -> Tensor:
-        (rows, columns), (up_rows, up_columns) = self._crop, self._fill
-        return images - up_rows @ (rows @ images @ columns.T) @ up_columns.T
 
     def _rows(self, tile: Tile) -> tuple[slice, slice]:
         """Voxels of the reduced grid that lie inside what is seen of a tile."""
@@ -164,37 +140,33 @@ class OuterBand:
             out.append(slice(int(hit[0]), int(hit[-1]) + 1))
         return out[0], out[1]
 
-    def _written(
+    def _covariance(
         self, maps: Tensor, prior: Prior, at: tuple[int, Tile], fwhm: tuple[float, ...]
-    ) -> Written:
+    ) -> TileCovariance:
         """Maps (Q, Z, X, Y) on the window of a prior, of one tile."""
         z, tile = at
-        whole = prior.window.fine[1:]
-        own = [
-            slice(f.start - w.start, f.stop - w.start)
-            for f, w in zip(tile.fine, whole, strict=True)
-        ]
+        own = tile.within(prior.window)
         kept = self._rows(tile)
         rows, columns = (
-            m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=True)
+            m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=False)
         )
-        return written(maps[:, z, own[0], own[1]], fwhm, rows, columns)
+        return tile_covariance(maps[:, z, own[0], own[1]], fwhm, rows, columns)
 
-    def _share(self, half: int, number: int, prior: Written) -> float:
+    def _share(self, half: int, number: int, prior: TileCovariance) -> float:
         """Return the share of the other half's outermost frequencies that a half predicts.
 
         It is predicted by the half's prior, in a tile.
         """
-        (z, tile), (inner, outer) = self.tiles[number], self._inner[1 - half]
+        (z, tile), (inner, outer) = self.tiles[number], self._data[1 - half]
         kept, noise = self._rows(tile), self.priors[half].noise
         data = inner[:, z, kept[0], kept[1]].reshape(len(inner), -1)
         root = torch.linalg.cholesky(prior.data + noise * torch.eye(len(prior.data)))
         size = [part.stop - part.start for part in tile.fine]
         fine = (torch.cholesky_solve(data.T, root).T @ prior.cross).view(-1, *size)
-        down = [m[:, part] for m, part in zip(self.level.down_matrices, tile.fine, strict=False)]
-        predicted = self._outer(down[0] @ fine @ down[1].T)
+        down = (m[:, part] for m, part in zip(self.level.down_matrices, tile.fine, strict=False))
+        predicted = self._outer(apply_matrices(fine, *down))
         counted = torch.zeros(self.level.coarse[:2], dtype=torch.bool)
-        counted[_inner_of(tile, self.level)] = True
+        counted[tile.inner] = True
         counted &= self.mask[z]
         known = outer[:, z][:, counted]
         energy = known.square().sum(1)
@@ -215,11 +187,11 @@ class OuterBand:
             return Predicted(without=without, having=without)
         alone = Prior(window=window, weight=patterns, fwhm=(FWHM,) * len(patterns), noise=0.0)
         having = []
-        on_tiles = [self._written(patterns, alone, at, alone.fwhm) for at in self.tiles]
+        on_tiles = [self._covariance(patterns, alone, at, alone.fwhm) for at in self.tiles]
         for half, prior in enumerate(self.priors):
             level = prior.mean_variance / alone.mean_variance
             for number, own in enumerate(on_tiles):
-                scaled = Written(cross=level * own.cross, data=level * own.data)
+                scaled = TileCovariance(cross=level * own.cross, data=level * own.data)
                 having.append(
                     self._share(half, number, self._base[half][number].mixed(scaled, share))
                 )
@@ -236,51 +208,16 @@ class OuterBand:
         return torch.stack(out, dim=1)
 
 
-def _inner_of(tile: Tile, level: Level) -> tuple[slice, slice]:
-    """Acquired voxels of a tile that count."""
-    ratios = [big / small for big, small in zip(level.fine[:2], level.coarse[:2], strict=True)]
-    out = [
-        slice(round(m.start / r), round(m.stop / r))
-        for m, r in zip(tile.made, ratios, strict=True)
-    ]
-    return out[0], out[1]
-
-
-def _tiles(window: Window, mask: Tensor) -> list[tuple[int, Tile]]:
-    """Tiles of all slices that hold enough brain, as (number of the slice, tile)."""
-    level, out = window.level, []
-    ratios = [big / small for big, small in zip(level.fine[:2], level.coarse[:2], strict=True)]
-    parts = []
+def _counted_tiles(window: Window, mask: Tensor) -> list[tuple[int, Tile]]:
+    """Tiles that hold enough brain, as (number of the slice, tile), evenly over all slices."""
+    out, parts = [], []
     for whole in window.coarse[1:]:
         count = max(1, (whole.stop - whole.start) // _INNER)
         start = whole.start + (whole.stop - whole.start - count * _INNER) // 2
         edges = [max(whole.start, start + k * _INNER) for k in range(count + 1)]
-        parts.append([(a, min(b, whole.stop)) for a, b in pairwise(edges)])
-    for z in range(level.coarse[2]):
-        for one in parts[0]:
-            for other in parts[1]:
-                if float(mask[z, slice(*one), slice(*other)].float().mean()) >= _LEAST_BRAIN:
-                    out.append((z, _tile((one, other), window, ratios)))
-    return out
-
-
-def _tile(
-    inner: tuple[tuple[int, int], tuple[int, int]], window: Window, ratios: Sequence[float]
-) -> Tile:
-    seen, fine, made = [], [], []
-    for (a, b), whole, limit, ratio in zip(
-        inner, window.coarse[1:], window.fine[1:], ratios, strict=True
-    ):
-        near = slice(max(whole.start, a - _HALO), min(whole.stop, b + _HALO))
-        seen.append(near)
-        start, stop = math.floor(near.start * ratio), math.ceil(near.stop * ratio)
-        fine.append(slice(max(limit.start, start), min(limit.stop, stop)))
-        made.append(slice(math.ceil(a * ratio), math.ceil(b * ratio)))
-    return Tile(seen=(seen[0], seen[1]), fine=(fine[0], fine[1]), made=(made[0], made[1]))
-
-
-def _spread(tiles: list[tuple[int, Tile]], most: int) -> list[tuple[int, Tile]]:
-    """At most so many, evenly over all."""
-    if len(tiles) <= most:
-        return tiles
-    return [tiles[int(k)] for k in np.linspace(0, len(tiles) - 1, most).round().astype(int)]
+        parts.append([slice(a, min(b, whole.stop)) for a, b in pairwise(edges)])
+    for z in range(window.level.coarse[2]):
+        for inner in product(*parts):
+            if float(mask[z, inner[0], inner[1]].float().mean()) >= _LEAST_BRAIN:
+                out.append((z, Tile.around(window, inner[0], inner[1], _HALO)))
+    return [out[k] for k in evenly_spaced(len(out), _TILES)]

@@ -16,7 +16,7 @@ Tensors are (..., Z, X, Y), slices first.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Self
@@ -186,7 +186,7 @@ class Prior:
         out = _root(white.shape[-2], width) @ white @ _root(white.shape[-1], width)
         return _along_slices(_root(white.shape[-3], width), out) if self.window.thins else out
 
-    def spread(self, coarse: Tensor) -> Tensor:
+    def prior_times_adjoint(self, coarse: Tensor) -> Tensor:
         """C D' y: (z, x, y) to (Z, X, Y)."""
         back = self.window.adjoint(coarse)
         out = torch.zeros_like(back)
@@ -196,7 +196,7 @@ class Prior:
 
     def covariance(self, coarse: Tensor) -> Tensor:
         """(D C D' + s2 I) y."""
-        return self.window.down(self.spread(coarse)).add_(coarse, alpha=self.noise)
+        return self.window.down(self.prior_times_adjoint(coarse)).add_(coarse, alpha=self.noise)
 
     @cached_property
     def variance(self) -> Tensor:
@@ -256,7 +256,7 @@ class Prior:
     def expect(self, coarse: Tensor) -> Tensor:
         """Conditional mean of the fluctuation, (Z, X, Y) of the whole grid, of data (z, x, y)."""
         zi, xi, yi = self.window.coarse
-        inside = self.spread(self.solve(coarse[zi, xi, yi].contiguous()))
+        inside = self.prior_times_adjoint(self.solve(coarse[zi, xi, yi].contiguous()))
         x, y, z = self.window.level.fine
         out = torch.zeros(z, x, y)
         out[self.window.fine] = inside
@@ -279,22 +279,17 @@ class Prior:
 class VarianceMaps(nn.Module):
     """What is kept of a `Prior`: its maps (Q, Z, X, Y) and the noise.
 
-    The maps are on the whole high-resolution grid (zero where unused).
+    The maps are on the whole high-resolution grid (zero where unused), which is that of a run and
+    no property of the method: there is room for maps `like` these.
     """
 
     weight: Tensor
     noise: Tensor
 
-    def __init__(self, *_channels_and_factor: object) -> None:
+    def __init__(self, like: Tensor | None) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(1, 1, 1, 1))
+        like = torch.zeros(1, 1, 1, 1) if like is None else like
+        if like.ndim != 4:
+            raise ValueError(f"its maps {tuple(like.shape)} are not on one grid")
+        self.register_buffer("weight", torch.zeros_like(like))
         self.register_buffer("noise", torch.zeros(()))
-
-    def take_shapes(self, state: Mapping[str, Tensor]) -> None:
-        """Make room for the maps of a file, whose grid is that of a run; raises ValueError."""
-        found = state.get("weight")
-        if found is None:
-            return
-        if found.ndim != 4:
-            raise ValueError(f"its maps {tuple(found.shape)} are not on one grid")
-        self.weight = torch.zeros_like(found)

@@ -37,10 +37,7 @@ class RunData:
     affine: Array
     factor: Factor  # acquired over wanted voxel size
     exemplars: Exemplars | None = None  # of a calibration
-    # (K, x, y, z) components of each stretch of volumes, by half
-    stretches: tuple[tuple[Array, ...], ...] = ()
     volumes: int = 0  # in the steady state
-    contrast: str = "bold"
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -78,7 +75,10 @@ class RunData:
         if self.halves is None:
             raise SeriesError("too few volumes to tell fluctuations from noise")
         return Trial(
-            [half.components for half in self.halves], self.mask, self.factor, self.stretches
+            [half.components for half in self.halves],
+            self.mask,
+            self.factor,
+            [half.stretches for half in self.halves],
         )
 
     def checksums(self) -> dict[str, str]:
@@ -92,7 +92,7 @@ class RunData:
     def described(self) -> dict[str, object]:
         """What the card says of the run."""
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
-            "contrast": self.contrast,
+            "contrast": "bold",
             "data_sha256": self.checksums(),
             "intensity": {"rule": "signal units of the run"},
         }
@@ -126,7 +126,6 @@ def run_data(
     SeriesError : the run cannot be used
     """
     nuisance: Array | None = None
-    stretches: tuple[tuple[Array, ...], ...] = ()
     if poses is not None:
         middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
         nuisance = temporal.motion_courses(poses, middle)
@@ -137,12 +136,9 @@ def run_data(
             reader, mask, n_dummy, recipe.components, nuisance=nuisance
         )
         halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
-        if halves is not None:
-            stretches = temporal.stretches_of(reader, mask, n_dummy, nuisance)
     return RunData(
         statistics=statistics,
         halves=halves,
-        stretches=stretches,
         volumes=reader.shape[3] - n_dummy,
         mask=mask,
         affine=reader.affine,

@@ -20,7 +20,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import displacement, hr_grid
-from bids_sr.sr.inference.acquired import Acquired, InferenceError, Upsampler
+from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
@@ -201,7 +201,7 @@ class VarianceUpsampler(Upsampler):
             return to_volume(added.add_(self.level.up(left)))
 
 
-def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
+def variance_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a run's variance maps.
 
     Static detail of the guide, if any, is its `constant`.
@@ -226,7 +226,7 @@ def variance_upsampler(model: LoadedModel, acquired: Acquired) -> Upsampler:
     if not isinstance(model.recipe, VarianceRecipe):
         raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
     torch.set_num_threads(acquired.threads)
-    state, own = model.generator.state_dict(), model.recipe.estimator.fwhm
+    state, own = model.generator.state_dict(), model.recipe.fwhm
     weight = displaced(state["weight"].float(), acquired.displaced, affine, factor)
     made = VarianceUpsampler(
         weight=weight,

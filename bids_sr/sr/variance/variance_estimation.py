@@ -20,7 +20,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.prior import Prior, Window
 
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
@@ -44,13 +44,11 @@ def _floored(weight: Tensor) -> Tensor:
     return weight.clamp_min(_FLOOR * float(positive.median()))
 
 
-def _scaled(weight: Tensor, window: Window, estimator: Estimator, variance: float) -> Prior:
+def _scaled(weight: Tensor, window: Window, recipe: VarianceRecipe, variance: float) -> Prior:
     """A prior (Q maps) that gives the data their mean variance."""
-    plain = Prior(window=window, weight=weight, fwhm=estimator.fwhm, noise=0.0)
+    plain = Prior(window=window, weight=weight, fwhm=recipe.fwhm, noise=0.0)
     weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
-    return Prior(
-        window=window, weight=weight, fwhm=estimator.fwhm, noise=estimator.noise * variance
-    )
+    return Prior(window=window, weight=weight, fwhm=recipe.fwhm, noise=recipe.noise * variance)
 
 
 def _cut(components: Tensor, window: Window) -> Tensor:
@@ -60,7 +58,7 @@ def _cut(components: Tensor, window: Window) -> Tensor:
 def estimate_prior(
     components: Tensor,
     window: Window,
-    estimator: Estimator,
+    recipe: VarianceRecipe,
     *,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -71,7 +69,7 @@ def estimate_prior(
     ----------
     components : (C, z, x, y) strongest temporal components on the acquired grid
     window : around the mask
-    estimator, seed : settings, seed of the draws
+    recipe, seed : settings, seed of the draws
     progress : called with (rounds done, rounds)
 
     Raises
@@ -81,17 +79,17 @@ def estimate_prior(
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series are not finite")
     with torch.inference_mode():
-        if estimator.kind == "sdmod":
+        if recipe.kind == "sdmod":
             return Prior(
                 window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0
             )
-        return _marginal_likelihood(components, window, estimator, seed, progress)
+        return _marginal_likelihood(components, window, recipe, seed, progress)
 
 
 def _marginal_likelihood(
     components: Tensor,
     window: Window,
-    estimator: Estimator,
+    recipe: VarianceRecipe,
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
@@ -99,26 +97,26 @@ def _marginal_likelihood(
     data = _cut(components, window)
     total = float(data.square().sum(0).mean())
     sizes = data.square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
-    gains = (sizes[:, None, None, None] / sizes.max()) ** -estimator.equalize
+    gains = (sizes[:, None, None, None] / sizes.max()) ** -recipe.equalize
     data = data * gains
     variance = float(data.square().mean())
-    count = len(estimator.fwhm)
+    count = len(recipe.fwhm)
     first = _floored(filled_sd(components * gains, window))
-    prior = _scaled(first.expand(count, *first.shape) / count**0.5, window, estimator, variance)
+    prior = _scaled(first.expand(count, *first.shape) / count**0.5, window, recipe, variance)
     generator = torch.Generator().manual_seed(seed)
-    for done in range(estimator.rounds):
-        draws = (prior.draw(generator) for _ in range(estimator.draws))
+    for done in range(recipe.rounds):
+        draws = (prior.draw(generator) for _ in range(recipe.draws))
         seen, expected = _responses(prior, list(data)), _responses(prior, draws)
         weight = torch.stack(
             [
-                _updated(w, s, e, estimator)
+                _updated(w, s, e, recipe)
                 for w, s, e in zip(prior.weight, seen, expected, strict=True)
             ]
         )
         prior = replace(prior, weight=weight)
         if progress is not None:
-            progress(done + 1, estimator.rounds)
-    return _scaled(prior.weight, window, estimator, total)
+            progress(done + 1, recipe.rounds)
+    return _scaled(prior.weight, window, recipe, total)
 
 
 def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
@@ -135,9 +133,9 @@ def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
     return total / max(count, 1)
 
 
-def _updated(weight: Tensor, seen: Tensor, expected: Tensor, estimator: Estimator) -> Tensor:
+def _updated(weight: Tensor, seen: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
     """One map after one update."""
-    sigma = (estimator.across, estimator.smooth, estimator.smooth)
+    sigma = (recipe.across, recipe.smooth, recipe.smooth)
     above, below = (
         torch.from_numpy(gaussian_filter(each.numpy(), sigma)) for each in (seen, expected)
     )
@@ -145,6 +143,6 @@ def _updated(weight: Tensor, seen: Tensor, expected: Tensor, estimator: Estimato
     ratio = torch.where(known, above / below.clamp_min(1e-30), torch.ones(())).clamp(
         1 / _RATIO, _RATIO
     )
-    log = (weight * ratio**estimator.step).log()
-    near = torch.from_numpy(gaussian_filter(log.numpy(), (estimator.across, 1.0, 1.0)))
-    return torch.lerp(log, near, estimator.pull).exp()
+    log = (weight * ratio**recipe.step).log()
+    near = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
+    return torch.lerp(log, near, recipe.pull).exp()

@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Part, step
 from bids_sr.registration.rigid import refine, rigid
 from bids_sr.series import ACQUIRED_BAND
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.references import another_run
@@ -95,7 +95,7 @@ def measure_other_run(
         with SeriesWriter(
             target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
         ) as writer:
-            upsample = make_upsampler(ACQUIRED_BAND, Acquired(factor=factor))
+            upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
             super_resolve_series(
                 stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor
             )

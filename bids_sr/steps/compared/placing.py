@@ -19,7 +19,7 @@ from bids_sr.pipeline.step import enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.inference.acquired import Acquired, PlainUpsampler
+from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
@@ -130,7 +130,7 @@ def place_compared(
         float(facts["offset"]),
     )
     own = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
-    upsample = make_upsampler(UPSAMPLING if own == factor else "raw", Acquired(factor=own))
+    upsample = make_upsampler(UPSAMPLING if own == factor else "raw", UpsamplerInputs(factor=own))
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     mask, least = bold_mask_hr, float(facts["least_signal"]) if facts["left_out"] else 0.0
     lacks = np.mean(list(read_moments(stc).values()), axis=0) <= least

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sr"))
 import _minimum_norm
 from variance_helpers import patchy, window_of
 
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.prior import Prior
 
 
@@ -54,7 +54,7 @@ def test_minimum_norm_is_that_of_dense_matrices(rounds, power):
     generator = torch.Generator().manual_seed(0)
     data = torch.stack([known.draw(generator) for _ in range(6)])
     prior = _minimum_norm.minimum_norm(
-        data, window, power=power, rounds=rounds, estimator=Estimator(fwhm=(2.0,), noise=0.02)
+        data, window, power=power, rounds=rounds, estimator=VarianceRecipe(fwhm=(2.0,), noise=0.02)
     )
     found = torch.stack([prior.beyond(image)[0] for image in data])
     wanted = prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)

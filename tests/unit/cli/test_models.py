@@ -23,7 +23,7 @@ from bids_sr.cli.models.models_show import printable
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, save_model
@@ -117,7 +117,7 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     )
     up = make_upsampler(
         "srgan",
-        Acquired(factor=FACTOR, scale=float(np.percentile(image[inside], 99))),
+        UpsamplerInputs(factor=FACTOR, scale=float(np.percentile(image[inside], 99))),
         load_model(data / "srgan.safetensors"),
     )
     made, _ = load_image(out)

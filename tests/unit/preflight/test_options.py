@@ -56,9 +56,13 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
     """An untrained model of a method, whose card fits the data set."""
     from bids_sr.sr.method import get_method
     from bids_sr.sr.models.model import save_model
+    from bids_sr.sr.variance.prior import VarianceMaps
 
     facts = get_method(method)
-    state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    if facts.variance is not None:
+        state = VarianceMaps(None).state_dict()
+    else:
+        state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     fits = {
         "method": method,
         "recipe": "fast",

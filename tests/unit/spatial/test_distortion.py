@@ -16,7 +16,7 @@ from bids_sr.spatial.distortion import (
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
 
@@ -96,7 +96,7 @@ def resolved(
     **more,
 ):
     out = _Writer()
-    upsampler = make_upsampler(name, Acquired(factor=factor, affine=AFFINE, **more))
+    upsampler = make_upsampler(name, UpsamplerInputs(factor=factor, affine=AFFINE, **more))
     super_resolve_series(
         _Reader(volumes),
         out,

@@ -8,7 +8,7 @@ from bids_sr.sr import method
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses.image_losses import MSE
 from bids_sr.sr.recipe import LossTerm, Recipe
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit as fit_images
 
 AFFINE = np.diag([1.0, 1, 1, 1])
@@ -95,7 +95,9 @@ def a_method(ndim=3, **given):
 def fit(images, how, work_dir, ndim=3, progress=None, **given):
     """Train the tiny method; in-plane by 2 in 2D, by 2 along all axes in 3D."""
     factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
-    asked = Training(method=a_method(ndim), changed=how, **{"factor": factor, "seed": 3} | given)
+    asked = TrainingRequest(
+        method=a_method(ndim), changed=how, **{"factor": factor, "seed": 3} | given
+    )
     return fit_images(asked, images, work_dir, progress)
 
 

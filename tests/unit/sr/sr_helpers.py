@@ -22,6 +22,11 @@ def centroid_mm(image, affine):
     return (affine @ [*voxel, 1])[:3]
 
 
+def block_mean(hr, affine, *, factor):
+    """Average over the low-resolution voxels."""
+    return matrices.degrade(hr, affine, factor, matrices.block_matrix)
+
+
 def gaussian_decimate(hr, affine, *, factor):
     """Blur with a Gaussian as wide as the low-resolution voxel, then sample its center."""
     return matrices.degrade(hr, affine, factor, matrices.gaussian_matrix)

@@ -14,13 +14,13 @@ from bids_sr.sr.inference.explain import attention_masks, grad_cam
 from bids_sr.sr.losses.adversarial import CriticScore
 from bids_sr.sr.losses.image_losses import SSIMLoss
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.critics import Critic, GuidingCritic
+from bids_sr.sr.networks.critics import Critic, guiding_critic
 from bids_sr.sr.networks.unet_generator import (
     WIDTHS,
     AttentionGate,
-    AttentionUNet,
     UNet,
     _padded_side,
+    attention_unet,
 )
 from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training.update_steps import Networks
@@ -55,7 +55,7 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
     single = conv(1, 64) + sum(conv(a, b) + conv(2 * a, a) for a, b in pairs)
     gates = sum(conv(a, a, 1) + a * a + conv(a, 1, 1) for a in WIDTHS[:-1])
     assert count(UNet) == plain + up + ends == 31_030_593
-    assert count(AttentionUNet) == single + up + gates + ends == 16_021_829
+    assert count(attention_unet) == single + up + gates + ends == 16_021_829
     width = 576
     layer = (
         4 * width
@@ -66,11 +66,11 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
     )
     ends = conv(1, width, 100) + 32 * 32 * width + 2 * width + conv(width, 100, 1)
     assert count(VisionTransformer) == 8 * layer + ends
-    assert count(AttentionUNet) < count(UNet) < count(VisionTransformer)
+    assert count(attention_unet) < count(UNet) < count(VisionTransformer)
 
 
 def test_gates_of_a_slice_of_256_have_the_papers_sizes():
-    net = AttentionUNet(3, widths=(2, 2, 2, 2, 2))
+    net = attention_unet(3, widths=(2, 2, 2, 2, 2))
     sizes = []
     for gate in gates_of(net):
         gate.register_forward_hook(lambda _gate, given, _out: sizes.append(given[1].shape[-1]))
@@ -87,7 +87,7 @@ def test_slices_are_padded_to_what_can_be_halved_four_times(side, power, multipl
     assert _padded_side(side, 4, "multiple") == multiple
 
 
-@pytest.mark.parametrize("build", [UNet, AttentionUNet])
+@pytest.mark.parametrize("build", [UNet, attention_unet])
 def test_padding_leaves_the_image_where_it_is(build):
     """A voxel moves nothing but its own surroundings: what comes out lies where it went in."""
     torch.manual_seed(0)
@@ -116,12 +116,12 @@ def test_untrained_a_residual_network_returns_its_input(net):
 
 def test_a_sigmoid_ends_between_nothing_and_the_top():
     torch.manual_seed(0)
-    net = AttentionUNet(1, widths=SMALL, top=2.0)
+    net = attention_unet(1, widths=SMALL, top=2.0)
     nn.init.normal_(net.last.weight, std=100.0)
     out = net(torch.rand(1, 1, 32, 32)).detach()
     assert float(out.min()) >= 0
     assert float(out.max()) == pytest.approx(2.0)
-    half = AttentionUNet(1, widths=SMALL)
+    half = attention_unet(1, widths=SMALL)
     half.load_state_dict(net.state_dict())
     image = torch.rand(1, 1, 32, 32)
     assert torch.allclose(net(2 * image), 2 * half(image), atol=1e-6)
@@ -148,7 +148,7 @@ def test_a_gate_is_the_additive_one_of_oktay():
 
 def test_masks_are_read_out_where_the_gates_say():
     torch.manual_seed(0)
-    net = AttentionUNet(1, widths=SMALL, sizes="multiple")
+    net = attention_unet(1, widths=SMALL, sizes="multiple")
     for gate, level in zip(gates_of(net), (1.0, -2.0), strict=True):
         nn.init.zeros_(gate.to_mask.weight)
         nn.init.constant_(gate.to_mask.bias, level)
@@ -161,7 +161,7 @@ def test_masks_are_read_out_where_the_gates_say():
 
 
 def test_a_mask_lies_over_what_it_was_made_of():
-    net = AttentionUNet(1, widths=(1, 1), sizes="power of two")
+    net = attention_unet(1, widths=(1, 1), sizes="power of two")
     gate = gates_of(net)[0]
     net.first = nn.Identity()
     nn.init.zeros_(gate.from_raised.weight)
@@ -198,7 +198,7 @@ def test_grad_cam_of_a_linear_critic():
 
 def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
     torch.manual_seed(0)
-    critic = GuidingCritic(1, width=2, grid=2)
+    critic = guiding_critic(1, width=2, grid=2)
     with torch.no_grad():
         for layer in critic.features:
             if isinstance(layer, nn.Conv2d):
@@ -219,13 +219,13 @@ def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
 
 
 def test_the_critic_is_the_papers():
-    critic = GuidingCritic(3)
+    critic = guiding_critic(3)
     strided = [m for m in critic.features if isinstance(m, nn.Conv2d)]
     assert [(m.kernel_size, m.stride) for m in strided] == [((4, 4), (2, 2))] * 4
     assert [m.p for m in critic.features if isinstance(m, nn.Dropout)] == [0.5] * 4
     assert critic.score[0].out_channels == 1
     assert critic.features(torch.rand(1, 3, 256, 256)).shape == (1, 512, 16, 16)
-    assert GuidingCritic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
+    assert guiding_critic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
 
 
 def test_a_vision_transformer_sees_every_patch_and_puts_it_back_in_its_place():

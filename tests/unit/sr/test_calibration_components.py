@@ -4,18 +4,14 @@ top.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.sr.variance.calibration_components import (
-    CalibrationError,
-    CalibrationSettings,
-    _CalibrationComponents,
-    calibration_components,
-)
+from bids_sr.sr.variance import calibration_components as calibration
+from bids_sr.sr.variance.calibration_components import CalibrationError
 
 SHAPE, NOISE = (32, 30, 6), 5.0
 
@@ -54,7 +50,13 @@ def scene(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     return series.astype(np.float32), mask, sd
 
 
-def strength(found: _CalibrationComponents, count: int = 4) -> np.ndarray:
+def calibration_components(*given: np.ndarray, **more: np.ndarray) -> SimpleNamespace:
+    """Patterns and what is told of them, by name."""
+    patterns, told = calibration.calibration_components(*given, **more)
+    return SimpleNamespace(patterns=patterns, **told)
+
+
+def strength(found: SimpleNamespace, count: int = 4) -> np.ndarray:
     """Standard deviation of what the strongest components hold: as many as there are sources."""
     return np.sqrt(np.square(found.patterns[:count]).sum(0))
 
@@ -67,7 +69,7 @@ def test_components_and_noise_are_the_known_ones_with_drift_gone() -> None:
     for where in (mask & (sd > NOISE), ~mask & (sd > NOISE)):
         assert np.median(strength(found)[where] / sd[where]) == pytest.approx(1.0, abs=0.03)
         assert np.corrcoef(strength(found)[where], sd[where])[0, 1] > 0.97
-    assert (found.dof, found.n_used, found.censored) == (198, 200, ())
+    assert (found.dof, found.n_used, found.censored) == (198, 200, [])
 
 
 def test_noise_is_that_of_white_noise_whatever_is_regressed_out() -> None:
@@ -85,7 +87,7 @@ def test_noise_is_that_of_white_noise_whatever_is_regressed_out() -> None:
     assert (found.n_drift, found.n_motion, found.n_task, found.dof) == (2, 3, 2, 13)
 
 
-def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out() -> None:
+def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out(monkeypatch) -> None:
     series, mask, sd = scene(seed=4)
     clean = calibration_components(series, mask, drift=drift_of(20))
     rng = np.random.default_rng(5)
@@ -94,16 +96,13 @@ def test_a_spike_a_spoiled_slice_and_a_jerk_are_left_out() -> None:
     fd = np.full(20, 0.05)
     fd[0], fd[16] = np.nan, 0.9
     found = calibration_components(series, mask, drift=drift_of(20), fd=fd)
-    assert found.censored == (7, 12, 16)
+    assert found.censored == [7, 12, 16]
     assert (found.n_used, found.dof) == (17, 15)
     where = mask & (sd > NOISE)
     assert np.median(np.abs(strength(found)[where] / strength(clean)[where] - 1)) < 0.15
-    kept = calibration_components(
-        series,
-        mask,
-        drift=drift_of(20),
-        settings=CalibrationSettings(outlier=np.inf, slice_outlier=np.inf),
-    )
+    for name in ("_OUTLIER", "_SLICE_OUTLIER"):
+        monkeypatch.setattr(calibration, name, np.inf)
+    kept = calibration_components(series, mask, drift=drift_of(20))
     assert np.median(strength(kept)[where] / strength(clean)[where]) > 1.15
 
 
@@ -164,12 +163,10 @@ def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:
         calibration_components(series, mask, drift=drift_of(series.shape[3]))
 
 
-def test_too_many_spoiled_volumes_are_said() -> None:
+def test_too_many_spoiled_volumes_are_said(monkeypatch) -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
     with pytest.raises(CalibrationError, match="13 of its 20 volumes are moved or spoiled"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
-    calm = replace(CalibrationSettings(), fd_mm=3.0)
-    assert (
-        calibration_components(series, mask, drift=drift_of(20), fd=fd, settings=calm).n_used == 20
-    )
+    monkeypatch.setattr(calibration, "_FD_MM", 3.0)
+    assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20

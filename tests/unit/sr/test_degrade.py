@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sr_helpers import AFFINE, blob, centroid_mm, gaussian_decimate
+from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
 from bids_sr.sr.resolution import matrices
 
-OPERATORS = (matrices.kspace_crop, matrices.block_mean, gaussian_decimate)
+OPERATORS = (matrices.kspace_crop, block_mean, gaussian_decimate)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -45,7 +45,7 @@ def test_low_resolution_voxel_i_lies_at_2i_plus_a_half():
 def test_a_size_that_does_not_divide_is_cropped_around_the_center():
     image = np.zeros((11, 8, 3))
     image[0], image[10] = 5, 9
-    coarse, affine = matrices.block_mean(image, np.eye(4), factor=(3, 2, 1))
+    coarse, affine = block_mean(image, np.eye(4), factor=(3, 2, 1))
     assert coarse.shape == (3, 4, 3)
     assert not coarse.any()
     np.testing.assert_allclose(affine[:3, 3], [2, 0.5, 0])

@@ -32,7 +32,7 @@ def signed(shape=SHAPE, noise=0.05):
 def test_matrices_are_those_of_the_prior():
     prior = signed((8, 6, 1))
     rows, columns, _ = prior.window.matrices
-    both = dense.written(prior.weight[:, 0], prior.fwhm, rows, columns)
+    both = dense.tile_covariance(prior.weight[:, 0], prior.fwhm, rows, columns)
     down = dense_down(prior.window)
     np.testing.assert_allclose(both.cross, down @ dense_prior(prior), atol=1e-4)
     np.testing.assert_allclose(
@@ -42,7 +42,9 @@ def test_matrices_are_those_of_the_prior():
 
 def test_the_mean_is_that_of_conjugate_gradients():
     prior, images = signed(), drawn(3, 4, SHAPE[2], *SHAPE[:2])
-    slow = torch.stack([prior.spread(prior.solve(image, 200, 1e-5)) for image in images])
+    slow = torch.stack(
+        [prior.prior_times_adjoint(prior.solve(image, 200, 1e-5)) for image in images]
+    )
     torch.testing.assert_close(
         dense.expected(prior, images), slow, rtol=0, atol=2e-3 * float(slow.abs().max())
     )

@@ -12,13 +12,13 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, guided_baselines
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
-BOUND = 1e-4
+_BOUND = 1e-4
 
 
 def upsampler(
@@ -33,7 +33,9 @@ def upsampler(
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
         model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
-        return apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=900.0), model)
+        return apply_to_series.make_upsampler(
+            "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
+        )
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
     guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
     mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
@@ -42,7 +44,7 @@ def upsampler(
         if name in PAIR_BASELINES
         else {}
     )
-    return apply_to_series.make_upsampler(name, Acquired(factor=factor, **given))
+    return apply_to_series.make_upsampler(name, UpsamplerInputs(factor=factor, **given))
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
@@ -75,7 +77,7 @@ def test_what_was_acquired_is_kept_after_enforcing(
             )
         series = load_image(out)[0]
         left[consistency] = max(inconsistency(series[..., t], volumes[t]) for t in range(2))
-    assert left["enforce"] <= BOUND
+    assert left["enforce"] <= _BOUND
     # those keep it of themselves, the fast network by what it predicts
     if name not in ("zerofill", "inject", "fast"):
-        assert left["off"] > 10 * BOUND  # there was something to enforce
+        assert left["off"] > 10 * _BOUND  # there was something to enforce

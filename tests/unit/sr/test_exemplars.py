@@ -10,11 +10,10 @@ import torch
 from variance_helpers import drawn, patchy, prior_of, sizes, statistics_of
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.recipe import Estimator
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import fit_variance as fitting
-from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, Place, _weight_of
+from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _correction, _weight_of
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
 from bids_sr.sr.variance.outer_band import Predicted
 from bids_sr.sr.variance.prior import Prior, Window
@@ -25,7 +24,7 @@ AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 FINE = np.diag([1.5, 1.5, 4.0, 1.0])
 FINE[:2, 3] = -0.75
 METHOD = get_method("sbl")
-RECIPE = replace(METHOD.recipes["fast"], estimator=Estimator(rounds=3, draws=8))
+RECIPE = replace(METHOD.variance, rounds=3, draws=8)
 
 
 def head():
@@ -82,7 +81,7 @@ def data_of(series, patterns=None, moved=None):
 
 
 def fit(data):
-    return fitting.fit_variance(Training(method=METHOD, changed=RECIPE), data)
+    return fitting.fit_variance(TrainingRequest(method=replace(METHOD, variance=RECIPE)), data)
 
 
 def shifted(x_mm):
@@ -165,16 +164,12 @@ def test_the_weight_follows_from_what_is_predicted(cautious, full, weight):
 
 
 def test_a_correction_turns_about_the_middle_and_shifts_by_voxels():
-    place = Place(
-        center=np.array([10.0, -5.0, 20.0]),
-        axes=np.diag([-1.0, 1.0, 1.0]),
-        fine=np.array([1.5, 1.5, 4.0]),
-    )
-    shift = place.matrix(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]))
+    place = np.array([10.0, -5.0, 20.0]), np.diag([-1.0, 1.0, 1.0]), np.array([1.5, 1.5, 4.0])
+    shift = _correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]), *place)
     np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
-    turn = place.matrix(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]))
+    turn = _correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]), *place)
     np.testing.assert_allclose(turn @ [10, -5, 20, 1], [10, -5, 20, 1], atol=1e-9)
     np.testing.assert_allclose(np.abs(turn[:2, :2]), [[0, 1], [1, 0]], atol=1e-9)
     assert np.linalg.det(turn[:3, :3]) == pytest.approx(1)
-    wider = place.matrix(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]))
+    wider = _correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]), *place)
     np.testing.assert_allclose(np.diag(wider), [1.01, 1, 1, 1])

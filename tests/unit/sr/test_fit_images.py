@@ -12,8 +12,8 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, 
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.losses.adversarial import AdversarialBCE
 from bids_sr.sr.losses.image_losses import TotalVariation
-from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import LoadedModel, ModelError
+from bids_sr.sr.models.card import ModelCard, ModelError
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.resolution.operators import get_operator
 

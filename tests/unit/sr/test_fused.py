@@ -8,10 +8,10 @@ import torch
 from scipy import ndimage
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
-from bids_sr.sr.models.model import LoadedModel, ModelError, load_model, save_model
-from bids_sr.sr.networks.critics import GuidingCritic
-from bids_sr.sr.networks.unet_generator import AttentionUNet
+from bids_sr.sr.models.card import ModelCard, ModelError
+from bids_sr.sr.models.model import LoadedModel, load_model, save_model
+from bids_sr.sr.networks.critics import guiding_critic
+from bids_sr.sr.networks.unet_generator import attention_unet
 from bids_sr.sr.training.fused import (
     SAME_GRID,
     contrast_image,
@@ -19,7 +19,7 @@ from bids_sr.sr.training.fused import (
     super_resolve_contrasts,
     unit_range,
 )
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -89,14 +89,14 @@ def test_training_on_two_contrasts_gains_and_keeps_the_critic(tmp_path):
         iterations=60,
         evaluate_every=20,
         patience=None,
-        build_generator=lambda c, _f: AttentionUNet(
+        build_generator=lambda c, _f: attention_unet(
             c, widths=(8, 12, 16), head="residual", sizes="multiple"
         ),
-        build_critic=lambda c: GuidingCritic(c, width=2),
+        build_critic=lambda c: guiding_critic(c, width=2),
     )
     images = contrast_image(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
     made = fit(
-        Training(method=method, recipe="fast", changed=recipe, factor=SAME_GRID),
+        TrainingRequest(method=method, recipe="fast", changed=recipe, factor=SAME_GRID),
         (images,),
         tmp_path / "work",
     )

@@ -13,6 +13,7 @@ from torch import nn
 from bids_sr.sr import method
 from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import turned
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image_losses import MAE, MSE
@@ -20,7 +21,7 @@ from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase
 from bids_sr.sr.training.update_steps import Networks, freeze_but_last
 
@@ -202,7 +203,7 @@ def phase(how, images, tmp_path, ndim=3, factor=CUBE):
     seen = examples(how, images, ndim, factor)
     return Phase(
         name="search",
-        training=Training(method=a_method(ndim), changed=how, seed=1),
+        training=TrainingRequest(method=a_method(ndim), changed=how, seed=1),
         iterations=how.steps,
         examples=seen,
         parts=seen.train,
@@ -368,7 +369,7 @@ def test_what_is_held_out_of_few_images_are_slices_or_the_last_part():
 
 def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
     windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
-    (look,) = windows.validation([Region(image=0, slices=(12, 20))])
+    (look,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
     assert look.box == ((0, 16), (0, 16), (6, 20))
     counted = look.batch.weight[0, 0].sum((0, 1))
     inside = windows.at(0).inside[0].float().sum((0, 1))
@@ -376,7 +377,7 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
     torch.testing.assert_close(counted[6:], inside[12:])
     assert (inside[6:12] > 0).all()
     tall = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
-    (most,) = tall.validation([Region(image=0, slices=(0, 120))])
+    (most,) = validation_windows(tall, [Region(image=0, slices=(0, 120))])
     assert most.box[2] == (36, 84)
 
 

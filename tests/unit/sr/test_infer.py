@@ -12,9 +12,9 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference import apply_to_series, guided_baselines
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.matrices import downsample, kspace_crop
@@ -59,7 +59,9 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
     model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
-    up = apply_to_series.make_upsampler("srgan", Acquired(factor=(1, 1, 1), scale=scale), model)
+    up = apply_to_series.make_upsampler(
+        "srgan", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
+    )
     out, _ = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))
 
@@ -67,7 +69,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3), (10, 13, 1)])
 def test_any_matrix_size_and_slices_do_not_see_one_another(size):
     model = untrained(says=0.1)
-    up = apply_to_series.make_upsampler("srgan", Acquired(factor=TWO, scale=1.0), model)
+    up = apply_to_series.make_upsampler("srgan", UpsamplerInputs(factor=TWO, scale=1.0), model)
     volume = np.random.default_rng(0).random(size, dtype=np.float32)
     whole = up(volume, np.eye(4))
     assert whole.shape == (2 * size[0], 2 * size[1], size[2])
@@ -79,7 +81,7 @@ def test_any_matrix_size_and_slices_do_not_see_one_another(size):
 
 def test_the_scale_is_that_of_the_run_not_of_the_volume():
     up = apply_to_series.make_upsampler(
-        "srgan", Acquired(factor=TWO, scale=1000.0), untrained(says=0.1)
+        "srgan", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(says=0.1)
     )
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
     same, brighter = up(volume, np.eye(4)), up(volume * 1.1, np.eye(4))
@@ -87,7 +89,7 @@ def test_the_scale_is_that_of_the_run_not_of_the_volume():
     # make this exact
     assert np.abs(brighter - 1.1 * same).max() > 1e-2
     shared = apply_to_series.make_upsampler(
-        "srgan", Acquired(factor=TWO, scale=1100.0), untrained(says=0.1)
+        "srgan", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(says=0.1)
     )
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
 
@@ -97,7 +99,7 @@ def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
     volume_grid = (22, 24, 16)
     still = AFFINE @ [11.3, 12.1, 7.8, 1]
     model = untrained() if name == "srgan" else None
-    up = apply_to_series.make_upsampler(name, Acquired(factor=TWO), model)
+    up = apply_to_series.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
     xfms, volumes = [], []
     for params in ([0, 0, 0, 0, 0, 0], [2.0, -1.5, 1.0, 0.03, -0.02, 0.04]):
         pose = rigid_matrix(np.array(params), still[:3])
@@ -135,7 +137,9 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
     posed = guided_baselines.PosedImage(
         data=guide, affine=elsewhere @ fine, from_boldref=elsewhere
     )
-    up = apply_to_series.make_upsampler("inject", Acquired(factor=TWO, affine=AFFINE, guide=posed))
+    up = apply_to_series.make_upsampler(
+        "inject", UpsamplerInputs(factor=TWO, affine=AFFINE, guide=posed)
+    )
     right = np.abs(up(volume, pose) - moved).max()
     for wrong in (np.eye(4), np.linalg.inv(pose)):
         assert np.abs(up(volume, wrong) - moved).max() > 4 * right
@@ -184,7 +188,7 @@ def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
     moves = np.array(
         [rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)]
     )
-    linear = apply_to_series.make_upsampler("linear", Acquired(factor=TWO))
+    linear = apply_to_series.make_upsampler("linear", UpsamplerInputs(factor=TWO))
     plain, _ = run(tmp_path, volumes, linear, moves, consistency="off")
     forced, _ = run(tmp_path, volumes, linear, moves, consistency="enforce")
     assert np.abs(plain - forced).max() > 1
@@ -197,7 +201,7 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
     by = {
         p: apply_to_series.make_upsampler(
-            "srgan", Acquired(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
+            "srgan", UpsamplerInputs(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
         )(volume, np.eye(4))
         for p in ("auto", "fp32", "bf16")
     }
@@ -217,7 +221,7 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 def test_what_is_missing_is_said(name, given, message):
     model = untrained() if given else None
     with pytest.raises(apply_to_series.InferenceError, match=message):
-        apply_to_series.make_upsampler(name, Acquired(factor=TWO, **given), model)
+        apply_to_series.make_upsampler(name, UpsamplerInputs(factor=TWO, **given), model)
 
 
 def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
@@ -226,7 +230,7 @@ def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
         run(
             tmp_path,
             volumes,
-            apply_to_series.make_upsampler("linear", Acquired(factor=TWO)),
+            apply_to_series.make_upsampler("linear", UpsamplerInputs(factor=TWO)),
             np.eye(4)[None],
         )
     assert not (tmp_path / "out.nii").exists()
@@ -241,6 +245,6 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
         run(
             tmp_path,
             volumes,
-            apply_to_series.make_upsampler("srgan", Acquired(factor=TWO), bad),
+            apply_to_series.make_upsampler("srgan", UpsamplerInputs(factor=TWO), bad),
             np.eye(4)[None],
         )

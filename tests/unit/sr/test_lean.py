@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from bids_sr.sr.inference import apply_to_series, network_upsampler
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
-from bids_sr.sr.inference.network_upsampler import VolumeUpsampler
+from bids_sr.sr.inference.network_upsampler import NetworkUpsampler
 from bids_sr.sr.method import get_method, method_names
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
@@ -76,9 +76,9 @@ def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(
 ):
     monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
-    made = apply_to_series.make_upsampler("srgan", Acquired(factor=factor, scale=SCALE), model)(
-        volume, np.eye(4)
-    )
+    made = apply_to_series.make_upsampler(
+        "srgan", UpsamplerInputs(factor=factor, scale=SCALE), model
+    )(volume, np.eye(4))
     expected = plain(model, volume, factor)
     assert np.ptp(expected) > 50  # the network says something
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
@@ -91,7 +91,7 @@ def test_twice_the_same_bits_whoever_asks(threads):
         ups = [
             apply_to_series.make_upsampler(
                 "srgan",
-                Acquired(factor=(2, 2, 1), scale=SCALE, threads=threads),
+                UpsamplerInputs(factor=(2, 2, 1), scale=SCALE, threads=threads),
                 loaded(FAST, (2, 2, 1)),
             )
             for _ in range(2)
@@ -198,11 +198,12 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
     assert widest(ResNet3d(1, width=16, blocks=1)) == 16
     assert widest(nn.Identity()) == 1
     ups = {
-        width: VolumeUpsampler(
+        width: NetworkUpsampler(
             LoadedModel(
                 generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
             ),
-            Acquired(factor=(2, 2, 1), scale=SCALE),
+            UpsamplerInputs(factor=(2, 2, 1), scale=SCALE),
+            volumetric=True,
         )
         for width in (16, 64, 96)
     }
@@ -213,7 +214,7 @@ def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
     up = apply_to_series.make_upsampler(
         "resnet3d",
-        Acquired(factor=(2.0, 2.0, 1.0), scale=SCALE),
+        UpsamplerInputs(factor=(2.0, 2.0, 1.0), scale=SCALE),
         replace(model, card=ModelCard(method="resnet3d")),
     )
     with torch.no_grad():

@@ -14,7 +14,7 @@ from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
-from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
+from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.residual3d import (
     ConventionalNet3d,
     DenseResidualNet,
@@ -22,7 +22,7 @@ from bids_sr.sr.networks.residual3d import (
     ResNetCritic3d,
 )
 from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.training.update_steps import Networks
 
@@ -32,10 +32,10 @@ NETWORKS = {
     "ccnn3d": (partial(ConventionalNet3d, widths=(6, 4)), None),
     "resnet3d": (partial(ResNet3d, width=4, blocks=2), None),
     "gan3d": (partial(ResNet3d, width=4, blocks=2), partial(ResNetCritic3d, width=4, blocks=1)),
-    "cpce": (partial(CPCENet, width=6), partial(CPCECritic, widths=(4, 6, 8), dense=8)),
+    "cpce": (partial(CPCENet, width=6), partial(cpce_critic, widths=(4, 6, 8), dense=8)),
     "circle": (
         partial(CircleNet, widths=(6,) * 3, branches=(4, 2), joined=(6, 4), dropout=0.0),
-        partial(CircleCritic, widths=(4, 6, 8), dense=8),
+        partial(circle_critic, widths=(4, 6, 8), dense=8),
     ),
 }
 NETWORKS |= dict.fromkeys(("dip", "mse3d", "li", "li-agnostic"), NETWORKS["tv"])
@@ -160,7 +160,7 @@ def test_li_agnostic_draws_all_its_factors(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(Examples, "cut", watched)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     fit(
-        Training(
+        TrainingRequest(
             method=get_method("li-agnostic"), recipe="fast", changed=recipe, factor=FACTOR, seed=3
         ),
         images("li-agnostic", volume),

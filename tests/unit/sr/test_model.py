@@ -11,10 +11,11 @@ import torch
 
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import compatibility, model, model_store
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.checkpoint import CheckpointError, read_checkpoint
-from bids_sr.sr.training.job import Training, sloppy_recipe
+from bids_sr.sr.training.checkpoint import read_checkpoint
+from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
 
 SRGAN = get_method("srgan")
 
@@ -57,7 +58,7 @@ def test_round_trip(saved):
 
 def test_a_truncated_file_is_refused(copy):
     copy.write_bytes(copy.read_bytes()[:-100])
-    with pytest.raises(model.ModelError, match=r"srgan\.safetensors: truncated or changed"):
+    with pytest.raises(cards.ModelError, match=r"srgan\.safetensors: truncated or changed"):
         model.load_model(copy)
 
 
@@ -65,13 +66,13 @@ def test_a_changed_byte_is_refused(copy):
     data = bytearray(copy.read_bytes())
     data[-1] ^= 1
     copy.write_bytes(data)
-    with pytest.raises(model.ModelError, match="checksum"):
+    with pytest.raises(cards.ModelError, match="checksum"):
         model.load_model(copy)
 
 
 def test_weights_without_a_card_are_refused(copy):
-    model.card_path(copy).unlink()
-    with pytest.raises(model.ModelError, match=r"srgan\.json: the model's card is missing"):
+    cards.card_path(copy).unlink()
+    with pytest.raises(cards.ModelError, match=r"srgan\.json: the model's card is missing"):
         model.load_model(copy)
 
 
@@ -86,53 +87,57 @@ def test_weights_without_a_card_are_refused(copy):
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(copy, change, message):
-    path = model.card_path(copy)
+    path = cards.card_path(copy)
     card = json.loads(path.read_text()) | change
     if message is None:
         del card["contrast"]
         message = "contrast missing"
     path.write_text(json.dumps(card))
-    with pytest.raises(model.ModelError, match=message):
+    with pytest.raises(cards.ModelError, match=message):
         model.load_model(copy)
 
 
-def image(**change):
-    """An acquisition that the saved model serves, with changes."""
-    start = compatibility.Acquisition(
-        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(2.0, 2.0, 1.0)
-    )
-    return replace(start, **change)
+SIDEWAYS = np.diag([1.0, 0, 0, 1])
+SIDEWAYS[0, 2], SIDEWAYS[1, 0], SIDEWAYS[2, 1], SIDEWAYS[0, 0] = 4.0, 3.75, 3.75, 0.0
+
+
+def checked(card, *, force=False, **change):
+    """What differs in an image that the saved model serves, with changes."""
+    image = {
+        "affine": np.diag([3.75, 3.75, 4.0, 1]),
+        "contrast": "bold",
+        "factor": (2.0, 2.0, 1.0),
+    }
+    return compatibility.check_model(card, **image | change, force=force)
 
 
 def test_a_fitting_image_passes(saved):
-    card = model.read_card(saved[0])
-    assert compatibility.check_model(card, image()) == []
-    assert compatibility.check_model(card, image(zooms=(3.5, 3.5, 4.0))) == []
+    card = cards.read_card(saved[0])
+    assert checked(card) == []
+    assert checked(card, affine=np.diag([3.5, 3.5, 4.0, 1])) == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            {"zooms": (3.0, 3.0, 4.0)},
+            {"affine": np.diag([3.0, 3.0, 4.0, 1])},
             r"resolution: trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm.*--force",
         ),
         ({"contrast": "T1w"}, "contrast: trained on T2starw, the image is T1w.*--force"),
-        ({"orientation": "R-L"}, "slice orientation: trained on slices across I-S, these are R-L"),
+        ({"affine": SIDEWAYS}, "slice orientation: trained on slices across I-S, these are R-L"),
     ],
 )
 def test_a_mismatch_is_refused_unless_forced(saved, change, message):
-    card = model.read_card(saved[0])
+    card = cards.read_card(saved[0])
     with pytest.raises(compatibility.ModelMismatch, match=message):
-        compatibility.check_model(card, image(**change))
-    assert len(compatibility.check_model(card, image(**change), force=True)) == 1
+        checked(card, **change)
+    assert len(checked(card, **change, force=True)) == 1
 
 
 def test_another_factor_cannot_be_forced(saved):
     with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
-        compatibility.check_model(
-            model.read_card(saved[0]), image(factor=(3.0, 3.0, 1.0)), force=True
-        )
+        checked(cards.read_card(saved[0]), factor=(3.0, 3.0, 1.0), force=True)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +147,11 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
     affine[:3, :3] += 0.1
-    assert compatibility.slice_orientation(affine) == name
-    assert compatibility.describe(affine, "bold", (2.0, 2.0, 1.0)).orientation == name
+    assert compatibility._slice_orientation(affine) == name
 
 
 FACTOR = (2.0, 2.0, 1.0)
-REQUEST = Training(method=SRGAN, sloppy=True, factor=FACTOR)
+REQUEST = TrainingRequest(method=SRGAN, sloppy=True, factor=FACTOR)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
@@ -174,15 +178,15 @@ def make(path):
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert model_store.find_model(asked, (small_pair,)) is None
+    assert model_store._find_model(asked, (small_pair,)) is None
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     other = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert model_store.find_model(asked, other) is None
-    found = model_store.find_model(replace(asked, source="reuse"), other)
+    assert model_store._find_model(asked, other) is None
+    found = model_store._find_model(replace(asked, source="reuse"), other)
     assert found == tmp_path / "kept" / "srgan.safetensors"
 
 
@@ -211,7 +215,7 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
-    with pytest.raises(model.ModelError, match=r"no model of srgan .*--pretrained"):
+    with pytest.raises(cards.ModelError, match=r"no model of srgan .*--pretrained"):
         model_store.obtain_model(asked, (small_pair,), tmp_path)
 
 
@@ -222,25 +226,22 @@ def test_a_named_file_needs_no_pair(small_pair, tmp_path):
     )
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
-    with pytest.raises(model.ModelError, match="there is none"):
+    with pytest.raises(cards.ModelError, match="there is none"):
         model_store.obtain_model(REQUEST, None, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "search.checkpoint.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(
-        CheckpointError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"
-    ):
+    with pytest.raises(ValueError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"):
         read_checkpoint(path)
 
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
-    recipe = sloppy_recipe(SRGAN.recipes["fast"])
-    request = Training(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR)
+    recipe = _sloppy_recipe(SRGAN.recipes["fast"])
+    request = TrainingRequest(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR)
     made = trainer.fit(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
     affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
-    seen = compatibility.describe(affine, "bold", FACTOR)
-    assert compatibility.check_model(loaded.card, seen) == []
+    assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []

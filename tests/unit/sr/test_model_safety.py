@@ -12,14 +12,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from bids_sr.boilerplate import HERE
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card_checks, compatibility, model
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models import card as cards
+from bids_sr.sr.models import compatibility, model
+from bids_sr.sr.models.card import ModelCard
 
 CARD: dict[str, Any] = {
     "method": "srgan",
@@ -41,13 +43,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def weights(saved: Path, tmp_path: Path) -> Path:
     """A copy that may be damaged."""
-    for path in (saved, model.card_path(saved)):
+    for path in (saved, cards.card_path(saved)):
         shutil.copy(path, tmp_path)
     return tmp_path / saved.name
 
 
 def edit(weights: Path, **change: Any) -> None:
-    path = model.card_path(weights)
+    path = cards.card_path(weights)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
@@ -81,8 +83,8 @@ def test_a_card_of_wrong_values_is_refused(
     weights: Path, change: dict[str, Any], reason: str
 ) -> None:
     edit(weights, **change)
-    with pytest.raises(model.ModelError, match=rf"m\.json: not a model card: .*{reason}"):
-        model.read_card(weights)
+    with pytest.raises(cards.ModelError, match=rf"m\.json: not a model card: .*{reason}"):
+        cards.read_card(weights)
 
 
 @pytest.mark.parametrize(
@@ -92,17 +94,17 @@ def test_a_card_of_wrong_values_is_refused(
         (b"[]", "missing"),
         (b"null", "missing"),
         (b"\xff\xfe{}", "decode"),
-        (b"{" + b" " * card_checks.LARGEST_CARD + b"}", "more than 5 MB"),
+        (b"{" + b" " * cards._LARGEST_CARD + b"}", "more than 5 MB"),
         (b"{", "Expecting"),
     ],
 )
 def test_a_card_that_is_none_is_refused(weights: Path, text: bytes, reason: str) -> None:
-    model.card_path(weights).write_bytes(text)
-    with pytest.raises(model.ModelError, match=rf"not a model card: .*{reason}"):
-        model.read_card(weights)
+    cards.card_path(weights).write_bytes(text)
+    with pytest.raises(cards.ModelError, match=rf"not a model card: .*{reason}"):
+        cards.read_card(weights)
 
 
-@pytest.mark.parametrize("key", card_checks.BOUND)
+@pytest.mark.parametrize("key", cards._BOUND)
 def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) -> None:
     """Each change alone is a sound card; those of the network itself fail while it is built."""
     other: dict[str, Any] = {
@@ -114,9 +116,9 @@ def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) 
         "orientation": "R-L",
     }
     edit(weights, **{key: other[key]})
-    assert model.read_card(weights).json[key] == other[key]
+    assert cards.read_card(weights).json[key] == other[key]
     with pytest.raises(
-        model.ModelError, match=r"does not fit this program|changed since the model was saved"
+        cards.ModelError, match=r"does not fit this program|changed since the model was saved"
     ):
         model.load_model(weights)
 
@@ -129,13 +131,13 @@ def test_other_entries_of_a_card_may_be_added(weights: Path) -> None:
 def test_models_of_older_versions_hold_no_such_checksum_and_load(
     saved: Path, weights: Path
 ) -> None:
-    assert card_checks.bound_digest(saved.read_bytes()) == card_checks.digest(CARD)
+    assert model._bound_digest(saved.read_bytes()) == cards.digest(CARD)
     old = save(load(weights.read_bytes()))
-    assert card_checks.bound_digest(old) is None
+    assert model._bound_digest(old) is None
     replace(weights, old)
     model.load_model(weights)
     shipped = (HERE / "models" / "srgan_phantom.safetensors").read_bytes()
-    assert card_checks.bound_digest(shipped) is None
+    assert model._bound_digest(shipped) is None
 
 
 @pytest.mark.parametrize(
@@ -154,8 +156,8 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(
 )
 def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
     replace(weights, data)
-    assert card_checks.bound_digest(data) is None
-    with pytest.raises(model.ModelError, match=r"m\.safetensors: does not fit this program"):
+    assert model._bound_digest(data) is None
+    with pytest.raises(cards.ModelError, match=r"m\.safetensors: does not fit this program"):
         model.load_model(weights)
 
 
@@ -165,25 +167,25 @@ def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(
     state = load(weights.read_bytes())
     name = next(iter(state))
     replace(weights, save({**state, name: torch.full_like(state[name], float("nan"))}))
-    with pytest.raises(model.ModelError, match="not finite"):
+    with pytest.raises(cards.ModelError, match="not finite"):
         model.load_model(weights)
     replace(weights, save({**state, "extra": torch.zeros(1)}))
-    with pytest.raises(model.ModelError, match="does not fit this program"):
+    with pytest.raises(cards.ModelError, match="does not fit this program"):
         model.load_model(weights)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
-    card = model.card_path(weights)
+    card = cards.card_path(weights)
     text = card.read_text()
     card.unlink()
     os.mkfifo(card)
-    with pytest.raises(model.ModelError, match="no regular file"):
-        model.read_card(weights)
+    with pytest.raises(cards.ModelError, match="no regular file"):
+        cards.read_card(weights)
     card.unlink()
     card.write_text(text)
     weights.unlink()
     os.mkfifo(weights)
-    with pytest.raises(model.ModelError, match="no regular file"):
+    with pytest.raises(cards.ModelError, match="no regular file"):
         model.load_model(weights)
 
 
@@ -202,26 +204,22 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
 def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
-    image = compatibility.Acquisition(
-        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=factor
-    )
+    image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None)
     found = compatibility._mismatches(
-        ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), image
+        ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
     )
     assert (found == []) is serves
-    assert (compatibility._mismatches(ModelCard.from_json(CARD), image) == []) is (
+    assert (compatibility._mismatches(ModelCard.from_json(CARD), *image) == []) is (
         factor == (2.0, 2.0, 1.0)
     )
 
 
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
-    image = compatibility.Acquisition(
-        zooms=(3.75, 3.75, 4.0), orientation="I-S", contrast="bold", factor=(3.0, 3.0, 1.0)
-    )
+    image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", (3.0, 3.0, 1.0))
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
     for card in (CARD, shown):
         with pytest.raises(compatibility.ModelMismatch, match="factor: trained for"):
-            compatibility.check_model(ModelCard.from_json(card), image)
-    assert len(compatibility.check_model(ModelCard.from_json(shown), image, force=True)) == 1
+            compatibility.check_model(ModelCard.from_json(card), *image)
+    assert len(compatibility.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
     with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
-        compatibility.check_model(ModelCard.from_json(CARD), image, force=True)
+        compatibility.check_model(ModelCard.from_json(CARD), *image, force=True)

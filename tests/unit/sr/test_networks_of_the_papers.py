@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bids_sr.sr.networks.cpce_circle import WIDTHS, CircleNet, CPCENet
-from bids_sr.sr.networks.critics import CircleCritic, CPCECritic
+from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d
 from bids_sr.sr.networks.residual3d import (
     ConventionalNet3d,
@@ -56,9 +56,9 @@ CIRCLE_CRITIC = (
         (ResNet3d, RESNET),
         (ResNetCritic3d, RESNET_CRITIC),
         (CPCENet, CPCE),
-        (CPCECritic, CPCE_CRITIC),
+        (cpce_critic, CPCE_CRITIC),
         (CircleNet, CIRCLE),
-        (CircleCritic, CIRCLE_CRITIC),
+        (circle_critic, CIRCLE_CRITIC),
     ],
 )
 def test_the_published_size_has_the_parameters_that_its_layers_add_up_to(build, expected):
@@ -200,8 +200,8 @@ def test_glorot_weights_have_the_deviation_that_fan_in_and_fan_out_give():
 
 
 CRITICS = {
-    "cpce": (partial(CPCECritic, widths=(2, 3, 4), dense=5), 2),
-    "circle": (partial(CircleCritic, widths=(2, 3, 4, 5), dense=5), 2),
+    "cpce": (partial(cpce_critic, widths=(2, 3, 4), dense=5), 2),
+    "circle": (partial(circle_critic, widths=(2, 3, 4, 5), dense=5), 2),
     "resnet": (partial(ResNetCritic3d, width=3, blocks=1), 3),
     "resnet, stride 2": (partial(ResNetCritic3d, width=3, blocks=1, stride=2), 3),
 }
@@ -223,7 +223,7 @@ def test_a_critic_gives_each_image_one_score_of_its_own(name, size):
 
 def test_critics_have_the_layers_of_their_papers():
     with torch.device("meta"):
-        cpce, circle, resnet = CPCECritic(), CircleCritic(), ResNetCritic3d()
+        cpce, circle, resnet = cpce_critic(), circle_critic(), ResNetCritic3d()
     strides = [m.stride[0] for m in cpce.modules() if isinstance(m, nn.Conv2d)]
     assert strides == [1, 2, 1, 2, 1, 2]
     assert not [m for m in cpce.modules() if "Norm" in type(m).__name__]

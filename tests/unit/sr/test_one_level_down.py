@@ -7,22 +7,22 @@ import pytest
 import torch
 from variance_helpers import Array4D, patchy
 
-from bids_sr.sr.data.temporal_components import halves_of, stretches_of
+from bids_sr.sr.data.temporal_components import halves_of
 from bids_sr.sr.method import get_method
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import downsample, upsample
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.one_level_down import (
     Explained,
-    Interpolation,
     Trial,
+    added_by_interpolation,
     try_interpolation,
     try_maps,
 )
 from bids_sr.sr.variance.prior import Prior, Window
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
-QUICK = Estimator(fwhm=(2.0,), rounds=0, equalize=0.0)
+QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
 def mask_of(shape=SHAPE):
@@ -54,7 +54,7 @@ def run_of(seed, volumes, memory, noise):
 def trial_of(series, mask):
     halves = halves_of(series, mask, 0, 40, None, 15)
     return Trial(
-        [half.components for half in halves], mask, FACTOR, stretches_of(series, mask, 0, None)
+        [half.components for half in halves], mask, FACTOR, [half.stretches for half in halves]
     )
 
 
@@ -99,16 +99,14 @@ def test_the_share_of_an_interpolation_is_that_of_its_volumes():
         assert try_interpolation(trial, name).by_half[0] == pytest.approx(
             np.mean(shares), abs=1e-4
         )
-    added = Interpolation(name="zerofill", level=trial.level).beyond(
-        trial.level.down(trial.halves[0][0])
-    )
-    assert float(added.abs().max()) < 1e-3
+    added = added_by_interpolation("zerofill", trial.level)(trial.level.down(trial.halves[0][:1]))
+    assert float(next(added).abs().max()) < 1e-3
 
 
 def test_a_control_is_tried_as_it_is_applied():
     """`sdmod` multiplies the zero-filled change; what it adds lies beyond the acquired band."""
     series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
-    sdmod = get_method("sdmod").recipes["fast"].estimator
+    sdmod = get_method("sdmod").variance
     trial = trial_of(series, mask)
     assert 0 < try_maps(trial, sdmod)[0.0].share < try_maps(trial, QUICK)[0.0].share
 
@@ -117,7 +115,11 @@ def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
     mask, moved = mask_of(), np.sin(np.arange(64) / 5)[:, None]
     series = run_of(2, 64, 0.0, 4.0)
     series.data[..., 36] += 300 * mask
-    plain = stretches_of(series, mask, 4, None)
+
+    def stretches_of(data, nuisance):
+        return [half.stretches for half in halves_of(data, mask, 4, 40, nuisance, 15)]
+
+    plain = stretches_of(series, None)
     assert [[len(each) for each in half] for half in plain] == [[8, 8, 8], [8, 8, 8]], (
         "60 volumes, stretches of 10"
     )
@@ -126,8 +128,8 @@ def test_stretches_are_those_of_their_half_and_head_motion_is_taken_out():
         "volume 36 of 64, four left out, lies in the first stretch of the second half"
     )
     series.data[..., :] += 100 * mask[..., None] * moved[:, 0]
-    again = stretches_of(series, mask, 4, moved)
-    clean = stretches_of(run_of(2, 64, 0.0, 4.0), mask, 4, moved)
+    again = stretches_of(series, moved)
+    clean = stretches_of(run_of(2, 64, 0.0, 4.0), moved)
     np.testing.assert_allclose(np.abs(again[0][1][0]), np.abs(clean[0][1][0]), atol=0.05)
 
 

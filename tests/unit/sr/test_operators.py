@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sr_helpers import AFFINE, blob, centroid_mm, gaussian_decimate
+from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
 from bids_sr.sr.resolution import matrices
 from bids_sr.sr.resolution.operators import MATRICES, get_operator
@@ -67,7 +67,7 @@ def test_a_given_coarse_grid_covers_the_whole_fine_one(name):
     ("name", "twin"),
     [
         ("kspace", matrices.kspace_crop),
-        ("block", matrices.block_mean),
+        ("block", block_mean),
         ("gauss", gaussian_decimate),
     ],
 )

@@ -12,9 +12,10 @@ def model(root, subject, method="srgan", lowres=(3.0, 3.0, 4.0), factor=FACTOR, 
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / f"sub-{subject}_desc-{method}_model.safetensors"
     weights.write_bytes(b"x")
-    weights.with_suffix(".json").write_text(
-        json.dumps({"factor": list(factor), "resolution": {"lowres_mm": list(lowres)}})
-    )
+    card = {"factor": list(factor), "resolution": {"lowres_mm": list(lowres)}}
+    card |= {"method": method, "recipe": "fast", "contrast": "T2starw", "orientation": "I-S"}
+    card |= {"card_version": 1, "weights_sha256": 64 * "0"}
+    weights.with_suffix(".json").write_text(json.dumps(card))
     return weights
 
 

@@ -10,15 +10,16 @@ import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import pair_image
+from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import shifted
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.operators import plane_level, upsample_slices
+from bids_sr.sr.resolution.operators import level_of, upsample_slices
 
 FACTOR = (2.0, 2.0, 1.0)
 FAST = get_method("srgan").recipes["fast"]
-LEVEL = plane_level((12, 12), (2, 2))
+LEVEL = level_of(torch.zeros(12, 12), (2, 2))
 PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 
 
@@ -135,7 +136,7 @@ def test_a_whole_slice_is_whole_whatever_the_factor_divides():
     batch = examples.batch(rng, examples.train, iteration=0, seed=0, size=2)
     assert batch.input.shape == (2, 1, 13, 12)
     assert batch.target.shape == (2, 1, 16, 15)
-    (first, *_) = examples.validation(examples.train)
+    (first, *_) = validation_windows(examples, examples.train)
     assert first.batch.input.shape == (1, 1, 13, 12)
 
 
@@ -143,5 +144,5 @@ def test_planes_agree_with_the_operators_on_volumes():
     hr = np.random.default_rng(0).random((10, 12, 3))
     lr, _ = matrices.kspace_crop(hr, np.eye(4), factor=(2, 2, 1))
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
-    seen = plane_level((5, 6), (2, 2), torch.float64).down(stack)[:, 0].numpy()
+    seen = level_of(torch.zeros(5, 6, dtype=torch.float64), (2, 2)).down(stack)[:, 0].numpy()
     np.testing.assert_allclose(seen, np.moveaxis(lr, 2, 0), atol=1e-12)

@@ -13,12 +13,12 @@ from bids_sr.config import SuperRes
 from bids_sr.reports.text.training_text import held_out_text
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
-from bids_sr.sr.models.card import card_entries, plain_recipe
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard, card_entries, plain_recipe
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.training import phase, trainer
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")
@@ -29,7 +29,10 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     given = {"recipe": "paper", "seed": 3, "vgg_weights": WEIGHTS} | given
     return trainer.fit(
-        Training(method=SRGAN, changed=recipe, factor=FACTOR, **given), (pair,), work_dir, progress
+        TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **given),
+        (pair,),
+        work_dir,
+        progress,
     )
 
 
@@ -77,7 +80,7 @@ def test_other_methods_have_paper_where_paper_mse_is_asked_for():
 
 def test_a_training_asks_for_the_recipe_that_serves():
     asked = {
-        name: Training(method=get_method(name), recipe="paper-mse").recipe
+        name: TrainingRequest(method=get_method(name), recipe="paper-mse").recipe
         for name in ("srgan", "cpce")
     }
     assert asked == {"srgan": "paper-mse", "cpce": "paper"}
@@ -85,7 +88,7 @@ def test_a_training_asks_for_the_recipe_that_serves():
 
 def test_without_features_nothing_is_trained(small_pair, tmp_path):
     with pytest.raises(
-        model.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"
+        cards.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"
     ):
         fit(small_pair, tmp_path, vgg_weights=None)
     assert not list(tmp_path.iterdir())
@@ -158,8 +161,7 @@ def old(small_pair, tmp_path):
     """
     generator = MSE.build_generator(1, FACTOR)
     card = card_entries(
-        Training(method=SRGAN, recipe="paper", changed=MSE),
-        MSE,
+        TrainingRequest(method=SRGAN, recipe="paper", changed=MSE),
         Examples((small_pair,), MSE, FACTOR, 2).described(),
     )
     card |= {"seed": 0, "reproducible": True, "perceptual": {"active": False}}
@@ -167,40 +169,40 @@ def old(small_pair, tmp_path):
 
 
 def test_an_old_card_is_read_as_what_it_is(old):
-    assert json.loads(model.card_path(old).read_text())["recipe"] == "paper"
-    assert model.read_card(old).recipe == "paper-mse"
+    assert json.loads(cards.card_path(old).read_text())["recipe"] == "paper"
+    assert cards.read_card(old).recipe == "paper-mse"
     loaded = model.load_model(old)
     assert loaded.card.recipe == "paper-mse"
     assert loaded.recipe == MSE
 
 
 def test_an_old_card_that_was_edited_is_refused(old):
-    path = model.card_path(old)
+    path = cards.card_path(old)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "paper-mse"}))
-    with pytest.raises(model.ModelError, match="changed since the model was saved"):
+    with pytest.raises(cards.ModelError, match="changed since the model was saved"):
         model.load_model(old)
 
 
 @pytest.mark.parametrize("source", ["auto", "reuse"])
 def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
-    asked = Training(
+    asked = TrainingRequest(
         method=SRGAN, recipe="paper-mse", factor=FACTOR, source=source, model_dir=old.parent
     )
-    assert model_store.find_model(asked, (small_pair,)) == old
+    assert model_store._find_model(asked, (small_pair,)) == old
     for vgg in (None, WEIGHTS):
         wanted = replace(asked, recipe="paper", vgg_weights=vgg)
         if source == "auto":
-            assert model_store.find_model(wanted, (small_pair,)) is None
+            assert model_store._find_model(wanted, (small_pair,)) is None
         else:
-            with pytest.raises(model.ModelError, match=r"no model of srgan \(paper\) to reuse"):
-                model_store.find_model(wanted, (small_pair,))
+            with pytest.raises(cards.ModelError, match=r"no model of srgan \(paper\) to reuse"):
+                model_store._find_model(wanted, (small_pair,))
 
 
 @pytest.mark.slow
 def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "new", made.state, made.card)
-    assert model.read_card(weights).recipe == "paper"
+    assert cards.read_card(weights).recipe == "paper"
     assert "content:MSE" not in plain_recipe(PAPER, vgg=True)["losses"]
     other = {"method": "cpce", "recipe": "paper"} | {"settings": {"losses": {"content:MSE": 1}}}
     assert ModelCard.from_json(other).recipe == "paper"
@@ -209,7 +211,7 @@ def test_a_card_of_the_published_run_keeps_its_name(small_pair, tmp_path):
 def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     made = fit(small_pair, tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "srgan", made.state, made.card)
-    asked = Training(
+    asked = TrainingRequest(
         method=SRGAN,
         recipe="paper",
         changed=SHORT,
@@ -218,9 +220,9 @@ def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
         model_dir=weights.parent,
         factor=FACTOR,
     )
-    assert model_store.find_model(asked, (small_pair,)) == weights
-    assert model_store.find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
+    assert model_store._find_model(asked, (small_pair,)) == weights
+    assert model_store._find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
     other = replace(asked, recipe="paper-mse", changed=None)
-    assert model_store.find_model(other, (small_pair,)) is None
-    with pytest.raises(model.ModelError, match="no model of srgan"):
-        model_store.find_model(replace(other, source="reuse"), (small_pair,))
+    assert model_store._find_model(other, (small_pair,)) is None
+    with pytest.raises(cards.ModelError, match="no model of srgan"):
+        model_store._find_model(replace(other, source="reuse"), (small_pair,))

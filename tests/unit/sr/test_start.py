@@ -13,9 +13,11 @@ import torch
 import bids_sr.boilerplate
 from bids_sr.sr import method
 from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.validation import validation_windows
+from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import compare
 
 SRGAN = method.get_method("srgan")
@@ -29,7 +31,7 @@ SHORT = replace(
     hold_out=3,
     patience=None,
 )
-COLD = Training(method=SRGAN, factor=(2.0, 2.0, 1.0), sloppy=True)
+COLD = TrainingRequest(method=SRGAN, factor=(2.0, 2.0, 1.0), sloppy=True)
 WARM = replace(COLD, start=model.load_model(WEIGHTS))
 
 
@@ -40,7 +42,9 @@ def start():
 
 def fit(pair, work_dir, changed=SHORT, **given):
     return trainer.fit(
-        Training(method=SRGAN, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given),
+        TrainingRequest(
+            method=SRGAN, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given
+        ),
         (pair,),
         work_dir,
     )
@@ -53,9 +57,9 @@ def same(a, b):
 def test_the_first_look_is_that_of_the_weights(small_pair, tmp_path, start):
     still = replace(SHORT, learning_rate=0.0, schedule="constant")
     examples = Examples((small_pair,), still, (2.0, 2.0, 1.0), 2)
-    wanted = compare(start.generator, examples, examples.validation(examples.held))["network"][
-        "psnr"
-    ]
+    wanted = compare(start.generator, examples, validation_windows(examples, examples.held))[
+        "network"
+    ]["psnr"]
     start.generator.eval()
     warm, cold = (
         fit(small_pair, tmp_path / str(s is None), still, start=s) for s in (start, None)
@@ -89,7 +93,7 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
     paper = replace(SRGAN.recipes["paper-mse"], iterations=2)
     with pytest.raises(
-        model.ModelError, match=r"\(srgan, fast\) is another network than that of srgan"
+        cards.ModelError, match=r"\(srgan, fast\) is another network than that of srgan"
     ):
         fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
 
@@ -103,7 +107,7 @@ def test_models_are_reused_by_what_they_began_with(small_pair, tmp_path):
         assert ("started_from" in card) == (name == "warm")
     for request, own in ((WARM, "warm"), (COLD, "cold")):
         for place in ("warm", "cold"):
-            found = model_store.find_model(
+            found = model_store._find_model(
                 replace(request, model_dir=tmp_path / place), (small_pair,)
             )
             assert (found is not None) == (place == own)

@@ -13,7 +13,7 @@ from bids_sr.sr.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.training.job import Training, sloppy_recipe
+from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
 
 CUBE = (2.0, 2.0, 2.0)
 
@@ -21,7 +21,7 @@ CUBE = (2.0, 2.0, 2.0)
 def obtain(data, out, method="resnet3d", **given):
     """A sloppy model of `resnet3d`; returns (weights, card)."""
     out.mkdir(exist_ok=True)
-    asked = Training(method=get_method(method), sloppy=True, **given)
+    asked = TrainingRequest(method=get_method(method), sloppy=True, **given)
     weights, card, _ = model_store.obtain_model(asked, data, out)
     return weights, json.loads(card.read_text())
 
@@ -49,7 +49,7 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert "reused from" in caplog.text
     assert again == first
     caplog.clear()
-    last = replace(sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
+    last = replace(_sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
     tuned_file, tuned = obtain(
         balls(2),
         tmp_path / "c",

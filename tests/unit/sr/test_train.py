@@ -11,10 +11,11 @@ import torch
 from bids_sr.sr import method
 from bids_sr.sr.data.examples import Examples, Region, split
 from bids_sr.sr.data.images import TrainingDataError, pair_image
+from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training import phase, trainer
 from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -36,7 +37,7 @@ class Stopped(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     """Short training with the defaults of these tests."""
-    asked = Training(method=SRGAN, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
+    asked = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
     return trainer.fit(asked, (pair,), work_dir, progress)
 
 
@@ -161,7 +162,7 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     examples = Examples((small_pair,), recipe, FACTOR, 2)
     kept = [part for part in examples.held if list(part.slices) in held]
     assert len(kept) == len(held) == 2
-    found = phase.compare(generator, examples, examples.validation(kept))["network"]
+    found = phase.compare(generator, examples, validation_windows(examples, kept))["network"]
     assert found == made.card["held_out"]["network"]
     assert "this is the final model" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]

@@ -9,9 +9,9 @@ from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.sr.inference import apply_to_series
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card_checks import ModelCard
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 
 TWO = (2.0, 2.0, 1.0)
@@ -47,7 +47,7 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
             writer.append(volumes[..., t])
     up = {
         p: apply_to_series.make_upsampler(
-            "srgan", Acquired(factor=TWO, scale=900.0, precision=p), model
+            "srgan", UpsamplerInputs(factor=TWO, scale=900.0, precision=p), model
         )
         for p in ("fp32", "bf16")
     }

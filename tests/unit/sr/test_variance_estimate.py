@@ -7,13 +7,13 @@ import pytest
 import torch
 from variance_helpers import dense_covariance, patchy, prior_of, sizes, window_of
 
-from bids_sr.sr.recipe import Estimator
-from bids_sr.sr.variance.one_level_down import explained_share
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.variance.one_level_down import added_by, explained_share
 from bids_sr.sr.variance.prior import Prior
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
-SBL = Estimator()
-FIRST = Estimator(fwhm=(2.0,), rounds=0, equalize=0.0)
+SBL = VarianceRecipe()
+FIRST = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 """The standard deviation of the zero-filled change, before anything is learned."""
 
 
@@ -63,8 +63,11 @@ def test_learning_recovers_the_map_better_than_the_standard_deviation_of_the_cha
 def test_learning_explains_images_that_it_has_not_seen_nearly_as_the_true_map_does(scene, found):
     truth, _, fine = scene
     everywhere = torch.ones(fine.shape[1:], dtype=torch.bool)
-    share = {k: explained_share(p, truth.window.level, fine, everywhere) for k, p in found.items()}
-    oracle = explained_share(truth, truth.window.level, fine, everywhere)
+    share = {
+        k: explained_share(added_by(p), truth.window.level, fine, everywhere)
+        for k, p in found.items()
+    }
+    oracle = explained_share(added_by(truth), truth.window.level, fine, everywhere)
     assert share["sbl"] > 0.8 * oracle
     assert oracle > share["sbl"] > share["first"] + 0.02
     assert share["first"] > 0
@@ -74,18 +77,14 @@ def test_a_share_is_one_for_the_truth_zero_for_nothing_and_less_for_harm(scene):
     truth, _, fine = scene
     level, everywhere = truth.window.level, torch.ones(fine.shape[1:], dtype=torch.bool)
 
-    class Fake:
-        def __init__(self, gain):
-            self.gain = gain
-
-        def beyond(self, coarse):
-            return self.gain * level.beyond(fine[0])
+    def fake(gain):
+        return lambda coarse: [gain * level.beyond(fine[0])]
 
     for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert explained_share(Fake(gain), level, fine[:1], everywhere) == pytest.approx(
+        assert explained_share(fake(gain), level, fine[:1], everywhere) == pytest.approx(
             share, abs=1e-4
         )
-    assert explained_share(Fake(1.0), level, 0 * fine[:1], everywhere) == 0
+    assert explained_share(fake(1.0), level, 0 * fine[:1], everywhere) == 0
 
 
 def test_the_likelihood_of_the_data_grows_with_each_round():
@@ -100,7 +99,7 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
         energy = np.trace(flat @ np.linalg.solve(covariance, flat.T)) / flat.size
         return -0.5 * (np.linalg.slogdet(covariance)[1] + len(covariance) * np.log(energy))
 
-    plain = Estimator(noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0)
+    plain = VarianceRecipe(noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0)
     course = [
         likelihood(estimate_prior(data, truth.window, replace(plain, rounds=n)))
         for n in (0, 1, 2, 4)
@@ -182,5 +181,5 @@ def test_the_control_has_the_deviation_of_the_zero_filled_change(scene):
     window, level = truth.window, truth.window.level
     known = torch.stack([level.up(c) for c in components]).square().mean(0).sqrt()
     torch.testing.assert_close(filled_sd(components, window), known)
-    control = estimate_prior(components, window, Estimator(kind="sdmod", fwhm=(), rounds=0))
+    control = estimate_prior(components, window, VarianceRecipe(kind="sdmod", fwhm=(), rounds=0))
     torch.testing.assert_close(control.weight[0], known)

@@ -9,9 +9,9 @@ from variance_helpers import patchy, statistics_of
 
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import level_above, level_below
-from bids_sr.sr.training.job import Training
+from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.fit_variance import _whole_grid, fit_variance
 from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
@@ -20,8 +20,8 @@ from bids_sr.sr.variance.run_data import RunData
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")
-QUICK = Estimator(rounds=3, draws=16)
-RECIPE = replace(METHOD.recipes["fast"], estimator=QUICK)
+QUICK = VarianceRecipe(rounds=3, draws=16)
+RECIPE = QUICK
 
 
 def mask_of(shape=SHAPE):
@@ -68,7 +68,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(Training(method=method, changed=recipe), data)
+    return fit_variance(TrainingRequest(method=replace(method, variance=recipe)), data)
 
 
 def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_brought_down_is_named():
 
 def test_a_control_is_applied_without_a_test():
     control = get_method("sdmod")
-    model = fit(run_data(noise(), halves=False), control.recipes["fast"], control)
+    model = fit(run_data(noise(), halves=False), control.variance, control)
     assert model.card["applied"] is True
     assert "control" in model.card["held_out"]["model"]
     assert model.state["weight"].any()

@@ -213,7 +213,9 @@ def test_a_window_around_the_mask_serves_what_lies_in_the_mask():
     def added(prior):
         cut = data[prior.window.coarse].contiguous()
         out = torch.zeros(2, 52, 48)
-        out[prior.window.fine] = prior.spread(prior.solve(cut, iterations=300, tolerance=1e-4))
+        out[prior.window.fine] = prior.prior_times_adjoint(
+            prior.solve(cut, iterations=300, tolerance=1e-4)
+        )
         return level.beyond(out)[inside]
 
     # four voxels away the sidelobes of what lies inside are small: .04 here

@@ -25,7 +25,7 @@ from bids_sr.spatial.output_grids import (
 )
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
-from bids_sr.sr.inference.acquired import Acquired
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
 from bids_sr.steps import primary
 from bids_sr.steps import registration as spaces
@@ -266,7 +266,7 @@ def test_distortion_is_undone_at_the_same_points(tmp_path: Path) -> None:
     placed = place_grid({"space": "X"}, shape, affine, lambda points: points, shape, affine)
     assert placed.inside.all()
     found = Distortion(shift=shift, affine=affine, axis=1)
-    upsampler = make_upsampler("raw", Acquired(factor=(1.0, 1.0, 1.0)))
+    upsampler = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
     with SeriesReader(tmp_path / "in.nii") as reader:
         write_series(
             reader,

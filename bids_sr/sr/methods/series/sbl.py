@@ -1,20 +1,19 @@
 """Sparse Bayesian learning: maximum-likelihood variance maps of the acquired components."""
 
-from bids_sr.sr.method import MAPS, PLACEBOS_OF_A_RUN, Method, maps_cost, maps_recipes
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Cost, Method
+from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
     ndim=2,
     trained_on="series",
-    upsampler=MAPS,
-    recipes=maps_recipes(Estimator(kind="sbl")),
+    variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
     summary=(
         "sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data"
     ),
     placebos=PLACEBOS_OF_A_RUN,
-    costs=maps_cost(low=300.0),
+    costs={"fast": Cost(always=4.0, low=300.0, volumes=0.1, series=0.24)},
     calibrated=True,
     text={
         "any": (

@@ -4,14 +4,13 @@ What does not exceed it needs no prior and no network. It stands among the basel
 (`bids_sr.sr.variance.upsampler.Modulation`) and is applied whatever it explains.
 """
 
-from bids_sr.sr.method import MAPS, Method, maps_recipes
-from bids_sr.sr.recipe import Estimator
+from bids_sr.sr.method import Method
+from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
     ndim=2,
     trained_on="series",
-    upsampler=MAPS,
-    recipes=maps_recipes(Estimator(kind="sdmod", fwhm=(), rounds=0), least_explained=None),
+    variance=VarianceRecipe(kind="sdmod", fwhm=(), rounds=0, least_explained=None),
     name="sdmod",
     reference="focuss",
     summary=(

@@ -28,8 +28,8 @@ def without_critic(recipe: Recipe) -> Recipe:
 
 
 PAPER = Recipe(
-    build_generator=network("unet_generator.AttentionUNet", flat=True),
-    build_critic=network("critics.GuidingCritic"),
+    build_generator=network("unet_generator.attention_unet", flat=True),
+    build_critic=network("critics.guiding_critic"),
     losses=(
         loss("content", "image_losses.MAE", 1.0),
         loss("ssim", "image_losses.SSIMLoss", 1.0),
@@ -49,13 +49,13 @@ PAPER = Recipe(
 FAST = replace(
     OURS,
     build_generator=network(
-        "unet_generator.AttentionUNet",
+        "unet_generator.attention_unet",
         flat=True,
         widths=FAST_WIDTHS,
         head="residual",
         sizes="multiple",
     ),
-    build_critic=network("critics.GuidingCritic", width=16),
+    build_critic=network("critics.guiding_critic", width=16),
     losses=(
         loss("content", "image_losses.MAE", 1.0),
         loss("ssim", "image_losses.SSIMLoss", 0.1),

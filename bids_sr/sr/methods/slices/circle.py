@@ -19,7 +19,7 @@ from bids_sr.sr.recipe import loss, network
 _PAPER = replace(
     cpce.PAPER,
     build_generator=network("cpce_circle.CircleNet", flat=True),
-    build_critic=network("critics.CircleCritic"),
+    build_critic=network("critics.circle_critic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
         loss("cycle", "image_losses.MAE", 1.0),
@@ -40,7 +40,7 @@ _FAST = replace(
         joined=(16, 8),
         dropout=0.0,
     ),
-    build_critic=network("critics.CircleCritic", widths=(8, 16, 32, 32), dense=32),
+    build_critic=network("critics.circle_critic", widths=(8, 16, 32, 32), dense=32),
     losses=(
         loss("content", "image_losses.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),

@@ -19,7 +19,7 @@ from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
     build_generator=network("cpce_circle.CPCENet", flat=True),
-    build_critic=network("critics.CPCECritic"),
+    build_critic=network("critics.cpce_critic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
         loss("perceptual", "vgg.VGGPerceptual", 0.1),
@@ -43,7 +43,7 @@ PAPER = Recipe(
 FAST = replace(
     OURS,
     build_generator=network("cpce_circle.CPCENet", flat=True, skip=True),
-    build_critic=network("critics.CPCECritic", widths=(8, 16, 32), dense=32),
+    build_critic=network("critics.cpce_critic", widths=(8, 16, 32), dense=32),
     losses=(
         loss("content", "image_losses.MSE", 1.0),
         loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),

@@ -28,7 +28,7 @@ from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
     build_generator=network("residual2d.SRResNet", flat=True),
-    build_critic=network("critics.SRGANCritic"),
+    build_critic=network("critics.srgan_critic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
         loss("perceptual", "vgg.VGGPerceptual", 0.006),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods.slices import attunet
-from bids_sr.sr.recipe import lazy, network
+from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
     attunet.without_critic(attunet.PAPER),
@@ -23,7 +23,7 @@ _FAST = replace(
         flat=True,
         widths=attunet.FAST_WIDTHS,
         head="residual",
-        block=lazy("networks.unet_generator.normalized_convolution"),
+        block=ImportedWhenCalled("networks.unet_generator.normalized_convolution"),
     ),
 )
 
