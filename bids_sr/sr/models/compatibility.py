@@ -163,6 +163,12 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     return np.quantile(scaled[inside], _QUANTILES), edges
 
 
+def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
+    """The domain as plain values, for the card of a model."""
+    quantiles, edges = _domain_of(image, mask)
+    return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
+
+
 def image_entries(
     image: Array,
     mask: Array,
@@ -180,7 +186,6 @@ def image_entries(
     mm : voxel sizes of the low and of the high resolution
     """
     zooms = voxel_sizes(affine)
-    quantiles, edges = _domain_of(image, mask)
     low, high = mm or (
         zooms,
         zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)],
@@ -193,10 +198,7 @@ def image_entries(
             "highres_mm": [round(float(z), 4) for z in high],
             "lowres_shape": list(image.shape),
         },
-        "domain": {
-            "quantiles": [round(float(q), 5) for q in quantiles],
-            "edges": round(edges, 6),
-        },
+        "domain": _domain_entry(image, mask),
     }
 
 
