@@ -52,7 +52,7 @@ from superres import FACTOR
 
 from bids_sr.io.atomic_files import write_bytes
 from bids_sr.sr.data.examples import Batch, Examples
-from bids_sr.sr.data.validation import ValidationWindow, validation_windows
+from bids_sr.sr.data.validation import ScoredWindow, validation_windows
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard, read_card
 from bids_sr.sr.models.model import LoadedModel
@@ -134,7 +134,7 @@ class Heads:
         group = self.groups[int(rng.integers(len(self.groups)))]
         return group.batch(rng, group.train, iteration=iteration, seed=seed, size=size)
 
-    def validation(self) -> tuple[ValidationWindow, ...]:
+    def validation(self) -> tuple[ScoredWindow, ...]:
         """Some slices of each group."""
         return tuple(
             window for group in self.groups for window in validation_windows(group, group.train)

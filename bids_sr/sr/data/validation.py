@@ -21,7 +21,7 @@ _CONTEXT = 6
 
 
 @frozen
-class ValidationWindow:
+class ScoredWindow:
     """One window scored at every validation step; its batch weight is 1 where it counts."""
 
     image: int
@@ -29,9 +29,7 @@ class ValidationWindow:
     batch: Batch
 
 
-def validation_windows(
-    examples: Examples, parts: Sequence[Region]
-) -> tuple[ValidationWindow, ...]:
+def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
     """Windows of some parts: whole slices, or blocks of volumes with some context."""
     chosen: list[tuple[Region, Box]] = []
     for region in parts:
@@ -63,7 +61,7 @@ def _block(examples: Examples, region: Region) -> Box:
     return tuple(box)
 
 
-def _window(examples: Examples, region: Region, box: Box) -> ValidationWindow:
+def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
     batch = examples.cut([(region.image, box)], examples.factor, 0.0)
     if examples.ndim == 3:
         on_coarse = examples.recipe.objective == "self"
@@ -73,12 +71,10 @@ def _window(examples: Examples, region: Region, box: Box) -> ValidationWindow:
         weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
         # a part without any of the mask is scored whole: nothing else is there
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
-    return ValidationWindow(image=region.image, box=box, batch=batch)
+    return ScoredWindow(image=region.image, box=box, batch=batch)
 
 
-def interpolated(
-    examples: Examples, name: str, windows: Sequence[ValidationWindow]
-) -> list[Tensor]:
+def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
     """Windows by an interpolation instead of a network, (1, C, *) each."""
     whole: dict[int, NDArray[np.float32]] = {}
     out = []

@@ -14,7 +14,7 @@ from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.examples import Batch, Examples, Region
-from bids_sr.sr.data.validation import ValidationWindow, interpolated
+from bids_sr.sr.data.validation import ScoredWindow, interpolated
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import checkpoint as checkpoints
 from bids_sr.sr.training.checkpoint import Journal, LogRow
@@ -29,7 +29,7 @@ _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as 
 
 
 def _outputs(
-    generator: nn.Module, windows: Sequence[ValidationWindow], lower: bool = False
+    generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
 ) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
@@ -42,7 +42,7 @@ def _outputs(
     return out
 
 
-def _error(made: Sequence[Tensor], windows: Sequence[ValidationWindow]) -> float:
+def _error(made: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
     """Mean squared error over all windows."""
     total = weight = 0.0
     for image, window in zip(made, windows, strict=True):
@@ -59,7 +59,7 @@ def _db(error: float) -> float:
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
-def score(nets: Networks, windows: Sequence[ValidationWindow], lower: bool = False) -> float:
+def score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
     """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
     made = _outputs(nets.generator, windows, lower)
     error = _error(made, windows)
@@ -71,7 +71,7 @@ def score(nets: Networks, windows: Sequence[ValidationWindow], lower: bool = Fal
 
 
 def compare(
-    generator: nn.Module, examples: Examples, windows: Sequence[ValidationWindow]
+    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
 ) -> dict[str, dict[str, float]]:
     """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
 
@@ -88,7 +88,7 @@ def compare(
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
-def _metrics(images: Sequence[Tensor], windows: Sequence[ValidationWindow]) -> dict[str, float]:
+def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
     """PSNR (dB), and the structural similarity where windows are large enough for it."""
     found, counts = [], []
     for image, window in zip(images, windows, strict=True):
@@ -137,7 +137,7 @@ class Phase:
     training: TrainingRequest
     examples: Examples
     parts: tuple[Region, ...]  # of the data, that are drawn from
-    windows: tuple[ValidationWindow, ...]  # that are held out
+    windows: tuple[ScoredWindow, ...]  # that are held out
     iterations: int  # steps at most
     signature: str  # tells whether a checkpoint belongs to this phase
     folder: Path  # of checkpoints and log
