@@ -4,6 +4,7 @@ shows it.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def draw_amplitudes(evaluation: Rows) -> Iterator[Drawn]:
 
 @pytest.fixture
 def rows() -> list[MetricRow]:
-    return [
+    known = [
         MetricRow(
             series=series,
             statistic=statistic,
@@ -50,6 +51,8 @@ def rows() -> list[MetricRow]:
         for series, value in (("sbl", 0.8), ("bspline", 0.6))
         for statistic in ("amplitude", "r")
     ]
+    other = {"reference": "measured", "region": "roi", "contrast": "all"}
+    return [*known, replace(known[0], **other)]
 
 
 def test_a_declaration_and_a_step_are_all_that_a_table_needs(rows, tmp_path):
