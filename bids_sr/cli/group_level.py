@@ -182,7 +182,7 @@ def plan_text(prepared: _Group) -> str:
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
-def maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
+def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
     """What participants have tables of and nobody a map, and the level at which maps are stored.
 
     Parameters
@@ -243,7 +243,7 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
                 str(error), "it is not a table of this version", "run that participant again"
             ) from error
     present = set(joined.series["series"])
-    unstored = maps_not_stored([name for name in series if name in present], group.runs)
+    unstored = _maps_not_stored([name for name in series if name in present], group.runs)
     for line in unstored:
         say(line)
     say("report")

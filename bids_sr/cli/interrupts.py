@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 130
-GRACE_S = 8.0
+_GRACE_S = 8.0
 """How long a run may take to stop by itself; SLURM and containers often give 10 s."""
 
 _AT_ONCE = "ended at once, as asked"
@@ -70,7 +70,7 @@ def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
             if late is not None:
                 _end_now(_AT_ONCE)
             late = threading.Timer(
-                GRACE_S, _end_now, args=(f"had not stopped {GRACE_S:g} s after it was asked to",)
+                _GRACE_S, _end_now, args=(f"had not stopped {_GRACE_S:g} s after it was asked to",)
             )
             late.daemon = True
             late.start()

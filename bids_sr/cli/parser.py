@@ -22,7 +22,7 @@ For research; not for clinical use."""
 _EPILOG = """\
 bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."""
 
-WITHOUT_EFFECT = ("--resource-monitor", "--write-graph")
+_WITHOUT_EFFECT = ("--resource-monitor", "--write-graph")
 """Options of fMRIPrep that are taken and do nothing."""
 
 
@@ -35,7 +35,7 @@ def build_parser(*, everything: bool = False) -> Parser:
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", action="store_true", help="show all options and exit")
     parser.epilog = None if everything else _EPILOG
-    for flag in WITHOUT_EFFECT:
+    for flag in _WITHOUT_EFFECT:
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     add_settings(parser, everything=everything)
     return parser

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bids_sr.preflight import Plan
 
-OTHER = ""
+_OTHER = ""
 _ANATOMICAL, _TRAINING, _EVALUATION = ("anatomical",), ("training", "calibration"), ("evaluation",)
 STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "register_pair": ("registration", _ANATOMICAL, 0.3),
@@ -55,18 +55,18 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
 """Step, or the module in which it stands → what its stage is called, the rows of the estimate
 (their start), and its part of them beside the other stages that share them, as the README's
 example took them."""
-_BETWEEN = frozenset({OTHER, "primary", "figures"})
+_BETWEEN = frozenset({_OTHER, "primary", "figures"})
 """What runs in between as soon as it can, and begins no stage."""
 
 
 def stage_of(node: "Node") -> str:
-    """Return the key of `STAGES` for a node, or ``OTHER`` if it only stores or joins."""
+    """Return the key of `STAGES` for a node, or ``_OTHER`` if it only stores or joins."""
     step = getattr(node.interface, "step", None)
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
-    return next((name for name in known if name in STAGES), OTHER)
+    return next((name for name in known if name in STAGES), _OTHER)
 
 
-def stage_minutes(plan: "Plan", there: Collection[str]) -> dict[str, float]:
+def _stage_minutes(plan: "Plan", there: Collection[str]) -> dict[str, float]:
     """Return the estimated processor minutes of each stage of `STAGES`.
 
     Stages that are `there` share the rows of the estimate.
@@ -108,7 +108,7 @@ class Progress:
         look_s: float = _LOOK_S,
     ) -> None:
         counts = Counter(map(stage_of, nodes))
-        minutes = {**stage_minutes(plan, counts), OTHER: 0.02 * plan.estimate.minutes}
+        minutes = {**_stage_minutes(plan, counts), _OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
         if not any(weights.values()):
             weights = dict.fromkeys(counts, 1.0)
@@ -195,14 +195,14 @@ class Progress:
             self._show()
             if self._bar is not None or self._clock() - self._said < EVERY_S:
                 return
-            known = (each for each in self._running.values() if each[1] != OTHER)
+            known = (each for each in self._running.values() if each[1] != _OTHER)
             label, stage, _ = min(
-                known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", OTHER, 0.0)
+                known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", _OTHER, 0.0)
             )
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
-        text = f"{label}: {STAGES[stage][0]}" if stage != OTHER else "working"
+        text = f"{label}: {STAGES[stage][0]}" if stage != _OTHER else "working"
         if self._bar is None:
             self._said = self._clock()
             left = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""

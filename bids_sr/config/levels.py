@@ -34,7 +34,7 @@ def series_level(name: str, asked_for: Collection[str]) -> Level:
     return "full" if can_be_made_again else "minimal"
 
 
-def maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
+def _maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
     """The smallest level at which maps of a series are stored; `baselines` as of the settings."""
     always = name in (RAW, MEASURED, "bspline") or name not in BASELINES
     return "standard" if always or name in asked_for or baselines != "default" else "full"
@@ -70,7 +70,9 @@ class StoredMaps:
         region of the first threshold. Widths that were named get what the smallest gets, and
         thresholds that were named have their regions.
         """
-        if not reaches(self.level, maps_level(series, series_names(self.methods), self.baselines)):
+        if not reaches(
+            self.level, _maps_level(series, series_names(self.methods), self.baselines)
+        ):
             return {}
         correlated, fitted = "cc" in self.kinds, "glm" in self.kinds
         every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))

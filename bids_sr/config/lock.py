@@ -24,8 +24,8 @@ from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
 
 _LOGGER = logging.getLogger(__name__)
-BEAT_S = 5.0
-WATCH_S = 3.5 * BEAT_S
+_BEAT_S = 5.0
+_WATCH_S = 3.5 * _BEAT_S
 _FOLDER = "locks"
 
 
@@ -46,7 +46,7 @@ class _Holder:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
 
 
-def myself(run: str) -> _Holder:
+def _myself(run: str) -> _Holder:
     """This process as a holder."""
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     machine, ticks = _machine(), _ticks(os.getpid()) or ""
@@ -83,7 +83,7 @@ def _ticks(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
-def read_holder(path: Path) -> _Holder | None:
+def _read_holder(path: Path) -> _Holder | None:
     """Who holds a lock; None where the file is not there or cannot be read."""
     try:
         return _Holder(**json.loads(path.read_text(encoding="utf-8")))
@@ -92,13 +92,13 @@ def read_holder(path: Path) -> _Holder | None:
 
 
 def _still_runs(path: Path, holder: _Holder | None) -> bool:
-    """Return whether a lock's holder still runs; takes `WATCH_S` if it died on another machine."""
+    """Return whether a lock's holder still runs; takes `_WATCH_S` if it died elsewhere."""
     if holder is not None and holder.machine and holder.machine == _machine():
         return _ticks(holder.pid) == holder.ticks
     first = _beat(path)
-    until = time.monotonic() + WATCH_S
+    until = time.monotonic() + _WATCH_S
     while first is not None and time.monotonic() < until:
-        time.sleep(min(0.5, BEAT_S / 10))
+        time.sleep(min(0.5, _BEAT_S / 10))
         if _beat(path) != first:
             return path.exists()
     return False
@@ -127,7 +127,7 @@ def output_lock(
         [work_dir / _FOLDER] if work_dir is not None else []
     )
     made = {parent for folder in folders for parent in folder.parents if not parent.exists()}
-    holder = myself(run_uuid)
+    holder = _myself(run_uuid)
     held: list[Path] = []
     stop = threading.Event()
     beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
@@ -137,7 +137,7 @@ def output_lock(
             (held if _lock(path, holder) else taken).append(path)
         if taken:
             names_taken = ", ".join(dict.fromkeys(path.stem for path in taken))
-            lines = [f"{path}: {read_holder(path) or 'an unknown run'}" for path in taken]
+            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in taken]
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "two at once would write the same files. " + "; ".join(lines),
@@ -150,7 +150,7 @@ def output_lock(
     finally:
         stop.set()
         for path in held:
-            if read_holder(path) == holder:
+            if _read_holder(path) == holder:
                 path.unlink(missing_ok=True)
         for folder in [*folders, *sorted(made, key=lambda path: len(path.parts), reverse=True)]:
             with contextlib.suppress(OSError):  # in use, or with content
@@ -165,7 +165,7 @@ def _lock(path: Path, holder: _Holder) -> bool:
             _create(path, json.dumps(asdict(holder), indent=1) + "\n")
             return True
         except FileExistsError:
-            other = read_holder(path)
+            other = _read_holder(path)
             if _still_runs(path, other):
                 return False
             _take_away(path, other)
@@ -195,7 +195,7 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return  # another run was quicker
-    if read_holder(aside) == dead:
+    if _read_holder(aside) == dead:
         _LOGGER.warning(
             "%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run"
         )
@@ -207,11 +207,11 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
 
 def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) -> None:
     """Show that this run is alive; interrupt it where a lock is no longer its own."""
-    while not stop.wait(BEAT_S):
+    while not stop.wait(_BEAT_S):
         for path in held:
             with contextlib.suppress(OSError):
                 os.utime(path)
-            if stop.is_set() or read_holder(path) == holder or _unreachable(path):
+            if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
                 continue
             _LOGGER.error(
                 "%s is no longer held by this run: another one has taken over, so this one stops",

@@ -130,7 +130,7 @@ MAPS, EFFECTS, TO_TEMPLATE = (
 # on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
-LARGE = (
+_LARGE = (
     SEGMENT,
     REGION,
     SHOW_IN_TEMPLATE,
@@ -158,7 +158,7 @@ def step_gb(need: Need, sizes: Sizes) -> float:
 
 def largest_gb(sizes: Sizes) -> float:
     """The step that needs most (GB)."""
-    return max(step_gb(need, sizes) for need in LARGE if need.is_there(sizes))
+    return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
 def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:

@@ -199,7 +199,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     }
 
 
-def decisive(settings: Settings) -> dict[str, object]:
+def _decisive(settings: Settings) -> dict[str, object]:
     """Return the settings that decide the results, by ``group.name``.
 
     Files are represented by their content, and lists as sets.
@@ -237,13 +237,13 @@ def analysis_digest(settings: Settings) -> str:
     of data and the machine do not. A model, weights or a region given as a file count by their
     content.
     """
-    text = json.dumps(decisive(settings), sort_keys=True)
+    text = json.dumps(_decisive(settings), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
 def differing(one: Settings, other: Settings) -> list[str]:
     """Decisive settings in which two calls differ, as ``group.name: this and that``."""
-    a, b = decisive(one), decisive(other)
+    a, b = _decisive(one), _decisive(other)
     return [
         f"{key}: {a.get(key)} and {b.get(key)}"
         for key in sorted(a.keys() | b.keys())

@@ -81,7 +81,7 @@ class Fate:
         return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
 
 
-def read_status(path: Path) -> Status | None:
+def _read_status(path: Path) -> Status | None:
     """Read a status file; None if it is missing or not a valid status file."""
     try:
         return Status(**json.loads(path.read_text(encoding="utf-8")))
@@ -114,7 +114,7 @@ def _ended(submission: Submission) -> dict[str, str]:
 
 
 def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) -> Fate:
-    status = read_status(submission.folder / "status" / f"{name}.json")
+    status = _read_status(submission.folder / "status" / f"{name}.json")
     # the latter where somebody else submitted the script
     job = of.number_of(name) or (status.job if status else "")
     log = submission.folder / "logs" / of.log_name(of.task_of[name])
@@ -123,8 +123,8 @@ def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) 
     else:
         seen = queue.get(job, "")
         if seen not in ACTIVE and not (status and status.state in ("done", "failed")):
-            seen = seen if seen not in ("", "FAILED", "COMPLETED") else message_in(log) or seen
-        state, code = state_of(status, seen)
+            seen = seen if seen not in ("", "FAILED", "COMPLETED") else _message_in(log) or seen
+        state, code = _state_of(status, seen)
     return Fate(
         participant=name,
         state=state,
@@ -138,7 +138,7 @@ def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) 
     )
 
 
-def state_of(status: Status | None, seen: str) -> tuple[State, str]:
+def _state_of(status: Status | None, seen: str) -> tuple[State, str]:
     """Return state and, where it failed, its code.
 
     They follow from status file and SLURM state (empty: forgotten by SLURM).
@@ -173,7 +173,7 @@ def _lost(status: Status | None, seen: str) -> str:
     return code
 
 
-def message_in(log: Path) -> str:
+def _message_in(log: Path) -> str:
     """The state that the last message of SLURM in a log tells; empty where there is none."""
     try:
         with log.open("rb") as stream:

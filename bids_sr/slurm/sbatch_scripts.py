@@ -16,7 +16,7 @@ from bids_sr.version import __version__
 _WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def script_of(submission: Submission, job: Job) -> str:
+def _script_of(submission: Submission, job: Job) -> str:
     """The script of a job."""
     import jinja2
 
@@ -101,7 +101,7 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
         lines = (" ".join(names) + "\n" for names in job.tasks)
         if not job.is_group:
             write_whole(folder / f"{job.name}.txt", "".join(lines))
-        written.append(write_whole(folder / f"{job.name}.sbatch", script_of(submission, job)))
+        written.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
     submission.save()
     return written
 

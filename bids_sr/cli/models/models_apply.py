@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class _Ready:
 
     name: str
     factor: Factor
-    make: Callable[[files.MeanImage], Upsampler]
+    make: Callable[[float], Upsampler]  # from the intensity that is 1 for a network
     model: LoadedModel | None = None
     overruled: tuple[str, ...] = ()
 
@@ -100,7 +100,7 @@ def ready(
         return _Ready(
             name=name,
             factor=factor,
-            make=lambda scene: make_upsampler(name, UpsamplerInputs(factor=factor)),
+            make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
         )
     model = files.open_model(name)
     own, shape = model.card.factor, reader.shape[:3]
@@ -114,10 +114,10 @@ def ready(
     overruled = files.fit_for(model, reader, contrast, factor, force=options.force)
     device = files.device_of(options)
 
-    def make(scene: files.MeanImage) -> Upsampler:
+    def make(scale: float) -> Upsampler:
         image = UpsamplerInputs(
             factor=factor,
-            scale=scene.scale,
+            scale=scale,
             precision=options.precision,
             device=device,
             threads=options.threads,
@@ -135,14 +135,14 @@ def apply(options: ApplyOptions) -> None:
     with SeriesReader(options.image) as reader:
         prepared = ready(options.model, reader, options)
         notes = [f"--force overruled: {each}" for each in prepared.overruled]
-        scene = files.scene_of(reader, options.mask)
-        notes += [scene.note] * bool(scene.note)
+        _, scale, note = files.brain_and_scale(reader, options.mask)
+        notes += [note] * bool(note)
         for note in notes:
             print(f"note: {note}")
         began = time.monotonic()
         # threads of numpy's library wait busily, and would take the cores from those of torch
         with threadpool_limits(1, user_api="blas"):
-            _write(reader, prepared.make(scene), prepared.factor, out)
+            _write(reader, prepared.make(scale), prepared.factor, out)
         seconds = time.monotonic() - began
     content: dict[str, object] = {
         "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
@@ -192,7 +192,7 @@ class _Task:
     factor: Factor  # low- over high-resolution voxel size
     mask: Array  # in the window
     data_range: float  # maximum minus minimum of the mean reference in the mask
-    volumes: tuple[int, ...]  # numbers of those evaluated
+    volumes: Sequence[int]  # numbers of those evaluated
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -269,14 +269,14 @@ def _evaluate(
     # all refusals come first
     prepared = {name: ready(name, coarse, options, factor) for name in names}
     made = {str(file): _made(file, reference, window) for file in options.made}
-    scene = files.scene_of(coarse, options.mask)
+    brain, scale, untold = files.brain_and_scale(coarse, options.mask)
     for note in [
-        scene.note,
+        untold,
         *(f"{n}: --force overruled: {w}" for n, p in prepared.items() for w in p.overruled),
     ]:
         if note:
             print(f"note: {note}")
-    mask = upsample("nearest", scene.mask.astype(np.float32), factor) > 0.5
+    mask = upsample("nearest", brain.astype(np.float32), factor) > 0.5
     level = np.mean([reference.volume(t)[window] for t in volumes], axis=0)
     task = _Task(
         coarse=coarse,
@@ -287,7 +287,7 @@ def _evaluate(
         volumes=volumes,
         data_range=image_similarity.reference_range(level, mask),
     )
-    rows = [_row(name, one, scene, task, made_here) for name, one in prepared.items()]
+    rows = [_row(name, one, scale, task, made_here) for name, one in prepared.items()]
     rows += [_measured(name, lambda t, r=r: r.volume(t)[window], task) for name, r in made.items()]  # type: ignore[misc]
     _report(rows, task, options)
 
@@ -305,10 +305,10 @@ def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice
 
 
 def _row(
-    name: str, one: _Ready, scene: files.MeanImage, task: _Task, made_here: bool
+    name: str, one: _Ready, scale: float, task: _Task, made_here: bool
 ) -> dict[str, str | float]:
     """One model or interpolation."""
-    upsampler, spent = one.make(scene), []
+    upsampler, spent = one.make(scale), []
 
     def fine(t: int) -> Array:
         volume = task.coarse.volume(

@@ -14,8 +14,7 @@ import numpy as np
 
 from bids_sr.cli.models.models_options import MachineOptions
 from bids_sr.config import UsageError, machine, nearest_name
-from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, evenly_spaced
+from bids_sr.io.array_types import Array, Mask, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
@@ -65,20 +64,6 @@ _SUFFIXES = (
     "epi",
     "magnitude",
 )
-
-
-@frozen
-class MeanImage:
-    """Mean (X, Y, Z) of volumes of an image, with brain mask, intensity scale and a note.
-
-    The intensity that is 1 for a network is the 99th percentile of the mean in the mask. The note
-    tells what the user may not expect.
-    """
-
-    mean: Array
-    mask: Array
-    scale: float
-    note: str
 
 
 def contrast_of(file: Path, given: str | None) -> str:
@@ -235,8 +220,28 @@ def fit_for(
     return check_model(card, reader.affine, contrast, factor, force=force)
 
 
-def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
-    """Mean, brain and intensity scale of an image."""
+def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:
+    """Find the brain and the scale of the intensities of an image.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+    mask_file : Path, optional
+        The brain, where it is known.
+
+    Returns
+    -------
+    mask : array of bool
+    scale : float
+        The intensity that is 1 for a network: the 99th percentile of the mean in the mask.
+    note : str
+        What the user may not expect; empty where there is nothing.
+
+    Raises
+    ------
+    ImageError
+        For an image or a mask of no use.
+    """
     picked = evenly_spaced(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])
     for t in picked:
@@ -264,4 +269,4 @@ def scene_of(reader: SeriesReader, mask_file: Path | None) -> MeanImage:
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
         raise ImageError(f"{reader.path}: no positive intensity inside the mask")
-    return MeanImage(mean=mean, mask=mask, scale=scale, note=note)
+    return mask, scale, note

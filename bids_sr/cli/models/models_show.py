@@ -72,7 +72,7 @@ def _models(folder: Path) -> None:
         try:
             card = read_card(weights)
         except ModelError as error:
-            rows.append((weights.name, printable(f"cannot be used: {error}")))
+            rows.append((weights.name, _printable(f"cannot be used: {error}")))
             continue
         mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
         factor = " x ".join(f"{v:g}" for v in card.factor)
@@ -86,7 +86,7 @@ def _models(folder: Path) -> None:
                 reached,
             )
         )
-    shown = [tuple(printable(cell) for cell in row) for row in rows]
+    shown = [tuple(_printable(cell) for cell in row) for row in rows]
     print(table_text(shown or [("none",)]))
 
 
@@ -106,18 +106,18 @@ def show_card(options: CardOptions) -> None:
 def _lines(values: Mapping[str, object], depth: int) -> None:
     """Nested values as indented lines; lists of numbers on one."""
     for key, value in sorted(values.items()):
-        head = "  " * depth + printable(str(key))
+        head = "  " * depth + _printable(str(key))
         if isinstance(value, Mapping):
             print(f"{head}:")
             _lines(value, depth + 1)
         elif isinstance(value, list):
-            print(f"{head}: {printable(' '.join(map(str, value)))}")
+            print(f"{head}: {_printable(' '.join(map(str, value)))}")
         else:
             print(
-                f"{head}: {printable(f'{value:.6g}' if isinstance(value, float) else str(value))}"
+                f"{head}: {_printable(f'{value:.6g}' if isinstance(value, float) else str(value))}"
             )
 
 
-def printable(text: str) -> str:
+def _printable(text: str) -> str:
     """Text without characters that could steer a terminal: a card may come from anyone."""
     return "".join(each if each.isprintable() else "?" for each in text)

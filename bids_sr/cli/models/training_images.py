@@ -31,9 +31,10 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
         )
     rng, found = np.random.default_rng(training.seed), list[TrainingImage]()
     for number, reader in enumerate(readers):
-        scene = files.scene_of(reader, options.mask[number] if options.mask else None)
-        if scene.note:
-            print(f"note: {scene.note}")
+        given = options.mask[number] if options.mask else None
+        mask, _, note = files.brain_and_scale(reader, given)
+        if note:
+            print(f"note: {note}")
         alike = [each.path.name for each in readers].count(reader.path.name) > 1
         name = (
             f"{number + 1}-{files.stem_of(reader.path)}" if alike else files.stem_of(reader.path)
@@ -44,7 +45,7 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
                 TrainingImage(
                     fine=volume if fine else None,
                     coarse=other if fine else volume,
-                    mask=scene.mask,
+                    mask=mask,
                     affine=reader.affine,
                     contrast=contrasts[0],
                     name=name if reader.shape[3] == 1 else f"{name}-{t}",

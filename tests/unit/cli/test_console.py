@@ -18,7 +18,7 @@ from graphmaker import planned_graph
 from bids_sr.cli.console import end_lines, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.progress import OTHER, STAGES, Progress, stage_minutes, stage_of
+from bids_sr.cli.progress import _OTHER, STAGES, Progress, _stage_minutes, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -71,13 +71,13 @@ class Terminal(io.StringIO):
 
 
 def test_stages_weigh_what_the_estimate_says_of_them() -> None:
-    found = stage_minutes(PLAN, {stage_of(each) for each in NODES})
+    found = _stage_minutes(PLAN, {stage_of(each) for each in NODES})
     assert (found["motion"], found["super_resolution"], found["activation"]) == (1, 5, 4)
     assert [stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
     assert stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
-    assert stage_of(node(f"{RUN}.keep_boldref", store)) == OTHER
+    assert stage_of(node(f"{RUN}.keep_boldref", store)) == _OTHER
     # joins
-    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == OTHER
+    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == _OTHER
 
 
 def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
@@ -86,8 +86,8 @@ def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
             minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)
         )
     )
-    alone = stage_minutes(plan, {"training"})
-    both = stage_minutes(plan, {"training", "calibration_run"})
+    alone = _stage_minutes(plan, {"training"})
+    both = _stage_minutes(plan, {"training", "calibration_run"})
     assert alone["training"] == pytest.approx(9)
     assert both["training"] + both["calibration_run"] == pytest.approx(9)
     assert both["training"] > 5 * both["calibration_run"] > 0
@@ -198,7 +198,7 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
     unnamed = {
         placed.step.__name__
         for placed in graph.placed
-        if stage_of(node(str(placed), placed.step)) == OTHER
+        if stage_of(node(str(placed), placed.step)) == _OTHER
     }
     assert unnamed == {"store"}, "a line a minute says what runs"
 

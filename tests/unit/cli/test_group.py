@@ -20,7 +20,7 @@ from grouptables import (
 )
 
 from bids_sr.cli import main
-from bids_sr.cli.group_level import maps_not_stored
+from bids_sr.cli.group_level import _maps_not_stored
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_inputs import RunMaps
@@ -277,10 +277,10 @@ def test_maps_of_further_baselines_need_the_full_level() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    (told,) = maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
+    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
     assert (
         told
         == "group maps of zerofill, sdmod: the participant level stores their maps with --level"
         " full"
     )
-    assert maps_not_stored(["raw", "bspline", "sbl"], [run]) == []
+    assert _maps_not_stored(["raw", "bspline", "sbl"], [run]) == []

@@ -25,7 +25,7 @@ def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{ignored}\n"
         "from bids_sr.cli import interrupts, main as run\n"
-        f"interrupts.GRACE_S = {grace}\n"
+        f"interrupts._GRACE_S = {grace}\n"
         "def work(argv):\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"
         "    print(child.pid, flush=True)\n    "

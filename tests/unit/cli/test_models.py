@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from bids_sr.cli.models.models_files import contrast_of, factor_from
 from bids_sr.cli.models.models_main import main, parsers
 from bids_sr.cli.models.models_options import TrainOptions
-from bids_sr.cli.models.models_show import printable
+from bids_sr.cli.models.models_show import _printable
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import hr_grid
@@ -248,7 +248,7 @@ def test_a_card_cannot_steer_the_terminal(data: Path, capsys: pytest.CaptureFixt
     finally:
         path.write_text(before)
     assert "note: a?[2Jb?c?" in capsys.readouterr().out
-    assert printable("é × µ") == "é × µ"
+    assert _printable("é × µ") == "é × µ"
 
 
 def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(

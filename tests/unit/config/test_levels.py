@@ -6,7 +6,7 @@ from bids_sr.config.levels import (
     SMOOTHING,
     THRESHOLDS,
     StoredMaps,
-    maps_level,
+    _maps_level,
     reaches,
     series_level,
 )
@@ -71,10 +71,10 @@ def test_series_that_can_be_made_again_are_stored_in_full_only() -> None:
 
 def test_maps_of_further_baselines_are_stored_where_they_were_named() -> None:
     for name in ("raw", "bspline", "measured", "sbl"):
-        assert maps_level(name, ["sbl"], "default") == "standard"
-    assert maps_level("zerofill", ["sbl"], "default") == "full"
-    assert maps_level("zerofill", ["sbl", "zerofill"], "default") == "standard"
-    assert maps_level("lanczos", ["sbl"], "all") == "standard"
+        assert _maps_level(name, ["sbl"], "default") == "standard"
+    assert _maps_level("zerofill", ["sbl"], "default") == "full"
+    assert _maps_level("zerofill", ["sbl", "zerofill"], "default") == "standard"
+    assert _maps_level("lanczos", ["sbl"], "all") == "standard"
 
 
 def test_a_level_holds_what_those_below_it_hold() -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import UsageError, lock
-from bids_sr.config.lock import output_lock, read_holder
+from bids_sr.config.lock import _read_holder, output_lock
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.05)
-    monkeypatch.setattr(lock, "WATCH_S", 0.3)
+    monkeypatch.setattr(lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(lock, "_WATCH_S", 0.3)
 
 
 def _held(place: Path, *labels: str, out: str = "out", work: str = "work"):
@@ -28,14 +28,14 @@ def _held(place: Path, *labels: str, out: str = "out", work: str = "work"):
 def _left_by(path: Path, **changes: object) -> Path:
     """A lock as another run left it."""
     path.parent.mkdir(parents=True)
-    facts = {**lock.asdict(lock.myself("theirs")), **changes}
+    facts = {**lock.asdict(lock._myself("theirs")), **changes}
     path.write_text(json.dumps(facts))
     return path
 
 
 def _run_of(place: Path) -> str:
     """Which run holds the lock of participant 01."""
-    holder = read_holder(place / "out/logs/locks/sub-01.lock")
+    holder = _read_holder(place / "out/logs/locks/sub-01.lock")
     return holder.run if holder else "nobody"
 
 
@@ -44,7 +44,7 @@ def test_locks_are_there_while_held_and_leave_nothing(tmp_path: Path) -> None:
         files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.lock"))
         tops = ("out/logs/locks", "work/locks")
         assert files == [f"{top}/sub-{label}.lock" for top in tops for label in ("01", "02")]
-        holder = read_holder(tmp_path / files[0])
+        holder = _read_holder(tmp_path / files[0])
         assert holder is not None
         assert (holder.run, holder.pid) == ("mine", os.getpid())
     assert list(tmp_path.iterdir()) == []
@@ -116,7 +116,7 @@ def test_a_silent_holder_elsewhere_is_taken_over_whatever_the_clock_says(
     path = _left_by(tmp_path / "out/logs/locks/sub-01.lock", machine="elsewhere", host="other")
     os.utime(path, ns=(stamp, stamp))
     with _held(tmp_path, "01"):
-        holder = read_holder(path)
+        holder = _read_holder(path)
         assert holder is not None
         assert holder.run == "mine"
 
@@ -153,7 +153,7 @@ def test_a_run_that_lost_its_lock_stops(tmp_path: Path, caplog: pytest.LogCaptur
                 time.sleep(0.02)
         assert told
         assert "another one has taken over" in caplog.text
-        holder = read_holder(path)
+        holder = _read_holder(path)
         assert holder is not None
         assert holder.run == "theirs"  # not removed by the one that lost it
     finally:

@@ -241,12 +241,16 @@ def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, f
 
 
 def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
-    from bids_sr.cli.parser import WITHOUT_EFFECT, build_parser
+    from bids_sr.cli.parser import _WITHOUT_EFFECT, build_parser
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
     flags = [flag for action in build_parser()._actions for flag in action.option_strings]
-    assert {flag for flag in flags if f"`{flag}`" not in text} <= {"-h", "--help", *WITHOUT_EFFECT}
+    assert {flag for flag in flags if f"`{flag}`" not in text} <= {
+        "-h",
+        "--help",
+        *_WITHOUT_EFFECT,
+    }
 
 
 def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slurmmaker import program, start, submission
 
-from bids_sr.slurm.sbatch_scripts import check_words, sbatch_arguments, script_of, write_scripts
+from bids_sr.slurm.sbatch_scripts import _script_of, check_words, sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import Job, Request, Site, load
 from bids_sr.slurm.submissions import print_scripts
 
@@ -42,7 +42,7 @@ def test_the_head_of_an_array(tmp_path: Path) -> None:
         request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1),
     )
     made = submission(tmp_path, site=SITE, jobs=(array,))
-    lines = script_of(made, array).splitlines()
+    lines = _script_of(made, array).splitlines()
     wanted = {
         "--job-name=bids-sr-20260101-000000-abcdef",
         "--cpus-per-task=3",
@@ -63,7 +63,7 @@ def test_the_head_of_an_array(tmp_path: Path) -> None:
 def test_the_group_job_has_no_tasks_and_waits_for_those_that_failed_too(tmp_path: Path) -> None:
     made = submission(tmp_path)
     assert made.group is not None
-    text = script_of(made, made.group)
+    text = _script_of(made, made.group)
     assert "--array" not in text.replace("--array --all", "")
     assert "--participant-label" not in text
     assert "    group\n" in text

@@ -16,11 +16,11 @@ from bids_sr.slurm.job_states import (
     ACTIVE,
     State,
     Status,
+    _message_in,
+    _read_status,
+    _state_of,
     failures,
     fates,
-    message_in,
-    read_status,
-    state_of,
     summary,
     table,
 )
@@ -69,7 +69,7 @@ def wrote(state: str, code: int | None = None, **more: object) -> Status:
     ],
 )
 def test_state_and_reason(status: Status | None, seen: str, state: State, why: str) -> None:
-    assert state_of(status, seen) == (state, why)
+    assert _state_of(status, seen) == (state, why)
 
 
 @given(
@@ -86,7 +86,7 @@ def test_state_and_reason(status: Status | None, seen: str, state: State, why: s
     ),
 )
 def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, seen: str) -> None:
-    state, why = state_of(status, seen)
+    state, why = _state_of(status, seen)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
     if seen not in ACTIVE:
@@ -120,8 +120,8 @@ def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, 
 def test_messages_of_slurm(text: str, state: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x\n" * 20_000 + text + "\nlast line \xff\n", encoding="latin-1")
-    assert message_in(log) == state
-    assert message_in(tmp_path / "absent") == ""
+    assert _message_in(log) == state
+    assert _message_in(tmp_path / "absent") == ""
 
 
 def note(made: Submission, name: str, **values: object) -> None:
@@ -210,7 +210,7 @@ def test_half_a_status_file_counts_as_none(tmp_path: Path) -> None:
         '{"participant": "x", "state": "done", "more": 1}',
     ):
         (tmp_path / "x.json").write_text(text)
-        assert read_status(tmp_path / "x.json") is None
+        assert _read_status(tmp_path / "x.json") is None
 
 
 def test_records_come_back_and_the_last_counts(made: Submission, tmp_path: Path) -> None:

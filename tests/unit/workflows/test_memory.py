@@ -9,7 +9,7 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
 from bids_sr.config.memory_model import (
-    LARGE,
+    _LARGE,
     SEGMENT,
     SERIES,
     TRAIN_ON_VOLUMES,
@@ -45,7 +45,7 @@ def test_no_step_of_a_graph_is_above_the_largest(tmp_path: Path, options: tuple[
 
 def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> None:
     small, large = Sizes(t1w=1.0, low=0.02, high=0.1), Sizes(t1w=8.0, low=0.12, high=0.5)
-    for need in LARGE:
+    for need in _LARGE:
         assert step_gb(need, small) <= step_gb(need, large)
     assert step_gb(SEGMENT, large) > step_gb(SEGMENT, small) + 0.1
     assert step_gb(Need(), large) == step_gb(Need(), Sizes(high=0.5))
