@@ -37,7 +37,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import Answer, give_back, hold_threads, keep_warnings
+from bids_sr.execution.usage import Answer, release_memory, hold_threads, keep_warnings
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 
@@ -115,7 +115,7 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
     except BaseException:
         answer["traceback"] = traceback.format_exception(*sys.exc_info())
         answer["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
-    give_back()
+    release_memory()
     return answer
 
 

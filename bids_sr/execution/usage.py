@@ -60,7 +60,7 @@ class Answer(TypedDict, total=False):
     error: BaseException  # of the process itself
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return what is free to the system, and to the GPU: a worker lives as long as the run."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
         ctypes.CDLL(None).malloc_trim(0)

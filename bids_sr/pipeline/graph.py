@@ -193,11 +193,13 @@ class Scope:
     def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
         """Add the step that stores an artifact, if it has files at the requested level."""
         assert self.store is not None
-        linked = how.linked(placed.lookup) if callable(how.linked) else how.linked
+        exported_as = how.exported_as
+        if callable(exported_as):
+            exported_as = exported_as(placed.lookup)
         in_output, among = _chosen(placed, how)
         if how.dataset == "primary":
-            in_output, linked = False, {} if how.linked is None else linked
-        if not in_output and linked is None:
+            in_output, exported_as = False, {} if how.exported_as is None else exported_as
+        if not in_output and exported_as is None:
             return
         entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
         sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
@@ -211,8 +213,8 @@ class Scope:
         ]
         if how.dataset == "figures" and where:
             own["output_dir"] = where[0]
-        if linked is not None:
-            own["linked"] = dict(linked)
+        if exported_as is not None:
+            own["exported_as"] = dict(exported_as)
         if among is not None:
             own["among"] = among
         if varies := how.varies(placed.lookup) if callable(how.varies) else how.varies:

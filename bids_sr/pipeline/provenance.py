@@ -131,11 +131,11 @@ def _stored_path(placed: "Placed", maker: "Maker") -> str:
     found = {**entities, **own, "extension": extension}
     if not extension or placed.settings["in_output"]:
         return derivative_path(found) if extension else ""
-    names, linked = placed.scope.setting("datasets"), placed.settings["linked"]
+    names, exported_as = placed.scope.setting("datasets"), placed.settings["exported_as"]
     assert isinstance(names, Sequence)
-    assert isinstance(linked, Mapping)
+    assert isinstance(exported_as, Mapping)
     return (
-        dataset_of(Path(), names[0]).joinpath(derivative_path({**found, **linked})).as_posix()
+        dataset_of(Path(), names[0]).joinpath(derivative_path({**found, **exported_as})).as_posix()
         if names
         else ""
     )

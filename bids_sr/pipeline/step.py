@@ -124,8 +124,8 @@ class Keep:
     dataset : where it is stored: among all results, or only in the data set of the primary series
         for other programs (`bids_sr.pipeline.store`); figures are stored where the report is made
         of them
-    linked : what of the entities is another one in that data set, where it is linked, an empty
-        label for none; None: it is not there
+    exported_as : what of the entities is another one in that data set, where it is linked, an
+        empty label for none; None: it is not there
     level : the smallest level (``--level``) at which it is among all results
     among : of an artifact of several files, entities of those that are stored, each a choice; None
         stores all
@@ -141,7 +141,7 @@ class Keep:
     facts: str = ""
     provenance: bool = False
     dataset: Literal["output", "primary", "figures"] = "output"
-    linked: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
+    exported_as: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
     level: Level | Callable[[Lookup], Level] = "standard"
     among: Callable[[Lookup], Sequence[Mapping[str, str]]] | None = None
     varies: Varies | Callable[[Lookup], Varies] = field(default_factory=dict)

@@ -220,7 +220,7 @@ def store(
     output_dtype: Literal["float32", "int16"] = "float32",
     datasets: Sequence[str] = (),
     in_output: bool = True,
-    linked: Mapping[str, str] | None = None,
+    exported_as: Mapping[str, str] | None = None,
     varies: Mapping[str, list[str]] | None = None,
 ) -> list[File]:
     """Store files under their BIDS-Derivatives names.
@@ -247,8 +247,8 @@ def store(
     output_dtype : stored type of uncompressed series
     datasets : series of whose data sets for other programs the files may be
     in_output : whether they are stored among all results
-    linked : what of the entities is another one in `datasets`, an empty label for none; None: they
-        are not there
+    exported_as : what of the entities is another one in `datasets`, an empty label for none; None:
+        they are not there
     varies : entities by which files differ that share a sidecar, with the keys that differ
     """
     told_by_files = (
@@ -278,9 +278,9 @@ def store(
                     first.with_name(f"{first.name}.json"), {**more, **_read(note)}
                 )
             written.append(first)
-        for series in datasets if linked is not None else ():
+        for series in datasets if exported_as is not None else ():
             root = dataset_of(output_dir, series)
-            there = {**found, **(linked or {})}
+            there = {**found, **(exported_as or {})}
             if "space" in found or there["suffix"] not in _WITHOUT_SIDECAR:
                 # one for all tissues
                 all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there

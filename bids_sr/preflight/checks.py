@@ -70,7 +70,7 @@ def check(settings: Settings) -> Plan:
     types |= seeds
     for run in (
         run
-        for one in _worked_on(surveyed.subjects, settings)
+        for one in _as_downsampled(surveyed.subjects, settings)
         for run in one.runs
         if run.bold in types
     ):
@@ -80,7 +80,7 @@ def check(settings: Settings) -> Plan:
                 and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
             ):
                 del types[run.bold]  # its blocks are not worth the time
-    check_methods(settings, _worked_on(surveyed.subjects, settings), found)
+    check_methods(settings, _as_downsampled(surveyed.subjects, settings), found)
     if surveyed.chosen and not settings.selection.skip_bids_validation:
         people = {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
         validate(settings.paths.bids_dir.absolute(), people, surveyed.chosen, found)
@@ -144,7 +144,7 @@ def _seeds_of_runs(
     return found_in
 
 
-def _worked_on(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
+def _as_downsampled(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
     """Return the participants as processed.
 
     With ``--retrospective``, they are as they will be downsampled.
@@ -159,7 +159,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
 
     `sound` are the BOLD files whose tables are valid.
     """
-    worked_on = _worked_on(plan.subjects, settings)
+    worked_on = _as_downsampled(plan.subjects, settings)
     by_run = {
         run.bold: series_of_run(run, settings.superres) for one in worked_on for run in one.runs
     }

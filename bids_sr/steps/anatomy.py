@@ -69,7 +69,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 @step(
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, linked={})},
+    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, exported_as={})},
 )
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field estimated in its brain.
@@ -93,7 +93,7 @@ def _text_of_mask(setting: Lookup) -> str:
     part=Part.ANATOMY,
     text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, linked={})},
+    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, exported_as={})},
 )
 def mask_brain(
     t1w_head: Image,
@@ -169,7 +169,7 @@ def _kept_xfm(origin: str, target: str) -> Keep:
             "extension": ".h5",
         }
 
-    return Keep(entities, linked={})
+    return Keep(entities, exported_as={})
 
 
 _KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
@@ -231,7 +231,7 @@ def normalize_t1w(
     ),
     keep={
         "t1w_dseg": Keep(
-            {"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, linked={}
+            {"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, exported_as={}
         )
     },
 )

@@ -36,10 +36,13 @@ KEEP_MOTION = Keep(
             "one rigid transform a volume; takes a boldref point to where it lies in the volume"
         )
     },
-    linked={},
+    exported_as={},
 )
 KEEP_CONFOUNDS = Keep(
-    {"desc": "confounds", "suffix": "timeseries"}, "confounds_columns", linked={}, level="minimal"
+    {"desc": "confounds", "suffix": "timeseries"},
+    "confounds_columns",
+    exported_as={},
+    level="minimal",
 )
 
 

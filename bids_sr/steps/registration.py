@@ -138,7 +138,8 @@ def truncate_pair(
 
 
 _KEPT_COREG = Keep(
-    {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"}, linked={}
+    {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+    exported_as={},
 )
 _BRAIN_HR = "brain on the grid of the super-resolved series"
 
@@ -160,7 +161,7 @@ _KEPT_MASKS = {
             "Type": "Brain",
             "Resolution": "grid of the super-resolved series",
         },
-        linked=_mask_of_primary,
+        exported_as=_mask_of_primary,
     ),
 }
 

@@ -199,10 +199,10 @@ def undo_motion(
     text=_own_text,
     keep={
         "series": Keep(
-            _entities, _kept, facts="series_facts", linked=_as_preprocessed, level=_level
+            _entities, _kept, facts="series_facts", exported_as=_as_preprocessed, level=_level
         ),
         "space_series": Keep(
-            None, _kept_in_spaces, facts="series_facts", dataset="primary", linked=_in_spaces
+            None, _kept_in_spaces, facts="series_facts", dataset="primary", exported_as=_in_spaces
         ),
     },
 )

@@ -370,8 +370,10 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
         card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}
         names = {**told["entities"], **(own or {}), **tells, **card}
         written[json.dumps(names, sort_keys=True)] += told["in_output"]
-        for series in told.get("datasets", ()) if told["linked"] is not None else ():
-            written[json.dumps({**names, **told["linked"], "series": series}, sort_keys=True)] += 1
+        for series in told.get("datasets", ()) if told["exported_as"] is not None else ():
+            written[
+                json.dumps({**names, **told["exported_as"], "series": series}, sort_keys=True)
+            ] += 1
     assert len(written) > 10
     assert [name for name, times in written.items() if times > 1] == []
 
@@ -384,11 +386,11 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
     for placed, told in _stores(graph):
         own = told["own_entities"]
         names = [told["entities"] | own] if own is not None and told["in_output"] else []
-        if own is not None and told["linked"] is not None:
+        if own is not None and told["exported_as"] is not None:
             names.append(
                 {
                     key: label
-                    for key, label in {**told["entities"], **own, **told["linked"]}.items()
+                    for key, label in {**told["entities"], **own, **told["exported_as"]}.items()
                     if label
                 }
             )
@@ -418,10 +420,10 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
     """Of each run, and of the anatomy in every data set that has a run of the participant."""
     found: dict[tuple[str, str], set[str]] = {}  # by data set and scope
     for placed, told in _stores(graph):
-        for series in told.get("datasets", ()) if told["linked"] is not None else ():
+        for series in told.get("datasets", ()) if told["exported_as"] is not None else ():
             named = {
                 **(told["own_entities"] or {"suffix": placed.name.removeprefix("keep_")}),
-                **told["linked"],
+                **told["exported_as"],
             }
             own = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
             scope = placed.scope if placed.scope.name != series else placed.scope.outer

@@ -117,7 +117,7 @@ def test_image_stays_as_it_is_and_three_dimensional(tmp_path):
 BOLD = "sub-01/func/sub-01_task-tap_run-1_desc-{desc}_bold{extension}"
 RENAMED = {
     "own_entities": {"res": "hr", "desc": "sbl", "suffix": "bold"},
-    "linked": {"res": "", "desc": "preproc"},
+    "exported_as": {"res": "", "desc": "preproc"},
 }
 
 
@@ -188,7 +188,7 @@ def test_what_is_for_other_programs_alone_lies_in_each_of_their_data_sets(tmp_pa
     _series(tmp_path / "in.nii")
     own = {"desc": "preproc", "suffix": "bold"}
     one, other = _stored_all(
-        tmp_path, datasets=["sbl", "bspline"], own_entities=own, in_output=False, linked={}
+        tmp_path, datasets=["sbl", "bspline"], own_entities=own, in_output=False, exported_as={}
     )
     assert one.samefile(other)
     name = BOLD.format(desc="preproc", extension=".nii.gz")

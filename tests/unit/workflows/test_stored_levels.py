@@ -121,7 +121,7 @@ def test_the_data_set_for_other_programs_is_whole_at_every_level(
         return {
             str(each)
             for each in graph.placed
-            if each.step is store and graph.settings[each]["linked"] is not None
+            if each.step is store and graph.settings[each]["exported_as"] is not None
         }
 
     assert (
