@@ -37,7 +37,7 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import Answer, release_memory, hold_threads, keep_warnings
+from bids_sr.execution.usage import Answer, hold_threads, keep_warnings, release_memory
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 

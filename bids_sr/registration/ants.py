@@ -108,7 +108,7 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
     )
 
 
-def read_linear(path: str | Path) -> Array:
+def read_linear(path: Path) -> Array:
     """Read a linear transform (.mat, 4x4, RAS mm) written by antsRegistration.
 
     It maps a fixed point to its moving point.
@@ -133,7 +133,7 @@ def register(
     prefix: str,
     start: Array | None = None,
     fixed_mask: Array | None = None,
-) -> tuple[str, ...]:
+) -> tuple[Path, ...]:
     """Run antsRegistration and return its composite and inverse transform files.
 
     Where all stages are linear, a single `.mat` file is returned.
@@ -176,8 +176,8 @@ def register(
     if code != 0:
         raise RuntimeError(f"antsRegistration failed with code {code} ({ants.__version__})")
     if deformable:
-        return f"{prefix}Composite.h5", f"{prefix}InverseComposite.h5"
-    return (f"{prefix}0GenericAffine.mat",)
+        return Path(f"{prefix}Composite.h5"), Path(f"{prefix}InverseComposite.h5")
+    return (Path(f"{prefix}0GenericAffine.mat"),)
 
 
 def _stage_arguments(stage: Stage, ends: Sequence[str], mask_end: str) -> list[str]:
@@ -207,7 +207,7 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_end: str) -> list[s
 def apply(
     image: Volume,
     reference: Volume,
-    transforms: Sequence[str | Path],
+    transforms: Sequence[Path],
     *,
     seed: int,
     interpolator: str = "linear",
@@ -241,7 +241,7 @@ def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Arr
 
 
 def apply_to_points(
-    points: Sequence[Sequence[float]] | Array, transforms: Sequence[str | Path], *, seed: int
+    points: Sequence[Sequence[float]] | Array, transforms: Sequence[Path], *, seed: int
 ) -> Array:
     """Map reference points into the image that `apply` resamples; (n, 3), RAS mm.
 

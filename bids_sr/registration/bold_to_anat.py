@@ -220,7 +220,7 @@ def combined_masks(
 
 def region_on_bold(
     region: Volume,
-    to_region: Sequence[str],
+    to_region: Sequence[Path],
     boldref2t1w: Array,
     grids: tuple[Volume, Volume],
     *,
@@ -266,7 +266,7 @@ def region_on_bold(
     return (low, high), facts
 
 
-def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed: int) -> float:
+def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed: int) -> float:
     """Return a region's fraction in the field of view, sampled at 4 mm, up to 90 mm around."""
     pad = np.ceil(90.0 / grid.zooms).astype(int)
     wide = grid.affine.copy()
@@ -285,7 +285,7 @@ def _fraction_in_view(mask: Volume, chain: Sequence[str], grid: Volume, *, seed:
     return float(inside.mean())
 
 
-def boldref_onward(boldref2t1w: Array, onward: Sequence[str | Path], here: Path) -> list[str]:
+def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> list[Path]:
     """Transforms that take a boldref point to its T1w point, and that onward.
 
     Parameters
@@ -294,5 +294,5 @@ def boldref_onward(boldref2t1w: Array, onward: Sequence[str | Path], here: Path)
     onward : files of what takes a T1w point to where it is wanted; none: it is wanted there
     here : where the inverse of the first is written
     """
-    write_itk(here / "t1w2boldref.txt", invert(boldref2t1w))
-    return [*map(str, onward), str(here / "t1w2boldref.txt")]
+    write_itk(back := here / "t1w2boldref.txt", invert(boldref2t1w))
+    return [*onward, back]

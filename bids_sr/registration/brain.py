@@ -6,11 +6,12 @@ fitted to the tissue found. It is checked for what cannot be true of a brain, or
 it.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
@@ -24,73 +25,57 @@ _MAX_DETERMINANT = 1.1
 _MIN_DICE = 0.85  # of the mask and the template's brain
 
 
-@frozen
-class BrainCheck:
-    """Metrics of a brain mask.
+def check_brain(
+    volume: float,
+    *,
+    determinant: float | None = None,
+    nmi: float | None = None,
+    nmi_headers: float | None = None,
+    template_dice: float | None = None,
+) -> dict[str, object]:
+    """Return figures of a brain mask, and under `brain_doubts` why it is probably wrong.
 
-    They are None where no pose underlies it, as for the mask of another program.
+    A doubt is a clause; none where nothing speaks against the mask.
 
-    `volume_ml` of the mask; `determinant` of the affine from template to head; `nmi` and
-    `nmi_headers`, normalized mutual information in the template's brain by the affine and by the
-    headers; `template_dice` of the mask and the template's brain brought there by the affine.
+    Parameters
+    ----------
+    volume : of the mask (ml)
+    determinant : of the affine from template to head; it and the next are None where no pose
+        underlies the mask, as for that of another program
+    nmi, nmi_headers : normalized mutual information in the template's brain by the affine and by
+        the headers
+    template_dice : of the mask and the template's brain brought there by the affine
     """
-
-    volume_ml: float
-    determinant: float | None = None
-    nmi: float | None = None
-    nmi_headers: float | None = None
-    template_dice: float | None = None
-
-    @property
-    def doubts(self) -> list[str]:
-        """Why the mask is probably wrong, a clause each; none where nothing speaks against it."""
-        low, high = _VOLUME_ML
-        found = []
-        if not low <= self.volume_ml <= high:
-            found.append(
-                f"its brain mask holds {self.volume_ml:.0f} ml, where brains have {low:.0f} to"
-                f" {high:.0f}"
-            )
-        if self.determinant is not None and self.determinant > _MAX_DETERMINANT:
-            found.append(
-                f"the template had to grow to {self.determinant:.2f} of its volume, as it does in"
-                " the scalp"
-            )
-        if self.nmi is not None and self.nmi_headers is not None and self.nmi < self.nmi_headers:
-            found.append("the template fits it no better than by the headers alone")
-        if self.template_dice is not None and self.template_dice < _MIN_DICE:
-            found.append(
-                "mask and template's brain agree by a Dice coefficient of"
-                f" {self.template_dice:.2f} alone"
-            )
-        return found
-
-    def facts(self) -> dict[str, object]:
-        """As plain values for the report; `brain_doubts` holds the doubts."""
-        figures = {
-            "brain_volume_ml": self.volume_ml,
-            "brain_determinant": self.determinant,
-            "brain_nmi": self.nmi,
-            "brain_nmi_headers": self.nmi_headers,
-            "brain_template_dice": self.template_dice,
-        }
-        return {name: round(v, 4) for name, v in figures.items() if v is not None} | {
-            "brain_doubts": self.doubts
-        }
+    low, high = _VOLUME_ML
+    doubts = []
+    if not low <= volume <= high:
+        doubts.append(
+            f"its brain mask holds {volume:.0f} ml, where brains have {low:.0f} to {high:.0f}"
+        )
+    if determinant is not None and determinant > _MAX_DETERMINANT:
+        doubts.append(
+            f"the template had to grow to {determinant:.2f} of its volume, as it does in the scalp"
+        )
+    if nmi is not None and nmi_headers is not None and nmi < nmi_headers:
+        doubts.append("the template fits it no better than by the headers alone")
+    if template_dice is not None and template_dice < _MIN_DICE:
+        doubts.append(
+            f"mask and template's brain agree by a Dice coefficient of {template_dice:.2f} alone"
+        )
+    figures = {
+        "brain_volume_ml": volume,
+        "brain_determinant": determinant,
+        "brain_nmi": nmi,
+        "brain_nmi_headers": nmi_headers,
+        "brain_template_dice": template_dice,
+    }
+    found: dict[str, object] = {k: round(v, 4) for k, v in figures.items() if v is not None}
+    return found | {"brain_doubts": doubts}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
     """Volume of a mask (ml)."""
-    return (
-        float(np.count_nonzero(mask))
-        * abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
-        / 1000
-    )
-
-
-def check_mask(mask: Volume) -> BrainCheck:
-    """Figures of a brain mask that another program has made."""
-    return BrainCheck(volume_ml=volume_ml(mask.data > 0.5, mask.affine))
+    return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
@@ -253,7 +238,7 @@ def normalize(
     seed: int,
     prefix: str,
     sloppy: bool,
-) -> tuple[str, str]:
+) -> tuple[Path, Path]:
     """SyN between brain and template at 3 mm (4 mm if sloppy).
 
     Returns two composite files: the first takes template points to T1w points (it resamples the
@@ -309,7 +294,7 @@ def brain_from_head(
     prefix: str,
     sloppy: bool,
     fitted: bool = True,
-) -> tuple[Array, Array, BrainCheck]:
+) -> tuple[Array, Array, dict[str, object]]:
     """Return brain mask (head's grid), template-to-head affine, and metrics of both.
 
     The affine maps a template point to its point in the head.
@@ -329,8 +314,8 @@ def brain_from_head(
         template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
     )
     mask = _fit_mask(low, carried).astype(np.float32) if fitted else carried
-    check = BrainCheck(
-        volume_ml=volume_ml(mask > 0.5, low.affine),
+    check = check_brain(
+        volume_ml(mask > 0.5, low.affine),
         determinant=float(np.linalg.det(xfm[:3, :3])),
         nmi=nmi,
         nmi_headers=by_headers,
@@ -341,7 +326,7 @@ def brain_from_head(
 
 
 def carried_priors(
-    t1w: Volume, mask: Array, maps: list[Volume], std2t1w: str, *, seed: int
+    t1w: Volume, mask: Array, maps: Sequence[Volume], std2t1w: Path, *, seed: int
 ) -> Array:
     """Resample the template's tissues to T1w priors of GM, WM and CSF (3, X, Y, Z).
 

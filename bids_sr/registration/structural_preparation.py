@@ -114,9 +114,7 @@ def placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        found["nonlinear"] = _warped(
-            frame, found["affine"].xfm, Path(files[1] if turned else files[0])
-        )
+        found["nonlinear"] = _warped(frame, found["affine"].xfm, files[1] if turned else files[0])
     return found
 
 

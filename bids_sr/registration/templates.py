@@ -168,7 +168,7 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
 
 
 def on_t1w(
-    image: Volume, t1w: Volume, xfms: Sequence[str], *, seed: int, interpolator: str = "linear"
+    image: Volume, t1w: Volume, xfms: Sequence[Path], *, seed: int, interpolator: str = "linear"
 ) -> Array:
     """Resample an image to the T1w grid by xfm files, or by its header if there are none.
 

@@ -123,7 +123,7 @@ def list_clusters(
     }
 
 
-def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[str]) -> Array:
+def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
     """Labels of the atlas on the grid of a map."""
     grid, labels = Volume(image.data, image.affine), atlas.like(atlas.data.astype(np.float32))
     return (

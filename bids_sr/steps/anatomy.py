@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.config.memory_model import REGION, SEGMENT, Need
+from bids_sr.io.json_values import texts
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
@@ -15,7 +16,6 @@ from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, in_ras, load
 from bids_sr.registration.brain import (
-    BrainCheck,
     brain_from_head,
     carried_priors,
     normalize,
@@ -145,15 +145,15 @@ def find_start(
     )[1]
 
 
-def doubted(check: BrainCheck) -> dict[str, object]:
+def doubted(check: dict[str, object]) -> dict[str, object]:
     """Figures of a brain mask, with a warning of a doubtful one."""
-    if check.doubts:
+    if doubts := texts(check["brain_doubts"]):
         _LOGGER.warning(
             "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out"
             " of the confounds.",
-            "; ".join(check.doubts),
+            "; ".join(doubts),
         )
-    return check.facts()
+    return check
 
 
 def _kept_xfm(origin: str, target: str) -> Keep:
@@ -213,11 +213,7 @@ def normalize_t1w(
         sloppy=sloppy,
     )
     grid = two_mm_grid(template)
-    return (
-        Path(forward),
-        Path(inverse),
-        grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed)),
-    )
+    return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
 
 
 @step(
@@ -253,9 +249,8 @@ def segment_tissues(
     """
     priors = None
     if template_priors:
-        maps = list(template_priors)
         priors = carried_priors(
-            t1w_preproc, t1w_mask.data, maps, str(std2t1w_xfm), seed=random_seed
+            t1w_preproc, t1w_mask.data, template_priors, std2t1w_xfm, seed=random_seed
         )
     probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)
     affine = t1w_preproc.affine
@@ -312,14 +307,14 @@ def place_atlas(
     found = find_atlas(atlas, template_space)
     image = load(found.image)
     own = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
-    xfms = [] if own else [str(std2t1w_xfm)]
+    xfms = [] if own else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame({"index": list(found.labels.values()), "name": list(found.labels)})
     on_grid = Volume(
         np.round(labels).astype(np.int16 if max(found.labels.values()) < 2**15 else np.int32),
         t1w_preproc.affine,
     )
-    return Volume(image.data, image.affine), on_grid, table, [Path(each) for each in xfms]
+    return Volume(image.data, image.affine), on_grid, table, xfms
 
 
 def _text_of_region(setting: Lookup) -> str:
@@ -377,19 +372,12 @@ def define_region(
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:
         numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        region, xfms = (
-            atlas_region(atlas_source, names, numbers),
-            [str(each) for each in atlas_xfms],
-        )
+        region, xfms = atlas_region(atlas_source, names, numbers), list(atlas_xfms)
     else:
         region, in_template = find_region(roi, t1w_mask, template)
-        xfms = [str(std2t1w_xfm)] if in_template else []
+        xfms = [std2t1w_xfm] if in_template else []
     inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
-    return (
-        Volume(inside, t1w_preproc.affine),
-        Volume(region.data > 0.5, region.affine),
-        [Path(each) for each in xfms],
-    )
+    return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms
 
 
 def text_of_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:

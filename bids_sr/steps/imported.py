@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
-from bids_sr.registration.brain import check_mask, two_mm_grid
+from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
 from bids_sr.registration.tissues import segmentation
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.distortion import voxel_shift
@@ -57,7 +57,9 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     T1w; its brain; figures of the mask, and what speaks against it
     """
     t1w, mask = load(t1w_file), load(given_t1w_mask)
-    return t1w, mask.like(mask.data > 0.5), anatomy.doubted(check_mask(mask))
+    inside = mask.like(mask.data > 0.5)
+    check = check_brain(volume_ml(inside.data, mask.affine))
+    return t1w, inside, anatomy.doubted(check)
 
 
 @step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY, keep=anatomy.segment_tissues.keep)

@@ -292,7 +292,7 @@ def region_to_bold(
     """
     (low, high), facts = region_on_bold(
         roi_source,
-        [str(path) for path in roi_xfms],
+        roi_xfms,
         boldref2t1w_xfm[0],
         (bold_mask, bold_mask_hr),
         seed=random_seed,

@@ -194,7 +194,7 @@ def _rounded(point: Sequence[float] | Float) -> list[float]:
     return [round(float(mm), 3) for mm in point]
 
 
-def _on_mask(region: Volume, mask: Volume, chain: Sequence[str]) -> Array:
+def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     """Voxels of the mask whose center `chain` takes into a region."""
     moving, reference = (
         region.like(region.data.astype(np.float32)),
