@@ -18,13 +18,18 @@ Level = Literal["note", "warning", "error"]
 RECORD = "notices.jsonl"
 _AGAIN = "then rerun the same command to resume"
 CODES: dict[str, tuple[str, str]] = {
-    "": ("", ""),
+    "input": ("found in the data set or the call", ""),
     "option": ("an option cannot be used as it is given", ""),
     "annex": ("a file of git-annex is not downloaded", ""),
     "lfs": ("a file of Git LFS is not downloaded", ""),
     "reference": ("a high-resolution reference was found", ""),
     "left-out": ("a run is left out", ""),
+    "advice": ("a scan or an option would tell more", ""),
+    "progress": ("what the program does, and what it has made", ""),
+    "log": ("a message of the program's own log", ""),
     "step": ("a step warned", ""),
+    "missing": ("an output is missing", f"A step failed or was stopped; {_AGAIN}."),
+    "slurm": ("SLURM refuses or does not answer", ""),
     "full": ("disk full", f"Free some room, or choose other directories, {_AGAIN}."),
     "memory": (
         "out of memory",
@@ -97,7 +102,7 @@ class Notice:
     level: Level = "error"
     subject: str = ""
     run: str = ""
-    code: str = ""  # of `CODES`
+    code: str = "input"  # of `CODES`
     file: str = ""  # that tells more: a crash file, a log
 
     def __post_init__(self) -> None:
@@ -107,7 +112,8 @@ class Notice:
 
     def __str__(self) -> str:
         if self.level != "error":
-            return f"{(self.code == 'step' and self.whom) or self.what}: {self.why}"
+            head = (self.code == "step" and self.whom) or self.what
+            return ": ".join(filter(None, (head, self.why)))
         lines = (
             self.what,
             self.why and f"  why: {self.why}",
@@ -135,9 +141,41 @@ class Notice:
         return replace(self, subject="", run="")
 
 
+class UsageError(Exception):
+    """A request that cannot be carried out, with the reason and a remedy, as `notice`.
+
+    The program exits with code 2.
+
+    Parameters
+    ----------
+    what, why, remedy : str
+        See `Notice`.
+
+    Attributes
+    ----------
+    problems : tuple of Notice
+        All reasons, where there are several.
+    """
+
+    code = "input"
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(what, why, remedy)
+        self.notice = Notice(what=what, why=why, remedy=remedy, code=self.code)
+        self.problems: tuple[Notice, ...] = (self.notice,)
+
+    def __str__(self) -> str:
+        return str(self.notice)
+
+
 def whom_text(subject: str, run: str) -> str:
     """Name of a run, else of a participant (by its label); "" where there is neither."""
     return run or (subject and f"sub-{subject}")
+
+
+def as_json(notice: Notice, **more: str) -> str:
+    """Return a notice as a line of JSON, with further keys before its own."""
+    return json.dumps({**more, **asdict(notice)}, ensure_ascii=False)
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:
@@ -145,7 +183,7 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
 
     Processes and jobs of a run write to the same file: all lines of a call are written at once.
     """
-    text = "".join(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in notices)
+    text = "".join(f"{as_json(each)}\n" for each in notices)
     if not text:
         return
     target = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

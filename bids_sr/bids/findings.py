@@ -18,8 +18,8 @@ class InputError(UsageError):
     """The data set cannot be used as it stands; `problems` holds every reason found."""
 
     def __init__(self, problems: Sequence[Notice]) -> None:
+        super().__init__("\n".join(str(problem) for problem in grouped(problems)))
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in grouped(self.problems)))
 
 
 def refusal(what: Path | str, why: str, remedy: str) -> InputError:
@@ -94,14 +94,12 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
     """Group equal notices for display, as the first file and the number of others."""
-    files: dict[tuple[str, Level], dict[str, None]] = {}
+    found: dict[tuple[str, Level], dict[str, Notice]] = {}
     for notice in notices:
-        files.setdefault((notice.why, notice.level), {})[notice.what] = None
+        found.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
     return [
-        Notice(
-            what=first if not others else f"{first} and {len(others)} more", why=why, level=level
-        )
-        for (why, level), (first, *others) in files.items()
+        replace(first.of_all(), what=f"{first.what} and {len(others)} more") if others else first
+        for first, *others in (each.values() for each in found.values())
     ]
 
 
@@ -129,21 +127,21 @@ class Findings:
         finally:
             self._subject, self._run = before
 
-    def refuse(self, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem."""
-        self.add([Notice(what=str(what), why=why, remedy=remedy)])
+    def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
+        """Add a problem; its code gives a remedy where there is none."""
+        self.add([Notice(what=str(what), why=why, remedy=remedy, code=code)])
 
     def refuse_option(self, what: str, why: str, remedy: str) -> None:
         """Add a problem of an option, which stops the whole call even if one run revealed it."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
-    def tell(self, what: Path | str, why: str, *, code: str = "") -> None:
+    def tell(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a note."""
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
-    def warn(self, what: Path | str, why: str) -> None:
+    def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a warning."""
-        self.add([Notice(what=str(what), why=why, level="warning")])
+        self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem, or a note where ``--force`` was given."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
+from bids_sr.notices import RECORD, Notice, recorded
 
 if TYPE_CHECKING:
     from bids_sr.preflight import Plan
@@ -35,14 +36,25 @@ def item(name: str, text: str) -> str:
     )
 
 
-def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
+def line_of(notice: Notice) -> str:
+    """A line of a list: the head of `made`, else the level of a notice, and what it tells."""
+    is_made = notice.code == "progress"
+    return item(notice.what, notice.why) if is_made else item(notice.level, str(notice))
+
+
+def made(head: str, text: str) -> Notice:
+    """What a run works on or has made."""
+    return Notice(what=head, why=text, level="note", code="progress")
+
+
+def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield the output folder, runs, expected duration, steps per run, and warnings."""
     from bids_sr import preflight
     from bids_sr.bids.query import some
 
     paths, told = settings.paths, preflight.notes(plan, settings)
-    yield from (item(word, text) for word, text in told if word == "warning")
-    yield item(
+    yield from (each for each in told if each.level == "warning")
+    yield made(
         "results",
         f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files:"
         f" {paths.work_dir})",
@@ -55,13 +67,13 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     ]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")
-    yield item(
+    yield made(
         f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}"
     )
-    yield item("estimate", preflight.cost_text(plan, settings))
+    yield made("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
-        yield item(title, line)
-    yield from (item(word, text) for word, text in told if word != "warning")
+        yield made(title, line)
+    yield from (each for each in told if each.level != "warning")
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
@@ -101,7 +113,7 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[str]:
+def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[Notice]:
     """Yield the verdict of each run, and the paths of series, maps and reports.
 
     The data sets for other tools are listed, too.
@@ -117,9 +129,9 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
         for path in found:
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
-            yield item("verdict", f"{run.stem}: {summary['verdict']}")
+            yield made("verdict", f"{run.stem}: {summary['verdict']}")
             for line in compared_of(path):
-                yield item("compared", line)
+                yield made("compared", line)
     where = [str(folder) for folder in sorted(folders)]
     if where:
         stored = {
@@ -128,12 +140,12 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
             for path in place.glob("*_desc-*_bold.nii.gz")
         }
         there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
-        yield item(
+        yield made(
             "series",
             f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in"
             f" {some(where, _MOST_NAMED)}",
         )
-        yield item("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
+        yield made("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]
         zero = (
@@ -143,24 +155,23 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
             else ""
         )
         text = "The preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others"
-        yield item("exported", f"{dataset_of(out, name)}: {zero}{text}")
+        yield made("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:_MOST_NAMED]:
-        yield item("report", str(report))
+        yield made("report", str(report))
     if len(reports) > _MOST_NAMED:
-        yield item("", f"and {len(reports) - _MOST_NAMED} more, all in {out / INDEX}")
+        yield made("", f"and {len(reports) - _MOST_NAMED} more, all in {out / INDEX}")
 
 
-def warning_lines(folder: Path) -> Iterator[str]:
+def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps, each once with the first few of its runs."""
     from bids_sr.bids.query import some
-    from bids_sr.notices import RECORD, recorded
 
     found: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):
         if notice.code == "step":
             found.setdefault(notice.why, {})[notice.whom] = None
     for text, runs in list(found.items())[:_MOST_NAMED]:
-        yield item("warning", f"{some(list(runs), 3)}: {text}")
+        yield Notice(what=some(list(runs), 3), why=text, level="warning", code="step")
     if len(found) > _MOST_NAMED:
-        yield item("", f"and {len(found) - _MOST_NAMED} more in {folder / RECORD}")
+        yield made("", f"and {len(found) - _MOST_NAMED} more in {folder / RECORD}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.options import Parser
-from bids_sr.config import UsageError, readers
+from bids_sr.config import readers
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
@@ -101,8 +101,8 @@ def _run(argv: Sequence[str]) -> int:
     options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.io.nifti import ImageError
+    from bids_sr.notices import UsageError
     from bids_sr.stats.glm.blocks import TooFewBlocks
-    from bids_sr.stats.glm.contrasts import ContrastError
     from bids_sr.stats.glm.regressors import DesignError
 
     try:
@@ -110,7 +110,7 @@ def _run(argv: Sequence[str]) -> int:
     except (
         ImageInputError,
         TooFewBlocks,
-        ContrastError,
+        UsageError,
         DesignError,
         ImageError,
         OSError,

@@ -11,18 +11,23 @@ code    meaning
 """
 
 import contextlib
+import logging
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.config import UsageError
-from bids_sr.io.atomic_files import FULL, DiskFullError, full_text
+from bids_sr.io.atomic_files import FULL, DiskFullError
+from bids_sr.notices import Level, Notice, as_json
 
 DONE, FAILED, REFUSED = 0, 1, 2
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
+_as_json = False
 
 
 def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
@@ -46,7 +51,7 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
         with interruptible():
             return run()
     except UsageError as error:
-        complain(f"{prog}: {error}")
+        complain(f"{prog}: {error}", *error.problems)
         return REFUSED
     except BrokenPipeError:  # `bids-sr … | head` has read enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered is for nobody
@@ -59,8 +64,8 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
-            text = str(error) if isinstance(error, DiskFullError) else full_text(place)
-            complain(f"{prog}: {text}")
+            full = error if isinstance(error, DiskFullError) else DiskFullError(place)
+            complain(f"{prog}: {full}", full.notice)
             return FAILED
         complain(traceback.format_exc().rstrip())
         complain(
@@ -70,13 +75,55 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
         return FAILED
 
 
+def choose_format(name: str) -> None:
+    """Choose how this program prints: ``text``, or ``json`` for a notice a line."""
+    global _as_json
+    _as_json = name == "json"
+
+
 def say(text: str) -> None:
     """Print a line with the time of day."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    show(f"{time.strftime('%H:%M:%S')} {text}", Notice(what=text, level="note", code="progress"))
 
 
-def complain(text: str) -> None:
-    """Print to standard error."""
+def complain(text: str, *notices: Notice) -> None:
+    """Print to standard error; see `show`."""
     # a terminal that was closed; the exit code still says what happened
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        show(text, *(notices or (Notice(what=text),)), stream=sys.stderr)
+
+
+def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
+    """Print a text or, as JSON, the notices that it tells.
+
+    Parameters
+    ----------
+    text : str
+        As people read it; it is of its own code where no notice is given.
+    *notices : Notice
+        What it tells.
+    stream : TextIO, optional
+        Standard output by default.
+    """
+    lines = [text]
+    if _as_json:
+        found = notices or (Notice(what=text, level="note", code="progress"),)
+        lines = [as_json(each, time=time.strftime(_TIME)) for each in found]
+    print("\n".join(lines), file=stream or sys.stdout, flush=True)
+
+
+def log_handler() -> logging.Handler:
+    """What writes the program's own log, in the chosen format."""
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if _as_json else plain)
+    return handler
+
+
+class _JsonLines(logging.Formatter):
+    """Messages of the log as notices."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level: Level = "note" if record.levelno < logging.WARNING else "warning"
+        found = Notice(what=record.name, why=super().format(record), level=level, code="log")
+        return as_json(found, time=self.formatTime(record, _TIME))

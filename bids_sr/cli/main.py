@@ -16,13 +16,22 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli import report_command
-from bids_sr.cli.console import count_text, end_lines, item, start_lines, warning_lines
-from bids_sr.cli.exit_codes import DONE, FAILED, complain, ended, say
+from bids_sr.cli.console import count_text, end_lines, line_of, made, start_lines, warning_lines
+from bids_sr.cli.exit_codes import (
+    DONE,
+    FAILED,
+    choose_format,
+    complain,
+    ended,
+    log_handler,
+    say,
+    show,
+)
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
@@ -70,16 +79,15 @@ def _run(argv: Sequence[str]) -> int:
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", level=level
-    )
+    choose_format(settings.run.log_format)
+    logging.basicConfig(handlers=[log_handler()], level=level)
     logging.getLogger("bids_sr").setLevel(level)
     say(
         f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
         f" {settings.paths.bids_dir}"
     )
     for line in settings.summary() if settings.run.verbosity else ():
-        print(
+        show(
             textwrap.fill(
                 line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False
             )
@@ -98,7 +106,7 @@ def _participants(settings: Settings) -> int:
 
     if settings.run.dry_run:
         say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
-        print(preflight.dry_run_text(plan, settings))
+        show(preflight.dry_run_text(plan, settings))
         if settings.run.graph:
             from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.base import graph_of
@@ -107,7 +115,7 @@ def _participants(settings: Settings) -> int:
                 "graph (step: what it makes [as what it is kept] <- of what (who makes it);"
                 " settings)"
             )
-            print(*who_makes_what(graph_of(settings, plan, __version__)), sep="\n")
+            show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
     run = settings.run.run_uuid
@@ -131,8 +139,7 @@ def _participants(settings: Settings) -> int:
             outcome = run_participants(settings, plan, say)
         # the call that resumes does not repeat the steps, nor what they warned of
         except BaseException:
-            for line in warning_lines(paths.output_dir / "logs" / run):
-                print(line, flush=True)
+            _show_lines(warning_lines(paths.output_dir / "logs" / run))
             raise
     return _conclude(outcome, settings, plan)
 
@@ -154,7 +161,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
         plan, problems = preflight.without_unfit_references(plan, problems)
         for notice in plan.warnings:
             if notice not in known:
-                print(item(notice.level, str(notice)))
+                show(line_of(notice), notice)
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:
@@ -166,17 +173,27 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
 
 def _found_before(plan: "Plan") -> "Iterator[Notice]":
     """Return the initial record of a run: runs left out, with reasons, and check results."""
-    for run, problems in plan.left_out.items():
-        yield from (dataclasses.replace(each, run=run, code="left-out") for each in problems)
+    yield from _left_out(plan.left_out)
     yield from plan.warnings
+
+
+def _left_out(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
+    """Why runs are not worked on."""
+    for run, problems in left_out.items():
+        yield from (dataclasses.replace(each, run=run, code="left-out") for each in problems)
 
 
 def _tell_left_out(left_out: "Mapping[str, Sequence[Notice]]") -> None:
     """Name the runs that are not worked on, with reason and fix."""
     from bids_sr.preflight import left_out_text
 
-    for text in left_out_text(left_out):
-        complain(text)
+    if left_out:
+        complain("\n".join(left_out_text(left_out)), *_left_out(left_out))
+
+
+def _show_lines(lines: "Iterable[Notice]") -> None:
+    for each in lines:
+        show(line_of(each), each)
 
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
@@ -206,7 +223,7 @@ def _group(settings: Settings) -> int:
         prepared = group_level.prepare(settings)
     if settings.run.dry_run:
         say("plan (dry run: nothing is written)")
-        print(group_level.plan_text(prepared))
+        show(group_level.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
@@ -225,8 +242,7 @@ def _check(settings: Settings) -> "Plan":
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
-        for line in start_lines(plan, settings):
-            print(line, flush=True)
+        _show_lines(start_lines(plan, settings))
         _tell_left_out(plan.left_out)
     return plan
 
@@ -235,7 +251,9 @@ def _refuse(problems: "Sequence[Notice]") -> None:
     from bids_sr.preflight import format_problems
 
     if problems:
-        raise UsageError(format_problems(problems))
+        refusal = UsageError(format_problems(problems))
+        refusal.problems = tuple(problems)
+        raise refusal
 
 
 def _write_settings(settings: Settings) -> None:
@@ -248,9 +266,10 @@ def _write_settings(settings: Settings) -> None:
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
     """Print what was made and where, the verdict, crashes with remedies, and what is missing."""
     text_alone = settings.run.boilerplate_only
-    made = [item("methods" if text_alone else "report", str(path)) for path in outcome.reports]
-    for line in made if plan is None or text_alone else end_lines(plan, settings, outcome.reports):
-        print(line, flush=True)
+    pages = (made("methods" if text_alone else "report", str(path)) for path in outcome.reports)
+    _show_lines(
+        pages if plan is None or text_alone else end_lines(plan, settings, outcome.reports)
+    )
     # the others follow from it
     if full := next((each for each in outcome.crashes if each.code == "full"), None):
         need = (
@@ -261,12 +280,12 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
                 f" {plan.estimate.work_gb:.1f} GB of work are needed."
             )
         )
-        complain(f"bids-sr: {CODES['full'][0]}: {full}{need}")
+        complain(f"bids-sr: {CODES['full'][0]}: {full}{need}", full)
         return FAILED
     for crash in outcome.crashes:
-        complain(f"{CODES[crash.code][0]}: {crash}")
+        complain(f"{CODES[crash.code][0]}: {crash}", crash)
     for missing in outcome.missing:
-        complain(f"missing: {missing}")
+        complain(f"missing: {missing}", Notice(what=missing, code="missing"))
     if outcome.crashes or outcome.missing:
         complain("bids-sr: some steps failed; rerun the same command to retry them")
         return FAILED

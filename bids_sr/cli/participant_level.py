@@ -5,6 +5,7 @@ Every participant gets a report.
 
 import contextlib
 import dataclasses
+import io
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -81,7 +82,13 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         if workers < wanted and resources.use_plugin is None:
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
         nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-        progress = Progress(nodes, plan, say, slower=pace_now(plan.estimate.processors).slower)
+        progress = Progress(
+            nodes,
+            plan,
+            say,
+            slower=pace_now(plan.estimate.processors).slower,
+            stream=sys.stdout if run.log_format == "text" else io.StringIO(),
+        )
         with contextlib.closing(progress), packed_figures(settings.figures_dir, out, labels):
             outcome = execute(
                 workflow,

@@ -478,6 +478,13 @@ class Run(Checked):
     verbosity: int = option(
         0, "-v --verbose", "print more; may be given twice", decides=False, action="count", least=0
     )
+    log_format: Literal["text", "json"] = option(
+        "text",
+        "--log-format",
+        "what the console prints: text, or notices and progress as JSON, one a line",
+        decides=False,
+        once=True,
+    )
     dry_run: bool = option(
         False,
         "--dry-run",

@@ -3,6 +3,7 @@
 from bids_sr import region_names
 from bids_sr.config.seed_options import COMPONENTS, known_names, parse_seed
 from bids_sr.config.values import SettingError, nearest_name
+from bids_sr.notices import UsageError
 
 
 def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
@@ -13,8 +14,9 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
     try:
         if not region_names.is_aal2(atlas):
             region_names.find_atlas(atlas)
-    except region_names.AtlasError as error:
-        raise SettingError("activation.atlas", atlas, str(error), error.fix) from error
+    except UsageError as error:
+        told = error.notice
+        raise SettingError("activation.atlas", atlas, told.why, told.remedy) from error
     _check_roi(roi, atlas)
     for text in seeds if seeds != (COMPONENTS,) else ():
         try:

@@ -10,24 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.notices import Notice
+from bids_sr.notices import UsageError
 
 _LARGEST = sys.float_info.max
 _CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
-
-
-class UsageError(Exception):
-    """A request that cannot be carried out, with the reason and a remedy.
-
-    The program exits with code 2.
-    """
-
-    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        super().__init__(what, why, remedy)
-        self.notice = Notice(what=what, why=why, remedy=remedy)
-
-    def __str__(self) -> str:
-        return str(self.notice)
 
 
 class SettingError(UsageError):

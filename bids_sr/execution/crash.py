@@ -46,7 +46,7 @@ def report_crash(
     *,
     host: str = "",
     peak_gb: float | None = None,
-    code: str = "",
+    notice: Notice | None = None,
 ) -> Notice:
     """Write the crash file of a step, and add the failure to the record of the run.
 
@@ -62,8 +62,8 @@ def report_crash(
         Where it ran; this machine by default.
     peak_gb : float, optional
         Most memory that its process held, where known.
-    code : str
-        Of the notice, where the caller knows better than the text of the error tells.
+    notice : Notice, optional
+        Where the caller knows better than the text of the error tells what happened.
 
     Returns
     -------
@@ -72,15 +72,17 @@ def report_crash(
     """
     _keep_node(node)
     why = "".join(traceback).rstrip()
-    code, logs = code or cause_of(why), Path(node.config["execution"]["crashdump_dir"])
-    subject, run = whom_of(node)
+    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
-    found = Notice(
+    said = notice or Notice(what="", why=last or "nothing was said", code=cause_of(why))
+    found = replace(
+        said,
         what=node.fullname,
-        why=(last or "nothing was said") + _room(code, node),
+        why=": ".join(filter(None, (said.what, said.why)))
+        + ("" if notice else _room(said.code, node)),
         subject=subject,
         run=run,
-        code=code,
+        code="crashed" if said.code == "input" else said.code,
     )
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
     text = _crash_text(node, found, why, host=host, peak_gb=peak_gb)

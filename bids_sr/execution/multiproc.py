@@ -112,7 +112,8 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
     try:
         answer["result"] = node.run(updatehash=updatehash)
         note_left(Path(node.output_dir()))
-    except BaseException:
+    except BaseException as error:
+        answer["notice"] = getattr(error, "notice", None)
         answer["traceback"] = traceback.format_exception(*sys.exc_info())
         answer["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
     release_memory()
@@ -299,7 +300,12 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             f"The worker that ran {node.fullname} was killed twice, most likely because memory ran"
             f" out (the node declares {node.mem_gb:.2f} GB)."
         )
-        return {"result": None, "traceback": [died], "taskid": taskid, "code": "killed"}
+        return {
+            "result": None,
+            "traceback": [died],
+            "taskid": taskid,
+            "notice": Notice(what="", why=died, code="killed"),
+        }
 
     def _forgotten(self, taskid: int) -> bool:
         """Return whether the pool broke while the task was submitted.
@@ -324,7 +330,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
         known = result or {}
         told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
-        found = report_crash(node, told, peak_gb=known.get("peak_gb"), code=known.get("code", ""))
+        found = report_crash(node, told, peak_gb=known.get("peak_gb"), notice=known.get("notice"))
         self.crashes.append(found)
         if found.code == "full":  # nothing that could still be started would end well
             raise DiskFullError(Path(node.output_dir()), 0)

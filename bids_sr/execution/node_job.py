@@ -5,6 +5,7 @@ a number that no earlier run has used, so that it cannot be mistaken; a job that
 none.
 """
 
+import dataclasses
 import json
 import os
 import socket
@@ -40,7 +41,9 @@ def main(argv: list[str]) -> int:
             done = run_node(node, order["updatehash"], order["number"])
             if told := done["traceback"]:
                 failed = {"failed": node.fullname, "traceback": list(told)}
+                known = done.get("notice")
                 answer |= {**failed, "peak_gb": done.get("peak_gb")}
+                answer["notice"] = known and dataclasses.asdict(known)
                 break
     except Exception:
         import traceback

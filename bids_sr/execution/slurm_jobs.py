@@ -25,6 +25,7 @@ from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import Queue, Refused, Unreachable
 from bids_sr.execution.usage import POOLS
 from bids_sr.frozen import frozen
+from bids_sr.notices import Notice
 from bids_sr.slurm.slurm_calls import ACTIVE, SlurmError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Ending:
 
     failed: str = ""  # full name of the step that failed, and lines of text
     traceback: tuple[str, ...] = ()  # empty where all succeeded
-    code: str = ""  # of the notice on a job that did not answer
+    notice: Notice | None = None  # of a job that did not answer, or of the error of a step
     host: str = ""  # where it ran
     # most memory that its process held, where a step failed and it is known
     peak_gb: float | None = None
@@ -262,7 +263,11 @@ class Jobs:
             head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
             lines, host = (head, *answer["traceback"]), answer["host"]
             job.ending = Ending(
-                failed=failed, traceback=lines, host=host, peak_gb=answer.get("peak_gb")
+                failed=failed,
+                traceback=lines,
+                notice=Notice(**answer["notice"]) if answer.get("notice") else None,
+                host=host,
+                peak_gb=answer.get("peak_gb"),
             )
             return
         unseen = [
@@ -335,7 +340,12 @@ class Jobs:
             f"{had}the step declares {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
-        return Ending(failed=node.fullname, traceback=lines, code=code, host=host)
+        return Ending(
+            failed=node.fullname,
+            traceback=lines,
+            notice=Notice(what="", why=text, code=code),
+            host=host,
+        )
 
 
 def _name(job: _Job) -> str:

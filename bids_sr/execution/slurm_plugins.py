@@ -72,7 +72,7 @@ class _OnCluster:
 
     def _tell_crash(self, node: "Node", ending: Ending) -> str:
         found = report_crash(
-            node, ending.traceback, host=ending.host, peak_gb=ending.peak_gb, code=ending.code
+            node, ending.traceback, host=ending.host, peak_gb=ending.peak_gb, notice=ending.notice
         )
         self.crashes.append(found)
         return found.file

@@ -56,7 +56,8 @@ class Answer(TypedDict, total=False):
     traceback: Sequence[str] | None
     taskid: int
     peak_gb: float  # most memory that the process held, where it failed
-    code: str  # of its notice, where the caller knows why it failed
+    # where the caller knows why it failed, or the error tells a remedy
+    notice: Notice | None
     error: BaseException  # of the process itself
 
 

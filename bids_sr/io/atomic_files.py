@@ -15,19 +15,24 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bids_sr.notices import Notice
+
 _LARGEST_BYTES = 200_000_000  # that are read as text
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PART = ".part"
 
 
 class DiskFullError(OSError):
-    """A file system is too full for a file of `needed` bytes (if known).
+    """A file system is too full for a file of `needed` bytes (if known), as `notice` tells.
 
     What was there before is unchanged.
     """
 
-    def __init__(self, path: Path, needed: int) -> None:
-        super().__init__(errno.ENOSPC, full_text(path, needed=needed))
+    def __init__(self, path: Path, needed: int | None = None) -> None:
+        wanted = "" if needed is None else f"; {_amount(needed)} are needed"
+        why = f"no space left (or your quota is used up){wanted}; {free_text(path)}"
+        self.notice = Notice(what=str(path), why=why, code="full")
+        super().__init__(errno.ENOSPC, str(self.notice))
 
     def __reduce__(self) -> tuple[type[OSError], tuple[object, ...]]:
         return OSError, self.args  # comes back from a worker with its text
@@ -45,16 +50,6 @@ def file_system_of(path: Path) -> Path:
     while not os.path.ismount(place) and place != place.parent:
         place = place.parent
     return place
-
-
-def full_text(path: Path, *, needed: int | None = None) -> str:
-    """What ran out where, and what to do about it; `needed` in bytes, where it is known."""
-    wanted = "" if needed is None else f" needs {_amount(needed)}"
-    return (
-        f"no space left (or your quota is used up): {path}{wanted}, and {free_text(path)}. Free"
-        " some room, or choose another directory on a larger disk, then rerun the same command to"
-        " resume. Nothing half-written was left."
-    )
 
 
 def free_text(path: Path) -> str:

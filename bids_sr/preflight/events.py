@@ -11,11 +11,11 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.notices import UsageError
 from bids_sr.stats.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     Contrast,
-    ContrastError,
     modelled_types,
     resolve_contrasts,
     seconds,
@@ -291,7 +291,7 @@ def contrasts_of_runs(
     for text in requested:
         fits = 0
         for path, names in types.items():
-            with contextlib.suppress(ContrastError):
+            with contextlib.suppress(UsageError):
                 contrasts[path].update(resolve_contrasts(names, [text]))
                 fits += 1
         if 0 < fits < len(types):
@@ -300,8 +300,8 @@ def contrasts_of_runs(
             unfit = True
             try:
                 resolved = resolve_contrasts(everything, [text])
-            except ContrastError as error:
-                found.refuse_option(f"--contrasts {text}", error.reason, error.fix)
+            except UsageError as error:
+                found.refuse_option(f"--contrasts {text}", error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run holds all of its trial types ({names}) together"

@@ -14,9 +14,10 @@ from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.array_types import Array
+from bids_sr.notices import UsageError
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelError, read_card
-from bids_sr.sr.models.compatibility import ModelMismatch, check_model
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import load_model, verify
 from bids_sr.sr.resolution.matrices import Factor
 
@@ -161,8 +162,9 @@ def check_card(
         )
     except ModelError:
         return  # told by `check_pretrained`
-    except ModelMismatch as error:
-        found.refuse(where, f"{error.reason}.", f"{error.remedy[:1].upper()}{error.remedy[1:]}.")
+    except UsageError as error:
+        told = error.notice
+        found.refuse(where, f"{told.what}: {told.why}", told.remedy)
 
 
 def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:

@@ -35,10 +35,8 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     It lists participants, runs, pairs, series, contrasts and smoothing.
     """
     every = notes(plan, settings)
-    told, n_warnings = (
-        [f"{word}: {text}" for word, text in every],
-        sum(word == "warning" for word, _ in every),
-    )
+    told = [f"{each.level}: {each}" for each in every]
+    n_warnings = sum(each.level == "warning" for each in every)
     lines = [
         f"data set {settings.paths.bids_dir}",
         f"results  {settings.paths.output_dir}",
@@ -143,8 +141,8 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
     return found
 
 
-def notes(plan: Plan, settings: Settings) -> list[tuple[str, str]]:
-    """Return texts labeled *warning* or *note*, warnings first.
+def notes(plan: Plan, settings: Settings) -> list[Notice]:
+    """Return warnings and notes with advice, warnings first, equal ones counted.
 
     Files of the dataset are named by their path in it.
     """
@@ -157,9 +155,8 @@ def notes(plan: Plan, settings: Settings) -> list[tuple[str, str]]:
         )
         for each in plan.warnings
     )
-    found: list[tuple[str, str]] = [(each.level, str(each)) for each in counted(told)]
-    return sorted(found, key=lambda each: each[0] != "warning") + [
-        ("note", text) for text in _advice(plan, settings)
+    return sorted(counted(told), key=lambda each: each.level != "warning") + [
+        Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
     ]
 
 

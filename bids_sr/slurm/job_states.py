@@ -207,7 +207,7 @@ def _row(fate: Fate) -> tuple[str, ...]:
         str(fate.starts),
         minutes,
         fate.job or "-",
-        CODES[fate.code][0] or "-",
+        CODES[fate.code][0] if fate.code else "-",
     )
 
 

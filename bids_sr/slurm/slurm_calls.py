@@ -41,6 +41,8 @@ _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 class SlurmError(UsageError):
     """SLURM cannot be used as it was asked for; its own words are the reason."""
 
+    code = "slurm"
+
 
 def call(
     program: str, *arguments: str, seconds: float | None = None

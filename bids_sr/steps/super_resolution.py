@@ -256,7 +256,7 @@ def super_resolve(
 
     Raises
     ------
-    ModelMismatch : the model is for another resolution, contrast, orientation or factor
+    UsageError : the model is for another resolution, contrast, orientation or factor
     InferenceError : the mask is empty, or something that the series needs is not there
     """
     model = None if model_file is None else load_model(model_file)

@@ -186,7 +186,7 @@ def train_or_reuse(
     Raises
     ------
     ModelError : there is no such model, and none can be trained
-    ModelMismatch : it is for other images
+    UsageError : it is for other images
     """
     from threadpoolctl import threadpool_limits
 
@@ -255,7 +255,7 @@ def train_on_pair(
 
     Raises
     ------
-    TrainingDataError, ModelError, ModelMismatch : see `train_or_reuse`
+    TrainingDataError, ModelError, UsageError : see `train_or_reuse`
     """
     training = TrainingRequest(
         method=get_method(method),

@@ -10,7 +10,6 @@ from bids_sr.config.groups import Activation
 from bids_sr.region_names import (
     _NOT_FREE,
     GROUPS,
-    AtlasError,
     atlas_labels,
     atlas_title,
     find_atlas,
@@ -119,9 +118,9 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
 def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
     flow: Path, named: str, why: str, fix: str
 ) -> None:
-    with pytest.raises(AtlasError, match=why) as caught:
+    with pytest.raises(UsageError, match=why) as caught:
         find_atlas(named)
-    assert fix in caught.value.fix
+    assert fix in caught.value.notice.remedy
 
 
 @pytest.mark.parametrize(
@@ -130,9 +129,9 @@ def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
 def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(
     named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(AtlasError, match="forbid commercial use") as caught:
+    with pytest.raises(UsageError, match="forbid commercial use") as caught:
         find_atlas(named)
-    assert "--atlas FILE" in caught.value.fix
+    assert "--atlas FILE" in caught.value.notice.remedy
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
     (tmp_path / "HarvardOxford.tsv").write_text("index\tname\n1\tPole\n")
     assert find_atlas(str(tmp_path / "HarvardOxford.nii.gz")).name == "HarvardOxford"

@@ -22,7 +22,7 @@ from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.card import ModelError
-from bids_sr.sr.models.compatibility import ModelMismatch, check_model
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
@@ -35,7 +35,6 @@ REFUSALS = (
     InferenceError,
     MaskError,
     ModelError,
-    ModelMismatch,
     ResolutionError,
     TrainingDataError,
     TransformError,
@@ -192,7 +191,7 @@ def open_model(name: str | Path) -> LoadedModel:
 def fit_for(
     model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool
 ) -> list[str]:
-    """Refuse a misfit model (ModelMismatch, UsageError); return what `force` overruled."""
+    """Refuse a misfit model (UsageError); return what `force` overruled."""
     card = model.card
     what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":

@@ -83,8 +83,8 @@ def prepare(
         jobs=(*arrays, *group),
         site=site,
     )
-    for word, text in preflight.notes(plan, settings):
-        print(f"  {word}: {text}")
+    for each in preflight.notes(plan, settings):
+        print(f"  {each.level}: {each}")
     for text in preflight.left_out_text(plan.left_out):
         print(text)
     _describe(submission, plan)

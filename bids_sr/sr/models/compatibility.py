@@ -13,6 +13,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
+from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.resolution.matrices import Factor, highres_size
 
@@ -23,14 +24,6 @@ _SERIES_TOLERANCE = 0.5
 # T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri,
 # introduction)
 _SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
-
-
-class ModelMismatch(ValueError):
-    """A model asked to work on what it was not trained for: what differs, and what can be done."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}. Remedy: {remedy}")
-        self.reason, self.remedy = reason, remedy
 
 
 def _slice_orientation(affine: Array) -> str:
@@ -114,16 +107,16 @@ def check_model(
 
     Raises
     ------
-    ModelMismatch : with every difference and the remedy
+    UsageError : with every difference and the remedy
     """
     found = _mismatches(card, affine, contrast, factor, align)
     hopeless = not card.settings.get("upsampled_by") and any(
         each.startswith("factor") for each in found
     )
     if hopeless or (found and not force):
-        remedy = "train on a pair that matches, or overrule with --force"
-        remedy = "train a model for this factor" if hopeless else remedy
-        raise ModelMismatch(f"the model {card.method} does not fit: {'; '.join(found)}", remedy)
+        remedy = "Train on a pair that matches, or overrule with --force."
+        remedy = "Train a model for this factor." if hopeless else remedy
+        raise UsageError(f"the model {card.method} does not fit", f"{'; '.join(found)}.", remedy)
     return found
 
 

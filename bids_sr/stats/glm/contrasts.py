@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from bids_sr.notices import UsageError
+
 NOT_MODELLED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
 """Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
 
@@ -53,19 +55,6 @@ _NAMED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+)$")
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
-
-
-class ContrastError(ValueError):
-    """A requested contrast that cannot be read or names no trial type.
-
-    The message gives the text, what is wrong and what can be done.
-    """
-
-    def __init__(self, contrast: str, reason: str, fix: str) -> None:
-        super().__init__(f"contrast {contrast!r}: {reason}. {fix}")
-        self.contrast = contrast
-        self.reason = reason
-        self.fix = fix
 
 
 def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
@@ -163,7 +152,7 @@ def resolve_contrasts(
 
     Raises
     ------
-    ContrastError : a term names no trial type (the nearest is suggested), or the text has another
+    UsageError : a term names no trial type (the nearest is suggested), or the text has another
         form
     """
     if not requested:
@@ -199,8 +188,10 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     for trial_type, weight in terms:
         weights[trial_type] = weights.get(trial_type, 0.0) + weight
     if not any(weights.values()):
-        raise ContrastError(
-            text, "all of its weights are zero", "Write for example `thumb-little`."
+        raise UsageError(
+            f"contrast {text!r}",
+            "all of its weights are zero",
+            "Write for example `thumb-little`.",
         )
     return (named.group(1) if named else _name_of(terms)), weights
 
@@ -212,8 +203,8 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
     while position < len(body.rstrip()):
         sign = _SIGN.match(body, position)
         if sign is None and terms:
-            raise ContrastError(
-                text,
+            raise UsageError(
+                f"contrast {text!r}",
                 f"a sign is missing before {body[position:]!r}",
                 "Join the terms by `+` or `-`.",
             )
@@ -227,7 +218,9 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
         terms.append((name, -factor if sign and sign.group(1) == "-" else factor))
         position += len(name)
     if not terms:
-        raise ContrastError(text, "it is empty", f"Name one of {', '.join(trial_types)}.")
+        raise UsageError(
+            f"contrast {text!r}", "it is empty", f"Name one of {', '.join(trial_types)}."
+        )
     return terms
 
 
@@ -236,22 +229,28 @@ def _stands_at(body: str, position: int, name: str) -> bool:
     return body.startswith(name, position) and (not rest or rest[0] in "+-")
 
 
-def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) -> ContrastError:
+def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) -> UsageError:
     word = _UNKNOWN.match(body, position)
     if word is None:
-        return ContrastError(text, "a trial type is missing", "Write for example `thumb-little`.")
+        return UsageError(
+            f"contrast {text!r}", "a trial type is missing", "Write for example `thumb-little`."
+        )
     name = word.group(1)
     if name in trial_types:
-        return ContrastError(
-            text, f"a sign is missing after {name!r}", "Join the terms by `+` or `-`."
+        return UsageError(
+            f"contrast {text!r}",
+            f"a sign is missing after {name!r}",
+            "Join the terms by `+` or `-`.",
         )
     have = (
         f"The trial types here are {', '.join(trial_types)}"
         if trial_types
         else "There are no trial types here"
     )
-    return ContrastError(
-        text, f"{name!r} names no trial type", f"{have}{_suggestion(name, trial_types) or '.'}"
+    return UsageError(
+        f"contrast {text!r}",
+        f"{name!r} names no trial type",
+        f"{have}{_suggestion(name, trial_types) or '.'}",
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.cli.console import end_lines, start_lines
+from bids_sr.cli.console import end_lines, line_of, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import COMMANDS, main
 from bids_sr.cli.progress import _OTHER, STAGES, Progress, _stage_minutes, stage_of
@@ -272,7 +272,8 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    lines = list(start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path)))
+    told = start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path))
+    lines = [*map(line_of, told)]
     assert [line.split()[0] for line in lines] == ["results", "runs", "estimate", "note"]
     assert str(tmp_path) in lines[0]
     assert "sub-01 and 1 more" in lines[-1]
@@ -312,7 +313,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
         (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
     dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
     shown = "\n".join(
-        end_lines(plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)])
+        line_of(each)
+        for each in end_lines(
+            plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]
+        )
     )
     assert shown.count("exported") == 1
     assert f"{dataset_of(tmp_path, 'sbl')}: The preprocessed series" in shown.replace(
@@ -321,7 +325,9 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "bids-sr-srgan" not in shown
     (there := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
-    again = "\n".join(end_lines(plan, settings(tmp_path), [])).replace("\n            ", " ")
+    again = "\n".join(map(line_of, end_lines(plan, settings(tmp_path), []))).replace(
+        "\n            ", " "
+    )
     assert (
         "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
         " The prepr" in again

@@ -1,19 +1,23 @@
 """Exit codes: each is provoked; and what is written, and when."""
 
 import errno
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import bids_sr
-from bids_sr.cli import main
+from bids_sr.cli import exit_codes, main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import DiskFullError, beside
@@ -67,10 +71,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             left_out_text=list,
             cost_text=lambda checked, settings: "about 3 min",
             choice_lines=lambda checked, settings: [],
-            notes=lambda checked, settings: [
-                (notice.level, str(notice)) for notice in checked.warnings
-            ],
-            format_problems=lambda problems: f"{len(problems)} problems: {' '.join(problems)}",
+            notes=lambda checked, settings: list(checked.warnings),
+            format_problems=lambda problems: (
+                f"{len(problems)} problems: {' '.join(map(str, problems))}"
+            ),
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
         vars(participant).update(run_participants=do)
@@ -183,6 +187,47 @@ def test_a_crash_says_what_to_do(
     )
 
 
+def test_as_json_all_lines_are_notices(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
+    left = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
+    plan = FakePlan(warnings=(told,), left_out={"sub-01_a": (left,)})
+    crash = crashed(tmp_path / "crash-1.txt")
+    assert call("--log-format", "json", plan=plan, work=FakeOutcome(crashes=(crash,))) == 1
+    shown = capsys.readouterr()
+    lines = {
+        stream: [json.loads(line) for line in getattr(shown, stream).splitlines()]
+        for stream in ("out", "err")
+    }
+    assert all(
+        datetime.fromisoformat(line.pop("time")) for each in lines.values() for line in each
+    )
+    found = {stream: [Notice(**line) for line in each] for stream, each in lines.items()}
+    assert told in found["out"]
+    assert {each.code for each in found["out"]} == {"progress", "input"}
+    assert any("participant level" in each.what for each in found["out"])
+    assert found["err"][:2] == [left, crash]
+    problem = Notice(what="a.nii", why="broken", remedy="Mend it.")
+    refused = FakePlan(problems=(problem,))
+    assert call("--log-format", "json", plan=refused) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert json.loads(line)["remedy"] == "Mend it."
+    assert call() == 0
+    assert capsys.readouterr().out.startswith(time.strftime("%H:"))
+
+
+def test_messages_of_the_log_are_notices_too() -> None:
+    made = logging.LogRecord("bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None)
+    line = json.loads(exit_codes._JsonLines().format(made))
+    assert (line["what"], line["why"], line["level"], line["code"]) == (
+        "bids_sr.x",
+        "mind {this}",
+        "warning",
+        "log",
+    )
+
+
 def test_a_full_disk_is_said_once_last_and_alone(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,7 +251,9 @@ def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
     assert "are free on the file system" in shown
     assert "Traceback" not in shown
     assert call(work=DiskFullError(tmp_path / "b.html", 1_500_000)) == 1
-    assert f"{tmp_path}/b.html needs 1.5 MB" in capsys.readouterr().err
+    assert f"{tmp_path}/b.html\n  why: no space left (or your quota is used up); 1.5 MB are" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_second_run_over_the_same_participant_is_refused(

@@ -296,6 +296,6 @@ def test_what_users_read_stays_short() -> None:
         "Results that changed",
         "Fixed",
     ]
-    made = {"graph.md", "options.md"}
+    made = {"graph.md", "options.md", "notices.md"}
     docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
     assert sum(map(words_of, docs)) <= 25_000

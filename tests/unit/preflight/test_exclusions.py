@@ -89,8 +89,9 @@ def test_what_a_problem_stops(
     """Whom it is about is said where it is found, and not read from the name of the file."""
     runs = [each for one in check(settings_for(three)).subjects for each in one.runs]
     place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
+    code = "option" if place[0] == "-" else "input"
     found = stopped_by(
-        Notice(what=place, subject=subject, run=run, code="option" if place[0] == "-" else ""),
+        Notice(what=place, subject=subject, run=run, code=code),
         {each.stem: (each.bold, *files_of(each)) for each in runs},
     )
     assert (list(found) or None) == stops

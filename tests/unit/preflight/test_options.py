@@ -106,7 +106,7 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
     assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(
         plan, settings
     )
-    assert any("type3MinusOthers" in line for line in start_lines(plan, settings))
+    assert any("type3MinusOthers" in each.why for each in start_lines(plan, settings))
 
 
 def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:

@@ -19,7 +19,7 @@ from checking import found_by, problems_of
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import Truth
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.cli.console import start_lines
+from bids_sr.cli.console import line_of, start_lines
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
 from bids_sr.notices import Notice
@@ -646,17 +646,18 @@ class TestEventsThatAreNotThere:
         maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # other notes
         settings = settings_for(maker)
         plan = check(settings)
-        (word, text), *others = notes(plan, settings)
-        assert word == "warning"
+        first, *others = notes(plan, settings)
+        text = str(first)
+        assert first.level == "warning"
         assert text.startswith(
             "sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv"
         )
         assert "--ignore events" in text
-        assert {word for word, _ in others} == {"note"}
+        assert {each.level for each in others} == {"note"}
         assert next(str(each) for each in plan.warnings if each.level == "warning").endswith(text)
         shown = dry_run_text(plan, settings)
         assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
-        first, second, *_ = start_lines(plan, settings)
+        first, second, *_ = map(line_of, start_lines(plan, settings))
         assert first.startswith("  warning ")
         assert second.startswith("  results ")
 

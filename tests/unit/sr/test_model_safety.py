@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 
 from bids_sr.boilerplate import HERE
+from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import compatibility, model
@@ -218,8 +219,8 @@ def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolate
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", (3.0, 3.0, 1.0))
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
     for card in (CARD, shown):
-        with pytest.raises(compatibility.ModelMismatch, match="factor: trained for"):
+        with pytest.raises(UsageError, match="factor: trained for"):
             compatibility.check_model(ModelCard.from_json(card), *image)
     assert len(compatibility.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
-    with pytest.raises(compatibility.ModelMismatch, match="train a model for this factor"):
+    with pytest.raises(UsageError, match="Train a model for this factor"):
         compatibility.check_model(ModelCard.from_json(CARD), *image, force=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_sr.notices import UsageError
 from bids_sr.stats.glm.contrasts import (
     LONGEST_LABEL,
-    ContrastError,
     camel,
     default_contrasts,
     modelled_types,
@@ -126,10 +126,10 @@ def test_a_type_called_all_is_not_the_mean_of_all() -> None:
     ],
 )
 def test_what_is_refused(text: str, reason: str, fix: str) -> None:
-    with pytest.raises(ContrastError, match=re.escape(fix)) as caught:
+    with pytest.raises(UsageError, match=re.escape(fix)) as caught:
         resolve_contrasts(TYPES, [text])
-    assert reason in caught.value.reason
-    assert caught.value.contrast == text
+    assert reason in caught.value.notice.why
+    assert caught.value.notice.what == f"contrast {text!r}"
 
 
 def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:

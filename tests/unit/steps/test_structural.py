@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import structural_preparation, tissues
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.training.fused import held_out_slices
 from bids_sr.steps import structural
 from bids_sr.steps.figures.draw_scans import draw_scans, explain_scans
@@ -300,7 +300,7 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     for path in (model, card):
         path.rename(tmp_path / "kept" / path.name)
     asked |= {"model_source": "reuse", "model_dir": tmp_path / "kept", "here": tmp_path / "again"}
-    with pytest.raises(ModelMismatch, match="by --anat-align affine, these are rigid"):
+    with pytest.raises(UsageError, match="by --anat-align affine, these are rigid"):
         structural.train_on_scans(*given, anat_align="rigid", **asked)
     assert structural.train_on_scans(*given, anat_align="affine", **asked)
 

@@ -15,8 +15,8 @@ from checking import inconsistency
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.steps.super_resolution import super_resolve, undo_motion
 from bids_sr.steps.training import train_on_pair
@@ -160,7 +160,7 @@ def test_a_model_of_another_resolution_is_refused_and_may_be_forced(files, tmp_p
     other = tmp_path / "other.nii"
     save_image(np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other, tr=2.0)
     given = {"model_file": model.model_file, "bold": other}
-    with pytest.raises(ModelMismatch, match=r"resolution.*3\.9 x 3\.9.*--force"):
+    with pytest.raises(UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--force"):
         resolve(files, tmp_path / "refused", "srgan", **given)
     assert resolve(files, tmp_path / "forced", "srgan", force=True, **given).exists()
 

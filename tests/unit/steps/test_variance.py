@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.sr.models.compatibility import ModelMismatch
+from bids_sr.notices import UsageError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
@@ -396,9 +396,9 @@ def test_maps_of_another_grid_are_carried_onto_that_of_the_run(files, tmp_path, 
 
 
 def test_maps_of_another_factor_are_refused(files, tmp_path, made):
-    with pytest.raises(ModelMismatch, match="factor"):
+    with pytest.raises(UsageError, match="factor"):
         estimate(files, tmp_path / "factor", pretrained=made.model_file, factor=(1.5, 1.5, 1.0))
-    with pytest.raises(ModelMismatch, match="factor"):
+    with pytest.raises(UsageError, match="factor"):
         resolve(files, tmp_path / "series", made, factor=(1.5, 1.5, 1.0))
 
 
@@ -416,7 +416,7 @@ def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
         if fits:
             estimate(files, tmp_path / "fits", pretrained=other)
         else:
-            with pytest.raises(ModelMismatch, match=r"50 % are allowed"):
+            with pytest.raises(UsageError, match=r"50 % are allowed"):
                 estimate(files, tmp_path / "not", pretrained=other)
             estimate(files, tmp_path / "forced", pretrained=other, force=True)
 

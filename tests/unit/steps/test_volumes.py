@@ -12,9 +12,9 @@ import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
 from bids_sr.sr.data.images import VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.compatibility import ModelMismatch
 from bids_sr.sr.models.model import save_model
 from bids_sr.steps.training import train_on_volumes
 
@@ -94,7 +94,7 @@ def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: 
     )
     assert made.read_bytes() == fits.read_bytes()
     other, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
-    with pytest.raises(ModelMismatch, match="trained on T1w, the image is bold"):
+    with pytest.raises(UsageError, match="trained on T1w, the image is bold"):
         train_on_volumes(
             run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other
         )

@@ -213,7 +213,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
     for word in ("--time=90:30", "0.20 GB", "half way"):
         assert word in said
     assert "that ran step ended TIMEOUT" in found.traceback[-1]
-    assert found.code == "time"
+    assert found.notice.code == "time"
 
 
 def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:

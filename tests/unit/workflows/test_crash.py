@@ -6,6 +6,7 @@ import errno
 import os
 import shlex
 import subprocess
+import traceback
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bids_sr.cli import rerun
 from bids_sr.execution import crash
 from bids_sr.execution.crash import cause_of, report_crash
 from bids_sr.io import atomic_files as files
-from bids_sr.notices import CODES, recorded
+from bids_sr.notices import CODES, Notice, UsageError, recorded
 from bids_sr.pipeline.graph import whom_of
 from bids_sr.pipeline.nipype_workflow import workflow_of
 
@@ -82,9 +83,26 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
 
 
 def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
-    found = report_crash(node, ["the worker was killed twice"], code="killed")
+    found = report_crash(
+        node,
+        ["the worker was killed twice"],
+        notice=Notice(what="", why="no memory", code="killed"),
+    )
+    assert found.why == "no memory"
     assert found.remedy == CODES["killed"][1]
     assert Path(found.file).read_text().endswith("\n\nTraceback:\nthe worker was killed twice\n")
+
+
+def test_an_error_that_tells_a_remedy_gives_it_to_the_notice(node: pe.Node) -> None:
+    error = UsageError("the model gan does not fit", "another voxel size", "Train another.")
+    found = report_crash(node, traceback.format_exception(error), notice=error.notice)
+    assert (found.what, found.why, found.remedy, found.code) == (
+        node.fullname,
+        "the model gan does not fit: another voxel size",
+        "Train another.",
+        "crashed",
+    )
+    assert "What to do: Train another.\n" in Path(found.file).read_text()
 
 
 def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(

@@ -14,7 +14,7 @@ import pytest
 from dyingnode import Die, Full
 from nipype.pipeline import engine as pe
 
-from bids_sr.cli.console import warning_lines
+from bids_sr.cli.console import line_of, warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
@@ -107,12 +107,16 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
         [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
     )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
-    assert [" ".join(line.split()) for line in warning_lines(tmp_path)] == [
+    assert [" ".join(line_of(each).split()) for each in warning_lines(tmp_path)] == [
         "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
         "warning sub-01_task-tap: other",
     ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
-    assert [line.split() for line in warning_lines(tmp_path)][-1][:3] == ["and", "3", "more"]
+    assert [line_of(each).split() for each in warning_lines(tmp_path)][-1][:3] == [
+        "and",
+        "3",
+        "more",
+    ]
     with (tmp_path / RECORD).open("a") as stream:
         stream.write('{"what": "cut')
     assert len(recorded(tmp_path)) == 11

@@ -1,0 +1,76 @@
+"""A new notice touches two files: the table of codes, and the check that finds it, as
+docs/extending.md says.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+from recipes import ROOT, copy_with, files_of, told_by
+
+from bids_sr.notices import CODES, Notice
+
+TITLE = "Add a notice"
+SCRIPT = """
+import json
+from pathlib import Path
+
+from bidsmaker import BidsMaker
+
+from bids_sr.cli import main, participant_level
+from bids_sr.execution.execute import RunOutcome
+from bids_sr.notices import CODES, recorded
+from bids_sr.reports.participants_page import write_participants
+from bids_sr.reports.sections import Shown
+
+maker = BidsMaker(Path("data"))
+maker.subject()
+maker.bold("sub-01_task-tap", tr=6.0)
+maker.events("sub-01_task-tap", rows=[(12.0 * k, 6.0, "ab"[k % 2]) for k in range(14)])
+participant_level.run_participants = lambda settings, plan, say: RunOutcome()
+argv = ["data", "out", "participant", "--skip-bids-validation", "--log-format", "json"]
+code = main.main(argv)
+(logs,) = Path("out/logs").iterdir()
+(told,) = [each for each in recorded(logs) if each.code == "long-tr"]
+print(code, told.level, told.subject, told.run, told.why)
+write_participants(Path("out"), ["01"], shown=[], log_dir=logs)
+assert "a repetition time of 6 s is long" in Path("out/sub-01.html").read_text()
+"""
+
+
+def test_the_notice_of_the_page_is_printed_recorded_and_on_the_report(tmp_path: Path) -> None:
+    assert files_of(TITLE) == {"bids_sr/notices.py", "bids_sr/preflight/events.py"}
+    *lines, last = told_by(copy_with(TITLE, tmp_path), SCRIPT).splitlines()
+    assert last.startswith("0 warning 01 sub-01_task-tap a repetition time of 6 s is long")
+    assert any('"code": "long-tr"' in line for line in lines)
+
+
+def given_codes() -> set[str]:
+    """Codes that the program gives to notices, or compares them with."""
+    found = set()
+    for path in [*(ROOT / "bids_sr").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "code":
+                found |= {
+                    each.value
+                    for each in ast.walk(node.value)
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                }
+    return found
+
+
+def test_every_code_that_is_given_is_in_the_table() -> None:
+    found = given_codes()
+    assert {"step", "option", "left-out", "progress"} <= found
+    assert found - set(CODES) == set()
+    with pytest.raises(KeyError):
+        Notice(what="x", code="never heard of")
+
+
+def test_the_page_of_notices_is_of_today() -> None:
+    import runpy
+
+    page = runpy.run_path(str(ROOT / "docs" / "notices_page.py"))["page"]()
+    text = (ROOT / "docs" / "notices.md").read_text(encoding="utf-8")
+    assert text == page, "python docs/notices_page.py writes it anew"
+    assert all(f"| `{code}` |" in text for code in CODES)
