@@ -30,10 +30,6 @@ spares files.
 _NOTHING_VARIES: Varies = {}
 
 
-class UnknownEntityError(ValueError):
-    """An entity, or a combination of entities, that no path pattern of ``io_spec.json`` knows."""
-
-
 @cache
 def io_spec() -> dict[str, list[str]]:
     """Entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``."""
@@ -52,7 +48,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
 
     Raises
     ------
-    UnknownEntityError
+    ValueError
         for an entity that is not declared, or a combination that fits no pattern (nothing is
         dropped silently)
     """
@@ -62,12 +58,12 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     given = {key: value for key, value in entities.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(spec["entities"]))
     if unknown:
-        raise UnknownEntityError(
+        raise ValueError(
             f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
         )
     path = build_path(given, spec["default_path_patterns"], strict=True)
     if path is None:
-        raise UnknownEntityError(f"no file name can be made of {given}")
+        raise ValueError(f"no file name can be made of {given}")
     return str(path)
 
 

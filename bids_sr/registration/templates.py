@@ -109,10 +109,6 @@ _MNI_BOXES = (
 )
 
 
-class RegionError(ValueError):
-    """A region of interest that cannot be used; names the file and what to do."""
-
-
 def _box(image: Volume) -> tuple[Array, Array]:
     """Return the lowest and highest corner (mm, RAS) of a field of view.
 
@@ -148,18 +144,18 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
     """The region as a mask and whether it is in template space.
 
     `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to
-    it. RegionError where there is no such file, or nothing in it.
+    it. ValueError where there is no such file, or nothing in it.
     """
     if roi == BRAIN:
         return brain, False
     if not Path(roi).is_file():
-        raise RegionError(
+        raise ValueError(
             f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI"
             " mask"
         )
     image = load(roi)
     if not (image.data > 0).any():
-        raise RegionError(
+        raise ValueError(
             f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1"
             " inside it, or names of regions"
         )

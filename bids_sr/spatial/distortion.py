@@ -26,10 +26,6 @@ _ROUNDS = 30
 _CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
 
 
-class DistortionError(ValueError):
-    """A field that folds the image, or a file that holds none."""
-
-
 @frozen
 class Distortion:
     """Shift of the signal along one axis of the acquired grid."""
@@ -51,7 +47,7 @@ class Distortion:
         """Return the shift of the signal at each voxel of a grid in the frame of a volume.
 
         Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
-        nothing (DistortionError).
+        nothing (ValueError).
 
         Returns
         -------
@@ -72,7 +68,7 @@ class Distortion:
             change, amount = float(np.abs(moved - amount).max()), moved
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), unposed
-        raise DistortionError(
+        raise ValueError(
             "the field folds the image: a shift changes by a voxel or more from voxel to voxel"
         )
 
@@ -121,7 +117,7 @@ def load_distortion(path: Path) -> Distortion:
     image: Any = nb.load(path)
     axis = image.header.get_dim_info()[1]
     if axis is None:
-        raise DistortionError(f"{path}: its header names no axis of phase encoding")
+        raise ValueError(f"{path}: its header names no axis of phase encoding")
     return Distortion(
         shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
     )

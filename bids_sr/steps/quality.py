@@ -52,13 +52,6 @@ _UNCERTAINTY = (
 """What the map of an ensemble's uncertainty says of itself."""
 
 
-class PrecisionRefused(ValueError):
-    """A requested lower precision that changes the statistics.
-
-    The message has the figure and the remedy.
-    """
-
-
 def uncertainty_text(methods: Sequence[str], members: int) -> str:
     """Methods text of the uncertainty of methods that have an ensemble of so many members."""
     return (
@@ -193,7 +186,7 @@ def guard_precision(
 
     Raises
     ------
-    PrecisionRefused : bf16 was asked for and changes t, and nothing is forced
+    ValueError : bf16 was asked for and changes t, and nothing is forced
     """
     where = choose_device(device)
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
@@ -244,7 +237,7 @@ def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool
         f" contrast); at most {_LARGEST_CHANGE:g} is allowed"
     )
     if asked and not force:
-        raise PrecisionRefused(f"{text}. Use --precision fp32 or auto, or overrule with --force")
+        raise ValueError(f"{text}. Use --precision fp32 or auto, or overrule with --force")
     _LOGGER.warning("%s; %s", text, "overruled by --force" if force else "fp32 is used")
 
 

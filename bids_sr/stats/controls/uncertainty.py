@@ -15,28 +15,22 @@ from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.stats.glm.block_effects import Effects, load_effects
 
 
-class EnsembleError(ValueError):
-    """Members that make no ensemble: too few, or on other grids."""
-
-
 def spread(members: Iterable[Real]) -> Real:
     """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
 
-    EnsembleError for fewer than two members, or grids that differ.
+    ValueError for fewer than two members, or grids that differ.
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
     count = 0
     for count, member in enumerate(members, 1):
         if count > 1 and member.shape != mean.shape:
-            raise EnsembleError(f"members of {mean.shape} and {member.shape} voxels")
+            raise ValueError(f"members of {mean.shape} and {member.shape} voxels")
         away = np.asarray(member, dtype=np.float64) - mean
         mean = mean + away / count
         squares = squares + away * (member - mean)
     if count < 2:
-        raise EnsembleError(
-            f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more"
-        )
+        raise ValueError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
     return np.sqrt(squares / (count - 1))
 
 
@@ -53,7 +47,7 @@ def spread_of_effect(
 
     Raises
     ------
-    EnsembleError : fewer than two members
+    ValueError : fewer than two members
     """
     whole = own.whole(weights)
     if whole is None:

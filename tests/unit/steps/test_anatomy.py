@@ -22,7 +22,7 @@ from bids_sr.registration import templates
 from bids_sr.registration.ants import apply as resample
 from bids_sr.registration.ants import load
 from bids_sr.registration.brain import check_brain
-from bids_sr.registration.templates import RegionError, find_region, in_template_space
+from bids_sr.registration.templates import find_region, in_template_space
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
@@ -419,7 +419,7 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
     moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
-    with pytest.raises(RegionError, match="brain, names of regions or the path"):
+    with pytest.raises(ValueError, match="brain, names of regions or the path"):
         find_region(str(tmp_path / "missing.nii"), t1w, t1)
-    with pytest.raises(RegionError, match="empty"):
+    with pytest.raises(ValueError, match="empty"):
         find_region(str(write(tmp_path / "none.nii", t1w)), t1w, t1)
