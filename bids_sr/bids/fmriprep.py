@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError, absent
-from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, label_of, same_run, stem_of
+from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, same_run, stem_of
 from bids_sr.bids.layout import IMAGES, read_object, suffix_of
 from bids_sr.bids.precomputed import (
     Derivatives,
@@ -52,21 +52,21 @@ _COREG = (
 )
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
-MASK, COREGISTRATION, TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
-ANATOMY, MAPS, MOTION = (
+_MASK, _COREGISTRATION, _TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
+_ANATOMY, _MAPS, _MOTION = (
     "T1w image with a brain mask",
     "tissue maps (label-{GM,WM,CSF}_probseg)",
     "head motion",
 )
 _OPTIONS = {
-    MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
-    COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
-    TABLE: "`--level full`, the default, writes them",
-    MOTION: (
+    _MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
+    _COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
+    _TABLE: "`--level full`, the default, writes them",
+    _MOTION: (
         "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it"
     ),
-    ANATOMY: "every call writes them to the anat folder",
-    MAPS: "every call writes them to the anat folder",
+    _ANATOMY: "every call writes them to the anat folder",
+    _MAPS: "every call writes them to the anat folder",
 }
 """What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in
 its tests).
@@ -115,7 +115,7 @@ def precomputed_anat(
             continue
         there = [space for space in spaces or SPACES if space in anat.spaces]
         _check_anat(anat, there if spaces else there[:1], found)
-        missing = {} if anat.tpms else {MAPS: _OPTIONS[MAPS]}
+        missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
         lacking = [space for space in spaces if space not in there] or (
             [] if there else list(SPACES)
         )
@@ -133,7 +133,7 @@ def precomputed_anat(
     if sources:
         programs = " and ".join(origin.text for origin in sources)
         text = (
-            f"{programs} output has {_without({ANATOMY: _OPTIONS[ANATOMY]})}; the anatomy is"
+            f"{programs} output has {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}; the anatomy is"
             " processed here."
         )
         found.tell(f"sub-{label}", text)
@@ -261,7 +261,7 @@ def precomputed_run(
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
         text = (
-            f"no head motion of this run ({_OPTIONS[MOTION]})"
+            f"no head motion of this run ({_OPTIONS[_MOTION]})"
             if any(left.values())
             else "nothing of this run"
         )
@@ -275,12 +275,7 @@ def precomputed_run(
 
 def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     """Files of a run in its own space, by what their names have beyond the run's entities."""
-    top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
-    folders = (
-        [top]
-        if session is None
-        else [path for path in top.glob("ses-*") if _is_session(path, session)]
-    )
+    folders = _places(origin, run)[: -1 if "session" in run.entities else None]
     paths = [
         path
         for folder in folders
@@ -308,16 +303,15 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     return found
 
 
-def _is_session(folder: Path, label: str) -> bool:
-    """Whether a folder is that of a session; numbers may have leading zeros."""
-    named = {"session": folder.name.removeprefix("ses-")}
-    return label_of(named, "session", ("session",)) == label_of(
-        {"session": label}, "session", ("session",)
-    )
-
-
-def _image(files: Mapping[str, Path], stem: str) -> Path | None:
-    return next((files[f"{stem}{e}"] for e in IMAGES if f"{stem}{e}" in files), None)
+def _places(origin: Derivatives, run: BoldRun) -> list[Path]:
+    """Folders of the session of a run, whose number may have leading zeros, then the one above."""
+    top, session = origin.root / f"sub-{run.entities['subject']}", ("session",)
+    of_session = [
+        path
+        for path in sorted(top.glob("ses-*"))
+        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, session)
+    ]
+    return [*of_session, top]
 
 
 def _run_of(
@@ -330,13 +324,13 @@ def _run_of(
     """Files of a run, checked; what is not there is told."""
     hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
     mask, coreg = (
-        _image(files, "desc-brain_mask"),
+        _first(files, [f"desc-brain_mask{end}" for end in IMAGES]),
         _first(files, _COREG) if anat is not None else None,
     )
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, found)
     references = [
-        path for path in (_image(files, stem) for stem in _REFERENCES) if path is not None
+        files[name] for stem in _REFERENCES for end in IMAGES if (name := stem + end) in files
     ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
@@ -354,7 +348,7 @@ def _run_of(
                 fix,
                 found,
             )
-    there = {MASK: mask, COREGISTRATION: coreg or anat is None, TABLE: confounds}
+    there = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
     if coreg is not None and anat is not None:
         own = _t1w_of(origin, run)
         if own not in (None, anat.preproc):
@@ -384,7 +378,7 @@ def _run_of(
             f"{origin.text} output has no head-motion transforms; they are rebuilt from the six"
             " parameters of its"
         )
-        found.tell(run.bold, f"{text} confounds ({_OPTIONS[MOTION]}).")
+        found.tell(run.bold, f"{text} confounds ({_OPTIONS[_MOTION]}).")
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
@@ -402,19 +396,13 @@ def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
 
 def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
     """Return the T1w target of a folder's xfms of a run: the session's, else the participant's."""
-    top, session = origin.root / f"sub-{run.entities['subject']}", run.entities.get("session")
-    of_session = [
-        path for path in top.glob("ses-*") if session is not None and _is_session(path, session)
-    ]
-    for folder in (*of_session, top):
-        images = [
-            path
-            for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
-            if _own_space(path)
-        ]
-        if images:
-            return images[0]
-    return None
+    images = (
+        path
+        for folder in _places(origin, run)
+        for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
+        if _own_space(path)
+    )
+    return next(images, None)
 
 
 def _field_of(
@@ -446,9 +434,7 @@ def _field_of(
             fix,
         )
         return None
-    (name, xfm), place = next(iter(fields.items())), run.entities.get("session")
-    top = origin.root / f"sub-{run.entities['subject']}"
-    folder = (top / f"ses-{place}" if place else top) / "fmap"
+    (name, xfm), folder = next(iter(fields.items())), _places(origin, run)[0] / "fmap"
     images = [
         p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))
     ]

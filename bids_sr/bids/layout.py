@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,22 +97,17 @@ class Index:
                 ).append(path)
         return images.get(label, [])
 
-    def _inherited(self, image: Path, suffix: str, extension: str) -> Iterator[Path]:
-        """Return the applicable files of a suffix and extension, from the root downward.
-
-        They lie in the folder of the image or above it.
-        """
-        above = [image.parent, *image.parent.parents]
-        if self._root not in above:  # a file of another data set has what lies beside it
+    def _inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
+        if self._root not in image.parents:  # a file of another data set has what lies beside it
             beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
-            yield from [beside] * beside.is_file()
-            return
-        for folder in reversed(above[: above.index(self._root) + 1]):
-            yield from _applicable(image, self._beside.get((folder, suffix, extension), ()))
+            return [beside] * beside.is_file()
+        known = self._beside
+        return inherited(image, self._root, lambda at: known.get((at, suffix, extension), ()))
 
     def events(self, image: Path) -> Path | None:
-        """Table of events that applies to an image, or None."""
-        return inherited(image, self._inherited(image, "events", ".tsv"))
+        """Table of events that applies to an image: the nearest, with the most entities."""
+        found = self._inherited(image, "events", ".tsv")
+        return max(found, key=lambda file: (len(file.parts), len(entities_of(file))), default=None)
 
     def sidecar(self, path: Path) -> dict[str, object]:
         """Metadata of an image or table after inheritance; values of null are left out.
@@ -318,36 +313,28 @@ def suffix_of(path: Path) -> str:
     return path.name.split(".")[0].rpartition("_")[2]
 
 
-def _applicable(image: Path, files: Iterable[Path]) -> list[Path]:
-    """Files of one folder that apply to an image, those with more entities later."""
-    return sorted(
-        (file for file in files if applies_to(file, image)),
-        key=lambda file: len(entities_of(file)),
-    )
+def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]]) -> list[Path]:
+    """Return the files that apply to an image by the inheritance principle.
+
+    They stand in the folder of the image or above it, and all their entities are those of the
+    image: from the root of the data set down, those with more entities later.
+    """
+    return [
+        file
+        for folder in reversed(image.parents)
+        if folder.is_relative_to(root)
+        for file in sorted(files_in(folder), key=lambda file: len(entities_of(file)))
+        if applies_to(file, image)
+    ]
 
 
-def sidecars_on_disk(image: Path, root: Path) -> Iterator[Path]:
+def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
     """JSON files that apply to an image, from the root of its data set down."""
     suffix = suffix_of(image)
-    for folder in reversed(image.parents):
-        if folder == root or root in folder.parents:
-            yield from _applicable(
-                image,
-                (p for p in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(p) == suffix),
-            )
-
-
-def inherited(image: Path, tables: Iterable[Path]) -> Path | None:
-    """Return the table that applies to an image by the inheritance principle.
-
-    The nearest directory comes first, then the most entities in common.
-
-    A table applies when it stands in the directory of the image or above and all its entities are
-    those of the image.
-    """
-    fitting = [
-        table for table in tables if table.parent in image.parents and applies_to(table, image)
-    ]
-    return max(
-        fitting, key=lambda table: (len(table.parts), len(entities_of(table))), default=None
+    return inherited(
+        image,
+        root,
+        lambda folder: (
+            path for path in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(path) == suffix
+        ),
     )

@@ -22,7 +22,7 @@ from bids_sr.series import PAIR_BASELINES
 SIZE_TOLERANCE = 0.10
 _RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
 _MAX_DENOMINATOR = 4
-MIN_OVERLAP, FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that the image covers
+MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
 _HOW_TO_CHOOSE = (
     "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
 )
@@ -203,16 +203,10 @@ def _split(
 
 def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) -> bool:
     """Refuse two images whose resolutions are equal or contradict their labels."""
-    high = [
-        h
-        for h in images
-        if _acq(h) == superres.hr_acq or (not superres.hr_acq and "high" in _acq(h).lower())
-    ]
-    low = [
-        h
-        for h in images
-        if _acq(h) == superres.lr_acq or (not superres.lr_acq and "low" in _acq(h).lower())
-    ]
+    high, low = (
+        [h for h in images if _acq(h) == label or (not label and word in _acq(h).lower())]
+        for label, word in ((superres.hr_acq, "high"), (superres.lr_acq, "low"))
+    )
     if len(high) != 1 or len(low) != 1:
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
             return False
@@ -310,7 +304,7 @@ def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
             " (--hr-acq, --lr-acq)."
         )
         found.refuse(image.path, reason, fix)
-    elif not found.problems and share < FAIR_OVERLAP:
+    elif not found.problems and share < _FAIR_OVERLAP:
         found.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from bids_sr.bids.findings import Findings
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
+from bids_sr.io.grids import corners_apart
 from bids_sr.io.image_header import Header
 
 _PROGRAMS = ("fmriprep", "smriprep")
 _OWN = "bids-sr"
 _LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-GRID_TOLERANCE_VOXELS, GRID_TOLERANCE_MM = 0.25, 0.5
+_GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 """How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an
 oblique one by 1e-3 rad.
 """
@@ -248,23 +249,12 @@ def check_grid(
     header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings
 ) -> None:
     """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
-    corners = np.array(
-        [
-            [x, y, z, 1]
-            for x in (0, shape[0] - 1)
-            for y in (0, shape[1] - 1)
-            for z in (0, shape[2] - 1)
-        ]
-    )
-    apart = float(np.linalg.norm((header.affine - affine) @ corners.T, axis=0).max())
-    allowed = min(
-        GRID_TOLERANCE_VOXELS * float(np.linalg.norm(affine[:3, :3], axis=0).min()),
-        GRID_TOLERANCE_MM,
-    )
-    if tuple(header.shape[:3]) != tuple(shape[:3]):
-        own, wanted = (" × ".join(map(str, each)) for each in (header.shape[:3], shape[:3]))
+    own, wanted = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
+    apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
+    voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    if own != wanted:
         found.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
-    elif apart > allowed:
+    elif apart > min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM):
         found.refuse(
             header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix
         )

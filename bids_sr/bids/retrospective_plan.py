@@ -13,7 +13,7 @@ from bids_sr.bids.inputs import DEFAULT_FACTOR, BoldRun, Pair, Subject, Truth, e
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
-LEAST_AVERAGED, SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
+_LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
 _LEAST_KEPT = 10  # volumes of what is worked on
 _ONE_AT_A_TIME = (
     "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
@@ -28,7 +28,7 @@ def retrospective_factor(settings: Settings) -> Triple:
 
 def averaged(run: BoldRun) -> int:
     """Number of volumes whose mean takes the place of the high-resolution image of a pair."""
-    return max(LEAST_AVERAGED, math.ceil(SHARE_AVERAGED * run.n_volumes))
+    return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
 
 
 def pair_place(pair: Pair) -> tuple[str | None, str | None]:

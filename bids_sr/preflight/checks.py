@@ -14,7 +14,6 @@ from bids_sr.bids import (
     survey,
     survey_structural,
 )
-from bids_sr.bids.headers import sizes_of
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
 from bids_sr.config import Settings
@@ -81,13 +80,7 @@ def check(settings: Settings) -> Plan:
             ):
                 del types[run.bold]  # its blocks are not worth the time
     check_methods(settings, _as_downsampled(surveyed.subjects, settings), found)
-    if surveyed.chosen and not settings.selection.skip_bids_validation:
-        people = {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
-        validate(settings.paths.bids_dir.absolute(), people, surveyed.chosen, found)
-    labels = [subject.label for subject in surveyed.subjects]
-    without_anat = [subject.label for subject in surveyed.subjects if not subject.t1w]
-    check_spaces(settings, found, labels=labels, without_anat=without_anat)
-    directories.check_region(settings, found)
+    _check_beside(settings, surveyed, found)
     subjects = tuple(
         one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
     )
@@ -104,6 +97,20 @@ def check(settings: Settings) -> Plan:
         sources=surveyed.sources,
     )
     return _costed(plan, frozenset(types), settings, found)
+
+
+def _check_beside(settings: Settings, surveyed: Survey, found: Findings) -> None:
+    """Check by the validator what was chosen, and spaces and regions that were asked for."""
+    subjects = surveyed.subjects
+    labels = {one.label for one in subjects if one.structural}
+    labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
+    if labels and not settings.selection.skip_bids_validation:
+        validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, found)
+    without_anat = [one.label for one in subjects if not (one.t1w or one.structural)]
+    check_spaces(
+        settings, found, labels=[one.label for one in subjects], without_anat=without_anat
+    )
+    directories.check_region(settings, found)
 
 
 def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Findings) -> None:
@@ -170,7 +177,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     if plan.subjects:
         cost = estimate(replace(plan, subjects=worked_on), settings)
         directories.check_room(settings, cost, found)
-        check_memory(settings, sizes_of(worked_on, settings), settings.resources.mem_gb, found)
+        check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, found)
     else:
@@ -259,19 +266,9 @@ def _check_structural(settings: Settings, found: Findings) -> Plan:
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate_structural(plan, settings)
     if subjects:
-        check_spaces(
-            settings, found, labels=[subject.label for subject in subjects], without_anat=[]
-        )
-        directories.check_region(settings, found)
+        _check_beside(settings, surveyed, found)
         directories.check_room(settings, cost, found)
-        check_memory(settings, sizes_of(subjects, settings), settings.resources.mem_gb, found)
-        if not settings.selection.skip_bids_validation:
-            validate(
-                settings.paths.bids_dir.absolute(),
-                {subject.label for subject in subjects},
-                {},
-                found,
-            )
+        check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
     return replace(
         plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices)
     )

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_sr.bids import Findings, pretrained_for
 from bids_sr.config import Settings, UsageError
@@ -11,7 +12,10 @@ from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file
 
-SPARE_GB = 0.2  # for logs and figures, which no estimate counts
+if TYPE_CHECKING:
+    import numpy as np
+
+_SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
 
 def _existing_parent(path: Path) -> Path:
@@ -145,70 +149,49 @@ def check_region(settings: Settings, found: Findings) -> None:
     """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
     how = settings.activation
     if is_file(how.roi):
-        _check_roi(Path(how.roi), found)
+        where, fix = f"--roi {how.roi}", "or --roi motor or --roi brain."
+        values = _values(Path(how.roi), where, f"Give one mask or label image, {fix}", found)
+        if values is not None and not (values > 0).any():
+            fix = f"Give a mask with 1 inside the region, {fix}"
+            found.refuse_option(where, "it is empty: no voxel is above zero", fix)
     if not is_aal2(how.atlas):
         _check_atlas(how.atlas, found)
 
 
-def _check_atlas(named: str, found: Findings) -> None:
-    """Check that a label image is 3D, holds integers, and has a name for each label."""
+def _values(image: Path, where: str, fix: str, found: Findings) -> "np.ndarray | None":
+    """Voxels of a 3D image that an option names; None, with a problem, where it is none."""
     import nibabel as nb
     import numpy as np
 
     from bids_sr.bids.headers import read_header, squeeze_3d
 
-    atlas, read, where = find_atlas(named), Findings(), f"--atlas {named}"
-    header = read_header(atlas.image, read)
-    if header is None:
-        found.refuse_option(
-            where, read.problems[0].why, "Give an existing NIfTI label image, or AAL2."
-        )
+    read = Findings()
+    header = read_header(image, read)
+    if header is None or len(squeeze_3d(header)) != 3:
+        why = f"{image} is not a 3D image" if header else read.problems[0].why
+        found.refuse_option(where, why, fix)
+        return None
+    return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
+
+
+def _check_atlas(named: str, found: Findings) -> None:
+    """Check that a label image is 3D, holds integers, and has a name for each label."""
+    import numpy as np
+
+    atlas, where, fix = find_atlas(named), f"--atlas {named}", "Give a label image, or AAL2."
+    values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", found)
+    if values is None:
         return
-    if len(squeeze_3d(header)) != 3:
-        found.refuse_option(
-            where,
-            f"{atlas.image} is not a 3D image",
-            "Give one label image; maps of probability are none.",
-        )
-        return
-    values = np.unique(np.asanyarray(nb.load(atlas.image).dataobj))  # type: ignore[attr-defined]
-    numbers = values[values != 0]
+    numbers = np.unique(values[values != 0])
     nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
     if not numbers.size:
-        found.refuse_option(
-            where, f"{atlas.image} is empty: no voxel has a label", "Give a label image, or AAL2."
-        )
+        found.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", fix)
     elif (numbers != np.round(numbers)).any():
-        found.refuse_option(
-            where,
-            f"{atlas.image} has values that are no whole numbers",
-            "Give a label image, or AAL2.",
-        )
+        found.refuse_option(where, f"{atlas.image} has values that are no whole numbers", fix)
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
         text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
         found.refuse_option(where, text, "Give each label a row in the table.")
-
-
-def _check_roi(path: Path, found: Findings) -> None:
-    import nibabel as nb
-    import numpy as np
-
-    from bids_sr.bids.headers import read_header, squeeze_3d
-
-    read, where = Findings(), f"--roi {path}"
-    header = read_header(path, read)
-    if header is None:
-        found.refuse_option(
-            where,
-            read.problems[0].why,
-            "Give an existing NIfTI file, or --roi motor or --roi brain.",
-        )
-    elif len(squeeze_3d(header)) != 3:
-        found.refuse_option(where, "it is not a 3D image", "Give one mask or label image.")
-    elif not (np.asanyarray(nb.load(path).dataobj) > 0).any():  # type: ignore[attr-defined]
-        fix = "Give a mask with 1 inside the region, or --roi motor or --roi brain."
-        found.refuse_option(where, "it is empty: no voxel is above zero", fix)
 
 
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
@@ -225,9 +208,9 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
             needs[parent.stat().st_dev] = (parent, so_far + gigabytes, [*others, path])
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
-        if free < need + SPARE_GB and free + sum(map(_written_gb, places)) < need + SPARE_GB:
+        if free < need + _SPARE_GB and free + sum(map(_written_gb, places)) < need + _SPARE_GB:
             needed = (
-                f"{_gb(need + SPARE_GB)} are needed ({_gb(SPARE_GB)} of it for logs and figures)"
+                f"{_gb(need + _SPARE_GB)} are needed ({_gb(_SPARE_GB)} of it for logs and figures)"
             )
             found.refuse(
                 " and ".join(map(str, places)),

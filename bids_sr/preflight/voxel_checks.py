@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -30,7 +31,7 @@ _ALIKE = 0.5  # correlation over voxels below which it is another head, or the s
 _TOGETHER = 0.1
 _MOST_GAIN = 1.25  # of the signal of a reference over that of its run
 # fewer or more make no brain, whatever the coil, the slab and the age
-MASK_VOXELS, MASK_ML = 50, 2500.0
+_MASK_VOXELS, _MASK_ML = 50, 2500.0
 _BRIGHT = 0.25  # of the 98th percentile
 
 Array = npt.NDArray[np.float64]
@@ -75,11 +76,11 @@ def _check_mask(path: Path, found: Findings) -> None:
         return
     inside = int(np.count_nonzero(values > 0))
     reason = ""
-    if inside < MASK_VOXELS:
+    if inside < _MASK_VOXELS:
         reason = f"the brain mask holds {inside} voxel{'s' * (inside != 1)}"
     elif inside == values.size:
         reason = "the brain mask is the whole field of view"
-    elif inside * voxel_ml > MASK_ML:
+    elif inside * voxel_ml > _MASK_ML:
         reason = f"the brain mask has {inside * voxel_ml:.0f} ml, more than any brain"
     if reason:
         fix = "Look at it beside its image and run that program again, or leave out --derivatives."
@@ -278,17 +279,5 @@ def _correlation(first: Array, second: Array) -> float:
 
 def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, Array]:
     """Some volumes of a series with their axes in this order, in one forward pass."""
-    import nibabel as nb
-
-    image: Any = nb.load(path)
-    dtype, shape = image.header.get_data_dtype(), image.shape[:3]
-    # the header of a loaded image has lost them
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    size = int(np.prod(shape)) * dtype.itemsize
-    found = {}
-    with _open(path) as stream:
-        for t in wanted:
-            stream.seek(int(image.dataobj.offset) + t * size)
-            raw = np.frombuffer(stream.read(size), dtype=dtype).astype(np.float64)
-            found[t] = reordered((raw * slope + intercept).reshape(shape, order="F"), order)
-    return found
+    with SeriesReader(path, allow_nan=True) as reader:
+        return {t: reordered(reader.volume(t).astype(np.float64), order) for t in wanted}

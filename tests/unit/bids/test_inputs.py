@@ -59,6 +59,12 @@ def sessions_of_pairs(subject: Subject) -> list[str | None]:
     return [entities_of(run.pair.highres).get("session") for run in subject.runs if run.pair]
 
 
+def applying(image: Path, tables: list[Path]) -> list[Path]:
+    """Those of some tables of a data set that apply to an image, the nearest last."""
+    of = {folder: [t for t in tables if t.parent == folder] for folder in image.parents}
+    return inherited(image, Path("/d"), of.__getitem__)
+
+
 def texts(found: Survey) -> str:
     return "\n".join([*map(str, found.problems), *map(str, found.notices)])
 
@@ -210,15 +216,14 @@ class TestInheritance:
     )
     def test_which_tables_apply(self, table: str, applies: bool) -> None:
         bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_part-mag_bold.nii.gz")
-        assert (inherited(bold, [Path("/d", table)]) is not None) is applies
+        assert bool(applying(bold, [Path("/d", table)])) is applies
 
-    def test_the_nearest_wins(self) -> None:
+    def test_the_nearest_comes_last(self) -> None:
         bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii.gz")
-        names = ["task-tap", "sub-01/func/sub-01_task-tap", "sub-01/func/sub-01_task-tap_run-1"]
+        names = ["sub-01/func/sub-01_task-tap_run-1", "sub-01/func/sub-01_task-tap", "task-tap"]
         tables = [Path(f"/d/{name}_events.tsv") for name in names]
-        assert inherited(bold, tables) == tables[2]
-        assert inherited(bold, tables[:2]) == tables[1]
-        assert inherited(bold, []) is None
+        assert applying(bold, tables) == tables[::-1]
+        assert applying(bold, []) == []
 
 
 class TestFilterFile:

@@ -331,7 +331,7 @@ class TestPlaces:
         """A finished run can be repeated on a disk that it has filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
-        monkeypatch.setattr(directories, "SPARE_GB", 0.0)
+        monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
         monkeypatch.setattr(
             directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
         )
