@@ -22,7 +22,7 @@ from bids_sr.io.grids import misfits, mm_text
 from bids_sr.io.image_header import Triple
 from bids_sr.io.tables import column
 
-Kind = Literal["reference", "compared", "another", "calibration"]
+_Kind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
 _LEAST_VOLUMES = 8  # of a calibration, in the steady state
 
@@ -41,7 +41,7 @@ class _Asked:
     instead: str = ""  # of the run itself
 
 
-_ASKED: Mapping[Kind, _Asked] = {
+_ASKED: Mapping[_Kind, _Asked] = {
     "reference": _Asked(
         of_run=True,
         grid="high",
@@ -108,7 +108,7 @@ def read_run(
 
 
 def companion(
-    kind: Kind, path: Path, root: Path, run: BoldRun, found: Findings, *, timed: bool = True
+    kind: _Kind, path: Path, root: Path, run: BoldRun, found: Findings, *, timed: bool = True
 ) -> BoldRun | None:
     """Return a series that fits its run as far as header, sidecar and events tell, or None.
 
@@ -144,7 +144,7 @@ def companion(
 
 
 def unfit(
-    one: BoldRun, run: BoldRun, kind: Kind, factor: Triple | None, dummies: int = 0
+    one: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and fix of what a companion does not share with its run.
 

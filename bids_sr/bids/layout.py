@@ -154,7 +154,7 @@ def _layout(
 
     indexer = BIDSLayoutIndexer(
         validate=False,
-        ignore=[ignored(labels)],
+        ignore=[_ignored(labels)],
         index_metadata=metadata,
         config_filename=".no-config-of-pybids-is-taken-from-the-data-set",
         suffix=["bold"],
@@ -167,7 +167,7 @@ def _layout(
         )
     except UnicodeEncodeError as error:
         odd = next(
-            (entry.path for entry in listing(bids_dir) if not entry.path.isprintable()), bids_dir
+            (entry.path for entry in _listing(bids_dir) if not entry.path.isprintable()), bids_dir
         )
         shown = os.fsencode(odd).decode(errors="backslashreplace")
         raise refusal(
@@ -181,7 +181,7 @@ def _layout(
         ) from error
 
 
-def ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
+def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     """Return the pattern of paths that are not indexed, relative to the root.
 
     Only images, and the tables and sidecars of runs, are indexed.
@@ -205,7 +205,7 @@ def ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
 def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
     """Return the database of this state of the data set, made if missing, replacing older ones."""
     own = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{own}-{fingerprint(bids_dir, metadata=metadata)}"
+    folder = database_dir / f"{own}-{_fingerprint(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
             _make(bids_dir, folder, metadata=metadata)
@@ -240,17 +240,17 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
+def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
     """Return a digest of all indexed file names, and of the sidecars' state with `metadata`."""
     seen = hashlib.sha256(f"{_FORM} {metadata}".encode())
-    for entry in listing(bids_dir):
+    for entry in _listing(bids_dir):
         state = entry.stat() if metadata and entry.name.endswith(".json") else None
         seen.update(os.fsencode(entry.path) + b"\0")
         seen.update(f"{state.st_size} {state.st_mtime_ns}\0".encode() if state else b"")
     return seen.hexdigest()[:16]
 
 
-def listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
+def _listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
     """Files that are indexed, in the order of their names; nothing else is looked into."""
     yield from _indexed_in(bids_dir)
     for participant in _folders(bids_dir, "sub-"):

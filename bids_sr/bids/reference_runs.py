@@ -14,9 +14,9 @@ from bids_sr.bids.inputs import BoldRun, Truth, entities_of
 from bids_sr.io.grids import misfits
 
 _KEYS = ("subject", "session", "task", "run")
-PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
+_PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
-USED = (
+_USED = (
     "this high-resolution reference was found in the data set and is used (--truth none ignores"
     " it)."
 )
@@ -118,7 +118,7 @@ def truth_in_dataset(
     timed: bool = True,
     seeds: Collection[str] = (),
 ) -> Truth | None:
-    """Find the reference of a run in the data set itself (`PLACES`), or report a misfit.
+    """Find the reference of a run in the data set itself (`_PLACES`), or report a misfit.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def truth_in_dataset(
         nothing of it
     found : takes what is told; nothing in those places refuses a run
     """
-    for place in (root / name for name in PLACES):
+    for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)
         if run.events is None:
             maps = [path for path in maps if entities_of(path)["contrast"] in seeds]
@@ -137,7 +137,7 @@ def truth_in_dataset(
         truth = find_truth(place, run, own, timed=timed)
         found.add(own.notices)
         if truth is not None:
-            found.tell(place, USED, code="reference")
+            found.tell(place, _USED, code="reference")
             return truth
         for problem in own.problems:
             found.tell(

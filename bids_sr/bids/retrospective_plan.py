@@ -131,6 +131,13 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
     return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))
 
 
+def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
+    """Return participants as they are processed: downsampled, with ``--retrospective``."""
+    if settings.evaluation.retrospective is None:
+        return tuple(subjects)
+    return tuple(foreseen(subject, settings) for subject in subjects)
+
+
 def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: Findings) -> None:
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"

@@ -15,7 +15,7 @@ from bids_sr.bids import (
     survey_structural,
 )
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.bids.retrospective_plan import foreseen, tell_retrospective
+from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.config import Settings
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.notices import Notice
@@ -69,7 +69,7 @@ def check(settings: Settings) -> Plan:
     types |= seeds
     for run in (
         run
-        for one in _as_downsampled(surveyed.subjects, settings)
+        for one in as_downsampled(surveyed.subjects, settings)
         for run in one.runs
         if run.bold in types
     ):
@@ -79,7 +79,7 @@ def check(settings: Settings) -> Plan:
                 and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
             ):
                 del types[run.bold]  # its blocks are not worth the time
-    check_methods(settings, _as_downsampled(surveyed.subjects, settings), found)
+    check_methods(settings, as_downsampled(surveyed.subjects, settings), found)
     _check_beside(settings, surveyed, found)
     subjects = tuple(
         one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
@@ -151,31 +151,21 @@ def _seeds_of_runs(
     return found_in
 
 
-def _as_downsampled(subjects: tuple[Subject, ...], settings: Settings) -> tuple[Subject, ...]:
-    """Return the participants as processed.
-
-    With ``--retrospective``, they are as they will be downsampled.
-    """
-    if settings.evaluation.retrospective is None:
-        return subjects
-    return tuple(foreseen(subject, settings) for subject in subjects)
-
-
 def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findings) -> Plan:
     """Return the plan with series and cost of the remaining runs.
 
     `sound` are the BOLD files whose tables are valid.
     """
-    worked_on = _as_downsampled(plan.subjects, settings)
+    subjects = as_downsampled(plan.subjects, settings)
     by_run = {
-        run.bold: series_of_run(run, settings.superres) for one in worked_on for run in one.runs
+        run.bold: series_of_run(run, settings.superres) for one in subjects for run in one.runs
     }
     made = {name for names in by_run.values() for name in names}
     series = ("raw", *(name for name in settings.superres.series if name in made or not made))
     plan = replace(plan, series=series, series_by_run=by_run)
     cost, unsplit = Estimate(), frozenset[Path]()
     if plan.subjects:
-        cost = estimate(replace(plan, subjects=worked_on), settings)
+        cost = estimate(replace(plan, subjects=subjects), settings)
         directories.check_room(settings, cost, found)
         check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
     if settings.evaluation.retrospective is not None:

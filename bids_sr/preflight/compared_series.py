@@ -12,9 +12,7 @@ from bids_sr.config.values import split_named
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.method import offered_methods
 
-ACQUIRED = ACQUIRED_BAND
-"""The series that stands for the acquired one: its band is that of the acquisition, untouched."""
-LABEL = ":desc-"
+_LABEL = ":desc-"
 
 
 def _why_no_name(name: str) -> str:
@@ -30,16 +28,16 @@ def _why_no_name(name: str) -> str:
     return ""
 
 
-def split(text: str) -> tuple[str, Path, str]:
+def _split(text: str) -> tuple[str, Path, str]:
     """Name, path and label of ``NAME=PATH`` or ``NAME=PATH:desc-LABEL``.
 
-    >>> split("tedana=out:desc-optcomDenoised")
+    >>> _split("tedana=out:desc-optcomDenoised")
     ('tedana', PosixPath('out'), 'optcomDenoised')
     """
     name, where = split_named(text)
     path, label = Path(where), ""
-    if not path.exists() and LABEL in where:
-        folder, _, label = where.rpartition(LABEL)
+    if not path.exists() and _LABEL in where:
+        folder, _, label = where.rpartition(_LABEL)
         path = Path(folder)
     return name, path.absolute(), label
 
@@ -48,7 +46,7 @@ def with_compared(
     subjects: Sequence[Subject], settings: Settings, found: Findings
 ) -> tuple[Subject, ...]:
     """Return participants with the series their runs are compared with, and report problems."""
-    given = [split(text) for text in settings.evaluation.compare]
+    given = [_split(text) for text in settings.evaluation.compare]
     if not given or not _named_well(given, settings, found):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
@@ -140,11 +138,11 @@ def _named_well(
                 f"desc-{label} chooses among the series of a folder, and this is a file",
                 "Leave it.",
             )
-    if ACQUIRED not in settings.superres.series:
-        fix = f"Add {ACQUIRED} to --sr-method."
+    if ACQUIRED_BAND not in settings.superres.series:
+        fix = f"Add {ACQUIRED_BAND} to --sr-method."
         found.refuse_option(
             "--compare",
-            f"{ACQUIRED}, which stands for the acquired series, is not among the series",
+            f"{ACQUIRED_BAND}, which stands for the acquired series, is not among the series",
             fix,
         )
     return len(found.problems) == before
@@ -202,7 +200,7 @@ def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings
         listed = ", ".join(path.name for path in native)
         labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
         how = (
-            f"--compare {name}={folder}{LABEL}{labels[0]}"
+            f"--compare {name}={folder}{_LABEL}{labels[0]}"
             if len(labels) > 1
             else f"--compare {name}=FILE"
         )

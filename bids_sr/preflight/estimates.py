@@ -16,7 +16,7 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import elsewhere, sizes_of
 from bids_sr.bids.method_options import method_of_model, pretrained_for
-from bids_sr.bids.retrospective_plan import foreseen
+from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings, machine, memory_model
 from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory_model import (
@@ -353,15 +353,10 @@ def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
 
     `plan` is as `check` returned it.
     """
-    found = {}
-    for subject in plan.subjects:
-        worked_on = (
-            foreseen(subject, settings)
-            if settings.evaluation.retrospective is not None
-            else subject
-        )
-        found[f"sub-{subject.label}"] = estimate(replace(plan, subjects=(worked_on,)), settings)
-    return found
+    return {
+        f"sub-{one.label}": estimate(replace(plan, subjects=(one,)), settings)
+        for one in as_downsampled(plan.subjects, settings)
+    }
 
 
 def estimate_structural(plan: Plan, settings: Settings) -> Estimate:

@@ -75,7 +75,7 @@ class Plan:
         return self.series_by_run.get(run.bold, self.series)
 
 
-def stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
+def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
     """Names of the runs that a problem stops; none where it stops the whole call.
 
     One bad run does not stop the others. A problem of a run stops that run (by the name it has
@@ -122,7 +122,7 @@ def exclude(
     stopped: dict[str, tuple[Notice, ...]] = {}
     whole = []
     for problem in problems:
-        found = stopped_by(problem, files)
+        found = _stopped_by(problem, files)
         if not found:
             whole.append(problem)
         for name in found:

@@ -65,12 +65,12 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines += left_out_text(plan.left_out)
     cost = [
         f"estimate: {cost_text(plan, settings)}",
-        *cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
+        *_cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
     ]
     return "\n".join([*lines, *cost, *told[n_warnings:]])
 
 
-def cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
+def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     """Return a table of stages with wall-clock minutes, memory, disk and total.
 
     The minutes and disk sizes add up to the total as shown.
@@ -185,7 +185,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
-    lines.append(f"  super-resolution: {choice_text(run, settings)}")
+    lines.append(f"  super-resolution: {_choice_text(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
         return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
@@ -196,7 +196,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     return [*lines, f"  contrasts: {'; '.join(shown)}"]
 
 
-def choice_text(run: BoldRun, settings: Settings) -> str:
+def _choice_text(run: BoldRun, settings: Settings) -> str:
     """How a run is super-resolved, and why."""
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
@@ -218,7 +218,7 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.evaluation.retrospective is not None:
         return
     for run in plan.runs:
-        runs.setdefault(("method", choice_text(run, settings)), []).append(run.stem)
+        runs.setdefault(("method", _choice_text(run, settings)), []).append(run.stem)
     for run in plan.runs:
         if run.events is not None:
             runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(

@@ -27,7 +27,7 @@ _PARTICIPANTS = "participants.tsv"
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
 
 
-def find_validator() -> Path | None:
+def _find_validator() -> Path | None:
     """The program beside the running Python, or on PATH."""
     beside = Path(sys.executable).parent / _PROGRAM
     if beside.is_file():
@@ -50,7 +50,7 @@ def validate(
     Errors of others than these runs of these participants are left out, as are those of files with
     a problem already.
     """
-    program = find_validator()
+    program = _find_validator()
     endless = next(_special_files(bids_dir), None)
     if program is None:
         found.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")

@@ -51,7 +51,7 @@ def check_data(plan: Plan) -> tuple[Notice, ...]:
         with found.about(subject.label):
             for path in subject.images:
                 or_else = " Or add --calibration none." if path in calibrations else ""
-                check_image(path, found, or_else, may_mask=path in compared)
+                _check_image(path, found, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, found)
     unsound = {Path(problem.what) for problem in found.problems}
@@ -87,7 +87,9 @@ def _check_mask(path: Path, found: Findings) -> None:
         found.refuse(path, reason, fix)
 
 
-def check_image(path: Path, found: Findings, or_else: str = "", *, may_mask: bool = False) -> None:
+def _check_image(
+    path: Path, found: Findings, or_else: str = "", *, may_mask: bool = False
+) -> None:
     """Problems of the voxels of one image; memory is that of a volume.
 
     `or_else` is a further way out; with `may_mask` NaN is left to `_check_compared`.

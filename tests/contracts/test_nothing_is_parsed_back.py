@@ -122,7 +122,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/progress.py::stage_of": CODE,
     "bids_sr/bids/*": FILES,
     "bids_sr/region_names.py::*": USERS,
-    "bids_sr/preflight/compared_series.py::split": USERS,
+    "bids_sr/preflight/compared_series.py::_split": USERS,
     "bids_sr/reports/assembler.py::described": FOREIGN,
     "bids_sr/preflight/validator.py::*": FOREIGN,
     "bids_sr/execution/crash.py::_crash_text": FOREIGN,

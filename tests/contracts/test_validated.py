@@ -23,7 +23,7 @@ from bids_sr.io.dataset_description import (
     write_dataset,
 )
 from bids_sr.pipeline.store import io_spec, store
-from bids_sr.preflight.validator import find_validator
+from bids_sr.preflight.validator import _find_validator
 from bids_sr.region_names import find_atlas
 
 RUN = {"subject": "01", "task": "tap", "datatype": "func"}
@@ -103,7 +103,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def _found(out: Path, *options: str) -> Sequence[dict[str, str]]:
-    program = find_validator()
+    program = _find_validator()
     assert program is not None
     done = subprocess.run(
         [program, "--format", "json", *options, out], capture_output=True, text=True, check=False

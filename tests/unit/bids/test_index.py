@@ -12,7 +12,7 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.bids import InputError
-from bids_sr.bids.layout import Index, fingerprint, ignored, listing, open_index, read_object
+from bids_sr.bids.layout import Index, _fingerprint, _ignored, _listing, open_index, read_object
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_links_that_lead_back_are_not_followed_for_ever(maker: BidsMaker) -> Non
         (maker.root / "sub-01" / "func" / f"again{number}").symlink_to(maker.root)
         (maker.root / "sub-01" / f"ses-{number}").symlink_to(maker.root / "sub-01")
     assert opened(maker).find("bold", "01")
-    assert len(list(listing(maker.root))) < 100
+    assert len(list(_listing(maker.root))) < 100
 
 
 @pytest.mark.parametrize(
@@ -147,18 +147,18 @@ def test_links_that_lead_back_are_not_followed_for_ever(maker: BidsMaker) -> Non
     ],
 )
 def test_what_is_indexed(path: str, indexed: bool) -> None:
-    assert (ignored().search(path) is None) is indexed
-    assert ignored(["02"]).search("/sub-01") is not None
-    assert ignored(["0", "01"]).search("/sub-01") is None
+    assert (_ignored().search(path) is None) is indexed
+    assert _ignored(["02"]).search("/sub-01") is not None
+    assert _ignored(["0", "01"]).search("/sub-01") is None
 
 
 def test_the_fingerprint_is_that_of_names(maker: BidsMaker) -> None:
-    before = fingerprint(maker.root)
+    before = _fingerprint(maker.root)
     maker.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"other")
     (maker.root / "notes.txt").write_text("")
-    assert fingerprint(maker.root) == before
+    assert _fingerprint(maker.root) == before
     (maker.root / "sub-01" / "anat" / "sub-01_acq-b_T1w.nii").write_bytes(b"")
-    assert fingerprint(maker.root) != before
+    assert _fingerprint(maker.root) != before
 
 
 @pytest.mark.parametrize(

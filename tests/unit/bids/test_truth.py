@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
-from bids_sr.bids.reference_runs import PLACES, USED
+from bids_sr.bids.reference_runs import _PLACES, _USED
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
@@ -97,7 +97,7 @@ def test_a_reference_beside_the_data_set_is_not_looked_for(maker: BidsMaker) -> 
     assert unasked(maker).subjects[0].runs[0].truth is None
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", _PLACES)
 def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMaker) -> None:
     root = maker.root / place
     shutil.copytree(truth_of(maker).root, root)
@@ -121,8 +121,8 @@ def test_a_reference_in_the_data_set_is_found_and_told(place: str, maker: BidsMa
 def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothing(
     maker: BidsMaker,
 ) -> None:
-    shutil.copytree(truth_of(maker).root, maker.root / PLACES[0])
-    BidsMaker(maker.root / PLACES[0]).bold(zooms=FINE, n_volumes=29)
+    shutil.copytree(truth_of(maker).root, maker.root / _PLACES[0])
+    BidsMaker(maker.root / _PLACES[0]).bold(zooms=FINE, n_volumes=29)
     plan = unasked(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
@@ -136,7 +136,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
 def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(
     suffix: str, maker: BidsMaker
 ) -> None:
-    root = maker.root / PLACES[0]
+    root = maker.root / _PLACES[0]
     shutil.copytree(truth_of(maker).root, root)
     file = root / "sub-01" / "func" / f"sub-01_task-tap_{suffix}"
     file.unlink()
@@ -507,7 +507,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spoil(maker)
-    shutil.move(truth_of(maker).root, maker.root / PLACES[0])
+    shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
     plans: list[Plan] = []
 
     def run(settings: object, plan: Plan, say: object) -> RunOutcome:
@@ -530,7 +530,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
         "no high-resolution reference of sub-01_task-tap: " in notice.why
         for notice in plan.warnings
     )
-    assert not any(notice.why == USED for notice in plan.warnings)
+    assert not any(notice.why == _USED for notice in plan.warnings)
     assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())
 
 
@@ -541,7 +541,7 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
     data = np.random.default_rng(1).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
     maker.bold("sub-01_task-tap_acq-b", data=data, sidecar={"SliceTiming": TIMES})
     maker.events("sub-01_task-tap_acq-b")
-    shutil.move(truth_of(maker).root, maker.root / PLACES[0])
+    shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
     plan = unasked(maker)
     assert all(run.truth is not None for run in plan.subjects[0].runs)
     plan, problems = without_unfit_references(plan, check_data(plan))
@@ -550,7 +550,7 @@ def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(
         "sub-01_task-tap": True,
         "sub-01_task-tap_acq-b": False,
     }
-    assert any(notice.why == USED for notice in plan.warnings)
+    assert any(notice.why == _USED for notice in plan.warnings)
 
 
 def test_a_truth_of_another_name_that_does_not_fit_leaves_out_its_run_alone(

@@ -726,7 +726,7 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.skipif(
-    validator.find_validator() is None, reason="bids-validator-deno is not installed"
+    validator._find_validator() is None, reason="bids-validator-deno is not installed"
 )
 def test_the_real_validator_speaks(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]

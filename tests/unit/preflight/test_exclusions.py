@@ -18,8 +18,8 @@ from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
-from bids_sr.preflight.plan import exclude, files_of, left_out_text, stopped_by
-from bids_sr.preflight.validator import find_validator
+from bids_sr.preflight.plan import _stopped_by, exclude, files_of, left_out_text
+from bids_sr.preflight.validator import _find_validator
 from bids_sr.reports.participants_page import write_index
 from bids_sr.reports.run_notes import note_run
 
@@ -90,7 +90,7 @@ def test_what_a_problem_stops(
     runs = [each for one in check(settings_for(three)).subjects for each in one.runs]
     place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
     code = "option" if place[0] == "-" else "input"
-    found = stopped_by(
+    found = _stopped_by(
         Notice(what=place, subject=subject, run=run, code=code),
         {each.stem: (each.bold, *files_of(each)) for each in runs},
     )
@@ -111,7 +111,7 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
     files = {each.stem: (each.bold, *files_of(each)) for each in (first, *others)}
-    assert stopped_by(Notice(what=str(image), subject="01"), files) == [first.stem]
+    assert _stopped_by(Notice(what=str(image), subject="01"), files) == [first.stem]
 
 
 def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:
@@ -266,14 +266,14 @@ def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
 
 
 def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bids_sr.preflight.validator.find_validator", lambda: None)
+    monkeypatch.setattr("bids_sr.preflight.validator._find_validator", lambda: None)
     plan = validated(odd)
     for label in ("01", "A+B"):
         assert any("not validated" in each for each in told_to(plan, label))
 
 
 needs_validator = pytest.mark.skipif(
-    find_validator() is None, reason="bids-validator-deno is not installed"
+    _find_validator() is None, reason="bids-validator-deno is not installed"
 )
 
 

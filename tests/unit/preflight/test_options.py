@@ -17,7 +17,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
-from bids_sr.preflight.plan_text import choice_lines, choice_text
+from bids_sr.preflight.plan_text import _choice_text, choice_lines
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
@@ -88,7 +88,7 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     plan = check(settings)
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
-    text = choice_text(plan.subjects[0].runs[0], settings)
+    text = _choice_text(plan.subjects[0].runs[0], settings)
     assert (
         text
         == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in"
@@ -113,7 +113,7 @@ def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
-    text = choice_text(plan.subjects[0].runs[0], settings)
+    text = _choice_text(plan.subjects[0].runs[0], settings)
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 
 

@@ -38,7 +38,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
 from bids_sr.preflight.pace import Pace
-from bids_sr.preflight.plan_text import cost_table, notes
+from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.sr.method import get_method
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
@@ -442,7 +442,7 @@ def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Plan
     """Wall-clock minutes at the processes of the call, on this machine as it is; disk too."""
     plan = planned()
     for slower in (1.0, 7.3):
-        table = [line.split() for line in cost_table(plan.estimate, slower)]
+        table = [line.split() for line in _cost_table(plan.estimate, slower)]
         assert table[0] == ["wall-clock", "min", "GB", "memory", "GB", "work", "disk"]
         rows = [[float(cell) for cell in cells[-3:]] for cells in table[1:-1]]
         *stages, (minutes, memory, disk) = rows
@@ -494,7 +494,7 @@ class TestVoxels:
             data = rng.integers(0, 900, (16, 16, 16, n_volumes), dtype="int16")
             path = maker.bold(data=data, n_volumes=n_volumes)
             tracemalloc.start()
-            assert problems_of(voxels.check_image, path) == []
+            assert problems_of(voxels._check_image, path) == []
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert peaks[1] < 1.2 * peaks[0] + 50_000
@@ -508,10 +508,10 @@ class TestVoxels:
         header = nb.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
         header.set_data_dtype(dtype)
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
-        assert problems_of(voxels.check_image, tmp_path / name) == []
+        assert problems_of(voxels._check_image, tmp_path / name) == []
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
-        (problem,) = problems_of(voxels.check_image, tmp_path / name)
+        (problem,) = problems_of(voxels._check_image, tmp_path / name)
         assert "1 of 3 volumes is constant, counted from 0: 1" in problem.why
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
@@ -520,7 +520,7 @@ class TestVoxels:
         content = bytearray(path.read_bytes())
         content[-6] ^= 0xFF
         path.write_bytes(bytes(content))
-        (problem,) = problems_of(voxels.check_image, path)
+        (problem,) = problems_of(voxels._check_image, path)
         assert "truncated or corrupt" in problem.why
 
     def test_each_image_is_read_once(
@@ -529,7 +529,9 @@ class TestVoxels:
         maker.bold("sub-01_task-tap_run-2")
         maker.events("sub-01_task-tap_run-2")
         seen: list[Path] = []
-        monkeypatch.setattr(voxels, "check_image", lambda path, *others, **more: seen.append(path))
+        monkeypatch.setattr(
+            voxels, "_check_image", lambda path, *others, **more: seen.append(path)
+        )
         assert check_data(planned()) == ()
         assert len(seen) == len(set(seen)) == 5
 
@@ -598,7 +600,7 @@ class TestValidator:
         assert len(self.problems(issue)) == 1
 
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
-        monkeypatch.setattr(validator, "find_validator", lambda: None)
+        monkeypatch.setattr(validator, "_find_validator", lambda: None)
         plan = check(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
         assert "not validated" in plan.warnings[0].why
@@ -617,13 +619,13 @@ class TestValidator:
         program = tmp_path / "validator"
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(validator, "find_validator", lambda: program)
+        monkeypatch.setattr(validator, "_find_validator", lambda: program)
         found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
         assert found.problems == []
         assert [text in notice.why for notice in found.notices] == [True]
 
     @pytest.mark.skipif(
-        validator.find_validator() is None, reason="bids-validator-deno is not installed"
+        validator._find_validator() is None, reason="bids-validator-deno is not installed"
     )
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))

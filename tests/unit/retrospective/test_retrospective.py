@@ -419,7 +419,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    validator.find_validator() is None, reason="bids-validator-deno is not installed"
+    validator._find_validator() is None, reason="bids-validator-deno is not installed"
 )
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
     derived, _ = made(maker)
