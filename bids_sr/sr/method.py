@@ -59,7 +59,7 @@ class Placebo:
     # "model" (another model), "contrast" (another contrast) or "map" (another variance map)
     kind: Literal["model", "contrast", "map"]
     instead: str  # what takes the place of the subject's own, for texts
-    owed: str  # what a gain over it is attributable to, for texts
+    attributable_to: str  # what a gain over it is attributable to, for texts
     method: str = ""  # series of the method whose placebo it is, once that is known
 
 
@@ -69,14 +69,19 @@ PLACEBOS_OF_A_PAIR = (
         suffix="Phantom",
         kind="model",
         instead="a model trained on a simulated head",
-        owed=_SUBJECT,
+        attributable_to=_SUBJECT,
     ),
-    Placebo(suffix="Other", kind="model", instead="the model of another subject", owed=_SUBJECT),
+    Placebo(
+        suffix="Other",
+        kind="model",
+        instead="the model of another subject",
+        attributable_to=_SUBJECT,
+    ),
     Placebo(
         suffix="T1w",
         kind="contrast",
         instead="a model trained on this subject's T1w image",
-        owed="the contrast of the pair",
+        attributable_to="the contrast of the pair",
     ),
 )
 PLACEBOS_OF_A_RUN = tuple(
@@ -84,7 +89,7 @@ PLACEBOS_OF_A_RUN = tuple(
         suffix=suffix,
         kind="map",
         instead=f"the variance map of {instead}",
-        owed="where this run fluctuates",
+        attributable_to="where this run fluctuates",
     )
     for suffix, instead in (
         ("Mirror", "this run, left and right exchanged"),

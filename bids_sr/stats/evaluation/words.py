@@ -139,7 +139,7 @@ def comparison(each: Comparison) -> Sentence:
     else:
         text = f"{row.series} was not compared with {other}, {where}"
     if placebo and each.decision == "better":
-        text += f"; this part depends on {placebo.owed}"
+        text += f"; this part depends on {placebo.attributable_to}"
     return Sentence(f"{'Images: ' * images}{text}.", row, each.decision)
 
 
@@ -154,12 +154,12 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     if claim.holds:
         text = f"Part of the gain of {claim.series} is specific to this participant's own data."
     else:
-        owed, verb = (
-            names((PLACEBOS[name].owed for name in reach), "or"),
+        shared, verb = (
+            names((PLACEBOS[name].attributable_to for name in reach), "or"),
             "reach" if len(reach) > 1 else "reaches",
         )
         text = (
-            f"The gain of {claim.series} is not shown to depend on {owed}: {names(reach)} {verb}"
+            f"The gain of {claim.series} is not shown to depend on {shared}: {names(reach)} {verb}"
             " it too."
         )
     lacking = [name for name in placebos_of(claim.series) if name not in there]
