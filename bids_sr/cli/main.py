@@ -106,7 +106,8 @@ def _participants(settings: Settings) -> int:
 
     if settings.run.dry_run:
         say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
-        show(preflight.dry_run_text(plan, settings))
+        text = preflight.dry_run_text(plan, settings)
+        show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
             from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.base import graph_of

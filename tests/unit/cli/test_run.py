@@ -208,6 +208,9 @@ def test_as_json_all_lines_are_notices(
     assert {each.code for each in found["out"]} == {"progress", "input"}
     assert any("participant level" in each.what for each in found["out"])
     assert found["err"][:2] == [left, crash]
+    assert call("--log-format", "json", "--dry-run", plan=plan) == 0
+    dry = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["code"] for each in dry[-3:]] == ["progress", "left-out", "input"]
     problem = Notice(what="a.nii", why="broken", remedy="Mend it.")
     refused = FakePlan(problems=(problem,))
     assert call("--log-format", "json", plan=refused) == 2
