@@ -21,12 +21,9 @@ from bids_sr.spatial.edges import EdgeError, edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
+from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.sr.variance.calibration_components import (
-    LEAST_VOLUMES,
-    CalibrationError,
-    calibration_components,
-)
+from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
 from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.stats.glm.design import frame_times
 from bids_sr.stats.glm.regressors import DesignError, read_events
@@ -190,7 +187,7 @@ def calibration_patterns(
 
     Raises
     ------
-    CalibrationError : it cannot be used; the message says why
+    SeriesError : it cannot be used; the message says why
     """
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
@@ -198,9 +195,7 @@ def calibration_patterns(
             f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())}"
             " voxels of brain"
         )
-        raise CalibrationError(
-            f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance"
-        )
+        raise SeriesError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
     series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
@@ -218,7 +213,7 @@ def calibration_patterns(
     if against := objection(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
-        raise CalibrationError(against)
+        raise SeriesError(against)
     patterns, found = calibration_components(
         series,
         mask,

@@ -18,8 +18,8 @@ from bids_sr.registration.calibration_alignment import (
     calibration_patterns,
     register_to_calibration,
 )
+from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.variance.calibration_components import CalibrationError
 from bids_sr.stats.glm.confounds import MOTION
 
 _LOGGER = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def measure_calibration(
                 events=calibration_events,
             )
             facts |= told
-    except CalibrationError as error:
+    except SeriesError as error:
         facts["reason"] = str(error)
     if facts.get("reason"):
         patterns = nothing

@@ -208,7 +208,6 @@ def pair_image(
     mask: Array,
     lowres_affine: Array,
     factor: Factor,
-    contrast: str = "T2starw",
 ) -> TrainingImage:
     """A low- and a high-resolution image of one head in one position.
 
@@ -246,7 +245,7 @@ def pair_image(
         fine=highres,
         coarse=lowres,
         gain=float(a @ b) / max(float(a @ a), np.finfo(float).tiny),
-        contrast=contrast,
+        contrast="T2starw",
         mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5,
         name="pair",
         affine=resized_affine(lowres_affine, lowres.shape, highres.shape),

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 # mean squared error (80 dB at a range of 1) below which less error gains hardly more
 _FLOOR = 1e-8
+_C1, _C2 = 0.01**2, 0.03**2  # constants of the structural similarity, at a range of 1
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:
@@ -38,18 +39,11 @@ class MAE(nn.Module):
 class PSNRLoss(nn.Module):
     """PSNR loss (dB from a perfect image), 10 log10(1 + MSE / floor); finite slope at no error.
 
-    Source: attention_unet, section 4.3 and equation 4; the floor is ours. `data_range` is the peak
-    value.
+    The peak value is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
     """
 
-    def __init__(self, data_range: float = 1.0) -> None:
-        super().__init__()
-        self.floor = _FLOOR * data_range**2
-
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        return (_mean((output - target).square(), weight) / self.floor).log1p() * (
-            10 / math.log(10)
-        )
+        return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
 
 
 class SSIMLoss(nn.Module):
@@ -58,7 +52,7 @@ class SSIMLoss(nn.Module):
     The weight is (N, C, *grid), too.
 
     Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the
-    data range. Sides shorter than half a window are allowed.
+    data range of 1. Sides shorter than half a window are allowed.
 
     Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus
     sign there).
@@ -66,12 +60,11 @@ class SSIMLoss(nn.Module):
 
     window: Tensor
 
-    def __init__(self, data_range: float = 1.0, *, sigma: float = 1.5, radius: int = 5) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        at = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        window = torch.exp(-0.5 * (at / sigma) ** 2)
+        at = torch.arange(-5, 6, dtype=torch.float64)
+        window = torch.exp(-0.5 * (at / 1.5) ** 2)
         self.register_buffer("window", window / window.sum(), persistent=False)
-        self.c1, self.c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
     def _mean(self, image: Tensor) -> Tensor:
         """Local mean along every axis of the grid."""
@@ -92,8 +85,8 @@ class SSIMLoss(nn.Module):
         spread_o = self._mean(output * output) - mean_o * mean_o
         spread_t = self._mean(target * target) - mean_t * mean_t
         joint = self._mean(output * target) - mean_o * mean_t
-        above = (2 * mean_o * mean_t + self.c1) * (2 * joint + self.c2)
-        below = (mean_o * mean_o + mean_t * mean_t + self.c1) * (spread_o + spread_t + self.c2)
+        above = (2 * mean_o * mean_t + _C1) * (2 * joint + _C2)
+        below = (mean_o * mean_o + mean_t * mean_t + _C1) * (spread_o + spread_t + _C2)
         return above / below
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:

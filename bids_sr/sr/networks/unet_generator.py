@@ -70,9 +70,8 @@ class UNet(nn.Module):
     widths : channels of each level, finest first; one level more than there are poolings
     block : (channels before, after) -> the convolutions of one level
     gate : (channels) -> module (raised, skip) -> skip, or None: the skip passes as it is
-    head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, top);
+    head : "plain": the last convolution is the output; "sigmoid": squeezed to (0, 1);
         "residual": added to the input, and nothing at first
-    top : intensity that the sigmoid reaches
     sizes : see `_padded_side`
     """
 
@@ -84,11 +83,10 @@ class UNet(nn.Module):
         block: _Block = _double_convolution,
         gate: _Gate | None = None,
         head: Head = "plain",
-        top: float = 1.0,
         sizes: _Sizes = "multiple",
     ) -> None:
         super().__init__()
-        self.head, self.top, self.sizes = head, top, sizes
+        self.head, self.sizes = head, sizes
         self.levels = len(widths) - 1
         self.first = block(channels, widths[0])
         self.down = nn.ModuleList(
@@ -106,7 +104,7 @@ class UNet(nn.Module):
         more = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
         low = [m // 2 for m in more]
         padded = functional.pad(x, (low[1], more[1] - low[1], low[0], more[0] - low[0]))
-        features = [self.first(padded / self.top)]
+        features = [self.first(padded)]
         for step in self.down:
             features.append(step(features[-1]))
         deep = features.pop()
@@ -114,7 +112,7 @@ class UNet(nn.Module):
             deep = merge(deep, features.pop())
         out = self.last(deep)[..., low[0] : low[0] + rows, low[1] : low[1] + columns]
         if self.head == "sigmoid":
-            return self.top * torch.sigmoid(out)
+            return torch.sigmoid(out)
         return x + out if self.head == "residual" else out
 
 
@@ -153,7 +151,6 @@ def attention_unet(
     *,
     widths: Sequence[int] = WIDTHS,
     head: Head = "sigmoid",
-    top: float = 1.0,
     sizes: _Sizes = "power of two",
 ) -> UNet:
     """Return a U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
@@ -178,6 +175,5 @@ def attention_unet(
         block=normalized_convolution,
         gate=AttentionGate,
         head=head,
-        top=top,
         sizes=sizes,
     )

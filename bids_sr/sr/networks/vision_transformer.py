@@ -24,7 +24,6 @@ class VisionTransformer(nn.Module):
     patch : side of a patch (voxels)
     width : channels of a token, all heads together
     heads, depth : attention heads, layers
-    mlp_ratio : hidden over outer channels of the layers' own networks
     grid : patches a side for which positions are learned
     head : "plain": patches are the output; "residual": they are added to the input, and nothing at
         first
@@ -38,7 +37,6 @@ class VisionTransformer(nn.Module):
         width: int = 576,
         heads: int = 9,
         depth: int = 8,
-        mlp_ratio: int = 4,
         grid: int = 32,
         head: Literal["plain", "residual"] = "plain",
     ) -> None:
@@ -47,9 +45,7 @@ class VisionTransformer(nn.Module):
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
         nn.init.trunc_normal_(self.position, std=0.02)
-        self.blocks = nn.ModuleList(
-            [_AttentionBlock(width, heads, mlp_ratio) for _ in range(depth)]
-        )
+        self.blocks = nn.ModuleList([_AttentionBlock(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.to_patch = nn.Linear(width, channels * patch * patch)
         if head == "residual":
@@ -84,7 +80,7 @@ class _AttentionBlock(nn.Module):
     Both normalize their input first, and are added to it.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.before_attention = nn.LayerNorm(width)
@@ -92,7 +88,7 @@ class _AttentionBlock(nn.Module):
         self.joined = nn.Linear(width, width)
         self.before_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

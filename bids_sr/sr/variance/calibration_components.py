@@ -15,6 +15,7 @@ variance, one number for the brain, which tells whether the calibration is mostl
 import numpy as np
 
 from bids_sr.io.array_types import Array
+from bids_sr.sr.data.temporal_components import SeriesError
 
 LEAST_VOLUMES = 8  # below which there is no variance worth the name
 # choices of ours
@@ -28,10 +29,6 @@ _SLICE_VOXELS = 50  # slices with fewer voxels of brain are skipped
 _MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
 _LEAST_SHARE = 0.5  # degrees of freedom over volumes, below which the task stays in
 _PATTERNS = 40  # at most
-
-
-class CalibrationError(ValueError):
-    """A series whose fluctuations cannot be measured; the message says why."""
 
 
 def calibration_components(
@@ -68,7 +65,7 @@ def calibration_components(
 
     Raises
     ------
-    CalibrationError : too few volumes, an empty mask, values that are not finite, or nothing
+    SeriesError : too few volumes, an empty mask, values that are not finite, or nothing
         changes
     """
     inside = np.asarray(mask) > 0
@@ -79,7 +76,7 @@ def calibration_components(
     left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
-        raise CalibrationError("it does not change over time inside the brain")
+        raise SeriesError("it does not change over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
     return patterns, {
@@ -126,18 +123,18 @@ def _patterns(
 def _checked(series: Array, inside: Array) -> Array:
     """Series of the mask's voxels less their mean over time, (T, N) float32."""
     if series.ndim != 4 or series.shape[:3] != inside.shape:
-        raise CalibrationError(
+        raise SeriesError(
             f"a series of {series.shape} and a mask of {inside.shape} are not on one grid"
         )
     if not inside.any():
-        raise CalibrationError("there is no brain in it")
+        raise SeriesError("there is no brain in it")
     if series.shape[3] < LEAST_VOLUMES:
-        raise CalibrationError(
+        raise SeriesError(
             f"it has {series.shape[3]} volumes in the steady state, and {LEAST_VOLUMES} are needed"
             " for a variance"
         )
     if not np.isfinite(series).all():
-        raise CalibrationError("it holds voxels that are NaN or infinite")
+        raise SeriesError("it holds voxels that are NaN or infinite")
     chosen = np.asarray(series)[inside]
     return np.ascontiguousarray(
         (chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32
@@ -158,7 +155,7 @@ def _basis(regressors: Array) -> Array:
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
     """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
-        raise CalibrationError(f"{len(drift)} rows of drift for {len(flat)} volumes")
+        raise SeriesError(f"{len(drift)} rows of drift for {len(flat)} volumes")
     kept = np.ones(len(flat), dtype=bool)
     if fd is not None:
         kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
@@ -176,7 +173,7 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
             break
         kept &= ~bad
     if kept.sum() < LEAST_VOLUMES:
-        raise CalibrationError(
+        raise SeriesError(
             f"{int((~kept).sum())} of its {len(kept)} volumes are moved or spoiled, and"
             f" {LEAST_VOLUMES} are needed"
         )

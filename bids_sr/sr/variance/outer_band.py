@@ -67,14 +67,14 @@ def _standard_error(values: Array) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
-def chosen_slices(mask: Array, count: int = _SLICES) -> list[int]:
+def chosen_slices(mask: Array) -> list[int]:
     """Slices (x, y, z) with much brain, spread over it."""
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
     return [
         int(z)
         for z in full[
-            np.unique(np.linspace(0, len(full) - 1, count + 2).round().astype(int)[1:-1])
+            np.unique(np.linspace(0, len(full) - 1, _SLICES + 2).round().astype(int)[1:-1])
         ]
     ]
 

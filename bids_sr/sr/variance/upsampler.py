@@ -87,8 +87,6 @@ class VarianceUpsampler(Upsampler):
     mean, mask, affine : (x, y, z) mean of the run and brain in the pose of the boldref; voxel ->
         RAS mm
     factor : acquired over wanted voxel size
-    constant : image on the boldref's high-resolution grid that is added after the interpolation,
-        or None
     distortion : of the volumes, of which mean and maps are free; or None
     tolerance : movement in acquired voxels (rms over the head) after which maps are posed anew
     """
@@ -103,13 +101,14 @@ class VarianceUpsampler(Upsampler):
         mask: Array,
         affine: Array,
         factor: Factor,
-        constant: Array | None = None,
         distortion: Distortion | None = None,
         tolerance: float = _TOLERANCE,
     ) -> None:
         x, y, z = mean.shape
         self.shape, self.affine = (x, y, z), np.asarray(affine, float)
-        self.tolerance, self.constant = tolerance, constant
+        self.tolerance = tolerance
+        # image on the boldref's high-resolution grid that is added after the interpolation
+        self.constant: Array | None = None
         self.level: Level = level_above(self.shape, factor)
         self.fine, self.fine_affine = hr_grid(self.shape, self.affine, factor)
         self.noise, self.fwhm = float(noise), fwhm

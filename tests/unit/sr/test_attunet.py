@@ -114,17 +114,13 @@ def test_untrained_a_residual_network_returns_its_input(net):
     assert torch.equal(net(image), image)
 
 
-def test_a_sigmoid_ends_between_nothing_and_the_top():
+def test_a_sigmoid_ends_between_nothing_and_one():
     torch.manual_seed(0)
-    net = attention_unet(1, widths=SMALL, top=2.0)
+    net = attention_unet(1, widths=SMALL)
     nn.init.normal_(net.last.weight, std=100.0)
     out = net(torch.rand(1, 1, 32, 32)).detach()
     assert float(out.min()) >= 0
-    assert float(out.max()) == pytest.approx(2.0)
-    half = attention_unet(1, widths=SMALL)
-    half.load_state_dict(net.state_dict())
-    image = torch.rand(1, 1, 32, 32)
-    assert torch.allclose(net(2 * image), 2 * half(image), atol=1e-6)
+    assert float(out.max()) == pytest.approx(1.0)
 
 
 def test_a_gate_is_the_additive_one_of_oktay():
@@ -249,7 +245,7 @@ def test_ssim_is_that_of_scikit_image():
     rng = np.random.default_rng(0)
     a = rng.random((2, 24, 20))
     b = 0.7 * a + 0.3 * rng.random(a.shape)
-    loss = SSIMLoss(data_range=1.0)
+    loss = SSIMLoss()
     made = loss.similarity(*(torch.tensor(x)[:, None] for x in (a, b)))[:, 0].numpy()
     for k in range(2):
         _, full = structural_similarity(

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
+from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.variance import calibration_components as calibration
-from bids_sr.sr.variance.calibration_components import CalibrationError
 
 SHAPE, NOISE = (32, 30, 6), 5.0
 
@@ -159,14 +159,14 @@ def test_the_input_stays_as_it_is() -> None:
 )
 def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:
     series, mask = spoil(*scene()[:2])
-    with pytest.raises(CalibrationError, match=message):
+    with pytest.raises(SeriesError, match=message):
         calibration_components(series, mask, drift=drift_of(series.shape[3]))
 
 
 def test_too_many_spoiled_volumes_are_said(monkeypatch) -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
-    with pytest.raises(CalibrationError, match="13 of its 20 volumes are moved or spoiled"):
+    with pytest.raises(SeriesError, match="13 of its 20 volumes are moved or spoiled"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
     monkeypatch.setattr(calibration, "_FD_MM", 3.0)
     assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20
