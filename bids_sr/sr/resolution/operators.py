@@ -29,7 +29,7 @@ from bids_sr.sr.resolution.matrices import (
 )
 
 _Shape = tuple[int, int, int]
-MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
+_DEGRADATIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": matrices.crop_matrix,
     "block": matrices.block_matrix,
     "gauss": matrices.gaussian_matrix,
@@ -41,7 +41,7 @@ MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`."""
 
-    name: str  # key of `MATRICES`
+    name: str  # key of `_DEGRADATIONS`
     # high- and low-resolution grid, two or three axes
     shape: tuple[int, ...]
     lowres_shape: tuple[int, ...]
@@ -99,8 +99,8 @@ def get_operator(
     ResolutionError : a factor below 1, axes that do not match, a low-resolution grid that is finer
         or leaves no voxel
     """
-    if name not in MATRICES:
-        raise KeyError(f"no degradation named {name!r}; there are: {', '.join(MATRICES)}")
+    if name not in _DEGRADATIONS:
+        raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")
     if len(shape) not in (2, 3) or len(factor) != len(shape):
         raise ResolutionError(
             f"a degradation needs one factor for each of two or three axes: {shape}, {factor}"
@@ -124,7 +124,7 @@ def get_operator(
 def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # made in inference mode, a kept matrix would refuse every later backward pass
     with torch.inference_mode(False):
-        return torch.tensor(np.array(MATRICES[name](n, m)), dtype=dtype, device=device)
+        return torch.tensor(np.array(_DEGRADATIONS[name](n, m)), dtype=dtype, device=device)
 
 
 def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
 from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.operators import MATRICES, get_operator
+from bids_sr.sr.resolution.operators import _DEGRADATIONS, get_operator
 
 FACTORS = [1, 1.25, 1.5, 1.75, 2, 3, 4 / 3, 7 / 5]
 
 
 @given(
-    name=st.sampled_from(sorted(MATRICES)),
+    name=st.sampled_from(sorted(_DEGRADATIONS)),
     shape=st.lists(st.integers(4, 19), min_size=2, max_size=3),
     data=st.data(),
     seed=st.integers(0, 99),
@@ -39,7 +39,7 @@ def test_adjoint_by_the_dot_product(name, shape, data, seed):
     assert left == pytest.approx(right, rel=1e-10, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", sorted(MATRICES))
+@pytest.mark.parametrize("name", sorted(_DEGRADATIONS))
 @pytest.mark.parametrize(
     ("shape", "factor"),
     [((40, 40, 18), (2, 2, 1)), ((41, 38, 24), (2, 1.75, 2)), ((33, 46, 20), (1.25, 4 / 3, 1.5))],
@@ -52,7 +52,7 @@ def test_a_known_position_is_kept_to_a_twentieth_of_a_voxel(name, shape, factor)
     assert np.abs(np.linalg.inv(AFFINE)[:3, :3] @ moved).max() < 0.05
 
 
-@pytest.mark.parametrize("name", sorted(MATRICES))
+@pytest.mark.parametrize("name", sorted(_DEGRADATIONS))
 def test_a_given_coarse_grid_covers_the_whole_fine_one(name):
     operator = get_operator(name, (44, 30, 12), (1.25, 1.5, 1), (35, 20, 12))
     assert operator.lowres_shape == (35, 20, 12)

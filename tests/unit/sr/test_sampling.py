@@ -8,7 +8,7 @@ import torch
 
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.data.windows import corners_inside, symmetries, turned
-from bids_sr.sr.resolution.operators import MATRICES, get_operator
+from bids_sr.sr.resolution.operators import _DEGRADATIONS, get_operator
 
 
 def ball(shape, radius, center=None):
@@ -63,7 +63,7 @@ def test_every_symmetry_commutes_with_every_degradation(patch, zooms, factor, co
     found = symmetries(patch, zooms, factor)
     assert len(found) == count
     assert len({turned(x, symmetry).numpy().tobytes() for symmetry in found}) == count
-    for name in MATRICES:
+    for name in _DEGRADATIONS:
         operator = get_operator(name, patch, factor)
         plain = operator.forward(x)
         for symmetry in found:
