@@ -33,7 +33,7 @@ from bids_sr.sr.recipe import Recipe, RecipeName
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
+from bids_sr.sr.variance.run_data import _LEAST_HALF, RunData
 from bids_sr.stats.evaluation.agreement import Key, Reference
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.references import measured_halves
@@ -124,7 +124,7 @@ class Scene:
     def over_time(self) -> RunData:
         """The run as variance maps are found of it."""
         with SeriesReader(self.run) as reader:
-            halves = halves_of(reader, self.mask, 0, COMPONENTS, None, LEAST_HALF)
+            halves = halves_of(reader, self.mask, 0, COMPONENTS, None, _LEAST_HALF)
         return RunData(
             statistics=self.statistics,
             halves=halves,

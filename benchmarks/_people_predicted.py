@@ -33,9 +33,9 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.one_level_down import (
-    added_by,
-    added_by_interpolation,
-    explained_share,
+    _added_by,
+    _added_by_interpolation,
+    _explained_share,
     try_interpolation,
     try_maps,
 )
@@ -145,13 +145,13 @@ def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> d
     for name in SERIES:
         with torch.inference_mode():
             if name == PLAIN:
-                added = added_by_interpolation(name, level)
+                added = _added_by_interpolation(name, level)
             elif name == "sdmod":
                 control = Modulation(window=window, weight=filled_sd(acquired, window))
-                added = added_by(control)
+                added = _added_by(control)
             else:
-                added = added_by(prior_by(name, acquired, window, recipe_of("sbl")))
-            out[f"{name} true"] = explained_share(added, level, known, mask)
+                added = _added_by(prior_by(name, acquired, window, recipe_of("sbl")))
+            out[f"{name} true"] = _explained_share(added, level, known, mask)
     return out
 
 

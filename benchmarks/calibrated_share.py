@@ -36,7 +36,7 @@ from scipy import ndimage
 from bids_sr.sr.data.temporal_components import motion_courses
 from bids_sr.sr.method import get_method
 from bids_sr.sr.variance.one_level_down import Trial, try_maps
-from bids_sr.sr.variance.run_data import LEAST_HALF
+from bids_sr.sr.variance.run_data import _LEAST_HALF
 
 LOCALIZER = Path("studyforrest-localizer/sub-01/func/sub-01_task-localizer_bold.nii.gz")
 OPENNFT = Path("opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz")
@@ -163,7 +163,7 @@ def tested_before(made: Measured) -> float | str:
         made.poses, affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3]
     )
     middle, halves = data.shape[-1] // 2, []
-    if middle < LEAST_HALF:
+    if middle < _LEAST_HALF:
         return ""
     for part in (slice(middle), slice(middle, None)):
         moved = courses[part] - courses[part].mean(0)

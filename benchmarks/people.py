@@ -68,7 +68,7 @@ from torch import Tensor
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import crop_matrix
 from bids_sr.sr.resolution.operators import Level
-from bids_sr.sr.variance.one_level_down import Trial, added_by, explained_share, try_maps
+from bids_sr.sr.variance.one_level_down import Trial, _added_by, _explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
@@ -92,7 +92,7 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Explained share of all measured components."""
         with torch.inference_mode():
-            return explained_share(added_by(prior), self.level, self.known, self.mask)
+            return _explained_share(_added_by(prior), self.level, self.known, self.mask)
 
 
 def brought_down(run: Run) -> Problem:

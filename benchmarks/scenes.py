@@ -30,7 +30,7 @@ from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.resolution.operators import to_slices, to_volume
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.run_data import LEAST_HALF, RunData
+from bids_sr.sr.variance.run_data import _LEAST_HALF, RunData
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -76,7 +76,7 @@ def prepared(root: Path, folder: Path) -> tuple[RunData, Array]:
     nuisance = motion_courses(poses, affine[:3, :3] @ np.argwhere(mask).mean(0) + affine[:3, 3])
     with SeriesReader(corrected) as reader:
         statistics = temporal_statistics(reader, mask, DUMMIES, nuisance=nuisance)
-        halves = halves_of(reader, mask, DUMMIES, 40, nuisance, LEAST_HALF)
+        halves = halves_of(reader, mask, DUMMIES, 40, nuisance, _LEAST_HALF)
     return RunData(
         statistics=statistics, halves=halves, mask=mask, affine=affine, factor=FACTOR
     ), poses

@@ -31,7 +31,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.prior import ITERATIONS, Prior, Window
+from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 MATRICES = ((40, 40, 35), (64, 64, 30), (96, 96, 40), (128, 128, 40))
@@ -82,7 +82,7 @@ def cost() -> None:
         cut = data[window.coarse].contiguous()
         row = {
             "acquired": " x ".join(map(str, shape)),
-            f"s, {ITERATIONS} steps": seconds(partial(prior.beyond, data)),
+            f"s, {_ITERATIONS} steps": seconds(partial(prior.beyond, data)),
         }
         rows.append(row | {"of these 10 steps": seconds(partial(prior.solve, cut, 10, 0.0))})
     keep("variance_cost", "Seconds of one processor for what is added to a volume", rows)

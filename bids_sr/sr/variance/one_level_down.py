@@ -36,7 +36,7 @@ from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 _ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
 _MANY = 4  # maps of a prior, above which it is written out
-Added = Callable[[Tensor], Iterable[Tensor]]
+_Added = Callable[[Tensor], Iterable[Tensor]]
 """From data (C, z, x, y), what a series adds to each zero-filled image, (Z, X, Y)."""
 _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
 
@@ -64,7 +64,7 @@ class Explained:
         return self.share - reach, self.share + reach
 
 
-def explained_share(added: Added, level: Level, images: Tensor, mask: Tensor) -> float:
+def _explained_share(added: _Added, level: Level, images: Tensor, mask: Tensor) -> float:
     """Share of zero filling's squared error that a series explains, mean over images.
 
     Parameters
@@ -87,8 +87,8 @@ def _mean(shares: Array) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
-def _shares_of(added: Added, level: Level, images: Tensor, mask: Tensor) -> Array:
-    """`explained_share` of each image (C,); NaN where zero filling misses nothing."""
+def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Array:
+    """`_explained_share` of each image (C,); NaN where zero filling misses nothing."""
     coarse, found = level.down(images), np.full(len(images), np.nan)
     for number, (image, low, more) in enumerate(zip(images, coarse, added(coarse), strict=True)):
         missed = (image - level.up(low))[mask]
@@ -98,7 +98,7 @@ def _shares_of(added: Added, level: Level, images: Tensor, mask: Tensor) -> Arra
     return found
 
 
-def added_by(prior: Prior | Modulation) -> Added:
+def _added_by(prior: Prior | Modulation) -> _Added:
     """Return what a prior adds.
 
     With many maps it is found for all images at once, which is faster than one after the other.
@@ -108,7 +108,7 @@ def added_by(prior: Prior | Modulation) -> Added:
     return lambda coarse: map(prior.beyond, coarse)
 
 
-def added_by_interpolation(name: str, level: Level) -> Added:
+def _added_by_interpolation(name: str, level: Level) -> _Added:
     """Return what an interpolation adds, which is something inside the acquired band too."""
     return lambda coarse: (
         interpolate(name, image, level.fine) - level.up(image) for image in coarse
@@ -155,7 +155,7 @@ class Trial:
         x, y, z = self._cut
         return patterns[:, z, x, y][:, *self.window.fine].contiguous()
 
-    def tried(self, additions: Sequence[Added]) -> Explained:
+    def tried(self, additions: Sequence[_Added]) -> Explained:
         """How each half fares with what is added to it."""
         by_half, by_stretch = [], []
         for half, own, added in zip(
@@ -177,7 +177,7 @@ def try_interpolation(trial: Trial, name: str) -> Explained:
     if trial.window is None:
         return Explained(by_half=(0.0, 0.0))
     with torch.inference_mode():
-        return trial.tried([added_by_interpolation(name, trial.level)] * 2)
+        return trial.tried([_added_by_interpolation(name, trial.level)] * 2)
 
 
 def try_maps(
@@ -217,7 +217,7 @@ def try_maps(
                 else with_exemplars(each, other, weight)
                 for each in maps
             ]
-            found[weight] = trial.tried([added_by(prior) for prior in priors])
+            found[weight] = trial.tried([_added_by(prior) for prior in priors])
     return found
 
 

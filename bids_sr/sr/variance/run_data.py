@@ -19,7 +19,7 @@ from bids_sr.sr.variance.one_level_down import Trial
 # Acquired voxels around the brain, of which so many are darker than this share of the brain where
 # a run was masked: .999 in one that was, .02 to .04 in three people as acquired
 _AROUND, _MOSTLY, _NOTHING = 2, 0.5, 0.01
-LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
+_LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,9 @@ def run_data(
         statistics = temporal.temporal_statistics(
             reader, mask, n_dummy, recipe.components, nuisance=nuisance
         )
-        halves = temporal.halves_of(reader, mask, n_dummy, recipe.components, nuisance, LEAST_HALF)
+        halves = temporal.halves_of(
+            reader, mask, n_dummy, recipe.components, nuisance, _LEAST_HALF
+        )
     return RunData(
         statistics=statistics,
         halves=halves,

@@ -15,7 +15,7 @@ from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.one_level_down import (
     Explained,
     Trial,
-    added_by_interpolation,
+    _added_by_interpolation,
     try_interpolation,
     try_maps,
 )
@@ -99,7 +99,7 @@ def test_the_share_of_an_interpolation_is_that_of_its_volumes():
         assert try_interpolation(trial, name).by_half[0] == pytest.approx(
             np.mean(shares), abs=1e-4
         )
-    added = added_by_interpolation("zerofill", trial.level)(trial.level.down(trial.halves[0][:1]))
+    added = _added_by_interpolation("zerofill", trial.level)(trial.level.down(trial.halves[0][:1]))
     assert float(next(added).abs().max()) < 1e-3
 
 

@@ -8,7 +8,7 @@ import torch
 from variance_helpers import dense_covariance, patchy, prior_of, sizes, window_of
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.one_level_down import added_by, explained_share
+from bids_sr.sr.variance.one_level_down import _added_by, _explained_share
 from bids_sr.sr.variance.prior import Prior
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
@@ -64,10 +64,10 @@ def test_learning_explains_images_that_it_has_not_seen_nearly_as_the_true_map_do
     truth, _, fine = scene
     everywhere = torch.ones(fine.shape[1:], dtype=torch.bool)
     share = {
-        k: explained_share(added_by(p), truth.window.level, fine, everywhere)
+        k: _explained_share(_added_by(p), truth.window.level, fine, everywhere)
         for k, p in found.items()
     }
-    oracle = explained_share(added_by(truth), truth.window.level, fine, everywhere)
+    oracle = _explained_share(_added_by(truth), truth.window.level, fine, everywhere)
     assert share["sbl"] > 0.8 * oracle
     assert oracle > share["sbl"] > share["first"] + 0.02
     assert share["first"] > 0
@@ -81,10 +81,10 @@ def test_a_share_is_one_for_the_truth_zero_for_nothing_and_less_for_harm(scene):
         return lambda coarse: [gain * level.beyond(fine[0])]
 
     for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert explained_share(fake(gain), level, fine[:1], everywhere) == pytest.approx(
+        assert _explained_share(fake(gain), level, fine[:1], everywhere) == pytest.approx(
             share, abs=1e-4
         )
-    assert explained_share(fake(1.0), level, 0 * fine[:1], everywhere) == 0
+    assert _explained_share(fake(1.0), level, 0 * fine[:1], everywhere) == 0
 
 
 def test_the_likelihood_of_the_data_grows_with_each_round():
