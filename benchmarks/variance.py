@@ -31,7 +31,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import _ITERATIONS, Prior, Window
 from bids_sr.sr.variance.upsampler import VarianceUpsampler
 
 MATRICES = ((40, 40, 35), (64, 64, 30), (96, 96, 40), (128, 128, 40))
