@@ -141,6 +141,7 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     monkeypatch.setattr(
         one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
     )
+    monkeypatch.setattr(one_level_down, "_added_by", lambda prior: prior)
     monkeypatch.setattr(
         one_level_down,
         "_shares_of",
