@@ -11,13 +11,13 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.execution.usage import kind_of
+from bids_sr.execution.usage import Answer, kind_of
 from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.graph import whom_of
@@ -40,14 +40,7 @@ _MEMORY = re.compile(
 _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
 
 
-def report_crash(
-    node: "Node",
-    traceback: Sequence[str],
-    *,
-    host: str = "",
-    peak_gb: float | None = None,
-    notice: Notice | None = None,
-) -> Notice:
+def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> Notice:
     """Write the crash file of a step, and add the failure to the record of the run.
 
     The crash file lies beside the record or, if that fails, in another directory.
@@ -56,22 +49,20 @@ def report_crash(
     ----------
     node : nipype Node
         Its settings name the folder of the run's logs.
-    traceback : sequence of str
-        As `traceback.format_exception` gives it.
-    host : str
-        Where it ran; this machine by default.
-    peak_gb : float, optional
-        Most memory that its process held, where known.
-    notice : Notice, optional
-        Where the caller knows better than the text of the error tells what happened.
+    answer : Answer, optional
+        Of its process; without one, what is just handled failed in this process.
+    crashes : list of Notice
+        Takes the failure.
 
     Returns
     -------
     Notice
         What failed and why, as it was recorded.
     """
+    known = answer or {}
+    told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
     _keep_node(node)
-    why = "".join(traceback).rstrip()
+    why, notice = "".join(told).rstrip(), known.get("notice")
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
     said = notice or Notice(what="", why=last or "nothing was said", code=cause_of(why))
@@ -85,6 +76,7 @@ def report_crash(
         code="crashed" if said.code == "input" else said.code,
     )
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
+    host, peak_gb = known.get("host", ""), known.get("peak_gb")
     text = _crash_text(node, found, why, host=host, peak_gb=peak_gb)
     for place in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
@@ -95,6 +87,7 @@ def report_crash(
     with contextlib.suppress(OSError):
         record(logs, [found])
     _LOGGER.error("%s failed: see %s", node.fullname, found.file)
+    crashes.append(found)
     return found
 
 

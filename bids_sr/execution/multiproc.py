@@ -328,10 +328,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
 
     def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
         """Write our own crash file, and remember where it is: the logs may be on a full disk."""
-        known = result or {}
-        told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
-        found = report_crash(node, told, peak_gb=known.get("peak_gb"), notice=known.get("notice"))
-        self.crashes.append(found)
+        found = report_crash(node, result, self.crashes)
         if found.code == "full":  # nothing that could still be started would end well
             raise DiskFullError(Path(node.output_dir()), 0)
         return found.file

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CALLED_OFF
 from bids_sr.execution.slurm_queue import Queue, Refused, Unreachable
-from bids_sr.execution.usage import POOLS
-from bids_sr.frozen import frozen
+from bids_sr.execution.usage import POOLS, Answer
 from bids_sr.notices import Notice
 from bids_sr.slurm.slurm_calls import ACTIVE, SlurmError
 
@@ -49,18 +48,6 @@ _NEVER = {
 _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 
-@frozen
-class Ending:
-    """What came of a job."""
-
-    failed: str = ""  # full name of the step that failed, and lines of text
-    traceback: tuple[str, ...] = ()  # empty where all succeeded
-    notice: Notice | None = None  # of a job that did not answer, or of the error of a step
-    host: str = ""  # where it ran
-    # most memory that its process held, where a step failed and it is known
-    peak_gb: float | None = None
-
-
 @dataclass(kw_only=True, slots=True)
 class _Job:
     """One active job: steps that run in sequence, and its SLURM ID (empty if not accepted)."""
@@ -73,7 +60,7 @@ class _Job:
     # when it was first seen to have left the queue, and to have answered (monotonic s)
     since: float | None = None
     answered: float | None = None
-    ending: Ending | None = None
+    ending: Answer | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -172,7 +159,7 @@ class Jobs:
             raise self.unreachable from None
         return number
 
-    def ended(self, number: int) -> Ending | None:
+    def ended(self, number: int) -> Answer | None:
         """Return the outcome of a job, or None while it is active.
 
         Files and queue are checked no more often than needed.
@@ -183,7 +170,7 @@ class Jobs:
     def forget(self, number: int) -> None:
         """Let go of a job; the files of one that failed stay."""
         job = self._jobs.pop(number)
-        if job.ending is not None and not job.ending.traceback:
+        if job.ending is not None and not job.ending["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._answer(number).unlink(missing_ok=True)
 
@@ -261,14 +248,9 @@ class Jobs:
         if answer["traceback"]:
             failed = answer["failed"] or _name(job)
             head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
-            lines, host = (head, *answer["traceback"]), answer["host"]
-            job.ending = Ending(
-                failed=failed,
-                traceback=lines,
-                notice=Notice(**answer["notice"]) if answer.get("notice") else None,
-                host=host,
-                peak_gb=answer.get("peak_gb"),
-            )
+            known = Notice(**answer["notice"]) if answer.get("notice") else None
+            told = [head, *answer["traceback"]]
+            job.ending = {**answer, "failed": failed, "traceback": told, "notice": known}
             return
         unseen = [
             node.output_dir()
@@ -277,7 +259,7 @@ class Jobs:
         ]
         job.answered = job.answered or time.monotonic()
         if not unseen:
-            job.ending = Ending(host=answer["host"])
+            job.ending = answer
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = (
                 f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot"
@@ -307,27 +289,17 @@ class Jobs:
             ):
                 job.ending = self._classify_lost_job(job)
 
-    def _classify_lost_job(self, job: _Job) -> Ending:
+    def _classify_lost_job(self, job: _Job) -> Answer:
         """Say why a job will not answer any more."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
             text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
             return self._lost(job, text, "refused")
-        told = self.queue.end_state(job.slurm_id)
-        details = ", ".join(
-            filter(
-                None, (told.reason, told.exit_code and f"exit code {told.exit_code}", told.host)
-            )
-        )
-        details = f" ({details})" if details else ""
-        text = (
-            f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told.state}{details} without a"
-            " result."
-        )
-        code = "ended" if told.code == "crashed" else told.code
-        return self._lost(job, text, code, host=told.host)
+        told, code, host = self.queue.end_of(job.slurm_id)
+        text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told} without a result."
+        return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
-    def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Ending:
+    def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
         node = job.nodes[-1]
         asked = [
             word
@@ -340,12 +312,8 @@ class Jobs:
             f"{had}the step declares {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
-        return Ending(
-            failed=node.fullname,
-            traceback=lines,
-            notice=Notice(what="", why=text, code=code),
-            host=host,
-        )
+        known = Notice(what="", why=text, code=code)
+        return {"failed": node.fullname, "traceback": lines, "notice": known, "host": host}
 
 
 def _name(job: _Job) -> str:

@@ -10,9 +10,7 @@ soon as the jobs are submitted.
 
 import contextlib
 import logging
-import sys
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -25,7 +23,7 @@ from nipype.pipeline.plugins.slurmgraph import SLURMGraphPlugin
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.records import NotesLeft
-from bids_sr.execution.slurm_jobs import Ending, Jobs, is_small
+from bids_sr.execution.slurm_jobs import Jobs, is_small
 from bids_sr.execution.usage import Answer
 from bids_sr.notices import Notice
 
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _FOLDER = "slurm"
 """Directory of the jobs in the work directory."""
-
-
-class _Ended(Answer, total=False):
-    ending: Ending
 
 
 class _OnCluster:
@@ -70,12 +64,8 @@ class _OnCluster:
         finally:
             self._jobs.tidy()
 
-    def _tell_crash(self, node: "Node", ending: Ending) -> str:
-        found = report_crash(
-            node, ending.traceback, host=ending.host, peak_gb=ending.peak_gb, notice=ending.notice
-        )
-        self.crashes.append(found)
-        return found.file
+    def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
+        return report_crash(node, result, self.crashes).file
 
 
 class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
@@ -99,32 +89,20 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
     def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         return self._jobs.start([node], updatehash=updatehash)
 
-    def _get_result(self, taskid: int) -> "_Ended | None":
-        ending = self._jobs.ended(taskid)
-        if ending is None:
-            return None
-        return {"traceback": list(ending.traceback) or None, "ending": ending}
+    def _get_result(self, taskid: int) -> Answer | None:
+        return self._jobs.ended(taskid)
 
     def _clear_task(self, taskid: int) -> None:
         self._jobs.forget(taskid)
 
     def _clean_queue(
-        self, jobid: int, graph: "DiGraph[Node]", result: "_Ended | None" = None
+        self, jobid: int, graph: "DiGraph[Node]", result: Answer | None = None
     ) -> dict[str, object]:
         """Report a step; where SLURM itself is gone, the first report says it for all."""
         told = super()._clean_queue(jobid, graph, result=result)
         if self._jobs.unreachable is not None:
             raise self._jobs.unreachable
         return told
-
-    def _report_crash(self, node: "Node", result: "_Ended | None" = None) -> str:
-        ending = (result or {}).get("ending")
-        if ending is None:  # it failed in the driver itself
-            told = (result or {}).get("traceback") or traceback.format_exception(*sys.exc_info())
-            ending = Ending(
-                failed=node.fullname, traceback=(told,) if isinstance(told, str) else tuple(told)
-            )
-        return self._tell_crash(node, ending)
 
 
 class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
@@ -177,7 +155,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
             # met.
             endings = {number: self._jobs.ended(number) for number in before}
             if sources & left_out or any(
-                ending and ending.traceback for ending in endings.values()
+                ending and ending["traceback"] for ending in endings.values()
             ):
                 left_out.update(group)
                 continue
@@ -208,8 +186,8 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
                 if ending is None:
                     continue
                 waiting.discard(number)
-                if ending.traceback:
-                    failures.append("".join(ending.traceback))
+                if ending["traceback"]:
+                    failures.append("".join(ending["traceback"] or ()))
                     pointless = waiting & dependents(number, needs)
                     self._jobs.drop(pointless)
                     waiting -= pointless
@@ -217,14 +195,14 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
             time.sleep(0.2)
         return failures
 
-    def _conclude(self, number: int, ending: Ending) -> None:
+    def _conclude(self, number: int, ending: Answer) -> None:
         nodes = self._jobs[number].nodes
         for node in nodes:
-            if node.fullname == ending.failed:
+            if node.fullname == ending.get("failed"):
                 self._tell(node, "exception")
-                self._tell_crash(node, ending)
+                self._report_crash(node, ending)
                 if self._stop_at_once:
-                    raise RuntimeError("".join(ending.traceback))
+                    raise RuntimeError("".join(ending["traceback"] or ()))
                 break
             self._tell(node, "end")
         self._jobs.forget(number)

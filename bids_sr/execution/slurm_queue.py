@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bids_sr.frozen import frozen
 from bids_sr.slurm.job_endings import code_of
 from bids_sr.slurm.slurm_calls import (
     ACTIVE,
@@ -45,21 +44,23 @@ class Refused(SlurmError):
     """SLURM does not take a job, and would not take it later."""
 
 
-@frozen
-class JobEndState:
-    """What SLURM says of a job that has ended; ``UNKNOWN`` where it has forgotten it."""
+def code_of_end(state: str, exit_code: str) -> str:
+    """Why a job of a step failed, as a code of `CODES`.
 
-    state: str = "UNKNOWN"
-    reason: str = ""
-    exit_code: str = ""  # of the program and, behind a colon, the signal that ended it
-    host: str = ""
+    Parameters
+    ----------
+    state : str
+        As SLURM has it.
+    exit_code : str
+        Of the program and, behind a colon, the signal that ended it.
 
-    @property
-    def code(self) -> str:
-        """Why the job failed, as a code of `CODES`."""
-        code, _, signal = self.exit_code.partition(":")
-        killed = self.state.rstrip("+") == "FAILED" and signal in ("9", "125")
-        return code_of(self.state, 137 if killed else int(code or 1) or 1)
+    Returns
+    -------
+    str
+    """
+    code, _, signal = exit_code.partition(":")
+    killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
+    return code_of(state, 137 if killed else int(code or 1) or 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -127,16 +128,30 @@ class Queue:
         self._heard()
         return found
 
-    def end_state(self, job: str) -> JobEndState:
-        """What is known of a job that is no longer in the queue."""
+    def end_of(self, job: str) -> tuple[str, str, str]:
+        """Ask how a job ended that is no longer in the queue.
+
+        Parameters
+        ----------
+        job : str
+
+        Returns
+        -------
+        told : str
+            Its state, ``UNKNOWN`` where SLURM has forgotten it, and what else is known.
+        code : str
+            See `code_of_end`.
+        host : str
+            Where it ran.
+        """
         done = call("scontrol", "--oneliner", "show", "job", job)
         said = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", done.stdout))
-        return JobEndState(
-            state=said.get("JobState", "UNKNOWN"),
-            reason=said.get("Reason", "").replace("None", ""),
-            exit_code=said.get("ExitCode", ""),
-            host=said.get("NodeList", "").replace("(null)", ""),
-        )
+        state, exit_code = said.get("JobState", "UNKNOWN"), said.get("ExitCode", "")
+        reason = said.get("Reason", "").replace("None", "")
+        host = said.get("NodeList", "").replace("(null)", "")
+        details = ", ".join(filter(None, (reason, exit_code and f"exit code {exit_code}", host)))
+        told = f"{state} ({details})" if details else state
+        return told, code_of_end(state, exit_code), host
 
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Jobs of this user that are under way and whose name belongs to what is looked for."""

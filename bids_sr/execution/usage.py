@@ -49,13 +49,15 @@ def hold_threads(count: int) -> None:
 
 
 class Answer(TypedDict, total=False):
-    """What the process that ran a node says of it."""
+    """What came of a node, or of the nodes of a job, as the process that ran it says."""
 
     result: object
     # lines, where it failed; of the driver itself nipype gives one text
     traceback: Sequence[str] | None
+    failed: str | None  # full name of the node of a job that failed
     taskid: int
-    peak_gb: float  # most memory that the process held, where it failed
+    host: str  # where it ran
+    peak_gb: float | None  # most memory that the process held, where it failed and it is known
     # where the caller knows why it failed, or the error tells a remedy
     notice: Notice | None
     error: BaseException  # of the process itself

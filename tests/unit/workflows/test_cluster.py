@@ -28,7 +28,7 @@ from bids_sr.execution.slurm_plugins import (
     finished,
     grouped,
 )
-from bids_sr.execution.slurm_queue import JobEndState, Queue, Unreachable
+from bids_sr.execution.slurm_queue import Queue, Unreachable, code_of_end
 from bids_sr.notices import CODES, recorded
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm.slurm_calls import SlurmError
@@ -198,7 +198,7 @@ def test_a_graph_is_submitted_at_once_and_knows_what_is_left(
     ],
 )
 def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
-    assert says in CODES[JobEndState(state=state, exit_code=code).code][1]
+    assert says in CODES[code_of_end(state, code)][1]
 
 
 def test_a_job_lost_says_its_state_its_request_and_its_last_words(
@@ -209,11 +209,11 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
     number = jobs.start([node(tmp_path)], updatehash=False)
     (jobs.folder / "000001" / "log.txt").write_text("half way\n")
     found = ending(jobs, number)
-    said = "".join(found.traceback)
+    said = "".join(found["traceback"])
     for word in ("--time=90:30", "0.20 GB", "half way"):
         assert word in said
-    assert "that ran step ended TIMEOUT" in found.traceback[-1]
-    assert found.notice.code == "time"
+    assert "that ran step ended TIMEOUT" in found["traceback"][-1]
+    assert found["notice"].code == "time"
 
 
 def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
@@ -221,7 +221,7 @@ def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs:
     number = jobs.start([node(tmp_path)], updatehash=False)
     assert jobs.ended(number) is None
     (slurm.folder / "jobs" / "1").unlink()
-    assert "UNKNOWN" in ending(jobs, number).traceback[-1]
+    assert "UNKNOWN" in ending(jobs, number)["traceback"][-1]
 
 
 def test_an_answer_counts_whatever_slurm_says_of_the_job(
@@ -236,7 +236,7 @@ def test_an_answer_counts_whatever_slurm_says_of_the_job(
     )
     os.makedirs(step.output_dir())
     Path(step.output_dir(), "result_step.pklz").touch()
-    assert ending(jobs, number).traceback == ()
+    assert ending(jobs, number)["traceback"] is None
 
 
 def test_a_result_that_cannot_be_seen_is_no_success(
@@ -247,12 +247,12 @@ def test_a_result_that_cannot_be_seen_is_no_success(
     (jobs.folder / "answers" / "000001.json").write_text(
         json.dumps({"traceback": None, "host": "h"})
     )
-    assert "cannot be seen" in ending(jobs, number).traceback[-1]
+    assert "cannot be seen" in ending(jobs, number)["traceback"][-1]
 
 
 def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "PENDING PartitionConfig")
-    said = ending(jobs, jobs.start([node(tmp_path)], updatehash=False)).traceback[-1]
+    said = ending(jobs, jobs.start([node(tmp_path)], updatehash=False))["traceback"][-1]
     assert "would never start: PartitionConfig" in said
     assert slurm.jobs() == {"1": "CANCELLED"}
 

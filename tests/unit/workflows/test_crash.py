@@ -46,7 +46,7 @@ def node(tmp_path: Path) -> pe.Node:
 def test_a_crash_file_names_all_and_its_command_runs_the_step(
     node: pe.Node, tmp_path: Path
 ) -> None:
-    found = report_crash(node, WHY, host="node17", peak_gb=2.345)
+    found = report_crash(node, {"traceback": WHY, "host": "node17", "peak_gb": 2.345}, [])
     assert recorded(tmp_path / "logs") == [found]
     assert (found.what, found.whom, found.code) == (node.fullname, "sub-01", "crashed")
     assert found.why == "ValueError: the reason"
@@ -85,8 +85,11 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
 def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_path: Path) -> None:
     found = report_crash(
         node,
-        ["the worker was killed twice"],
-        notice=Notice(what="", why="no memory", code="killed"),
+        {
+            "traceback": ["the worker was killed twice"],
+            "notice": Notice(what="", why="no memory", code="killed"),
+        },
+        [],
     )
     assert found.why == "no memory"
     assert found.remedy == CODES["killed"][1]
@@ -95,7 +98,9 @@ def test_a_text_that_is_no_traceback_is_shown_as_the_reason(node: pe.Node, tmp_p
 
 def test_an_error_that_tells_a_remedy_gives_it_to_the_notice(node: pe.Node) -> None:
     error = UsageError("the model gan does not fit", "another voxel size", "Train another.")
-    found = report_crash(node, traceback.format_exception(error), notice=error.notice)
+    found = report_crash(
+        node, {"traceback": traceback.format_exception(error), "notice": error.notice}, []
+    )
     assert (found.what, found.why, found.remedy, found.code) == (
         node.fullname,
         "the model gan does not fit: another voxel size",
@@ -116,7 +121,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
         return whole(path, text)
 
     monkeypatch.setattr(crash.atomic_files, "write_whole", full)
-    found = report_crash(node, WHY)
+    found = report_crash(node, {"traceback": WHY}, [])
     assert recorded(tmp_path / "logs") == [found]
     path = Path(found.file)
     assert path.parent == Path(node.base_dir)
@@ -143,7 +148,7 @@ def test_the_code_follows_from_the_error(why: str, code: str) -> None:
 
 def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:
     place = files.file_system_of(Path(node.output_dir()))
-    told = report_crash(node, ["No space left on device"]).why
+    told = report_crash(node, {"traceback": ["No space left on device"]}, []).why
     assert f"are free on the file system {place}" in told
 
 
@@ -171,7 +176,7 @@ def test_a_step_that_fails_alone_too_is_told(
     node: pe.Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     node.interface._run_interface = None
-    report_crash(node, WHY)
+    report_crash(node, {"traceback": WHY}, [])
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
     assert "the step failed" in capsys.readouterr().err
 
