@@ -19,6 +19,20 @@ RECORD = "notices.jsonl"
 _AGAIN = "then rerun the same command to resume"
 CODES: dict[str, tuple[str, str]] = {
     "input": ("found in the data set or the call", ""),
+    "events": (
+        "events and volumes of a run",
+        "Mend the table of events, or leave the run out (--task-id, --run-id).",
+    ),
+    "method": ("what a method needs", "Choose other methods (--sr-method)."),
+    "validator": (
+        "what the BIDS validator finds",
+        "Mend the data set, or give --skip-bids-validation.",
+    ),
+    "space": ("output spaces, atlas and regions", ""),
+    "room": (
+        "disk or memory does not suffice",
+        "Choose larger disks, fewer --nprocs, or fewer series.",
+    ),
     "option": ("an option cannot be used as it is given", ""),
     "annex": ("a file of git-annex is not downloaded", ""),
     "lfs": ("a file of Git LFS is not downloaded", ""),

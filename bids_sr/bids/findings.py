@@ -112,20 +112,21 @@ class Findings:
     headers: dict[Path, Header] = field(default_factory=dict)  # of the images read so far
     _subject: str = field(default="", init=False, repr=False, compare=False)
     _run: str = field(default="", init=False, repr=False, compare=False)
+    _code: str = field(default="input", init=False, repr=False, compare=False)
     _known: set[Notice] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._known = {*self.problems, *self.notices}
 
     @contextlib.contextmanager
-    def about(self, subject: str, run: str = "") -> Iterator[None]:
-        """Attribute notices added in the context to this participant or run by default."""
-        before = self._subject, self._run
-        self._subject, self._run = subject, run
+    def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
+        """Attribute notices added in the context to this participant, run and code by default."""
+        before = self._subject, self._run, self._code
+        self._subject, self._run, self._code = subject, run, code or self._code
         try:
             yield
         finally:
-            self._subject, self._run = before
+            self._subject, self._run, self._code = before
 
     def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
         """Add a problem; its code gives a remedy where there is none."""
@@ -165,6 +166,8 @@ class Findings:
                 if each.subject or not self._subject
                 else replace(each, subject=self._subject, run=self._run)
             )
+            if one.code == "input":
+                one = replace(one, code=self._code)
             if one not in self._known:
                 self._known.add(one)
                 (self.problems if one.level == "error" else self.notices).append(one)

@@ -57,7 +57,7 @@ def check(settings: Settings) -> Plan:
         if table is None:
             continue
         named = entities_of(bold)
-        with found.about(named["subject"], name):
+        with found.about(named["subject"], name, code="events"):
             names = events.check_events(table, bold, lengths.get(bold), found)
         if names:
             order = surveyed.type_order.get(named.get("task", ""), ())
@@ -73,13 +73,14 @@ def check(settings: Settings) -> Plan:
         for run in one.runs
         if run.bold in types
     ):
-        with found.about(run.entities["subject"], run.stem):
+        with found.about(run.entities["subject"], run.stem, code="events"):
             if not (
                 events.is_long_enough(run, len(types[run.bold]), settings, found)
                 and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
             ):
                 del types[run.bold]  # its blocks are not worth the time
-    check_methods(settings, as_downsampled(surveyed.subjects, settings), found)
+    with found.about(code="method"):
+        check_methods(settings, as_downsampled(surveyed.subjects, settings), found)
     _check_beside(settings, surveyed, found)
     subjects = tuple(
         one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
@@ -105,12 +106,14 @@ def _check_beside(settings: Settings, surveyed: Survey, found: Findings) -> None
     labels = {one.label for one in subjects if one.structural}
     labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
-        validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, found)
+        with found.about(code="validator"):
+            validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, found)
     without_anat = [one.label for one in subjects if not (one.t1w or one.structural)]
-    check_spaces(
-        settings, found, labels=[one.label for one in subjects], without_anat=without_anat
-    )
-    directories.check_region(settings, found)
+    with found.about(code="space"):
+        check_spaces(
+            settings, found, labels=[one.label for one in subjects], without_anat=without_anat
+        )
+        directories.check_region(settings, found)
 
 
 def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Findings) -> None:
@@ -126,7 +129,7 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Finding
                 " of seeds. For maps of the task add the table and run again; --ignore events"
                 " says that this is meant."
             )
-            with found.about(entities_of(bold)["subject"], name):
+            with found.about(entities_of(bold)["subject"], name, code="events"):
                 found.warn(bold, text)
 
 
@@ -166,13 +169,14 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     cost, unsplit = Estimate(), frozenset[Path]()
     if plan.subjects:
         cost = estimate(replace(plan, subjects=subjects), settings)
-        directories.check_room(settings, cost, found)
-        check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
+        with found.about(code="room"):
+            directories.check_room(settings, cost, found)
+            check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, found)
     else:
         for run in (run for run in plan.runs if run.bold in sound):
-            with found.about(run.entities["subject"], run.stem):
+            with found.about(run.entities["subject"], run.stem, code="events"):
                 if not events.can_be_split(
                     run, settings, found, n_seeds=len(plan.contrasts[run.bold])
                 ):
@@ -257,8 +261,9 @@ def _check_structural(settings: Settings, found: Findings) -> Plan:
     cost = estimate_structural(plan, settings)
     if subjects:
         _check_beside(settings, surveyed, found)
-        directories.check_room(settings, cost, found)
-        check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
+        with found.about(code="room"):
+            directories.check_room(settings, cost, found)
+            check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
     return replace(
         plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices)
     )
