@@ -1,23 +1,17 @@
 """Headers of images: geometry and timing, read without the data and never with a traceback."""
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import BoldRun, Subject
-from bids_sr.config import Settings
-from bids_sr.config.memory_model import Sizes, held_of_calibrated
-from bids_sr.config.spaces import FUNC
 from bids_sr.io.atomic_files import regular
 from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
 from bids_sr.io.image_header import Header
-from bids_sr.io.template_cache import grid_of
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -350,52 +344,3 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
         if text[:1] in ("i", "j", "k"):
             found[key] = "ijk"[order.index("ijk".index(text[0]))] + text[1:]
     return found
-
-
-_BRAIN_BOX_MM3 = 4.5e6  # of a grid around the brain of a template, with its rim
-
-
-def sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
-    """The largest grid of each kind, of all participants."""
-    every = tuple(subjects)
-    runs = [run for one in every for run in one.runs]
-    scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
-    high = max((prod(run.shape) * prod(run.factor) / 1e6 for run in runs), default=0.0)
-    calibrated = (
-        [run for run in runs if run.calibration is not None]
-        if settings.superres.calibrated
-        else []
-    )
-    return Sizes(
-        scans=scans,
-        trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
-        t1w=max((_millions(one.t1w[0]) for one in every if one.t1w), default=0.0),
-        low=max((prod(run.shape) / 1e6 for run in runs), default=0.0),
-        high=high,
-        learned=high if settings.superres.volume_trained else 0.0,
-        dense=high if settings.superres.dense else 0.0,
-        spaces=max(
-            (elsewhere(run, settings) for one in every if one.t1w for run in one.runs), default=0.0
-        ),
-        calibrated=max(
-            (held_of_calibrated(prod(run.shape), high, run.n_volumes) for run in calibrated),
-            default=0.0,
-        ),
-    )
-
-
-def elsewhere(run: BoldRun, settings: Settings) -> float:
-    """Return the voxels (millions) of one volume of a run, summed over the other spaces."""
-    around_brain = _BRAIN_BOX_MM3 / (prod(run.zooms) / prod(run.factor))
-    grids = [
-        grid_of(space.template, space.resolution) if space.resolution else None
-        for space in settings.preprocessing.spaces
-        if space.name != FUNC
-    ]
-    return sum(around_brain if grid is None else prod(grid[0]) for grid in grids) / 1e6
-
-
-def _millions(path: Path) -> float:
-    """Millions of voxels of an image; a file that cannot be read is complained of elsewhere."""
-    header = read_header(path, Findings())
-    return 0.0 if header is None else prod(header.shape[:3]) / 1e6

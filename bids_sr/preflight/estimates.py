@@ -8,13 +8,14 @@ and in the results.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings
-from bids_sr.bids.headers import elsewhere, sizes_of
+from bids_sr.bids import BoldRun, Findings, Subject
+from bids_sr.bids.headers import read_header
 from bids_sr.bids.method_options import method_of_model, pretrained_for
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings, machine, memory_model
@@ -24,10 +25,13 @@ from bids_sr.config.memory_model import (
     WORKER_GB,
     Need,
     Sizes,
+    held_of_calibrated,
     largest_gb,
     step_gb,
     workers_that_fit,
 )
+from bids_sr.config.spaces import FUNC
+from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import PAIR_BASELINES, series_name, series_names
@@ -74,6 +78,7 @@ _SCANS_TRAIN_S = (220.0, 400_000.0)  # for a million voxels of all, recipes fast
 _SCANS_MEASURE_S = (10.0, 12.0)
 _CORE_USE = 0.85
 _CORES_A_RUN = 2.5
+_BRAIN_BOX_MM3 = 4.5e6  # of a grid around the brain of a template, with its rim
 
 
 _ALIGN = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
@@ -108,12 +113,59 @@ def _row(sizes: Sizes, stage: str, seconds: float, need: Need, disk_gb: float = 
     return Row(stage=stage, minutes=seconds / 60, memory_gb=step_gb(need, sizes), disk_gb=disk_gb)
 
 
+def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
+    """The largest grid of each kind, of all participants."""
+    every = tuple(subjects)
+    runs = [run for one in every for run in one.runs]
+    scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
+    high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
+    calibrated = (
+        [run for run in runs if run.calibration is not None]
+        if settings.superres.calibrated
+        else []
+    )
+    return Sizes(
+        scans=scans,
+        trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
+        t1w=max((_millions(one.t1w[0]) for one in every if one.t1w), default=0.0),
+        low=max((math.prod(run.shape) / 1e6 for run in runs), default=0.0),
+        high=high,
+        learned=high if settings.superres.volume_trained else 0.0,
+        dense=high if settings.superres.dense else 0.0,
+        spaces=max(
+            (_elsewhere(run, settings) for one in every if one.t1w for run in one.runs),
+            default=0.0,
+        ),
+        calibrated=max(
+            (held_of_calibrated(math.prod(run.shape), high, run.n_volumes) for run in calibrated),
+            default=0.0,
+        ),
+    )
+
+
+def _elsewhere(run: BoldRun, settings: Settings) -> float:
+    """Return the voxels (millions) of one volume of a run, summed over the other spaces."""
+    around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
+    grids = [
+        grid_of(space.template, space.resolution) if space.resolution else None
+        for space in settings.preprocessing.spaces
+        if space.name != FUNC
+    ]
+    return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
+
+
+def _millions(path: Path) -> float:
+    """Millions of voxels of an image; a file that cannot be read is complained of elsewhere."""
+    header = read_header(path, Findings())
+    return 0.0 if header is None else math.prod(header.shape[:3]) / 1e6
+
+
 def estimate(plan: Plan, settings: Settings) -> Estimate:
     """Estimate time, memory and disk of a plan."""
     runs = plan.runs
     if not runs:
         return Estimate()
-    sizes = sizes_of(plan.subjects, settings)
+    sizes = _sizes_of(plan.subjects, settings)
     report_s = _REPORT_S * len(runs) + _REPORT_S_GRID * _grid(runs)
     figures_gb = (_FIGURES_GB + _OVERHEAD_GB) * len(runs)
     rows = [
@@ -252,7 +304,7 @@ def _series(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
 def _in_spaces(plan: Plan, settings: Settings) -> float:
     """Millions of voxels in all volumes of the primary series in other spaces."""
     runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
-    return sum(elsewhere(run, settings) * run.n_volumes for run in runs)
+    return sum(_elsewhere(run, settings) * run.n_volumes for run in runs)
 
 
 def _activation(plan: Plan, settings: Settings, sizes: Sizes) -> Row:
@@ -364,7 +416,7 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
     if not plan.subjects:
         return Estimate()
     superres = settings.superres
-    sizes, methods = sizes_of(plan.subjects, settings), len(superres.chosen)
+    sizes, methods = _sizes_of(plan.subjects, settings), len(superres.chosen)
     learning = sum(pretrained_for(superres, name) is None for name in superres.chosen)
     scans = sum(len(subject.structural) for subject in plan.subjects)
     voxels, people = scans * sizes.scans, len(plan.subjects)
@@ -407,7 +459,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
         free = None if resources.mem_gb is not None else machine.memory_gb()
-        check_memory(settings, sizes_of(plan.subjects, settings), free, found)
+        check_memory(settings, _sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = (
                 "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built"
