@@ -14,7 +14,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -23,8 +23,11 @@ from _minimum_norm import WMN, prior_by
 from _table import keep
 from scipy import stats
 
-from bids_sr.api.image_inputs import PreparedRun, opened, prepare_run
+from bids_sr.api.image_inputs import opened
+from bids_sr.api.placed_run import Given, place_run
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.run_here import RunHere
 from bids_sr.sr.data.temporal_components import motion_courses, temporal_statistics
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
@@ -51,6 +54,15 @@ LARGEST_ERROR, OF_MEAN, WIDEST = 0.03, 0.5, 0.08
 """A prediction is used where it errs no more than this on each person left out, no more than this
 part of what the mean of the other people errs, and where an interval no wider than this holds on
 each."""
+
+
+class FoundRun(NamedTuple):
+    """Reference of a run, its brain, head motion (T, 4, 4) and volumes that are not steady."""
+
+    boldref: Volume
+    bold_mask: Volume
+    hmc_xfms: np.ndarray
+    n_dummy: int
 
 
 def recipe_of(name: str) -> VarianceRecipe:
@@ -99,36 +111,42 @@ def shares_of(file: Path, folder: Path) -> dict[str, Any]:
     return out | _true_shares(image, run, data, folder)
 
 
-def undo_motion(reader: SeriesReader, run: PreparedRun, path: Path, affine: np.ndarray) -> Path:
+def undo_motion(reader: SeriesReader, run: FoundRun, path: Path, affine: np.ndarray) -> Path:
     """Write a series of the run on a grid of its matrix (voxel to RAS mm), head motion undone by
     one interpolation.
     """
     raw = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
-    write_series(reader, path, raw, run.poses, affine, factor=(1.0, 1.0, 1.0))
+    write_series(reader, path, raw, run.hmc_xfms, affine, factor=(1.0, 1.0, 1.0))
     return path
 
 
-def acquired_data(image: Any, folder: Path) -> tuple[PreparedRun, RunData]:
+def acquired_data(image: Any, folder: Path) -> tuple[FoundRun, RunData]:
     """What the steps of the program make of an acquired run."""
     with opened(image, folder, "bold", any_order=True) as reader:
-        run = prepare_run(reader, folder)
+        scope = place_run(reader, Given(), {"factor": FACTOR, "realigned": False}, folder, "auto")
+        run = FoundRun(*RunHere(scope, folder).load(*(scope[name] for name in FoundRun._fields)))
         with SeriesReader(undo_motion(reader, run, folder / "raw.nii", run.boldref.affine)) as raw:
             data = run_data(
-                raw, run.brain.data, recipe_of("sbl"), FACTOR, n_dummy=run.n_dummy, poses=run.poses
+                raw,
+                run.bold_mask.data,
+                recipe_of("sbl"),
+                FACTOR,
+                n_dummy=run.n_dummy,
+                poses=run.hmc_xfms,
             )
     return run, data
 
 
-def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> dict[str, float]:
+def _true_shares(image: Any, run: FoundRun, data: RunData, folder: Path) -> dict[str, float]:
     """Shares at the true level; this opens the measured run."""
-    x, y, z = run.brain.data.shape
+    x, y, z = run.bold_mask.data.shape
     level = level_above((x, y, z), FACTOR)
-    window = Window.around(level, run.brain.data)
-    fine = run.brain.data.repeat(2, 0).repeat(2, 1)
+    window = Window.around(level, run.bold_mask.data)
+    fine = run.bold_mask.data.repeat(2, 0).repeat(2, 1)
     with opened(image, folder, "truth", any_order=True) as reader:
         path = undo_motion(reader, run, folder / "measured.nii", reader.affine)
     middle = (
-        run.boldref.affine[:3, :3] @ np.argwhere(run.brain.data).mean(0)
+        run.boldref.affine[:3, :3] @ np.argwhere(run.bold_mask.data).mean(0)
         + run.boldref.affine[:3, 3]
     )
     with SeriesReader(path) as reader:
@@ -137,7 +155,7 @@ def _true_shares(image: Any, run: PreparedRun, data: RunData, folder: Path) -> d
             fine,
             run.n_dummy,
             recipe_of("sbl").components,
-            nuisance=motion_courses(run.poses, middle),
+            nuisance=motion_courses(run.hmc_xfms, middle),
         )
     known = torch.stack([to_slices(each) for each in measured.components])
     acquired = torch.stack([to_slices(each) for each in data.statistics.components])

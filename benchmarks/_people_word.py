@@ -98,7 +98,7 @@ def features(place: Path, low: Path) -> dict[str, float]:
         }
     return {
         "tested share": _value(rows, "sbl", "tested_share"),
-        "tested share, active": _tested_active(data, active & (run.brain.data > 0)),
+        "tested share, active": _tested_active(data, active & (run.bold_mask.data > 0)),
         "temporal SNR": float(images["raw", "tsnr_median"]),
         "volumes": float(data.volumes),
         "outer fifth": _outer_fifth(data),

@@ -5,9 +5,9 @@ from pathlib import Path
 from bids_sr.io.grids import AxisOrder
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.step import Part
-from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import motion
-from bids_sr.steps.compared import another_run, placing
+from bids_sr.steps.compared import placing
+from bids_sr.workflows.acquired_runs import add_another_run
 from bids_sr.workflows.run_scope import RunOf
 
 _FINE = {"mask": "compared_mask", "roi": "roi_hr"}
@@ -61,35 +61,3 @@ def place_compared(
         own.alias["stc"] = "compared"
     own.add(placing.place_compared, wires={"acquired": scope["stc"]})
     return own
-
-
-def add_another_run(
-    own: Scope, file: Path, events: Path | Events | None, *, correct: bool
-) -> None:
-    """Add another acquired run of the task.
-
-    This gives its motion, its alignment to the run, and the effects of its blocks.
-
-    Parameters
-    ----------
-    own : a scope of it in that of the run
-    correct : whether its slice timing is corrected
-    """
-    assert own.outer is not None
-    own.alias["reference"] = "other_ref"
-    own.give(bold_file=file, regressors=events)
-    own.add(motion.import_series, motion.count_dummies, quiet=True)
-    own.add(motion.average_volumes, rename={"boldref": "other_ref"}, keep=False, quiet=True)
-    own.add(
-        motion.mask_head,
-        motion.estimate_motion,
-        wires={"boldref": own["other_ref"]},
-        keep=False,
-        quiet=True,
-    )
-    if correct:
-        own.add(motion.correct_slice_timing, quiet=True)
-    else:
-        own.alias["stc"] = "bold"
-    own.add(another_run.measure_other_run)
-    own.outer.give(other_effects=own["other_effects"])

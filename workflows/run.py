@@ -30,13 +30,14 @@ from bids_sr.steps.figures import (
     draw_training,
 )
 from bids_sr.steps.quality import guard_precision
+from bids_sr.workflows.acquired_runs import add_calibration, add_motion
 from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.run_scope import RunOf, methods_of
-from bids_sr.workflows.wanted import Wanted
+from bids_sr.workflows.wanted import TRAINING, Wanted
 
 ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
@@ -157,15 +158,13 @@ def _add_motion(run: RunOf) -> None:
         scope.give(bold_file=bold.bold)
     scope.add(motion.import_series)
     scope.add(motion.count_dummies)
-    if bold.precomputed is None:
-        scope.add(motion.average_volumes, motion.mask_head, motion.estimate_motion)
-    else:
+    if bold.precomputed is not None:
         for name, path in bold.precomputed.files.items():
             new = name in ("fieldmap", "boldref2fmap_xfm")  # what it is called here by no step
             scope.give(**{name if new else f"given_{name.removesuffix('_tsv')}": path})
-        scope.add(imported.import_motion if "hmc_xfms" in run.taken else imported.rebuild_motion)
-        if "fieldmap" in run.taken:
-            scope.add(imported.field_to_shift)
+    add_motion(scope)
+    if "fieldmap" in run.taken:
+        scope.add(imported.field_to_shift)
     if scope.setting("has_stc"):
         scope.add(motion.correct_slice_timing)
     else:
@@ -203,30 +202,11 @@ def _add_calibration(run: RunOf, found: BoldRun) -> None:
         axis_order=found.axis_order,
         tr=found.tr,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans,
-        alias={"reference": "calibration_ref"},
     )
     own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
     own.give(bold_file=found.bold)
-    own.add(motion.import_series, motion.count_dummies, quiet=True)
-    own.add(motion.average_volumes, rename={"boldref": "calibration_ref"}, keep=False, quiet=True)
-    own.add(
-        motion.mask_head,
-        motion.estimate_motion,
-        wires={"boldref": own["calibration_ref"]},
-        keep=False,
-        quiet=True,
-    )
-    own.add(calibration_run.register_calibration)
-    if found.events is not None:
-        own.give(calibration_events=found.events)
-    own.add(calibration_run.measure_calibration)
-    names = (
-        "calibration_ref",
-        "calibration_patterns",
-        "boldref2calibration_xfm",
-        "calibration_facts",
-    )
-    run.scope.give(**{name: own[name] for name in names})
+    own.add(motion.import_series, quiet=True)
+    add_calibration(own, found.events)
 
 
 def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
@@ -304,14 +284,14 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
     beside = (run.models[one.name],) if one.name in run.models else ()
     own = _series_scope(run, one, beside)
     if one.learned_from == "volumes":
-        own.add(training.train_on_volumes)
+        own.add(TRAINING["volumes"])
         own.add(draw_training.draw_volume_training)
     elif one.learned_from == "run":
         # what needs no map is tried once
         first = not any("weight" in each.makers for each in run.series.values())
         plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
         own.add(
-            training.estimate_variance,
+            TRAINING["run"],
             keep=not one.control,
             quiet=one.control,
             interpolations=plain if first else (),
@@ -349,9 +329,9 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
         mask = {"pair_mask": run.scope["bold_mask"]}
         own.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
     elif one.seed and one.learned_from == "run":
-        own.add(training.estimate_variance, keep=False, quiet=True, force=True)
+        own.add(TRAINING["run"], keep=False, quiet=True, force=True)
     elif one.seed and one.learned_from == "volumes":
-        own.add(training.train_on_volumes, keep=False, quiet=True)
+        own.add(TRAINING["volumes"], keep=False, quiet=True)
     displaced = one.placebo.lower() if one.placebo in ("Mirror", "Shift") else ""
     own.add(
         super_resolution.super_resolve,

@@ -1,6 +1,6 @@
 """Series of a run: those stored, and placebos and ensemble members that are only evaluated."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -8,9 +8,31 @@ from bids_sr.bids import BoldRun, guide_of, pretrained_for
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES, member_name, series_name, series_names
+from bids_sr.pipeline.graph import AnyStep
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES, member_name, series_name
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
+from bids_sr.steps import training
+
+_LearnedFrom = Literal["pair", "volumes", "run"]
+
+
+def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
+    """Whether a method learns from a pair, from volumes of the run, or how the run changes.
+
+    A model that was given needs no pair (not `paired`).
+    """
+    if method.trained_on == "series":
+        return "run"
+    return "pair" if paired and method.trained_on != "self" else "volumes"
+
+
+TRAINING: Mapping[_LearnedFrom, AnyStep] = {
+    "pair": training.train_on_pair,
+    "volumes": training.train_on_volumes,
+    "run": training.estimate_variance,
+}
+"""The steps that make, or take, a model, by what it is learned from."""
 
 
 @frozen
@@ -33,7 +55,7 @@ class Wanted:
 
     name: str
     method: Method | None = None
-    learned_from: Literal["", "pair", "volumes", "run"] = ""
+    learned_from: _LearnedFrom | Literal[""] = ""
     guided: bool = False
     seed: int = 0
     placebo: str = ""
@@ -101,13 +123,10 @@ def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
     if name in INTERPOLATIONS:
         return Wanted(name=name)
     method = method_of_series(name)
-    if name in series_names(superres.run_trained):
-        guided = guide_of(superres, run) != "none"
-        return Wanted(name=name, method=method, learned_from="run", guided=guided)
-    # a model that was given needs no pair
     alone = run.pair is None and pretrained_for(superres, method.name) is not None
-    own = method.name in superres.volume_trained or alone
-    return Wanted(name=name, method=method, learned_from="volumes" if own else "pair")
+    source = learned_from(method, paired=not alone)
+    guided = source == "run" and guide_of(superres, run) != "none"
+    return Wanted(name=name, method=method, learned_from=source, guided=guided)
 
 
 def _variant(one: Wanted, name: str, **how: object) -> Wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,52 +12,30 @@ import pandas as pd
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
-    MaskLike,
-    Motion,
-    PreparedRun,
+    checked_series,
+    mask_on,
     opened,
+    series_file,
+    slices_last,
     there,
+    told_tr,
     volume_of,
 )
-from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float
-from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.api.placed_run import Given, grid_of
+from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field, misfits
+from bids_sr.io.json_values import listed, mapped
+from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
+from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
 from bids_sr.series import BASELINES, kind_of
-from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_events
-from bids_sr.stats.glm.seeds import seed_series, seed_voxels
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.stats.glm.blocks import TooFewBlocks
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.regressors import DesignError, Events, read_events
+from bids_sr.steps.evaluation import check_blocks
 
-Truth = ImageLike | Mapping[str, ImageLike]
-
-
-@frozen
-class Inputs:
-    """What `Evaluator.fit` was given for one run beside the series; see there."""
-
-    events: pd.DataFrame | str | Path | None = None
-    seeds: Mapping[str, Sequence[float]] | None = None
-    confounds: pd.DataFrame | None = None
-    mask: MaskLike | None = None
-    roi: MaskLike | None = None
-    truth: Truth | None = None
-    guide: ImageLike | None = None
-    lowres: ImageLike | None = None
-    motion: Motion | None = None
-    boldref: ImageLike | None = None
-    guide_xfm: Motion | None = None
-    other_run: ImageLike | None = None
-    other_events: pd.DataFrame | str | Path | None = None
-
-    @property
-    def known(self) -> Mapping[str, ImageLike]:
-        """Known activation by contrast."""
-        return self.truth if isinstance(self.truth, Mapping) else {}
-
-    @property
-    def measured(self) -> ImageLike | None:
-        """The series that was measured at the high resolution."""
-        return None if isinstance(self.truth, Mapping) else self.truth
+Factor = tuple[float, float, float]
 
 
 def checked_names(
@@ -127,33 +105,13 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
         return reader.path
 
 
-def check_measured(
-    reader: SeriesReader, acquired: Sequence[int], affine: Float, finest: Sequence[int]
-) -> None:
-    """Check the matrix and volumes of a measured series against the high-resolution run.
-
-    Raises
-    ------
-    ImageInputError : another number of volumes, grid or field of view
-    """
-    count, shape = reader.shape[3], reader.shape[:3]
-    if count != acquired[3]:
-        fix = "a measured reference is of the same run (or give known activation by contrast)"
-        raise ImageInputError(
-            f"truth: {count} volumes, the acquired series has {acquired[3]}; {fix}"
-        )
-    apart = corners_apart(shape, reader.affine, tuple(acquired[:3]), affine)
-    limit = EDGE_TOLERANCE * min(reader.zooms)
-    if shape != tuple(finest) or apart > limit:
-        raise ImageInputError(
-            f"truth: its grid is {shape}, and {tuple(finest)} is that of the run at the high"
-            f" resolution; the outer edges of the two fields of view lie up to {apart:.3g} mm"
-            f" apart, and {limit:.2g} mm are allowed; give the series measured in the same field"
-            " of view, with axes in the same directions"
-        )
+def contrasts_of(given: Given, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
+    """Weights of the conditions of a run, which are events or seeds, by contrast."""
+    conditions = list(given.seeds or ()) or events_of(given.events).conditions
+    return dict(resolve_contrasts(conditions, contrasts))
 
 
-def events_of(events: pd.DataFrame | str | Path) -> Events:
+def events_of(events: pd.DataFrame | str | Path | None) -> Events:
     """Events as the program reads them, from a table or a BIDS file.
 
     Raises
@@ -176,44 +134,7 @@ def events_of(events: pd.DataFrame | str | Path) -> Events:
         raise ImageInputError(f"{named}{error}; {columns}") from None
 
 
-def seeds_of(
-    raw: SeriesReader, seeds: Mapping[str, Sequence[float]], run: PreparedRun, radius_mm: float
-) -> Seeds:
-    """Time series of seeds, in the place of events.
-
-    Raises
-    ------
-    ImageInputError : a seed outside the brain
-    """
-    voxels = {}
-    for name, center in seeds.items():
-        try:
-            voxels[name] = seed_voxels(run.brain.data, run.brain.affine, center, radius_mm)
-        except ValueError as error:
-            raise ImageInputError(
-                f"seeds: {name} at {tuple(center)}: {error}; give scanner coordinates (RAS mm)"
-            ) from None
-    return Seeds.of(seed_series(raw, voxels, run.n_dummy))
-
-
-def truths_on(
-    brain: Volume,
-    known: Mapping[str, ImageLike],
-    contrasts: Mapping[str, Mapping[str, float]],
-    folder: Path,
-) -> dict[str, Volume]:
-    """Known activation by contrast.
-
-    Raises
-    ------
-    ImageInputError : there is no such contrast, or the field of view leaves out a part of the
-        brain
-    """
-    check_known(known, contrasts)
-    return {name: _covering(brain, image, folder, name) for name, image in known.items()}
-
-
-def check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
+def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
     """Refuse known activation of what is no contrast."""
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
@@ -222,7 +143,13 @@ def check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
         )
 
 
-def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
+def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
+    """A map of known activation.
+
+    Raises
+    ------
+    ImageInputError : its field of view leaves out a part of the brain
+    """
     found = volume_of(image, folder, f"truth_{name}")
     inside = inside_field(
         np.argwhere(brain.data), brain.affine, found.data.shape, found.affine, EDGE_TOLERANCE
@@ -233,3 +160,132 @@ def _covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volum
             f"truth: {what}; give a map in the frame of the reference that covers all of it"
         )
     return found
+
+
+def check_inputs(
+    acquired: SeriesReader,
+    compared: Mapping[str, ImageLike],
+    given: Given,
+    folder: Path,
+    *,
+    factor: Factor,
+    tr: float,
+    high_pass: float,
+    contrasts: Sequence[str],
+) -> None:
+    """Hold all that is given for a run against the run, before any work.
+
+    Parameters are those of `bids_sr.Evaluator`, the factor by axis, and a repetition time of 0
+    where none is known.
+
+    Raises
+    ------
+    ImageInputError : a file is missing, or times, grid, values or position are not those of the
+        run; a line each
+    """
+    found = list[Exception]()
+
+    def tried(check: Callable[..., object], *args: object) -> None:
+        try:
+            check(*args)
+        except (
+            ImageInputError,
+            ImageError,
+            ComparedError,
+            UsageError,
+            TooFewBlocks,
+            DesignError,
+        ) as error:
+            found.append(error)
+
+    if not tr > 0:
+        told = "the header of the acquired series tells none, or one without a unit; give it, in s"
+        found.append(ImageInputError(f"tr: {told}"))
+    checked_series(acquired, "acquired")
+    tried(_read, acquired)
+    for name, image in compared.items():
+        tried(_check_compared, name, image, acquired, tr, factor, folder)
+    if given.events is not None:
+        tried(_check_events, given, contrasts, acquired.shape[3], tr, high_pass)
+    if given.other_events is not None:
+        tried(events_of, given.other_events)
+    if given.mask is not None:
+        tried(mask_on, given.mask, grid_of(acquired), folder)
+    if given.other_run is not None:
+        tried(_check_other_run, given.other_run, folder)
+    for name, image in given.known.items():
+        tried(series_file, image, folder, f"truth {name}")
+    if given.measured is not None:
+        tried(_check_truth, given.measured, acquired, factor, folder)
+    if found:
+        raise found[0] if len(found) == 1 else ImageInputError("\n".join(map(str, found)))
+
+
+def _read(reader: SeriesReader) -> None:
+    for _ in reader.volumes():  # which refuses NaN
+        pass
+
+
+def _check_other_run(image: ImageLike, folder: Path) -> None:
+    with SeriesReader(series_file(image, folder, "other_run")) as reader:
+        checked_series(reader, "other_run")
+        slices_last(reader)
+        _read(reader)
+
+
+def _check_events(
+    given: Given, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+) -> None:
+    _check_known(given.known, contrasts_of(given, contrasts))
+    if tr > 0:
+        check_blocks(events_of(given.events), n_volumes, tr, high_pass)
+
+
+def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
+    finest, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
+    with SeriesReader(series_file(truth, folder, "truth")) as reader:
+        count, shape = reader.shape[3], reader.shape[:3]
+        apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
+        limit = EDGE_TOLERANCE * min(reader.zooms)
+    if count != acquired.shape[3]:
+        fix = "a measured reference is of the same run (or give known activation by contrast)"
+        raise ImageInputError(
+            f"truth: {count} volumes, the acquired series has {acquired.shape[3]}; {fix}"
+        )
+    if shape != finest or apart > limit:
+        raise ImageInputError(
+            f"truth: its grid is {shape}, and {finest} is that of the run at the high"
+            f" resolution; the outer edges of the two fields of view lie up to {apart:.3g} mm"
+            f" apart, and {limit:.2g} mm are allowed; give the series measured in the same field"
+            " of view, with axes in the same directions"
+        )
+
+
+def _check_compared(
+    name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
+) -> None:
+    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
+        wrong = misfits(
+            reader.shape,
+            reader.affine,
+            told_tr(reader.header),
+            acquired.shape,
+            acquired.affine,
+            tr,
+            factor,
+        )
+        problems = [f"{reason}. {fix}" for reason, fix in wrong]
+        try:
+            refuse_other_nan(reader.volumes())
+            if not problems:
+                checked(acquired, reader)
+        except ComparedError as error:
+            problems.append(str(error))
+    if problems:
+        raise ImageInputError("\n".join(f"compared: {name}: {each}" for each in problems))
+
+
+def evidence_and_limits(verdict: Mapping[str, object]) -> dict[str, list[str]]:
+    """What a verdict rests on and what it cannot say, in sentences, by their heading."""
+    found = [str(mapped(each)["text"]) for each in listed(verdict["sentences"])]
+    return {"Evidence": found, "Limitations": [str(each) for each in listed(verdict["limits"])]}

@@ -4,51 +4,55 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
-from bids_sr.api.evaluated_series import JudgedRun, Model, check_inputs
-from bids_sr.api.evaluation_inputs import Inputs, Truth
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
     ImageLike,
     MaskLike,
     Motion,
-    PreparedRun,
-    Say,
     SuperResolutionWarning,
     in_plane,
     opened,
-    prepare_run,
-    told_tr,
     working_folder,
 )
-from bids_sr.api.model_fitting import Given
+from bids_sr.api.placed_evaluation import (
+    place_baselines,
+    place_comparisons,
+    place_design,
+    place_other,
+    series_scope,
+)
+from bids_sr.api.placed_run import Given, Truth, doubt_realigned, place_run
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.io.array_types import Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow, frame
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import frame as frame_of
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
-from bids_sr.stats.evaluation.evidence import compared_rows
-from bids_sr.stats.evaluation.verdict import Verdict, make_verdict
-from bids_sr.stats.evaluation.verdict_text import PYTHON, verdict_line
-from bids_sr.stats.glm.confounds import framewise_displacement
-from bids_sr.stats.glm.regressors import Regressors
-from bids_sr.steps.judgment import judge_compared
-from bids_sr.steps.super_resolution import undo_motion
+from bids_sr.stats.evaluation.verdict_text import verdict_line
+from bids_sr.steps.judgment import judge
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
+_OF_BASELINES = {"data_consistency": "off", "precision": "fp32", "force": False, "device": "cpu"}
+"""Settings of the step that makes series, for baselines."""
 
+
+@dataclass(eq=False, repr=False)
 class Evaluator(BaseEstimator):
     """Compare super-resolved series with baselines, by a measured series or known activation.
 
@@ -104,9 +108,9 @@ class Evaluator(BaseEstimator):
     table_ : pandas.DataFrame
         One value a row, with the columns of the evaluation table of the program; of several runs
         with a first column, run (from 1).
-    verdict_ : object
-        Headline, sentences and limits.
-    compared_ : list
+    verdict_ : dict
+        Headline, status, sentences and limits, as the program writes them.
+    compared_ : list of dict
         Verdicts on series of other programs: name, status, headline, text.
     contrasts_ : dict
         Weights of conditions by contrast.
@@ -127,44 +131,25 @@ class Evaluator(BaseEstimator):
     sklearn.exceptions.NotFittedError: This Evaluator instance is not fitted yet...
     """
 
-    _advice, _name = PYTHON, "Evaluator.fit"  # the command has its own
+    factor: float | tuple[float, float, float] = 2
+    _: KW_ONLY
+    tr: float | None = None
+    contrasts: Sequence[str] | None = None
+    baselines: Sequence[str] | None = None
+    high_pass: float = 1 / 128
+    slice_time_ref: float = 0.5
+    slice_timing_corrected: bool = False
+    n_dummy: Dummies = "auto"
+    realigned: bool = False
+    registered: bool = False
+    margin: float | None = None
+    seed_radius_mm: float = 6.0
+    n_boot: int = 1000
+    random_state: int = 0
+    n_jobs: int = 1
+    verbose: int = 0
 
-    def __init__(
-        self,
-        factor: float | tuple[float, float, float] = 2,
-        *,
-        tr: float | None = None,
-        contrasts: Sequence[str] | None = None,
-        baselines: Sequence[str] | None = None,
-        high_pass: float = 1 / 128,
-        slice_time_ref: float = 0.5,
-        slice_timing_corrected: bool = False,
-        n_dummy: Dummies = "auto",
-        realigned: bool = False,
-        registered: bool = False,
-        margin: float | None = None,
-        seed_radius_mm: float = 6.0,
-        n_boot: int = 1000,
-        random_state: int = 0,
-        n_jobs: int = 1,
-        verbose: int = 0,
-    ) -> None:
-        self.factor = factor
-        self.tr = tr
-        self.contrasts = contrasts
-        self.baselines = baselines
-        self.high_pass = high_pass
-        self.slice_time_ref = slice_time_ref
-        self.slice_timing_corrected = slice_timing_corrected
-        self.n_dummy = n_dummy
-        self.realigned = realigned
-        self.registered = registered
-        self.margin = margin
-        self.seed_radius_mm = seed_radius_mm
-        self.n_boot = n_boot
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
+    _audience, _name = "python", "Evaluator.fit"  # the command has its own
 
     def fit(
         self,
@@ -273,7 +258,7 @@ class Evaluator(BaseEstimator):
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
             of_one_run({"acquired": acquired, **given, **made})
-            return self._fit_one(acquired, series, compared, Inputs(**given), not_applied)  # type: ignore[arg-type]
+            return self._fit_one(acquired, series, compared, Given(**given), not_applied)  # type: ignore[arg-type]
         fitted = []
         for one, own in each_run(acquired, {**given, **made}):
             of_run = {name: own.pop(f"series {name}") for name in series}
@@ -297,11 +282,10 @@ class Evaluator(BaseEstimator):
         acquired: ImageLike,
         series: Mapping[str, ImageLike | SuperResolver],
         compared: Mapping[str, ImageLike],
-        given: Inputs,
+        given: Given,
         not_applied: Sequence[str],
     ) -> Evaluator:
         """Evaluate one run."""
-        say = notes(self._name, self.verbose)
         resolvers = {
             name: each for name, each in series.items() if isinstance(each, SuperResolver)
         }
@@ -312,92 +296,104 @@ class Evaluator(BaseEstimator):
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):
-            say("inputs")
-            model = self._model(reader)
-            check_inputs(reader, compared, given, model, folder)
-            run = self._run(reader, folder, frame, given, say)
-            regressors = self._regressors(reader, run, given, folder)
-            brain = run.fine_brain(model.factor)
-            judged = JudgedRun(
-                reader.path, run, brain, given, regressors, model, list(compared), folder
-            )
-            say("baselines")
-            baselines = self._baselines(
+            self._check(reader, compared, given, folder)
+            scope = self._place(reader, frame, given, list(compared), folder)
+            here = RunHere(scope, folder, notes(self._name, self.verbose))
+            if self.realigned and frame is None and given.motion is None:
+                doubt_realigned(here, scope)
+            brain = cast("Volume", here.load(scope["bold_mask_hr"])[0])
+            place_design(scope, here, given, brain, folder, self.seed_radius_mm)
+            guide = self._guide(given, frame)
+            names = self._baselines(
                 has_guide=given.guide is not None, with_acquired=bool(compared)
             )
-            judged.add_baselines(baselines, self._guide(given, frame))
-            facts = []
+            made = place_baselines(scope, names, guide, folder)
+            images = folder / "series"
+            images.mkdir()  # one of them may be called as another image is
             for name, other in compared.items():
-                say(f"compared {name}")
-                facts.append(judged.place(name, other))
+                made[name] = place_other(scope, here, name, other, images)
+            cards = {}
+            idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
             for name, what in series.items():
-                say(f"series {name}")
-                judged.add(
-                    name, self._made(name, what, reader.path, brain, len(run.poses), folder)
-                )
-            say(f"effects and comparison of {len(baselines) + len(compared) + len(series)} series")
-            rows, widths = judged.measure(say)
-        self.contrasts_ = judged.contrasts
-        self.compared_: list[ComparedVerdict] = judge_compared(
-            rows,
-            list(compared),
-            facts,
-            widths,
-            margin=self.margin,
-            advice=self._advice,
-        )
-        idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
-        self._judge(rows, list(series), list(baselines), idle, run)
+                own = made[name] = series_scope(scope, name)
+                file = self._made(name, what, reader, brain, images)
+                own.give(series=file, card_file={"applied": name not in idle})
+                cards[name] = own["card_file"]
+            tables = place_comparisons(scope, made, given, brain, list(compared), folder)
+            scope.add(
+                judge,
+                wires={"card_file": cards, **({"rows": tables} if tables else {})},
+                method_names=list(series),
+                series_names=[*names, *series],
+                margin=self.margin,
+                audience=self._audience,
+            )
+            rows, verdict = here.load(scope["evaluation"], scope["verdict"])
+        for name in idle:
+            text = f"{name} was not applied: its series is that of zerofill, and not compared"
+            warnings.warn(text, SuperResolutionWarning, stacklevel=3)
+        self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
+        self.verdict_ = dict(cast("Mapping[str, object]", verdict))
+        self.compared_: list[dict[str, object]] = self.verdict_.pop("compared", [])  # type: ignore[assignment]
+        self._rows = cast("list[MetricRow]", rows)
+        self.table_ = frame_of(self._rows)
         return self
 
-    def _model(self, reader: SeriesReader) -> Model:
-        """How effects of the run are modeled."""
-        return Model(
-            factor=in_plane(self.factor),
-            tr=self.tr or told_tr(reader.header),
-            contrasts=self.contrasts or (),
-            high_pass=self.high_pass,
-            slice_time_ref=self.slice_time_ref,
-            n_jobs=self.n_jobs,
-            slice_timing_corrected=self.slice_timing_corrected,
-            n_boot=self.n_boot,
-            random_state=self.random_state,
-        )
-
-    def _regressors(
-        self, reader: SeriesReader, run: PreparedRun, given: Inputs, folder: Path
-    ) -> Regressors:
-        """Return the events, or the seed time series of the motion-corrected acquired series."""
-        if given.seeds is None:
-            return given_as.events_of(given.events)
-        with undo_motion(reader, run.boldref, run.poses, here=folder) as raw:
-            return given_as.seeds_of(raw, given.seeds, run, self.seed_radius_mm)
-
-    def _run(
+    def _check(
         self,
         reader: SeriesReader,
+        compared: Mapping[str, ImageLike],
+        given: Given,
         folder: Path,
-        frame: SuperResolver | None,
-        given: Inputs,
-        say: Say,
-    ) -> PreparedRun:
-        """Reference, brain and head motion: given, else of the first estimator, else found."""
-        boldref, motion, mask = given.boldref, given.motion, given.mask
-        if frame is not None:
-            boldref = frame.boldref_ if boldref is None else boldref
-            motion = frame.motion_ if motion is None else motion
-            mask = frame.mask_img_ if mask is None else mask
-        dummies = self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_
-        return prepare_run(
+    ) -> None:
+        """Refuse what does not fit the run, before any work."""
+        given_as.check_inputs(
             reader,
+            compared,
+            given,
             folder,
-            mask=mask,
-            boldref=boldref,
-            motion=motion,
-            realigned=self.realigned,
-            n_dummy=dummies,
-            say=say,
+            factor=in_plane(self.factor),
+            tr=self.tr or reader.tr,
+            high_pass=self.high_pass,
+            contrasts=self.contrasts or (),
         )
+
+    def _place(
+        self,
+        reader: SeriesReader,
+        frame: SuperResolver | None,
+        given: Given,
+        compared: list[str],
+        folder: Path,
+    ) -> Scope:
+        """The run; reference, brain and motion are given, of the first estimator, or found."""
+        factor = in_plane(self.factor)
+        settings = {
+            "tr": self.tr or reader.tr,
+            "factor": factor,
+            "contrasts": given_as.contrasts_of(given, self.contrasts or ()),
+            "high_pass": self.high_pass,
+            "slice_time_ref": self.slice_time_ref,
+            "has_stc": self.slice_timing_corrected,
+            "n_boot": self.n_boot,
+            "random_seed": self.random_state,
+            "compared_names": compared,
+            "at_rest": given.seeds is not None,
+            "omp_nthreads": self.n_jobs,
+            "realigned": self.realigned,
+            "registered": self.registered,
+            **_OF_BASELINES,
+        }
+        scope = place_run(
+            reader,
+            given,
+            settings,
+            folder,
+            self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_,
+            None if frame is None or frame.factor_ != factor else frame._found,
+        )
+        scope.give(one_level_down={})
+        return scope
 
     def _baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
         """Names of the baselines of the run."""
@@ -415,59 +411,27 @@ class Evaluator(BaseEstimator):
             )
         return names
 
-    def _guide(self, given: Inputs, frame: SuperResolver | None) -> Given:
-        """Return the image that gives the baselines their detail, and its transform.
-
-        The transform is the one that the first estimator found, unless one is given.
-        """
-        known = None if frame is None or frame._guide is None else frame._guide.from_boldref
-        return Given(
-            guide=given.guide,
-            lowres=given.lowres,
-            guide_xfm=given.guide_xfm if known is None else known,
-            registered=self.registered,
-        )
+    def _guide(self, given: Given, frame: SuperResolver | None) -> Given:
+        """Return what was given, with the place of the guide that the first estimator found."""
+        if frame is None or "highres2boldref_xfm" not in frame._found:
+            return given
+        (known,) = cast("Float", frame._found["highres2boldref_xfm"])
+        return replace(given, guide_xfm=known)
 
     @staticmethod
     def _made(
         name: str,
         what: ImageLike | SuperResolver,
-        acquired: Path,
+        acquired: SeriesReader,
         brain: Volume,
-        n_volumes: int,
         folder: Path,
     ) -> Path:
         """The file of a series that is given, or made here."""
         if isinstance(what, SuperResolver):
             target = folder / f"{name}_bold.nii"
-            what.transform(str(acquired), out_file=target)
+            what.transform(str(acquired.path), out_file=target)
             what = str(target)
-        return given_as.series_on(brain, what, n_volumes, folder, name)
-
-    def _judge(
-        self,
-        rows: list[MetricRow],
-        methods: list[str],
-        baselines: list[str],
-        idle: list[str],
-        run: PreparedRun,
-    ) -> None:
-        """Verdict and table."""
-        for name in idle:
-            text = f"{name} was not applied: its series is that of zerofill, and not compared"
-            warnings.warn(text, SuperResolutionWarning, stacklevel=4)
-        self.verdict_: Verdict = make_verdict(
-            rows,
-            methods=methods,
-            baselines=baselines,
-            margin=self.margin,
-            not_applied=idle,
-            advice=self._advice,
-            displacement=framewise_displacement(run.params).tolist(),
-        )
-        told = [row for each in self.compared_ for row in each.rows]
-        self._kept = compared_rows([*rows, *self.verdict_.rows, *told])
-        self.table_ = frame(self._kept)
+        return given_as.series_on(brain, what, acquired.shape[3], folder, name)
 
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
@@ -485,13 +449,8 @@ class Evaluator(BaseEstimator):
             return "\n\n".join(
                 f"Run {k}\n{each.summary()}" for k, each in enumerate(self.runs_, 1)
             )
-        verdict = self.verdict_
-        parts = [*(each.text for each in self.compared_), verdict_line(verdict.to_json())]
-        told = {
-            "Evidence": [sentence.text for sentence in verdict.sentences],
-            "Limitations": verdict.limits,
-        }
-        for head, lines in told.items():
+        parts = [*(str(each["text"]) for each in self.compared_), verdict_line(self.verdict_)]
+        for head, lines in given_as.evidence_and_limits(self.verdict_).items():
             if lines:
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]
         return "\n".join(parts)
@@ -504,7 +463,7 @@ class Evaluator(BaseEstimator):
         runs = self.runs_ or [self]
         contents = [
             evaluated(
-                each._kept, each.verdict_, list(each.contrasts_), each.table_, each.compared_
+                each._rows, each.verdict_, list(each.contrasts_), each.table_, each.compared_
             )
             for each in runs
         ]
@@ -512,7 +471,7 @@ class Evaluator(BaseEstimator):
             "Evaluator",
             contents,
             doubt=not all(
-                "more accurate" in (each.verdict_.status, *(one.status for one in each.compared_))
+                "more accurate" in (one["status"] for one in (each.verdict_, *each.compared_))
                 for each in runs
             ),
         )

@@ -8,24 +8,22 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from bids_sr.api.evaluation_inputs import evidence_and_limits
+from bids_sr.api.image_inputs import working_folder
 from bids_sr.io import atomic_files
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.reports.figures.map_figures import series_figure, variance_figure
 from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.text.evaluation_text import compared_html
-from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.resolution.operators import to_volume
-from bids_sr.sr.variance.upsampler import onto_grid
-from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict
 from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 
@@ -33,9 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.api.fitted_run import FittedRun
+    from bids_sr.api.super_resolver import SuperResolver
     from bids_sr.metrics.long_tables import MetricRow
-    from bids_sr.stats.evaluation.verdict import Verdict
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -115,43 +112,40 @@ def _folded(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
+def resolved(fitted: SuperResolver) -> tuple[str, list[Markup]]:
     """Return the lead and parts of one super-resolved run.
 
     They tell whether the method was applied and show a volume beside the B-spline's, the map and
     the facts.
     """
-    run, factor, name = fitted._run, fitted.factor_, fitted.method
-    brain = run.fine_brain(factor)
-    shape, affine = brain.data.shape, brain.affine
-    volume, pose = fitted._example
-    upsampler = fitted._upsampler()
-    fine, static = upsampler(volume, pose), upsampler.added(0)
-    fine = fine if static is None else fine + static
-    spline = make_upsampler("bspline", UpsamplerInputs(factor=factor))(volume, pose)
-    shown = {
-        label: Volume(np.asarray(data, np.float32), grid)
-        for label, data, grid in (
-            ("acquired", volume, run.boldref.affine),
-            ("bspline", spline, affine),
-            (name, fine, affine),
-        )
-    }
+    (volume, pose), name = fitted._example, fitted.method
+    boldref = cast("Volume", fitted._found["boldref"])
+    brain = cast("Volume", fitted._found["bold_mask_hr"])
+    with working_folder() as folder:
+        save_image(volume, boldref.affine, folder / "example.nii")
+        shown = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
+        for own in dict.fromkeys(("bspline", name)):
+            (folder / own).mkdir()
+            plain = "" if own == name else own
+            with SeriesReader(folder / "example.nii") as reader:
+                made = fitted._made(reader, pose[None], folder / own, name=plain)
+            with SeriesReader(made) as fine:
+                shown[own] = Volume(fine.volume(0), fine.affine)
     parts = [
         _drawn(
             series_figure(shown, brain, mask=brain),
             "One volume as acquired, by cubic B-spline and by the method; below, the difference",
         )
     ]
-    if fitted.applied_ and fitted.model_ is not None and fitted.model_.card.trained_on == "series":
-        maps = onto_grid(fitted.model_.generator.state_dict()["weight"], shape)
-        weight = np.asarray(to_volume(maps.square().sum(0).sqrt()))
-        drawn = variance_figure(brain.like(weight), brain, brain.like(np.asarray(spline)))
-        parts.append(_drawn(drawn, "Where the run fluctuates"))
+    if fitted.applied_ and "weight" in fitted._found:
+        weight = cast("Volume", fitted._found["weight"])
+        parts.append(
+            _drawn(variance_figure(weight, brain, shown["bspline"]), "Where the run fluctuates")
+        )
     parts.append(_folded("Parameters", repr(fitted)))
     parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
-    voxel = " x ".join(f"{z:.3g}" for z in np.linalg.norm(affine[:3, :3], axis=0))
-    lead = f"{name}: {run.brain.data.shape} to {shape} voxels, {voxel} mm. "
+    voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
+    lead = f"{name}: {volume.shape} to {brain.data.shape} voxels, {voxel} mm. "
     if not fitted.applied_:
         lead += f"Not applied: {fitted.facts_['held_out']['model']}. "
     return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts
@@ -159,27 +153,24 @@ def resolved(fitted: FittedRun) -> tuple[str, list[Markup]]:
 
 def evaluated(
     rows: Sequence[MetricRow],
-    verdict: Verdict,
+    verdict: Mapping[str, object],
     contrasts: Sequence[str],
     table: pd.DataFrame,
-    compared: Sequence[ComparedVerdict] = (),
+    compared: Sequence[Mapping[str, object]] = (),
 ) -> tuple[str, list[Markup]]:
     """Return the lead and parts of one evaluated run: verdict, agreement and table.
 
     The agreement of all series is that in the first contrast.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
-    told = verdict.to_json() | {"compared": [each.to_json() for each in compared]}
+    told = {**verdict, "compared": list(compared)}
     parts = [compared_html(told)]
     if any(row.statistic == "ev" and row.contrast == contrast for row in of_halves(rows)):
         caption = (
             f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
         )
         parts.append(_drawn(agreement_figure(rows, statistic="ev", contrast=contrast), caption))
-    for head, lines in (
-        ("Evidence", [s.text for s in verdict.sentences]),
-        ("Limitations", verdict.limits),
-    ):
+    for head, lines in evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:
             parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))

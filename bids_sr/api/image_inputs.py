@@ -8,44 +8,27 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import ArrayLike
 
-from bids_sr.io.array_types import Array, Float, Float32, Mask
+from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.bold_to_anat import finer_mask
-from bids_sr.registration.calibration_alignment import moved_mm
-from bids_sr.spatial import hmc
-from bids_sr.spatial.boldref import mean_in_reference, precomputed_motion
-from bids_sr.spatial.transforms import hr_grid, read_itk
-from bids_sr.sr.data.temporal_components import open_uncompressed
-from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.stats.glm.confounds import MOTION, nonsteady_at_start
-from bids_sr.steps.motion import average_volumes, estimate_motion, mask_head
+from bids_sr.spatial.transforms import read_itk
 
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
 Dummies = int | Literal["auto"]
-Say = Callable[[str], None]
-_MOST_LEFT_MM = 0.5
-"""Displacement of the brain (rms) above which a series that is said to be realigned is doubted."""
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
 
 
 class ImageInputError(ValueError):
@@ -64,7 +47,7 @@ def there(path: str | os.PathLike[str], what: str) -> Path:
 
 
 def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
-    """The file of a series; an image that lives in memory is written below a folder as float32.
+    """The file of a series; an image object is written below a folder as float32.
 
     Raises
     ------
@@ -77,25 +60,7 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
             f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make"
             " one of an array by nibabel.Nifti1Image(array, affine)"
         )
-    own = image.get_filename()
-    if own and Path(own).exists() and _unchanged(image, nib.load(own)):
-        return Path(own)
     return _written(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
-
-
-def _unchanged(image: nib.Nifti1Image, stored: object) -> bool:
-    """Return whether the file matches the image in memory: values, grid, zooms, times and axes."""
-    if not isinstance(stored, nib.Nifti1Image) or stored.shape != image.shape:
-        return False
-    one, other = image.dataobj, stored.dataobj
-    if not isinstance(one, ArrayProxy) or not isinstance(other, ArrayProxy):
-        return False
-    fields = ("pixdim", "xyzt_units", "dim_info", "qform_code", "sform_code")
-    return (
-        (one.slope, one.inter) == (other.slope, other.inter)
-        and np.array_equal(stored.affine, image.affine)
-        and all(np.array_equal(image.header[name], stored.header[name]) for name in fields)
-    )
 
 
 def told_tr(header: nib.Nifti1Header) -> float:
@@ -152,22 +117,19 @@ def working_folder() -> Iterator[Path]:
 def opened(
     image: ImageLike, folder: Path, what: str, *, any_order: bool = False
 ) -> Iterator[SeriesReader]:
-    """Open a reader of a series.
+    """Open a reader of a series; its repetition time is 0 where the header tells none.
 
-    With `any_order`, a compressed series is temporarily unpacked below the folder.
+    With `any_order`, a compressed series is unpacked below the folder.
     """
     path = series_file(image, folder, what)
-    if any_order:
-        below = folder / f"{what}_unpacked"
-        below.mkdir(exist_ok=True)
-        with SeriesReader(path) as stored:
-            told = told_tr(stored.header)
-        with open_uncompressed(path, below) as reader:
-            if told == 0:  # what was unpacked has a unit in any case
-                reader.header["pixdim"][4] = 0
-            yield reader
-        return
+    with SeriesReader(path) as stored:
+        told, compressed = told_tr(stored.header), stored.compressed
+    if any_order and compressed:
+        plain = folder / f"{what}_unpacked.nii"
+        copy_series(path, plain)
+        path = plain
     with SeriesReader(path) as reader:
+        reader.tr = told
         yield reader
 
 
@@ -283,23 +245,6 @@ def in_memory(image: Volume) -> nib.Nifti1Image:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreparedRun:
-    """A run as every series of it needs it, on its acquired grid."""
-
-    # reference in signal units, and the brain in it
-    boldref: Volume
-    brain: Volume
-    poses: Float  # (T, 4, 4) boldref point to the volume's point (RAS mm)
-    params: Float  # (T, 6) the same in mm and rad
-    n_dummy: int  # volumes at the start that are not in steady state
-
-    def fine_brain(self, factor: Factor) -> Volume:
-        """The brain on the high-resolution grid."""
-        shape, affine = hr_grid(self.brain.data.shape, self.brain.affine, factor)
-        return Volume(finer_mask(self.brain.data, self.brain.affine, shape, affine), affine)
-
-
 def checked_series(reader: SeriesReader, what: str) -> None:
     """Refuse a single volume where a run is meant.
 
@@ -325,95 +270,6 @@ def slices_last(reader: SeriesReader) -> None:
         raise ImageInputError(
             f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical"
         )
-
-
-def prepare_run(
-    reader: SeriesReader,
-    folder: Path,
-    *,
-    mask: MaskLike | None = None,
-    boldref: ImageLike | None = None,
-    motion: Motion | None = None,
-    realigned: bool = False,
-    n_dummy: Dummies = "auto",
-    say: Say = silent,
-) -> PreparedRun:
-    """Take what is given and find the rest.
-
-    Parameters
-    ----------
-    reader : series as acquired, which may be read in any order
-    folder : for images that live in memory
-    mask, boldref : on the grid of the series; told from the series where None
-    motion : transforms of the volumes; None: estimated, unless `realigned`
-    realigned : head motion was undone before; doubted aloud where three volumes say otherwise
-    say : called with what is done next
-
-    Raises
-    ------
-    ImageInputError : something lies on another grid, or too few volumes
-    """
-    total = reader.shape[3]
-    slices_last(reader)
-    dummies = (
-        min(nonsteady_at_start(reader.path), max(total - 2, 0))
-        if n_dummy == "auto"
-        else int(n_dummy)
-    )
-    if not 0 <= dummies < total or (total > 1 and dummies > total - 2):
-        raise ImageInputError(
-            f"n_dummy: {dummies} of {total} volumes leave less than two; give a smaller number"
-        )
-    poses = poses_of(motion, total) if motion is not None else None
-    still = poses is None and (realigned or total == 1)
-    if still:
-        poses = np.repeat(np.eye(4)[None], total, 0)
-    if boldref is not None:
-        image = volume_of(boldref, folder, "boldref")
-        if image.data.shape != reader.shape[:3] or not np.allclose(
-            image.affine, reader.affine, atol=1e-3
-        ):
-            raise ImageInputError(
-                f"boldref: {image.data.shape} is not the grid of the series {reader.shape[:3]}"
-            )
-    elif poses is not None:
-        image = Volume(mean_in_reference(reader, poses, n_dummy=dummies), reader.affine)
-    else:
-        say("reference")
-        image = average_volumes(reader, n_dummy=dummies)
-    image = Volume(image.data, reader.affine)
-    if mask is None:
-        say("brain mask")
-        brain = mask_head(image)
-    else:
-        brain = mask_on(mask, image, folder)
-    if poses is None:
-        say(f"head motion of {total} volumes")
-        poses, table = estimate_motion(reader, image, mask_head(image), n_dummy=dummies)
-        params = table[list(MOTION)].to_numpy()
-    else:
-        found = precomputed_motion(poses, brain.data, reader.affine)
-        poses, params = found.matrices, found.params
-    if still and total > 2:
-        _doubt(reader, image.data, brain.data, dummies)
-    return PreparedRun(boldref=image, brain=brain, poses=poses, params=params, n_dummy=dummies)
-
-
-def _doubt(reader: SeriesReader, reference: Array, mask: Mask, first: int) -> None:
-    """Warn if volumes of a supposedly realigned series do not align with its reference."""
-    at = sorted({first, (first + reader.shape[3]) // 2, reader.shape[3] - 1})
-    with np.errstate(all="ignore"):
-        found = hmc.estimate_motion((reader.volume(t) for t in at), reference, mask, reader.affine)
-    far = moved_mm(found.matrices, mask, reader.affine)
-    if far.max() > _MOST_LEFT_MM:
-        where = (
-            f"realigned=True, but volume {at[int(far.argmax())]} lies {far.max():.1f} mm from the"
-            " reference"
-        )
-        text = (
-            f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
-        )
-        warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
 
 def same_run_as(reader: SeriesReader) -> str:

@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeGuard, TypeVar
 
-from bids_sr.api.image_inputs import ImageInputError, ImageLike, Say, silent
+from bids_sr.api.image_inputs import ImageInputError, ImageLike
 
 T = TypeVar("T")
 
@@ -58,10 +58,10 @@ def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[o
     return {name: [getattr(each, name) for each in fitted] for name in names}
 
 
-def notes(what: str, verbose: int) -> Say:
+def notes(what: str, verbose: int) -> Callable[[str], object]:
     """What prints the next piece of work, with the seconds so far, where `verbose` asks for it."""
     if not verbose:
-        return silent
+        return str
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import nibabel as nib
-from sklearn.base import TransformerMixin, clone
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.fitted_run import PLAIN, FittedRun
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
     ImageLike,
     MaskLike,
     Motion,
-    PreparedRun,
-    Say,
     SuperResolutionWarning,
     checked_series,
     in_memory,
     in_plane,
     opened,
-    prepare_run,
+    poses_of,
     same_run_as,
-    there,
     working_folder,
 )
-from bids_sr.api.model_fitting import Given, known_method, learn, refuse_without_guide
+from bids_sr.api.model_fitting import PLAIN, known_method, place_model, refuse_without_guide
+from bids_sr.api.placed_run import OF_RUN, Given, doubt_realigned, place_run, still
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
+from bids_sr.io.array_types import Array, Float
+from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.run_here import RunHere
 from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Keeping
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Method, get_method
+from bids_sr.sr.models.card import card_path
+from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.stats.evaluation.evidence import was_applied
+from bids_sr.steps.motion import estimate_motion, mask_head
+from bids_sr.steps.super_resolution import super_resolve
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -57,7 +66,8 @@ _FITTED = (
 )
 
 
-class SuperResolver(TransformerMixin, FittedRun):
+@dataclass(eq=False, repr=False)
+class SuperResolver(TransformerMixin, BaseEstimator):
     """Bring a BOLD series to a higher resolution in plane.
 
     The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the
@@ -144,38 +154,21 @@ class SuperResolver(TransformerMixin, FittedRun):
     bids_sr.api.image_inputs.ImageInputError: method: no method named 'sbll'; ... sbl? ...
     """
 
-    def __init__(
-        self,
-        method: str = "sbl",
-        factor: float | tuple[float, float, float] = 2,
-        *,
-        recipe: RecipeName = "fast",
-        n_dummy: Dummies = "auto",
-        realigned: bool = False,
-        registered: bool = False,
-        pretrained: str | os.PathLike[str] | None = None,
-        data_consistency: Keeping = "off",
-        precision: Precision = "fp32",
-        random_state: int = 0,
-        n_jobs: int = 1,
-        device: Literal["cpu", "cuda"] = "cpu",
-        max_train_minutes: float | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.method = method
-        self.factor = factor
-        self.recipe = recipe
-        self.n_dummy = n_dummy
-        self.realigned = realigned
-        self.registered = registered
-        self.pretrained = pretrained
-        self.data_consistency = data_consistency
-        self.precision = precision
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.max_train_minutes = max_train_minutes
-        self.verbose = verbose
+    method: str = "sbl"
+    factor: float | tuple[float, float, float] = 2
+    _: KW_ONLY
+    recipe: RecipeName = "fast"
+    n_dummy: Dummies = "auto"
+    realigned: bool = False
+    registered: bool = False
+    pretrained: str | os.PathLike[str] | None = None
+    data_consistency: Keeping = "off"
+    precision: Precision = "fp32"
+    random_state: int = 0
+    n_jobs: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    max_train_minutes: float | None = None
+    verbose: int = 0
 
     def fit(
         self,
@@ -252,61 +245,40 @@ class SuperResolver(TransformerMixin, FittedRun):
         else:
             self.runs_ = []
             of_one_run({"bold": bold, **given})
-            self._fit_one(bold=bold, **given)  # type: ignore[arg-type]
+            self._fit_one(bold, Given(**given))  # type: ignore[arg-type]
         return self
 
-    def _fit_one(
-        self,
-        *,
-        bold: ImageLike,
-        mask: MaskLike | None,
-        motion: Motion | None,
-        boldref: ImageLike | None,
-        guide: ImageLike | None,
-        lowres: ImageLike | None,
-        guide_xfm: Motion | None,
-        calibration: ImageLike | None,
-        calibration_xfm: Motion | None,
-        calibration_events: str | Path | None,
-    ) -> None:
+    def _fit_one(self, bold: ImageLike, given: Given) -> None:
         """Learn from one run."""
-        name, factor, method = self._checked()
-        given = Given(
-            guide=guide,
-            lowres=lowres,
-            guide_xfm=guide_xfm,
-            calibration=calibration,
-            calibration_xfm=calibration_xfm,
-            events=(
-                None
-                if calibration_events is None
-                else there(calibration_events, "calibration_events")
-            ),
-            registered=self.registered,
-            realigned=self.realigned,
-            seed=self.random_state,
-        )
+        name, method, self.factor_ = self.method, self._checked(), in_plane(self.factor)
         refuse_without_guide(name, self.pretrained, given)
-        say = notes("SuperResolver.fit", self.verbose)
+        settings = {
+            "factor": self.factor_,
+            "recipe": self.recipe,
+            "model_source": "train",
+            "random_seed": self.random_state,
+            "pretrained": None if self.pretrained is None else Path(self.pretrained),
+            "omp_nthreads": self.n_jobs,
+            "device": self.device,
+            "max_train_minutes": self.max_train_minutes,
+            "realigned": self.realigned,
+            "registered": self.registered,
+        }
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             checked_series(reader, "bold")
-            run = prepare_run(
-                reader,
-                folder,
-                mask=mask,
-                boldref=boldref,
-                motion=motion,
-                realigned=self.realigned,
-                n_dummy=self.n_dummy,
-                say=say,
-            )
-            self._learn(name, factor, method, reader, run, given, folder, say)
+            scope = place_run(reader, given, settings, folder, self.n_dummy)
+            here = RunHere(scope, folder, notes("SuperResolver.fit", self.verbose))
+            found = dict(zip(OF_RUN, here.load(*(scope[each] for each in OF_RUN)), strict=True))
+            if self.realigned and given.motion is None:
+                doubt_realigned(here, scope)
+            place_model(scope, here, name, method, given, folder)
+            self._keep(scope, here, found)
             self._same = same_run_as(reader)
-            middle = (run.n_dummy + reader.shape[3]) // 2
-            self._example = reader.volume(middle), run.poses[middle]
+            middle = (cast("int", found["n_dummy"]) + reader.shape[3]) // 2
+            self._example = reader.volume(middle), self.motion_[middle]
 
-    def _checked(self) -> tuple[str, tuple[float, float, float], Method | None]:
-        """Return the name, factor and, unless a plain baseline, method, after checks."""
+    def _checked(self) -> Method | None:
+        """Return the method, None for a plain baseline, after checks of the parameters."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
                 f"data_consistency: {self.data_consistency!r}; it is 'off' or 'enforce'"
@@ -318,49 +290,42 @@ class SuperResolver(TransformerMixin, FittedRun):
 
             if not torch.cuda.is_available():
                 raise ImageInputError("device: torch finds no CUDA device here; take 'cpu'")
-        method = None if self.method in PLAIN else known_method(self.method, self.recipe)
-        return self.method, in_plane(self.factor), method
+        return None if self.method in PLAIN else known_method(self.method, self.recipe)
 
-    def _learn(
-        self,
-        name: str,
-        factor: tuple[float, float, float],
-        method: Method | None,
-        reader: SeriesReader,
-        run: PreparedRun,
-        given: Given,
-        folder: Path,
-        say: Say,
-    ) -> None:
-        """Everything that `transform` needs."""
-        settings = {
-            "recipe": self.recipe,
-            "model_source": "train",
-            "random_seed": self.random_state,
-            "pretrained": None if self.pretrained is None else Path(self.pretrained),
-            "omp_nthreads": self.n_jobs,
-            "device": self.device,
-            "max_train_minutes": self.max_train_minutes,
-        }
-        self.model_, self._statistics, self._guide, facts = learn(
-            name, method, reader.path, run, given, factor, settings, folder, say
-        )
-        self.facts_ = dict(facts)
-        self._run = run
-        self.factor_ = factor
-        self.boldref_ = in_memory(run.boldref)
-        self.mask_img_ = in_memory(run.brain)
-        self.motion_ = run.poses
-        self.n_dummy_ = run.n_dummy
+    def _keep(self, scope: Scope, here: RunHere, found: dict[str, object]) -> None:
+        """Make and keep what `transform` and the report need, and what was measured on the way."""
+        self._found, self.model_ = found, None
+        # what are files, with those beside each, by their names
+        self._files: dict[str, dict[str, bytes]] = {}
+        of_model = ("model_file", "temporal") if "model_file" in scope.makers else ()
+        of_guide = ("highres_file",) if "highres2boldref_xfm" in scope.makers else ()
+        for name in (*of_model, *of_guide):
+            if name in scope.makers:
+                file = Path(str(here.load(scope[name])[0]))
+                beside = [file] if name != "model_file" else [file, card_path(file)]
+                self._files[name] = {each.name: each.read_bytes() for each in beside}
+        for name in ("highres2boldref_xfm", "weight"):
+            if name in scope.makers:
+                (found[name],) = here.load(scope[name])
+        self.facts_: dict[str, Mapping[str, object]] = {}
+        facts = {"calibration": "calibration_facts", "registration": "guide_facts"}
+        for what, name in {**facts, "pair": "pair_facts"}.items():
+            if name in scope.makers and (told := here.load(scope[name])[0]):
+                self.facts_[what] = cast("Mapping[str, object]", told)
+        boldref, mask = cast("Volume", found["boldref"]), cast("Volume", found["bold_mask"])
+        self.boldref_, self.mask_img_ = in_memory(boldref), in_memory(mask)
+        self.motion_ = cast("Float", found["hmc_xfms"])
+        self.n_dummy_ = cast("int", found["n_dummy"])
         self.applied_ = True
-        if self.model_ is not None:
+        if of_model:
+            self.model_ = load_model(Path(str(here.load(scope["model_file"])[0])))
             card = self.model_.card
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
         if not self.applied_:
             reason = self.facts_["held_out"]["model"]
             warnings.warn(
-                f"{name} was not applied to this run ({reason})",
+                f"{self.method} was not applied to this run ({reason})",
                 SuperResolutionWarning,
                 stacklevel=4,
             )
@@ -431,6 +396,90 @@ class SuperResolver(TransformerMixin, FittedRun):
             each._transform_one(one, own["motion"], own["out_file"])  # type: ignore[arg-type]
             for (one, own), each in zip(each_run(runs, made), estimators, strict=False)
         ]
+
+    def _transform_one(
+        self, bold: ImageLike, motion: Motion | None, out_file: str | os.PathLike[str] | None
+    ) -> nib.Nifti1Image:
+        """Super-resolve one run; parameters and result are those of `SuperResolver.transform`."""
+        say = notes("SuperResolver.transform", self.verbose)
+        with working_folder() as folder, opened(bold, folder, "bold") as reader:
+            poses = self._poses(reader, motion)
+            target = None if out_file is None else Path(out_file)
+            if target is not None and target.resolve() == reader.path.resolve():
+                raise ImageInputError(
+                    f"out_file: {target} is the series itself; name another file"
+                )
+            made = self._made(reader, poses, folder, say)
+            if target is None:
+                fine = nib.Nifti1Image.from_filename(made)
+                data = np.asarray(fine.dataobj, dtype=np.float32)
+                return nib.Nifti1Image(
+                    data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header
+                )
+            if target.suffix == ".gz":
+                compress_series(made, target)
+            else:
+                shutil.move(made, target)
+        return nib.Nifti1Image.from_filename(target)
+
+    def _made(
+        self,
+        reader: SeriesReader,
+        poses: Array | None,
+        folder: Path,
+        say: Callable[[str], object] = str,
+        name: str = "",
+    ) -> Path:
+        """The file of a series of the run; its head motion is estimated where that is None.
+
+        `name` is that of an interpolation in the place of the method.
+        """
+        settings = {
+            "series_name": name or self.method,
+            "factor": self.factor_,
+            "data_consistency": self.data_consistency,
+            "precision": self.precision,
+            "force": False,
+            "omp_nthreads": self.n_jobs,
+            "device": self.device,
+            "n_dummy": 0,  # of another run, whose volumes at the start are estimated too
+        }
+        scope = Scope("run", settings)
+        known = ("boldref", "bold_mask", "highres2boldref_xfm")
+        scope.give(**{each: self._found[each] for each in known if each in self._found})
+        scope.give(bold=reader, stc=reader)
+        for artifact, files in self._files.items() if not name else ():
+            for each, content in files.items():
+                (folder / each).write_bytes(content)
+            scope.give(**{artifact: folder / next(iter(files))})
+        if poses is None:
+            scope.add(mask_head, estimate_motion, quiet=True)
+        else:
+            scope.give(hmc_xfms=poses)
+        scope.add(super_resolve, quiet=True)
+        (series,) = RunHere(scope, folder, say).load(scope["series"])
+        with cast("SeriesReader", series) as made:
+            return made.path
+
+    def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
+        """Head motion of a series; None of another run than that of `fit` to be estimated."""
+        check_is_fitted(self)
+        boldref = cast("Volume", self._found["boldref"])
+        shape = boldref.data.shape
+        if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
+            own = f"its grid {reader.shape[:3]} is not that of the run of fit {shape}"
+            raise ImageInputError(f"bold: {own}; fit on this run")
+        same = same_run_as(reader) == self._same
+        if not same and self.method not in PLAIN and get_method(self.method).of_the_run:
+            raise ImageInputError(
+                f"bold: {self.method} learned from another run and serves that one alone; fit on"
+                " this run"
+            )
+        if motion is not None:
+            return poses_of(motion, reader.shape[3])
+        if same:
+            return cast("Array", self._found["hmc_xfms"])
+        return still(reader.shape[3]) if self.realigned else None
 
     def fit_transform(
         self,

@@ -120,7 +120,7 @@ def _run(argv: Sequence[str]) -> int:
         print("all inputs can be used")
         return DONE
     for each in found.compared_:
-        print(each.text)
+        print(each["text"])
     if options.out is not None:
         _write(found, options.out)
         print(f"written: {options.out}")
@@ -129,11 +129,10 @@ def _run(argv: Sequence[str]) -> int:
 
 def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     """The fitted evaluator of what was asked for; None where inputs were to be checked alone."""
-    from bids_sr.api.evaluated_series import check_inputs
-    from bids_sr.api.evaluation_inputs import Inputs, checked_names
+    from bids_sr.api.evaluation_inputs import checked_names
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.image_inputs import opened, working_folder
-    from bids_sr.stats.evaluation.verdict_text import COMMAND
+    from bids_sr.api.placed_run import Given
 
     evaluator = Evaluator(
         factor=options.factor,
@@ -144,7 +143,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         slice_timing_corrected=options.slice_timing_corrected,
         verbose=1,
     )
-    evaluator._advice, evaluator._name = COMMAND, "bids-sr-evaluate"
+    evaluator._audience, evaluator._name = "command", "bids-sr-evaluate"
     known = options.known
     given: dict[str, Any] = {
         "events": options.events,
@@ -161,7 +160,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         working_folder() as folder,
         opened(options.acquired, folder, "acquired", any_order=True) as reader,
     ):
-        check_inputs(reader, compared, Inputs(**given), evaluator._model(reader), folder)
+        evaluator._check(reader, compared, Given(**given), folder)
     return None
 
 
@@ -170,6 +169,6 @@ def _write(found: "Evaluator", out: Path) -> None:
     from bids_sr.io.atomic_files import write_json, write_whole
 
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "verdict.json", {"compared": [each.to_json() for each in found.compared_]})
+    write_json(out / "verdict.json", {"compared": found.compared_})
     write_whole(out / "evaluation.tsv", found.table_.to_csv(sep="\t", index=False, na_rep="n/a"))
     found.generate_report().save_as_html(out / "report.html")

@@ -3,7 +3,7 @@
 This is for use from Python, on files below a folder.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,10 +21,11 @@ class RunHere:
     ----------
     scope : its artifacts, and those of its inner scopes, can be asked for; it stores nothing
     folder : for the folders of the steps
+    say : called with each step as it begins, in words
     """
 
-    def __init__(self, scope: Scope, folder: Path) -> None:
-        self._scope, self._folder = scope, folder
+    def __init__(self, scope: Scope, folder: Path, say: Callable[[str], object] = str) -> None:
+        self._scope, self._folder, self._say = scope, folder, say
         self._made: dict[Placed, Mapping[str, object]] = {}
 
     def load(self, *makers: Maker) -> list[object]:
@@ -44,6 +45,8 @@ class RunHere:
         """
         graph = Graph(self._scope)
         for placed in _needed(graph, makers, {*self._made}):
+            inner = "" if placed.scope is self._scope else f"{placed.scope.name}: "
+            self._say(inner + placed.name.replace("_", " "))
             here = self._folder / str(placed)
             here.mkdir()
             self._made[placed] = placed.step.on_files(self._given(graph, placed), here)

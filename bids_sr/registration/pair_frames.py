@@ -40,17 +40,28 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
 
 
 def registered_pair(
-    highres: Volume, lowres: Volume, factor: Factor, *, seed: int, prefix: str
+    highres: Volume,
+    lowres: Volume,
+    factor: Factor,
+    *,
+    seed: int,
+    prefix: str,
+    in_frame: bool = False,
 ) -> _AlignedPair:
     """Return a registered measured pair.
 
-    highres is resampled, once, only where it is out of register or on another grid.
+    highres is resampled, once, only where it is out of register or on another grid. Nothing is
+    estimated of a pair that is said to be `in_frame`.
 
     MaskError where no brain can be told in one of the images.
     """
-    mask, fine_mask = (masks.brain_mask(image.data, image.affine) for image in (lowres, highres))
-    fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
-    xfm = _polish(highres, lowres, mask, fit.xfm, factor)
+    mask, xfm = masks.brain_mask(lowres.data, lowres.affine), np.eye(4)
+    told: dict[str, object] = {}
+    if not in_frame:
+        fine_mask = masks.brain_mask(highres.data, highres.affine)
+        fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
+        xfm = _polish(highres, lowres, mask, fit.xfm, factor)
+        told = {"start": fit.start, "nmi": round(fit.nmi, 4)}
     size = size_of(xfm, mask, lowres.affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
@@ -71,8 +82,7 @@ def registered_pair(
         **size,
         "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid),
-        "start": fit.start,
-        "nmi": round(fit.nmi, 4),
+        **told,
     }
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 

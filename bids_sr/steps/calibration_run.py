@@ -15,6 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.registration.calibration_alignment import (
+    agreement,
     calibration_patterns,
     register_to_calibration,
 )
@@ -54,6 +55,7 @@ def register_calibration(
     calibration_ref: Image,
     head_mask: Mask,
     here: Path,
+    known_calibration_xfm: Transforms | None = None,
     *,
     factor: Factor,
     random_seed: int,
@@ -64,6 +66,7 @@ def register_calibration(
     ----------
     boldref, bold_mask : reference of the run, and its brain
     calibration_ref, head_mask : reference of the calibration, and its brain
+    known_calibration_xfm : takes a boldref point to its calibration point; then none is estimated
     factor : voxel of the run over that of the calibration, by axis
 
     Returns
@@ -71,6 +74,10 @@ def register_calibration(
     what takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality of
     the registration, or ``reason``, where there is none
     """
+    if known_calibration_xfm is not None:
+        xfm = known_calibration_xfm[0]
+        found = agreement(boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor)
+        return xfm[None], found
     try:
         xfm, facts = register_to_calibration(
             boldref,

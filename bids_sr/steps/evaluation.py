@@ -93,6 +93,11 @@ def measure_effects(
         )
 
 
+def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: float) -> None:
+    """Raise `TooFewBlocks` where no condition has two blocks inside a run."""
+    block_design(regressors, n_volumes=n_volumes, tr=tr, high_pass=high_pass)
+
+
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Smoothing (mm) by the name of a compared series; empty where there is none."""
     return {

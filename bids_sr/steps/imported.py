@@ -116,7 +116,12 @@ def _text_of_motion(what: str, setting: Lookup) -> str:
     keep=_KEPT_MOTION,
 )
 def import_motion(
-    bold: Series, given_hmc_xfms: Transforms, distortion: Distortion | None = None, *, n_dummy: int
+    bold: Series,
+    given_hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    given_boldref: Image | None = None,
+    *,
+    n_dummy: int,
 ) -> tuple[Transforms, Table, Image]:
     """Import head motion of another program, and average volumes by it into a reference.
 
@@ -127,13 +132,14 @@ def import_motion(
     bold : series as acquired
     given_hmc_xfms : one a volume, onto the reference (RAS mm)
     distortion : of the volumes
+    given_boldref : reference that the transforms belong to, where it takes the place of the mean
 
     Returns
     -------
     one rigid transform a volume, boldref point to its point in it; six parameters (mm, rad) and no
     residual, one row a volume; mean of steady volumes brought into register by them
     """
-    return _in_register(bold, given_hmc_xfms, distortion, n_dummy)
+    return _in_register(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
 
 
 @step(
@@ -169,16 +175,22 @@ def rebuild_motion(
 
 
 def _in_register(
-    bold: SeriesReader, matrices: Array, warp: Distortion | None, n_dummy: int
+    bold: SeriesReader,
+    matrices: Array,
+    warp: Distortion | None,
+    n_dummy: int,
+    reference: Volume | None = None,
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
         raise ValueError(
             f"{bold.path}: head motion of {len(matrices)} volumes, and there are {bold.shape[3]}"
         )
-    mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
-    motion = precomputed_motion(matrices, brain_mask(mean, bold.affine), bold.affine)
+    if reference is None:
+        mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
+        reference = Volume(mean, bold.affine, bold.header)
+    motion = precomputed_motion(matrices, brain_mask(reference.data, bold.affine), bold.affine)
     table = motion_table(motion.params, np.full(len(matrices), np.nan))
-    return motion.matrices, table, Volume(mean, bold.affine, bold.header)
+    return motion.matrices, table, reference
 
 
 @step(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bids_sr.metrics.long_tables import MetricRow, columns_json
+from bids_sr.metrics.long_tables import columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import RAW
@@ -20,10 +20,10 @@ from bids_sr.stats.controls.qc_flags import (
     distortion_flag,
     harm_flags,
 )
-from bids_sr.stats.evaluation.compared_verdict import ComparedVerdict, compared_verdict
+from bids_sr.stats.evaluation.compared_verdict import compared_verdict
 from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
 from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.verdict_text import PROGRAM, Advice
+from bids_sr.stats.evaluation.verdict_text import ADVICE, Audience
 from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps, values_of
 from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.evaluation import widths_of
@@ -146,6 +146,7 @@ def judge(
     series_names: Sequence[str],
     margin: float | None,
     compared_names: Sequence[str] = (),
+    audience: Audience = "program",
 ) -> tuple[Rows, Facts, Facts]:
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
@@ -161,6 +162,7 @@ def judge(
     method_names, series_names : series under judgment, and all of the plan, of which the others
         must be beaten
     margin : differences within it count as none; None: told from the measured series
+    audience : whom the limits tell how to get what is missing
 
     Returns
     -------
@@ -174,42 +176,29 @@ def judge(
         methods=method_names,
         baselines=[name for name in series_names if name not in method_names],
         margin=margin,
+        advice=ADVICE[audience],
         not_applied=[name for name in method_names if name not in applied],
         displacement=[float(mm) for mm in confounds["framewise_displacement"]],
         one_level=one_level_down,
     )
-    others = judge_compared(
-        given, compared_names, compared_facts, widths_of(same_widths), margin=margin
-    )
+    known = {
+        name: each
+        for table in compared_facts
+        for name, each in table.items()
+        if isinstance(each, Mapping)
+    }
+    widths = widths_of(same_widths)
+    others = [
+        compared_verdict(
+            name,
+            given,
+            fwhm_mm=widths.get(name, math.nan),
+            facts=known.get(name, {}),
+            advice=ADVICE[audience],
+            margin=margin,
+        )
+        for name in compared_names
+    ]
     every = compared_rows([*given, *found.rows, *(row for each in others for row in each.rows)])
     told = found.to_json() | ({"compared": [each.to_json() for each in others]} if others else {})
     return every, columns_json(row.statistic for row in every), told
-
-
-def judge_compared(
-    rows: Sequence[MetricRow],
-    names: Sequence[str],
-    facts: Sequence[Mapping[str, object]],
-    widths: Mapping[str, float],
-    *,
-    margin: float | None = None,
-    advice: Advice = PROGRAM,
-) -> list[ComparedVerdict]:
-    """Return verdicts on series of other programs.
-
-    `facts` tell, by the names of the series, how they lie on the run.
-    """
-    known = {
-        name: each for table in facts for name, each in table.items() if isinstance(each, Mapping)
-    }
-    return [
-        compared_verdict(
-            name,
-            rows,
-            fwhm_mm=widths.get(name, math.nan),
-            facts=known.get(name, {}),
-            advice=advice,
-            margin=margin,
-        )
-        for name in names
-    ]

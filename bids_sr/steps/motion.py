@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -18,11 +21,12 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
-from bids_sr.spatial import slice_timing
+from bids_sr.registration.calibration_alignment import moved_mm
+from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.stats.glm import confound_table
-from bids_sr.stats.glm.confounds import motion_table, nonsteady_at_start
+from bids_sr.stats.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 
 _BOLDREF_SIDECAR = {
     "Description": "reference of the head motion: mean of steady volumes",
@@ -168,6 +172,48 @@ def correct_slice_timing(
             bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy
         )
     return SeriesReader(here / "stc.nii")
+
+
+@step(makes=("doubtful_volume", "displacement_mm"))
+def find_motion_left(
+    bold: Series, boldref: Image, bold_mask: Mask, *, n_dummy: int
+) -> tuple[int, float]:
+    """Look for head motion in a series whose volumes are said to be in register.
+
+    Parameters
+    ----------
+    bold : series as acquired
+    boldref, bold_mask : mean of its volumes, and the brain in it
+
+    Returns
+    -------
+    Of the first steady, the middle and the last volume the one farthest from the reference, and
+    its rms displacement (mm)
+    """
+    at = sorted({n_dummy, (n_dummy + bold.shape[3]) // 2, bold.shape[3] - 1})
+    with np.errstate(all="ignore"):
+        found = hmc.estimate_motion(
+            (bold.volume(t) for t in at), boldref.data, bold_mask.data, bold.affine
+        )
+    far = moved_mm(found.matrices, bold_mask.data, bold.affine)
+    return at[int(far.argmax())], float(far.max())
+
+
+@step(makes="confounds")
+def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
+    """Confounds of head motion alone, for a run without a table of all.
+
+    Parameters
+    ----------
+    motion : six parameters, one row a volume
+    known_confounds : columns that take the place of these, or stand beside them
+
+    Returns
+    -------
+    parameters, their backward differences and framewise displacement, one row a volume
+    """
+    own = pd.DataFrame(motion_columns(motion))
+    return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
 
 
 _NO_TISSUES = (

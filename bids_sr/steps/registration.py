@@ -99,6 +99,7 @@ def register_pair(
     random_seed: int,
     highres_order: AxisOrder = AS_STORED,
     lowres_order: AxisOrder = AS_STORED,
+    registered: bool = False,
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
     """Bring the members of the pair into one frame.
 
@@ -109,6 +110,7 @@ def register_pair(
     highres_file, lowres_file : T2*-weighted images at both resolutions, as acquired
     highres_order, lowres_order : axis of the file that each axis of the runs is, see
         `bids_sr.io.grids`
+    registered : their headers tell how they lie to each other, and nothing is estimated
 
     Returns
     -------
@@ -117,7 +119,8 @@ def register_pair(
     resampled
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
-    return registered_pair(*images, factor, seed=random_seed, prefix=str(here / "pair_"))
+    prefix = str(here / "pair_")
+    return registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
 
 
 @step(

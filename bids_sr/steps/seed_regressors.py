@@ -68,9 +68,9 @@ def seed_series(
     preproc: Series,
     bold_mask: Mask,
     confounds: Confounds,
-    boldref2t1w_xfm: Transforms,
-    t1w2std_xfm: File,
     here: Path,
+    boldref2t1w_xfm: Transforms | None = None,
+    t1w2std_xfm: File | None = None,
     atlas_source: Image | None = None,
     atlas_labels: Table | None = None,
     atlas_xfms: Sequence[File] = (),
@@ -91,7 +91,8 @@ def seed_series(
     preproc : acquired series, head motion undone, dummies included
     confounds : one row a volume; what the linear model has of it goes
     boldref2t1w_xfm : takes a T1w point to its boldref point (RAS mm)
-    t1w2std_xfm : takes a template point to its T1w point
+    t1w2std_xfm : takes a template point to its T1w point; without it, seeds are spheres whose
+        centers are given in the frame of the run
     atlas_source, atlas_labels, atlas_xfms : label image, its table, what takes T1w points to it
     n_dummy : volumes at the start that are left out
     tr, high_pass : repetition time (s); slower (Hz) is drift
@@ -102,9 +103,12 @@ def seed_series(
     -------
     a column a seed, a row a volume; what the columns are, and where
     """
-    points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
     regions: dict[str, Array] = {}
-    if atlas_source is not None and atlas_labels is not None:
+    if boldref2t1w_xfm is None or t1w2std_xfm is None:
+        points = np.array([seed.center for seed in seeds])
+    else:
+        points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
+    if boldref2t1w_xfm is not None and atlas_source is not None and atlas_labels is not None:
         chain = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
         numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
         named = {

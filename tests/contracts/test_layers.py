@@ -8,6 +8,8 @@ values, which settings, estimates, workflows and tables read.
 """
 
 import ast
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -80,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "api": (
         {
+            "config",
             "io",
             "metrics",
             "pipeline",
@@ -378,3 +381,55 @@ def _is_of_types(node: ast.AST) -> bool:
         and isinstance(node.test, ast.Name)
         and node.test.id == "TYPE_CHECKING"
     )
+
+
+COMPUTES = {"registration", "spatial", "sr", "stats"}
+READERS = {
+    "bids_sr.registration.compared_frame": {"checked", "refuse_other_nan"},
+    "bids_sr.spatial.transforms": {"hr_grid", "read_itk"},
+    "bids_sr.sr.models.card": {"card_path"},
+    "bids_sr.sr.models.model": {"load_model"},
+    "bids_sr.stats.evaluation.evidence": {"was_applied"},
+    "bids_sr.stats.evaluation.verdict_text": {"verdict_line"},
+    "bids_sr.stats.glm.contrasts": {"resolve_contrasts"},
+    "bids_sr.stats.glm.regressors": {"read_events"},
+}
+"""Functions that Python calls by itself: they read what a user, a header or a card says, and say
+which grid a series is made on; no value that comes out is computed by them.
+"""
+
+
+def arithmetic(text: str) -> Iterator[str]:
+    """Functions and modules that compute, among the imports of a module, but for `READERS`."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if of_arithmetic(one.name))
+        elif isinstance(node, ast.ImportFrom) and of_arithmetic(node.module or ""):
+            module = importlib.import_module(node.module or "")
+            for name in {one.name for one in node.names} - READERS.get(node.module or "", set()):
+                value = getattr(module, name, None)
+                if value is None or inspect.isfunction(value) or inspect.ismodule(value):
+                    yield f"{node.module}.{name}"
+
+
+def of_arithmetic(module: str) -> bool:
+    return module.startswith("bids_sr.") and part_named(module.split(".")[1:]) in COMPUTES
+
+
+def test_python_computes_by_steps_alone() -> None:
+    """The estimators place the steps of the program and name the types of what computes."""
+    paths = [path for path in sources() if part_of(path) == "api"]
+    assert {path.name: found for path in paths if (found := [*arithmetic(path.read_text())])} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from bids_sr.stats.evaluation.verdict import make_verdict",
+        "from bids_sr.spatial import hmc",
+        "import bids_sr.stats.glm.confounds",
+        "def f():\n    from bids_sr.sr.inference.apply_to_series import Keeping, write_series",
+    ],
+)
+def test_arithmetic_in_python_is_seen(text: str) -> None:
+    assert len([*arithmetic(text)]) == 1

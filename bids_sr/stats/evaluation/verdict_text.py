@@ -6,6 +6,7 @@ These are headlines, limits, and verdicts on series of other programs.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.io.json_values import listed, mapped
@@ -90,6 +91,9 @@ PYTHON = Advice(
         " truth"
     ),
 )
+Audience = Literal["program", "command", "python"]
+ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": PYTHON}
+"""Advice for readers of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""
 
 
 def headline(

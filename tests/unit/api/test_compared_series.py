@@ -60,13 +60,13 @@ def judged(run, series):
 
 
 def test_true_detail_comes_out_truer_and_invented_detail_is_found_out(judged):
-    found = {each.name: each for each in judged.compared_}
-    assert {name: each.status for name, each in found.items()} == {
+    found = {each["name"]: each for each in judged.compared_}
+    assert {name: each["status"] for name, each in found.items()} == {
         "smoothed": "less accurate",
         "finer": "more accurate",
         "mirrored": "less accurate",
     }
-    bands = {name: {one.kind: one.decision for one in each.claims} for name, each in found.items()}
+    bands = {name: each["decisions"] for name, each in found.items()}
     assert bands["finer"]["beyond"] == "better"
     assert bands["mirrored"]["beyond"] == "worse"
     assert bands["smoothed"]["beyond"] != "better"
@@ -82,12 +82,12 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
     assert len(control) > 0
     width = rows.query("series == 'smoothed' and statistic == 'compared_fwhm'").value.item()
     assert width == pytest.approx(6.0, abs=2.5)  # a Gaussian of two voxels, sampled coarsely
-    assert judged.summary().startswith(judged.compared_[0].text)
-    assert judged.verdict_.status == "not assessed", "no method of the program was run"
+    assert judged.summary().startswith(judged.compared_[0]["text"])
+    assert judged.verdict_["status"] == "not assessed", "no method of the program was run"
     judged.generate_report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "Series of other programs, against the acquired series" in page
-    assert judged.compared_[0].text.replace(">", "&gt;") in page
+    assert judged.compared_[0]["text"].replace(">", "&gt;") in page
     assert "Evidence" not in page, "no method of the program was run"
     assert "No high-resolution reference" not in page
     assert "series are interpolations" not in page
@@ -103,8 +103,8 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
         other_events=run / "events.tsv",
     )
     (one,) = found.compared_
-    assert [each.evidence.reference.name for each in one.claims if each.evidence] == ["otherRun"]
-    assert "it is on the acquired grid" in one.text
+    assert [*one["references"].values()] == ["another acquired run of the task"]
+    assert "it is on the acquired grid" in one["text"]
     assert ((found.table_.statistic == "ev") & (found.table_.reference == "otherRun")).any()
 
 
@@ -119,9 +119,9 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
         )
         .compared_
     )
-    assert one.status == "not assessed"
-    assert "scan the task twice" in one.text
-    assert "pass it as truth" in one.text
+    assert one["status"] == "not assessed"
+    assert "scan the task twice" in one["text"]
+    assert "pass it as truth" in one["text"]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_header_that_was_changed_in_memory_counts(run):
 )
 def test_what_was_changed_in_memory_is_not_read_from_the_file(run, tmp_path, change):
     image = nib.load(run / "bold.nii")
-    assert series_file(image, tmp_path, "bold") == run / "bold.nii"
+    assert series_file(run / "bold.nii", tmp_path, "bold") == run / "bold.nii"
     change(image)
     written = series_file(image, tmp_path, "bold")
     assert written == tmp_path / "bold.nii"
@@ -338,11 +338,12 @@ def test_verbose_tells_each_step_and_nothing_is_said_without(run, capsys):
     plain.set_params(verbose=1, method="sbl").fit(run / "bold.nii").transform(run / "bold.nii")
     lines = capsys.readouterr().out.splitlines()
     for step in (
-        "fit] 0 s: reference",
-        "brain mask",
-        "head motion of 84 volumes",
-        "learning sbl",
-        "84 volumes by sbl",
+        "fit] 0 s: count dummies",
+        "average volumes",
+        "mask bold",
+        "estimate motion",
+        "estimate variance",
+        "super resolve",
     ):
         assert any(step in line for line in lines), step
     assert all(line.startswith("[SuperResolver.") for line in lines)

@@ -251,6 +251,20 @@ def register(
     return xfm[0], facts
 
 
+def test_a_transform_that_is_known_is_held_against_the_images_alone(
+    heads: Any, tmp_path: Path
+) -> None:
+    boldref, mask, fine, fine_mask, true = heads
+    given = (boldref, boldref.like(mask), fine, fine.like(fine_mask), tmp_path)
+    how = {"factor": (2.0, 2.0, 1.0), "random_seed": 1}
+    found, facts = register_calibration(*given, true[None], **how)
+    assert np.array_equal(found[0], true)
+    assert facts["overlap"] > 0.95
+    _, wrong = register_calibration(*given, np.eye(4)[None], **how)
+    assert wrong["correlation"] < facts["correlation"] - 0.02
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
     heads: Any, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from nitransforms.resampling import apply as their_resampling
 
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, read_itk
@@ -116,6 +117,17 @@ def test_the_reference_is_the_mean_of_what_they_bring_into_register(moving):
     still = np.abs(inner(reference.data) - inner(scene())).max()
     blurred = np.abs(inner(nb.load(bold.path).get_fdata().mean(-1)) - inner(scene())).max()
     assert still < 5 < 20 < blurred
+
+
+def test_a_reference_that_is_given_is_taken(moving):
+    bold, hmc = moving
+    given = Volume(scene(), AFFINE)
+    xfms, table, reference = imported.import_motion(
+        bold, read_itk(hmc), given_boldref=given, n_dummy=0
+    )
+    assert reference is given
+    np.testing.assert_allclose(xfms, MOTION, atol=1e-5)
+    np.testing.assert_allclose(table.rot_z, [0, 0.03, -0.05, 0.02], atol=1e-5)
 
 
 def test_the_table_of_motion_has_a_row_for_each_volume(moving):

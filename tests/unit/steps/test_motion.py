@@ -19,6 +19,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix
+from bids_sr.stats.glm.confounds import MOTION
 from bids_sr.steps import motion
 from bids_sr.steps.super_resolution import undo_motion
 
@@ -285,3 +286,17 @@ def test_confounds_need_a_mask_that_fits(ran: Ran) -> None:
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
         motion.gather_confounds(ran.stc, small, ran.motion, ran.xfms, n_dummy=2, **HOW)
+
+
+def test_confounds_of_motion_stand_beside_those_that_are_known() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION)).assign(residual=np.nan)
+    alone = motion.motion_confounds(table)
+    assert {f"{name}_derivative1" for name in MOTION} < {*alone}
+    change = np.abs(np.diff(table[list(MOTION)].to_numpy(), axis=0)) * ([1.0] * 3 + [50.0] * 3)
+    np.testing.assert_allclose(alone.framewise_displacement[1:], change.sum(1))
+    known = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
+    both = motion.motion_confounds(table, known)
+    assert both.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
+    assert both.csf.tolist() == [1] * 6
+    np.testing.assert_array_equal(both.framewise_displacement, alone.framewise_displacement)

@@ -100,6 +100,20 @@ def test_a_pair_in_register_is_taken_bit_for_bit(pair: tuple[Path, ...], tmp_pat
     assert facts["displacement_max_mm"] < 0.05
 
 
+def test_nothing_is_estimated_of_a_pair_that_is_said_to_be_in_register(
+    pair: tuple[Path, ...], tmp_path: Path
+) -> None:
+    high, low, _, xfm, facts = steps.register_pair(
+        pair[0], pair[1], here=tmp_path, factor=FACTOR, random_seed=1, registered=True
+    )
+    assert np.array_equal(xfm[0], np.eye(4))
+    assert facts["displacement_max_mm"] == 0
+    assert high.data.shape == tuple(
+        round(n * f) for n, f in zip(low.data.shape, FACTOR, strict=True)
+    )
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_truncated_pair_is_the_scanners_crop(pair: tuple[Path, ...]) -> None:
     high, low, _, xfm, facts = steps.truncate_pair(pair[0], factor=FACTOR)
     data, affine = load_image(pair[0])

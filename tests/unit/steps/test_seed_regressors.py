@@ -103,6 +103,20 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
     assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
 
 
+def test_without_a_template_centers_are_those_of_the_run(run: dict[str, Any]) -> None:
+    seed = Seed("here", (2.0, 6.0, -2.0), 4.1)
+    run |= {"atlas_source": None, "atlas_labels": None, "atlas_xfms": ()}
+    by_template, told = seed_series(seeds=[seed], **run)
+    at = told["here"]["CenterBoldref"]
+    run |= {"boldref2t1w_xfm": None, "t1w2std_xfm": None}
+    made, facts = seed_series(seeds=[Seed("here", tuple(at), 4.1)], **run)
+    assert facts["here"]["CenterBoldref"] == at
+    np.testing.assert_array_equal(made.table["here"], by_template.table["here"])
+    other, facts = seed_series(seeds=[seed], **run)
+    assert facts["here"]["CenterBoldref"] == [2.0, 6.0, -2.0] != at
+    assert not np.allclose(other.table["here"][2:], made.table["here"][2:])
+
+
 def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="--seeds components"):
         seed_series(seeds=[Seed("far", (300.0, 0.0, 0.0), 3.0)], **run)

@@ -1,0 +1,93 @@
+"""Python and the program make the same of a run, bit by bit: series, and the rows of their tables.
+
+The graph of the program is run in this process, as a workflow would run it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bidsmaker import BidsMaker
+from graphmaker import planned_graph
+from shortrun import EVENTS, TR, make_run
+
+from bids_sr import Evaluator, SuperResolver
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.metrics.long_tables import frame
+from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.run_here import RunHere
+
+RUN = "sub-01_task-tap"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, a measured series and a calibration."""
+    folder = make_run(tmp_path_factory.mktemp("images"))
+    data, affine = load_image(folder / "truth.nii")
+    rng = np.random.default_rng(4)
+    noisy = data[..., :60] + rng.normal(0, 2, (*data.shape[:3], 60))
+    save_image(noisy.astype(np.float32), affine, folder / "calibration.nii", tr=TR)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scope, RunHere]:
+    """The scope of the run in the graph of the program, and what runs it."""
+    root = tmp_path_factory.mktemp("program")
+    maker = BidsMaker(root / "data")
+    func = maker.root / "sub-01" / "func"
+    truth = maker.root / "derivatives" / "ground-truth" / "sub-01" / "func"
+    for folder in (func, truth):
+        folder.mkdir(parents=True)
+    sidecar = {"RepetitionTime": TR, "TaskName": "tap"}
+    for name, file in ((RUN, "bold"), (f"{RUN}_acq-highres", "calibration")):
+        (func / f"{name}_bold.nii").symlink_to(images / f"{file}.nii")
+        (func / f"{name}_bold.json").write_text(json.dumps(sidecar))
+    EVENTS.to_csv(func / f"{RUN}_events.tsv", sep="\t", index=False)
+    (truth / f"{RUN}_bold.nii").symlink_to(images / "truth.nii")
+    graph = planned_graph(maker, root, "--sr-method", "sbl", "--truth", "auto")
+    scope = next(one for one in graph.scope.inward() if "preproc" in one.makers)
+    (root / "steps").mkdir()
+    return scope, RunHere(graph.scope, root / "steps")
+
+
+@pytest.fixture(scope="module")
+def resolver(images: Path) -> SuperResolver:
+    """What Python learns of the run."""
+    return SuperResolver("sbl").fit(images / "bold.nii", calibration=images / "calibration.nii")
+
+
+def test_the_series_are_equal(
+    images: Path, program: tuple[Scope, RunHere], resolver: SuperResolver
+) -> None:
+    scope, here = program
+    assert scope.setting("calibrated")
+    made = resolver.transform(images / "bold.nii")
+    (series,) = here.load(scope.gather("series")["sbl"])
+    assert resolver.applied_
+    np.testing.assert_array_equal(np.asarray(made.dataobj), load_image(series.path)[0])
+    (facts,) = here.load(scope["calibration_facts"])
+    assert facts["usable"]
+    assert resolver.facts_["calibration"] == facts
+
+
+def test_the_rows_are_equal(
+    images: Path, program: tuple[Scope, RunHere], resolver: SuperResolver
+) -> None:
+    scope, here = program
+    found = Evaluator().fit(
+        images / "bold.nii",
+        series={"sbl": resolver},
+        events=images / "events.tsv",
+        truth=images / "truth.nii",
+    )
+    halves, volumes = here.load(scope["split_half"], scope["truth_images"])
+    theirs = frame([*halves, *volumes])
+    keys = [name for name in theirs if name not in ("value", "lower", "upper")]
+    ours = found.table_.merge(theirs[keys], on=keys).sort_values(keys, ignore_index=True)
+    assert len(ours) > 500
+    theirs = theirs.merge(ours[keys], on=keys).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=0, atol=0)
