@@ -67,7 +67,8 @@ def test_the_page_of_steps_is_of_today_and_has_all_of_them():
         for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page)
         for name in pair
     }
-    assert every <= listed, "a data set of docs/graph_page.py must need it"
+    of_python_alone = {"find_motion_left", "motion_confounds"}
+    assert every - listed == of_python_alone, "a data set of docs/graph_page.py must need it"
 
 
 def test_every_part_is_in_the_reference(draw_layers):
