@@ -1,7 +1,8 @@
 """The values of this program: dataclasses that nobody changes, with named fields."""
 
-from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from dataclasses import dataclass, field, fields
+from inspect import cleandoc, formatannotation
+from typing import Any, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 
@@ -9,6 +10,8 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
     """A class as a dataclass of values: frozen, its fields given by keyword, with slots.
+
+    What a field's metadata say under ``doc`` stands among the parameters of the docstring.
 
     Examples
     --------
@@ -19,4 +22,13 @@ def frozen(cls: type[T]) -> type[T]:
     >>> Pose(shift_mm=1.0)
     Pose(shift_mm=1.0, turn_deg=0.0)
     """
-    return dataclass(frozen=True, kw_only=True, slots=True)(cls)
+    made = dataclass(frozen=True, kw_only=True, slots=True)(cls)
+    told = [
+        f"{one.name} : {formatannotation(one.type)}\n    {one.metadata['doc']}"
+        for one in fields(cast(Any, made))
+        if "doc" in one.metadata
+    ]
+    if told:
+        title = "\n\nParameters\n----------"
+        made.__doc__ = "\n".join((cleandoc(made.__doc__ or "") + title, *told))
+    return made

@@ -36,6 +36,11 @@ class _Option:
     how: Mapping[str, object] = field(default_factory=dict)
 
 
+def _sentence(help: str) -> str:
+    """A help text as docstrings have it."""
+    return f"{help[:1].upper()}{help[1:]}." if help else "No option fills it."
+
+
 def option(
     default: T,
     flags: str = "",
@@ -63,13 +68,16 @@ def option(
         most=most,
         how=how,
     )
-    return field(default=default, metadata={"option": told})
+    return field(default=default, metadata={"option": told, "doc": _sentence(help)})
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
     """A field without a default: a positional argument, or an option that has to be given."""
     return field(
-        metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
+        metadata={
+            "option": _Option(flags=flags, help=help, decides=False, once=True, how=how),
+            "doc": _sentence(help),
+        }
     )
 
 
