@@ -170,7 +170,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
         own = dict.fromkeys(
             each.what
             for each in steps
-            if whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_")
+            if whose and (whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_"))
         )
         lines.append(f"{line}; crashed: {', '.join(own)}" if own else line)
     return lines

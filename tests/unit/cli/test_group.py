@@ -20,7 +20,7 @@ from grouptables import (
 )
 
 from bids_sr.cli import main
-from bids_sr.cli.group_level import _maps_not_stored
+from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_inputs import RunMaps
@@ -43,6 +43,16 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 def group(places: tuple[Path, Path], *options: str) -> int:
     return main.main([str(places[0]), str(places[1]), "group", *options])
+
+
+def test_what_is_missing_of_nobody_has_no_crashed_step(tmp_path: Path) -> None:
+    (tmp_path / "logs" / "x").mkdir(parents=True)
+    record(tmp_path / "logs" / "x", [Notice(what="wf.fit", subject="01", code="crashed")])
+    line = "no run has a table of evaluation metrics"
+    assert _with_crashes([("", line), ("sub-01", line)], tmp_path) == [
+        line,
+        f"{line}; crashed: wf.fit",
+    ]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
