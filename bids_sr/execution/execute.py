@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
@@ -151,8 +152,11 @@ def execute(
             )
     crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
     if isinstance(failure, UsageError):  # SLURM itself cannot be used: no single step is at fault
-        crashes = (*crashes, failure.notice)
-        record(crash_dir, [failure.notice])
+        fix = f"{failure.notice.remedy}; the same command ends jobs that are left and goes on"
+        told = replace(failure.notice, remedy=fix)
+        crashes = (*crashes, told)
+        with contextlib.suppress(OSError):  # a full disk
+            record(crash_dir, [told])
     if failure is not None and not crashes:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]

@@ -110,8 +110,9 @@ class Jobs:
         self.queue.cancel(left)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
             raise SlurmError(
-                f"jobs {', '.join(left)} of an earlier run in this work directory do not end; "
-                "end them with scancel, then run the same command again"
+                f"jobs {', '.join(left)} do not end",
+                "they are of an earlier run in this work directory",
+                "end them with scancel",
             )
 
     def start(

@@ -31,6 +31,7 @@ class DiskFullError(OSError):
     def __init__(self, path: Path, needed: int | None = None) -> None:
         wanted = "" if needed is None else f"; {_amount(needed)} are needed"
         why = f"no space left (or your quota is used up){wanted}; {free_text(path)}"
+        why += "; nothing half-written is left"
         self.notice = Notice(what=str(path), why=why, code="full")
         super().__init__(errno.ENOSPC, str(self.notice))
 

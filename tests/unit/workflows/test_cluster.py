@@ -436,7 +436,7 @@ def test_jobs_that_do_not_end_are_named(
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
-    with pytest.raises(SlurmError, match="jobs 1 of an earlier run"):
+    with pytest.raises(SlurmError, match="jobs 1 do not end"):
         Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
 
 
