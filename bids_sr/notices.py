@@ -5,7 +5,7 @@ One class serves for notes, warnings and errors.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -225,19 +225,22 @@ def recorded(folder: Path) -> list[Notice]:
     return list(found)
 
 
-def failed_steps(logs: Path) -> dict[str, list[Notice]]:
+def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
     """Return the steps that failed in the last run that recorded any, by participant (label).
 
     Parameters
     ----------
     logs : Path
         Of all runs of an output directory.
+    since : mapping of str to float, optional
+        Time (s since 1970) by participant: records that were left before do not count.
     """
     found: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
         own: dict[str, list[Notice]] = {}
+        left = path.stat().st_mtime
         for each in recorded(path.parent):
-            if each.failed:
+            if each.failed and left >= since.get(each.subject, 0):
                 own.setdefault(each.subject, []).append(each)
         found |= own
     return found

@@ -55,9 +55,9 @@ def group_request(participants: int) -> Request:
     )
 
 
-def enlarged(request: Request, *, memory: bool, time: bool) -> Request:
-    """Twice the memory, the time, or both."""
-    more, longer = (_RAISE if each else 1 for each in (memory, time))
+def enlarged(request: Request, code: str) -> Request:
+    """The request of a job that failed, with twice what it ran out of: memory or time."""
+    more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
     return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
 
 

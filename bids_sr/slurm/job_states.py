@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.notices import CODES, Notice, failed_steps
 from bids_sr.slurm.job_endings import code_of, message_state
-from bids_sr.slurm.job_requests import time_text
+from bids_sr.slurm.job_requests import enlarged, time_text
 from bids_sr.slurm.slurm_calls import ACTIVE, rows
 from bids_sr.slurm.submission import GROUP, Job, Request, Submission
 
@@ -29,6 +30,10 @@ _WAITING = frozenset(
 _HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
 _TAIL_BYTES = 20_000
+_BEFORE_RETRY = {
+    "refused": "Mend what the log names; then ",
+    "killed": "Most often memory ran out: add --mem SIZE. ",
+}
 
 
 class State(StrEnum):
@@ -71,6 +76,7 @@ class Fate:
     exit_code: int | None = None  # of the program, where it came to one
     starts: int = 0  # how often the task was started
     minutes: float | None = None  # duration of the last start
+    started: int = 0  # the last time (s since 1970)
     job: str = ""  # its number in SLURM (``12_3``), the log of its task, what its job asked for
     log: Path
     request: Request
@@ -135,6 +141,7 @@ def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) 
         minutes=_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
         starts=status.restarts + 1 if status else 0,
+        started=(status.started if status else None) or 0,
     )
 
 
@@ -221,7 +228,7 @@ def summary(found: Sequence[Fate]) -> str:
 
 
 def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
-    """Return what failed, and why: the steps that the program has recorded, else the job.
+    """Return what failed, and why: each job, and the steps that its last call has recorded.
 
     Parameters
     ----------
@@ -233,20 +240,29 @@ def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
     Returns
     -------
     list of Notice
-        Each with the log of its task.
+        Those of jobs have the log of the task.
     """
-    steps, told = failed_steps(output_dir / "logs"), list[Notice]()
-    for fate in (each for each in found if each.state is State.FAILED):
+    failed = [fate for fate in found if fate.state is State.FAILED]
+    since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
+    steps, told = failed_steps(output_dir / "logs", since), list[Notice]()
+    retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
+    for fate in failed:
         label = fate.participant.removeprefix("sub-")
-        had = f"{fate.request.memory_mb / 1024:.1f} GB and {time_text(fate.request.minutes)}"
-        own = steps.get(label, []) if fate.code == "crashed" else []
-        told += own or [
+        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code)))
+        again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes with {gets}."
+        told.append(
             Notice(
                 what=fate.participant,
                 why=f"{CODES[fate.code][0]}; its job had {had} for each start",
+                remedy="" if fate.code == "absent" else again,  # a retry would miss it, too
                 subject="" if fate.participant == GROUP else label,
                 code=fate.code,
                 file=str(fate.log),
             )
-        ]
+        )
+        told += steps.get(label, []) if fate.code == "crashed" else []
     return told
+
+
+def _room(request: Request) -> str:
+    return f"{request.memory_mb / 1024:.1f} GB and {time_text(request.minutes)}"

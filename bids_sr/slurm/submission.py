@@ -3,15 +3,15 @@
 The file is ``logs/slurm/<id>/submission.json`` below the output directory.
 """
 
-import dataclasses
 import json
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import asdict, field
 from pathlib import Path
+from typing import Any
 
-from bids_sr.config import UsageError
+from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, option
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
@@ -47,6 +47,7 @@ class Site(Checked):
         "--setup FILE",
         "shell commands that each job runs first, such as module load; bids-sr is then found by"
         " PATH",
+        type=readers.folder,
     )
     requeues: int = option(
         3, "--requeues N", "how often a task that reaches its time limit is requeued", least=0
@@ -137,7 +138,7 @@ class Submission(Checked):
 
     def save(self) -> Path:
         """Write it to its folder, in whole."""
-        values = {"format": _FORMAT, **dataclasses.asdict(self)}
+        values = {"format": _FORMAT, **asdict(self)}
         text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
         return write_whole(self.folder / "submission.json", text + "\n")
 
@@ -159,7 +160,10 @@ def load(path: Path) -> Submission:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != _FORMAT:
+        version = values.pop("format")
+        if version == 1:
+            values = _from_first_format(values)
+        elif version != _FORMAT:
             raise ValueError("another version of bids-sr wrote it")
         return Submission(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
@@ -170,23 +174,21 @@ def load(path: Path) -> Submission:
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
 
 
+def _from_first_format(values: dict[str, Any]) -> dict[str, Any]:
+    """A record of an earlier version: arrays, and a group job in fields of its own."""
+    arrays, request, number = (values.pop(n) for n in ("arrays", "group_request", "group_job"))
+    jobs = [{"number": array.pop("job"), **array} for array in arrays]
+    if request is not None:
+        jobs.append({**asdict(group_job(Request(**request))), "number": number})
+    return {**values, "jobs": jobs}
+
+
 def submissions(output_dir: Path) -> list[Submission]:
     """Return all submissions of an output, oldest first.
 
-    Raises `UsageError` where there are none, or where one cannot be read.
+    Raises `UsageError` where one cannot be read.
     """
-    found = [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
-    if not found:
-        what = (
-            f"{output_dir} has no submissions: there is no"
-            f" {_slurm_dir(output_dir)}/*/submission.json"
-        )
-        raise UsageError(
-            what,
-            "nothing was submitted from here",
-            "check the path, or submit: bids-sr-slurm DIR OUT",
-        )
-    return found
+    return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
 def latest(found: Iterable[Submission]) -> dict[str, Submission]:

@@ -55,6 +55,10 @@ def overview(output_dir: Path) -> Overview:
     Raises `UsageError` where there are no records, or SLURM does not answer.
     """
     known = submissions(output_dir)
+    if not known:
+        what = f"{output_dir} has no submissions: there is no logs/slurm/*/submission.json"
+        fix = "check the path, or submit: bids-sr-slurm DIR OUT"
+        raise UsageError(what, "nothing was submitted from here", fix)
     queue = slurm_calls.queue([each.job_name for each in known])
     every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
     counted = [each for each in known if not _unused(each, every[each.id])]
@@ -78,12 +82,8 @@ def _unused(submission: Submission, found: dict[str, Fate]) -> bool:
 
 
 def open_now(output_dir: Path) -> Overview | None:
-    """The overview, or None where nothing was ever submitted."""
-    try:
-        submissions(output_dir)
-    except UsageError:
-        return None
-    return overview(output_dir)
+    """The overview, or None where nothing was ever submitted; raises as `overview` does."""
+    return overview(output_dir) if submissions(output_dir) else None
 
 
 def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
@@ -211,7 +211,7 @@ def _group_again(
 
 def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
-    request = enlarged(fate.request, memory=fate.code == "memory", time=fate.code == "time")
+    request = enlarged(fate.request, fate.code)
     return replace(
         request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes
     )

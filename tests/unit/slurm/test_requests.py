@@ -44,8 +44,8 @@ def test_the_program_has_what_the_user_gives_it(gib: float) -> None:
 
 
 def test_more_for_those_that_had_too_little() -> None:
-    assert enlarged(ASKED, memory=True, time=False) == Request(cpus=4, memory_mb=8192, minutes=60)
-    assert enlarged(ASKED, memory=False, time=True) == Request(cpus=4, memory_mb=4096, minutes=120)
+    assert enlarged(ASKED, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
+    assert enlarged(ASKED, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
 
 
 @pytest.mark.parametrize(

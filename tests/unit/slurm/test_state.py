@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from slurmmaker import submission
 
 from bids_sr.cli.console import table_text
 from bids_sr.config import UsageError
-from bids_sr.notices import CODES, Notice, record
+from bids_sr.notices import Notice, record
 from bids_sr.slurm.job_states import (
     ACTIVE,
     State,
@@ -26,6 +27,7 @@ from bids_sr.slurm.job_states import (
 )
 from bids_sr.slurm.sbatch_scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest, load, submissions
+from bids_sr.slurm.submissions import open_now, overview
 
 
 def wrote(state: str, code: int | None = None, **more: object) -> Status:
@@ -155,7 +157,6 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     (told,) = failures(found, made.output_dir)
     assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
     assert told.why.startswith("out of memory; its job had 4.0 GB and ")
-    assert told.remedy == CODES["memory"][1]
     assert told.file == str(made.folder / "logs" / "array-1_2.log")
 
 
@@ -175,10 +176,32 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
     note(made, "sub-02", state="failed", exit_code=137, started=0, ended=90)
     found = failures(fates(made, {"7_3": "PENDING", "8": "PENDING"}), made.output_dir)
     assert [(each.what, each.code) for each in found] == [
+        ("sub-01", "crashed"),
         ("wf.fit", "crashed"),
         ("sub-02", "killed"),
     ]
-    assert found[0].why == "ValueError: x"
+    assert found[0].file == str(made.folder / "logs" / "array-1_1.log")
+    assert found[1].why == "ValueError: x"
+    # it failed again, and this time no step is at fault
+    later = int(time.time()) + 60
+    note(made, "sub-01", state="failed", exit_code=1, started=later, ended=later + 90)
+    found = failures(fates(made, {"7_3": "PENDING", "8": "PENDING"}), made.output_dir)
+    assert [each.what for each in found] == ["sub-01", "sub-02"]
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("cancelled", "{retry} resumes with 4.0 GB and 0-00:30:00."),
+        ("memory", "{retry} resumes with 8.0 GB and 0-00:30:00."),
+        ("time", "{retry} resumes with 4.0 GB and 0-01:00:00."),
+        ("refused", "Mend what the log names; then {retry} resumes with 4.0 GB and 0-00:30:00."),
+    ],
+)
+def test_the_remedy_is_a_command(code: str, remedy: str, made: Submission) -> None:
+    found = dataclasses.replace(fates(made, {})[0], state=State.FAILED, code=code)
+    (told,) = failures([found], Path("my out"))
+    assert told.remedy == remedy.format(retry="`bids-sr-slurm retry 'my out'`")
 
 
 def test_what_the_group_job_saw_counts_when_slurm_has_forgotten(made: Submission) -> None:
@@ -225,6 +248,28 @@ def test_records_come_back_and_the_last_counts(made: Submission, tmp_path: Path)
     }
 
 
+def test_a_record_of_the_first_format(made: Submission) -> None:
+    path = made.save()
+    values = json.loads(path.read_text())
+    *arrays, group = values.pop("jobs")
+    for array in arrays:
+        array["job"] = array.pop("number")
+    first = values | {"format": 1, "arrays": arrays, "group_request": group["request"]}
+    path.write_text(json.dumps(first | {"group_job": group["number"]}))
+    assert load(path) == made
+    path.write_text(json.dumps(first | {"group_request": None, "group_job": ""}))
+    assert load(path) == dataclasses.replace(made, jobs=made.arrays)
+
+
+def test_records_that_cannot_be_read_are_not_taken_for_none(tmp_path: Path) -> None:
+    assert open_now(tmp_path) is None
+    path = tmp_path / "logs" / "slurm" / "x" / "submission.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 99}')
+    with pytest.raises(UsageError, match="another version"):
+        open_now(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', '{"format": 1, "site": {}}'])
 def test_a_record_that_cannot_be_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "submission.json").write_text(text)
@@ -234,4 +279,4 @@ def test_a_record_that_cannot_be_read(text: str, tmp_path: Path) -> None:
 
 def test_no_record(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no submissions"):
-        submissions(tmp_path)
+        overview(tmp_path)
