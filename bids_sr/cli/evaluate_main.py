@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.options import Parser
-from bids_sr.config import readers
+from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
@@ -68,8 +68,8 @@ class _EvaluateOptions(Checked):
     def _check(self) -> None:
         names = [split_named(each)[0] for each in self.compared]
         self._need(len(set(names)) == len(names), "compared", "a name is given twice")
-        together = (self.other_run is None) == (self.other_events is None)
-        self._need(together, "other_run", "--other-run and --other-events go together")
+        if (self.other_run is None) != (self.other_events is None):
+            raise UsageError("--other-run, --other-events", "they go together", "give both")
         why = "give one measured series, or known activation as CONTRAST=FILE"
         self._need("" not in self.known or len(self.truth) == 1, "truth", why)
 
@@ -101,7 +101,6 @@ def _run(argv: Sequence[str]) -> int:
     options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.io.nifti import ImageError
-    from bids_sr.notices import UsageError
     from bids_sr.stats.glm.blocks import TooFewBlocks
     from bids_sr.stats.glm.regressors import DesignError
 

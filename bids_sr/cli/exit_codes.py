@@ -68,9 +68,11 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
             complain(f"{prog}: {full}", full.notice)
             return FAILED
         complain(traceback.format_exc().rstrip())
+        # programs that have settings
+        settings = prog in ("bids-sr", "bids-sr-slurm")
+        told = " with the settings (logs/*/settings.toml in the output, or what --verbose prints)"
         complain(
-            f"{prog}: an unexpected error, see above; please report it with the settings"
-            " (logs/*/settings.toml in the output, or what --verbose prints)"
+            f"{prog}: an unexpected error, see above; please report it{told if settings else ''}"
         )
         return FAILED
 

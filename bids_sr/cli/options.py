@@ -114,13 +114,11 @@ class Parser(argparse.ArgumentParser):
             After ``--help`` and ``--version``.
         """
         given: Given = {}
-        for key, value in vars(self.parse_args(list(_hyphens(argv)))).items():
+        for key, value in vars(self.parse_args(list(hyphens(argv)))).items():
             section, _, name = key.partition(".")
             if name:  # else it is taken without effect
                 given.setdefault(section, {})[name] = _flat(value)
-        flags = {
-            each.dest: each.option_strings[-1] for each in self._actions if each.option_strings
-        }
+        flags = {each.dest: _named(each) for each in self._actions}
         try:
             return make(given)
         except SettingError as error:
@@ -150,7 +148,9 @@ class Parser(argparse.ArgumentParser):
             fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
             these = " ".join(
-                str(each.metavar or each.dest) for each in self._actions if not each.option_strings
+                f"{_named(each)} {each.metavar}" if each.option_strings else _named(each)
+                for each in self._actions
+                if each.required or not each.option_strings
             )
             fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
         raise UsageError(message, remedy=fix)
@@ -161,6 +161,11 @@ def made_of(given: Given, kind: type[C]) -> C:
     return kind(**given.get(kind.__name__.lower(), {}))
 
 
+def _named(action: argparse.Action) -> str:
+    """An option as the user knows it."""
+    return [str(action.metavar or action.dest), *action.option_strings][-1]
+
+
 def _flat(value: object) -> object:
     """A list without the lists in it: of several values each may stand for several."""
     if not isinstance(value, list):
@@ -168,7 +173,7 @@ def _flat(value: object) -> object:
     return [item for each in value for item in (each if isinstance(each, tuple) else (each,))]
 
 
-def _hyphens(tokens: Sequence[str]) -> Iterator[str]:
+def hyphens(tokens: Sequence[str]) -> Iterator[str]:
     """Yield the tokens with underscores in the names of long options turned to hyphens."""
     for token in tokens:
         name, equals, value = token.partition("=")

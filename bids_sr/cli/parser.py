@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import get_type_hints
 
-from bids_sr.cli.options import Given, Parser
+from bids_sr.cli.options import Given, Parser, hyphens
 from bids_sr.config import Settings
 from bids_sr.config.settings import read_toml
 
@@ -58,7 +58,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     Raises `UsageError` for anything that is not understood, and SystemExit after ``--help`` and
     ``--version``.
     """
-    if "--help-all" in argv:
+    if "--help-all" in hyphens(argv):
         return build_parser(everything=True).read(["--help"], settings_of)
     return build_parser().read(argv, settings_of)
 

@@ -50,9 +50,7 @@ def named_file(text: str) -> str:
     """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
     name, where = split_named(text)
     if not name or not where.strip():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names no series; write it as NORDIC=FILE, or NORDIC=DIR"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=PATH")
     return text
 
 

@@ -102,8 +102,9 @@ class EvaluateOptions(ImageOptions):
     def _check(self) -> None:
         MachineOptions._check(self)
         if (self.image is None) == (self.degradation is None):
+            why = "both are given" if self.image else "neither is given"
             fix = "--image COARSE where one was measured, else --degradation kspace"
-            raise UsageError("one of --image and --degradation is required", remedy=fix)
+            raise UsageError("one of --image and --degradation is required", why, fix)
 
 
 @frozen

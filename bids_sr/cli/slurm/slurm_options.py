@@ -52,7 +52,9 @@ class SlurmOptions(_Sent):
         "--time TIME",
         "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)",
     )
-    cpus: int | None = option(None, "--cpus N", "processors of a task, as --nprocs (default: 4)")
+    cpus: int | None = option(
+        None, "--cpus N", "processors of a task, as --nprocs (default: 4)", least=1
+    )
     gpus: int | None = option(
         None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", least=0
     )

@@ -508,10 +508,13 @@ def test_reports_of_nothing_are_refused(
     assert "choose among 01" in shown
 
 
-def test_help_shows_what_matters_and_help_all_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", ["--help-all", "--help_all"])
+def test_help_shows_what_matters_and_help_all_the_rest(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--help"]) == 0
     short = capsys.readouterr().out
-    assert main(["--help-all"]) == 0
+    assert main([flag]) == 0
     whole = capsys.readouterr().out
     assert "--n-ensemble" in whole
     assert "--n-ensemble" not in short

@@ -418,6 +418,10 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["evaluate", d / HIGH],
         "one of --image and --degradation is required",
     ),
+    "two sources": (
+        lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--degradation", "kspace"],
+        "both are given",
+    ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
         "it is the image that is read",

@@ -256,6 +256,11 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
         ("bids_sr.cli.slurm.slurm_main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.cli.models.models_main", [], "bids-sr-models COMMAND [options]"),
         ("bids_sr.cli.models.models_main", ["card"], "bids-sr-models card MODEL [options]"),
+        (
+            "bids_sr.cli.evaluate_main",
+            [],
+            "bids-sr-evaluate ACQUIRED NAME=FILE --events TSV [options]",
+        ),
     ],
 )
 def test_each_command_answers_with_its_own_usage(
@@ -265,6 +270,24 @@ def test_each_command_answers_with_its_own_usage(
     shown = capsys.readouterr().err
     assert f"fix: the command is: {usage}" in shown
     assert ("output_dir" in shown) == ("bids_dir" in usage)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: a name is given twice"),
+        (
+            ["A=x", "--events", "e", "--other-events", "t"],
+            "--other-run, --other-events\n  why: they go",
+        ),
+    ],
+)
+def test_refused_options_have_the_names_that_the_user_knows(
+    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = importlib.import_module("bids_sr.cli.evaluate_main").main
+    assert evaluate(["acquired.nii", *argv]) == 2
+    assert f"bids-sr-evaluate: {told}" in capsys.readouterr().err
 
 
 def test_labels_may_have_a_plus() -> None:

@@ -227,6 +227,25 @@ def test_slurm_that_is_not_there(
     assert call("--print-only") == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--setup", ""), "the path is empty"),
+        (("--cpus", "0"), "--cpus: 0\n  why: it is at least"),
+    ],
+)
+def test_values_that_cannot_hold(
+    given: tuple[str, ...],
+    told: str,
+    call: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(*given) == 2
+    assert told in capsys.readouterr().err
+    assert untouched(tmp_path)
+
+
 @pytest.mark.parametrize("command", ["status", "retry", "cancel"])
 def test_an_output_without_submissions(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
