@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -212,17 +213,25 @@ def recorded(folder: Path) -> list[Notice]:
 
     The list is empty where there is no record.
     """
+    path = folder / RECORD
     try:
-        lines = (folder / RECORD).read_text(encoding="utf-8", errors="replace").splitlines()
+        state = path.stat()
+        return list(_read(path, state.st_mtime_ns, state.st_size))
     except OSError:
         return []
+
+
+@lru_cache(maxsize=4)  # pages of thousands of participants follow from one record
+def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     found: dict[Notice, None] = {}
-    for line in lines:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found[Notice(**json.loads(line))] = None
-        except (ValueError, TypeError, KeyError):
+            fields = json.loads(line)
+            fields["code"] = fields.get("code") or "input"  # "" in earlier versions
+            found[Notice(**fields)] = None
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue  # cut off where a disk was full, or of another version
-    return list(found)
+    return tuple(found)
 
 
 def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:

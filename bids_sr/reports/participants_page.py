@@ -211,7 +211,8 @@ def build_report(
     root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
-    told = [each for each in recorded(log_dir) if each.concerns(label)]
+    every = recorded(log_dir)
+    told = [each for each in every if each.concerns(label)]
     messages = {
         "warning": [
             f"{each.run}: {left_out_text(each)}" for each in told if each.code == "left-out"
@@ -220,7 +221,12 @@ def build_report(
         "note": [str(each) for each in told if each.level == "note"],
     }
     messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
-    failed = [each for each in told if each.failed]
+    named = {Path(each.file).name for each in every}
+    failed = [each for each in told if each.failed] + [
+        Notice(what=file.name, code="crashed", file=str(file))
+        for file in sorted(log_dir.glob("crash-*"))
+        if file.name not in named  # of an earlier version, or the record could not be written
+    ]
     custom = {
         "overview": messages_html("warning", messages["warning"]),
         "summary": messages_html("note", messages["note"]),

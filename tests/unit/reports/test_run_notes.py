@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.reports import run_notes
 from bids_sr.reports.participants_page import logs_of_outputs, write_index
 from bids_sr.reports.run_notes import is_last, note_of, note_run, rows_of
@@ -54,6 +55,23 @@ def test_with_other_settings_all_have_to_be_run_again(
     assert not is_last(out, out.parent / "data", "b")
     _note(out, "01", "03", settings="b")
     assert is_last(out, out.parent / "data", "b")
+
+
+def test_the_record_is_read_once_for_all_until_it_grows(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, labels = out / "logs" / "run1", [f"{k:02d}" for k in range(1, 9)]
+    logs.mkdir(parents=True)
+    record(logs, [Notice(what="bold", subject=each, code="left-out") for each in labels])
+    reads, read = list[Path](), Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, **how: reads.append(self) or read(self, **how)
+    )
+    _note(out, *labels)
+    assert [rows_of(out, label)[-1]["verdict"] for label in labels] == ["left out: bold: "] * 8
+    assert reads.count(logs / RECORD) == 1
+    record(logs, [Notice(what="more", subject="09", code="left-out")])
+    assert [each.what for each in recorded(logs)][-1] == "more"
 
 
 def test_few_participants_are_shown_after_each_call(out: Path) -> None:

@@ -4,6 +4,7 @@ interpreted.
 
 import base64
 import hashlib
+import json
 import os
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from figure_helpers import noted
 
-from bids_sr.notices import Notice, record
+from bids_sr.notices import RECORD, Notice, record
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import build_report
@@ -417,6 +418,28 @@ def test_errors_of_another_participant_stand_on_their_own_page(finished):
     _, text = page_of(out, logs)
     assert "wf.all" in text
     assert "wf.other" not in text
+
+
+def test_outputs_of_earlier_versions_keep_their_errors_and_warnings(finished):
+    out, logs = finished
+    (logs / "crash-2.txt").write_text(CRASH.format(lines='  File "x.py", line 1'))
+    fields = {"what": "sub-01", "why": "old words", "level": "warning", "subject": "01"}
+    (logs / RECORD).write_text(json.dumps({**fields, "code": ""}) + "\n")
+    _, text = page_of(out, logs)
+    assert "No errors" not in text
+    errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
+    assert "crash-2.txt" in errors
+    assert "ValueError: &lt;b&gt;bad" in errors
+    assert "old words" in text
+
+
+def test_a_crash_file_of_a_notice_is_told_once_and_to_its_participant_alone(finished):
+    out, logs = finished
+    crash(logs, CRASH.format(lines=""))
+    assert len(re.findall("&lt;b&gt;bad", page_of(out, logs)[1])) == 2  # end and whole of it
+    text = (logs / RECORD).read_text().replace('"subject": "01"', '"subject": "02"')
+    (logs / RECORD).write_text(text)
+    assert "No errors" in page_of(out, logs)[1]
 
 
 def test_methods_text_may_be_given_as_text(finished):
