@@ -181,8 +181,6 @@ def _subject(
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
             sidecar, header = _sidecar(index, bold, seen), hd.read_header(bold, seen)
             run = None if sidecar is None else read_run(bold, sidecar, seen)
-            if run is not None and not hd.is_wide(run.header, seen):
-                run = None
             echoes = _echoes(index, [bold, *others], seen) if others else ()
             if others and not echoes:
                 run = None

@@ -5,7 +5,7 @@ it, another run of its task, or a short high-resolution run that calibrates it. 
 each of them has to share with the run.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -96,6 +96,8 @@ def read_run(
         header = hd.like(header, beside.affine)
     else:
         header, said = hd.with_slices_last(header, sidecar)
+        if not hd.is_wide(header, found):
+            return None
     if tr is None:
         tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), found)
     elif isinstance(told := sidecar.get("RepetitionTime", header.tr), int | float):
@@ -122,7 +124,9 @@ def companion(
     if not found.fetched(path):
         return None
     if path.samefile(run.bold):
-        found.refuse(path, "it is the run itself", asked.instead)
+        inner = root / "derivatives" / "ground-truth"
+        there = kind == "reference" and inner.is_dir()
+        found.refuse(path, "it is the run itself", f"Give {inner}." if there else asked.instead)
         return None
     try:
         sidecar = merged(sidecars_on_disk(path, root))
@@ -165,7 +169,15 @@ def unfit(
         assert factor is not None
         own, finest = (*run.shape, run.n_volumes), asked.grid == "high"
         for reason, fix in misfits(
-            one.header.shape, one.affine, one.tr, own, run.affine, run.tr, factor, finest=finest
+            one.header.shape,
+            one.affine,
+            one.tr,
+            own,
+            run.affine,
+            run.tr,
+            factor,
+            finest=finest,
+            name=run.bold.name,
         ):
             yield one.bold, reason, fix
     yield from _unfit_events(one, run, asked)
@@ -176,9 +188,9 @@ def _unfit_events(one: BoldRun, run: BoldRun, asked: _Asked) -> Iterator[tuple[P
     if not asked.events or (asked.events == "same" and (run.events is None or one.events is None)):
         return
     own, other = ([] if table is None else _rows(table) for table in (run.events, one.events))
-    if asked.events == "types" and not {kind for *_, kind in own} <= {kind for *_, kind in other}:
+    if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
         yield one.bold, "it has not all trial types of the run", ""
-    elif asked.events == "same" and own != other and run.events and one.events:
+    elif asked.events == "same" and not _alike(own, other) and run.events and one.events:
         reason = (
             f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset,"
             " duration and trial type"
@@ -190,19 +202,28 @@ def _unfit_events(one: BoldRun, run: BoldRun, asked: _Asked) -> Iterator[tuple[P
         yield one.events, reason, fix
 
 
-def _rows(table: Path) -> list[tuple[str, str, str]]:
-    """Onset, duration (to the millisecond) and trial type of each event, in order."""
-    columns = [column(table, name) for name in ("onset", "duration", "trial_type")]
-    if len(set(map(len, columns))) > 1:
-        return []
-    return sorted((_time(a), _time(b), kind) for a, b, kind in zip(*columns, strict=True))
+_Event = tuple[str, float, float]  # trial type, onset and duration (s)
 
 
-def _time(text: str) -> str:
+def _alike(own: Sequence[_Event], other: Sequence[_Event]) -> bool:
+    """Whether events agree within the rounding of tables."""
+    if [kind for kind, *_ in own] != [kind for kind, *_ in other]:
+        return False
+    a, b = ([times for _, *times in events] for events in (own, other))
+    return np.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
+
+
+def _rows(table: Path) -> list[_Event]:
+    columns = [column(table, name) for name in ("trial_type", "onset", "duration")]
+    return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))
+
+
+def _time(text: str) -> float:
+    """Seconds; infinity, which has a place in the order, where it is no number."""
     try:
-        return f"{float(text):.3f}"
+        return float(text)
     except ValueError:
-        return text
+        return np.inf
 
 
 def _why_no_calibration(one: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int) -> str:

@@ -103,6 +103,7 @@ def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth
                 run.tr,
                 run.factor,
                 finest=True,
+                name=run.bold.name,
             ):
                 found.refuse(path, reason, fix)
     series = companion("reference", bolds[0], root, run, found, timed=timed) if bolds else None

@@ -167,6 +167,7 @@ def misfits(
     factor: Sequence[float],
     *,
     finest: bool = False,
+    name: str = "its run",
 ) -> list[tuple[str, str]]:
     """Return why times or grid of an image do not fit a run that it was made of, and the fix.
 
@@ -179,26 +180,27 @@ def misfits(
     own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel
         by axis
     finest : nothing but the high-resolution grid will do
+    name : of the run, for the reasons
     """
     found = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own[3]:
         fix = "Give the whole series of this run: put back volumes that were cut off its start."
         found.append(
-            (f"it has {shape[3]} volumes and its run {own[3]}: another run, or trimmed", fix)
+            (f"it has {shape[3]} volumes and {name} {own[3]}: another run, or trimmed", fix)
         )
     if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = (
             "Give the series of this run, or correct the sidecar or the header (pixdim[4], unit of"
             " time)."
         )
-        found.append((f"its repetition time is {tr:g} s and that of its run {own_tr:g} s", fix))
+        found.append((f"its repetition time is {tr:g} s and that of {name} {own_tr:g} s", fix))
     high = [int(np.floor(m * f + 0.5)) for m, f in zip(own, factor, strict=False)]
-    low, name = (high, "high resolution,") if finest else (own, "acquired")
+    low, which = (high, "high resolution,") if finest else (own, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
     if coarser or any(n > most for n, most in zip(shape, high, strict=False)):
         sizes = ["×".join(map(str, each[:3])) for each in (shape, low, high)]
         than = (
-            f"coarser than the {name} {sizes[1]}"
+            f"coarser than the {which} {sizes[1]}"
             if coarser
             else f"finer than the high resolution, {sizes[2]}"
         )
@@ -208,7 +210,8 @@ def misfits(
             else "Give it on the acquired grid or a finer one of the same field of view, or choose"
             " another factor."
         )
-        found.append((f"its matrix {sizes[0]} is {than}", fix))
+        by = "×".join(f"{each:g}" for each in factor)
+        found.append((f"its matrix {sizes[0]} is {than} (that of {name} by {by})", fix))
     voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
     apart, limit = (
         corners_apart(shape[:3], affine, own[:3], own_affine),
@@ -216,7 +219,7 @@ def misfits(
     )
     if apart > limit:
         reason = (
-            f"its field of view is not that of its run: the outer edges lie up to {apart:.3g} mm"
+            f"its field of view is not that of {name}: the outer edges lie up to {apart:.3g} mm"
             f" apart ({apart / own_voxel[:2].min():.2g} acquired voxels), {limit:.2g} mm are"
             " allowed: shifted, cropped, or in another space"
         )

@@ -551,6 +551,13 @@ def test_few_slices_move_in_plane_only_and_that_is_said(
     assert f"it has {said}: " in texts(found) or not said
 
 
+def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
+    (problem,) = look().problems
+    assert "voxels, fewer than 4 along an axis in plane" in problem.why
+
+
 def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     maker.bold(sidecar={"SliceTiming": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]})

@@ -371,15 +371,22 @@ CASES = {
         fix="Keep one",
     ),
     "fewer volumes": Case(
-        spoil=_fewer_volumes, file=TRUTH, reason="29 volumes and", fix="series of this run"
+        spoil=_fewer_volumes,
+        file=TRUTH,
+        reason=f"29 volumes and {TRUTH} 30",
+        fix="series of this run",
     ),
     "another repetition time": Case(
-        spoil=_slower, file=TRUTH, reason="is 2 s and that of", fix="correct the sidecar"
+        spoil=_slower,
+        file=TRUTH,
+        reason=f"is 2 s and that of {TRUTH} 1 s",
+        fix="correct the sidecar",
     ),
     "another matrix": Case(
         spoil=_other_matrix,
         file=TRUTH,
-        reason="its matrix 24×24×6 is finer than the high resolution, 16×16×6",
+        reason="its matrix 24×24×6 is finer than the high resolution, 16×16×6"
+        f" (that of {TRUTH} by 2×2×1)",
         fix="the high resolution of the run",
     ),
     "no finer than the run": Case(
@@ -395,7 +402,10 @@ CASES = {
         fix="same field of view",
     ),
     "another field of view": Case(
-        spoil=_larger_voxels, file=TRUTH, reason="outer edges lie up", fix="field of view"
+        spoil=_larger_voxels,
+        file=TRUTH,
+        reason=f"is not that of {TRUTH}: the outer edges lie up",
+        fix="field of view",
     ),
     "other events": Case(
         spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="shift the onsets"
@@ -435,6 +445,22 @@ def test_a_truth_that_does_not_fit_is_refused(
     assert main(line) == 2
     assert case.reason in capsys.readouterr().err
     assert snapshot(maker.root.parent) == before
+
+
+@pytest.mark.parametrize(("later", "fits"), [(0.0002, True), (0.0009, True), (0.002, False)])
+def test_events_agree_within_a_millisecond(maker: BidsMaker, later: float, *, fits: bool) -> None:
+    rows = ((3.0004, 4.0, "thumb"), (3.0004, 4.0, "little"), (12.0, 4.0, "little"))
+    maker.events(rows=rows)
+    moved = [(onset + later * (kind == "thumb"), *rest, kind) for onset, *rest, kind in rows]
+    truth_of(maker).events(rows=tuple(moved))
+    assert (planned(maker).problems == ()) is fits
+
+
+def test_a_reference_that_is_the_run_names_the_one_that_is_there(maker: BidsMaker) -> None:
+    inner = maker.root / "derivatives" / "ground-truth"
+    inner.mkdir(parents=True)
+    (problem,) = planned(maker, "--truth", str(maker.root)).problems
+    assert problem.remedy == f"Give {inner}."
 
 
 def _noise_of_another_run(maker: BidsMaker) -> None:
