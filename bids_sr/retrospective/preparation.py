@@ -8,7 +8,9 @@ whether they still stand. So the files of a call that is resumed keep their time
 depends on them is done again.
 """
 
+import csv
 import hashlib
+import io
 import json
 import logging
 import os
@@ -36,7 +38,6 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.image_header import Triple
 from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.io.tables import read_rows
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -328,16 +329,18 @@ def _sidecar_beside(image: Path) -> dict[str, object]:
 def moved_events(table: Path, seconds: float) -> str:
     """Shift the onsets of an events table by seconds and return its text.
 
-    Other columns, and onsets that are not numbers, stay unchanged.
+    Other cells, and onsets that are not numbers, stay unchanged.
     """
+    text, out = table.read_text(encoding="utf-8-sig"), io.StringIO()
     if not seconds:
-        return table.read_text(encoding="utf-8-sig")
-    columns, rows = read_rows(table)
-    lines = [columns]
-    for _, row in rows:
-        moved = {**row, "onset": _moved(row["onset"] or "", seconds)}
-        lines.append([moved[name] or "" for name in columns])
-    return "".join("\t".join(cells) + "\n" for cells in lines)
+        return text
+    rows = list(filter(None, csv.reader(io.StringIO(text), delimiter="\t")))
+    place = rows[0].index("onset")
+    for cells in rows[1:]:
+        if place < len(cells):
+            cells[place] = _moved(cells[place], seconds)
+    csv.writer(out, delimiter="\t", lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def _moved(text: str, seconds: float) -> str:

@@ -438,6 +438,14 @@ def test_onsets_move_and_the_rest_stays(onset: str, moved: str, tmp_path: Path) 
     assert moved_events(table, 0.0) == table.read_text()
 
 
+def test_all_cells_stay_where_onsets_move(tmp_path: Path) -> None:
+    table = tmp_path / "e.tsv"
+    table.write_text('note\tonset\tduration\n"a\tb"\t20\t4.0\tsurplus\nc\n\nd\t30\t4.0\n')
+    assert moved_events(table, -10.0) == (
+        'note\tonset\tduration\n"a\tb"\t10\t4.0\tsurplus\nc\nd\t20\t4.0\n'
+    )
+
+
 def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     (tmp_path / "e.json").write_text(
