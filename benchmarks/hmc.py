@@ -41,7 +41,7 @@ from nibabel.affines import apply_affine as apply  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
-from bids_sr.spatial.boldref import evenly_spaced  # noqa: E402
+from bids_sr.io.array_types import evenly_spaced  # noqa: E402
 from bids_sr.spatial.hmc import estimate_motion  # noqa: E402
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, rigid_params  # noqa: E402
 
@@ -108,7 +108,7 @@ class Scanner:
 
 
 def ours(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
-    learned = [series[t] for t in evenly_spaced(0, len(series), 40)]
+    learned = [series[t] for t in evenly_spaced(len(series), 40)]
     found = estimate_motion(series, reference, scanner.mask, AFFINE, calibration=learned)
     return list(found.matrices)
 
@@ -208,7 +208,7 @@ def motion_rows(
     for seed in range(seeds):
         series, reference, truth = moving(scanner, condition, seed, volumes)
         for name, run in tools.items():
-            some = evenly_spaced(0, volumes, ants_volumes if name == "ants" else volumes)
+            some = list(evenly_spaced(volumes, ants_volumes if name == "ants" else volumes))
             found, spent = timed(run, series[some], reference, scanner)
             errors[name] += [
                 scanner.error(a, b) for a, b in zip(found, [truth[t] for t in some], strict=True)
@@ -234,7 +234,7 @@ def still_rows(
     rows = []
     for seed in range(seeds):
         series = Still(scanner, seed, volumes)
-        chosen = evenly_spaced(0, volumes, 40)
+        chosen = evenly_spaced(volumes, 40)
         reference = sum(series[t] for t in chosen) / len(chosen)
         for name, run in tools.items():
             if name == "none" or (name == "ants" and seed):

@@ -1,7 +1,7 @@
 """BIDS inputs: BOLD runs of a data set with events, metadata, T1w image and T2*-weighted pair.
 
 `survey` returns what the workflows need, and everything that speaks against the run at once, for
-preflight. pybids and nibabel are imported when they are called.
+preflight. pybids is imported when it is called.
 """
 
 from bids_sr.bids.collect import survey

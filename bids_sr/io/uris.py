@@ -50,19 +50,23 @@ def _in_package(path: Path) -> str:
 
 
 @cache
+def _listed() -> frozenset[str]:
+    """Names of all files that TemplateFlow has; none where its list is not installed."""
+    package = package_file(*SKELETON)
+    if package is None:
+        return frozenset()
+    with zipfile.ZipFile(package) as skeleton:
+        return frozenset(skeleton.namelist())
+
+
 def template_uri(space: str, resolution: str = "") -> str:
     """URI of the T1w image of a template at TemplateFlow; "" for no template.
 
     It is that of the resolution (a label), else that at 1 mm where there are several.
     TemplateFlow's list of files is read, nothing is imported or downloaded.
     """
-    package = package_file(*SKELETON)
-    if package is None:
-        return ""
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
-    with zipfile.ZipFile(package) as skeleton:
-        listed = set(skeleton.namelist())
-    found = (name for name in template_files(space, "T1w.nii.gz", numbers) if name in listed)
+    found = (name for name in template_files(space, "T1w.nii.gz", numbers) if name in _listed())
     return next((f"{_TEMPLATEFLOW}/{name}" for name in found), "")
 
 

@@ -9,7 +9,7 @@ within the volume) have no part in it.
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.io.array_types import Array, Float, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
@@ -22,13 +22,6 @@ _VOLUMES = 40  # spread over the run, that are averaged or tell which samples ar
 _PASSES = 2  # of registration and averaging
 _RIGID = 0.01  # relative size by which a precomputed rotation may be off
 _WORST = 1.3  # a volume whose residual is above this many medians is left out
-
-
-def evenly_spaced(first: int, stop: int, count: int) -> list[int]:
-    """At most `count` different volume numbers evenly spread over first..stop-1, in order."""
-    return sorted(
-        {int(t) for t in np.linspace(first, stop - 1, min(count, max(stop - first, 0))).round()}
-    )
 
 
 def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
@@ -48,7 +41,7 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left")
-    return evenly_spaced(n_dummy, total, _VOLUMES)
+    return [n_dummy + t for t in evenly_spaced(total - n_dummy, _VOLUMES)]
 
 
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:

@@ -5,7 +5,8 @@ steady pose.
 import numpy as np
 import pytest
 
-from bids_sr.spatial.boldref import estimate_run, evenly_spaced, make_boldref
+from bids_sr.io.array_types import evenly_spaced
+from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.transforms import rigid_matrix
 
 from .test_hmc import AFFINE, NOISE, SHAPE, _head, errors, scan
@@ -60,9 +61,9 @@ def test_dummies_take_the_first_steady_transform() -> None:
 
 
 def test_evenly_spaced_covers_both_ends_once() -> None:
-    assert evenly_spaced(3, 10, 40) == list(range(3, 10))
-    assert evenly_spaced(0, 900, 3) == [0, 450, 899]
-    assert evenly_spaced(5, 5, 3) == []
+    assert evenly_spaced(7, 40) == tuple(range(7))
+    assert evenly_spaced(900, 3) == (0, 450, 899)
+    assert evenly_spaced(0, 3) == ()
 
 
 def test_a_run_of_dummies_is_refused() -> None:
