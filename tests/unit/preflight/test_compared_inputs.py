@@ -150,7 +150,7 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"n_volumes": 29}, "it has 29 volumes and its run 30"),
+        ({"n_volumes": 29}, "it has 29 volumes and sub-01_task-tap_bold.nii.gz 30"),
         ({"tr": 1.1}, "its repetition time is 1.1 s"),
         ({"zooms": (12.0, 12.0, 4.0)}, "its matrix 4×4×6 is coarser than the acquired 8×8×6"),
         (
