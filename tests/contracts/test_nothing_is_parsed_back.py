@@ -109,7 +109,7 @@ CODE = "a name of the code, or of an option"
 ALLOWED: dict[str, str] = {
     "bids_sr/config/*": USERS,
     "bids_sr/cli/options.py::Parser.error": FOREIGN,
-    "bids_sr/cli/options.py::_hyphens": USERS,
+    "bids_sr/cli/options.py::hyphens": USERS,
     "bids_sr/cli/options.py::Parser.*": CODE,
     "bids_sr/phantom/study.py::echo_times": USERS,
     "bids_sr/cli/group_level.py::*expected_participants": USERS,
