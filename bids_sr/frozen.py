@@ -13,6 +13,11 @@ def frozen(cls: type[T]) -> type[T]:
 
     What a field's metadata say under ``doc`` stands among the parameters of the docstring.
 
+    Returns
+    -------
+    type[T]
+        Dataclass of the same name.
+
     Examples
     --------
     >>> @frozen

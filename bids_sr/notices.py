@@ -109,16 +109,35 @@ class Notice:
     `subject` is a label, `run` the name of a run; where both are empty it is about the whole call.
     A note or a warning says all in `why`, an error has the reason there. An error without a remedy
     has that of its code.
+
+    Parameters
+    ----------
+    what : str
+        A path, or an option where there is no file.
+    why : str
+        Whole text of a note or warning; the reason of an error.
+    remedy : str
+        What the user can do.
+    level : Level
+        How serious it is: ``note``, ``warning`` or ``error``.
+    subject : str
+        Label of the participant, without prefix; empty for all.
+    run : str
+        Name of the run; empty for the participant alone.
+    code : str
+        Of `CODES`.
+    file : str
+        That tells more: a crash file, a log.
     """
 
-    what: str  # a path, or an option where there is no file
+    what: str
     why: str = ""
-    remedy: str = ""  # what the user can do
+    remedy: str = ""
     level: Level = "error"
     subject: str = ""
     run: str = ""
-    code: str = "input"  # of `CODES`
-    file: str = ""  # that tells more: a crash file, a log
+    code: str = "input"
+    file: str = ""
 
     def __post_init__(self) -> None:
         _, remedy = CODES[self.code]
@@ -148,11 +167,28 @@ class Notice:
         return self.level == "error" and self.code != "left-out"
 
     def concerns(self, label: str) -> bool:
-        """Whether it is about this participant or about all."""
+        """Whether it is about this participant or about all.
+
+        Parameters
+        ----------
+        label : str
+            Label of the participant, without prefix.
+
+        Returns
+        -------
+        bool
+            True also for a notice about the whole call.
+        """
         return self.subject in ("", label)
 
     def of_all(self) -> "Notice":
-        """The same about the whole call, to tell once what holds for several."""
+        """The same about the whole call, to tell once what holds for several.
+
+        Returns
+        -------
+        'Notice'
+            Copy without participant and run.
+        """
         return replace(self, subject="", run="")
 
 
@@ -184,12 +220,38 @@ class UsageError(Exception):
 
 
 def whom_text(subject: str, run: str) -> str:
-    """Name of a run, else of a participant (by its label); "" where there is neither."""
+    """Name of a run, else of a participant (by its label); "" where there is neither.
+
+    Parameters
+    ----------
+    subject : str
+        Label of the participant; empty for the whole call.
+    run : str
+        Name of the run; empty for the participant alone.
+
+    Returns
+    -------
+    str
+        Name of the run, ``sub-`` with the label, or an empty text.
+    """
     return run or (subject and f"sub-{subject}")
 
 
 def as_json(notice: Notice, **more: str) -> str:
-    """Return a notice as a line of JSON, with further keys before its own."""
+    """Return a notice as a line of JSON, with further keys before its own.
+
+    Parameters
+    ----------
+    notice : Notice
+        Notice whose fields become keys.
+    **more : str
+        Further keys with their texts, such as ``time``.
+
+    Returns
+    -------
+    str
+        JSON object without a line break.
+    """
     return json.dumps({**more, **asdict(notice)}, ensure_ascii=False)
 
 
@@ -197,6 +259,13 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
     """Add notices to the record in the folder of a run's logs.
 
     Processes and jobs of a run write to the same file: all lines of a call are written at once.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the logs of the run, which has to exist.
+    notices : Iterable[Notice]
+        Notices in the order of being found.
     """
     text = "".join(f"{as_json(each)}\n" for each in notices)
     if not text:
@@ -212,6 +281,16 @@ def recorded(folder: Path) -> list[Notice]:
     """Return the unique notices in the record of a run, in the order in which they were found.
 
     The list is empty where there is no record.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the logs of a run.
+
+    Returns
+    -------
+    list[Notice]
+        Notices of all steps; lines that cannot be read are left out.
     """
     path = folder / RECORD
     try:
@@ -243,6 +322,11 @@ def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[
         Of all runs of an output directory.
     since : mapping of str to float, optional
         Time (s since 1970) by participant: records that were left before do not count.
+
+    Returns
+    -------
+    dict[str, list[Notice]]
+        Errors by label; those of no participant under an empty text.
     """
     found: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):

@@ -43,19 +43,49 @@ _TASKS = {
 
 
 def is_file(roi: str) -> bool:
-    """Whether a region is named by a path."""
+    """Whether a region is named by a path.
+
+    Parameters
+    ----------
+    roi : str
+        Name of a region or atlas, or path of an image.
+
+    Returns
+    -------
+    bool
+        True for a slash in it or a NIfTI extension, whether the file exists or not.
+    """
     return "/" in roi or roi.endswith((".nii", ".nii.gz"))
 
 
 def package_file(package: str, inside: str) -> Path | None:
-    """A file in an installed package, found without importing the package."""
+    """A file in an installed package, found without importing the package.
+
+    Parameters
+    ----------
+    package : str
+        Name of the package as it is imported.
+    inside : str
+        Path of the file below the folder of the package.
+
+    Returns
+    -------
+    Path | None
+        Path of the file; None where package or file is missing.
+    """
     spec = importlib.util.find_spec(package)
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
     return path if path is not None and path.is_file() else None
 
 
 def templateflow_home() -> Path:
-    """Where TemplateFlow keeps what was downloaded."""
+    """Where TemplateFlow keeps what was downloaded.
+
+    Returns
+    -------
+    Path
+        Folder of its cache, whether it exists or not.
+    """
     return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
 
 
@@ -137,11 +167,17 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
     Parameters
     ----------
-    named : AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
+    named : str, optional
+        AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
         Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies
-        (the same name with ``.tsv``, columns index and name)
-    template : in the space of which it is taken, if there is one; else that of another MNI
-        template
+        (the same name with ``.tsv``, columns index and name).
+    template : str, optional
+        In the space of which it is taken, if there is one; else that of another MNI template.
+
+    Returns
+    -------
+    _Atlas
+        Label image with the names of its labels.
 
     Raises
     ------
@@ -167,14 +203,36 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
 
 def atlas_title(named: str) -> str:
-    """What an atlas is called in text, with its citation."""
+    """What an atlas is called in text, with its citation.
+
+    Parameters
+    ----------
+    named : str
+        Name of an atlas, or path of its image.
+
+    Returns
+    -------
+    str
+        Words for the methods text.
+    """
     if is_file(named):
         return f"atlas {_atlas_name(Path(named))}, which the user gave"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
 def is_aal2(named: str) -> bool:
-    """Whether an atlas is the default one, of which there are groups of labels."""
+    """Whether an atlas is the default one, of which there are groups of labels.
+
+    Parameters
+    ----------
+    named : str
+        Name of an atlas, or path of its image.
+
+    Returns
+    -------
+    bool
+        True for AAL2 in any spelling.
+    """
     return _plain(named) == AAL2.lower()
 
 
@@ -310,7 +368,18 @@ def _table_of(image: Path) -> Path | None:
 
 
 def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
-    """Label of an atlas to its number; empty where there is no such atlas."""
+    """Label of an atlas to its number; empty where there is no such atlas.
+
+    Parameters
+    ----------
+    atlas : str, optional
+        Name of an atlas, or path of its image.
+
+    Returns
+    -------
+    Mapping[str, int]
+        Numbers in the image by label, without background.
+    """
     try:
         return find_atlas(atlas).labels
     except UsageError:
@@ -318,7 +387,13 @@ def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
 
 
 class UnknownRegion(ValueError):
-    """A name that stands for no region of an atlas."""
+    """A name that stands for no region of an atlas.
+
+    Parameters
+    ----------
+    name : str
+        Name as the user wrote it.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -330,8 +405,16 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
 
     Parameters
     ----------
-    roi : group (motor, visual, auditory) or label, several of them joined by commas; a label
-        without its side is both
+    roi : str
+        Group (motor, visual, auditory) or label, several of them joined by commas; a label without
+        its side is both.
+    atlas : str, optional
+        Name of an atlas, or path of its image.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Labels as the atlas spells them, each once.
 
     Raises
     ------
@@ -367,6 +450,16 @@ def region_of_tasks(tasks: Iterable[str]) -> str:
     'motor'
     >>> region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
     ('brain', 'brain')
+
+    Parameters
+    ----------
+    tasks : Iterable[str]
+        Labels of the tasks; empty for none.
+
+    Returns
+    -------
+    str
+        ``motor``, ``visual``, ``auditory`` or ``brain``.
     """
     every = list(tasks)
     fitting = (

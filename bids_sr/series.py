@@ -81,15 +81,25 @@ _LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of a run."""
+    """One series of a run.
 
-    name: str  # in tables and file names
-    # "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run"
+    Parameters
+    ----------
+    name : str
+        In tables and file names.
+    kind : Kind
+        "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
+    method : str
+        The method that a placebo or member of an ensemble is a variant of; for all others the
+        name.
+    variant : str
+        "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1"
+        (members), "Same".
+    """
+
+    name: str
     kind: Kind
-    # the method that a placebo or member of an ensemble is a variant of; for all others the name
     method: str
-    # "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1"
-    # (members), "Same"
     variant: str = ""
 
 
@@ -98,22 +108,69 @@ def series_name(method: str, variant: str = "") -> str:
 
     >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
     ('liagnostic', 'sblMirror')
+
+    Parameters
+    ----------
+    method : str
+        Name of a method or baseline.
+    variant : str, optional
+        What sets the series apart, such as ``Mirror``; empty for nothing.
+
+    Returns
+    -------
+    str
+        Name of letters and digits.
     """
     return method.replace("-", "") + variant
 
 
 def series_names(methods: Iterable[str]) -> tuple[str, ...]:
-    """Names of the series that methods make."""
+    """Return names of the series that methods make.
+
+    Parameters
+    ----------
+    methods : Iterable[str]
+        Names of methods or baselines.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names in the same order.
+    """
     return tuple(map(series_name, methods))
 
 
 def member_name(method: str, seed: int) -> str:
-    """Name of another member of a method's ensemble; the method itself is the first."""
+    """Name of another member of a method's ensemble; the method itself is the first.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    seed : int
+        Number of the member, at least 1.
+
+    Returns
+    -------
+    str
+        Name such as ``srganSeed1``.
+    """
     return series_name(method, f"Seed{seed}")
 
 
 def same_name(compared: str) -> str:
-    """Name of the acquired series that was smoothed to the resolution of a compared one."""
+    """Name of the acquired series that was smoothed to the resolution of a compared one.
+
+    Parameters
+    ----------
+    compared : str
+        Name of the series of another program.
+
+    Returns
+    -------
+    str
+        Name such as ``nordicSame``.
+    """
     return series_name(compared, SAME)
 
 
@@ -123,6 +180,16 @@ def series(name: str) -> Series:
 
     >>> series("srganSeed2")
     Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+
+    Returns
+    -------
+    Series
+        Kind of the series, with its method and variant.
     """
     fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),
@@ -142,12 +209,36 @@ def series(name: str) -> Series:
 
 
 def kind_of(name: str) -> Kind:
-    """Kind of a series, from its name."""
+    """Kind of a series, from its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+
+    Returns
+    -------
+    Kind
+        Kind such as ``baseline``, ``method`` or ``placebo``.
+    """
     return series(name).kind
 
 
 def is_variant_of(name: str, methods: Iterable[str]) -> bool:
-    """Whether a series is a placebo of one of these methods, or a member of its ensemble."""
+    """Whether a series is a placebo of one of these methods, or a member of its ensemble.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    methods : Iterable[str]
+        Names of the series that methods make.
+
+    Returns
+    -------
+    bool
+        False for the series of the methods themselves.
+    """
     return bool(series(name).variant) and series(name).method in methods
 
 
@@ -166,13 +257,43 @@ def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
 
     >>> map_label("srgan", 5.0, "Quarter")
     'srganFwhm50Quarter'
+
+    Parameters
+    ----------
+    series : str
+        Name of the series.
+    fwhm_mm : float, optional
+        Gaussian smoothing of the map (FWHM, mm).
+    region : str, optional
+        Kind of region, such as ``Quarter`` or ``Fdr``; empty for a map.
+
+    Returns
+    -------
+    str
+        Label without the prefix ``desc-``.
     """
     tenths = round(fwhm_mm * 10)
     return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
 
 
 def parse_map_label(label: str) -> _MapLabel:
-    """Read a label made by `map_label`; `ValueError` for an empty one."""
+    """Read a label made by `map_label`; `ValueError` for an empty one.
+
+    Parameters
+    ----------
+    label : str
+        Label without the prefix ``desc-``.
+
+    Returns
+    -------
+    _MapLabel
+        Series, smoothing (FWHM, mm) and kind of region.
+
+    Raises
+    ------
+    ValueError
+        The label is empty.
+    """
     found = _LABEL.fullmatch(label)
     if found is None:
         raise ValueError(f"desc-{label} is no series")

@@ -16,9 +16,11 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
 
     Parameters
     ----------
-    scope : of the series; with its head motion by another program (``given_hmc_xfms``, or
-        ``given_confounds`` of MCFLIRT), or with a reference, these are taken
-    reference : name of the reference; of another series than that of the run nothing is stored
+    scope : Scope
+        Of the series; with its head motion by another program (``given_hmc_xfms``, or
+        ``given_confounds`` of MCFLIRT), or with a reference, these are taken.
+    reference : str, optional
+        Name of the reference; of another series than that of the run nothing is stored.
     """
     of_run, made = reference == "boldref", {"boldref": reference}
     keep, quiet = of_run, not of_run
@@ -39,8 +41,10 @@ def add_calibration(own: Scope, events: Path | None) -> None:
 
     Parameters
     ----------
-    own : a scope of it in that of the run, which has its series
-    events : of its task, where they are known
+    own : Scope
+        A scope of it in that of the run, which has its series.
+    events : Path | None
+        Of its task, where they are known.
     """
     assert own.outer is not None
     own.alias["reference"] = "calibration_ref"
@@ -70,8 +74,14 @@ def add_another_run(
 
     Parameters
     ----------
-    own : a scope of it in that of the run
-    correct : whether its slice timing is corrected
+    own : Scope
+        A scope of it in that of the run.
+    file : Path
+        File of the series (NIfTI, 4D).
+    events : Path | Events | None
+        Events of that run, or their table; None where it has none.
+    correct : bool
+        Whether its slice timing is corrected.
     """
     assert own.outer is not None
     own.alias["reference"] = "other_ref"

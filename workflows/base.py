@@ -38,14 +38,36 @@ def _settings_by_name(settings: Settings) -> dict[str, object]:
 
 
 def primary_series(graph: Graph) -> list[str]:
-    """The series of all runs that other programs are given, each once."""
+    """The series of all runs that other programs are given, each once.
+
+    Parameters
+    ----------
+    graph : Graph
+        Graph of all participants.
+
+    Returns
+    -------
+    list[str]
+        Names of series in alphabetical order.
+    """
     return sorted(
         {str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings}
     )
 
 
 def stores_atlas(graph: Graph) -> bool:
-    """Whether the labels of an atlas are among all results."""
+    """Whether the labels of an atlas are among all results.
+
+    Parameters
+    ----------
+    graph : Graph
+        Graph of all participants.
+
+    Returns
+    -------
+    bool
+        True if a step stores them in the output.
+    """
     kept = (
         placed
         for placed in graph.placed
@@ -56,6 +78,20 @@ def stores_atlas(graph: Graph) -> bool:
 
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     """The graph of all participants; nothing is computed, and nipype is not imported.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    plan : Plan
+        What the call will do, without problems.
+    version : str
+        Version of the program.
+
+    Returns
+    -------
+    Graph
+        Graph with all steps placed.
 
     Raises
     ------

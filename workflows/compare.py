@@ -14,7 +14,13 @@ _FINE = {"mask": "compared_mask", "roi": "roi_hr"}
 
 
 def add_compared(run: RunOf) -> None:
-    """Place the compared series of a run; they are evaluated beside the others, and not stored."""
+    """Place the compared series of a run; they are evaluated beside the others, and not stored.
+
+    Parameters
+    ----------
+    run : RunOf
+        Run with the scopes of its series.
+    """
     if not run.bold.compared:
         return
     scope, timed = run.scope, bool(run.scope.setting("has_stc"))
@@ -43,13 +49,21 @@ def place_compared(
 
     Parameters
     ----------
-    scope : of the run
-    order : axis of the file that each axis of the run is
-    correct : whether its slice timing is corrected
+    scope : Scope
+        Of the run.
+    name : str
+        Name of the series.
+    file : Path
+        File of the series (NIfTI, 4D).
+    order : AxisOrder
+        Axis of the file that each axis of the run is.
+    correct : bool
+        Whether its slice timing is corrected.
 
     Returns
     -------
-    The scope of the series
+    Scope
+        The scope of the series.
     """
     own = scope.within(name, alias=_FINE, series_name=name)
     own.give(bold_file=file)

@@ -17,6 +17,11 @@ def add_evaluation(run: RunOf) -> None:
     """Add the steps that evaluate the series of a run.
 
     They are split halves, references, controls, quality control, flags and the verdict.
+
+    Parameters
+    ----------
+    run : RunOf
+        Run with the scopes of its series.
     """
     scope = run.scope
     split = run.bold.bold not in run.planned.plan.unsplit
@@ -74,17 +79,21 @@ def _say(run: RunOf, *, split: bool) -> None:
 def add_split_halves(
     scope: Scope, series: Mapping[str, Scope], compared: Sequence[str]
 ) -> list[Maker]:
-    """Effects of every block in every series, and what the two halves say of one another.
+    """Add the effects of every block in every series, and what the halves say of one another.
 
     Parameters
     ----------
-    scope : of the run
-    series : scopes of the series on the high-resolution grid that are evaluated, by their names
-    compared : names of those of other programs
+    scope : Scope
+        Of the run.
+    series : Mapping[str, Scope]
+        Scopes of the series on the high-resolution grid that are evaluated, by their names.
+    compared : Sequence[str]
+        Names of those of other programs.
 
     Returns
     -------
-    Who makes the rows, here as of the other functions
+    list[Maker]
+        Who makes the rows, here as of the other functions.
     """
     for own in series.values():
         own.add(evaluation.measure_effects)
@@ -102,16 +111,25 @@ def add_split_halves(
 def add_truth(
     scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool, split: bool
 ) -> list[Maker]:
-    """Maps against measured ones and against known activation, volumes against measured ones.
+    """Add what compares maps and volumes with measured ones and with known activation.
 
     Parameters
     ----------
-    scope : of the run
-    series : names of those whose volumes are compared, the measured one among them where there is
-        one
-    has_known : whether activation is known
-    with_models : whether maps of linear models are made
-    split : whether blocks were split into halves
+    scope : Scope
+        Of the run.
+    series : Sequence[str]
+        Names of those whose volumes are compared, the measured one among them where there is one.
+    has_known : bool
+        Whether activation is known.
+    with_models : bool
+        Whether maps of linear models are made.
+    split : bool
+        Whether blocks were split into halves.
+
+    Returns
+    -------
+    list[Maker]
+        Makers of the rows; empty without any truth.
     """
     found, measured = [], MEASURED in series
     if (measured or has_known) and with_models:
@@ -126,7 +144,20 @@ def add_truth(
 
 
 def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
-    """Series of other programs against another acquired run of the task, where there is one."""
+    """Add what compares series of other programs with another acquired run of the task.
+
+    Parameters
+    ----------
+    scope : Scope
+        Scope of the run, with the series in it.
+    compared : Sequence[str]
+        Names of the series of other programs.
+
+    Returns
+    -------
+    list[Maker]
+        Maker of the rows, or none without another run.
+    """
     if "other_effects" not in scope.makers:
         return []
     among = scope.gather("effects", [*compared, ACQUIRED_BAND])

@@ -20,7 +20,17 @@ _Models = Mapping[str, Scope]
 
 
 def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
-    """Place the steps of a participant."""
+    """Place the steps of a participant.
+
+    Parameters
+    ----------
+    root : Scope
+        Outermost scope of the graph.
+    planned : Planned
+        Settings and plan of the call.
+    subject : Subject
+        Participant with its runs.
+    """
     template, roi = _template(planned, subject), _roi(planned, subject)
     wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
     made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]

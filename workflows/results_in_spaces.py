@@ -16,13 +16,35 @@ def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
     """Return the spaces that a run has results in.
 
     Without a T1w image that is its own alone, else those that were requested.
+
+    Parameters
+    ----------
+    planned : Planned
+        Settings and plan of the call.
+    with_anat : bool
+        Whether the participant has a T1w image.
+
+    Returns
+    -------
+    tuple[Space, ...]
+        Spaces in the order of the settings.
     """
     asked = planned.settings.preprocessing.spaces
     return asked if with_anat else (Space(name=FUNC),)
 
 
 def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
-    """Register the T1w image to the templates beyond the first, each in a scope of its own."""
+    """Register the T1w image to the templates beyond the first, each in a scope of its own.
+
+    Parameters
+    ----------
+    anat : Scope
+        Scope of the participant's T1w image.
+    planned : Planned
+        Settings and plan of the call.
+    subject : Subject
+        Participant, whose transforms may be given.
+    """
     given = subject.precomputed
     for template in planned.settings.preprocessing.templates:
         if template == anat.setting("template_space"):
@@ -38,7 +60,15 @@ def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
 
 
 def add_brains(anat: Scope, planned: Planned) -> None:
-    """The brain of the T1w image in every template that results are asked for in."""
+    """The brain of the T1w image in every template that results are asked for in.
+
+    Parameters
+    ----------
+    anat : Scope
+        Scope of the participant's T1w image.
+    planned : Planned
+        Settings and plan of the call.
+    """
     templates = _templates(anat)
     for space in (space for space in planned.settings.preprocessing.spaces if space.is_template):
         name = "_".join(["template_brain", *space.entities.values()]) + "_wf"
@@ -63,6 +93,18 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
     """Add the run's grids in the requested spaces, and return the steps that make them.
 
     The images that describe the grids are placed with them.
+
+    Parameters
+    ----------
+    run : RunOf
+        Run with the scopes of its series.
+    anat : Scope
+        Scope of the participant's T1w image.
+
+    Returns
+    -------
+    list[Maker]
+        Makers of the grids; empty where no other space was requested.
     """
     wanted = [space for space in spaces_of(run.planned, with_anat=True) if space.name != FUNC]
     templates, grids = _templates(anat), []
@@ -88,7 +130,13 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
 
 
 def show_spaces(run: RunOf) -> None:
-    """Show the primary series' reference and brain in each space, once the series is there."""
+    """Show the primary series' reference and brain in each space, once the series is there.
+
+    Parameters
+    ----------
+    run : RunOf
+        Run with the scopes of its series.
+    """
     scope = run.scope
     series = run.series[str(scope.setting("primary"))]
     series.add(primary.average_series, keep=bool(scope.setting("in_func")))

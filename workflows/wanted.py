@@ -21,6 +21,18 @@ def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
     """Whether a method learns from a pair, from volumes of the run, or how the run changes.
 
     A model that was given needs no pair (not `paired`).
+
+    Parameters
+    ----------
+    method : Method
+        Method that makes the series.
+    paired : bool
+        Whether the run has a T2*w pair that the method may learn from.
+
+    Returns
+    -------
+    _LearnedFrom
+        ``run`` for how it changes, ``pair``, or ``volumes``.
     """
     if method.trained_on == "series":
         return "run"
@@ -38,6 +50,23 @@ TRAINING: Mapping[_LearnedFrom, AnyStep] = {
 @frozen
 class Wanted:
     """A series that is made of a run besides ``raw``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    method : Method | None
+        Method that makes it or that it is a variant of; None for none.
+    learned_from : _LearnedFrom | Literal['']
+        What its model learns from; empty without a model.
+    guided : bool
+        Whether static detail of the high-resolution T2*w image enters.
+    seed : int
+        Number added to the seed; not 0 for further members of an ensemble.
+    placebo : str
+        What sets a control apart from its method, such as ``Mirror``; empty for none.
+    model : Path | None
+        Weights that take the place of its own; None for none.
 
     Attributes
     ----------
@@ -96,7 +125,19 @@ def wanted_series(
 
     Parameters
     ----------
-    names : of those that are stored; ``raw`` is passed over
+    settings : Settings
+        All settings of the call.
+    run : BoldRun
+        BOLD run with its companion files.
+    names : Sequence[str]
+        Of those that are stored; ``raw`` is passed over.
+    with_anat : bool
+        Whether the participant has a T1w image.
+
+    Returns
+    -------
+    tuple[Wanted, ...]
+        Series besides ``raw``, those for the evaluation alone last.
     """
     stored = [_stored(settings, run, name) for name in names if name != "raw"]
     learned = [

@@ -206,7 +206,7 @@ class Evaluator(BaseEstimator):
             High-resolution series (X, Y, Z, t) measured in the same run, as acquired, with its
             field of view; or known activation by contrast, in signal units, on any grid in the
             frame of the reference that covers the brain.
-        guide, lowres, guide_xfm, motion, boldref
+        guide, lowres, motion, boldref, guide_xfm : ImageLike | None, optional
             As of `SuperResolver.fit`, for the baselines.
         other_run, other_events : image and events, optional
             Another acquired run of the same task, a reference for `compared` within the acquired
@@ -436,13 +436,31 @@ class Evaluator(BaseEstimator):
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
     ) -> pd.DataFrame:
-        """`fit`, then the table."""
+        """`fit`, then the table.
+
+        Parameters
+        ----------
+        acquired : ImageLike | Sequence[ImageLike]
+            Series as acquired (4D), or list of several runs.
+        **fit_params : object
+            Further arguments of `fit`.
+
+        Returns
+        -------
+        pd.DataFrame
+            Evaluation table, one value a row.
+        """
         return self.fit(acquired, **fit_params).table_  # type: ignore[arg-type]
 
     def summary(self) -> str:
         """Summarize each run: large motion, methods not applied, verdict and limitations.
 
         The verdict is a headline with its evidence.
+
+        Returns
+        -------
+        str
+            Text of several lines, for each run.
         """
         check_is_fitted(self)
         if self.runs_:
@@ -456,7 +474,13 @@ class Evaluator(BaseEstimator):
         return "\n".join(parts)
 
     def generate_report(self) -> HtmlReport:
-        """Return a self-contained page per run: summary, agreement of all series and table."""
+        """Return a self-contained page per run: summary, agreement of all series and table.
+
+        Returns
+        -------
+        HtmlReport
+            Page to save, to open in the browser or to show in a notebook.
+        """
         from bids_sr.api.html_report import evaluated, page
 
         check_is_fitted(self)

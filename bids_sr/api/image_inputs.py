@@ -40,7 +40,25 @@ class SuperResolutionWarning(UserWarning):
 
 
 def there(path: str | os.PathLike[str], what: str) -> Path:
-    """A path that a file is at; ImageInputError where there is none."""
+    """A path that a file is at; ImageInputError where there is none.
+
+    Parameters
+    ----------
+    path : str | os.PathLike[str]
+        File, whether it exists or not.
+    what : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    Path
+        Path of a file that exists.
+
+    Raises
+    ------
+    ImageInputError
+        There is no such file.
+    """
     if not Path(path).is_file():
         raise ImageInputError(f"{what}: there is no file {path}")
     return Path(path)
@@ -48,6 +66,22 @@ def there(path: str | os.PathLike[str], what: str) -> Path:
 
 def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
     """The file of a series; an image object is written below a folder as float32.
+
+    Parameters
+    ----------
+    image : ImageLike
+        Series or volume: a path, or an image in memory.
+    folder : Path
+        Folder in which images in memory are written.
+    what : str
+        Name of the argument in messages and files.
+    allow_nan : bool, optional
+        Whether values of an image in memory may be NaN or infinite.
+
+    Returns
+    -------
+    Path
+        Path of the file, the image's own where that is unchanged.
 
     Raises
     ------
@@ -68,6 +102,16 @@ def told_tr(header: nib.Nifti1Header) -> float:
 
     A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no
     measurement.
+
+    Parameters
+    ----------
+    header : nib.Nifti1Header
+        Header of an image.
+
+    Returns
+    -------
+    float
+        Repetition time, TR (s), or 0.
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
@@ -108,7 +152,13 @@ def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
 
 @contextmanager
 def working_folder() -> Iterator[Path]:
-    """A folder for what is written on the way; it is removed at the end."""
+    """A folder for what is written on the way; it is removed at the end.
+
+    Yields
+    ------
+    Path
+        Path of an empty folder.
+    """
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
         yield Path(name)
 
@@ -120,6 +170,22 @@ def opened(
     """Open a reader of a series; its repetition time is 0 where the header tells none.
 
     With `any_order`, a compressed series is unpacked below the folder.
+
+    Parameters
+    ----------
+    image : ImageLike
+        Series or volume: a path, or an image in memory.
+    folder : Path
+        Folder in which images in memory are written.
+    what : str
+        Name of the argument in messages and files.
+    any_order : bool, optional
+        Whether volumes have to be read in any order.
+
+    Yields
+    ------
+    SeriesReader
+        Reader that is closed when the context is left.
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
@@ -136,6 +202,20 @@ def opened(
 def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     """The file of one image.
 
+    Parameters
+    ----------
+    image : ImageLike
+        One volume: a path, or an image in memory.
+    folder : Path
+        Folder in which images in memory are written.
+    what : str
+        Name of the argument in messages and files.
+
+    Returns
+    -------
+    Path
+        Path of the file.
+
     Raises
     ------
     ImageInputError : it is a series
@@ -151,13 +231,44 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
 
 
 def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
-    """One image, see `volume_file`."""
+    """One image, see `volume_file`.
+
+    Parameters
+    ----------
+    image : ImageLike
+        One volume: a path, or an image in memory.
+    folder : Path
+        Folder in which images in memory are written.
+    what : str
+        Name of the argument in messages and files.
+
+    Returns
+    -------
+    Volume
+        Values (3D) with their voxel-to-world matrix.
+    """
     data, affine = load_image(volume_file(image, folder, what))
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
 
 def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
     """A mask on the grid of an image, from an image or an array of its shape.
+
+    Parameters
+    ----------
+    mask : MaskLike
+        Voxels above 0.5: an image, its path, or an array on the grid.
+    grid : Volume
+        Image whose grid the mask has to be on (3D).
+    folder : Path
+        Folder in which images in memory are written.
+    what : str, optional
+        Name of the argument in messages and files.
+
+    Returns
+    -------
+    Volume
+        Mask with at least one voxel (3D, boolean).
 
     Raises
     ------
@@ -184,7 +295,21 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
 
 
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
-    """(T, 4, 4) transforms from an ITK text file or an array.
+    """Return (T, 4, 4) transforms from an ITK text file or an array.
+
+    Parameters
+    ----------
+    motion : Motion
+        ITK text file, or transforms (T, 4, 4; RAS+ mm).
+    n_volumes : int
+        Number of all volumes of the series, dummies included.
+    what : str, optional
+        Name of the argument in messages.
+
+    Returns
+    -------
+    Float
+        Transforms of a boldref point to its volume point (T, 4, 4; RAS+ mm).
 
     Raises
     ------
@@ -204,7 +329,20 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
 
 def transform_of(xfm: Motion, what: str) -> Float:
-    """One 4x4 transform from an ITK text file or an array."""
+    """One 4x4 transform from an ITK text file or an array.
+
+    Parameters
+    ----------
+    xfm : Motion
+        ITK text file, or transform (4, 4) or (1, 4, 4) in RAS+ mm.
+    what : str
+        Name of the argument in messages.
+
+    Returns
+    -------
+    Float
+        Transform of points (4, 4; RAS+ mm).
+    """
     found = np.asarray(
         read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
@@ -217,6 +355,21 @@ def in_plane(factor: object) -> tuple[float, float, float]:
 
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
+
+    Parameters
+    ----------
+    factor : object
+        One number, or three in a tuple, list or array.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        Factor along each axis; 1 along slices for one number.
+
+    Raises
+    ------
+    ImageInputError
+        It is neither one number nor three, or one is not 1 to 8.
     """
     try:
         values = (factor, factor, 1.0) if isinstance(factor, Real) else factor
@@ -239,7 +392,18 @@ def in_plane(factor: object) -> tuple[float, float, float]:
 
 
 def in_memory(image: Volume) -> nib.Nifti1Image:
-    """An image for nibabel; masks are stored as bytes."""
+    """An image for nibabel; masks are stored as bytes.
+
+    Parameters
+    ----------
+    image : Volume
+        Image or mask (3D).
+
+    Returns
+    -------
+    nib.Nifti1Image
+        Image of type float32, or uint8 for a mask.
+    """
     return nib.Nifti1Image(
         np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
     )
@@ -247,6 +411,13 @@ def in_memory(image: Volume) -> nib.Nifti1Image:
 
 def checked_series(reader: SeriesReader, what: str) -> None:
     """Refuse a single volume where a run is meant.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series or volume to check.
+    what : str
+        Name of the argument in messages.
 
     Raises
     ------
@@ -260,7 +431,18 @@ def checked_series(reader: SeriesReader, what: str) -> None:
 
 
 def slices_last(reader: SeriesReader) -> None:
-    """Raise ImageInputError if the header says that slices do not lie along the third axis."""
+    """Raise ImageInputError if the header says that slices do not lie along the third axis.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series whose header is checked.
+
+    Raises
+    ------
+    ImageInputError
+        The header names another axis of slices.
+    """
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
         what = (
@@ -273,7 +455,18 @@ def slices_last(reader: SeriesReader) -> None:
 
 
 def same_run_as(reader: SeriesReader) -> str:
-    """A fingerprint of a series: its grid, and its first, middle and last volume."""
+    """A fingerprint of a series: its grid, and its first, middle and last volume.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series of at least one volume.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal digits.
+    """
     seen = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
     for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
         seen.update(reader.volume(t).tobytes())

@@ -34,7 +34,25 @@ PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 
 
 def known_method(name: str, recipe: str) -> Method:
-    """Return the method of a name; ImageInputError lists all names if there is none."""
+    """Return the method of a name; ImageInputError lists all names if there is none.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method.
+    recipe : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+
+    Returns
+    -------
+    Method
+        Method that has this recipe.
+
+    Raises
+    ------
+    ImageInputError
+        There is no such method or recipe.
+    """
     try:
         method = get_method(name)
         if method.variance is None:
@@ -46,7 +64,22 @@ def known_method(name: str, recipe: str) -> Method:
 
 
 def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
-    """ImageInputError where a series needs a high-resolution image, and none is given."""
+    """ImageInputError where a series needs a high-resolution image, and none is given.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method or baseline.
+    pretrained : object
+        Weights to use instead of training; None for none.
+    given : Given
+        Images that a method may learn from.
+
+    Raises
+    ------
+    ImageInputError
+        A high-resolution image is needed and not given.
+    """
     needed = name in PAIR_BASELINES or (
         name not in PLAIN and get_method(name).needs_pair and not pretrained
     )
@@ -62,10 +95,16 @@ def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guid
 
     Parameters
     ----------
-    scope : of the run; its setting ``registered`` says that the headers tell where images lie
-    paired : whether the two images are needed in one frame, as training takes them, or to start
-        from
-    guided : whether the image is needed in the frame of the run
+    scope : Scope
+        Of the run; its setting ``registered`` says that the headers tell where images lie.
+    given : Given
+        Images that a method may learn from.
+    folder : Path
+        Folder in which images in memory are written.
+    paired : bool
+        Whether the two images are needed in one frame, as training takes them, or to start from.
+    guided : bool
+        Whether the image is needed in the frame of the run.
     """
     if given.guide is None or not (paired or guided):
         return
@@ -136,9 +175,14 @@ def place_model(
 
     Parameters
     ----------
-    scope, here : of the run, with the settings of the steps of training
-    name, method : of the series; a plain baseline has no method
-    folder : for images that live in memory
+    scope, here : Scope
+        Of the run, with the settings of the steps of training.
+    name, method : str
+        Of the series; a plain baseline has no method.
+    given : Given
+        What was given for the run beside the series.
+    folder : Path
+        For images that live in memory.
     """
     estimated = method is not None and method.trained_on == "series"
     trained = method is not None and method.needs_pair and given.guide is not None

@@ -32,7 +32,22 @@ from bids_sr.workflows.wanted import TRAINING
 def place_design(
     scope: Scope, here: RunHere, given: Given, brain: Volume, folder: Path, radius_mm: float
 ) -> None:
-    """Events or seeds, confounds and region of interest of a run.
+    """Return events or seeds, confounds and region of interest of a run.
+
+    Parameters
+    ----------
+    scope : Scope
+        Scope of the run, which takes up regressors, confounds and region.
+    here : RunHere
+        Makes artifacts of the run when they are asked for.
+    given : Given
+        What was given for the run beside the series.
+    brain : Volume
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    folder : Path
+        Folder in which images in memory are written.
+    radius_mm : float
+        Radius of the sphere around each center (mm).
 
     Raises
     ------
@@ -66,14 +81,43 @@ def place_design(
 
 
 def series_scope(scope: Scope, name: str) -> Scope:
-    """A scope of a series on the high-resolution grid."""
+    """A scope of a series on the high-resolution grid.
+
+    Parameters
+    ----------
+    scope : Scope
+        Scope of the run.
+    name : str
+        Name of the series.
+
+    Returns
+    -------
+    Scope
+        Scope within that of the run, with its high-resolution mask.
+    """
     return scope.within(name, alias={"mask": "bold_mask_hr"}, series_name=name)
 
 
 def place_baselines(
     scope: Scope, names: Sequence[str], given: Given, folder: Path
 ) -> dict[str, Scope]:
-    """Baselines of the run; the guide is registered once.
+    """Return baselines of the run; the guide is registered once.
+
+    Parameters
+    ----------
+    scope : Scope
+        Scope of the run.
+    names : Sequence[str]
+        Names of the baselines in the order made.
+    given : Given
+        What was given for the run beside the series.
+    folder : Path
+        Folder in which images in memory are written.
+
+    Returns
+    -------
+    dict[str, Scope]
+        Scope of each baseline by its name, in the same order.
 
     Raises
     ------
@@ -97,6 +141,24 @@ def place_baselines(
 
 def place_other(scope: Scope, here: RunHere, name: str, image: ImageLike, folder: Path) -> Scope:
     """Bring a series of another program to the grid of the run.
+
+    Parameters
+    ----------
+    scope : Scope
+        Scope of the run.
+    here : RunHere
+        Makes artifacts of the run when they are asked for.
+    name : str
+        Name of the series.
+    image : ImageLike
+        Series of another program (4D), on the acquired grid or a finer one.
+    folder : Path
+        Folder in which images in memory are written.
+
+    Returns
+    -------
+    Scope
+        Scope of that series, within that of the run.
 
     Raises
     ------
@@ -123,8 +185,23 @@ def place_comparisons(
 
     Parameters
     ----------
-    series : scopes of all that is compared; the measured one is added
-    compared : names of those of other programs
+    scope : Scope
+        Scope of the run.
+    series : dict[str, Scope]
+        Scopes of all that is compared; the measured one is added.
+    given : Given
+        What was given for the run beside the series.
+    brain : Volume
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    compared : Sequence[str]
+        Names of those of other programs.
+    folder : Path
+        Folder in which images in memory are written.
+
+    Returns
+    -------
+    list[Maker]
+        Steps that make the tables of rows; empty where there is no reference.
     """
     known = {
         name: given_as.covering(brain, image, folder, name) for name, image in given.known.items()

@@ -489,7 +489,24 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         **fit_params: object,
     ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
-        """`fit`, then `transform` of the same run or runs; parameters are those of the two."""
+        """`fit`, then `transform` of the same run or runs; parameters are those of the two.
+
+        Parameters
+        ----------
+        bold : ImageLike | Sequence[ImageLike]
+            Series as acquired (4D), or list of several runs.
+        y : None, optional
+            Not used; it is scikit-learn's convention.
+        out_file : str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None, optional
+            Where to write (.nii or .nii.gz), one for each run; None: in memory.
+        **fit_params : object
+            Further arguments of `fit`.
+
+        Returns
+        -------
+        nib.Nifti1Image | list[nib.Nifti1Image]
+            Super-resolved series (4D, float32), or a list of them.
+        """
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)  # type: ignore[arg-type]
 
     def generate_report(self) -> HtmlReport:

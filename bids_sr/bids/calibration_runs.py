@@ -33,7 +33,17 @@ _OUT = "leave it out with --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> None:
-    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
+    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    labels : Sequence[str]
+        Labels of the participants, without prefix.
+    found : Findings
+        Takes up problems and notes.
+    """
     superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
     if superres.calibration in _WORDS:
@@ -210,11 +220,21 @@ def calibrations(
 
     Parameters
     ----------
-    index : of the data set
-    bolds, every : series of one participant that were chosen, and all of them
-    factor : of super-resolution of a run, as far as it is known
-    settings : see `_calibrate`
-    seen : takes what is to be said
+    index : Index
+        Of the data set.
+    bolds, every : Sequence[Path]
+        Series of one participant that were chosen, and all of them.
+    factor : Callable[[BoldRun], Triple | None]
+        Of super-resolution of a run, as far as it is known.
+    settings : Settings
+        See `_calibrate`.
+    seen : Findings
+        Takes what is to be said.
+
+    Returns
+    -------
+    tuple[dict[Path, BoldRun], list[Path]]
+        Calibration by the file of its run; files of the runs that are left.
     """
     named = settings.superres.calibration_file
     subject = entities_of(every[0])["subject"]

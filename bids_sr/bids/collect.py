@@ -42,6 +42,16 @@ def survey(settings: Settings) -> Survey:
     """Survey the data set; problems are returned, not raised.
 
     Only headers, tables and sidecars are read.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+
+    Returns
+    -------
+    Survey
+        Participants with their runs, problems and notes.
     """
     seen = Survey()
     try:
@@ -61,7 +71,19 @@ def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, object] | No
 
 
 def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]:
-    """Labels of the participants to work on, and the index of what there is of them.
+    """Return labels of the participants to work on, and the index of what there is of them.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    tuple[list[str], Index]
+        Labels without prefix, and files with their metadata.
 
     Raises
     ------
@@ -292,7 +314,20 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
 
 
 def volume_header(path: Path, found: Findings) -> Header | None:
-    """Header of a single 3D image, or None with a problem."""
+    """Header of a single 3D image, or None with a problem.
+
+    Parameters
+    ----------
+    path : Path
+        Image to read (NIfTI).
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    Header | None
+        Shape, affine and further facts, or None.
+    """
     header = hd.read_header(path, found)
     if header is None or (
         len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)

@@ -67,7 +67,17 @@ def series_named(
 
     Parameters
     ----------
-    entities, keys : of the run, and which of them count
+    folder : Path
+        Folder that is searched with all folders below it.
+    entities, keys : Mapping[str, str]
+        Of the run, and which of them count.
+    pattern : str, optional
+        Glob pattern of the files, at any depth below the folder.
+
+    Returns
+    -------
+    list[Path]
+        Paths in alphabetical order; empty where there is none.
     """
     found = sorted(folder.rglob(pattern))
     return [p for p in found if same_run(entities_of(p), entities, keys) and is_magnitude(p)]
@@ -85,9 +95,21 @@ def read_run(
 
     Parameters
     ----------
-    sidecar : after inheritance
-    beside : run in the order of whose axes it is read; by default slices come last
-    tr : repetition time (s) where none is told; by default that has to be told in the sidecar
+    path : Path
+        Image file (``.nii`` or ``.nii.gz``).
+    sidecar : Mapping[str, object]
+        After inheritance.
+    found : Findings
+        Takes up problems and notes.
+    beside : BoldRun | None, optional
+        Run in the order of whose axes it is read; by default slices come last.
+    tr : float | None, optional
+        Repetition time (s) where none is told; by default that has to be told in the sidecar.
+
+    Returns
+    -------
+    BoldRun | None
+        Run without events and slice times; None where it cannot be read.
     """
     header, said = hd.read_header(path, found), ""
     if header is None or not hd.is_bold(header, found):
@@ -116,9 +138,23 @@ def companion(
 
     Parameters
     ----------
-    root : of the data set whose sidecars apply to it
-    found : takes why it does not fit
-    timed : whether slice timing is corrected
+    kind : _Kind
+        What it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
+    path : Path
+        Image file (``.nii`` or ``.nii.gz``).
+    root : Path
+        Of the data set whose sidecars apply to it.
+    run : BoldRun
+        BOLD run that it is held against.
+    found : Findings
+        Takes why it does not fit.
+    timed : bool, optional
+        Whether slice timing is corrected.
+
+    Returns
+    -------
+    BoldRun | None
+        Series with its axes as those of the run; None with a problem.
     """
     asked, before = _ASKED[kind], len(found.problems)
     if not found.fetched(path):
@@ -154,9 +190,19 @@ def unfit(
 
     Parameters
     ----------
-    one, run : with their axes in one order
-    factor : of super-resolution of the run; None where only a calibration can tell it
-    dummies : volumes that are not in the steady state
+    one, run : BoldRun
+        With their axes in one order.
+    kind : _Kind
+        What it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
+    factor : Triple | None
+        Of super-resolution of the run; None where only a calibration can tell it.
+    dummies : int, optional
+        Volumes that are not in the steady state.
+
+    Yields
+    ------
+    tuple[Path, str, str]
+        File, reason and fix of each misfit; the fix may be empty.
     """
     asked = _ASKED[kind]
     if asked.grid == "factor":
@@ -251,6 +297,18 @@ def ratio_of(one: BoldRun, run: BoldRun) -> Triple | None:
     """Return the factor that the voxel sizes of a calibration imply (along slices 1), or None.
 
     In plane it is a simple fraction, or a whole number within the tolerance.
+
+    Parameters
+    ----------
+    one : BoldRun
+        Calibration with its axes in the order of the run.
+    run : BoldRun
+        BOLD run that it is held against.
+
+    Returns
+    -------
+    Triple | None
+        Factor along each axis; None without a simple ratio above 1.
     """
     mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(one.zooms[:2])))
     near = simple_ratio(mean) or (

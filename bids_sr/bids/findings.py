@@ -15,7 +15,13 @@ from bids_sr.notices import Level, Notice
 
 
 class InputError(UsageError):
-    """The data set cannot be used as it stands; `problems` holds every reason found."""
+    """The data set cannot be used as it stands; `problems` holds every reason found.
+
+    Parameters
+    ----------
+    problems : Sequence[Notice]
+        Reasons, each with its file and remedy.
+    """
 
     def __init__(self, problems: Sequence[Notice]) -> None:
         super().__init__("\n".join(str(problem) for problem in grouped(problems)))
@@ -23,12 +29,38 @@ class InputError(UsageError):
 
 
 def refusal(what: Path | str, why: str, remedy: str) -> InputError:
-    """Make the exception for a single problem, to raise."""
+    """Make the exception for a single problem, to raise.
+
+    Parameters
+    ----------
+    what : Path | str
+        File, option or request that it is about.
+    why : str
+        Reason in words.
+    remedy : str
+        What the user can do.
+
+    Returns
+    -------
+    InputError
+        Exception that is not yet raised.
+    """
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
 def absent(path: Path) -> str:
-    """Return what replaces a file not downloaded (dangling link or pointer), or "" otherwise."""
+    """Return what replaces a file not downloaded (dangling link or pointer), or "" otherwise.
+
+    Parameters
+    ----------
+    path : Path
+        File, whether it exists or not.
+
+    Returns
+    -------
+    str
+        Phrase such as ``a pointer of git-annex``, or an empty text.
+    """
     if path.is_symlink() and not path.exists():
         return "a link whose target is missing"
     try:
@@ -59,7 +91,18 @@ def _not_downloaded(path: Path, what: str) -> Notice:
 
 
 def require(path: Path) -> None:
-    """Raise `InputError` for a file that was not downloaded."""
+    """Raise `InputError` for a file that was not downloaded.
+
+    Parameters
+    ----------
+    path : Path
+        File that is needed.
+
+    Raises
+    ------
+    InputError
+        The file was not downloaded.
+    """
     what = absent(path)
     if what:
         raise InputError([_not_downloaded(path, what)])
@@ -69,6 +112,16 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     """Group problems for display.
 
     A problem of several runs is shown once, all DataLad links without a target with one command.
+
+    Parameters
+    ----------
+    problems : Iterable[Notice]
+        Problems in the order of being found.
+
+    Returns
+    -------
+    list[Notice]
+        Problems to show, in the same order.
     """
     every = list(dict.fromkeys(problem.of_all() for problem in problems))
     links = [problem for problem in every if problem.code == "annex"]
@@ -93,7 +146,18 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
 
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
-    """Group equal notices for display, as the first file and the number of others."""
+    """Group equal notices for display, as the first file and the number of others.
+
+    Parameters
+    ----------
+    notices : Iterable[Notice]
+        Notes and warnings in the order of being found.
+
+    Returns
+    -------
+    list[Notice]
+        One notice for each text and level.
+    """
     found: dict[tuple[str, Level], dict[str, Notice]] = {}
     for notice in notices:
         found.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
@@ -105,11 +169,21 @@ def counted(notices: Iterable[Notice]) -> list[Notice]:
 
 @dataclass(slots=True)
 class Findings:
-    """What is found while inputs are checked, each notice once, in the order of being found."""
+    """What is found while inputs are checked, each notice once, in the order of being found.
 
-    problems: list[Notice] = field(default_factory=list)  # those that are errors
-    notices: list[Notice] = field(default_factory=list)  # notes and warnings
-    headers: dict[Path, Header] = field(default_factory=dict)  # of the images read so far
+    Parameters
+    ----------
+    problems : list[Notice]
+        Those that are errors.
+    notices : list[Notice]
+        Notes and warnings.
+    headers : dict[Path, Header]
+        Of the images read so far.
+    """
+
+    problems: list[Notice] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    headers: dict[Path, Header] = field(default_factory=dict)
     _subject: str = field(default="", init=False, repr=False, compare=False)
     _run: str = field(default="", init=False, repr=False, compare=False)
     _code: str = field(default="input", init=False, repr=False, compare=False)
@@ -120,7 +194,22 @@ class Findings:
 
     @contextlib.contextmanager
     def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
-        """Attribute notices added in the context to this participant, run and code by default."""
+        """Attribute notices added in the context to this participant, run and code by default.
+
+        Parameters
+        ----------
+        subject : str, optional
+            Label of the participant, without prefix.
+        run : str, optional
+            Name of the run; empty for the participant alone.
+        code : str, optional
+            Code of notices that are added with the general one; empty changes nothing.
+
+        Yields
+        ------
+        None
+            The block of the ``with`` statement runs.
+        """
         before = self._subject, self._run, self._code
         self._subject, self._run, self._code = subject, run, code or self._code
         try:
@@ -129,37 +218,108 @@ class Findings:
             self._subject, self._run, self._code = before
 
     def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
-        """Add a problem; its code gives a remedy where there is none."""
+        """Add a problem; its code gives a remedy where there is none.
+
+        Parameters
+        ----------
+        what : Path | str
+            File, option or request that it is about.
+        why : str
+            Reason in words.
+        remedy : str, optional
+            What the user can do.
+        code : str, optional
+            Kind of notice, as in `bids_sr.notices.CODES`.
+        """
         self.add([Notice(what=str(what), why=why, remedy=remedy, code=code)])
 
     def refuse_option(self, what: str, why: str, remedy: str) -> None:
-        """Add a problem of an option, which stops the whole call even if one run revealed it."""
+        """Add a problem of an option, which stops the whole call even if one run revealed it.
+
+        Parameters
+        ----------
+        what : str
+            File, option or request that it is about.
+        why : str
+            Reason in words.
+        remedy : str
+            What the user can do.
+        """
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
     def tell(self, what: Path | str, why: str, *, code: str = "input") -> None:
-        """Add a note."""
+        """Add a note.
+
+        Parameters
+        ----------
+        what : Path | str
+            File, option or request that it is about.
+        why : str
+            Whole text of the note.
+        code : str, optional
+            Kind of notice that readers tell apart; empty for none.
+        """
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
     def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
-        """Add a warning."""
+        """Add a warning.
+
+        Parameters
+        ----------
+        what : Path | str
+            File, option or request that it is about.
+        why : str
+            Whole text of the warning.
+        code : str, optional
+            Kind of notice, as in `bids_sr.notices.CODES`.
+        """
         self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem, or a note where ``--force`` was given."""
+        """Add a problem, or a note where ``--force`` was given.
+
+        Parameters
+        ----------
+        forced : bool
+            Whether ``--force`` was given.
+        what : Path | str
+            File, option or request that it is about.
+        why : str
+            Reason in words.
+        remedy : str
+            What the user can do.
+        """
         if forced:
             self.tell(what, f"{why}; --force was given.")
         else:
             self.refuse(what, why, remedy)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
+        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded.
+
+        Parameters
+        ----------
+        path : Path
+            File, whether it exists or not.
+
+        Returns
+        -------
+        bool
+            True also for a file that does not exist.
+        """
         what = absent(path)
         if what:
             self.add([_not_downloaded(path, what)])
         return not what
 
     def add(self, found: Iterable[Notice]) -> None:
-        """Add what is not there yet."""
+        """Add what is not there yet.
+
+        Parameters
+        ----------
+        found : Iterable[Notice]
+            Notices of any level.
+        """
         for each in found:
             one = (
                 each
@@ -173,5 +333,11 @@ class Findings:
                 (self.problems if one.level == "error" else self.notices).append(one)
 
     def add_all(self, other: Findings) -> None:
-        """Add the problems and notices of other findings."""
+        """Add the problems and notices of other findings.
+
+        Parameters
+        ----------
+        other : Findings
+            Findings whose notices are added.
+        """
         self.add([*other.problems, *other.notices])

@@ -84,11 +84,21 @@ def precomputed_anat(
 
     Parameters
     ----------
-    sources : folders
-    label : of the participant
-    images : T1w images of the data set; the session of the first is preferred
-    spaces : templates that maps go to
-    found : takes up what speaks against it
+    sources : Sequence[Derivatives]
+        Folders.
+    label : str
+        Of the participant.
+    images : Sequence[Path]
+        T1w images of the data set; the session of the first is preferred.
+    spaces : Sequence[str]
+        Templates that maps go to.
+    found : Findings
+        Takes up what speaks against it.
+
+    Returns
+    -------
+    PrecomputedAnat | None
+        Files of the anatomy, or None.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)
@@ -251,6 +261,22 @@ def precomputed_run(
     """What there is of a run, from the first folder that tells its head motion.
 
     Without the anatomy of the participant a registration to its T1w image is of no use.
+
+    Parameters
+    ----------
+    sources : Sequence[Derivatives]
+        Folders of other programs' results, the preferred first.
+    run : BoldRun
+        BOLD run with its companion files.
+    anat : PrecomputedAnat | None
+        Files of the participant's anatomy; None for none.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    PrecomputedRun | None
+        Files of the run, or None.
     """
     left = {}
     for origin in sources:

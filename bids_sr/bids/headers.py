@@ -29,7 +29,20 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 def read_header(path: Path, found: Findings) -> Header | None:
-    """Read the header of a NIfTI image once; why that fails becomes a problem."""
+    """Read the header of a NIfTI image once; why that fails becomes a problem.
+
+    Parameters
+    ----------
+    path : Path
+        Image file (``.nii`` or ``.nii.gz``).
+    found : Findings
+        Takes up problems and notes, and keeps the headers that were read.
+
+    Returns
+    -------
+    Header | None
+        Header with the axes as stored; None where it cannot be read or is unsound.
+    """
     if path not in found.headers and (header := _read(path, found)) is not None:
         found.headers[path] = header
     return found.headers.get(path)
@@ -105,6 +118,16 @@ def orientation(image: "Nifti1Image") -> tuple[bool, float]:
     """Return whether qform or sform is set, and their disagreement at the corners (mm).
 
     The disagreement exists only if both are set.
+
+    Parameters
+    ----------
+    image : 'Nifti1Image'
+        Image with both forms of its header.
+
+    Returns
+    -------
+    tuple[bool, float]
+        Whether a code is set, and the largest distance of corners (mm; 0 without both).
     """
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
@@ -115,7 +138,18 @@ def orientation(image: "Nifti1Image") -> tuple[bool, float]:
 
 
 def squeeze_3d(header: Header) -> tuple[int, ...]:
-    """Shape without trailing axes of length one."""
+    """Shape without trailing axes of length one.
+
+    Parameters
+    ----------
+    header : Header
+        Header of an image of at least three axes.
+
+    Returns
+    -------
+    tuple[int, ...]
+        Numbers of voxels along the axes that are left, at least three.
+    """
     shape = header.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -123,7 +157,20 @@ def squeeze_3d(header: Header) -> tuple[int, ...]:
 
 
 def is_bold(header: Header, found: Findings) -> bool:
-    """Whether an image can be a BOLD series as far as its header tells; a problem says why not."""
+    """Whether an image can be a BOLD series as far as its header tells; a problem says why not.
+
+    Parameters
+    ----------
+    header : Header
+        Header of the image, axes in any order.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    bool
+        True for a 4D series of at least two volumes of real numbers.
+    """
     path, shape = header.path, header.shape
     size = "×".join(map(str, shape))
     before = len(found.problems)
@@ -152,6 +199,18 @@ def is_wide(header: Header, found: Findings) -> bool:
     """Return whether slices (third axis) are more than single rows or columns.
 
     Otherwise a problem is added.
+
+    Parameters
+    ----------
+    header : Header
+        Header with the slices on the third axis.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    bool
+        True for at least four voxels along both axes in plane.
     """
     x, y = header.shape[:2]
     if min(x, y) >= LEAST_MATRIX:
@@ -197,7 +256,17 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
 
     Parameters
     ----------
-    value : ``RepetitionTime`` after inheritance, or None
+    header : Header
+        Header of the series, axes in any order.
+    value : object
+        ``RepetitionTime`` after inheritance, or None.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    float | None
+        Repetition time (s), or None.
     """
     path, likely = header.path, _likely_tr(header.tr)
     said = _header_text(header.tr)
@@ -238,7 +307,24 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
 def slice_times(
     header: Header, sidecar: Mapping[str, object], tr: float, found: Findings
 ) -> tuple[float, ...] | None:
-    """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust."""
+    """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust.
+
+    Parameters
+    ----------
+    header : Header
+        Header with the slices on the third axis.
+    sidecar : Mapping[str, object]
+        Metadata with axes named as in the header.
+    tr : float
+        Repetition time (s).
+    found : Findings
+        Takes up a note where the times cannot be used.
+
+    Returns
+    -------
+    tuple[float, ...] | None
+        Time of each slice from the start of a volume (s), or None.
+    """
     value = sidecar.get("SliceTiming")
     if value is None:
         return None
@@ -263,11 +349,23 @@ def slice_times(
 
 
 def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
-    """Axis along which slices were acquired, and what tells it.
+    """Return axis along which slices were acquired, and what tells it.
 
     In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries,
     the third before the others and not where both others have as many; the header; the one axis of
     a single voxel; the one voxel size that differs; else the third axis.
+
+    Parameters
+    ----------
+    header : Header
+        Header with the axes as stored.
+    sidecar : Mapping[str, object]
+        Metadata after inheritance.
+
+    Returns
+    -------
+    tuple[int, str]
+        Number of the axis (0 to 2), and its source in words.
     """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
@@ -296,6 +394,18 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
 
     The sentence is empty where slices are on the third axis and those in plane near to right and
     anterior already.
+
+    Parameters
+    ----------
+    header : Header
+        Header with the axes as stored.
+    sidecar : Mapping[str, object]
+        Metadata after inheritance.
+
+    Returns
+    -------
+    tuple[Header, str]
+        Header with the slices on the third axis, and the note or an empty text.
     """
     axis, told_by = slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
@@ -331,13 +441,38 @@ def like(header: Header, affine: np.ndarray) -> Header:
     """Return a header with its axes reordered to match those of a grid (4x4, RAS mm).
 
     The axes of the header given may be in any order.
+
+    Parameters
+    ----------
+    header : Header
+        Header of an image, axes in any order.
+    affine : np.ndarray
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Header
+        Header of the same image in the new order of axes.
     """
     stored = _in_order(header, inverse(header.order))
     return _in_order(stored, nearest(stored.affine, affine))
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
-    """Return the metadata of a reordered series, with axes named by their new places."""
+    """Return the metadata of a reordered series, with axes named by their new places.
+
+    Parameters
+    ----------
+    sidecar : Mapping[str, object]
+        Metadata with axes named as stored.
+    order : AxisOrder
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    dict[str, object]
+        Copy with the directions of slices and of phase encoding renamed.
+    """
     found = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
         text = str(found.get(key, ""))

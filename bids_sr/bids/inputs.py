@@ -63,12 +63,23 @@ RUN_KEYS = (
 
 @frozen
 class Pair:
-    """One contrast of a participant at two resolutions, to learn from; paths are absolute."""
+    """One contrast of a participant at two resolutions, to learn from; paths are absolute.
+
+    Parameters
+    ----------
+    highres : Path
+        High-resolution image of the T2*w pair.
+    lowres : Path | None
+        None: it is made of the other one by k-space truncation.
+    factor : Triple
+        Low-resolution voxel size / high-resolution voxel size, each axis.
+    orders : tuple[AxisOrder, AxisOrder]
+        Of axes of the files, to lie as those of the run.
+    """
 
     highres: Path
-    lowres: Path | None  # None: it is made of the other one by k-space truncation
-    factor: Triple  # low-resolution voxel size / high-resolution voxel size, each axis
-    # of axes of the files, to lie as those of the run
+    lowres: Path | None
+    factor: Triple
     orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
 
     @property
@@ -84,11 +95,20 @@ class Pair:
 
 @frozen
 class Truth:
-    """Reference for the finer maps of a run: the measured series, known effects, or both."""
+    """Reference for the finer maps of a run: the measured series, known effects, or both.
 
-    root: Path | None = None  # folder of the reference
-    series: "BoldRun | None" = None  # measured high-resolution series of the same run
-    # condition → map in signal units, high resolution
+    Parameters
+    ----------
+    root : Path | None
+        Folder of the reference.
+    series : 'BoldRun | None'
+        Measured high-resolution series of the same run.
+    activations : Mapping[str, Path]
+        Condition → map in signal units, high resolution.
+    """
+
+    root: Path | None = None
+    series: "BoldRun | None" = None
     activations: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -98,34 +118,58 @@ class BoldRun:
 
     Slices lie along its third axis, whatever the order in its file. Companions of a run are BOLD
     runs, too, with axes as near to those of the run as can be.
+
+    Parameters
+    ----------
+    header : Header
+        Header with the slices on the third axis.
+    tr : float
+        Repetition time (s).
+    sidecar : Mapping[str, object]
+        Metadata after inheritance.
+    events : Path | None
+        None at rest, and where they are ignored.
+    slice_timing : tuple[float, ...] | None
+        S from the start of a volume, one per slice along axis 2; None: nothing to correct.
+    echoes : tuple[tuple[Path, float], ...]
+        File and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
+        for a single echo.
+    factor : Triple
+        Acquired over high-resolution voxel size, each axis.
+    pair : Pair | None
+        The images of the same person that this run is super-resolved with.
+    holdout : Pair | None
+        A second pair, which is not trained on, where that was asked for.
+    truth : Truth | None
+        What is known of the run, where that was asked for.
+    precomputed : PrecomputedRun | None
+        What another program has made of it, where that was asked for.
+    calibration : 'BoldRun | None'
+        Short run at the high resolution that it is calibrated with.
+    another : 'BoldRun | None'
+        Run of the same task, where series of other programs are judged.
+    compared : Mapping[str, 'BoldRun']
+        Name → series of another program that is judged beside it.
     """
 
     header: Header = field(repr=False)
-    tr: float  # repetition time (s)
-    sidecar: Mapping[str, object] = field(default_factory=dict)  # metadata after inheritance
-    events: Path | None = None  # none at rest, and where they are ignored
-    # s from the start of a volume, one per slice along axis 2; None: nothing to correct
+    tr: float
+    sidecar: Mapping[str, object] = field(default_factory=dict)
+    events: Path | None = None
     slice_timing: tuple[float, ...] | None = None
-    # file and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
-    # for a single echo
     echoes: tuple[tuple[Path, float], ...] = ()
-    # acquired over high-resolution voxel size, each axis
     factor: Triple = (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
-    pair: Pair | None = None  # the images of the same person that this run is super-resolved with
-    holdout: Pair | None = None  # a second pair, which is not trained on, where that was asked for
-    truth: Truth | None = None  # what is known of the run, where that was asked for
-    # what another program has made of it, where that was asked for
+    pair: Pair | None = None
+    holdout: Pair | None = None
+    truth: Truth | None = None
     precomputed: PrecomputedRun | None = None
-    # short run at the high resolution that it is calibrated with
     calibration: "BoldRun | None" = None
-    # run of the same task, where series of other programs are judged
     another: "BoldRun | None" = None
-    # name → series of another program that is judged beside it
     compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
 
     @property
     def bold(self) -> Path:
-        """Its file; of several echoes the first."""
+        """Return its file; of several echoes the first."""
         return self.header.path.absolute()
 
     @property
@@ -151,7 +195,7 @@ class BoldRun:
 
     @property
     def axis_order(self) -> AxisOrder:
-        """Axis of the file that each axis of the run is."""
+        """Return axis of the file that each axis of the run is."""
         return self.header.order
 
     @property
@@ -185,7 +229,7 @@ class BoldRun:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """Images that are read for this run besides those of its pairs."""
+        """Return images that are read for this run besides those of its pairs."""
         measured = None if self.truth is None else self.truth.series
         others = (self.calibration, measured, self.another, *self.compared.values())
         return (
@@ -197,14 +241,27 @@ class BoldRun:
 
 @frozen
 class Subject:
-    """One participant."""
+    """One participant.
 
-    label: str  # without prefix
-    t1w: tuple[Path, ...]  # of which the first is used
+    Parameters
+    ----------
+    label : str
+        Without prefix.
+    t1w : tuple[Path, ...]
+        Of which the first is used.
+    runs : tuple[BoldRun, ...]
+        BOLD runs that are processed; empty for structural scans.
+    precomputed : PrecomputedAnat | None
+        What another program has made; its T1w image is then the first.
+    structural : tuple[Pair, ...]
+        Contrasts that ``--sr-target anat`` works on.
+    """
+
+    label: str
+    t1w: tuple[Path, ...]
     runs: tuple[BoldRun, ...]
-    # what another program has made; its T1w image is then the first
     precomputed: PrecomputedAnat | None = None
-    structural: tuple[Pair, ...] = ()  # contrasts that ``--sr-target anat`` works on
+    structural: tuple[Pair, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -234,17 +291,39 @@ class Survey(Findings):
 
     `type_order` has for each task the trial types in the order that decides the sign of default
     contrasts, the same for every participant of the data set.
+
+    Parameters
+    ----------
+    subjects : tuple[Subject, ...]
+        With the runs that are sound.
+    chosen : dict[str, tuple[Path, Path | None]]
+        Name → BOLD file and events table of all runs chosen: tables of unsound ones are checked,
+        too.
+    sources : tuple[Derivatives, ...]
+        Folders of derivatives.
+    type_order : dict[str, tuple[str, ...]]
+        Trial types by task, in the order that decides the sign of contrasts.
     """
 
-    subjects: tuple[Subject, ...] = ()  # with the runs that are sound
-    # name → BOLD file and events table of all runs chosen: tables of unsound ones are checked, too
+    subjects: tuple[Subject, ...] = ()
     chosen: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
-    sources: tuple[Derivatives, ...] = ()  # folders of derivatives
+    sources: tuple[Derivatives, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def stem_of(path: Path) -> str:
-    """File name of an image without extension and BIDS suffix."""
+    """File name of an image without extension and BIDS suffix.
+
+    Parameters
+    ----------
+    path : Path
+        Image, table or sidecar with a BIDS name.
+
+    Returns
+    -------
+    str
+        Name such as ``sub-01_task-tap_run-2``.
+    """
     name = (
         path.name.removesuffix(".gz")
         .removesuffix(".nii")
@@ -259,6 +338,16 @@ def stem_of_echoes(path: Path) -> str:
 
     >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
     'sub-01_task-tap_run-2'
+
+    Parameters
+    ----------
+    path : Path
+        Image, table or sidecar of one echo, or of a run without echoes.
+
+    Returns
+    -------
+    str
+        Name without the entity ``echo``, the suffix and the extension.
     """
     return re.sub(r"_echo-[0-9]+", "", stem_of(path))
 
@@ -267,6 +356,16 @@ def entities_of(path: Path) -> dict[str, str]:
     """Return the entities of a file name, with pybids' long names, in the order of the name.
 
     Labels remain text.
+
+    Parameters
+    ----------
+    path : Path
+        File with a BIDS name.
+
+    Returns
+    -------
+    dict[str, str]
+        Labels by long name; unknown entities keep their short name.
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
@@ -280,13 +379,42 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
     >>> first, second = {"task": "tap", "run": "01"}, {"task": "tap", "run": "1", "desc": "hmc"}
     >>> same_run(first, second, ("task", "run"))
     True
+
+    Parameters
+    ----------
+    first : Mapping[str, str]
+        Labels of the one file by long name.
+    second : Mapping[str, str]
+        Labels of the other file by long name.
+    keys : Iterable[str]
+        Long names of the entities that are compared.
+
+    Returns
+    -------
+    bool
+        True if all these labels agree; missing ones agree with missing ones.
     """
     numbered = ("session", "run")
     return all(label_of(first, key, numbered) == label_of(second, key, numbered) for key in keys)
 
 
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
-    """Return the label of an entity ("" without one), without leading zeros if numbered."""
+    """Return the label of an entity ("" without one), without leading zeros if numbered.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Labels by the long names of pybids.
+    key : str
+        Long name of the entity.
+    numbered : tuple[str, ...], optional
+        Long names of the entities whose labels are numbers.
+
+    Returns
+    -------
+    str
+        Label without prefix, or an empty text.
+    """
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
 
@@ -295,11 +423,34 @@ def applies_to(file: Path, image: Path) -> bool:
     """Return whether a sidecar or table applies to an image (inheritance principle).
 
     It does if all entities in its name are those of the image.
+
+    Parameters
+    ----------
+    file : Path
+        Sidecar or table with a BIDS name, in any folder.
+    image : Path
+        Image with a BIDS name.
+
+    Returns
+    -------
+    bool
+        True if no entity of the file contradicts the image.
     """
     own = entities_of(image)
     return all(own.get(key) == value for key, value in entities_of(file).items())
 
 
 def is_magnitude(path: Path) -> bool:
-    """False for phase, real and imaginary parts."""
+    """False for phase, real and imaginary parts.
+
+    Parameters
+    ----------
+    path : Path
+        Image with a BIDS name.
+
+    Returns
+    -------
+    bool
+        True for ``part-mag`` and for names without the entity ``part``.
+    """
     return entities_of(path).get("part", "mag") == "mag"

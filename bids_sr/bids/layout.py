@@ -47,9 +47,18 @@ _NAME_KEYS = frozenset(
 
 
 class Index:
-    """pybids index of the data set, queried once per kind of image.
+    """Index of the data set by pybids, queried once per kind of image.
 
     Filters are given by kind of image.
+
+    Parameters
+    ----------
+    layout : BIDSLayout
+        Index of the names of files, as pybids makes it.
+    bids_dir : Path
+        Root of the data set, absolute.
+    filters : Mapping[str, Mapping[str, object]]
+        Values of entities by their long name, for each kind of image.
     """
 
     def __init__(
@@ -65,7 +74,25 @@ class Index:
             self._beside.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
 
     def find(self, kind: str, label: str) -> list[Path]:
-        """Images of a kind (bold, t1w, t2starw, t2w, flair) of one participant, sorted by name."""
+        """Return images of a kind (bold, t1w, t2starw, ...) of a participant, sorted by name.
+
+        Parameters
+        ----------
+        kind : str
+            Key of `KINDS`.
+        label : str
+            Label of the participant, without prefix.
+
+        Returns
+        -------
+        list[Path]
+            Images that pass the filters; empty for none.
+
+        Raises
+        ------
+        InputError
+            The filter has an entity or a value that the data set has not.
+        """
         if kind in self._images:
             return self._images[kind].get(label, [])
         folder, suffix = KINDS[kind]
@@ -105,12 +132,33 @@ class Index:
         return inherited(image, self._root, lambda at: known.get((at, suffix, extension), ()))
 
     def events(self, image: Path) -> Path | None:
-        """Table of events that applies to an image: the nearest, with the most entities."""
+        """Table of events that applies to an image: the nearest, with the most entities.
+
+        Parameters
+        ----------
+        image : Path
+            Image with a BIDS name.
+
+        Returns
+        -------
+        Path | None
+            Table in the nearest folder, of the most specific name; None for none.
+        """
         found = self._inherited(image, "events", ".tsv")
         return max(found, key=lambda file: (len(file.parts), len(entities_of(file))), default=None)
 
     def sidecar(self, path: Path) -> dict[str, object]:
         """Metadata of an image or table after inheritance; values of null are left out.
+
+        Parameters
+        ----------
+        path : Path
+            Image or table; outside of the data set only what lies beside it applies.
+
+        Returns
+        -------
+        dict[str, object]
+            Values by key; nearer and more specific files take precedence.
 
         Raises
         ------
@@ -133,10 +181,19 @@ def open_index(
 
     Parameters
     ----------
-    bids_dir : absolute
-    labels, every : participants chosen, and all of them
-    database_dir : holds one folder for each data set, or None
-    filters : of ``--bids-filter-file``
+    bids_dir : Path
+        Absolute.
+    labels, every : Sequence[str]
+        Participants chosen, and all of them.
+    database_dir : Path | None
+        Holds one folder for each data set, or None.
+    filters : Mapping[str, Mapping[str, object]]
+        Of ``--bids-filter-file``.
+
+    Returns
+    -------
+    Index
+        Index that answers queries by kind and participant.
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
     if database_dir is None:
@@ -284,6 +341,16 @@ def _read_text(path: Path, changed: int) -> str:
 def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that holds an object.
 
+    Parameters
+    ----------
+    path : Path
+        JSON file (UTF-8).
+
+    Returns
+    -------
+    dict[str, object]
+        Values by key, with null as None.
+
     Raises
     ------
     InputError : it was not downloaded, cannot be read, is no JSON, or holds something else
@@ -301,7 +368,18 @@ def read_object(path: Path) -> dict[str, object]:
 
 
 def merged(files: Iterable[Path]) -> dict[str, object]:
-    """Content of sidecars, of which later ones take precedence; values of null are left out."""
+    """Content of sidecars, of which later ones take precedence; values of null are left out.
+
+    Parameters
+    ----------
+    files : Iterable[Path]
+        JSON files in ascending rank.
+
+    Returns
+    -------
+    dict[str, object]
+        Values by key from all files.
+    """
     found: dict[str, object] = {}
     for file in files:
         found.update(read_object(file))
@@ -309,7 +387,18 @@ def merged(files: Iterable[Path]) -> dict[str, object]:
 
 
 def suffix_of(path: Path) -> str:
-    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``."""
+    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``.
+
+    Parameters
+    ----------
+    path : Path
+        File with a BIDS name.
+
+    Returns
+    -------
+    str
+        Last part of the name, without the extension.
+    """
     return path.name.split(".")[0].rpartition("_")[2]
 
 
@@ -318,6 +407,20 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 
     They stand in the folder of the image or above it, and all their entities are those of the
     image: from the root of the data set down, those with more entities later.
+
+    Parameters
+    ----------
+    image : Path
+        Image with a BIDS name.
+    root : Path
+        Root of the data set that the image belongs to.
+    files_in : Callable[[Path], Iterable[Path]]
+        Gives the files of a folder that may apply.
+
+    Returns
+    -------
+    list[Path]
+        Table of the highest rank; None where none applies.
     """
     return [
         file
@@ -329,7 +432,20 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 
 
 def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
-    """JSON files that apply to an image, from the root of its data set down."""
+    """JSON files that apply to an image, from the root of its data set down.
+
+    Parameters
+    ----------
+    image : Path
+        Image with a BIDS name, below the root.
+    root : Path
+        Root of the data set that the image belongs to.
+
+    Returns
+    -------
+    list[Path]
+        One file, in ascending rank of inheritance.
+    """
     suffix = suffix_of(image)
     return inherited(
         image,

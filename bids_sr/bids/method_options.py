@@ -21,6 +21,18 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
     """Return the image whose static detail variance methods add, if any.
 
     It is the one asked for, or that of the pair where there is one.
+
+    Parameters
+    ----------
+    superres : SuperRes
+        Settings of super-resolution.
+    run : BoldRun
+        BOLD run with its companion files.
+
+    Returns
+    -------
+    _GuideKind
+        ``highres`` for the image of the pair, or ``none``.
     """
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
@@ -28,7 +40,22 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
 
 
 def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
-    """Why a run cannot have a method or baseline that needs not be there, or ""."""
+    """Why a run cannot have a method or baseline that needs not be there, or "".
+
+    Parameters
+    ----------
+    name : str
+        Name of the method or baseline.
+    run : BoldRun
+        BOLD run with its companion files.
+    superres : SuperRes
+        Settings of super-resolution.
+
+    Returns
+    -------
+    str
+        Reason in words; empty where there is no obstacle.
+    """
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
     if (
@@ -47,6 +74,18 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
 
     Baselines of the pair stand beside a method where a reference judges both, and elsewhere where
     they are asked for.
+
+    Parameters
+    ----------
+    run : BoldRun
+        BOLD run with its companion files.
+    superres : SuperRes
+        Settings of super-resolution.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of the series, those without an obstacle.
     """
     without = [
         name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
@@ -57,14 +96,32 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
 
 
 def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
-    """Add the problems of a table that hold: whether it does, file, reason, fix."""
+    """Add the problems of a table that hold: whether it does, file, reason, fix.
+
+    Parameters
+    ----------
+    found : Findings
+        Takes up problems and notes.
+    table : Iterable[tuple[bool, str, str, str]]
+        Condition, file or option, reason and remedy of each possible problem.
+    """
     for holds, file, reason, fix in table:
         if holds:
             found.refuse(file, reason, fix)
 
 
 def check_guide(superres: SuperRes, subject: Subject, found: Findings) -> None:
-    """A guide that was asked for by name and is not there."""
+    """A guide that was asked for by name and is not there.
+
+    Parameters
+    ----------
+    superres : SuperRes
+        Settings of super-resolution.
+    subject : Subject
+        Participant with the runs to check.
+    found : Findings
+        Takes up problems and notes.
+    """
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
             fix = "Leave --guide out: then static detail is added where there is a pair."
@@ -72,7 +129,15 @@ def check_guide(superres: SuperRes, subject: Subject, found: Findings) -> None:
 
 
 def check_options(settings: Settings, found: Findings) -> None:
-    """Options that could do nothing with the methods chosen."""
+    """Return options that could do nothing with the methods chosen.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+    """
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
     refuse_all(
@@ -123,7 +188,15 @@ def check_options(settings: Settings, found: Findings) -> None:
 
 
 def check_given_models(superres: SuperRes, found: Findings) -> None:
-    """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
+    """Refuse ``--pretrained`` models that no method asks for, or two models of one method.
+
+    Parameters
+    ----------
+    superres : SuperRes
+        Settings of super-resolution.
+    found : Findings
+        Takes up problems and notes.
+    """
     first: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
@@ -179,6 +252,16 @@ def method_of_model(model: Path) -> str | None:
     """Return the method of a ``.safetensors`` file by its model card, or None.
 
     It is None if the card beside the file does not name a method.
+
+    Parameters
+    ----------
+    model : Path
+        File of the weights (``.safetensors``), whether it exists or not.
+
+    Returns
+    -------
+    str | None
+        Name of the method that the model belongs to, or None.
     """
     try:
         card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
@@ -192,5 +275,17 @@ def pretrained_for(superres: SuperRes, method: str) -> Path | None:
     """Return the ``--pretrained`` model of this method, or None.
 
     Methods without such a model are trained as usual.
+
+    Parameters
+    ----------
+    superres : SuperRes
+        Settings of super-resolution.
+    method : str
+        Name of a method.
+
+    Returns
+    -------
+    Path | None
+        First file whose card names the method, or None.
     """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)

@@ -39,6 +39,16 @@ def simple_ratio(ratio: float) -> float | None:
 
     >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
+
+    Parameters
+    ----------
+    ratio : float
+        Ratio of two voxel sizes.
+
+    Returns
+    -------
+    float | None
+        Value of the fraction, or None.
     """
     for denominator in range(1, _MAX_DENOMINATOR + 1):
         nearest = Fraction(max(1, round(ratio * denominator)), denominator)
@@ -48,7 +58,25 @@ def simple_ratio(ratio: float) -> float | None:
 
 
 def overlap(target: Header, other: Header) -> float:
-    """Return the share (0 to 1) of `target`'s field of view in `other`, in world coordinates."""
+    """Return the share (0 to 1) of `target`'s field of view in `other`, in world coordinates.
+
+    Parameters
+    ----------
+    target : Header
+        Header of the image whose field of view is to be covered.
+    other : Header
+        Header of the image that covers it.
+
+    Returns
+    -------
+    float
+        Share of 12 x 12 x 12 sample points inside, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        The masks differ in shape.
+    """
     ticks = [(np.arange(12) + 0.5) / 12 * n - 0.5 for n in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
     matrix = np.linalg.inv(other.affine) @ target.affine
@@ -70,7 +98,18 @@ def _acq(header: Header) -> str:
 
 
 def sizes(header: Header) -> str:
-    """Voxel size as text."""
+    """Voxel size as text.
+
+    Parameters
+    ----------
+    header : Header
+        Header of an image.
+
+    Returns
+    -------
+    str
+        Text such as ``3×3×3.3 mm``.
+    """
     return size_text(header.zooms, "×")
 
 
@@ -85,9 +124,27 @@ def choose(
 
     Parameters
     ----------
-    candidates : magnitude T2*-weighted images of the participant, every session, axes in any order
-    found : takes why there is no pair; it holds no problem yet. None without a problem means that
-        there is no T2*-weighted image
+    bold : Header
+        Header of the run, with the slices on the third axis.
+    session : str | None
+        Label of the run's session; None without sessions.
+    candidates : Sequence[Header]
+        Magnitude T2*-weighted images of the participant, every session, axes in any order.
+    superres : SuperRes
+        Settings of super-resolution.
+    found : Findings
+        Takes why there is no pair; it holds no problem yet. None without a problem means that
+        there is no T2*-weighted image.
+
+    Returns
+    -------
+    Pair | None
+        Pair, or problems; neither without candidates.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or names tasks that are not there.
     """
     candidates = [hd.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
@@ -145,8 +202,13 @@ def choose_two(
 
     Parameters
     ----------
-    bold, session, candidates, superres, found : as in `choose`; a problem where there are fewer
-        than two sound pairs of one factor
+    bold, session, candidates, superres, found : Header
+        As in `choose`; a problem where there are fewer than two sound pairs of one factor.
+
+    Returns
+    -------
+    tuple[Pair | None, Pair | None]
+        Pair to train on and pair held out; both None where there are no two.
     """
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:
@@ -370,6 +432,16 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
 
     A method whose model is given needs none, nor does ``auto``: a run without a pair does without
     its methods.
+
+    Parameters
+    ----------
+    superres : SuperRes
+        Settings of super-resolution.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of the series; empty where none needs a pair.
     """
     trained = () if superres.auto else superres.pair_trained
     named = tuple(name for name in superres.methods if name in PAIR_BASELINES)
@@ -382,6 +454,17 @@ def refuse_without_pair(
     """Refuse runs without any T2*-weighted image, with every way out.
 
     These are the runs of participants who have no such image.
+
+    Parameters
+    ----------
+    label : str
+        Label of the participant, without prefix.
+    bolds : Sequence[Path]
+        Series of the participant, at least one.
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
     """
     wanted = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:

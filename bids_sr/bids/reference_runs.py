@@ -29,7 +29,18 @@ _FORMS = (
 
 
 def check_root(root: Path) -> None:
-    """Raise `InputError` if the directory of the truth is missing or holds no participant."""
+    """Raise `InputError` if the directory of the truth is missing or holds no participant.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that ``--truth`` names.
+
+    Raises
+    ------
+    InputError
+        The directory is missing or has no folder of a participant.
+    """
     if not root.is_dir():
         raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
@@ -47,10 +58,19 @@ def find_truth(root: Path, run: BoldRun, found: Findings, *, timed: bool = True)
 
     Parameters
     ----------
-    root : directory that `check_root` accepts
-    run : the run under test
-    found : takes what speaks against it
-    timed : whether slice timing is corrected
+    root : Path
+        Directory that `check_root` accepts.
+    run : BoldRun
+        The run under test.
+    found : Findings
+        Takes what speaks against it.
+    timed : bool, optional
+        Whether slice timing is corrected.
+
+    Returns
+    -------
+    Truth | None
+        Reference of the run; None where something speaks against it.
     """
     own = Findings()
     truth = _checked(root, run, own, timed=timed)
@@ -123,10 +143,22 @@ def truth_in_dataset(
 
     Parameters
     ----------
-    root : the data set; run, timed : as for `find_truth`
-    seeds : names of what is mapped in a run without events; known activation of anything else says
-        nothing of it
-    found : takes what is told; nothing in those places refuses a run
+    root : Path
+        The data set; run, timed : as for `find_truth`.
+    run : BoldRun
+        BOLD run with its companion files.
+    found : Findings
+        Takes what is told; nothing in those places refuses a run.
+    timed : bool, optional
+        Whether slice timing is corrected.
+    seeds : Collection[str], optional
+        Names of what is mapped in a run without events; known activation of anything else says
+        nothing of it.
+
+    Returns
+    -------
+    Truth | None
+        Reference from the first place that has a sound one, or None.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)

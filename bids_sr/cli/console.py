@@ -25,6 +25,18 @@ def item(name: str, text: str) -> str:
 
     >>> item("results", "/out")
     '  results   /out'
+
+    Parameters
+    ----------
+    name : str
+        Word at the start of the line; may be empty.
+    text : str
+        What there is to say; long texts are wrapped.
+
+    Returns
+    -------
+    str
+        Line, or indented lines of at most 118 characters.
     """
     return textwrap.fill(
         text,
@@ -37,18 +49,55 @@ def item(name: str, text: str) -> str:
 
 
 def line_of(notice: Notice) -> str:
-    """A line of a list: the head of `made`, else the level of a notice, and what it tells."""
+    """A line of a list: the head of `made`, else the level of a notice, and what it tells.
+
+    Parameters
+    ----------
+    notice : Notice
+        Notice to print, or what `made` returned.
+
+    Returns
+    -------
+    str
+        Line of the list, wrapped at 118 characters.
+    """
     is_made = notice.code == "progress"
     return item(notice.what, notice.why) if is_made else item(notice.level, str(notice))
 
 
 def made(head: str, text: str) -> Notice:
-    """What a run works on or has made."""
+    """What a run works on or has made.
+
+    Parameters
+    ----------
+    head : str
+        Word at the start of the line; may be empty.
+    text : str
+        What there is to say; long texts are wrapped.
+
+    Returns
+    -------
+    Notice
+        Note with the code ``progress``.
+    """
     return Notice(what=head, why=text, level="note", code="progress")
 
 
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
-    """Yield the output folder, runs, expected duration, steps per run, and warnings."""
+    """Yield the output folder, runs, expected duration, steps per run, and warnings.
+
+    Parameters
+    ----------
+    plan : 'Plan'
+        What the call will do.
+    settings : Settings
+        All settings of the call.
+
+    Yields
+    ------
+    Notice
+        One item of the list, which may hold several lines.
+    """
     from bids_sr import preflight
     from bids_sr.bids.query import some
 
@@ -77,11 +126,21 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the last is not padded.
+    """Return columns as wide as their widest cell; the last is not padded.
 
     >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
       name     what it is
       bspline  cubic
+
+    Parameters
+    ----------
+    rows : Sequence[Sequence[str]]
+        Rows of the table, in their order.
+
+    Returns
+    -------
+    str
+        Lines that each end with a line break.
     """
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
     lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
@@ -89,7 +148,13 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def progress_line() -> Callable[[str, int, int], None]:
-    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere."""
+    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere.
+
+    Returns
+    -------
+    Callable[[str, int, int], None]
+        Function that takes what is done, how many are done, and of how many.
+    """
     last = time.monotonic()
 
     def tell(what: str, done: int, count: int) -> None:
@@ -109,6 +174,18 @@ def count_text(number: int, noun: str) -> str:
 
     >>> count_text(1, "run"), count_text(2, "run")
     ('1 run', '2 runs')
+
+    Parameters
+    ----------
+    number : int
+        How many there are.
+    noun : str
+        Name of one of them.
+
+    Returns
+    -------
+    str
+        Number and noun, in the plural unless it is one.
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -117,6 +194,20 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
     """Yield the verdict of each run, and the paths of series, maps and reports.
 
     The data sets for other tools are listed, too.
+
+    Parameters
+    ----------
+    plan : 'Plan'
+        What the call has done.
+    settings : Settings
+        All settings of the call.
+    reports : Sequence[Path]
+        Pages that were written.
+
+    Yields
+    ------
+    Notice
+        One item of the list, which may hold several lines.
     """
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
@@ -164,7 +255,18 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
 
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
-    """Yield the warnings of a run's steps, each once with the first few of its runs."""
+    """Yield the warnings of a run's steps, each once with the first few of its runs.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the notice record of the run.
+
+    Yields
+    ------
+    Notice
+        One item of the list, which may hold several lines.
+    """
     from bids_sr.bids.query import some
 
     found: dict[str, dict[str, None]] = {}

@@ -78,18 +78,38 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
 
 
 def choose_format(name: str) -> None:
-    """Choose how this program prints: ``text``, or ``json`` for a notice a line."""
+    """Choose how this program prints: ``text``, or ``json`` for a notice a line.
+
+    Parameters
+    ----------
+    name : str
+        ``text`` or ``json``; any other word means text.
+    """
     global _as_json
     _as_json = name == "json"
 
 
 def say(text: str) -> None:
-    """Print a line with the time of day."""
+    """Print a line with the time of day.
+
+    Parameters
+    ----------
+    text : str
+        What there is to tell, without the time.
+    """
     show(f"{time.strftime('%H:%M:%S')} {text}", Notice(what=text, level="note", code="progress"))
 
 
 def complain(text: str, *notices: Notice) -> None:
-    """Print to standard error; see `show`."""
+    """Print to standard error; see `show`.
+
+    Parameters
+    ----------
+    text : str
+        As people read it; it stands for itself where no notice is given.
+    *notices : Notice
+        What the text tells, which JSON shows instead.
+    """
     # a terminal that was closed; the exit code still says what happened
     with contextlib.suppress(OSError):
         show(text, *(notices or (Notice(what=text),)), stream=sys.stderr)
@@ -115,7 +135,13 @@ def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
 
 
 def log_handler() -> logging.Handler:
-    """What writes the program's own log, in the chosen format."""
+    """What writes the program's own log, in the chosen format.
+
+    Returns
+    -------
+    logging.Handler
+        Handler to standard error, for plain lines or lines of JSON.
+    """
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if _as_json else plain)

@@ -53,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr`` and return its exit code.
 
     The arguments are those of the process by default.
+
+    Parameters
+    ----------
+    argv : Sequence[str] | None, optional
+        Arguments of the command line; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code, as the module's table lists them.
     """
     return ended(
         "bids-sr",

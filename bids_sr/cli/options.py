@@ -33,6 +33,15 @@ class Parser(argparse.ArgumentParser):
     """Parser that raises `UsageError`, proposes the nearest option, and never exits.
 
     Options that are absent leave no value.
+
+    Parameters
+    ----------
+    prog : str
+        Name of the program, with that of a subcommand.
+    description : str
+        First text of the help.
+    *kinds : type[Checked]
+        Classes whose fields become options.
     """
 
     def __init__(self, prog: str, description: str, *kinds: type[Checked]) -> None:
@@ -60,7 +69,8 @@ class Parser(argparse.ArgumentParser):
 
         Parameters
         ----------
-        kind : type of Checked
+        kind : type[Checked]
+            Type of Checked.
         title : str
             Heading in the help of those that name no other.
         everything : bool
@@ -89,7 +99,18 @@ class Parser(argparse.ArgumentParser):
             (self.titled(heading) if heading else self).add_argument(*(names or [where]), **how)
 
     def titled(self, title: str) -> "argparse._ArgumentGroup":
-        """The group of options under a heading of the help; made where there is none."""
+        """The group of options under a heading of the help; made where there is none.
+
+        Parameters
+        ----------
+        title : str
+            Heading in the help.
+
+        Returns
+        -------
+        'argparse._ArgumentGroup'
+            Group to which options can be added.
+        """
         known = (each for each in self._action_groups if each.title == title)
         return next(known, None) or self.add_argument_group(title)
 
@@ -98,13 +119,15 @@ class Parser(argparse.ArgumentParser):
 
         Parameters
         ----------
-        argv : sequence of str
+        argv : Sequence[str]
+            Sequence of str.
         make : callable
             Takes the values that were given.
 
         Returns
         -------
-        object
+        T
+            Object.
 
         Raises
         ------
@@ -129,10 +152,35 @@ class Parser(argparse.ArgumentParser):
             raise
 
     def options(self, argv: Sequence[str], kind: type[C]) -> C:
-        """Return the options of a class that a command line holds; raises as `read` does."""
+        """Return the options of a class that a command line holds; raises as `read` does.
+
+        Parameters
+        ----------
+        argv : Sequence[str]
+            Arguments of the command line.
+        kind : type[C]
+            Class whose fields are the options.
+
+        Returns
+        -------
+        C
+            Checked options, with defaults for those that were not given.
+        """
         return self.read(argv, lambda given: made_of(given, kind))
 
     def error(self, message: str) -> NoReturn:
+        """Raise an error with the nearest option or a hint instead of exiting.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong, as argparse says it.
+
+        Raises
+        ------
+        UsageError
+            Always, with what the user can do.
+        """
         fix = f"see {self.prog} --help"
         unknown = re.match(r"unrecognized arguments: .*?(--\S+)", message)
         if unknown:
@@ -157,7 +205,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def made_of(given: Given, kind: type[C]) -> C:
-    """The options of one class, of those that were given."""
+    """The options of one class, of those that were given.
+
+    Parameters
+    ----------
+    given : Given
+        Values of the options that were given.
+    kind : type[C]
+        Class whose fields are the options.
+
+    Returns
+    -------
+    C
+        Checked options, with defaults for those that were not given.
+    """
     return kind(**given.get(kind.__name__.lower(), {}))
 
 
@@ -174,7 +235,18 @@ def _flat(value: object) -> object:
 
 
 def hyphens(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield the tokens with underscores in the names of long options turned to hyphens."""
+    """Yield the tokens with underscores in the names of long options turned to hyphens.
+
+    Parameters
+    ----------
+    tokens : Sequence[str]
+        Arguments of the command line.
+
+    Yields
+    ------
+    str
+        One argument; values are left as they are.
+    """
     for token in tokens:
         name, equals, value = token.partition("=")
         yield name.replace("_", "-") + equals + value if name.startswith("--") else token

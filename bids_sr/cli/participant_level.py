@@ -31,6 +31,20 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     """Run the graph of a plan without problems, and write citations and reports.
 
     `say` prints one line.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    plan : 'Plan'
+        What the call will do.
+    say : Callable[[str], None]
+        Takes each message as a line of text.
+
+    Returns
+    -------
+    'RunOutcome'
+        What failed, what is missing, and the pages that were written.
     """
     from bids_sr.execution.usage import limit_threads
 

@@ -60,7 +60,18 @@ _BETWEEN = frozenset({_OTHER, "primary", "figures"})
 
 
 def stage_of(node: "Node") -> str:
-    """Return the key of `STAGES` for a node, or ``_OTHER`` if it only stores or joins."""
+    """Return the key of `STAGES` for a node, or ``_OTHER`` if it only stores or joins.
+
+    Parameters
+    ----------
+    node : 'Node'
+        Step with its interface.
+
+    Returns
+    -------
+    str
+        Name of a step or module, or an empty text.
+    """
     step = getattr(node.interface, "step", None)
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
     return next((name for name in known if name in STAGES), _OTHER)
@@ -94,6 +105,23 @@ class Progress:
     The estimate of the plan says what each stage weighs and how long all takes, which `slower`
     multiplies, see `bids_sr.preflight.pace`. `say` prints one line; a bar goes to `stream` if that
     is a terminal.
+
+    Parameters
+    ----------
+    nodes : Iterable['Node']
+        All steps of the run.
+    plan : 'Plan'
+        What the call will do.
+    say : Callable[[str], None]
+        Takes each message as a line of text.
+    slower : float
+        How many times as long as estimated the run is expected to take.
+    stream : IO[str] | None
+        Where a bar may be drawn; None takes the standard output.
+    clock : Callable[[], float]
+        Gives the time (s); it never goes back.
+    look_s : float
+        Pause between two looks at the time (s).
     """
 
     def __init__(
@@ -217,7 +245,13 @@ class Progress:
             self._bar.set_description_str(f"{duration(self.minutes_left)} left · {self._stage}")
 
     def line(self, text: str) -> None:
-        """Print a line without breaking the bar."""
+        """Print a line without breaking the bar.
+
+        Parameters
+        ----------
+        text : str
+            What there is to say.
+        """
         if self._bar is not None:
             self._bar.clear()
         self._say(text)

@@ -29,7 +29,13 @@ class _ReportOptions(Checked):
 
 
 def build_parser() -> Parser:
-    """The parser."""
+    """The parser.
+
+    Returns
+    -------
+    Parser
+        Parser of ``bids-sr report``.
+    """
     about = "Rebuild the reports of finished outputs, and open them."
     return Parser("bids-sr report", about, _ReportOptions)
 
@@ -38,6 +44,16 @@ def main(argv: Sequence[str]) -> int:
     """Make the pages of every participant, or of those named, name them and return 0.
 
     Raises `UsageError` where the folder holds no outputs of bids-sr.
+
+    Parameters
+    ----------
+    argv : Sequence[str]
+        Arguments behind the word ``report``.
+
+    Returns
+    -------
+    int
+        Exit code of the program.
     """
     options = build_parser().options(argv, _ReportOptions)
     pages = _make_reports(options.output_dir, options.participant_label)

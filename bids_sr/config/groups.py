@@ -502,7 +502,7 @@ class Run(Checked):
         once=True,
         among=WHICH_DATA,
     )
-    run_uuid: str = option("", decides=False, once=True)
+    run_uuid: str = option("", help="name of the call's log folder", decides=False, once=True)
 
     def _check(self) -> None:
         self._need(

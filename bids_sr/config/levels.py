@@ -20,7 +20,20 @@ _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effe
 
 
 def reaches(asked: Level, least: Level) -> bool:
-    """Whether what is stored from one level up is stored at the level that was asked for."""
+    """Whether what is stored from one level up is stored at the level that was asked for.
+
+    Parameters
+    ----------
+    asked : Level
+        Level of storage that was asked for.
+    least : Level
+        Lowest level at which it is stored.
+
+    Returns
+    -------
+    bool
+        True if it becomes a file.
+    """
     return _LEVELS.index(asked) >= _LEVELS.index(least)
 
 
@@ -29,6 +42,18 @@ def series_level(name: str, asked_for: Collection[str]) -> Level:
 
     The acquired one and those of the methods always; baselines and the measured one can be made
     again. `asked_for`: names of the methods and baselines that were asked for.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series, such as ``raw`` or that of a method.
+    asked_for : Collection[str]
+        Names of the methods and baselines that were asked for.
+
+    Returns
+    -------
+    Level
+        Level of storage, ``minimal`` or ``full``.
     """
     can_be_made_again = name == MEASURED or (name in BASELINES and name not in asked_for)
     return "full" if can_be_made_again else "minimal"
@@ -53,6 +78,21 @@ class StoredMaps:
     """Settings that decide which maps become files.
 
     The fields are named as the settings; `methods` includes the named baselines.
+
+    Parameters
+    ----------
+    level : Level
+        Level of storage that was asked for.
+    methods : Collection[str]
+        Names of the methods and baselines that were asked for.
+    baselines : str
+        Which baselines are compared: ``default`` or ``all``.
+    smoothing : Sequence[float]
+        Widths of the Gaussian smoothing (FWHM, mm).
+    thresholds : Sequence[str]
+        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
+    kinds : Sequence[str]
+        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
     """
 
     level: Level
@@ -69,6 +109,16 @@ class StoredMaps:
         width, t and effect, which the group level reads, at the smallest width above 0, and the
         region of the first threshold. Widths that were named get what the smallest gets, and
         thresholds that were named have their regions.
+
+        Parameters
+        ----------
+        series : str
+            Name of the series, such as ``raw`` or that of a method.
+
+        Returns
+        -------
+        Mapping[float, _Stored]
+            Statistics and thresholds by width; empty where no map is stored.
         """
         if not reaches(
             self.level, _maps_level(series, series_names(self.methods), self.baselines)
@@ -91,7 +141,22 @@ class StoredMaps:
         return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
 
     def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
-        """Whether the maps of a statistic are stored of a series at one smoothing."""
+        """Whether the maps of a statistic are stored of a series at one smoothing.
+
+        Parameters
+        ----------
+        series : str
+            Name of the series, such as ``raw`` or that of a method.
+        fwhm_mm : float
+            Gaussian smoothing of the maps (FWHM, mm), to a tenth.
+        stat : str
+            Statistic of the maps, such as ``t`` or ``effect``.
+
+        Returns
+        -------
+        bool
+            True if such maps become files.
+        """
         return any(
             stat in own.stats
             for width, own in self.of(series).items()

@@ -35,6 +35,27 @@ class Sizes:
     `dense` those where a dense network of recipe `paper` works; `spaces` those of a run's grids in
     other spaces, all of them together; `calibrated` millions of values that are held of a run with
     a calibration, see `held_of_calibrated`, and 0 without one.
+
+    Parameters
+    ----------
+    scans : float
+        Millions of voxels of the largest high-resolution structural scan.
+    trained : float
+        Millions of voxels of all heads that one network is trained on.
+    t1w : float
+        Millions of voxels of the largest T1w image; 0 for none.
+    low : float
+        Millions of voxels of the acquired volume.
+    high : float
+        Millions of voxels of the high-resolution volume.
+    learned : float
+        Millions of high-resolution voxels, for methods that learn from the run's volumes.
+    dense : float
+        Millions of high-resolution voxels, for a dense network of recipe ``paper``.
+    spaces : float
+        Millions of voxels of a run's grids in all other spaces.
+    calibrated : float
+        Millions of values that are held with a calibration; 0 without one.
     """
 
     scans: float = 0.0
@@ -58,6 +79,31 @@ class Need:
     """Memory that a kind of step adds (GB): a constant, and a value per million voxels.
 
     There is one such value for each grid. `t1w` alone needs a T1w image.
+
+    Parameters
+    ----------
+    always : float
+        Memory whatever the sizes are (GB).
+    t1w : float
+        Memory for a million voxels of the T1w image (GB).
+    low : float
+        Memory for a million voxels of the acquired volume (GB).
+    high : float
+        Memory for a million voxels of the high-resolution volume (GB).
+    scans : float
+        Memory for a million voxels of a structural scan (GB).
+    trained : float
+        Memory for a million voxels of all heads trained on (GB).
+    learned : float
+        Memory for a million high-resolution voxels of a run learned from (GB).
+    dense : float
+        Memory for a million voxels that a dense network trains on (GB).
+    dense_piece : float
+        Memory for a million voxels in a dense network at once (GB).
+    spaces : float
+        Memory for a million voxels of grids in other spaces (GB).
+    calibrated : float
+        Memory for a million values held with a calibration (GB).
     """
 
     always: float = 0.03
@@ -73,14 +119,36 @@ class Need:
     calibrated: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
-        """With head room, on grids of these sizes."""
+        """With head room, on grids of these sizes.
+
+        Parameters
+        ----------
+        sizes : Sizes
+            Millions of voxels of the largest images.
+
+        Returns
+        -------
+        float
+            Memory (GB), 15 percent more than measured.
+        """
         grids = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
             self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
         )
 
     def is_there(self, sizes: Sizes) -> bool:
-        """Whether data of these sizes have the grids that it works on."""
+        """Whether data of these sizes have the grids that it works on.
+
+        Parameters
+        ----------
+        sizes : Sizes
+            Millions of voxels of the largest images.
+
+        Returns
+        -------
+        bool
+            False if a grid that it needs has no voxel.
+        """
         asked = ("t1w", "scans", "trained", "learned")
         return all(getattr(sizes, name) for name in asked if getattr(self, name))
 
@@ -93,6 +161,20 @@ def held_of_calibrated(voxels: int, high: float, volumes: int) -> float:
 
     See `bids_sr.sr.variance.in_reference`; 800 volumes more of 64 x 64 x 6 voxels, 79 MB, added 66
     MB.
+
+    Parameters
+    ----------
+    voxels : int
+        Number of voxels of an acquired volume.
+    high : float
+        Millions of voxels of the high-resolution volume.
+    volumes : int
+        Number of volumes of the run.
+
+    Returns
+    -------
+    float
+        Millions of values.
     """
     return voxels * volumes / 1e6 + 40 * high + 60
 
@@ -152,21 +234,73 @@ steps.
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:
-    """Memory that the process of a step holds of its own at the peak (GB)."""
+    """Memory that the process of a step holds of its own at the peak (GB).
+
+    Parameters
+    ----------
+    need : Need
+        Memory that the kind of step adds.
+    sizes : Sizes
+        Millions of voxels of the largest images.
+
+    Returns
+    -------
+    float
+        Memory (GB), that of an idle worker included.
+    """
     return WORKER_GB + need.gigabytes(sizes)
 
 
 def largest_gb(sizes: Sizes) -> float:
-    """The step that needs most (GB)."""
+    """The step that needs most (GB).
+
+    Parameters
+    ----------
+    sizes : Sizes
+        Millions of voxels of the largest images.
+
+    Returns
+    -------
+    float
+        Memory of its process at the peak (GB).
+    """
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
 def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
-    """Return the workers that fit beside the largest step, all waiting; 0 if none fits."""
+    """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
+
+    Parameters
+    ----------
+    mem_gb : float
+        Memory of all processes together (GB).
+    nprocs : int
+        Largest number of workers.
+    largest : float
+        Memory of the process of the largest step (GB).
+
+    Returns
+    -------
+    int
+        Number of workers, the one of the largest step included.
+    """
     room = mem_gb - BASE_GB - largest
     return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / WORKER_GB + 1e-9))
 
 
 def for_steps_gb(mem_gb: float, workers: int) -> float:
-    """Return the memory (GB) that concurrent steps may declare together within `mem_gb`."""
+    """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
+
+    Parameters
+    ----------
+    mem_gb : float
+        Memory of all processes together (GB).
+    workers : int
+        Number of workers.
+
+    Returns
+    -------
+    float
+        Memory beside the program and all idle workers but one.
+    """
     return mem_gb - BASE_GB - WORKER_GB * (workers - 1)

@@ -47,22 +47,44 @@ class Plugin(Checked):
     has come; ``SLURMGraph``: the same, submitted at once with dependencies. With `join_small`
     steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in the
     job of the step that needs them.
+
+    Parameters
+    ----------
+    plugin : Literal['MultiProc', 'SLURM', 'SLURMGraph']
+        How steps run: ``MultiProc``, ``SLURM`` or ``SLURMGraph``.
+    sbatch_args : tuple[str, ...]
+        Of every job, one string each.
+    gpu_args : tuple[str, ...]
+        More for steps that use a GPU.
+    template : str
+        First lines of every job script, or a file with them, relative to the settings file.
+    time_minutes : float | None
+        Time limit; None: the partition's.
+    memory_extra_gb : float
+        What a process takes beyond its step's.
+    join_small : bool
+        Whether steps with small tables have no job of their own.
+    max_jobs : int
+        Of a run that are under way at one time; only ``SLURM``.
+    poll_seconds : float
+        Between two questions to the queue.
+    grace_seconds : float
+        That a file may take to be seen from another host.
+    patience_seconds : float
+        That the controller of SLURM may be silent.
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
-    sbatch_args: tuple[str, ...] = ()  # of every job, one string each
-    gpu_args: tuple[str, ...] = ()  # more for steps that use a GPU
-    # first lines of every job script, or a file with them, relative to the settings file
+    sbatch_args: tuple[str, ...] = ()
+    gpu_args: tuple[str, ...] = ()
     template: str = "#!/bin/bash"
-    time_minutes: float | None = option(None, above=0)  # time limit; None: the partition's
-    memory_extra_gb: float = option(0.7, least=0)  # what a process takes beyond its step's
+    time_minutes: float | None = option(None, above=0)
+    memory_extra_gb: float = option(0.7, least=0)
     join_small: bool = True
-    max_jobs: int = option(100, least=1)  # of a run that are under way at one time; only ``SLURM``
-    poll_seconds: float = option(5.0, above=0)  # between two questions to the queue
-    grace_seconds: float = option(
-        20.0, least=0
-    )  # that a file may take to be seen from another host
-    patience_seconds: float = option(600.0, least=0)  # that the controller of SLURM may be silent
+    max_jobs: int = option(100, least=1)
+    poll_seconds: float = option(5.0, above=0)
+    grace_seconds: float = option(20.0, least=0)
+    patience_seconds: float = option(600.0, least=0)
 
     def _where(self, name: str) -> str:
         return name if name == "plugin" else f"plugin_args.{name}"
@@ -73,7 +95,23 @@ class Plugin(Checked):
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read the file, raising `UsageError` for unreadable, unknown or ineffective entries."""
+        """Read the file, raising `UsageError` for unreadable, unknown or ineffective entries.
+
+        Parameters
+        ----------
+        path : Path
+            Plugin file (.toml).
+
+        Returns
+        -------
+        Self
+            Checked settings, with the lines of the template.
+
+        Raises
+        ------
+        UsageError
+            The file cannot be read, is no TOML, or its entries do not fit the plugin.
+        """
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

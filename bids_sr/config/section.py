@@ -36,9 +36,9 @@ class _Option:
     how: Mapping[str, object] = field(default_factory=dict)
 
 
-def _sentence(help: str) -> str:
-    """A help text as docstrings have it."""
-    return f"{help[:1].upper()}{help[1:]}." if help else "No option fills it."
+def _documented(help: str) -> dict[str, object]:
+    """The metadata by which a help text stands in the docstring of its class."""
+    return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
 
 
 def option(
@@ -55,7 +55,38 @@ def option(
     most: float | None = None,
     **how: object,
 ) -> T:
-    """A field of a group of settings: its default, and what `_Option` says of it."""
+    """A field of a group of settings: its default, and what `_Option` says of it.
+
+    Parameters
+    ----------
+    default : T
+        Value where the user gives none.
+    flags : str, optional
+        Flags with the name of the value; empty for no option.
+    help : str, optional
+        Text of the help for the option.
+    common : bool, optional
+        Whether ``--help`` shows it, and not ``--help-all`` alone.
+    decides : bool, optional
+        Whether a result depends on it.
+    once : bool, optional
+        Whether it is of one call, and never taken from older settings.
+    among : str, optional
+        Group of options it stands with in the help; empty for its own.
+    above : float | None, optional
+        Bound that a number has to exceed; None for none.
+    least : float | None, optional
+        Smallest number that is allowed; None for any.
+    most : float | None, optional
+        Largest number that is allowed; None for any.
+    **how : object
+        Further arguments for the option's declaration in argparse.
+
+    Returns
+    -------
+    T
+        Field of a dataclass, with all this in its metadata.
+    """
     told = _Option(
         flags=flags,
         help=help,
@@ -68,21 +99,45 @@ def option(
         most=most,
         how=how,
     )
-    return field(default=default, metadata={"option": told, "doc": _sentence(help)})
+    return field(default=default, metadata={"option": told} | _documented(help))
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
-    """A field without a default: a positional argument, or an option that has to be given."""
+    """A field without a default: a positional argument, or an option that has to be given.
+
+    Parameters
+    ----------
+    flags : str
+        Flags with the name of the value; the name alone makes it positional.
+    help : str
+        Text of the help for the option.
+    **how : object
+        Further arguments for the option's declaration in argparse.
+
+    Returns
+    -------
+    Any
+        Field for a class of options.
+    """
     return field(
-        metadata={
-            "option": _Option(flags=flags, help=help, decides=False, once=True, how=how),
-            "doc": _sentence(help),
-        }
+        metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
+        | _documented(help)
     )
 
 
 def option_of(item: "Field[Any]") -> _Option:
-    """What `option` said of a field."""
+    """What `option` said of a field.
+
+    Parameters
+    ----------
+    item : 'Field[Any]'
+        Field of a group of settings.
+
+    Returns
+    -------
+    _Option
+        Flags, help and what else is known besides default and type.
+    """
     found: _Option = item.metadata["option"]
     return found
 
@@ -134,5 +189,16 @@ class Checked:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is a label of BIDS: letters, digits and ``+``."""
+    """Whether a text is a label of BIDS: letters, digits and ``+``.
+
+    Parameters
+    ----------
+    text : str
+        Label without its key, such as ``01``.
+
+    Returns
+    -------
+    bool
+        False also for an empty text.
+    """
     return text.isascii() and text.replace("+", "0").isalnum()

@@ -23,6 +23,15 @@ _OTHERS = {"anat": T1W, "run": FUNC, "bold": FUNC, "boldref": FUNC}
 class Space:
     """A space, and the grid in it that results are sampled on.
 
+    Parameters
+    ----------
+    name : str
+        Space of the run (``func``), ``T1w``, or the name of a template.
+    resolution : str
+        Label of the template's grid; empty for the voxel size of the series.
+    cohort : str
+        Label of the template's cohort; empty for none.
+
     Attributes
     ----------
     name : `func`, that of the run; `T1w`; or the name of a template
@@ -50,7 +59,7 @@ class Space:
 
     @property
     def entities(self) -> dict[str, str]:
-        """Entities of files in the space; none for the space of the run.
+        """Return entities of files in the space; none for the space of the run.
 
         >>> Space(name="MNI152NLin2009cAsym", resolution="2").entities
         {'space': 'MNI152NLin2009cAsym', 'res': '2'}
@@ -109,6 +118,16 @@ def _parse_space(text: str) -> Iterator[Space]:
 
 def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
     """All spaces that are named, each once.
+
+    Parameters
+    ----------
+    texts : Iterable[str]
+        Spaces as the user wrote them, each maybe several.
+
+    Returns
+    -------
+    tuple[Space, ...]
+        Spaces in the order named.
 
     Raises
     ------

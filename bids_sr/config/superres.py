@@ -177,7 +177,7 @@ class SuperRes(Checked):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Methods and baselines by their names; with `auto` all that a run may get."""
+        """Return methods and baselines by their names; with `auto` all that a run may get."""
         found = _AUTO_METHODS[self.target] if self.auto else ()
         return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != _AUTO))))
 
@@ -223,6 +223,16 @@ class SuperRes(Checked):
         """Return where to look for models.
 
         With reuse and no directory given, these are the models in the output directory itself.
+
+        Parameters
+        ----------
+        output_dir : Path
+            Root of all results.
+
+        Returns
+        -------
+        Path | None
+            Folder with models; None where none was named or asked for.
         """
         own = output_dir / "sourcedata" / "models"
         return self.model_dir or (own if self.model_source == "reuse" else None)

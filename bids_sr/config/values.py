@@ -17,7 +17,19 @@ _CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
 class SettingError(UsageError):
-    """A value that a setting (``group.name``) cannot have."""
+    """A value that a setting (``group.name``) cannot have.
+
+    Parameters
+    ----------
+    setting : str
+        Name of the setting, as ``group.name``.
+    value : object
+        Value that was given.
+    why : str
+        Reason in words.
+    fix : str
+        What the user can do.
+    """
 
     def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
         super().__init__(f"{setting}: {value}", why, fix)
@@ -35,6 +47,18 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     "did you mean 'Precentral_L'?"
     >>> nearest_name("--notrack", ["--force", "--truth"])
     ''
+
+    Parameters
+    ----------
+    name : str
+        Name that is not known.
+    known : Iterable[str]
+        Names that there are.
+
+    Returns
+    -------
+    str
+        Question to the user, or an empty text.
     """
     word, bare = name.lstrip("-").lower(), {each.lstrip("-").lower(): each for each in known}
     part = [
@@ -54,6 +78,25 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     A list becomes a tuple, text a path, an integer a float, a mapping an object of a class where
     that is meant; the word ``none`` stands for a number that is not set. Raises `UsageError`,
     naming `where`, if the value is nothing of the kind.
+
+    Parameters
+    ----------
+    value : object
+        Value as read from a file, or as given in Python.
+    hint : object
+        Annotation of the setting.
+    where : str
+        Name of the setting in messages.
+
+    Returns
+    -------
+    object
+        Value of the type asked for; None for a number not set.
+
+    Raises
+    ------
+    SettingError
+        The value is nothing of the kind.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
@@ -94,7 +137,18 @@ def as_annotated(value: object, hint: object, where: str) -> object:
 
 
 def as_toml(value: object) -> str:
-    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
+    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character.
+
+    Parameters
+    ----------
+    value : object
+        Truth value, number, text, path, or a tuple of these.
+
+    Returns
+    -------
+    str
+        Text that stands after the equals sign.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -111,6 +165,16 @@ def split_named(text: str) -> tuple[str, str]:
 
     >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
     (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))
+
+    Parameters
+    ----------
+    text : str
+        Text of the option.
+
+    Returns
+    -------
+    tuple[str, str]
+        Name, maybe empty, and value.
     """
     name, equals, value = text.partition("=")
     return (name.strip(), value) if equals and name.strip() and "/" not in name else ("", text)

@@ -92,7 +92,18 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
 
 
 def cause_of(why: str) -> str:
-    """Return the code of an error, from its text."""
+    """Return the code of an error, from its text.
+
+    Parameters
+    ----------
+    why : str
+        Text of the error with its traceback.
+
+    Returns
+    -------
+    str
+        ``full``, ``memory``, ``forbidden``, or ``crashed`` for anything else.
+    """
     causes = {"full": _FULL, "memory": _MEMORY, "forbidden": _FORBIDDEN}
     return next((code for code, text in causes.items() if text.search(why)), "crashed")
 

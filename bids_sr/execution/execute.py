@@ -28,10 +28,20 @@ _SILENT = logging.CRITICAL + 1
 
 @frozen
 class RunOutcome:
-    """Outcome of a run: steps that failed, steps whose outputs are missing, and reports."""
+    """Outcome of a run: steps that failed, steps whose outputs are missing, and reports.
+
+    Parameters
+    ----------
+    crashes : tuple[Notice, ...]
+        Facts on each step that failed.
+    missing : tuple[str, ...]
+        Full names.
+    reports : tuple[Path, ...]
+        Pages that were written.
+    """
 
     crashes: tuple[Notice, ...] = ()
-    missing: tuple[str, ...] = ()  # full names
+    missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = ()
 
 
@@ -39,6 +49,15 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
     """Configure nipype for the whole run.
 
     Nothing is sent or looked up over the network.
+
+    Parameters
+    ----------
+    crash_dir : Path
+        Directory for crash files.
+    stop_on_first_crash : bool
+        Whether the first failed step ends the run.
+    verbose : bool
+        Whether nipype's own messages are shown.
     """
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
@@ -123,13 +142,30 @@ def execute(
 
     Parameters
     ----------
-    nprocs, mem_gb : what all the nodes that run at one time may take together
-    plugin : whether nodes run here or as jobs of SLURM, and how these are asked for
-    progress : see `_Told`
+    workflow : pe.Workflow
+        Graph of all steps, with its working directory.
+    nprocs, mem_gb : int
+        What all the nodes that run at one time may take together.
+    crash_dir : Path
+        Directory for crash files.
+    plugin : Plugin
+        Whether nodes run here or as jobs of SLURM, and how these are asked for.
+    progress : _Told | None, optional
+        See `_Told`.
+    has_gpu : bool, optional
+        Whether steps may use a GPU of this machine, one at a time.
 
-    Raises `KeyboardInterrupt` when the run was interrupted; workers are gone by then, and finished
-    nodes stay finished.
+    Returns
+    -------
+    RunOutcome
+        What failed and what is missing, without reports.
 
+    Raises
+    ------
+    KeyboardInterrupt
+        When the run was interrupted; workers are gone by then, and finished nodes stay finished.
+    Exception
+        The run failed and no crash file tells of it.
     """
     # steps run again whose files were deleted, cut short or touched since; nipype would call them
     # done

@@ -31,7 +31,13 @@ _Stamp = list[int]
 
 
 def note_left(folder: Path) -> None:
-    """Note the files of a step that has just ended well; a step without a note is not trusted."""
+    """Note the files of a step that has just ended well; a step without a note is not trusted.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory that the step ran in.
+    """
     try:
         stamps = {str(path.relative_to(folder)): _stamp(path) for path in _left(folder)}
         stamps |= {str(path): _stamp(path)[:1] for path in _stored(folder)}
@@ -46,7 +52,18 @@ def note_left(folder: Path) -> None:
 
 
 def intact(folder: Path) -> bool:
-    """Whether all that a step has left is there as it was left."""
+    """Whether all that a step has left is there as it was left.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory that the step ran in.
+
+    Returns
+    -------
+    bool
+        True if sizes and time stamps agree; False without a note.
+    """
     try:
         stamps: dict[str, _Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return bool(stamps) and all(
@@ -60,6 +77,16 @@ def all_stored(folder: Path) -> bool:
     """Return whether a storing step has finished and the files that it recorded exist.
 
     A storing step is one that stores derivatives.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory that the step ran in.
+
+    Returns
+    -------
+    bool
+        False also where its record is missing or cannot be read.
     """
     try:
         return all(
@@ -76,6 +103,16 @@ def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
     These are steps that nipype would take as done although their files are not as they were left.
 
     What depends on them runs again by itself, because its inputs bear new time stamps.
+
+    Parameters
+    ----------
+    nodes : 'Iterable[Node]'
+        Steps that know their directories.
+
+    Returns
+    -------
+    list[str]
+        Full names of the steps.
     """
     damaged = []
     for node in nodes:

@@ -80,7 +80,17 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
         config: "Mapping[str, Mapping[str, str]]",
         updatehash: bool = False,
     ) -> None:
-        """Run the graph; whatever ends it, no job outlives it."""
+        """Run the graph; whatever ends it, no job outlives it.
+
+        Parameters
+        ----------
+        graph : 'DiGraph[Node]'
+            Steps with their dependencies.
+        config : 'Mapping[str, Mapping[str, str]]'
+            Settings of nipype by section and name.
+        updatehash : bool, optional
+            Whether to renew the hashes of steps without running them.
+        """
         for node in graph.nodes():
             node.run_without_submitting |= self._options.join_small and is_small(node)
         with self._using(graph):
@@ -111,6 +121,13 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
     SLURM orders the jobs, and the driver makes sure that each of them ends.
 
     A small step runs in the job of the step that needs it, where there is only one.
+
+    Parameters
+    ----------
+    options : Plugin
+        How jobs are asked for, from the plugin file.
+    status_callback : 'Callable[[Node, str], None] | None'
+        Is called with a step and ``start``, ``end`` or ``exception``; None for nothing.
     """
 
     def __init__(
@@ -131,6 +148,20 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         """Run the graph and wait for it.
 
         Raises `RuntimeError` when a step failed, after the others have run.
+
+        Parameters
+        ----------
+        graph : 'DiGraph[Node]'
+            Steps with their dependencies.
+        config : 'Mapping[str, Mapping[str, str]]'
+            Settings of nipype by section and name.
+        updatehash : bool, optional
+            Whether to renew the hashes of steps without running them.
+
+        Raises
+        ------
+        RuntimeError
+            A step failed.
         """
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
         with self._using(graph):
@@ -209,7 +240,18 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
 
 
 def finished(graph: "DiGraph[Node]") -> "set[Node]":
-    """The steps whose results are there and current, as are those of all steps before them."""
+    """The steps whose results are there and current, as are those of all steps before them.
+
+    Parameters
+    ----------
+    graph : 'DiGraph[Node]'
+        Steps with their dependencies.
+
+    Returns
+    -------
+    'set[Node]'
+        Steps that need not run again.
+    """
     done: set[Node] = set()
     for node in nx.topological_sort(graph):
         if done.issuperset(graph.predecessors(node)) and not (
@@ -233,6 +275,20 @@ def grouped(
     """Group the steps that are not `done` into jobs, each group after those that it needs.
 
     With `join_small` a small step joins the job of those that need it, where that is one job.
+
+    Parameters
+    ----------
+    graph : 'DiGraph[Node]'
+        Steps with their dependencies.
+    done : 'Collection[Node]'
+        Steps that need not run.
+    join_small : bool
+        Whether small steps share a job with the step that needs them.
+
+    Returns
+    -------
+    'list[list[Node]]'
+        Steps of each job in the order in which they run.
     """
     order = [node for node in nx.topological_sort(graph) if node not in done]
     head: dict[Node, Node] = {}
@@ -250,6 +306,18 @@ def dependents(number: int, needs: Mapping[int, Collection[int]]) -> set[int]:
     """Return the jobs that need a job, directly or indirectly.
 
     Jobs have larger numbers than those that they need.
+
+    Parameters
+    ----------
+    number : int
+        Number of the job that is needed.
+    needs : Mapping[int, Collection[int]]
+        Numbers of the jobs that each job needs directly.
+
+    Returns
+    -------
+    set[int]
+        Numbers of jobs, without the one asked about.
     """
     found = {number}
     for other in sorted(needs):

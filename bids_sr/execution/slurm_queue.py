@@ -57,6 +57,7 @@ def code_of_end(state: str, exit_code: str) -> str:
     Returns
     -------
     str
+        Str.
     """
     code, _, signal = exit_code.partition(":")
     killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
@@ -69,6 +70,13 @@ class Queue:
 
     The settings are how long the controller may be silent, and the first pause before a new try
     (s).
+
+    Parameters
+    ----------
+    patience : float
+        How long the controller may be silent (s).
+    pause : float
+        First pause before a new try (s); it doubles up to 30 s.
     """
 
     patience: float
@@ -82,13 +90,22 @@ class Queue:
 
         Parameters
         ----------
-        name : no other job ever had it: a job whose submission was not answered is recognized by
-            it
-        arguments : of ``sbatch``, the script last
-        alive : whether jobs are under way that will make room
+        name : str
+            No other job ever had it: a job whose submission was not answered is recognized by it.
+        arguments : Sequence[str]
+            Of ``sbatch``, the script last.
+        alive : Callable[[], bool]
+            Whether jobs are under way that will make room.
 
-        Raises `Refused` when SLURM will not take this job, `Unreachable` when it did not answer
-        for too long.
+        Returns
+        -------
+        str
+            Identifier of the job in SLURM.
+
+        Raises
+        ------
+        Refused
+            When SLURM will not take this job, `Unreachable` when it did not answer for too long.
         """
         pause, tried = self.pause, False
         while True:
@@ -115,6 +132,16 @@ class Queue:
         """State and reason of the jobs that are still in the queue; None where SLURM is silent.
 
         Raises `Unreachable` when it has been silent for too long.
+
+        Parameters
+        ----------
+        jobs : Collection[str]
+            SLURM's identifiers of the jobs to ask for.
+
+        Returns
+        -------
+        dict[str, tuple[str, str]] | None
+            State and reason by identifier, without jobs that have left the queue.
         """
         found: dict[str, tuple[str, str]] = {}
         for part in chunks(sorted(jobs)):
@@ -134,6 +161,7 @@ class Queue:
         Parameters
         ----------
         job : str
+            Array or group job whose script is submitted.
 
         Returns
         -------
@@ -154,14 +182,31 @@ class Queue:
         return told, code_of_end(state, exit_code), host
 
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
-        """Jobs of this user that are under way and whose name belongs to what is looked for."""
+        """Return jobs of this user that are under way and whose name belongs to what is sought.
+
+        Parameters
+        ----------
+        belongs : Callable[[str], bool]
+            Tells of the name of a job whether it is looked for.
+
+        Returns
+        -------
+        list[str]
+            SLURM's identifiers of the jobs; empty also where SLURM is silent.
+        """
         done = call(
             "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
         )
         return [job for job, state, name in rows(done.stdout) if state in ACTIVE and belongs(name)]
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """End jobs, whether they run or wait."""
+        """End jobs, whether they run or wait.
+
+        Parameters
+        ----------
+        jobs : Iterable[str]
+            SLURM's identifiers of the jobs.
+        """
         for part in chunks(sorted(set(jobs))):
             call("scancel", "--quiet", *part, seconds=5)
 

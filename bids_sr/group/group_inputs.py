@@ -29,7 +29,18 @@ _LISTED = 6  # files of an odd version in a message
 
 
 def run_name(entities: Mapping[str, str]) -> str:
-    """Start of the names of all files of a run, whose echoes and parts are one."""
+    """Start of the names of all files of a run, whose echoes and parts are one.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Labels by the long names of pybids.
+
+    Returns
+    -------
+    str
+        Name such as ``sub-01_task-tap_run-2``.
+    """
     return "_".join(
         f"{_SHORT.get(key, key)}-{label}"
         for key, label in entities.items()
@@ -129,6 +140,16 @@ def mixed(tables: pd.DataFrame) -> list[str]:
     are none.
 
     The most frequent is taken for the rule and the files that differ from it are listed.
+
+    Parameters
+    ----------
+    tables : pd.DataFrame
+        Tables of participants, as `find_tables` lists them.
+
+    Returns
+    -------
+    list[str]
+        One line for each version or settings; empty where they agree.
     """
     lines = []
     for what, key in (("version of bids-sr", "version"), ("settings", "digest")):
@@ -151,6 +172,18 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     These are participants (``sub-…``) without any table, and runs without one that others have.
 
     Each as what logs call whom it is about (nobody: empty), and in words.
+
+    Parameters
+    ----------
+    expected : Iterable[str]
+        Participants with the prefix, such as ``sub-01``.
+    tables : pd.DataFrame
+        Tables of participants, as `find_tables` lists them.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Label of the participant and text of each that is missing.
     """
     lines = [
         (label, f"{label}: no table of metrics at all")
@@ -176,6 +209,18 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
     """Return runs without a table of the included participants, in the form of `absent`.
 
     The runs are found by their entities.
+
+    Parameters
+    ----------
+    runs : Iterable[Mapping[str, str]]
+        Labels of each run by the long names of pybids.
+    tables : pd.DataFrame
+        Tables of participants, as `find_tables` lists them.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Name and text of each run that is missing.
     """
     people, known = set(tables["participant"]), set(tables["scan"])
     why = "no table (left out or not run, if it is no calibration or reference)"
@@ -187,22 +232,56 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
 
 @frozen
 class RunMaps:
-    """The maps of one run."""
+    """The maps of one run.
 
-    participant: str  # of the run; variant holds the entities besides session, task and run
+    Parameters
+    ----------
+    participant : str
+        Of the run; variant holds the entities besides session, task and run.
+    task : str
+        Label of the task; n/a for none.
+    variant : str
+        Entities besides session, task and run; n/a for none.
+    name : str
+        Start of the names of its files.
+    native : Mapping[MapKey, Path]
+        Map file on a grid in boldref's space, by key.
+    in_space : Mapping[str, Mapping[MapKey, Path]]
+        The same in a template's space, by space and key.
+    mask : Path | None
+        Brain and mean image on the acquired grid, or None.
+    boldref : Path | None
+        Reference image of the BOLD run; None where there is none.
+    boldref2t1w : Path | None
+        ITK file that takes a T1w point to its boldref point, or None.
+    t1w2std : Mapping[str, Path]
+        File that takes a template point to its T1w point, by space.
+    """
+
+    participant: str
     task: str
     variant: str
-    name: str  # start of the names of its files
-    native: Mapping[MapKey, Path]  # map file on a grid in boldref's space, by key
-    # the same in a template's space, by space and key
+    name: str
+    native: Mapping[MapKey, Path]
     in_space: Mapping[str, Mapping[MapKey, Path]]
-    mask: Path | None  # brain and mean image on the acquired grid, or None
+    mask: Path | None
     boldref: Path | None
-    boldref2t1w: Path | None  # ITK file that takes a T1w point to its boldref point, or None
-    t1w2std: Mapping[str, Path]  # file that takes a template point to its T1w point, by space
+    boldref2t1w: Path | None
+    t1w2std: Mapping[str, Path]
 
     def reaches(self, space: str) -> bool:
-        """Whether the maps can be had in a template's space, and their scale is known."""
+        """Whether the maps can be had in a template's space, and their scale is known.
+
+        Parameters
+        ----------
+        space : str
+            Name of the template as in TemplateFlow, cohort after a plus sign.
+
+        Returns
+        -------
+        bool
+            False also where the brain mask or boldref is missing.
+        """
         by_transform = self.boldref2t1w is not None and space in self.t1w2std
         return (
             self.mask is not None
@@ -215,6 +294,18 @@ def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMap
     """Find runs with effect maps in a derivatives folder, sorted by name.
 
     The parameters are those of `find_tables`.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Root of the derivatives.
+    wanted : _Wanted, optional
+        Tells from the entities of a file whether its run takes part.
+
+    Returns
+    -------
+    list[RunMaps]
+        Effect and t maps of each run, with its transforms.
     """
     runs: dict[Path, dict[str, dict[MapKey, Path]]] = defaultdict(lambda: defaultdict(dict))
     for path, entities in _func_files(output_dir, "_statmap.nii.gz", wanted):
@@ -272,6 +363,16 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
     """Return the space available for most participants, or None.
 
     Of several, the first by name is taken. None means that no participant has any.
+
+    Parameters
+    ----------
+    runs : Sequence[RunMaps]
+        Maps of each run.
+
+    Returns
+    -------
+    str | None
+        Name of the template, or None.
     """
     reached = Counter(
         space
@@ -289,6 +390,16 @@ def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
     """Return the smallest nonzero smoothing (mm) of the maps.
 
     It is 0 where the maps have no other, and None without maps.
+
+    Parameters
+    ----------
+    runs : Sequence[RunMaps]
+        Maps of each run.
+
+    Returns
+    -------
+    float | None
+        Gaussian smoothing of maps (FWHM, mm), or None.
     """
     widths = {
         key[2] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps

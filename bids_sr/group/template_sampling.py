@@ -26,7 +26,23 @@ from bids_sr.spatial.transforms import linear_values, moved, points_in
 
 @frozen
 class Target:
-    """Usable template voxels: grid, boolean mask, and their points (N, 3) in RAS mm."""
+    """Usable template voxels: grid, boolean mask, and their points (N, 3) in RAS mm.
+
+    Parameters
+    ----------
+    space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+    shape : tuple[int, ...]
+        Numbers of voxels along the axes of the grid (x, y, z).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mask : Array
+        Voxels of the brain (3D, boolean).
+    background : Array
+        T1w image of the template on the grid (3D).
+    points : Array
+        Centers of the voxels of the brain (N, 3; RAS+ mm).
+    """
 
     space: str
     shape: tuple[int, ...]
@@ -38,7 +54,18 @@ class Target:
 
 @lru_cache(maxsize=1)
 def target_of(space: str) -> Target:
-    """The 2 mm grid of a template and the voxels of its brain."""
+    """The 2 mm grid of a template and the voxels of its brain.
+
+    Parameters
+    ----------
+    space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+
+    Returns
+    -------
+    Target
+        Grid with the brain and the T1w image of the template.
+    """
     from bids_sr.registration.brain import two_mm_grid
     from bids_sr.registration.templates import load_template
 
@@ -71,6 +98,22 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
     """Sample an image at points (N, 3; RAS mm).
 
     The values are 0 beyond half a voxel outside its outermost samples.
+
+    Parameters
+    ----------
+    data : Array
+        Image to sample (3D).
+    affine : Array
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    points : Array
+        Points in the space of the image (N, 3; RAS+ mm).
+    order : int, optional
+        Order of the spline: 0 nearest neighbor, 1 linear.
+
+    Returns
+    -------
+    Array
+        Values at the points (N,; float32).
     """
     from scipy import ndimage
 
@@ -175,7 +218,22 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
 
     Parameters
     ----------
-    at : (N,) boolean; voxels of the target's mask that are still of interest
+    run : RunMaps
+        Maps of the run with its transforms.
+    target : Target
+        Grid of the template with its brain.
+    at : Array
+        (N,) boolean; voxels of the target's mask that are still of interest.
+
+    Returns
+    -------
+    _Sampling
+        Points of the run for these voxels, or None for stored maps, and its scale.
+
+    Raises
+    ------
+    ValueError
+        The run has no brain mask or no boldref.
     """
     from bids_sr.io.nifti import load_image
 
@@ -210,7 +268,20 @@ def _stored(path: Path, way: _Sampling, *, any_grid: bool) -> Array | None:
 
 
 def values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
-    """Maps of a run on the template's voxels, in percent; those that the run lacks are absent."""
+    """Return maps of a run on the template's voxels (percent); those that it lacks are absent.
+
+    Parameters
+    ----------
+    way : _Sampling
+        How the run reaches the voxels of the template.
+    keys : Sequence[MapKey]
+        Contrast, series, FWHM (mm) and statistic of each map.
+
+    Returns
+    -------
+    dict[MapKey, Array]
+        Values of each map at the voxels (N,; percent of the mean signal).
+    """
     found: dict[MapKey, Array] = {}
     stored = way.run.in_space.get(way.target.space, {})
     for key in keys:
@@ -265,7 +336,20 @@ def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) 
 
 
 def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
-    """The effects of one participant, runs combined; those that no run has are absent."""
+    """The effects of one participant, runs combined; those that no run has are absent.
+
+    Parameters
+    ----------
+    ways : Sequence[_Sampling]
+        How each run of the participant reaches the same voxels.
+    keys : Sequence[MapKey]
+        Contrast, series, FWHM (mm) and statistic of each map.
+
+    Returns
+    -------
+    Mapping[MapKey, Array]
+        Values of each map at the voxels (N,; percent of the mean signal).
+    """
     runs = [values_of(way, keys) for way in ways]
     found: dict[MapKey, Array] = {}
     for key in keys:

@@ -14,11 +14,35 @@ Mask = NDArray[np.bool_]
 
 
 def float32_checksum(values: Array) -> str:
-    """SHA-256 of the values as little-endian single-precision numbers, in C order."""
+    """SHA-256 of the values as little-endian single-precision numbers, in C order.
+
+    Parameters
+    ----------
+    values : Array
+        Numbers of any shape and type.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest of 64 characters.
+    """
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
 
 
 def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
-    """Return at most so many of `count` indices, evenly from the first to the last."""
+    """Return at most so many of `count` indices, evenly from the first to the last.
+
+    Parameters
+    ----------
+    count : int
+        Largest number of volumes to choose.
+    most : int
+        Largest number of indices to return.
+
+    Returns
+    -------
+    tuple[int, ...]
+        Numbers in ascending order; empty where there is no volume.
+    """
     chosen = np.linspace(0, count - 1, min(most, count)).round().astype(int)
     return tuple(int(k) for k in np.unique(chosen))

@@ -35,12 +35,37 @@ def mm_text(length: float) -> str:
 
     >>> mm_text(3.75), mm_text(3.7499998), mm_text(3.1250001), mm_text(2.0)
     ('3.75', '3.75', '3.12', '2')
+
+    Parameters
+    ----------
+    length : float
+        Size or distance to format (mm).
+
+    Returns
+    -------
+    str
+        Number as text, without its unit.
     """
     return f"{round(length, 4):.3g}"
 
 
 def size_text(sizes: Iterable[float], by: str = " × ", unit: str = " mm") -> str:
-    """Voxel sizes (mm) as text, such as ``3 × 3 × 3.3 mm``."""
+    """Voxel sizes (mm) as text, such as ``3 × 3 × 3.3 mm``.
+
+    Parameters
+    ----------
+    sizes : Iterable[float]
+        Voxel edge lengths (mm).
+    by : str, optional
+        Text between two numbers.
+    unit : str, optional
+        Text after the last number.
+
+    Returns
+    -------
+    str
+        Formatted numbers in one line, with the unit.
+    """
     return by.join(map(mm_text, sizes)) + unit
 
 
@@ -53,8 +78,20 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 
     Parameters
     ----------
-    affine : (4, 4), voxel to RAS mm
-    slice_axis : axis of the stored array along which slices were acquired
+    affine : np.ndarray
+        (4, 4), voxel to RAS mm.
+    slice_axis : int
+        Axis of the stored array along which slices were acquired.
+
+    Returns
+    -------
+    AxisOrder
+        Stored axis that each axis takes, that of the slices last.
+
+    Raises
+    ------
+    ImageInputError
+        The header names another axis of slices.
 
     Examples
     --------
@@ -71,6 +108,18 @@ def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     """Return the order of an image's axes closest to those of a reference.
 
     Their directions do not matter.
+
+    Parameters
+    ----------
+    affine : np.ndarray
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    reference : np.ndarray
+        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    AxisOrder
+        Axis of the image that is closest to each axis of the reference.
 
     Examples
     --------
@@ -93,6 +142,18 @@ def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
 
     >>> finer_text((2.0, 2.0, 1.0), (1, 2, 0))
     'voxels 1x2x2 times finer'
+
+    Parameters
+    ----------
+    factor : Sequence[float]
+        How many times finer voxels are along each axis in use.
+    axis_order : Sequence[int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    str
+        Phrase with the factors in the order of the stored axes.
     """
     return f"voxels {'x'.join(f'{factor[axis]:g}' for axis in inverse(axis_order))} times finer"
 
@@ -102,22 +163,71 @@ def inverse(order: Sequence[int]) -> AxisOrder:
 
     >>> inverse((1, 2, 0))
     (2, 0, 1)
+
+    Parameters
+    ----------
+    order : Sequence[int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    AxisOrder
+        Axis in use that each stored axis takes.
     """
     return order.index(0), order.index(1), order.index(2)
 
 
 def reordered(data: NDArray[_T], order: Sequence[int]) -> NDArray[_T]:
-    """An array of three or four axes with its first three in another order; a view."""
+    """An array of three or four axes with its first three in another order; a view.
+
+    Parameters
+    ----------
+    data : NDArray[_T]
+        Array (X, Y, Z) or (X, Y, Z, T) as stored.
+    order : Sequence[int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    NDArray[_T]
+        View of the array with its spatial axes exchanged.
+    """
     return np.transpose(data, (*order, *range(3, np.ndim(data))))
 
 
 def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """The affine that goes with `reordered`; each voxel stays where it is."""
+    """The affine that goes with `reordered`; each voxel stays where it is.
+
+    Parameters
+    ----------
+    affine : np.ndarray
+        Voxel-to-world matrix of the stored array (4 x 4, RAS+ mm).
+    order : Sequence[int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    np.ndarray
+        Voxel-to-world matrix of the array in use (4 x 4, RAS+ mm).
+    """
     return np.asarray(affine)[:, [*order, 3]]
 
 
 def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
-    """Return a NIfTI header with frequency, phase and slice axes as `reordered` leaves them."""
+    """Return a NIfTI header with frequency, phase and slice axes as `reordered` leaves them.
+
+    Parameters
+    ----------
+    header : 'Nifti1Header'
+        NIfTI header of the stored array.
+    order : Sequence[int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    'Nifti1Header'
+        Copy whose ``dim_info`` names the axes in use.
+    """
     copy = header.copy()
     copy.set_dim_info(
         *(None if axis is None else list(order).index(axis) for axis in header.get_dim_info())
@@ -141,8 +251,13 @@ def corners_apart(
 
     Parameters
     ----------
-    shape, affine, other_shape, other_affine : matrices (x, y, z) of the two grids, and voxel to
-        RAS mm (4, 4)
+    shape, affine, other_shape, other_affine : Sequence[int]
+        Matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4).
+
+    Returns
+    -------
+    float
+        Distance of the pair of corners that lie farthest apart (mm).
 
     Examples
     --------
@@ -175,12 +290,20 @@ def misfits(
 
     Parameters
     ----------
-    shape, affine, tr : (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm,
-        repetition time (s); 0 where it is not told
-    own, own_affine, own_tr, factor : the same of the run, and acquired over high-resolution voxel
-        by axis
-    finest : nothing but the high-resolution grid will do
-    name : of the run, for the reasons
+    shape, affine, tr : Sequence[int]
+        (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm, repetition time (s); 0
+        where it is not told.
+    own, own_affine, own_tr, factor : Sequence[int]
+        The same of the run, and acquired over high-resolution voxel by axis.
+    finest : bool, optional
+        Nothing but the high-resolution grid will do.
+    name : str, optional
+        Of the run, for the reasons.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Pairs of reason and remedy; empty where everything fits.
     """
     found = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own[3]:
@@ -238,9 +361,17 @@ def inside_field(
 
     Parameters
     ----------
-    voxels, affine : indices (n, 3), and voxel to RAS mm (4, 4) of their grid
-    other_shape, other_affine : matrix (x, y, z) and voxel to RAS mm of the other grid
-    tolerance : how far beyond the outer edge a center may lie, in voxels of the other grid
+    voxels, affine : Array
+        Indices (n, 3), and voxel to RAS mm (4, 4) of their grid.
+    other_shape, other_affine : Sequence[int]
+        Matrix (x, y, z) and voxel to RAS mm of the other grid.
+    tolerance : float
+        How far beyond the outer edge a center may lie, in voxels of the other grid.
+
+    Returns
+    -------
+    Mask
+        Whether the center of each voxel lies inside (n,).
 
     Examples
     --------

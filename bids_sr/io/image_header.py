@@ -13,15 +13,36 @@ Triple = tuple[float, float, float]
 
 @frozen
 class Header:
-    """What the header of an image tells."""
+    """What the header of an image tells.
+
+    Parameters
+    ----------
+    path : Path
+        File that the header was read from.
+    shape : tuple[int, ...]
+        Every axis.
+    zooms : Triple
+        Mm.
+    tr : float | None
+        Seconds; None where the header holds none.
+    affine : np.ndarray
+        4x4, voxel → RAS mm, read-only.
+    slice_axis : int | None
+        Axis of slices where the header names it.
+    complex : bool
+        Voxels of complex numbers.
+    order : AxisOrder
+        Axis of the file that each axis here is, in the order that is worked on.
+    colored : bool
+        Voxels of RGB.
+    """
 
     path: Path
-    shape: tuple[int, ...]  # every axis
-    zooms: Triple  # mm
-    tr: float | None  # seconds; None where the header holds none
-    affine: np.ndarray = field(compare=False)  # 4x4, voxel → RAS mm, read-only
-    slice_axis: int | None  # axis of slices where the header names it
-    complex: bool  # voxels of complex numbers
-    # axis of the file that each axis here is, in the order that is worked on
+    shape: tuple[int, ...]
+    zooms: Triple
+    tr: float | None
+    affine: np.ndarray = field(compare=False)
+    slice_axis: int | None
+    complex: bool
     order: AxisOrder = AS_STORED
-    colored: bool = False  # voxels of RGB
+    colored: bool = False

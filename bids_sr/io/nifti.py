@@ -50,8 +50,10 @@ class SeriesReader:
 
     Parameters
     ----------
-    path : .nii or .nii.gz, 3D (one volume) or 4D
-    allow_nan : let NaN and infinity through (default: refuse them)
+    path : Path
+        .nii or .nii.gz, 3D (one volume) or 4D.
+    allow_nan : bool
+        Let NaN and infinity through (default: refuse them).
 
     Attributes
     ----------
@@ -161,6 +163,21 @@ class SeriesReader:
         """Return volume t as a C-contiguous, scaled float32 array (X, Y, Z).
 
         A negative t counts from the end.
+
+        Parameters
+        ----------
+        t : int
+            Number of the volume, counted from 0, or from the end where negative.
+
+        Returns
+        -------
+        Float32
+            Scaled values (X, Y, Z).
+
+        Raises
+        ------
+        IndexError
+            The series has no volume of that number.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -172,12 +189,38 @@ class SeriesReader:
         return np.ascontiguousarray(values.reshape(self.shape[:3], order="F"))
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
-        """Volumes start..stop-1 in order; one forward pass also where the file is compressed."""
+        """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
+
+        Parameters
+        ----------
+        start : int, optional
+            Number of the first volume, counted from 0.
+        stop : int | None, optional
+            Number of the volume before which to end; None reads to the last.
+
+        Yields
+        ------
+        Float32
+            Scaled values of one volume after the other (X, Y, Z).
+        """
         for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
             yield self.volume(t)
 
     def mean(self, start: int = 0, stop: int | None = None) -> Float:
-        """Return the mean over volumes start..stop-1, (X, Y, Z), one of them in memory."""
+        """Return the mean over volumes start..stop-1, (X, Y, Z), one of them in memory.
+
+        Parameters
+        ----------
+        start : int, optional
+            Number of the first volume, counted from 0.
+        stop : int | None, optional
+            Number of the volume before which to end; None reads to the last.
+
+        Returns
+        -------
+        Float
+            Mean of those volumes in double precision (X, Y, Z).
+        """
         total, count = np.zeros(self.shape[:3]), 0
         for volume in self.volumes(start, stop):
             total, count = total + volume, count + 1
@@ -187,6 +230,25 @@ class SeriesReader:
         """Return slices z0..z1-1 of all volumes as float32 (X, Y, z1 - z0, T).
 
         The array is in Fortran order. This works with uncompressed files only.
+
+        Parameters
+        ----------
+        z0 : int
+            First slice along the third axis, counted from 0.
+        z1 : int
+            Slice along the third axis before which to end.
+
+        Returns
+        -------
+        Float32
+            Scaled values (X, Y, z1 - z0, T).
+
+        Raises
+        ------
+        ImageError
+            The file is compressed.
+        IndexError
+            The slices are none, or not all within the image.
         """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs need an uncompressed file")
@@ -256,6 +318,11 @@ class PackedStream(io.RawIOBase):
     Series that were interpolated repeat nothing but their background of zeros: looking only for
     runs of one byte takes half the time of gzip's fastest level, and files come out no larger.
     Equal content gives equal bytes.
+
+    Parameters
+    ----------
+    below : IO[bytes]
+        Binary file opened for writing that takes the compressed bytes.
     """
 
     def __init__(self, below: IO[bytes]) -> None:
@@ -264,11 +331,28 @@ class PackedStream(io.RawIOBase):
         self._packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
 
     def writable(self) -> bool:
-        """It is for writing alone."""
+        """It is for writing alone.
+
+        Returns
+        -------
+        bool
+            True in every case.
+        """
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Pack more; returns the bytes taken, which are all."""
+        """Pack more; returns the bytes taken, which are all.
+
+        Parameters
+        ----------
+        data : 'ReadableBuffer'
+            Bytes that are compressed next.
+
+        Returns
+        -------
+        int
+            Number of bytes taken, before compression.
+        """
         view = memoryview(data)
         self._below.write(self._packer.compress(view))
         return view.nbytes
@@ -292,10 +376,16 @@ class SeriesWriter:
 
     Parameters
     ----------
-    shape4d, affine, tr : (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4]
-    dtype : type on disk; integers are stored as (value - inter) / slope, rounded
-    header_like : header whose q/sform codes are kept
-    slope, inter, compressed : scl_slope, scl_inter, whether to compress (None: told by the name)
+    path : Path
+        Final name of the file (.nii or .nii.gz).
+    shape4d, affine, tr : tuple[int, int, int, int]
+        (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4].
+    dtype : npt.DTypeLike
+        Type on disk; integers are stored as (value - inter) / slope, rounded.
+    header_like : nib.Nifti1Header | None
+        Header whose q/sform codes are kept.
+    slope, inter, compressed : float
+        scl_slope, scl_inter, whether to compress (None: told by the name).
     """
 
     def __init__(
@@ -328,7 +418,18 @@ class SeriesWriter:
         self._open = True
 
     def append(self, volume: Array) -> None:
-        """Write the next volume, (X, Y, Z)."""
+        """Write the next volume, (X, Y, Z).
+
+        Parameters
+        ----------
+        volume : Array
+            Values of one volume, before slope and intercept (X, Y, Z).
+
+        Raises
+        ------
+        ImageError
+            The volume has another shape, or all volumes have been written.
+        """
         if volume.shape != self.shape[:3]:
             raise ImageError(
                 f"{self.path}: volume of shape {volume.shape}, expected {self.shape[:3]}"
@@ -343,6 +444,18 @@ class SeriesWriter:
         """Write slices z0.. of all volumes, (X, Y, z, T).
 
         This works with uncompressed files only, and cannot be mixed with `append`.
+
+        Parameters
+        ----------
+        z0 : int
+            First slice along the third axis, counted from 0.
+        slab : Array
+            Values of neighboring slices in all volumes (X, Y, z, T).
+
+        Raises
+        ------
+        ImageError
+            The slab does not fit, the file is compressed, or volumes were appended.
         """
         x, y, z, n = self.shape
         if (
@@ -410,12 +523,21 @@ def save_image(
 
     Parameters
     ----------
-    path : .nii or .nii.gz
-    dtype : type on disk; default float32 for floats, uint8 for booleans, else that of the data;
-        never scaled
-    header_like : header whose q/sform codes (and, in 4D, pixdim[4]) are kept
-    tr : s, 4D only; overrules header_like
-    compressed : whether to compress (None: told by the name)
+    data : Array
+        Values of the image (X, Y, Z) or (X, Y, Z, T).
+    affine : Array
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    path : Path
+        .nii or .nii.gz.
+    dtype : npt.DTypeLike | None, optional
+        Type on disk; default float32 for floats, uint8 for booleans, else that of the data; never
+        scaled.
+    header_like : nib.Nifti1Header | None, optional
+        Header whose q/sform codes (and, in 4D, pixdim[4]) are kept.
+    tr : float | None, optional
+        S, 4D only; overrules header_like.
+    compressed : bool | None, optional
+        Whether to compress (None: told by the name).
 
     Raises
     ------
@@ -443,6 +565,16 @@ def load_image(path: Path) -> tuple[Float32, Float]:
     """Load (float32 data, affine voxel to RAS mm) of an image.
 
     The data have the file's own number of axes. The checks are those of SeriesReader.
+
+    Parameters
+    ----------
+    path : Path
+        Image to read (.nii or .nii.gz, 3D or 4D).
+
+    Returns
+    -------
+    tuple[Float32, Float]
+        Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     with SeriesReader(path) as reader:
         if reader.ndim == 3:

@@ -14,11 +14,19 @@ TableRow = tuple[int, dict[str, str | None]]
 
 
 def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[TableRow]]:
-    """Columns of a tab-separated table, and its rows with their line numbers.
+    """Return columns of a tab-separated table, and its rows with their line numbers.
 
     Parameters
     ----------
-    most : so many rows are read, and no more
+    path : Path
+        Tab-separated table with a header line (UTF-8).
+    most : int | None, optional
+        So many rows are read, and no more.
+
+    Returns
+    -------
+    tuple[list[str], list[TableRow]]
+        Names of the columns, and the rows with their line numbers.
 
     Raises
     ------
@@ -34,6 +42,18 @@ def column(table: Path, name: str) -> list[str]:
     """Return the values of a column as text.
 
     They are empty where the table has no such column or cannot be read (preflight reports that).
+
+    Parameters
+    ----------
+    table : Path
+        Tab-separated table with a header line (UTF-8).
+    name : str
+        Heading of the column.
+
+    Returns
+    -------
+    list[str]
+        Cells from top to bottom; no items if the table cannot be read.
     """
     try:
         return [row.get(name) or "" for _, row in read_rows(table)[1]]

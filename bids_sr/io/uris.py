@@ -18,7 +18,15 @@ def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
 
     Parameters
     ----------
-    roots : data sets by the names that they have in URIs; "" for the one in which the URI stands
+    path : Path
+        File to name; it need not exist.
+    roots : Mapping[str, Path]
+        Data sets by the names that they have in URIs; "" for the one in which the URI stands.
+
+    Returns
+    -------
+    str
+        BIDS URI, else that of TemplateFlow, of a package or of a local file.
 
     Examples
     --------
@@ -64,6 +72,18 @@ def template_uri(space: str, resolution: str = "") -> str:
 
     It is that of the resolution (a label), else that at 1 mm where there are several.
     TemplateFlow's list of files is read, nothing is imported or downloaded.
+
+    Parameters
+    ----------
+    space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+    resolution : str, optional
+        Label of the resolution (``res``); empty for label 1, or the only one.
+
+    Returns
+    -------
+    str
+        Address of the file; empty where TemplateFlow lists none.
     """
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
     found = (name for name in template_files(space, "T1w.nii.gz", numbers) if name in _listed())
@@ -71,13 +91,21 @@ def template_uri(space: str, resolution: str = "") -> str:
 
 
 def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
-    """Names that a file of a template may have below the home of TemplateFlow.
+    """Return names that a file of a template may have below the home of TemplateFlow.
 
     Parameters
     ----------
-    template : with its cohort after a plus sign
-    ending : of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``
-    numbers : of resolutions, in the order in which they are tried; "" for a name without one
+    template : str
+        With its cohort after a plus sign.
+    ending : str
+        Of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
+    numbers : Iterable[str]
+        Of resolutions, in the order in which they are tried; "" for a name without one.
+
+    Yields
+    ------
+    str
+        Paths relative to that home, in the order to try them.
     """
     name, _, cohort = template.partition("+")
     folder, stem = f"tpl-{name}/", f"tpl-{name}_"

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 class Volume:
     """An image in memory.
 
+    Parameters
+    ----------
+    data : 'Array'
+        Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
+    affine : 'Float'
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    header : 'nibabel.Nifti1Header | None'
+        NIfTI header whose qform and sform codes are kept, or None.
+    dtype : str | None
+        Data type on disk; None for float32 of floats and uint8 of booleans.
+
     Attributes
     ----------
     data : (X, Y, Z), or (X, Y, Z, K) of several maps on one grid
@@ -27,7 +38,18 @@ class Volume:
     dtype: str | None = None
 
     def like(self, data: "Array") -> "Volume":
-        """Other values on the same grid."""
+        """Other values on the same grid.
+
+        Parameters
+        ----------
+        data : 'Array'
+            Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
+
+        Returns
+        -------
+        'Volume'
+            New image with the same affine and header.
+        """
         return Volume(data, self.affine, self.header)
 
     @property

@@ -22,31 +22,105 @@ def reference_range(reference: Real, mask: Mask | None = None) -> float:
     """Return the range of the reference (in the mask): the data range stated for PSNR and SSIM.
 
     It is the maximum minus the minimum.
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true, in any unit of intensity.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Difference in the unit of the image.
     """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
 
 
 def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """Mean absolute error, in the images' unit."""
+    """Mean absolute error, in the images' unit.
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true, in any unit of intensity.
+    image : Real
+        Image to judge, of the same shape and unit.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Error of at least 0.
+    """
     x, y = _both(reference, image, mask)
     return float(np.abs(x - y).mean())
 
 
 def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """Root mean square error, in the images' unit."""
+    """Root mean square error, in the images' unit.
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true, in any unit of intensity.
+    image : Real
+        Image to judge, of the same shape and unit.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Error of at least 0.
+    """
     x, y = _both(reference, image, mask)
     return float(np.sqrt(((x - y) ** 2).mean()))
 
 
 def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """‖image − reference‖² / ‖reference‖²."""
+    """Return ‖image − reference‖² / ‖reference‖².
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true, in any unit of intensity.
+    image : Real
+        Image to judge, of the same shape and unit.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Error relative to the energy of the reference, 0 for equal images.
+    """
     x, y = _both(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())
 
 
 def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio, 10 log10(data_range² / MSE) in dB; infinite for equal images."""
+    """Peak signal-to-noise ratio, 10 log10(data_range² / MSE) in dB; infinite for equal images.
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true, in any unit of intensity.
+    image : Real
+        Image to judge, of the same shape and unit.
+    data_range : float
+        Largest minus smallest possible value, in the unit of the images.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Ratio in dB.
+    """
     error = rmse(reference, image, mask=mask)
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
 
@@ -60,6 +134,22 @@ def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
     define it. The index is computed on whole slices and averaged over the mask, so that the mask's
     border is no edge in the images. `data_range` is the difference of the largest and the smallest
     value that is possible, in the images' unit.
+
+    Parameters
+    ----------
+    reference : Real
+        Image that is held for true (X, Y) or (X, Y, Z).
+    image : Real
+        Image to judge, of the same shape and unit.
+    data_range : float
+        Largest minus smallest possible value, in the unit of the images.
+    mask : Mask | None, optional
+        Voxels that count (boolean, same shape); None for all of them.
+
+    Returns
+    -------
+    float
+        Mean index, 1 for equal images.
     """
     from skimage.metrics import structural_similarity
 

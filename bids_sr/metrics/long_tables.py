@@ -110,7 +110,37 @@ _DTYPES = {
 
 @frozen
 class MetricRow:
-    """One value of a metric, see `COLUMNS`. NaN stands for not defined."""
+    """One value of a metric, see `COLUMNS`. NaN stands for not defined.
+
+    Parameters
+    ----------
+    series : str
+        Series that the value is about.
+    statistic : str
+        Name of a registered statistic.
+    value : float
+        Value in the unit of the statistic.
+    minus : str
+        Series that was subtracted; n/a for a value by itself.
+    band : str
+        Spatial frequencies in plane that entered: ``all``, ``within`` or ``beyond``.
+    reference : str
+        What the series is held against; n/a for nothing.
+    region : str
+        Voxels that entered, such as ``brain`` or ``roi``.
+    threshold : str
+        How a region was made from the map: ``quarter`` or ``fdr``.
+    contrast : str
+        Contrast, or two joined by a plus sign where they are compared.
+    fwhm_mm : float
+        Gaussian smoothing of the maps (FWHM, mm).
+    lower : float
+        Lower end of the 95 % interval; NaN without one.
+    upper : float
+        Upper end of the 95 % interval; NaN without one.
+    n : int | None
+        Number of units resampled for the interval; None without one.
+    """
 
     series: str
     statistic: str
@@ -147,7 +177,13 @@ class MetricRow:
         return self.lower > 0 or self.upper < 0
 
     def cells(self) -> list[str]:
-        """The row as it stands in a table."""
+        """The row as it stands in a table.
+
+        Returns
+        -------
+        list[str]
+            Text of each cell, in the order of `COLUMNS`.
+        """
         return [self._cell(name) for name in COLUMNS]
 
     def _cell(self, column: str) -> str:
@@ -173,6 +209,30 @@ def metric_rows(
     """Return rows of several statistics of one series.
 
     They share one contrast, smoothing and so on. A value of None is not defined.
+
+    Parameters
+    ----------
+    series : str
+        Series that the values are about.
+    values : Mapping[str, float | None]
+        Values by the name of their statistic.
+    reference : str, optional
+        What the series is held against; n/a for nothing.
+    region : str, optional
+        Voxels that entered, such as ``brain`` or ``roi``.
+    threshold : str, optional
+        How a region was made from the map: ``quarter`` or ``fdr``.
+    contrast : str, optional
+        Contrast, or two joined by a plus sign where they are compared.
+    fwhm_mm : float, optional
+        Gaussian smoothing of the maps (FWHM, mm).
+    n : int | None, optional
+        Number of units of the statistics; None for none.
+
+    Returns
+    -------
+    list[MetricRow]
+        One row for each statistic, without intervals.
     """
     return [
         MetricRow(
@@ -191,17 +251,50 @@ def metric_rows(
 
 
 def number_text(value: float | None) -> str:
-    """Six significant digits; n/a for what is not defined or not finite."""
+    """Six significant digits; n/a for what is not defined or not finite.
+
+    Parameters
+    ----------
+    value : float | None
+        Any number; None for not defined.
+
+    Returns
+    -------
+    str
+        Text of the cell.
+    """
     return MISSING if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
 def table_text(rows: Iterable[MetricRow]) -> str:
-    """Rows as TSV text with a header line."""
+    """Return rows as TSV text with a header line.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of the table, in their order.
+
+    Returns
+    -------
+    str
+        Lines that each end with a line break.
+    """
     return "".join("\t".join(line) + "\n" for line in (COLUMNS, *(row.cells() for row in rows)))
 
 
 def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
-    """Rows as a table with all columns; n/a where a word is missing, NaN where a number is."""
+    """Return rows as a table with all columns; n/a where a word is missing, NaN where a number is.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of the table, in their order.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns of `COLUMNS`, typed as numbers or words.
+    """
     import pandas as pd
 
     table = pd.DataFrame(
@@ -211,7 +304,23 @@ def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """As `frame`, from the file of a table; ValueError names one that is none."""
+    """Return it as `frame`, from the file of a table; ValueError names one that is none.
+
+    Parameters
+    ----------
+    path : Path
+        Metrics table (.tsv).
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns of `COLUMNS`, typed as numbers or words.
+
+    Raises
+    ------
+    ValueError
+        The file is no metrics table, or a line is cut short.
+    """
     import pandas as pd
 
     numbers = {name: [MISSING] for name in (*_NUMBERS, "n")}
@@ -234,7 +343,18 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def rows_of(table: pd.DataFrame) -> list[MetricRow]:
-    """The rows of a table that `frame` or `read_frame` gave."""
+    """The rows of a table that `frame` or `read_frame` gave.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Metrics table with the columns of `COLUMNS`.
+
+    Returns
+    -------
+    list[MetricRow]
+        One row for each line, in the same order.
+    """
     columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
     columns["n"] = [
         int(count) if known else None
@@ -247,7 +367,18 @@ def rows_of(table: pd.DataFrame) -> list[MetricRow]:
 
 
 def read_table(path: Path) -> list[MetricRow]:
-    """The rows of the file of a table; ValueError as of `read_frame`."""
+    """The rows of the file of a table; ValueError as of `read_frame`.
+
+    Parameters
+    ----------
+    path : Path
+        Metrics table (.tsv).
+
+    Returns
+    -------
+    list[MetricRow]
+        One row for each line, in the same order.
+    """
     return rows_of(read_frame(path))
 
 
@@ -255,6 +386,16 @@ def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
     """Describe the columns in the JSON beside the table.
 
     Every statistic that occurs has a level.
+
+    Parameters
+    ----------
+    statistics : Iterable[str]
+        Names of registered statistics; repeated ones count once.
+
+    Returns
+    -------
+    dict[str, dict[str, object]]
+        Description of each column, with levels and units.
     """
     levels = {
         name: f"{registered(name).description} ({registered(name).unit})"

@@ -10,8 +10,15 @@ def number(value: float, form: str = "") -> str:
 
     Parameters
     ----------
-    value : any number
-    form : as of `format`; empty: three decimals below 1, two below 10, else one
+    value : float
+        Any number.
+    form : str, optional
+        As of `format`; empty: three decimals below 1, two below 10, else one.
+
+    Returns
+    -------
+    str
+        Text such as ``−12.3`` or ``27 %``.
 
     Examples
     --------
@@ -35,6 +42,16 @@ def short(value: float) -> str:
 
     >>> short(0.123456), short(-2.0), short(1200.0)
     ('0.1235', '−2', '1200')
+
+    Parameters
+    ----------
+    value : float
+        Any number; NaN for not defined.
+
+    Returns
+    -------
+    str
+        Text with a true minus sign; ``n/a`` where it is not defined.
     """
     whole = float(value).is_integer() and abs(value) < 1e6
     return number(value, ".0f" if whole else ".4g")
@@ -47,6 +64,20 @@ def interval(lower: float, upper: float, form: str = "") -> str:
 
     >>> interval(-0.04, 0.1), interval(0.39, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[39, 41]', '')
+
+    Parameters
+    ----------
+    lower : float
+        Lower end; NaN for none.
+    upper : float
+        Upper end; NaN for none.
+    form : str, optional
+        Format of both ends, as in `number`.
+
+    Returns
+    -------
+    str
+        Text such as ``[39, 41]``, or an empty text.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return ""
@@ -58,6 +89,22 @@ def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
 
     >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
     ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
+
+    Parameters
+    ----------
+    value : float
+        Any number; NaN for not defined.
+    lower : float
+        Lower end; NaN for none.
+    upper : float
+        Upper end; NaN for none.
+    form : str, optional
+        Format of value and ends, as in `number`.
+
+    Returns
+    -------
+    str
+        Value, then the interval in brackets or ``(no interval)``.
     """
     return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
 
@@ -67,5 +114,17 @@ def p_value(value: float, form: str = ".3f") -> str:
 
     >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
     ('.031', '< .001', '1.000', '.156')
+
+    Parameters
+    ----------
+    value : float
+        Probability from 0 to 1; NaN for not defined.
+    form : str, optional
+        Format of values from .001 on, as in `number`.
+
+    Returns
+    -------
+    str
+        Text without an equals sign; ``< .001`` for anything smaller.
     """
     return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)

@@ -32,7 +32,26 @@ STATISTICS: dict[str, _Statistic] = {}
 def register(
     name: str, unit: str, description: str, better: _Better | None = None, *, label: str = ""
 ) -> None:
-    """Add a statistic; ValueError where the name is taken."""
+    """Add a statistic; ValueError where the name is taken.
+
+    Parameters
+    ----------
+    name : str
+        Name of the statistic in tables.
+    unit : str
+        Unit of its values; ``1`` for pure numbers, ``signal`` for the series' unit.
+    description : str
+        What it is, for the sidecars of tables.
+    better : _Better | None, optional
+        Direction of merit; None where groups do not compare it.
+    label : str, optional
+        Few words for tables of the report; empty: it is not shown there.
+
+    Raises
+    ------
+    ValueError
+        A statistic has that name already.
+    """
     if name in STATISTICS:
         raise ValueError(f"statistic {name!r} is declared twice")
     STATISTICS[name] = _Statistic(unit=unit, description=description, better=better, label=label)
@@ -40,6 +59,21 @@ def register(
 
 def statistic(name: str) -> _Statistic:
     """The statistic of a name; KeyError where there is none.
+
+    Parameters
+    ----------
+    name : str
+        Name of the statistic in tables.
+
+    Returns
+    -------
+    _Statistic
+        Unit, description, direction of merit and label.
+
+    Raises
+    ------
+    UndeclaredMetric
+        No statistic has that name.
 
     Examples
     --------

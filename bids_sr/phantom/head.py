@@ -29,21 +29,44 @@ class Head:
     """Maps of one subject in the frame of the head (RAS mm).
 
     The head lies approximately as MNI152 does.
+
+    Parameters
+    ----------
+    affine : Array
+        Voxel to RAS mm.
+    fractions : dict[str, Array]
+        Share of each tissue in each voxel, float32; their sum is 1 or less (air).
+    brain : Array
+        Voxels of the brain (3D, boolean).
+    veins : Array
+        Share of venous blood, 0 to 1.
+    texture : Array
+        Relative deviation of T2* and T1 from the tissue's value.
+    deformation : Array
+        (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p).
     """
 
-    affine: Array  # voxel to RAS mm
-    # share of each tissue in each voxel, float32; their sum is 1 or less (air)
+    affine: Array
     fractions: dict[str, Array]
     brain: Array
-    veins: Array  # share of venous blood, 0 to 1
-    texture: Array  # relative deviation of T2* and T1 from the tissue's value
-    # (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p)
+    veins: Array
+    texture: Array
     deformation: Array
 
     def from_template(self, point: tuple[float, float, float]) -> Array:
         """Map a template point (mm) to its head point (3,) in mm.
 
         This is a fixed-point iteration on the deformation.
+
+        Parameters
+        ----------
+        point : tuple[float, float, float]
+            Point in the space of MNI152 (mm).
+
+        Returns
+        -------
+        Array
+            Point in this head (3,; RAS+ mm).
         """
         target = at = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
@@ -199,7 +222,20 @@ def _veins(
 
 
 def make_head(rng: np.random.Generator, voxel: float) -> Head:
-    """A head drawn at random; voxel is that of the scene in mm."""
+    """A head drawn at random; voxel is that of the scene in mm.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    voxel : float
+        Edge length of the voxels (mm).
+
+    Returns
+    -------
+    Head
+        Tissues, veins, texture and deformation on one grid.
+    """
     shape, affine = _scene_grid(voxel)
     maps, template_affine = _templates()
     deformation = _deformation(rng, shape, affine)

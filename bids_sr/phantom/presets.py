@@ -21,19 +21,63 @@ class Preset:
     """One kind of study; lengths in mm, times in s, angles in degrees.
 
     Centers of the fields of view are in RAS mm, in a head that lies as MNI152 does.
+
+    Parameters
+    ----------
+    bold_shape : tuple[int, int, int]
+        Matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry).
+    bold_voxel : tuple[float, float, float]
+        Voxel size of the BOLD along each axis (mm).
+    bold_center : tuple[float, float, float]
+        Center of the field of view of the BOLD (RAS+ mm).
+    volumes : int
+        BOLD protocol; the last is the number of slices excited together.
+    tr : float
+        Repetition time of the BOLD, TR (s).
+    te : float
+        Echo time of the BOLD, TE (s).
+    flip : float
+        Flip angle of the BOLD (degrees).
+    multiband : int
+        Number of slices of the BOLD excited together.
+    factor : tuple[float, float, float]
+        Low- over high-resolution voxel of the T2*w pair.
+    pair_te : float
+        Echo time of the T2*w pair, TE (s).
+    pair_tr : float
+        Repetition time of the T2*w pair, TR (s).
+    pair_flip : float
+        Flip angle of the T2*w pair (degrees).
+    t1w_shape : tuple[int, int, int]
+        Numbers of voxels of the T1w image (x, y, z).
+    t1w_voxel : float
+        Voxel size of the T1w image along all axes (mm).
+    t1w_center : tuple[float, float, float]
+        Center of the field of view of the T1w image (RAS+ mm).
+    anat_factor : tuple[float, float, float]
+        The same of the structural scans on request.
+    scene_mm : float
+        Voxel of the scene.
+    lead : float
+        Rest before the first block, length of each block (task and rest alternate).
+    block : float
+        Length of each block of task or rest (s).
+    snr : float
+        Thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
+        deviation of each of the two components.
+    pair_gain : float
+        Signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres
+        follows from the volume of its voxel.
     """
 
-    # matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry)
     bold_shape: tuple[int, int, int]
     bold_voxel: tuple[float, float, float]
     bold_center: tuple[float, float, float] = (0.0, -18.0, 24.0)
-    # BOLD protocol; the last is the number of slices excited together
     volumes: int
     tr: float
     te: float
     flip: float
     multiband: int = 1
-    # low- over high-resolution voxel of the T2*w pair
     factor: tuple[float, float, float] = (2.0, 2.0, 1.0)
     pair_te: float = 0.025
     pair_tr: float = 2.0
@@ -41,17 +85,11 @@ class Preset:
     t1w_shape: tuple[int, int, int]
     t1w_voxel: float
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
-    # the same of the structural scans on request
     anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)
-    scene_mm: float = 1.0  # voxel of the scene
-    # rest before the first block, length of each block (task and rest alternate)
+    scene_mm: float = 1.0
     lead: float
     block: float
-    # thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
-    # deviation of each of the two components
     snr: float
-    # signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres
-    # follows from the volume of its voxel
     pair_gain: float = 2.5
 
     @property
@@ -76,12 +114,12 @@ class Preset:
 
     @property
     def least_volumes(self) -> int:
-        """Volumes of one cycle of the task, at which a run makes sense."""
+        """Return volumes of one cycle of the task, at which a run makes sense."""
         return math.ceil((self.lead + 4 * self.block) / self.tr)
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
-        """(Z,) slice start times within the volume: interleaved, ascending, even slices first."""
+        """Return (Z,) slice start times within the volume: interleaved, ascending, even first."""
         slices = self.bold_shape[2]
         shots = slices // self.multiband
         order = [*range(0, shots, 2), *range(1, shots, 2)]
@@ -94,7 +132,22 @@ class Preset:
 def centered_affine(
     shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
 ) -> npt.NDArray[np.float64]:
-    """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm)."""
+    """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm).
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Numbers of voxels along the axes of the grid (x, y, z).
+    voxel : Sequence[float]
+        Edge lengths of the voxels along each axis (mm).
+    center : Sequence[float]
+        Center of the field of view (RAS+ mm).
+
+    Returns
+    -------
+    npt.NDArray[np.float64]
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    """
     affine = np.diag([*voxel, 1.0])
     affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
     return affine

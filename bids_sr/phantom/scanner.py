@@ -32,6 +32,20 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
     """Return the float32 magnitude of a complex image with noise.
 
     The noise has standard deviation `sigma` in each component.
+
+    Parameters
+    ----------
+    image : Array
+        Complex image without noise, of any shape.
+    sigma : float, optional
+        Noise (standard deviation, signal units) of each complex component; 0 for none.
+    rng : np.random.Generator | None, optional
+        Source of random numbers; None adds no noise.
+
+    Returns
+    -------
+    Array
+        Magnitude of the same shape.
     """
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
@@ -45,6 +59,22 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
     Smooth, strongest at the front and below where air is near, and without any part that a rigid
     or affine motion could take: shimming has taken that out. `inside` is the head on the same
     grid; `size_mm` the largest size there.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    grid : Grid
+        Shape and voxel-to-world matrix (4 x 4, RAS+ mm).
+    inside : Array
+        Voxels in which shimming and largest size are reckoned (3D, boolean).
+    size_mm : float
+        Largest displacement in these voxels (mm).
+
+    Returns
+    -------
+    Array
+        Displacement at each voxel of the grid (3D; mm).
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
@@ -77,14 +107,18 @@ class Scanner:
 
     Parameters
     ----------
-    grid, pose : (shape, affine) of the image; 4x4, takes an image point to the head point seen
-        there
-    head_affine : of the grid of the scenes
-    coil, unevenness : seed of phase and receive field, which belong to the scanner and not to the
-        head; relative size of the latter
-    low_shape : matrix of the lowest resolution of this geometry (None: its own), so that every
-        resolution measures the very same samples of the scene
-    shift : displacement along +y by susceptibility (mm) on `dense_grid`, or None
+    grid, pose : Grid
+        (shape, affine) of the image; 4x4, takes an image point to the head point seen there.
+    head_affine : Array
+        Of the grid of the scenes.
+    coil, unevenness : int
+        Seed of phase and receive field, which belong to the scanner and not to the head; relative
+        size of the latter.
+    low_shape : tuple[int, int, int] | None
+        Matrix of the lowest resolution of this geometry (None: its own), so that every resolution
+        measures the very same samples of the scene.
+    shift : Array | None
+        Displacement along +y by susceptibility (mm) on `dense_grid`, or None.
     """
 
     grid: Grid
@@ -126,6 +160,16 @@ class Scanner:
         """Resample a scene (head grid) to the dense grid of the image, float32.
 
         This includes its displacement and stretching.
+
+        Parameters
+        ----------
+        scene : Array
+            Signal, or change of it, on the grid of the head (3D).
+
+        Returns
+        -------
+        Array
+            Signal, or change of it, on the dense grid (3D).
         """
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
@@ -139,6 +183,18 @@ class Scanner:
         """Return the complex64 image at `factor` times the resolution.
 
         It is without noise, blur by the readout, and motion.
+
+        Parameters
+        ----------
+        dense : Array
+            Signal, or change of it, on the dense grid (3D).
+        factor : tuple[float, float, float], optional
+            How many times finer voxels are by axis; across slices it has no effect.
+
+        Returns
+        -------
+        Array
+            Complex image on the finer grid (3D).
         """
         x, y, through = self.ratio
         # the profile is a box
@@ -150,7 +206,22 @@ class Scanner:
     def still(
         self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
     ) -> Array:
-        """One image of a scene (grid of the head) that does not move, see `magnitude`."""
+        """One image of a scene (grid of the head) that does not move, see `magnitude`.
+
+        Parameters
+        ----------
+        scene : Array
+            Signal, or change of it, on the grid of the head (3D).
+        sigma : float, optional
+            Noise (standard deviation, signal units) of each complex component; 0 for none.
+        rng : np.random.Generator | None, optional
+            Source of random numbers; None adds no noise.
+
+        Returns
+        -------
+        Array
+            Magnitude on the grid of the image (3D, float32).
+        """
         return magnitude(self.ideal(self.bring(scene)), sigma, rng)
 
     def prepare(self, dense: Array) -> Array:
@@ -160,6 +231,16 @@ class Scanner:
 
         It is low-passed well beyond what the acquisition can see in any pose, so that each volume
         is one sampling.
+
+        Parameters
+        ----------
+        dense : Array
+            Signal, or change of it, on the dense grid (3D).
+
+        Returns
+        -------
+        Array
+            Coefficients on the padded dense grid (3D).
         """
         through = self.ratio[2]
         box = np.full(through + 1, 1.0 / through, dtype=np.float32)
@@ -190,11 +271,23 @@ class Scanner:
 
         Parameters
         ----------
-        rest, motion : resting scene, of `prepare`; 4x4, takes a point of the reference volume to
-            where it lies in this one (RAS mm)
-        changes, weights : changes of the scene, of `prepare`, and how much of each there is at
-            each slice's time (Z,)
-        modulation : factor on the sampling grid (drift, physiology, approach to the steady state)
+        rest, motion : Array
+            Resting scene, of `prepare`; 4x4, takes a point of the reference volume to where it
+            lies in this one (RAS mm).
+        changes, weights : Mapping[str, Array] | None, optional
+            Changes of the scene, of `prepare`, and how much of each there is at each slice's time
+            (Z,).
+        modulation : Array | None, optional
+            Factor on the sampling grid (drift, physiology, approach to the steady state).
+        sigma : float, optional
+            Noise (standard deviation, signal units) of each complex component; 0 for none.
+        rng : np.random.Generator | None, optional
+            Source of random numbers; None adds no noise.
+
+        Returns
+        -------
+        Array
+            Magnitude on the grid of the image (3D, float32).
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
@@ -237,7 +330,18 @@ class Scanner:
 
 
 def readout_blur(lines: int) -> Array:
-    """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding."""
+    """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding.
+
+    Parameters
+    ----------
+    lines : int
+        Number of lines of k-space, one for each voxel along y.
+
+    Returns
+    -------
+    Array
+        Matrix to apply along the second axis of a complex image (Y, Y).
+    """
     k = np.arange(-(lines // 2), lines - lines // 2)
     weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)

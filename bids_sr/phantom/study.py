@@ -20,6 +20,21 @@ def echo_times(text: str) -> tuple[float, ...]:
 
     >>> echo_times("3"), echo_times("14,30.5")
     ((13.0, 29.0, 45.0), (14.0, 30.5))
+
+    Parameters
+    ----------
+    text : str
+        Number of echoes, or their times divided by commas (ms).
+
+    Returns
+    -------
+    tuple[float, ...]
+        Time of each echo (ms).
+
+    Raises
+    ------
+    ArgumentTypeError
+        It is neither a number nor a list of times.
     """
     if text.isdecimal():
         return tuple(_FIRST_ECHO_MS + _ECHO_SPACING_MS * k for k in range(int(text)))
@@ -56,7 +71,7 @@ class Study(Checked):
         "activity along the gray matter (ribbon), displaced toward draining veins (veins), or"
         " regardless of anatomical borders (free)",
     )
-    null: bool = option(False)  # no activity, although the task is there
+    null: bool = option(False, help="no activity, although the task is there")
     task: Literal["tap", "rest"] = option(
         "tap",
         "--task",

@@ -38,6 +38,15 @@ class Derivative:
 
     `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
     maps takes no memory
+
+    Parameters
+    ----------
+    content : object
+        Volume, figure or HTML; once stored, the path of its file.
+    entities : Mapping[str, str]
+        Entities of its own, long names to labels, with its ``suffix``.
+    sidecar : Mapping[str, object]
+        Metadata for the JSON file, by key.
     """
 
     content: object
@@ -52,7 +61,7 @@ class Derivative:
 
     @property
     def volume(self) -> Volume:
-        """Its volume, loaded where it is a file."""
+        """Return its volume, loaded where it is a file."""
         if isinstance(self.content, Path):
             return _Volume().load(self.content)
         if isinstance(self.content, Volume):
@@ -61,7 +70,18 @@ class Derivative:
 
 
 def entities_of_name(path: Path) -> dict[str, str]:
-    """Entities of a file whose name tells them; see `Derivative.name`."""
+    """Return entities of a file whose name tells them; see `Derivative.name`.
+
+    Parameters
+    ----------
+    path : Path
+        File whose name consists of entities and a suffix.
+
+    Returns
+    -------
+    dict[str, str]
+        Entities to labels, with the last part of the name as ``suffix``.
+    """
     *pairs, suffix = path.name.partition(".")[0].split("_")
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
 
@@ -75,18 +95,52 @@ class Kind(Generic[T]):
     drawn: ClassVar[bool] = False  # its files are shown, and are no data
 
     def load(self, path: Path) -> T:
-        """The value of a file."""
+        """The value of a file.
+
+        Parameters
+        ----------
+        path : Path
+            File that holds the value.
+
+        Returns
+        -------
+        T
+            Value in memory; for a plain file, its path.
+        """
         return cast("T", path)
 
     def save(self, value: T, stem: Path) -> Path | list[Path]:
         """Save a value under `stem` and the extension of its kind, and return its file(s).
 
         It is saved beside others.
+
+        Parameters
+        ----------
+        value : T
+            Value in memory; for a plain file, its path.
+        stem : Path
+            Path of the files up to their extension.
+
+        Returns
+        -------
+        Path | list[Path]
+            File that holds the value, or several with notes beside them.
         """
         return Path(str(value))
 
     def is_beside(self, path: Path) -> bool:
-        """Whether a file that was saved only goes with another, and is no value of its own."""
+        """Whether a file that was saved only goes with another, and is no value of its own.
+
+        Parameters
+        ----------
+        path : Path
+            File that a value was saved to.
+
+        Returns
+        -------
+        bool
+            True for a sidecar of another file.
+        """
         return False
 
 

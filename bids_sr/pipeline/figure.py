@@ -33,6 +33,19 @@ class Drawn(NamedTuple):
 
     `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``,
     ``note``).
+
+    Parameters
+    ----------
+    desc : str
+        Name of the figure in its declaration.
+    content : Content
+        Figure, or a fragment of HTML.
+    contrast : str
+        Contrast that is shown; empty for a figure of no contrast.
+    fwhm_mm : float
+        Gaussian smoothing of the maps that are shown (FWHM, mm); 0 for none.
+    label : str
+        Name of a method, where each has a figure of its own.
     """
 
     desc: str
@@ -55,9 +68,16 @@ def figure(
 
     Parameters
     ----------
-    shown : what it shows. A function of one figure may return its content, or None where there is
+    *shown : Shown
+        What it shows. A function of one figure may return its content, or None where there is
         nothing to see; one of several yields `Drawn`, each with the desc of one of these.
-    memory : what it adds to a process
+    memory : Need | None, optional
+        What it adds to a process.
+
+    Returns
+    -------
+    Callable[[Callable[P, Iterator[Drawn] | Content | None]], FigureStep[P]]
+        Decorator that makes a figure step of a function.
 
     Examples
     --------

@@ -34,20 +34,49 @@ def scope_of(name: str) -> str:
 
     >>> scope_of("sub-01_task-tap+rest")
     'sub_01_task_tap__rest_wf'
+
+    Parameters
+    ----------
+    name : str
+        Participant or run, such as ``sub-01`` or ``sub-01_task-rest``.
+
+    Returns
+    -------
+    str
+        Name that Nipype accepts, ending in ``_wf``.
     """
     return name.replace("+", "__").replace("-", "_") + "_wf"
 
 
 def whom_of(node: object) -> tuple[str, str]:
-    """Participant (label) and run of a node, see `Scope.whom`; "" of one that is in no graph."""
+    """Participant (label) and run of a node, see `Scope.whom`; "" of one that is in no graph.
+
+    Parameters
+    ----------
+    node : object
+        Node of the workflow, or any other object.
+
+    Returns
+    -------
+    tuple[str, str]
+        Label and name of the run, each empty where there is none.
+    """
     return getattr(node, "whom", ("", ""))
 
 
 class Maker(NamedTuple):
-    """Who makes an artifact: a step, or what was given: a file, files, or a value."""
+    """Who makes an artifact: a step, or what was given: a file, files, or a value.
+
+    Parameters
+    ----------
+    source : 'Placed | object'
+        Step that makes the artifact, or what was given in its place.
+    name : str
+        Of the output of the step.
+    """
 
     source: "Placed | object"
-    name: str  # of the output of the step
+    name: str
 
     @property
     def placed(self) -> "Placed | None":
@@ -65,14 +94,30 @@ Wires = Mapping[str, Maker | Sequence[Maker] | Mapping[str, Maker]]
 
 @dataclass(eq=False, slots=True)
 class Placed:
-    """A step in a scope, with the settings and connections that it has there of its own."""
+    """A step in a scope, with the settings and connections that it has there of its own.
+
+    Parameters
+    ----------
+    step : AnyStep
+        What is run, with its inputs, settings and outputs.
+    scope : 'Scope'
+        Part of the graph in which inputs and settings are looked up.
+    name : str
+        Name of the node in the workflow.
+    settings : Mapping[str, object]
+        Values by name that come before those of scopes.
+    wires : Wires
+        Makers by input, where the name of the input does not tell.
+    light : bool
+        It only copies small files, in less time than a process needs to start.
+    """
 
     step: AnyStep
     scope: "Scope"
     name: str
     settings: Mapping[str, object]
     wires: Wires
-    light: bool = False  # it only copies small files, in less time than a process needs to start
+    light: bool = False
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
@@ -87,6 +132,21 @@ class Placed:
 
         It is its own, else that of the nearest scope, else the default of the function; `KeyError`
         for none.
+
+        Parameters
+        ----------
+        name : str
+            Parameter of the step, or another setting that scopes have.
+
+        Returns
+        -------
+        object
+            Value that holds for this step.
+
+        Raises
+        ------
+        KeyError
+            Neither the step nor a scope has it, and there is no default.
         """
         if name in self.settings:
             return self.settings[name]
@@ -104,10 +164,28 @@ class Scope:
 
     Parameters
     ----------
-    beside : scopes whose artifacts are known here too, such as that of the pair of a run
-    alias : what names stand for in this scope
-    store : outermost scope only: the step that stores what is kept; None stores nothing
-    uri : outermost scope only: how a given file is named among the sources of what is stored
+    name : str
+        Name of the workflow that is made of it.
+    settings : Mapping[str, object]
+        Values by name, for its steps and for inner scopes.
+    outer : 'Scope | None'
+        Scope around this one; None for the outermost scope.
+    beside : tuple['Scope', ...]
+        Scopes whose artifacts are known here too, such as that of the pair of a run.
+    alias : dict[str, str]
+        What names stand for in this scope.
+    store : AnyStep | None
+        Outermost scope only: the step that stores what is kept; None stores nothing.
+    uri : Callable[[Path], str]
+        Outermost scope only: how a given file is named among the sources of what is stored.
+    inner : list['Scope']
+        Scopes inside this one, in the order in which they were made.
+    steps : list[Placed]
+        Steps placed here, with those that store their artifacts.
+    makers : dict[str, Maker]
+        Makers of the artifacts that are known here, by artifact name.
+    texts : list[tuple[Part, str]]
+        Of all scopes, in the order in which they were said.
     """
 
     name: str
@@ -120,7 +198,6 @@ class Scope:
     inner: list["Scope"] = field(default_factory=list)
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
-    # of all scopes, in the order in which they were said
     texts: list[tuple[Part, str]] = field(default_factory=list)
 
     def within(
@@ -133,19 +210,52 @@ class Scope:
         alias: Mapping[str, str] | None = None,
         **settings: object,
     ) -> "Scope":
-        """A new inner scope; its settings are those that are `known`, and those that are named."""
+        """A new inner scope; its settings are those that are `known`, and those that are named.
+
+        Parameters
+        ----------
+        name : str
+            Name of the workflow that is made of it.
+        known : Mapping[str, object] | None, optional
+            Values by name that keywords override; None for none.
+        beside : tuple['Scope', ...], optional
+            Scopes whose artifacts are known there too.
+        alias : Mapping[str, str] | None, optional
+            Names of artifacts to those they stand for there; None for none.
+        **settings : object
+            Values by name, for its steps and for inner scopes.
+
+        Returns
+        -------
+        'Scope'
+            Scope that was added, still without steps.
+        """
         own = {**(known or {}), **settings}
         inner = Scope(name, own, self, beside, dict(alias or {}), self.store, texts=self.texts)
         self.inner.append(inner)
         return inner
 
     def give(self, **artifacts: object) -> None:
-        """Add existing artifacts: files, lists of files, or outputs of steps in other scopes."""
+        """Add existing artifacts: files, lists of files, or outputs of steps in other scopes.
+
+        Parameters
+        ----------
+        **artifacts : object
+            Values, files or makers, by artifact name.
+        """
         for name, value in artifacts.items():
             self._enter(name, value if isinstance(value, Maker) else Maker(value, name))
 
     def say(self, part: Part, text: str) -> None:
-        """Sentences of the methods text that belong to no single step."""
+        """Return sentences of the methods text that belong to no single step.
+
+        Parameters
+        ----------
+        part : Part
+            Place of the sentences in the methods text.
+        text : str
+            Sentences in Markdown; a final line feed ends the paragraph.
+        """
         self.texts.append((part, text))
 
     def add(
@@ -162,12 +272,25 @@ class Scope:
 
         Parameters
         ----------
-        name : of the node; that of the function where there is none
-        wires : who makes an input, where its name does not tell
-        rename : what artifacts are called in this scope
-        keep : whether what they declare to be kept is stored
-        quiet : whether the methods text is silent about them
-        settings : these hold for the steps alone
+        *steps : AnyStep
+            Steps to place here, in this order.
+        name : str, optional
+            Of the node; that of the function where there is none.
+        wires : Wires | None, optional
+            Who makes an input, where its name does not tell.
+        rename : Mapping[str, str] | None, optional
+            What artifacts are called in this scope.
+        keep : bool, optional
+            Whether what they declare to be kept is stored.
+        quiet : bool, optional
+            Whether the methods text is silent about them.
+        **settings : object
+            These hold for the steps alone.
+
+        Raises
+        ------
+        GraphError
+            A setting or wire names what a step does not take.
         """
         for step in steps:
             placed = Placed(step, self, name or step.__name__, settings, wires or {})
@@ -239,7 +362,7 @@ class Scope:
 
     @property
     def path(self) -> str:
-        """Names of the scopes, outermost first."""
+        """Return names of the scopes, outermost first."""
         return ".".join(one.name for one in [*self.outward()][::-1])
 
     @property
@@ -252,19 +375,42 @@ class Scope:
         return entities.get("subject", ""), str(known.get("run_name", ""))
 
     def outward(self) -> Iterator["Scope"]:
-        """This scope and those around it."""
+        """Return this scope and those around it.
+
+        Yields
+        ------
+        'Scope'
+            Scopes from this one to the outermost.
+        """
         yield self
         if self.outer:
             yield from self.outer.outward()
 
     def inward(self) -> Iterator["Scope"]:
-        """This scope and those in it, in the order in which they were made."""
+        """Return this scope and those in it, in the order in which they were made.
+
+        Yields
+        ------
+        'Scope'
+            Scopes from this one inward, each before those inside it.
+        """
         yield self
         for scope in self.inner:
             yield from scope.inward()
 
     def find(self, name: str) -> Maker | None:
-        """Who makes an artifact, nearest first; None where nobody does."""
+        """Who makes an artifact, nearest first; None where nobody does.
+
+        Parameters
+        ----------
+        name : str
+            Artifact as it is called in this scope.
+
+        Returns
+        -------
+        Maker | None
+            Nearest maker, or None where nobody makes it.
+        """
         for scope in self.outward():
             while name in scope.alias:
                 name = scope.alias[name]
@@ -288,12 +434,40 @@ class Scope:
         """Return the artifacts of a name in inner scopes, by scope name.
 
         `among` selects the scopes, in this order.
+
+        Parameters
+        ----------
+        name : str
+            Artifact as it is called in the inner scopes.
+        among : Sequence[str] | None, optional
+            Names of the scopes to take, in this order; None takes all.
+
+        Returns
+        -------
+        dict[str, Maker]
+            Makers by the name of their scope.
         """
         found = {one.name: one.makers[name] for one in self.inward() if name in one.makers}
         return found if among is None else {each: found[each] for each in among}
 
     def setting(self, name: str) -> object:
-        """A setting of this scope or of one around it; `KeyError` where there is none."""
+        """A setting of this scope or of one around it; `KeyError` where there is none.
+
+        Parameters
+        ----------
+        name : str
+            Setting that this scope or an outer one has.
+
+        Returns
+        -------
+        object
+            Value in the nearest scope that has one.
+
+        Raises
+        ------
+        KeyError
+            Neither this scope nor one around it has such a setting.
+        """
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
 
 
@@ -314,7 +488,15 @@ def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | Non
 
 
 class Wire(NamedTuple):
-    """Makers of one input of a step; `names` are those of the scopes where they are told apart."""
+    """Makers of one input of a step; `names` are those of the scopes where they are told apart.
+
+    Parameters
+    ----------
+    makers : tuple[Maker, ...]
+        Makers whose artifacts the input takes, in order.
+    names : tuple[str, ...]
+        Scope of each maker; empty where they are not told apart.
+    """
 
     makers: tuple[Maker, ...]
     names: tuple[str, ...] = ()
@@ -322,6 +504,11 @@ class Wire(NamedTuple):
 
 class Graph:
     """The resolved graph of a scope and all in it.
+
+    Parameters
+    ----------
+    scope : Scope
+        Outermost scope, with all steps already placed.
 
     Attributes
     ----------
@@ -351,6 +538,11 @@ class Graph:
         Each text is there once, however many runs there are.
 
         A text that ends with a line feed ends a paragraph, and so does a part.
+
+        Returns
+        -------
+        str
+            Paragraphs in Markdown, separated by empty lines.
         """
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
         for part, text in self.scope.texts:

@@ -20,8 +20,17 @@ def workflow_of(
 
     Parameters
     ----------
-    base_dir : folder of work
-    need_gb : memory to declare (GB) for that of a step
+    graph : Graph
+        Graph with connected steps.
+    base_dir : Path
+        Folder of work.
+    need_gb : Callable[[Need], float]
+        Memory to declare (GB) for that of a step.
+
+    Returns
+    -------
+    LiterateWorkflow
+        Workflow of the outermost scope, with those of inner scopes inside it.
     """
     flows = {
         one: LiterateWorkflow(name=one.name)

@@ -35,9 +35,12 @@ class Provenance:
 
     Parameters
     ----------
-    wires : of all steps, by the names of their parameters
-    store : the step that stores
-    uri : how a file that was given is named
+    wires : _Wires
+        Of all steps, by the names of their parameters.
+    store : object
+        The step that stores.
+    uri : Callable[[Path], str]
+        How a file that was given is named.
     """
 
     def __init__(self, wires: _Wires, store: object, uri: Callable[[Path], str]) -> None:
@@ -55,6 +58,16 @@ class Provenance:
         """Return the metadata for a storing step: its sources, and spatial reference by space.
 
         A storing step is the step that stores an artifact.
+
+        Parameters
+        ----------
+        placed : 'Placed'
+            Step in the graph that stores an artifact.
+
+        Returns
+        -------
+        dict[str, object]
+            Settings ``sources`` and ``references``; empty for figures and given files.
         """
         (maker,) = self.wires[placed]["files"].makers
         source = maker.placed

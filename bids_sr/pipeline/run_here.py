@@ -19,9 +19,12 @@ class RunHere:
 
     Parameters
     ----------
-    scope : its artifacts, and those of its inner scopes, can be asked for; it stores nothing
-    folder : for the folders of the steps
-    say : called with each step as it begins, in words
+    scope : Scope
+        Its artifacts, and those of its inner scopes, can be asked for; it stores nothing.
+    folder : Path
+        For the folders of the steps.
+    say : Callable[[str], object]
+        Called with each step as it begins, in words.
     """
 
     def __init__(self, scope: Scope, folder: Path, say: Callable[[str], object] = str) -> None:
@@ -33,11 +36,13 @@ class RunHere:
 
         Parameters
         ----------
-        makers : who makes them, see `bids_sr.pipeline.graph.Scope`
+        *makers : Maker
+            Who makes them, see `bids_sr.pipeline.graph.Scope`.
 
         Returns
         -------
-        Their values, in memory; series are files, and open
+        list[object]
+            Their values, in memory; series are files, and open.
 
         Raises
         ------

@@ -86,10 +86,20 @@ class Lookup(Protocol):
 
 
 def enumerated(words: Sequence[str]) -> str:
-    """Words as a sentence lists them.
+    """Return words as a sentence lists them.
 
     >>> enumerated(["a", "b", "c"])
     'a, b and c'
+
+    Parameters
+    ----------
+    words : Sequence[str]
+        Words or names in the order of the list.
+
+    Returns
+    -------
+    str
+        Words joined by commas, the last by ``and``; empty without any.
     """
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
@@ -112,6 +122,27 @@ Varies = Mapping[str, Sequence[str]]
 @dataclass(frozen=True, slots=True)
 class Keep:
     """How an artifact is stored among the derivatives.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None
+        Long entity names to labels, besides those of the scope; None: files tell them.
+    sidecar : Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str
+        Metadata by key, or the artifact that holds them.
+    facts : str
+        Artifact with metadata known only after the step; empty for none.
+    provenance : bool
+        Whether the sidecar tells what made the file.
+    dataset : Literal['output', 'primary', 'figures']
+        Where it is stored: all results, primary series' data set, or figures.
+    exported_as : Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None
+        Entities that differ in the data set for other programs; None keeps it out.
+    level : Level | Callable[[Lookup], Level]
+        Lowest level of storage that has it among all results.
+    among : Callable[[Lookup], Sequence[Mapping[str, str]]] | None
+        Entities of the files to store, each a choice; None stores all.
+    varies : Varies | Callable[[Lookup], Varies]
+        Entities by which files with a shared sidecar differ, with differing keys.
 
     Attributes
     ----------
@@ -149,6 +180,27 @@ class Keep:
 
 class Step(Generic[P, R]):
     """A function as a step; see `step`.
+
+    Parameters
+    ----------
+    function : Callable[P, R]
+        Function whose annotations tell artifacts from settings.
+    makes : Sequence[str]
+        Artifacts that it returns, in order; empty for its own name.
+    part : Part
+        Place of its sentences in the methods text.
+    text : str | Callable[[Lookup], str]
+        Sentences of the methods text, or a function of the settings.
+    keep : Mapping[str, Keep] | None
+        How artifacts are stored, by name; None stores none.
+    memory : Need | None
+        What it adds to a process; None takes the usual need.
+    small : bool
+        Whether it handles only small tables, faster than a job starts.
+    resumes : bool
+        Whether a killed step goes on from what its folder holds.
+    reads : Callable[[Lookup], Sequence[Path | str]] | None
+        Gives files or URIs that settings name; None for none.
 
     Attributes
     ----------
@@ -204,6 +256,18 @@ class Step(Generic[P, R]):
         """Load artifacts, call the function, and save what it returns.
 
         The files have the names of the artifacts.
+
+        Parameters
+        ----------
+        given : Mapping[str, object]
+            Files of artifacts and values of settings, by parameter.
+        here : Path
+            Folder in which the step writes.
+
+        Returns
+        -------
+        dict[str, object]
+            Files of artifacts and plain values, by output; None is left out.
         """
         with ExitStack() as stack:
             values = {
@@ -266,15 +330,27 @@ def step(
 
     Parameters
     ----------
-    makes : name of the artifact that it returns, or names, in order; that of the function where
-        there is none
-    part, text : its sentences in the methods text, or a function that is given a look-up of
-        settings, and their place
-    keep : how those of its artifacts are stored that are kept, by name
-    memory : what it adds to a process
-    small : it handles small tables alone, in less time than a job of a cluster needs to start
-    resumes : its folder stays where it was killed, and it goes on from what it finds there
-    reads : files, or their URIs, that it reads because its settings name them
+    makes : str | Sequence[str], optional
+        Name of the artifact that it returns, or names, in order; that of the function where there
+        is none.
+    part, text : Part, optional
+        Its sentences in the methods text, or a function that is given a look-up of settings, and
+        their place.
+    keep : Mapping[str, Keep] | None, optional
+        How those of its artifacts are stored that are kept, by name.
+    memory : Need | None, optional
+        What it adds to a process.
+    small : bool, optional
+        It handles small tables alone, in less time than a job of a cluster needs to start.
+    resumes : bool, optional
+        Its folder stays where it was killed, and it goes on from what it finds there.
+    reads : Callable[[Lookup], Sequence[Path | str]] | None, optional
+        Files, or their URIs, that it reads because its settings name them.
+
+    Returns
+    -------
+    Callable[[Callable[P, R]], Step[P, R]]
+        Decorator that makes a step of a function.
 
     Examples
     --------

@@ -32,7 +32,13 @@ _NOTHING_VARIES: Varies = {}
 
 @cache
 def io_spec() -> dict[str, list[str]]:
-    """Entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``."""
+    """Return entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Lists under ``entities`` and ``default_path_patterns``.
+    """
     from bids_sr.boilerplate import path
 
     return json.loads(path("io_spec.json").read_text(encoding="utf-8"))
@@ -43,8 +49,14 @@ def derivative_path(entities: Mapping[str, str]) -> str:
 
     Parameters
     ----------
-    entities : long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``,
-        ``extension``) to labels
+    entities : Mapping[str, str]
+        Long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``, ``extension``) to
+        labels.
+
+    Returns
+    -------
+    str
+        Path below the root of the derivatives.
 
     Raises
     ------
@@ -228,24 +240,47 @@ def store(
 
     Parameters
     ----------
-    output_dir : root of the derivatives
-    files : to store; none where a step had nothing to give
-    sidecar, own_sidecar : metadata that a step made, and what is known before, where no JSON file
-        of the same name is among the files
-    entities, own_entities : long names to labels, of the scope and of the artifact; where the
-        latter are None the names of the files tell them
-    among : entities of the files that are stored, each a choice; None: all
-    sources : URIs of what the files are made of
-    references : URI of the image whose grid or frame an image has, by the entity ``space``; "" for
-        none
-    provenance : keys that every sidecar gets, such as the version
-    axis_order : axis of the stored image that each axis is in use
-    output_dtype : stored type of uncompressed series
-    datasets : series of whose data sets for other programs the files may be
-    in_output : whether they are stored among all results
-    exported_as : what of the entities is another one in `datasets`, an empty label for none; None:
-        they are not there
-    varies : entities by which files differ that share a sidecar, with the keys that differ
+    here : Path
+        Folder in which the step writes.
+    files : Sequence[File], optional
+        To store; none where a step had nothing to give.
+    sidecar : Facts | None, optional
+        Metadata that a step made, and what is known before, where no JSON file of the same name is
+        among the files.
+    output_dir : Path
+        Root of the derivatives.
+    entities, own_entities : Mapping[str, str]
+        Long names to labels, of the scope and of the artifact; where the latter are None the names
+        of the files tell them.
+    own_sidecar : Mapping[str, object], optional
+        Metadata that a step made, and what is known before, where no JSON file of the same name is
+        among the files.
+    among : list[Mapping[str, str]] | None, optional
+        Entities of the files that are stored, each a choice; None: all.
+    sources : Sequence[str], optional
+        URIs of what the files are made of.
+    references : Mapping[str, str], optional
+        URI of the image whose grid or frame an image has, by the entity ``space``; "" for none.
+    provenance : Mapping[str, str], optional
+        Keys that every sidecar gets, such as the version.
+    axis_order : AxisOrder, optional
+        Axis of the stored image that each axis is in use.
+    output_dtype : Literal['float32', 'int16'], optional
+        Stored type of uncompressed series.
+    datasets : Sequence[str], optional
+        Series of whose data sets for other programs the files may be.
+    in_output : bool, optional
+        Whether they are stored among all results.
+    exported_as : Mapping[str, str] | None, optional
+        What of the entities is another one in `datasets`, an empty label for none; None: they are
+        not there.
+    varies : Mapping[str, list[str]] | None, optional
+        Entities by which files differ that share a sidecar, with the keys that differ.
+
+    Returns
+    -------
+    list[File]
+        Files that were stored, with those in data sets for other programs.
     """
     told_by_files = (
         [path for path in files if path.suffix == ".json"] if own_entities is None else []

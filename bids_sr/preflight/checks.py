@@ -34,6 +34,11 @@ def check(settings: Settings) -> Plan:
     Nothing is written but a template that is asked for and not here, into TemplateFlow's folder,
     and not by a dry run.
 
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call, resolved.
+
     Returns
     -------
     plan : with `problems` empty if the work can start; the caller prints them all otherwise and
@@ -194,6 +199,18 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
     """Return the plan without the runs that problems stop.
 
     The plan itself is returned where problems stop more, or where there are none.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    problems : Sequence[Notice]
+        What stops runs or the whole call.
+
+    Returns
+    -------
+    Plan
+        Plan that tells which runs are left out.
     """
     files = {run.stem: (run.bold, *files_of(run)) for run in plan.runs}
     subjects, left_out, remaining = exclude(problems, files, plan.subjects)
@@ -207,9 +224,17 @@ def without_unfit_references(
 ) -> tuple[Plan, tuple[Notice, ...]]:
     """Drop references found automatically, not named, where their voxels do not fit the run.
 
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    problems : Sequence[Notice]
+        What stops runs or the whole call.
+
     Returns
     -------
-    plan : what was taken is told in its warnings; problems : those that are of no reference
+    tuple[Plan, tuple[Notice, ...]]
+        Plan : what was taken is told in its warnings; problems : those that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
     found, subjects, taken = Findings(), [], set[Notice]()

@@ -30,6 +30,13 @@ def check_places(settings: Settings, found: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it cannot be written or if results and data would mix in it.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
     """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
     before = len(found.problems)
@@ -146,7 +153,15 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
 
 
 def check_region(settings: Settings, found: Findings) -> None:
-    """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
+    """An atlas or a file of a region of interest that cannot be read, or has nothing in it.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+    """
     how = settings.activation
     if is_file(how.roi):
         where, fix = f"--roi {how.roi}", "or --roi motor or --roi brain."
@@ -195,7 +210,17 @@ def _check_atlas(named: str, found: Findings) -> None:
 
 
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
-    """Report disks that are too small, counting what an earlier run of this call has written."""
+    """Report disks that are too small, counting what an earlier run of this call has written.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    estimate : Estimate
+        Disk that the call takes in both directories (GB).
+    found : Findings
+        Takes up problems and notes.
+    """
     needs: dict[int, tuple[Path, float, list[Path]]] = {}
     paths = settings.paths
     for path, gigabytes in (

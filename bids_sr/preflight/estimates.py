@@ -161,7 +161,20 @@ def _millions(path: Path) -> float:
 
 
 def estimate(plan: Plan, settings: Settings) -> Estimate:
-    """Estimate time, memory and disk of a plan."""
+    """Estimate time, memory and disk of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    settings : Settings
+        All settings of the call.
+
+    Returns
+    -------
+    Estimate
+        Cost with a row for each stage; nothing without runs.
+    """
     runs = plan.runs
     if not runs:
         return Estimate()
@@ -404,6 +417,18 @@ def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
     """Return the cost of a call for each participant (``sub-01``) alone.
 
     `plan` is as `check` returned it.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    settings : Settings
+        All settings of the call.
+
+    Returns
+    -------
+    dict[str, Estimate]
+        Cost by participant, that of downsampled data with ``--retrospective``.
     """
     return {
         f"sub-{one.label}": estimate(replace(plan, subjects=(one,)), settings)
@@ -412,7 +437,20 @@ def estimates(plan: Plan, settings: Settings) -> dict[str, Estimate]:
 
 
 def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
-    """Time, memory and disk, from the numbers of voxels of the high-resolution scans."""
+    """Time, memory and disk, from the numbers of voxels of the high-resolution scans.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    settings : Settings
+        All settings of the call.
+
+    Returns
+    -------
+    Estimate
+        Cost with a row for each stage; nothing without participants.
+    """
     if not plan.subjects:
         return Estimate()
     superres = settings.superres
@@ -455,7 +493,20 @@ def estimate_structural(plan: Plan, settings: Settings) -> Estimate:
 
 
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
-    """Report what the machine that does the work, not one that submits it, lacks for it."""
+    """Report what the machine that does the work, not one that submits it, lacks for it.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+    settings : Settings
+        All settings of the call.
+
+    Returns
+    -------
+    list[Notice]
+        Problems with memory or GPU; none with a plugin.
+    """
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
         free = None if resources.mem_gb is not None else machine.memory_gb()
@@ -472,7 +523,19 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings
 ) -> None:
-    """Report memory too small for the largest step alone; None where it is not known."""
+    """Report memory too small for the largest step alone; None where it is not known.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    sizes : Sizes
+        Millions of voxels of the largest images.
+    memory_gb : float | None
+        Memory that may be used now (GB).
+    found : Findings
+        Takes up problems and notes.
+    """
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return

@@ -53,8 +53,17 @@ def check_events(
 
     Parameters
     ----------
-    table, bold : events of the run, and its series
-    duration : of the run (s), against which events are checked; None where it is not known
+    table, bold : Path
+        Events of the run, and its series.
+    duration : float | None
+        Of the run (s), against which events are checked; None where it is not known.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of trial types, or none.
     """
     own = Findings()
     rows = _read(table, own)
@@ -232,6 +241,22 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
     Without events the seeds are cleared of that model whatever maps are made, and slow
     fluctuations are mapped too.
+
+    Parameters
+    ----------
+    run : BoldRun
+        BOLD run with its companion files.
+    n_types : int
+        Number of trial types, or of seeds.
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    bool
+        False with a problem.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
@@ -260,7 +285,20 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """Types in the order that the data set shares; those it does not know come last, by name."""
+    """Return types in the order that the data set shares; unknown ones come last, by name.
+
+    Parameters
+    ----------
+    types : Sequence[str]
+        Names of the trial types of a run.
+    order : Sequence[str]
+        Trial types in the order of the data set.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of the run in their new order.
+    """
     own, shared = set(types), set(order)
     return (
         *(name for name in order if name in own),
@@ -271,15 +309,24 @@ def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
 def contrasts_of_runs(
     types: Mapping[Path, Sequence[str]], requested: Sequence[str], found: Findings
 ) -> dict[Path, dict[str, Contrast]]:
-    """Contrasts of each run.
+    """Return contrasts of each run.
 
     A contrast asked for must fit one run at least; in runs that lack one of its trial types it is
     left out, which is said.
 
     Parameters
     ----------
-    types : BOLD file → modelled trial types, in order
-    requested : contrasts as the user wrote them; empty: the default ones
+    types : Mapping[Path, Sequence[str]]
+        BOLD file → modelled trial types, in order.
+    requested : Sequence[str]
+        Contrasts as the user wrote them; empty: the default ones.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    dict[Path, dict[str, Contrast]]
+        Weights of trial types by contrast, for each BOLD file.
     """
     if not requested:
         return {path: resolve_contrasts(names) for path, names in types.items()}
@@ -325,6 +372,22 @@ def is_estimable(
     """Return whether the linear model of a run is estimable, motion apart.
 
     The events table of the run has to be sound; a problem says why the model is not estimable.
+
+    Parameters
+    ----------
+    run : BoldRun
+        BOLD run with its companion files.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of trial types by contrast.
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+
+    Returns
+    -------
+    bool
+        False with a problem; True where it is not tried.
     """
     if (
         "glm" not in settings.activation.kinds
@@ -354,6 +417,22 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     """Return whether any condition of a run has blocks for two halves.
 
     The events table of the run has to be sound; conditions without such blocks are reported.
+
+    Parameters
+    ----------
+    run : BoldRun
+        BOLD run with its companion files.
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+    n_seeds : int, optional
+        Number of seeds, for a run without events.
+
+    Returns
+    -------
+    bool
+        False with a note.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:  # halves of segments

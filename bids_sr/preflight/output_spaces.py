@@ -46,7 +46,12 @@ def check_spaces(
 
     Parameters
     ----------
-    labels, without_anat : of all participants, and of those that have no T1w image
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up problems and notes.
+    labels, without_anat : Sequence[str]
+        Of all participants, and of those that have no T1w image.
     """
     spaces = [
         space for space in settings.preprocessing.spaces if space.is_template or space.name == T1W

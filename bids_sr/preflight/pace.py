@@ -21,7 +21,15 @@ _BLOCK = bytes(2**18)
 
 @frozen
 class Pace:
-    """Factors for wall-clock time: slower processors, and other load on them."""
+    """Factors for wall-clock time: slower processors, and other load on them.
+
+    Parameters
+    ----------
+    processor : float
+        Time of a processor over that of the reference.
+    busy : float
+        Processors wanted over those that other load leaves, at least 1.
+    """
 
     processor: float = 1.0
     busy: float = 1.0
@@ -37,6 +45,11 @@ def kernel_seconds() -> float:
 
     The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays
     of a whole volume take four times as long in a process that has not had such memory yet.
+
+    Returns
+    -------
+    float
+        Time of 48 slices there and back (s).
     """
     found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
@@ -53,6 +66,16 @@ def processors_had(threads: int) -> float:
     It is tried, as the number of processes that want to run does not tell: the system may share
     its processors between sessions or groups of processes, and its average of the last minute
     knows neither what has just begun nor what has ended.
+
+    Parameters
+    ----------
+    threads : int
+        Number of threads that keep busy.
+
+    Returns
+    -------
+    float
+        Mean number over half a second.
     """
     until = time.perf_counter() + _WATCHED_S
 
@@ -74,10 +97,20 @@ def pace(processors: float, *, kernel_s: float | None = None, had: float | None 
 
     Parameters
     ----------
-    processors : that the estimate rests on
-    kernel_s : processor seconds of the kernel; measured by default
-    had : processors that as many threads, rounded up, are given; measured by default
+    processors : float
+        That the estimate rests on.
+    kernel_s : float | None, optional
+        Processor seconds of the kernel; measured by default.
+    had : float | None, optional
+        Processors that as many threads, rounded up, are given; measured by default.
 
+    Returns
+    -------
+    Pace
+        Both factors, 1 on idle processors of the reference.
+
+    Examples
+    --------
     >>> pace(2, kernel_s=REFERENCE_S, had=2.0)
     Pace(processor=1.0, busy=1.0)
     >>> pace(1.7, kernel_s=2 * REFERENCE_S, had=0.5).slower
@@ -98,6 +131,16 @@ def duration(minutes: float) -> str:
 
     >>> duration(.4), duration(4.4), duration(135)
     ('under 1 min', 'about 4 min', 'about 2 h 15 min')
+
+    Parameters
+    ----------
+    minutes : float
+        Time (min), rounded to whole minutes.
+
+    Returns
+    -------
+    str
+        Phrase without a period.
     """
     whole = round(minutes)
     if whole < 1:

@@ -15,7 +15,19 @@ from bids_sr.notices import Notice
 
 @frozen
 class Row:
-    """Cost of one stage over all runs: processor minutes, peak memory and disk (GB)."""
+    """Cost of one stage over all runs: processor minutes, peak memory and disk (GB).
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage.
+    minutes : float
+        Processor time over all runs (min).
+    memory_gb : float
+        Peak memory of the largest step (GB).
+    disk_gb : float
+        Disk in the working directory (GB).
+    """
 
     stage: str
     minutes: float
@@ -25,15 +37,33 @@ class Row:
 
 @frozen
 class Estimate:
-    """Cost of a call on idle processors of `preflight.estimates`."""
+    """Cost of a call on idle processors of `preflight.estimates`.
 
-    minutes: float = 0.0  # wall clock on the processors given
-    processors: float = 1.0  # of them, that are busy on average
-    memory_gb: float = 0.0  # peak of all processes
-    sizes: Sizes = field(default_factory=Sizes)  # of the largest images, which memory follows
-    work_gb: float = 0.0  # disk in the working directory
-    output_gb: float = 0.0  # disk in the output directory
-    rows: tuple[Row, ...] = ()  # by stage
+    Parameters
+    ----------
+    minutes : float
+        Wall clock on the processors given.
+    processors : float
+        Of them, that are busy on average.
+    memory_gb : float
+        Peak of all processes.
+    sizes : Sizes
+        Of the largest images, which memory follows.
+    work_gb : float
+        Disk in the working directory.
+    output_gb : float
+        Disk in the output directory.
+    rows : tuple[Row, ...]
+        By stage.
+    """
+
+    minutes: float = 0.0
+    processors: float = 1.0
+    memory_gb: float = 0.0
+    sizes: Sizes = field(default_factory=Sizes)
+    work_gb: float = 0.0
+    output_gb: float = 0.0
+    rows: tuple[Row, ...] = ()
 
     @property
     def disk_gb(self) -> float:
@@ -48,30 +78,63 @@ class Plan:
     `contrasts` are BOLD file → contrast name → trial type → weight; `type_order` is task → trial
     types in the order that decides the sign of default contrasts; `series_by_run` names of a BOLD
     file those of `series` that are made of it, and runs that are not in it have all.
+
+    Parameters
+    ----------
+    subjects : tuple[Subject, ...]
+        With the runs that are sound.
+    problems : tuple[Notice, ...]
+        Why it cannot start; empty if it can.
+    warnings : tuple[Notice, ...]
+        What is done otherwise than expected, for the terminal and the report.
+    estimate : Estimate
+        Time, memory and disk of the call.
+    series : tuple[str, ...]
+        All, in the order of computation.
+    contrasts : Mapping[Path, Mapping[str, Mapping[str, float]]]
+        Weights of trial types by contrast, for each BOLD file.
+    series_by_run : Mapping[Path, tuple[str, ...]]
+        Names of series by BOLD file, for runs that lack some.
+    unsplit : frozenset[Path]
+        BOLD files of the runs that have too few blocks for split halves.
+    left_out : Mapping[str, tuple[Notice, ...]]
+        Name of a run not worked on → why.
+    type_order : Mapping[str, tuple[str, ...]]
+        Trial types in order, by task.
+    sources : tuple[Derivatives, ...]
+        Folders whose contents are taken over.
     """
 
-    subjects: tuple[Subject, ...] = ()  # with the runs that are sound
-    problems: tuple[Notice, ...] = ()  # why it cannot start; empty if it can
-    # what is done otherwise than expected, for the terminal and the report
+    subjects: tuple[Subject, ...] = ()
+    problems: tuple[Notice, ...] = ()
     warnings: tuple[Notice, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
-    series: tuple[str, ...] = ("raw",)  # all, in the order of computation
+    series: tuple[str, ...] = ("raw",)
     contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
-    # BOLD files of the runs that have too few blocks for split halves
     unsplit: frozenset[Path] = frozenset()
-    # name of a run not worked on → why
     left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sources: tuple[Derivatives, ...] = ()  # folders whose contents are taken over
+    sources: tuple[Derivatives, ...] = ()
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
-        """Runs of all participants."""
+        """Return runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
-        """Series of one run."""
+        """Return series of one run.
+
+        Parameters
+        ----------
+        run : BoldRun
+            BOLD run with its companion files.
+
+        Returns
+        -------
+        tuple[str, ...]
+            Names in the order of computation.
+        """
         return self.series_by_run.get(run.bold, self.series)
 
 
@@ -93,7 +156,18 @@ def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> 
 
 
 def files_of(run: BoldRun) -> set[Path | None]:
-    """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask."""
+    """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask.
+
+    Parameters
+    ----------
+    run : BoldRun
+        BOLD run with its companion files.
+
+    Returns
+    -------
+    set[Path | None]
+        Files, with None among them where one is missing.
+    """
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     known = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
@@ -112,7 +186,12 @@ def exclude(
 
     Parameters
     ----------
-    files : name of each run chosen → its series, and what else is read for it
+    problems : Sequence[Notice]
+        What stops runs or the whole call.
+    files : Mapping[str, Sequence[Path | None]]
+        Name of each run chosen → its series, and what else is read for it.
+    subjects : Sequence[Subject]
+        Participants with their runs.
 
     Returns
     -------
@@ -138,7 +217,18 @@ def exclude(
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
-    """Return a line for each excluded run with reason and fix; shared reasons are given once."""
+    """Return a line for each excluded run with reason and fix; shared reasons are given once.
+
+    Parameters
+    ----------
+    left_out : Mapping[str, Sequence[Notice]]
+        Problems by the name of the run that they stop.
+
+    Returns
+    -------
+    list[str]
+        Texts of four lines each.
+    """
     by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:

@@ -41,6 +41,16 @@ def check_data(plan: Plan) -> tuple[Notice, ...]:
     """Return damaged, constant or nonfinite images, reading each once and writing nothing.
 
     Brain masks of another program are read too: those that can be no brain's are returned.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the call will do.
+
+    Returns
+    -------
+    tuple[Notice, ...]
+        Problems, each with its participant or run.
     """
     found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}

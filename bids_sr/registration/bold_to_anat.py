@@ -40,6 +40,24 @@ def register_to_t1w(
     It maps a T1w point to its boldref point; boldref is the fixed image.
 
     Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    t1w : Volume
+        T1w image of the participant (3D).
+    t1w_mask : Array
+        Voxels of the brain in the T1w image (3D, boolean).
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm), and facts.
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
@@ -72,6 +90,22 @@ def facts_of_coreg(
     """Return facts on a precomputed registration for the report.
 
     `boldref2t1w` maps a T1w point to its boldref point.
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    t1w : Volume
+        T1w image of the participant (3D).
+    t1w_mask : Array
+        Voxels of the brain in the T1w image (3D, boolean).
+    boldref2t1w : Array
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    dict[str, object]
+        Size of the transform and agreement of the brains, by name.
     """
     own, (brain, brain_mask), xfm = (
         masks.brain_mask(boldref.data, boldref.affine),
@@ -137,6 +171,24 @@ def register_pair_to_bold(
     tells more than the low-resolution one (.11 mm against .14 mm rms in the phantom).
     `highres2lowres` (lowres point to highres point) moves highres to where lowres lies before the
     search, as lowres was measured on the BOLD's geometry.
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    highres : Volume
+        High-resolution image of the T2*w pair (3D).
+    highres2lowres : Array | None
+        Transform of a lowres point to its highres point (4 x 4, RAS+ mm); None: identity.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        Transform of a boldref point to its highres point (4 x 4, RAS+ mm), and facts.
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
     moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
@@ -174,6 +226,22 @@ def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Ar
     """Resample a mask to a finer grid of the same field of view.
 
     It holds the voxels at least half inside the mask and those nearest to it.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of a head or brain (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+    shape : tuple[int, int, int]
+        Numbers of voxels of the finer grid (x, y, z).
+    fine : Array
+        Voxel-to-world matrix of the finer grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Array
+        Voxels of the same region on the finer grid (3D, boolean).
     """
     found = masks.coverage(mask, affine, shape, fine) >= 0.5
     return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, order=0) > 0.5)
@@ -190,6 +258,20 @@ def combined_masks(
     least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor regions
     without signal enter. Where the two hardly agree (Dice below .7) the BOLD's own mask is taken
     alone.
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    brain : tuple[Volume, Array] | None
+        T1w brain mask, and T1w-to-boldref transform (RAS+ mm); None without a T1w image.
+
+    Returns
+    -------
+    tuple[Array, Array, Array, dict[str, object]]
+        Both masks (boolean), the finer grid's voxel-to-world matrix (RAS+ mm), and facts.
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
@@ -235,11 +317,24 @@ def region_on_bold(
 
     Parameters
     ----------
-    to_region : transform files that take a T1w point to the region's space, the last of them
-        first; empty: T1w space
-    boldref2t1w : takes a T1w point to its boldref point
-    grids : brain masks on the grid of boldref and on its high-resolution grid
-    folder : for the inverted transform
+    region : Volume
+        Region as an image (3D), with values above 0.5 inside.
+    to_region : Sequence[Path]
+        Transform files that take a T1w point to the region's space, the last of them first; empty:
+        T1w space.
+    boldref2t1w : Array
+        Takes a T1w point to its boldref point.
+    grids : tuple[Volume, Volume]
+        Brain masks on the grid of boldref and on its high-resolution grid.
+    seed : int
+        Seed of the random samples of ANTs.
+    folder : Path
+        For the inverted transform.
+
+    Returns
+    -------
+    tuple[tuple[Array, Array], dict[str, object]]
+        Region on both grids (3D, boolean), and facts for the report.
     """
     chain = boldref_onward(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
@@ -286,13 +381,21 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
 
 
 def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> list[Path]:
-    """Transforms that take a boldref point to its T1w point, and that onward.
+    """Return transforms that take a boldref point to its T1w point, and that onward.
 
     Parameters
     ----------
-    boldref2t1w : (4, 4), takes a T1w point to its boldref point (RAS mm)
-    onward : files of what takes a T1w point to where it is wanted; none: it is wanted there
-    here : where the inverse of the first is written
+    boldref2t1w : Array
+        (4, 4), takes a T1w point to its boldref point (RAS mm).
+    onward : Sequence[Path]
+        Files of what takes a T1w point to where it is wanted; none: it is wanted there.
+    here : Path
+        Where the inverse of the first is written.
+
+    Returns
+    -------
+    list[Path]
+        Transform files; points of boldref go through the last one first.
     """
     write_itk(back := here / "t1w2boldref.txt", invert(boldref2t1w))
     return [*onward, back]

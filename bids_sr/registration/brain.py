@@ -39,12 +39,20 @@ def check_brain(
 
     Parameters
     ----------
-    volume : of the mask (ml)
-    determinant : of the affine from template to head; it and the next are None where no pose
-        underlies the mask, as for that of another program
-    nmi, nmi_headers : normalized mutual information in the template's brain by the affine and by
-        the headers
-    template_dice : of the mask and the template's brain brought there by the affine
+    volume : float
+        Of the mask (ml).
+    determinant : float | None, optional
+        Of the affine from template to head; it and the next are None where no pose underlies the
+        mask, as for that of another program.
+    nmi, nmi_headers : float | None, optional
+        Normalized mutual information in the template's brain by the affine and by the headers.
+    template_dice : float | None, optional
+        Of the mask and the template's brain brought there by the affine.
+
+    Returns
+    -------
+    dict[str, object]
+        Figures that are known, to four decimals, and the list ``brain_doubts``.
     """
     low, high = _VOLUME_ML
     doubts = []
@@ -74,7 +82,20 @@ def check_brain(
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
-    """Volume of a mask (ml)."""
+    """Volume of a mask (ml).
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of a head or brain (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    float
+        Volume inside the mask (ml).
+    """
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
@@ -85,13 +106,37 @@ _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 
 
 def coarse(image: Volume, mm: float) -> Volume:
-    """An image on voxels of about `mm`, same outer edges."""
+    """An image on voxels of about `mm`, same outer edges.
+
+    Parameters
+    ----------
+    image : Volume
+        Image or mask to downsample (3D).
+    mm : float
+        Voxel size to reach along all axes (mm); larger voxels stay.
+
+    Returns
+    -------
+    Volume
+        Low-passed image on larger voxels (3D, float32).
+    """
     data, affine = masks.coarsen(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
 
 
 def two_mm_grid(template: Volume) -> Volume:
-    """Return an empty 2 mm grid that starts at the center of the template's first voxel."""
+    """Return an empty 2 mm grid that starts at the center of the template's first voxel.
+
+    Parameters
+    ----------
+    template : Volume
+        Skull-stripped T1w template (3D).
+
+    Returns
+    -------
+    Volume
+        Image of zeros on voxels of 2 mm (3D).
+    """
     zooms = template.zooms
     affine = template.affine.copy()
     affine[:3, :3] = affine[:3, :3] / zooms * 2.0
@@ -106,6 +151,22 @@ def unbiased(
 
     Negative values are set to zero. The geometric mean of the field in the mask (None: the head)
     is 1. The B-spline mesh doubles with each level of `iterations`.
+
+    Parameters
+    ----------
+    image : Volume
+        Image of a head or brain (3D); negative values count as 0.
+    mask : Array | None
+        Voxels in which the field is scaled (3D, boolean); None: the head.
+    seed : int
+        Seed of the random samples of ANTs.
+    iterations : tuple[int, ...]
+        Largest number of iterations of each level, coarsest first.
+
+    Returns
+    -------
+    Volume
+        Image without its bias field (3D, float32).
     """
     ants = load_ants(seed)
     image = Volume(np.maximum(image.data, 0), image.affine)
@@ -154,6 +215,22 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
     """Return the normalized mutual information of `fixed` and `moving` inside `mask`.
 
     `mask` is on the fixed grid; `xfm` (fixed to moving) resamples `moving` onto it.
+
+    Parameters
+    ----------
+    fixed : Volume
+        Image that stays in place (3D).
+    moving : Volume
+        Image that is brought onto the fixed one (3D).
+    xfm : Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    mask : Array
+        Voxels of the fixed image that count (3D, boolean).
+
+    Returns
+    -------
+    float
+        Measure from 1 (independent) to 2 (one-to-one).
     """
     seen = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
@@ -243,6 +320,30 @@ def normalize(
 
     Returns two composite files: the first takes template points to T1w points (it resamples the
     T1w image into the template), the second T1w points to template points.
+
+    Parameters
+    ----------
+    brain : Volume
+        T1w image (3D); what lies outside the brain is set to 0 here.
+    mask : Array
+        Voxels of the brain in the T1w image (3D, boolean).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Voxels of the brain in the template (3D, boolean).
+    start : Array
+        Transform of a template point to its T1w point (4 x 4, RAS+ mm).
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to be quick instead of accurate.
+
+    Returns
+    -------
+    tuple[Path, Path]
+        Template-to-T1w and T1w-to-template transform files of points (.h5).
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
@@ -304,6 +405,28 @@ def brain_from_head(
     into the cortex. The mask of a T1w image is `fitted` to its tissue; in another contrast, whose
     tissues lie in another order, the template's is taken as it is. Sloppy: one start in place of
     two.
+
+    Parameters
+    ----------
+    head : Volume
+        Image of a whole head, a defaced one, or a brain (3D).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Voxels of the brain in the template (3D, boolean).
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to be quick instead of accurate.
+    fitted : bool, optional
+        Whether the mask is fitted to the tissue of a T1w image.
+
+    Returns
+    -------
+    tuple[Array, Array, dict[str, object]]
+        Brain voxels (3D, boolean), affine (4 x 4, RAS+ mm), and the check of both.
     """
     low = coarse(head, 2.0)
     tries = 1 if sloppy else 2
@@ -331,6 +454,24 @@ def carried_priors(
     """Resample the template's tissues to T1w priors of GM, WM and CSF (3, X, Y, Z).
 
     The template gives GM and WM; CSF is the remainder.
+
+    Parameters
+    ----------
+    t1w : Volume
+        T1w image of the participant (3D).
+    mask : Array
+        Voxels of the brain in the T1w image (3D, boolean).
+    maps : Sequence[Volume]
+        Gray and white matter of the template, in this order (3D, 0 to 1).
+    std2t1w : Path
+        Transform file that brings template images onto the T1w image.
+    seed : int
+        Seed of the random samples of ANTs.
+
+    Returns
+    -------
+    Array
+        Tissue probabilities in T1w voxels, from 0 to 1 (3, X, Y, Z).
     """
     # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
     low = coarse(t1w, 2.0)

@@ -53,6 +53,28 @@ def register_to_calibration(
     Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of
     one contrast; for the latter the calibration's reference is smoothed to the voxel of the run.
     `factor` is voxel of the run over that of the calibration.
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    fine : Volume
+        Reference image of the calibration (3D).
+    fine_mask : Array
+        Voxels of the brain in the calibration's reference (3D, boolean).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        Transform (4 x 4, RAS+ mm), and figures of its size and fit by name.
     """
     fit = rigid(
         boldref,
@@ -82,6 +104,26 @@ def agreement(
     """Return the agreement of brains and edges after registration.
 
     The metrics are overlap, Dice, correlation and distance of edges (mm).
+
+    Parameters
+    ----------
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    fine : Volume
+        Reference image of the calibration (3D).
+    fine_mask : Array
+        Voxels of the brain in the calibration's reference (3D, boolean).
+    xfm : Array
+        Transform of a boldref point to its calibration point (4 x 4, RAS+ mm).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    dict[str, float | None]
+        Figures by name; None for edges that cannot be compared.
     """
     shape = boldref.data.shape
     carried = masks.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
@@ -123,13 +165,42 @@ def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
 
 
 def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """(T,) rms displacement of the brain from the reference (mm)."""
+    """Return (T,) rms displacement of the brain from the reference (mm).
+
+    Parameters
+    ----------
+    matrices : Array
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    mask : Array
+        Voxels of a head or brain (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Array
+        Displacement of each volume (T,; mm).
+    """
     points = points_in(mask, affine, 7)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
 
 def task_regressors(events: Path, tr: float, volumes: int) -> Array:
-    """(T, C) predicted response of each condition that happens.
+    """Return (T, C) predicted response of each condition that happens.
+
+    Parameters
+    ----------
+    events : Path
+        Tab-separated table of events as in BIDS.
+    tr : float
+        Repetition time, TR (s).
+    volumes : int
+        Number of volumes of the series.
+
+    Returns
+    -------
+    Array
+        One column for each condition (T, C); no columns without a response.
 
     Raises
     ------
@@ -141,7 +212,18 @@ def task_regressors(events: Path, tr: float, volumes: int) -> Array:
 
 
 def objection(facts: Mapping[str, float]) -> str:
-    """Why a calibration cannot be used, from what was measured; "" if it can."""
+    """Why a calibration cannot be used, from what was measured; "" if it can.
+
+    Parameters
+    ----------
+    facts : Mapping[str, float]
+        Figures of registration and head motion by name.
+
+    Returns
+    -------
+    str
+        Reason and advice as a clause; empty if nothing speaks against it.
+    """
     if facts["overlap"] < _LEAST_OVERLAP:
         return (
             f"only {facts['overlap']:.0%} of the run's brain lies in it: measure it with the field"
@@ -178,12 +260,21 @@ def calibration_patterns(
 
     Parameters
     ----------
-    reader, mask : (X, Y, Z, T) calibration, uncompressed, and the brain in its reference
-    matrices, params : (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in
-        mm and rad
-    facts : of its registration; takes what is known before something speaks against its use
-    n_dummy, tr : first volumes to leave out; repetition time (s)
-    events : BIDS events of the calibration; None: there is no task to take out
+    reader, mask : SeriesReader
+        (X, Y, Z, T) calibration, uncompressed, and the brain in its reference.
+    matrices, params : Array
+        (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad.
+    facts : dict[str, object]
+        Of its registration; takes what is known before something speaks against its use.
+    n_dummy, tr : int
+        First volumes to leave out; repetition time (s).
+    events : Path | None, optional
+        BIDS events of the calibration; None: there is no task to take out.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        Patterns on the grid of the calibration, and figures by name.
 
     Raises
     ------

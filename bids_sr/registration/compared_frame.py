@@ -69,22 +69,41 @@ class ComparedError(ValueError):
 
 @frozen
 class Alignment:
-    """How a compared series lies on its run."""
+    """How a compared series lies on its run.
 
-    # whether its volumes lie where those of the run were acquired, whatever constant shift they
-    # have
+    Parameters
+    ----------
+    moves : bool
+        Whether its volumes lie where those of the run were acquired, whatever constant shift they
+        have.
+    shift : tuple[float, float, float]
+        Constant part of where it lies, acquired voxels along the axes of the run.
+    spread_mm : float
+        Rms of what varies over the run, over the brain.
+    alike : float
+        Correlation of the mean images in the head.
+    together : float
+        Correlation of changes from a volume to the next.
+    scale : float
+        What its signal is multiplied by, and what is added then, to be that of the run: 1 and 0
+        where it is.
+    offset : float
+        Signal that is added after scaling, in units of the run.
+    both : Mask
+        Acquired voxels in which it and the run have signal.
+    least : float
+        Its voxels have signal where their mean is above it.
+    """
+
     moves: bool
-    # constant part of where it lies, acquired voxels along the axes of the run
     shift: tuple[float, float, float]
-    spread_mm: float  # rms of what varies over the run, over the brain
-    alike: float  # correlation of the mean images in the head
-    together: float  # correlation of changes from a volume to the next
-    # what its signal is multiplied by, and what is added then, to be that of the run: 1 and 0
-    # where it is
+    spread_mm: float
+    alike: float
+    together: float
     scale: float
     offset: float
-    both: Mask  # acquired voxels in which it and the run have signal
-    least: float  # its voxels have signal where their mean is above it
+    both: Mask
+    least: float
 
     @property
     def shift_text(self) -> str:
@@ -97,7 +116,13 @@ class Alignment:
         return ", ".join(parts)
 
     def facts(self) -> dict[str, object]:
-        """As plain values."""
+        """Return it as plain values.
+
+        Returns
+        -------
+        dict[str, object]
+            Frame, shift and figures by name.
+        """
         return {
             "frame": "as acquired" if self.moves else "head motion undone",
             "shift": self.shift_text,
@@ -116,6 +141,16 @@ def moments(n_volumes: int) -> list[int]:
 
     >>> moments(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes of the series.
+
+    Returns
+    -------
+    list[int]
+        Numbers of the volumes in ascending order, counted from 0.
     """
     starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _PLACES + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
@@ -128,9 +163,17 @@ def align_volumes(
 
     Parameters
     ----------
-    own : (x, y, z) volumes of the run as acquired, by number
-    other : those of the compared series, on that grid or a finer one of its field of view
-    affine : (4, 4) of the acquired grid, voxel to RAS mm
+    own : Mapping[int, Array]
+        (x, y, z) volumes of the run as acquired, by number.
+    other : Mapping[int, Array]
+        Those of the compared series, on that grid or a finer one of its field of view.
+    affine : Array
+        (4, 4) of the acquired grid, voxel to RAS mm.
+
+    Returns
+    -------
+    Alignment
+        Where the compared series lies, and how like the run it is.
 
     Raises
     ------
@@ -213,6 +256,11 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
 
 def refuse_other_nan(volumes: Iterable[Array]) -> None:
     """Refuse a series whose voxels without a value differ from volume to volume: that is no mask.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes of the compared series in order (3D each).
 
     Raises
     ------
@@ -304,7 +352,18 @@ def _pose(
 
 
 def refusal_of(seen: Alignment) -> tuple[str, str] | None:
-    """Why a series cannot be compared, and the way out; None where it can."""
+    """Why a series cannot be compared, and the way out; None where it can.
+
+    Parameters
+    ----------
+    seen : Alignment
+        How the compared series lies on its run.
+
+    Returns
+    -------
+    tuple[str, str] | None
+        Reason and remedy, or None where it can be compared.
+    """
     if seen.alike < _LEAST_LIKE:
         return (
             (
@@ -354,16 +413,41 @@ def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, flo
 
 
 def read_moments(reader: SeriesReader) -> dict[int, Array]:
-    """The volumes of a series that `align_volumes` looks at; they are read in order."""
+    """The volumes of a series that `align_volumes` looks at; they are read in order.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series to read volume by volume (4D).
+
+    Returns
+    -------
+    dict[int, Array]
+        Volumes by their number, counted from 0 (3D each).
+    """
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
 def checked(own: SeriesReader, other: SeriesReader) -> Alignment:
     """How a series lies on its run.
 
+    Parameters
+    ----------
+    own : SeriesReader
+        Series of the run as acquired (4D).
+    other : SeriesReader
+        Series that is compared with the run (4D).
+
+    Returns
+    -------
+    Alignment
+        Where the compared series lies, and how like the run it is.
+
     Raises
     ------
     ComparedError : it cannot be compared
+    InferenceError
+        A value is not finite.
     """
     seen = align_volumes(
         read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float)
@@ -382,6 +466,24 @@ def poses_of(
 
     Those of the run, where it moves as the run does; else one for all volumes, which brings the
     reference that it was aligned to into register with the run's.
+
+    Parameters
+    ----------
+    seen : Alignment
+        How the compared series lies on its run.
+    poses : Float
+        Transforms of a boldref point to each volume of the run (T, 4, 4; RAS+ mm).
+    other : SeriesReader
+        Series that is compared with the run (4D).
+    boldref : Volume
+        Reference image of the BOLD run (3D).
+    mask : Mask
+        Voxels of the brain in boldref (3D, boolean).
+
+    Returns
+    -------
+    Float
+        Transforms by volume of the compared series (T, 4, 4; RAS+ mm).
 
     Raises
     ------

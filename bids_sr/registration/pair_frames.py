@@ -25,6 +25,18 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
     """Return a pair whose low-resolution member is k-space truncated.
 
     The high-resolution member is cropped first where the factor does not divide it.
+
+    Parameters
+    ----------
+    highres : Volume
+        High-resolution image of the T2*w pair (3D).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    _AlignedPair
+        Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
     """
     data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
@@ -54,6 +66,26 @@ def registered_pair(
     estimated of a pair that is said to be `in_frame`.
 
     MaskError where no brain can be told in one of the images.
+
+    Parameters
+    ----------
+    highres : Volume
+        High-resolution image of the T2*w pair (3D).
+    lowres : Volume
+        Low-resolution image of the T2*w pair (3D).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    in_frame : bool, optional
+        Whether the headers of the two images already agree.
+
+    Returns
+    -------
+    _AlignedPair
+        Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
     """
     mask, xfm = masks.brain_mask(lowres.data, lowres.affine), np.eye(4)
     told: dict[str, object] = {}

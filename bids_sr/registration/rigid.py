@@ -29,6 +29,15 @@ class Fit:
 
     `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
     fixed mask (1 is none); `start` is "headers" or "centers of mass".
+
+    Parameters
+    ----------
+    xfm : Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    nmi : float
+        Normalized mutual information in the fixed mask; 1 is none.
+    start : str
+        Where the search began: ``headers`` or ``centers of mass``.
     """
 
     xfm: Array
@@ -41,14 +50,41 @@ def _center(mask: Array, affine: Array) -> Array:
 
 
 def rim_of(mask: Array, image: Volume) -> Array:
-    """A head or brain with what surrounds it, as the metrics of registrations need it."""
+    """A head or brain with what surrounds it, as the metrics of registrations need it.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of a head or brain (3D, boolean).
+    image : Volume
+        Image on the grid of the mask (3D); its voxel size sets the width.
+
+    Returns
+    -------
+    Array
+        Voxels of the region and 1.5 largest voxel edges around it (3D, boolean).
+    """
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
 
 def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
-    """Stages of a rigid or affine registration of images whose smallest voxel side is `size` (mm).
+    """Return stages of a linear registration of images of smallest voxel side `size` (mm).
 
     `fine_mm` is the smoothing (sigma) of the last level.
+
+    Parameters
+    ----------
+    kind : str
+        Transform of ANTs, ``Rigid`` or ``Affine``.
+    size : float
+        Smallest edge length of a voxel (mm).
+    fine_mm : float, optional
+        Smoothing of the last level (sigma, mm).
+
+    Returns
+    -------
+    list[Stage]
+        Two stages; the second looks at all voxels.
     """
     return [
         Stage(
@@ -87,10 +123,21 @@ def rigid(
 
     Parameters
     ----------
-    fixed, moving : the image of larger voxels, and that with less of the head, should be the fixed
-        one
-    fixed_mask, moving_mask : heads or brains on the grids of the images
-    soft : smooth at the last level too, by a third of a voxel
+    fixed, moving : Volume
+        The image of larger voxels, and that with less of the head, should be the fixed one.
+    fixed_mask, moving_mask : Array
+        Heads or brains on the grids of the images.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    soft : bool, optional
+        Smooth at the last level too, by a third of a voxel.
+
+    Returns
+    -------
+    Fit
+        Transform of the better match, its score and its start.
     """
     rim = rim_of(fixed_mask, fixed)
     shift = np.eye(4)
@@ -121,7 +168,18 @@ def rigid(
 
 
 def orthonormal(matrix: Array) -> Array:
-    """The nearest rigid matrix; takes away rounding of single-precision files."""
+    """The nearest rigid matrix; takes away rounding of single-precision files.
+
+    Parameters
+    ----------
+    matrix : Array
+        Transform that is rigid but for rounding (4 x 4).
+
+    Returns
+    -------
+    Array
+        Rigid transform of the same translation (4 x 4).
+    """
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)
     out[:3, :3] = u @ vt
@@ -135,6 +193,24 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
 
     `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on
     the fixed grid. A correction whose rms over the head is above 3 mm is not believed.
+
+    Parameters
+    ----------
+    fixed : Volume
+        Image that stays in place (3D).
+    moving : Volume
+        Image that is brought onto the fixed one (3D).
+    mask : Array
+        Voxels of the head in the fixed image (3D, boolean).
+    start : Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    rounds : int, optional
+        Number of times that the moving image is resampled and registered.
+
+    Returns
+    -------
+    Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
     """
     ones = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
@@ -162,6 +238,20 @@ def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     """Return how far a rigid transform moves a head.
 
     The values are mm (of its center), degrees, and rms and maximal displacement (mm).
+
+    Parameters
+    ----------
+    xfm : Array
+        Rigid transform of points in RAS+ mm (4 x 4).
+    mask : Array
+        Voxels of a head or brain (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    dict[str, float]
+        Figures by name, in mm and degrees.
     """
     points = points_in(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))

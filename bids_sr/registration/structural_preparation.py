@@ -37,14 +37,39 @@ _WARP_MM = 4.0
 
 @frozen
 class Placement:
-    """Where points of the frame lie in another scan."""
+    """Where points of the frame lie in another scan.
+
+    Parameters
+    ----------
+    xfm : Array
+        Transform of a frame point to its scan point (4 x 4, RAS+ mm).
+    moved : Array | None
+        Displacement added after the transform (3, X, Y, Z; RAS+ mm), or None.
+    grid : Array | None
+        Voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
+    """
 
     xfm: Array
     moved: Array | None = None
     grid: Array | None = None
 
     def seen(self, image: Volume, frame: Volume, order: int) -> Array:
-        """The scan on the grid of the frame, in one interpolation by a spline of that order."""
+        """The scan on the grid of the frame, in one interpolation by a spline of that order.
+
+        Parameters
+        ----------
+        image : Volume
+            Scan of the same head as the frame (3D).
+        frame : Volume
+            Scan to which the others are aligned (3D).
+        order : int
+            Order of the spline, such as 0 (nearest), 1 (linear) or 3 (cubic).
+
+        Returns
+        -------
+        Array
+            Resampled values on the grid of the frame (3D, float32).
+        """
         target, moved = (frame.data.shape, frame.affine), None
         if self.moved is not None and self.grid is not None:
             parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
@@ -52,7 +77,18 @@ class Placement:
         return sample_volume(image.data, image.affine, *target, self.xfm, order=order, moved=moved)
 
     def points(self, points: Array) -> Array:
-        """(N, 3) points of the frame in the scan, RAS mm."""
+        """Return (N, 3) points of the frame in the scan, RAS mm.
+
+        Parameters
+        ----------
+        points : Array
+            Points of the frame (N, 3; RAS+ mm).
+
+        Returns
+        -------
+        Array
+            Points in the scan (N, 3; RAS+ mm).
+        """
         there = apply_affine(self.xfm, points)
         if self.moved is None or self.grid is None:
             return there
@@ -79,6 +115,28 @@ def register_to(
 
     Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is
     fixed.
+
+    Parameters
+    ----------
+    frame : Volume
+        Scan to which the others are aligned (3D).
+    image : Volume
+        Scan of the same head as the frame (3D).
+    mask : Array
+        Voxels of the brain in the frame (3D, boolean).
+    align : Align, optional
+        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    mm : float, optional
+        Voxel size to reach along all axes (mm); larger voxels stay.
+
+    Returns
+    -------
+    tuple[Placement, dict[str, float]]
+        Place of the scan, and figures of its displacement in mm, degrees and percent.
     """
     placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
@@ -90,6 +148,26 @@ def placements(
     """Register a scan to the frame by each transform type up to the requested one.
 
     See `register_to`.
+
+    Parameters
+    ----------
+    frame : Volume
+        Scan to which the others are aligned (3D).
+    image : Volume
+        Scan of the same head as the frame (3D).
+    align : Align
+        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    mm : float, optional
+        Voxel size to reach along all axes (mm); larger voxels stay.
+
+    Returns
+    -------
+    dict[Align, Placement]
+        Place of the scan by transform, ``rigid`` first.
     """
     low_frame, low = coarse(frame, mm), coarse(image, mm)
     turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
@@ -187,6 +265,30 @@ def prepare(
 
     The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one,
     which networks are fed with.
+
+    Parameters
+    ----------
+    scans : Mapping[_Key, Volume]
+        Scans by contrast and resolution (``highres`` or ``lowres``).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Voxels of the brain in the template (3D, boolean).
+    interpolations : Sequence[str], optional
+        Interpolations of low-resolution scans by name, ``bspline`` among them.
+    align : Align, optional
+        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to be quick instead of accurate.
+
+    Returns
+    -------
+    _PreparedContrasts
+        Scans on the frame's grid, from 0 to 1, the brain mask and facts.
     """
     rounds = (20,) if sloppy else (20, 15)
     even = {
@@ -227,6 +329,26 @@ def assemble(
 
     Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the
     brain in the frame.
+
+    Parameters
+    ----------
+    even : Mapping[_Key, Volume]
+        Scans without bias by contrast and resolution (``highres`` or ``lowres``).
+    places : Mapping[_Key, Placement]
+        Place of each scan by contrast and resolution.
+    frame : Volume
+        Scan to which the others are aligned (3D).
+    mask : Array
+        Voxels of the brain in the frame (3D, boolean).
+    facts : dict[str, dict[str, float]]
+        Figures of each registration by scan, passed on as they are.
+    interpolations : Sequence[str]
+        Interpolations of low-resolution scans by name, ``bspline`` among them.
+
+    Returns
+    -------
+    _PreparedContrasts
+        Scans on the frame's grid, from 0 to 1, the brain mask and facts.
     """
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}

@@ -29,23 +29,53 @@ class TemplateError(ValueError):
 
 @frozen
 class Template:
-    """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1])."""
+    """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1]).
+
+    Parameters
+    ----------
+    t1 : Volume
+        Skull-stripped T1w template, scaled to about 1 at its brightest (3D).
+    mask : Volume
+        Voxels of the brain in the template (3D, boolean).
+    tissues : list[Volume]
+        Gray and white matter, or none.
+    """
 
     t1: Volume
     mask: Volume
-    tissues: list[Volume]  # gray and white matter, or none
+    tissues: list[Volume]
 
 
 def template_source(space: str) -> Path | str:
     """Return the source of a template's T1w image.
 
     It is its local file, or else its URI at TemplateFlow.
+
+    Parameters
+    ----------
+    space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+
+    Returns
+    -------
+    Path | str
+        Path on this machine, or else a URI.
     """
     return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
+
+    Parameters
+    ----------
+    space : str, optional
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+
+    Returns
+    -------
+    Template
+        T1w image, brain mask and any tissue maps on one grid.
 
     Raises
     ------
@@ -80,11 +110,21 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
 
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
-    """Labels of an atlas as one region, clefts of up to 4 mm closed.
+    """Return labels of an atlas as one region, clefts of up to 4 mm closed.
 
     Parameters
     ----------
-    numbers : of the labels of the atlas, by name
+    labels : Volume
+        Label image of an atlas (3D).
+    names : Sequence[str]
+        Labels that make up the region.
+    numbers : Mapping[str, int]
+        Of the labels of the atlas, by name.
+
+    Returns
+    -------
+    Volume
+        Region on the grid of the atlas (3D, boolean).
 
     Raises
     ------
@@ -127,6 +167,20 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
 
     Such an image is not on a T1w grid, has its axes along the scanner's, and covers an MNI field
     of view.
+
+    Parameters
+    ----------
+    image : Volume
+        Mask or label image whose space is not known (3D).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    t1w : Volume
+        T1w image of the participant, or another image on its grid (3D).
+
+    Returns
+    -------
+    bool
+        True where all outer edges lie within 5 mm of such a field.
     """
     if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
         return False
@@ -145,6 +199,25 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
 
     `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to
     it. ValueError where there is no such file, or nothing in it.
+
+    Parameters
+    ----------
+    roi : str
+        Word ``brain``, or path of a mask (NIfTI).
+    brain : Volume
+        Voxels of the brain in the T1w image (3D, boolean).
+    template : Volume
+        Skull-stripped T1w template (3D).
+
+    Returns
+    -------
+    tuple[Volume, bool]
+        Region on its own grid (3D), and whether that is in template space.
+
+    Raises
+    ------
+    RegionError
+        There is no such file, or no voxel above zero in it.
     """
     if roi == BRAIN:
         return brain, False
@@ -169,6 +242,24 @@ def on_t1w(
     """Resample an image to the T1w grid by xfm files, or by its header if there are none.
 
     The files map T1w points to the space of the image.
+
+    Parameters
+    ----------
+    image : Volume
+        Image, mask or label image to resample (3D).
+    t1w : Volume
+        T1w image of the participant (3D).
+    xfms : Sequence[Path]
+        Transform files; points of the T1w image go through the last one first.
+    seed : int
+        Seed of the random samples of ANTs.
+    interpolator : str, optional
+        Interpolation by its name in antspyx, such as ``linear``.
+
+    Returns
+    -------
+    Array
+        Resampled values (3D, float32), 0 outside the image.
     """
     plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

@@ -38,10 +38,18 @@ def segment_tissues(
 
     Parameters
     ----------
-    contrasts : (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one.
-        The classes are told by their brightness in the first of these that is there
-    mask, affine : brain on that grid, voxel -> RAS mm
-    seed : of ANTs; the same one gives the same bits
+    contrasts : Mapping[str, Array]
+        (X, Y, Z) by suffix (T1w, T2w, FLAIR), bias corrected, on one grid; at least one. The
+        classes are told by their brightness in the first of these that is there.
+    mask, affine : Array
+        Brain on that grid, voxel -> RAS mm.
+    seed : int, optional
+        Of ANTs; the same one gives the same bits.
+
+    Returns
+    -------
+    dict[str, Array]
+        Probability at each voxel by tissue: ``gm``, ``wm`` and ``csf``.
 
     Raises
     ------
@@ -103,7 +111,18 @@ def _in_thousands(image: Array, inside: Array) -> Array:
 
 
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
-    """The most probable tissue of each voxel, as one mask a tissue."""
+    """The most probable tissue of each voxel, as one mask a tissue.
+
+    Parameters
+    ----------
+    probabilities : Mapping[str, Array]
+        Probability at each voxel by tissue: ``gm``, ``wm`` and ``csf``.
+
+    Returns
+    -------
+    dict[str, Array]
+        Voxels by tissue (3D, boolean), none where all probabilities are 0.
+    """
     stack = np.stack([probabilities[name] for name in NAMES])
     winner = stack.argmax(axis=0)
     return {name: (winner == k) & (stack.sum(axis=0) > 0) for k, name in enumerate(NAMES)}
@@ -124,9 +143,21 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
 
     Parameters
     ----------
-    volume, mask : (X, Y, Z) T1w, bias corrected, and its brain; ValueError where there is no
-        signal or no voxel
-    priors : (3, X, Y, Z) of GM, WM, CSF on the same grid, any scale; None: no spatial prior
+    volume, mask : Array
+        (X, Y, Z) T1w, bias corrected, and its brain; ValueError where there is no signal or no
+        voxel.
+    priors : Array | None, optional
+        (3, X, Y, Z) of GM, WM, CSF on the same grid, any scale; None: no spatial prior.
+
+    Returns
+    -------
+    Array
+        Posterior of each tissue at each voxel of the whole grid.
+
+    Raises
+    ------
+    ValueError
+        The brain mask is empty, or the image has no signal in it.
     """
     inside = np.asarray(mask, dtype=bool)
     found = np.argwhere(inside)
@@ -212,7 +243,18 @@ def _neighborhood(posterior: Array, mask: Array) -> Array:
 
 
 def segmentation(probabilities: Array) -> Array:
-    """Labels as BIDS numbers them: 0 outside, 1 GM, 2 WM, 3 CSF (uint8)."""
+    """Return labels as BIDS numbers them: 0 outside, 1 GM, 2 WM, 3 CSF (uint8).
+
+    Parameters
+    ----------
+    probabilities : Array
+        Posterior of gray matter, white matter and CSF (3, X, Y, Z).
+
+    Returns
+    -------
+    Array
+        Label of the most probable tissue at each voxel (X, Y, Z).
+    """
     labels = probabilities.argmax(axis=0) + 1
     labels[probabilities.sum(axis=0) <= 0] = 0
     return np.asarray(labels, dtype=np.uint8)

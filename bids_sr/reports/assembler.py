@@ -56,6 +56,17 @@ class Reportlet:
     """Markup of a figure or fragment, the text above and below it, and its selector.
 
     The selector is what it is chosen by among others.
+
+    Parameters
+    ----------
+    content : Markup
+        Markup of the figure or fragment.
+    heading : str
+        Text above it; empty for none.
+    caption : str
+        Text below it; empty for none.
+    choices : Mapping[str, str]
+        Label of the panel by selector, such as ``contrast``; empty for no selector.
     """
 
     content: Markup
@@ -70,6 +81,23 @@ class Strip:
 
     `tab` is what it is chosen by among those of its run (empty: shown with the one before it),
     `tables` are files that hold all values, relative to the page.
+
+    Parameters
+    ----------
+    name : str
+        Anchor of the reportlet on the page.
+    panels : Sequence[Reportlet]
+        Figures that are shown together or chosen from.
+    run : str
+        Run that begins with it, in words; empty within a run or without one.
+    subtitle : str
+        Heading of the reportlet; empty for none.
+    caption : str
+        Text below all panels; empty where each has its own.
+    tab : str
+        Label by which it is chosen in its run; empty: shown with the one before.
+    tables : Sequence[str]
+        Files with all values, relative to the page.
     """
 
     name: str
@@ -83,7 +111,23 @@ class Strip:
 
 @frozen
 class Section:
-    """A section of the page: also one where nothing was found, because its absence is news too."""
+    """A section of the page: also one where nothing was found, because its absence is news too.
+
+    Parameters
+    ----------
+    name : str
+        Anchor of the section on the page.
+    title : str
+        Heading of the section.
+    blocks : Sequence[Strip]
+        Reportlets in the order shown, those of no run first.
+    folded : bool
+        Whether it is closed until a reader opens it.
+    missing : Sequence[str]
+        What is always made and was not found, in words.
+    on_request : Sequence[str]
+        What was not asked for, in words.
+    """
 
     name: str
     title: str
@@ -94,7 +138,7 @@ class Section:
 
     @property
     def groups(self) -> list[list[Strip]]:
-        """Blocks of each run; those of no run come first."""
+        """Return blocks of each run; those of no run come first."""
         groups: list[list[Strip]] = []
         for block in self.blocks:
             if block.run or not groups:
@@ -104,7 +148,24 @@ class Section:
 
 
 def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> Section:
-    """A section of text and markup alone; what is missing is named where there is no content."""
+    """A section of text and markup alone; what is missing is named where there is no content.
+
+    Parameters
+    ----------
+    name : str
+        Anchor of the section on the page.
+    title : str
+        Heading of the section.
+    content : str
+        Text and markup to show; empty where there is none.
+    missing : Sequence[str], optional
+        What is named where there is no content, in words.
+
+    Returns
+    -------
+    Section
+        Section of one reportlet, or of none without content.
+    """
     if not content:
         return Section(name=name, title=title, missing=missing)
     reportlet = Reportlet(content=Markup(content))
@@ -112,7 +173,18 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
 
 
 def data_uri(data: bytes) -> str:
-    """An SVG as an address that holds it: as text, where that is shorter."""
+    """An SVG as an address that holds it: as text, where that is shorter.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of an SVG file (UTF-8).
+
+    Returns
+    -------
+    str
+        Address of the kind ``data:image/svg+xml``.
+    """
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
     return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(_ESCAPED), key=len)
 
@@ -121,6 +193,20 @@ def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the HTML of our own fragment.
 
     A figure is an ``object`` if it responds to the pointer.
+
+    Parameters
+    ----------
+    figure : ArchivedFigure
+        Figure with its file and words.
+    static : bool
+        Whether it is an image that does not respond to the pointer.
+    alt : str
+        Alternative text for readers who cannot see it.
+
+    Returns
+    -------
+    Markup
+        Markup that needs no further file.
     """
     if figure.html:
         return Markup(figure.path.read_text(encoding="utf-8").strip())
@@ -143,7 +229,7 @@ def assemble(
     custom: Mapping[str, str],
     root: Path,
 ) -> list[Section]:
-    """Sections of the page of the kind of run that was made.
+    """Return sections of the page of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing
     for are left out, because a run on structural scans owes nothing about BOLD. A section of what
@@ -151,10 +237,19 @@ def assemble(
 
     Parameters
     ----------
-    shown : figures that are declared
-    figures : those that are there
-    custom : HTML of the sections that hold no figures, by name
-    root : of the derivatives, below which tables are found
+    shown : Sequence[Shown]
+        Figures that are declared.
+    figures : Sequence[ArchivedFigure]
+        Those that are there.
+    custom : Mapping[str, str]
+        HTML of the sections that hold no figures, by name.
+    root : Path
+        Of the derivatives, below which tables are found.
+
+    Returns
+    -------
+    list[Section]
+        Sections in the order shown.
     """
     there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
     for figure in figures:
@@ -312,6 +407,28 @@ def write_subject_page(
     """Write the page of one subject (label without ``sub-``) below the derivatives.
 
     See `assemble` and `write_page`.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+    subject : str
+        Label of the participant, without prefix.
+    shown : Sequence[Shown]
+        Figures that are declared.
+    custom : Mapping[str, str]
+        HTML of the sections that hold no figures, by name.
+    crashed : bool, optional
+        Whether a step failed.
+    notices : Mapping[str, int], optional
+        Numbers of messages by kind.
+    neighbors : Mapping[str, str], optional
+        Further pages beside it: file name by text of the link.
+
+    Returns
+    -------
+    Path
+        Path of the page.
     """
     target = root / f"sub-{subject}.html"
     figures = figures_of(root, subject)
@@ -343,9 +460,18 @@ def write_page(
 
     Parameters
     ----------
-    neighbors : further pages beside it: file name by text of the link
-    crashed : whether a step failed
-    notices : how many messages there are, by kind
+    target : Path
+        Path of the page.
+    title : str
+        Title of the page.
+    sections : Sequence[Section]
+        Sections in the order shown.
+    neighbors : Mapping[str, str], optional
+        Further pages beside it: file name by text of the link.
+    crashed : bool, optional
+        Whether a step failed.
+    notices : Mapping[str, int], optional
+        How many messages there are, by kind.
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
@@ -369,5 +495,16 @@ def write_page(
 
 
 def digest(script: str) -> str:
-    """Checksum by which the policy of the page lets this script run, and no other."""
+    """Checksum by which the policy of the page lets this script run, and no other.
+
+    Parameters
+    ----------
+    script : str
+        Script as it stands in the page.
+
+    Returns
+    -------
+    str
+        SHA-256 in base64.
+    """
     return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

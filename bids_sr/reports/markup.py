@@ -15,19 +15,51 @@ Head = str | tuple[str, str]
 
 @cache
 def environment() -> jinja2.Environment:
-    """Templates that come with the program."""
+    """Return templates that come with the program.
+
+    Returns
+    -------
+    jinja2.Environment
+        Environment of Jinja that escapes all text.
+    """
     loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
     return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
 
 
 def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
-    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is."""
+    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is.
+
+    Parameters
+    ----------
+    macro : str
+        Name of the macro.
+    *args : Any
+        Arguments of the macro by place.
+    **kwargs : Any
+        Arguments of the macro by name.
+
+    Returns
+    -------
+    Markup
+        Markup without white space around it.
+    """
     module: Any = environment().get_template("macros.tpl").module
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 
 
 def joined(parts: Iterable[str]) -> Markup:
-    """Pieces one after another; those that are plain text are escaped."""
+    """Return pieces one after another; those that are plain text are escaped.
+
+    Parameters
+    ----------
+    parts : Iterable[str]
+        Texts and markup in order.
+
+    Returns
+    -------
+    Markup
+        Markup of all parts; empty for none.
+    """
     return Markup("").join(parts)
 
 
@@ -43,6 +75,24 @@ def table(
 
     The first `names` cells of each row are headings; `texts` are columns, counted from the first,
     that hold words.
+
+    Parameters
+    ----------
+    caption : str
+        Text above the table.
+    heads : Sequence[Head]
+        Heads of the columns, with or without a unit.
+    rows : Iterable[Sequence[Any]]
+        Cells of each row, from left to right.
+    names : int, optional
+        Number of cells in each row that are headings.
+    texts : Collection[int], optional
+        Numbers of the columns that hold words, counted from 0.
+
+    Returns
+    -------
+    Markup
+        Markup of the table, or empty markup.
     """
     lines = list(rows)
     columns = [
@@ -57,11 +107,34 @@ def picked(entries: Iterable[tuple[str, str]]) -> Markup:
     """Return tables by their titles, of which the reader picks one.
 
     Print and pages without scripts show all of them.
+
+    Parameters
+    ----------
+    entries : Iterable[tuple[str, str]]
+        Title and markup of each table; those without markup are left out.
+
+    Returns
+    -------
+    Markup
+        Markup with a selector, or of the one table; empty for none.
     """
     kept = [(title, content) for title, content in entries if content]
     return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
 
 
 def folded(title: str, content: str) -> Markup:
-    """Content behind a line to click; nothing where there is none."""
+    """Content behind a line to click; nothing where there is none.
+
+    Parameters
+    ----------
+    title : str
+        Text of the line to click.
+    content : str
+        Markup behind it; empty for none.
+
+    Returns
+    -------
+    Markup
+        Markup of the closed section, or empty markup.
+    """
     return render("folded", title, content) if content else Markup("")

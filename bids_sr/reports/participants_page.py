@@ -30,12 +30,34 @@ _CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
 
 def participants_with_figures(root: Path) -> list[str]:
-    """Labels (without ``sub-``) of those whose report there is or will be, in order."""
+    """Return labels (without ``sub-``) of those whose report there is or will be, in order.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+
+    Returns
+    -------
+    list[str]
+        Labels in the order of their names.
+    """
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
 def reported(root: Path) -> set[str]:
-    """Labels (without ``sub-``) of those whose report there is."""
+    """Return labels (without ``sub-``) of those whose report there is.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+
+    Returns
+    -------
+    set[str]
+        Labels without order.
+    """
     return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
 
 
@@ -43,6 +65,18 @@ def neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
     """Return report file names by link text: previous and next participant, and index.
 
     `there` are the labels of all reports.
+
+    Parameters
+    ----------
+    label : str
+        Label of the participant, without prefix.
+    there : Collection[str]
+        Labels of the other participants with a page.
+
+    Returns
+    -------
+    dict[str, str]
+        File names relative to the page, by text of the link.
     """
     labels = sorted({label, *there})
     place = labels.index(label)
@@ -57,6 +91,16 @@ def write_index(root: Path) -> Path:
     Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named
     with that. Where another process changes the outputs at the same time, the page is written
     again, so that the last one is of what is there.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+
+    Returns
+    -------
+    Path
+        Path of the page.
     """
     before = None
     for _ in range(_MOST_TRIES):
@@ -162,8 +206,17 @@ def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
 
     Parameters
     ----------
-    logs : ``logs`` of the output directory
-    default : returned where no run has left anything in it
+    logs : Path
+        ``logs`` of the output directory.
+    label : str
+        Label of the participant, without prefix.
+    default : Path
+        Returned where no run has left anything in it.
+
+    Returns
+    -------
+    Path
+        Folder of the logs of that run.
     """
     note = note_of(logs, label)
     if note is not None and (named := logs / note.run).is_dir():
@@ -180,7 +233,26 @@ def write_participants(
     log_dir: Path,
     command: str | None = None,
 ) -> tuple[Path, ...]:
-    """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`."""
+    """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+    labels : Sequence[str]
+        Labels of the participants, without prefix.
+    shown : Sequence[Shown]
+        Figures that are declared.
+    log_dir : Path
+        Folder of the logs of this call.
+    command : str | None, optional
+        Command line that is told on the pages; None: not told.
+
+    Returns
+    -------
+    tuple[Path, ...]
+        Pages in the order of the participants.
+    """
     logs = {label: logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
     beside = {*reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
@@ -207,6 +279,26 @@ def build_report(
     ``settings.toml`` and ``CITATION.md``, else that of `output_dir` is taken. The page links to
     those before and after it among `beside`, labels without ``sub-``, by default those that are
     there. The page is written in whole; figures are not touched.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Root of the derivatives.
+    subject : str
+        Label of the participant, with or without prefix.
+    shown : Sequence[Shown]
+        Figures that are declared.
+    log_dir : Path
+        Folder of the logs of the run that made the outputs.
+    command : str | None, optional
+        Command line that is told on the page; None: not told.
+    beside : Collection[str] | None, optional
+        Labels of the participants to link to; None takes those with a page.
+
+    Returns
+    -------
+    Path
+        Path of the page.
     """
     root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())

@@ -36,6 +36,16 @@ def run_text(entities: Mapping[str, str]) -> str:
 
     >>> run_text({"subject": "01", "task": "tap", "run": "2"})
     'task tap, run 2'
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Labels of the run by long name of the entity.
+
+    Returns
+    -------
+    str
+        Words with labels, divided by commas; empty where none tells runs apart.
     """
     known = ((words, entities.get(name)) for name, (_, words) in RUN_ENTITIES.items())
     return ", ".join(f"{words} {label}" for words, label in known if label)
@@ -47,10 +57,17 @@ class SectionSpec:
 
     Parameters
     ----------
-    folded : behind its title
-    by_run : its figures are shown run by run, those of no run before them
-    only : a desc without which the section is left out, and with which those sections are that
-        have nothing
+    name : str
+        Anchor of the section on the page.
+    title : str
+        Heading of the section.
+    folded : bool
+        Behind its title.
+    by_run : bool
+        Its figures are shown run by run, those of no run before them.
+    only : str
+        A desc without which the section is left out, and with which those sections are that have
+        nothing.
     """
 
     name: str
@@ -89,19 +106,36 @@ class Shown:
 
     Parameters
     ----------
-    desc, suffix : name of the figure, and entities of its files; `suffix` says what it is of
-    section : name of one of `SECTIONS`
-    static : it does not answer to the pointer
-    place : where it stands in the section; those of one place stand in the order of their modules
-        and lines
-    tab : of a run's figures one tab is shown at a time; what has none belongs to the tab before
-        it, and before the first tab it is always shown
-    title : takes the place of the section's title
-    subtitle, heading : above it, once for all and above each of several
-    missing : words for the page where there is none
-    request : words for it where it is made on request only
-    unless : desc of another of its section that makes up for it where it is missing
-    tables : desc of the tables of metrics that hold all values, which are linked below
+    desc : str
+        Name of the figure, and entities of its files; `suffix` says what it is of.
+    section : str
+        Name of one of `SECTIONS`.
+    suffix : str
+        Name of the figure, and entities of its files; `suffix` says what it is of.
+    html : bool
+        Whether it is a fragment of HTML instead of a figure.
+    static : bool
+        It does not answer to the pointer.
+    place : int
+        Where it stands in the section; those of one place stand in the order of their modules and
+        lines.
+    tab : str
+        Of a run's figures one tab is shown at a time; what has none belongs to the tab before it,
+        and before the first tab it is always shown.
+    title : str
+        Takes the place of the section's title.
+    subtitle, heading : str
+        Above it, once for all and above each of several.
+    caption : str
+        Text below it; empty for none.
+    missing : str
+        Words for the page where there is none.
+    request : str
+        Words for it where it is made on request only.
+    unless : str
+        Desc of another of its section that makes up for it where it is missing.
+    tables : tuple[str, ...]
+        Desc of the tables of metrics that hold all values, which are linked below.
     """
 
     desc: str
@@ -128,7 +162,20 @@ class Shown:
 
 
 def of_section(section: SectionSpec, shown: Iterable[Shown]) -> list[Shown]:
-    """Figures of a section in the order in which they stand there."""
+    """Return figures of a section in the order in which they stand there.
+
+    Parameters
+    ----------
+    section : SectionSpec
+        Section of the page.
+    shown : Iterable[Shown]
+        Figures that are declared.
+
+    Returns
+    -------
+    list[Shown]
+        Figures of that section; empty for none.
+    """
     return sorted(
         (each for each in shown if each.section == section.name), key=lambda each: each.place
     )

@@ -64,6 +64,22 @@ def prepare(
     Settings are resolved, participants those of the data as they are, without problems;
     `type_order` is task → trial types in the order that decides the sign of default contrasts;
     `say` gets a line for each participant that is made.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call, resolved.
+    subjects : Sequence[Subject]
+        Participants with the runs of the measured data set.
+    type_order : _Types
+        Trial types in order, by task.
+    say : Callable[[str], None], optional
+        Takes a line of text for each participant that is made.
+
+    Returns
+    -------
+    Settings
+        New settings, with the measured volumes as truth.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "downsampled by truncation of k-space")
@@ -330,6 +346,18 @@ def moved_events(table: Path, seconds: float) -> str:
     """Shift the onsets of an events table by seconds and return its text.
 
     Other cells, and onsets that are not numbers, stay unchanged.
+
+    Parameters
+    ----------
+    table : Path
+        Table of events (.tsv).
+    seconds : float
+        Time that is added to each onset (s).
+
+    Returns
+    -------
+    str
+        Text of the whole table.
     """
     text, out = table.read_text(encoding="utf-8-sig"), io.StringIO()
     if not seconds:
@@ -356,6 +384,18 @@ def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     """Describe the columns of an events table for its sidecar.
 
     The order of trial types is included, so that signs are kept.
+
+    Parameters
+    ----------
+    table : Path
+        Table of events (.tsv), with any JSON file beside it.
+    types : Sequence[str]
+        Trial types in order; empty where it does not matter.
+
+    Returns
+    -------
+    dict[str, object]
+        Metadata for the JSON file, by key.
     """
     path = table.with_suffix(".json")
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

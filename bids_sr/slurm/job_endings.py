@@ -49,6 +49,17 @@ def code_of(state: str, exit_code: int | None = None) -> str:
 
 
 def message_state(line: str) -> str:
-    """The state that a line of a log gives, where SLURM wrote it; empty for any other."""
+    """The state that a line of a log gives, where SLURM wrote it; empty for any other.
+
+    Parameters
+    ----------
+    line : str
+        Line of the log of a task.
+
+    Returns
+    -------
+    str
+        State as SLURM names it, such as ``TIMEOUT``, or an empty text.
+    """
     texts = _MESSAGES if line.startswith("slurmstepd") else ()
     return next((state for text, state in texts if text in line), "")

@@ -52,6 +52,29 @@ class Status:
     """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``.
 
     Times are in seconds since 1970.
+
+    Parameters
+    ----------
+    participant : str
+        Participant with the prefix, such as ``sub-01``, or ``group``.
+    state : str
+        ``running``, ``done``, ``failed`` or ``requeued``.
+    exit_code : int | None
+        Exit code of the program; None where it has not ended.
+    oom_kills : int
+        Number of processes of the task that the kernel killed for memory.
+    stopped : str
+        ``limit`` before the time limit, ``cancel`` after a cancellation; else empty.
+    restarts : int
+        How often SLURM has put the job back and started it again.
+    job : str
+        Number of the job or task in SLURM, such as ``12_3``.
+    host : str
+        Machine that the task ran on.
+    started : int | None
+        When the program was started (s since 1970); None where it was not.
+    ended : int | None
+        When the program ended (s since 1970); None where it has not.
     """
 
     participant: str
@@ -68,16 +91,40 @@ class Status:
 
 @frozen
 class Fate:
-    """One line of the table."""
+    """One line of the table.
 
-    participant: str  # name, or ``group``
-    state: State  # where it is
-    code: str = ""  # of its notice, where it failed
-    exit_code: int | None = None  # of the program, where it came to one
-    starts: int = 0  # how often the task was started
-    minutes: float | None = None  # duration of the last start
-    started: int = 0  # the last time (s since 1970)
-    job: str = ""  # its number in SLURM (``12_3``), the log of its task, what its job asked for
+    Parameters
+    ----------
+    participant : str
+        Name, or ``group``.
+    state : State
+        Where it is.
+    code : str
+        Of its notice, where it failed.
+    exit_code : int | None
+        Of the program, where it came to one.
+    starts : int
+        How often the task was started.
+    minutes : float | None
+        Duration of the last start.
+    started : int
+        The last time (s since 1970).
+    job : str
+        Its number in SLURM (``12_3``), the log of its task, what its job asked for.
+    log : Path
+        Log of the task or of the group job.
+    request : Request
+        What its job asked for.
+    """
+
+    participant: str
+    state: State
+    code: str = ""
+    exit_code: int | None = None
+    starts: int = 0
+    minutes: float | None = None
+    started: int = 0
+    job: str = ""
     log: Path
     request: Request
 
@@ -101,6 +148,18 @@ def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a
     task writes its status file and then leaves the queue, so that the two read in this order miss
     nothing.
+
+    Parameters
+    ----------
+    submission : Submission
+        Record of the submission with the numbers of its jobs.
+    queue : Mapping[str, str]
+        State of each job or task by its number, as SLURM tells it.
+
+    Returns
+    -------
+    list[Fate]
+        One entry for each participant, and the last for the group job.
     """
     queue = {**_ended(submission), **queue}
     return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]
@@ -200,7 +259,18 @@ def _minutes(status: Status | None, state: State) -> float | None:
 
 
 def table(found: Sequence[Fate]) -> list[tuple[str, ...]]:
-    """Rows of the table, the heads first."""
+    """Return rows of the table, the heads first.
+
+    Parameters
+    ----------
+    found : Sequence[Fate]
+        What became of each participant.
+
+    Returns
+    -------
+    list[tuple[str, ...]]
+        Lines with a head, without a final line break.
+    """
     return [_HEADS, *map(_row, found)]
 
 
@@ -219,7 +289,18 @@ def _row(fate: Fate) -> tuple[str, ...]:
 
 
 def summary(found: Sequence[Fate]) -> str:
-    """How many are where."""
+    """How many are where.
+
+    Parameters
+    ----------
+    found : Sequence[Fate]
+        What became of each participant, and of the group job.
+
+    Returns
+    -------
+    str
+        One line with counts by state.
+    """
     people = [fate for fate in found if fate.participant != GROUP]
     counts = Counter(fate.state for fate in people)
     parts = [f"{counts[state]} {state}" for state in State if counts[state]]

@@ -30,6 +30,22 @@ def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = Non
     `xfm` takes a reference point to its position in the volume.
 
     `shift` is its distortion, see `bids_sr.spatial.distortion`.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD series as acquired (4D).
+    t : int
+        Number of the volume, counted from 0.
+    xfm : Array
+        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+    shift : Shift | None, optional
+        Amount by voxel and step (RAS+ mm) of the distortion; None for none.
+
+    Returns
+    -------
+    Float32
+        Resampled volume on the grid of the series (3D).
     """
     return sample_volume(
         reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
@@ -48,6 +64,23 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     """Average realigned steady volumes in mid-run pose; ValueError without a steady volume.
 
     Volumes spread over the run are averaged; memory does not depend on their number.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD series as acquired (4D).
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    Float32
+        Reference image on the grid of the series (3D).
+
+    Raises
+    ------
+    ValueError
+        The run has no volume in the steady state.
     """
     chosen, total = _steady_volumes(reader, n_dummy), reader.shape[3]
     middle = (n_dummy + total) // 2
@@ -80,6 +113,27 @@ def estimate_run(
 
     `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes
     have no estimate, take that of the first steady one and NaN as residual.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD series as acquired (4D).
+    reference : Array
+        Reference image on the grid of the series (3D).
+    mask : Array | None, optional
+        Voxels of the head in the reference (3D); None tells them from its intensities.
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    MotionEstimates
+        Transforms, parameters and residuals of all volumes, dummy ones included.
+
+    Raises
+    ------
+    ValueError
+        The run has no volume in the steady state.
     """
     learned, total = _steady_volumes(reader, n_dummy), reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
@@ -113,8 +167,24 @@ def mean_in_reference(
 
     Parameters
     ----------
-    matrices : (T, 4, 4), take a reference point to where it lies in each volume
-    distortion : of the volumes, which the reference is to be free of
+    reader : SeriesReader
+        BOLD series as acquired (4D).
+    matrices : Array
+        (T, 4, 4), take a reference point to where it lies in each volume.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    distortion : Distortion | None, optional
+        Of the volumes, which the reference is to be free of.
+
+    Returns
+    -------
+    Float32
+        Mean image on the grid of the series, in reference pose (3D).
+
+    Raises
+    ------
+    ValueError
+        The run has no volume in the steady state.
     """
     chosen = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
@@ -134,13 +204,16 @@ def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
 
     Parameters
     ----------
-    parameters : (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume
-        to the reference
-    mean, affine : mean of the series, (X, Y, Z), and its voxel-to-RAS affine
+    parameters : Array
+        (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume to the
+        reference.
+    mean, affine : Array
+        Mean of the series, (X, Y, Z), and its voxel-to-RAS affine.
 
     Returns
     -------
-    (T, 4, 4) : takes a reference point to where it lies in each volume, RAS mm
+    Float
+        (T, 4, 4) : takes a reference point to where it lies in each volume, RAS mm.
 
     References
     ----------
@@ -168,6 +241,25 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
 
     What rounding in a file took from the rotations of the matrices (T, 4, 4) is mended;
     TransformError for one that scales, shears or mirrors.
+
+    Parameters
+    ----------
+    matrices : Array
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    mask : Array
+        Voxels of the head in the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    MotionEstimates
+        Transforms and their parameters; no iterations, and NaN as residuals.
+
+    Raises
+    ------
+    TransformError
+        A matrix scales or shears by more than 1 percent.
     """
     matrices = np.array(matrices, dtype=np.float64)
     left, sizes, right = np.linalg.svd(matrices[:, :3, :3])

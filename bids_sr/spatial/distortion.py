@@ -28,11 +28,21 @@ _CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
 
 @frozen
 class Distortion:
-    """Shift of the signal along one axis of the acquired grid."""
+    """Shift of the signal along one axis of the acquired grid.
 
-    shift: Array  # (X, Y, Z) acquired voxels, on the grid of the reference
-    affine: Array  # of that grid, voxel -> RAS mm
-    axis: int  # of the phase encoding, 0 to 2
+    Parameters
+    ----------
+    shift : Array
+        (X, Y, Z) acquired voxels, on the grid of the reference.
+    affine : Array
+        Of that grid, voxel -> RAS mm.
+    axis : int
+        Of the phase encoding, 0 to 2.
+    """
+
+    shift: Array
+    affine: Array
+    axis: int
 
     @property
     def step(self) -> Float:
@@ -40,7 +50,20 @@ class Distortion:
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
     def onto(self, shape: tuple[int, int, int], affine: Array) -> Shift:
-        """Return the shift at each voxel of a grid in the reference frame, into any volume."""
+        """Return the shift at each voxel of a grid in the reference frame, into any volume.
+
+        Parameters
+        ----------
+        shape : tuple[int, int, int]
+            Numbers of voxels along the axes of the grid (x, y, z).
+        affine : Array
+            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        Shift
+            Acquired voxels of shift (3D), and the step of one (3,; RAS+ mm).
+        """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
     def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Float]:
@@ -49,10 +72,25 @@ class Distortion:
         Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
         nothing (ValueError).
 
+        Parameters
+        ----------
+        shape : tuple[int, int, int]
+            Numbers of voxels along the axes of the grid (x, y, z).
+        affine : Array
+            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+        pose : Array
+            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+
         Returns
         -------
-        (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @
-        step)
+        tuple[Array, Float]
+            (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix
+            @ step).
+
+        Raises
+        ------
+        DistortionError
+            The iteration does not converge, as the field folds the image.
         """
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed
@@ -86,11 +124,24 @@ def voxel_shift(
 
     Parameters
     ----------
-    hertz, affine : (X, Y, Z) field (Hz) and its voxel -> RAS mm
-    xfm : takes a reference point to its point in the field map
-    direction : phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel
-        numbers, ``j-`` lower
-    readout : total readout time (s)
+    hertz, affine : Array
+        (X, Y, Z) field (Hz) and its voxel -> RAS mm.
+    xfm : Array
+        Takes a reference point to its point in the field map.
+    shape : tuple[int, int, int]
+        Numbers of voxels of the run's reference (x, y, z).
+    grid : Array
+        Voxel-to-world matrix of the run's reference (4 x 4, RAS+ mm).
+    direction : str
+        Phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers,
+        ``j-`` lower.
+    readout : float
+        Total readout time (s).
+
+    Returns
+    -------
+    Distortion
+        Shift in acquired voxels on the grid of the run's reference.
     """
     seen = sample_volume(hertz, affine, shape, grid, xfm)
     sign = -1.0 if direction.endswith("-") else 1.0
@@ -102,7 +153,15 @@ def voxel_shift(
 
 
 def save_distortion(distortion: Distortion, path: Path) -> None:
-    """Write the shift as NIfTI; its header names the axis of the phase encoding."""
+    """Write the shift as NIfTI; its header names the axis of the phase encoding.
+
+    Parameters
+    ----------
+    distortion : Distortion
+        Shift of the signal along the phase encoding of a run.
+    path : Path
+        NIfTI file that holds the shift, in acquired voxels.
+    """
     import nibabel as nb
 
     image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
@@ -111,7 +170,23 @@ def save_distortion(distortion: Distortion, path: Path) -> None:
 
 
 def load_distortion(path: Path) -> Distortion:
-    """Read what `save_distortion` wrote."""
+    """Read what `save_distortion` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI file that holds the shift, in acquired voxels.
+
+    Returns
+    -------
+    Distortion
+        Shift of the signal, its grid and its axis.
+
+    Raises
+    ------
+    DistortionError
+        The header names no axis of phase encoding.
+    """
     import nibabel as nb
 
     image: Any = nb.load(path)

@@ -34,17 +34,29 @@ class EdgeError(ValueError):
 
 @frozen
 class Mismatch:
-    """Displacement of edges."""
+    """Displacement of edges.
 
-    # (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge lies
-    # from the first one's; of the edges that have a counterpart
+    Parameters
+    ----------
+    shifts : Array
+        (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge
+        lies from the first one's; of the edges that have a counterpart.
+    median : float
+        Median, p90: of the size of the displacement over edges, mm; NaN where too few have a
+        counterpart.
+    p90 : float
+        Displacement below which 90 percent of edges lie (mm); NaN for too few edges.
+    matched : float
+        Share of edges that have a counterpart.
+    n : int
+        Edges with a counterpart.
+    """
+
     shifts: Array
-    # median, p90: of the size of the displacement over edges, mm; NaN where too few have a
-    # counterpart
     median: float
     p90: float
-    matched: float  # share of edges that have a counterpart
-    n: int  # edges with a counterpart
+    matched: float
+    n: int
 
 
 def _slope(image: Array, sigma: Array, axis: int) -> Array:
@@ -122,13 +134,21 @@ def edge_mismatch(
 
     Parameters
     ----------
-    first, second, mask : (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it
-        count
-    affine : voxel to RAS mm; only voxel sizes are used
-    blur_mm : width (FWHM) that both images are brought to at least, the voxel of the coarser
-        acquisition
-    axis : 0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at
-        its own edges, and the metrics are those of the two axes together
+    first, second, mask : Array
+        (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it count.
+    affine : Array
+        Voxel to RAS mm; only voxel sizes are used.
+    blur_mm : float
+        Width (FWHM) that both images are brought to at least, the voxel of the coarser
+        acquisition.
+    axis : int | None, optional
+        0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its
+        own edges, and the metrics are those of the two axes together.
+
+    Returns
+    -------
+    Mismatch
+        Displacements of the edges that have a counterpart, and their metrics (mm).
 
     Raises
     ------

@@ -51,19 +51,42 @@ _MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of vi
 
 @frozen
 class MotionEstimates:
-    """Head motion of T volumes."""
+    """Head motion of T volumes.
 
-    matrices: Float  # (T, 4, 4), take a reference point to where it lies in volume t (RAS mm)
-    # (T, 6) translation of the head's center (mm) and rotation vector (rad), as
-    # `transforms.rigid_params`
+    Parameters
+    ----------
+    matrices : Float
+        (T, 4, 4), take a reference point to where it lies in volume t (RAS mm).
+    params : Float
+        (T, 6) translation of the head's center (mm) and rotation vector (rad), as
+        `transforms.rigid_params`.
+    residual : Float
+        (T,) rms of what the model leaves, over the rms of the reference.
+    """
+
+    matrices: Float
     params: Float
-    residual: Float  # (T,) rms of what the model leaves, over the rms of the reference
+    residual: Float
 
 
 def bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Return monomials up to `degree` at points (N, 3; mm), (N, K).
 
     Coordinates are scaled to -1..1. The first monomial is constant.
+
+    Parameters
+    ----------
+    points : Array
+        Points at which the monomials are evaluated (N, 3; mm).
+    center : Array
+        Point that becomes the origin of the coordinates (3,; mm).
+    degree : int
+        Highest degree of the monomials; 0 leaves the constant.
+
+    Returns
+    -------
+    Float
+        Value of each monomial at each point (N, K).
     """
     scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled))]
@@ -190,6 +213,17 @@ class MotionEstimator:
 
     `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `margin` voxels so that its
     outline counts; `affine`: voxel to RAS mm of reference and volumes.
+
+    Parameters
+    ----------
+    reference : Array
+        Image to which volumes are registered (3D).
+    mask : Array
+        Voxels of the head in the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    margin : int
+        Number of voxels by which the mask is dilated.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
@@ -217,7 +251,13 @@ class MotionEstimator:
         self.center = self._fine.center
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
-        """Learn from volumes of the run which samples change without motion; downweight them."""
+        """Learn from volumes of the run which samples change without motion; downweight them.
+
+        Parameters
+        ----------
+        volumes : Iterable[Array]
+            Volumes spread over the run (3D each); fewer than 8 change nothing.
+        """
         fine, count = self._fine, 0
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
         matrix, cost = np.eye(4), np.inf
@@ -270,9 +310,18 @@ class MotionEstimator:
 
         Parameters
         ----------
-        starts : matrices to start from; the first alone is tried unless its residual is above
-            `expected`
-        expected : relative residual of a good fit; infinity always goes through the coarse levels
+        volume : Array
+            Volume to register, on the grid of the reference (3D).
+        starts : Sequence[Array]
+            Matrices to start from; the first alone is tried unless its residual is above
+            `expected`.
+        expected : float, optional
+            Relative residual of a good fit; infinity always goes through the coarse levels.
+
+        Returns
+        -------
+        tuple[Float, float]
+            Transform (4 x 4), residual (infinite outside the field of view) and steps.
         """
         coefficients = self._fine.coefficients(volume)
         near, cost = self._near(volume, coefficients, starts, expected)
@@ -315,6 +364,31 @@ def estimate_motion(
     the coarse levels are run from there and from no motion, and the better fit is kept. Unsteady
     samples are learned from `calibration`, at least 8 volumes spread over the run; `margin` is
     that of `MotionEstimator`.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes in the order of acquisition, on the grid of the reference (3D each).
+    reference : Array
+        Image to which volumes are registered (3D).
+    mask : Array
+        Voxels of the head in the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    margin : int, optional
+        Number of voxels by which the mask is dilated.
+    calibration : Iterable[Array], optional
+        Volumes spread over the run to learn unsteady samples from; empty: none.
+
+    Returns
+    -------
+    MotionEstimates
+        Transforms, parameters, residuals and steps of all volumes.
+
+    Raises
+    ------
+    ValueError
+        There is not a single volume.
     """
     estimator = MotionEstimator(reference, mask, affine, margin)
     estimator.calibrate(calibration)

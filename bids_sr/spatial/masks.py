@@ -23,6 +23,21 @@ def otsu(values: Array) -> float:
     """Return the threshold of the greatest between-class variance (Otsu 1979).
 
     Raises MaskError for fewer than two different values.
+
+    Parameters
+    ----------
+    values : Array
+        Intensities of any shape; those above the 99.9th percentile do not count.
+
+    Returns
+    -------
+    float
+        Intensity that separates the two classes best.
+
+    Raises
+    ------
+    MaskError
+        There are no values, or they are constant.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     low, high = (
@@ -41,7 +56,22 @@ def otsu(values: Array) -> float:
 
 
 def grow(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Dilate a mask by `mm` between voxel centers; a negative value erodes it instead."""
+    """Dilate a mask by `mm` between voxel centers; a negative value erodes it instead.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float
+        Distance by which the border moves outward (mm); inward where negative.
+
+    Returns
+    -------
+    Mask
+        Voxels of the larger or smaller region (3D, boolean).
+    """
     mask = np.asarray(mask, dtype=bool)
     if mm == 0 or not mask.any():
         return mask.copy()
@@ -55,7 +85,22 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
 
 
 def close(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Fill clefts narrower than about 2 `mm`; nothing is lost."""
+    """Fill clefts narrower than about 2 `mm`; nothing is lost.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float
+        Half the width of the clefts that are filled (mm).
+
+    Returns
+    -------
+    Mask
+        Voxels of the region and its clefts (3D, boolean).
+    """
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
     back = grow(grown, affine, -mm)
@@ -63,12 +108,38 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
 
 
 def open_(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Cut bridges narrower than about 2 `mm`."""
+    """Cut bridges narrower than about 2 `mm`.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float
+        Half the width of the bridges that are cut (mm).
+
+    Returns
+    -------
+    Mask
+        Voxels of the region without its bridges (3D, boolean).
+    """
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
 
 def largest_part(mask: Mask) -> Mask:
-    """The largest connected part (faces touch)."""
+    """The largest connected part (faces touch).
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+
+    Returns
+    -------
+    Mask
+        Voxels of that part alone (3D, boolean).
+    """
     labels, count = ndimage.label(mask)
     if count < 2:
         return np.asarray(mask, dtype=bool)
@@ -78,7 +149,18 @@ def largest_part(mask: Mask) -> Mask:
 
 
 def fill(mask: Mask) -> Mask:
-    """Fill holes in 3D, then by slice of axis 2 (cavities open at the edge of the FOV)."""
+    """Fill holes in 3D, then by slice of axis 2 (cavities open at the edge of the FOV).
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+
+    Returns
+    -------
+    Mask
+        Voxels of the region and its holes (3D, boolean).
+    """
     out = np.asarray(ndimage.binary_fill_holes(mask))
     for k in range(out.shape[2]):
         out[:, :, k] = ndimage.binary_fill_holes(out[:, :, k])
@@ -86,7 +168,20 @@ def fill(mask: Mask) -> Mask:
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Dice coefficient of two masks; 1 for two empty ones."""
+    """Dice coefficient of two masks; 1 for two empty ones.
+
+    Parameters
+    ----------
+    a : Mask
+        Voxels of the first region (boolean, any shape).
+    b : Mask
+        Voxels of the second region, of the same shape (boolean).
+
+    Returns
+    -------
+    float
+        Overlap from 0 (none) to 1 (the same voxels).
+    """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
@@ -99,12 +194,37 @@ def percent_scale(reference: Array, mask: Mask) -> float:
     `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its
     grid. In percent of each series' own mean, sharper static images alone would look like better
     function.
+
+    Parameters
+    ----------
+    reference : Array
+        Reference image of the series as acquired (3D).
+    mask : Mask
+        Voxels of the brain on the same grid (3D).
+
+    Returns
+    -------
+    float
+        Percent of the mean brain signal per unit of signal.
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
 
 def head_mask(volume: Array, affine: Array) -> Mask:
-    """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z)."""
+    """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z).
+
+    Parameters
+    ----------
+    volume : Array
+        Image of the whole head, or of the brain alone (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Mask
+        Voxels of the head without holes (3D, boolean).
+    """
     positive = volume[volume > 0]
     mask = volume > 0.5 * otsu(positive)
     return fill(close(largest_part(mask), affine, 6.0))
@@ -118,6 +238,18 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
     Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed
     volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
     Fat-suppressed images have little else.
+
+    Parameters
+    ----------
+    volume : Array
+        Image with T2*-weighted contrast, such as boldref (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Mask
+        Voxels of the brain (3D, boolean).
     """
     sizes = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
@@ -128,9 +260,23 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
-    """Low-pass and downsample a volume (float32) and affine to voxels of about `mm`.
+    """Return low-pass and downsample a volume (float32) and affine to voxels of about `mm`.
 
     The outer edges stay the same; coarser axes stay as they are.
+
+    Parameters
+    ----------
+    volume : Array
+        Image or mask to downsample (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float | Sequence[float]
+        Voxel size to reach (mm), one for all axes or one for each.
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Coarser volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
@@ -148,25 +294,79 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
 
 
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
-    """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`."""
+    """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float
+        Voxel size to reach along all axes (mm).
+
+    Returns
+    -------
+    Mask
+        Coarser voxels of which more than half lie inside (3D, boolean).
+    """
     return coarsen(mask, affine, mm)[0] > 0.5
 
 
 def correlation(a: Array, b: Array) -> float:
-    """Pearson correlation of two lists of values; 0 where one is constant."""
+    """Pearson correlation of two lists of values; 0 where one is constant.
+
+    Parameters
+    ----------
+    a : Array
+        Values of the first variable (N,).
+    b : Array
+        Values of the second variable (N,).
+
+    Returns
+    -------
+    float
+        Correlation coefficient from -1 to 1.
+    """
     a, b = (np.asarray(each, dtype=np.float64) - float(np.mean(each)) for each in (a, b))
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
 def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
-    """How many times each axis must be divided for voxels of at most `mm`."""
+    """How many times each axis must be divided for voxels of at most `mm`.
+
+    Parameters
+    ----------
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    mm : float
+        Largest edge length of the smaller voxels (mm).
+
+    Returns
+    -------
+    tuple[int, int, int]
+        Whole number of smaller voxels per voxel along each axis.
+    """
     n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
     return int(n[0]), int(n[1]), int(n[2])
 
 
 def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
-    """Means over blocks of `factor` voxels."""
+    """Return means over blocks of `factor` voxels.
+
+    Parameters
+    ----------
+    fine : Array
+        Image whose shape is a multiple of the factor (3D).
+    factor : tuple[int, int, int]
+        Number of voxels in a block along each axis (x, y, z).
+
+    Returns
+    -------
+    Array
+        Mean of each block (3D, float32).
+    """
     x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
     fx, fy, fz = factor
     return fine.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
@@ -187,10 +387,21 @@ def coverage(
 
     Parameters
     ----------
-    source : (X, Y, Z) mask or probability; zero outside its field of view
-    shape, affine : the grid of the result
-    xfm : takes a point of that grid to the source's point (RAS mm)
-    mm : distance between samples at most
+    source : Array
+        (X, Y, Z) mask or probability; zero outside its field of view.
+    source_affine : Array
+        Voxel-to-world matrix of the source (4 x 4, RAS+ mm).
+    shape, affine : Sequence[int]
+        The grid of the result.
+    xfm : Array | None, optional
+        Takes a point of that grid to the source's point (RAS mm).
+    mm : float, optional
+        Distance between samples at most.
+
+    Returns
+    -------
+    Array
+        Mean by voxel of that grid (3D), from 0 to 1 for a mask.
     """
     factor = hr_factor(affine, mm)
     fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)
@@ -210,7 +421,20 @@ _BINS = 32
 
 
 def normalized_mutual_information(a: Array, b: Array) -> float:
-    """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999)."""
+    """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999).
+
+    Parameters
+    ----------
+    a : Array
+        Intensities of the first image in common voxels (N,).
+    b : Array
+        Intensities of the second image in the same voxels (N,).
+
+    Returns
+    -------
+    float
+        Ratio of entropies; also 1 where both images are constant.
+    """
 
     def levels(values: Array) -> Array:
         low, high = np.percentile(values, [0.5, 99.5])

@@ -29,6 +29,20 @@ def t2star(
 
     `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
 
+    Parameters
+    ----------
+    means : Sequence[np.ndarray]
+        Mean over time of each echo (N,), by ascending echo time.
+    tes_ms : Sequence[float]
+        Echo times (ms), one for each mean.
+    used : np.ndarray | None, optional
+        Number of first echoes that are fitted by voxel (N,); None fits all.
+
+    Returns
+    -------
+    Float
+        T2* of each voxel, from 1 to 500 ms (N,).
+
     Examples
     --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
@@ -78,9 +92,17 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
 
     Parameters
     ----------
-    paths : series of the echoes, (X, Y, Z, T) each, on one grid
-    tes_ms : their echo times
-    out : series written, whole or not at all
+    paths : Sequence[Path]
+        Series of the echoes, (X, Y, Z, T) each, on one grid.
+    tes_ms : Sequence[float]
+        Their echo times.
+    out : Path
+        Series written, whole or not at all.
+
+    Returns
+    -------
+    Float
+        T2* of each voxel, from 1 to 500 ms (3D).
 
     Raises
     ------

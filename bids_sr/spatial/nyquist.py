@@ -16,11 +16,23 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
 
     Parameters
     ----------
-    maps : (X, Y, Z[, B]) whole slices on the high-resolution grid; float32 stays float32
-    factor : acquired over high-resolution voxel by axis; n voxels at factor f were acquired as
-        n/f, whose limit is n/(2f) cycles over the field of view. An axis of factor 1 has no limit
-        of its own; ValueError where all are. Where the factor is above 1 across slices only, the
-        band is the one beyond their limit
+    maps : Array
+        (X, Y, Z[, B]) whole slices on the high-resolution grid; float32 stays float32.
+    factor : Sequence[float]
+        Acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f,
+        whose limit is n/(2f) cycles over the field of view. An axis of factor 1 has no limit of
+        its own; ValueError where all are. Where the factor is above 1 across slices only, the band
+        is the one beyond their limit.
+
+    Returns
+    -------
+    Array
+        Detail in the units of the maps, of the same shape.
+
+    Raises
+    ------
+    ValueError
+        The factor is above 1 along no axis.
 
     Examples
     --------

@@ -35,6 +35,23 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     Compute them once, sample them often.
 
     The first axis of the result is contiguous, as it is in files.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to interpolate (3D).
+    order : int, optional
+        Degree of the spline; below 2 the padded samples are returned.
+
+    Returns
+    -------
+    Float32
+        Coefficients on the padded grid (3D); the padded samples for orders below 2.
+
+    Raises
+    ------
+    ValueError
+        The volume does not have three axes.
     """
     if volume.ndim != 3:
         raise ValueError(f"a volume has 3 axes, not {volume.ndim}")
@@ -64,6 +81,18 @@ def sample_points(coefficients: Float32, points: Array) -> Float32:
 
     The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of
     `spline_coefficients`.
+
+    Parameters
+    ----------
+    coefficients : Float32
+        Coefficients of the cubic spline on the padded grid (3D).
+    points : Array
+        Positions in voxels of the unpadded volume (N, 3).
+
+    Returns
+    -------
+    Float32
+        Interpolated value at each point (N,).
     """
     stored, level = _leveled(coefficients)
     return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
@@ -94,6 +123,20 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int
 
     The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of
     `spline_coefficients`.
+
+    Parameters
+    ----------
+    coefficients : Float32
+        Coefficients of the cubic spline on the padded grid (3D).
+    matrix : Array
+        Transform of a target voxel to voxels of the unpadded volume (4 x 4).
+    shape : tuple[int, int, int]
+        Numbers of voxels along the axes of the target (x, y, z).
+
+    Returns
+    -------
+    Float32
+        Interpolated values on the target grid (3D).
     """
     from bids_sr.spatial import spline_kernels
 
@@ -185,17 +228,34 @@ def sample_volume(
 
     Parameters
     ----------
-    affine, target_affine : voxel-to-RAS matrices (mm)
-    xfm : 4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example:
+    volume : Array
+        Image to interpolate (3D).
+    affine : Array
+        Voxel-to-RAS matrices (mm).
+    target_shape : Sequence[int]
+        Numbers of voxels along the axes of the target (x, y, z).
+    target_affine : Array
+        Voxel-to-RAS matrices (mm).
+    xfm : Array | None, optional
+        4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example:
         with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the volume's
-        voxel i + 1
-    order : of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic)
-    zero_outside : beyond half a voxel outside the edge, in place of the edge's value
-    coefficients : of `spline_coefficients(volume, order)`, where several grids are sampled from
-        one volume
-    shift : added to the volume's point after `xfm`, by as much as it says for each target voxel;
-        none by default
-    moved : (3, *target) mm along RAS, added to the volume's point after `xfm`; none by default
+        voxel i + 1.
+    order : int, optional
+        Of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic).
+    zero_outside : bool, optional
+        Beyond half a voxel outside the edge, in place of the edge's value.
+    coefficients : Float32 | None, optional
+        Of `spline_coefficients(volume, order)`, where several grids are sampled from one volume.
+    shift : Shift | None, optional
+        Added to the volume's point after `xfm`, by as much as it says for each target voxel; none
+        by default.
+    moved : Array | None, optional
+        (3, *target) mm along RAS, added to the volume's point after `xfm`; none by default.
+
+    Returns
+    -------
+    Float32
+        Interpolated values on the target grid (3D).
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
     back = np.linalg.inv(affine)

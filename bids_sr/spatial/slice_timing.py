@@ -21,7 +21,20 @@ _ROWS = 4
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Return the time of slices after volume onset (s): `fraction` from first to last slice."""
+    """Return the time of slices after volume onset (s): `fraction` from first to last slice.
+
+    Parameters
+    ----------
+    slice_times : Sequence[float]
+        Acquisition time of each slice after the start of the volume (s).
+    fraction : float
+        Position between the earliest slice (0) and the latest one (1).
+
+    Returns
+    -------
+    float
+        Time after the start of the volume (s).
+    """
     return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
 
 
@@ -29,6 +42,23 @@ def shift_in_time(series: Array, fraction: float) -> Array:
     """Shift a series (..., T) by `fraction` (-1 to 1) of a sample, float32; ends are held.
 
     A positive `fraction` samples it later.
+
+    Parameters
+    ----------
+    series : Array
+        Evenly sampled time series along the last axis (..., T).
+    fraction : float
+        Shift in samples (-1 to 1), positive toward later times.
+
+    Returns
+    -------
+    Array
+        Shifted time series of the same shape.
+
+    Raises
+    ------
+    ValueError
+        The shift is larger than one sample.
     """
     if abs(fraction) > 1:
         raise ValueError(f"a shift of {fraction} samples is more than one")
@@ -60,10 +90,19 @@ def correct_slice_timing(
 
     Parameters
     ----------
-    slice_times : s after the start of the volume, for slice 0, 1, ... of axis 2 as on disk
-    ref_time : s after the start of the volume
-    n_dummy : volumes at the start that are copied and have no say in the others (their signal is
-        not steady)
+    reader : SeriesReader
+        Series as acquired (4D, uncompressed), slices along its third axis.
+    writer : SeriesWriter
+        Writer of an uncompressed series of the same shape.
+    slice_times : Sequence[float]
+        S after the start of the volume, for slice 0, 1, ... of axis 2 as on disk.
+    tr : float
+        Repetition time, TR (s).
+    ref_time : float
+        S after the start of the volume.
+    n_dummy : int, optional
+        Volumes at the start that are copied and have no say in the others (their signal is not
+        steady).
 
     Raises
     ------

@@ -33,13 +33,20 @@ class TransformError(ValueError):
 
 
 def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
-    """4x4 rigid matrix from three translations and a rotation vector.
+    """Return 4x4 rigid matrix from three translations and a rotation vector.
 
     Parameters
     ----------
-    params6 : (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is
-        the axis, its length the angle, right-handed: (0, 0, +a) turns +x towards +y
-    center : (3,) point about which the rotation turns (mm, RAS)
+    params6 : Sequence[float] | Array
+        (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is the
+        axis, its length the angle, right-handed: (0, 0, +a) turns +x towards +y.
+    center : Sequence[float] | Array
+        (3,) point about which the rotation turns (mm, RAS).
+
+    Returns
+    -------
+    Float
+        Transform of points in RAS+ mm (4 x 4).
 
     Examples
     --------
@@ -63,6 +70,23 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     """Return (6,) translation of `center` (mm) and rotation vector (rad); inverts `rigid_matrix`.
 
     TransformError where the matrix scales, shears or mirrors.
+
+    Parameters
+    ----------
+    matrix : Array
+        Rigid transform of points in RAS+ mm (4 x 4).
+    center : Sequence[float] | Array
+        Point about which the rotation turns (3,; RAS+ mm).
+
+    Returns
+    -------
+    Float
+        Three translations (mm), then the rotation vector (rad).
+
+    Raises
+    ------
+    TransformError
+        The matrix scales, shears or mirrors.
     """
     m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
     r = m[:3, :3]
@@ -82,24 +106,80 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
 
 
 def invert(matrix: Array) -> Float:
-    """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row."""
+    """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row.
+
+    Parameters
+    ----------
+    matrix : Array
+        Affine transforms, one (4, 4) or many (N, 4, 4).
+
+    Returns
+    -------
+    Float
+        Inverse transforms of the same shape.
+    """
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
     out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
     return out
 
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
-    """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm)."""
+    """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm).
+
+    Parameters
+    ----------
+    matrix_a : Array
+        First transform of the points (4 x 4, RAS+ mm).
+    matrix_b : Array
+        Second transform of the points (4 x 4, RAS+ mm).
+    points : Array
+        Points before the transform (N, 3; RAS+ mm).
+
+    Returns
+    -------
+    Float
+        Distance of each point's two positions (N,; mm).
+    """
     return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
 def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
-    """Centers of every so many voxels of a mask, (N, 3) RAS mm."""
+    """Return centers of every so many voxels of a mask, (N, 3) RAS mm.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    every : int, optional
+        Step through the voxels; 1 takes all of them.
+
+    Returns
+    -------
+    Float
+        Positions of the voxel centers (N, 3; RAS+ mm).
+    """
     return apply_affine(affine, np.argwhere(mask)[::every])
 
 
 def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
-    """Root mean square of `displacement` (mm)."""
+    """Root mean square of `displacement` (mm).
+
+    Parameters
+    ----------
+    matrix_a : Array
+        First transform of the points (4 x 4, RAS+ mm).
+    matrix_b : Array
+        Second transform of the points (4 x 4, RAS+ mm).
+    points : Array
+        Points before the transform (N, 3; RAS+ mm).
+
+    Returns
+    -------
+    float
+        Distance over all points (mm).
+    """
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
 
 
@@ -111,6 +191,25 @@ def hr_grid(
     Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
     that where shape * factor is whole, low-resolution voxel i has its center at factor * i +
     (factor - 1) / 2.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Numbers of voxels along the axes of the grid (x, y, z).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    factor : Sequence[float]
+        How many times finer voxels become along each axis; below 1 coarser.
+
+    Returns
+    -------
+    tuple[tuple[int, int, int], Float]
+        Shape of the new grid, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        An axis of the new grid would have no voxel.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
@@ -127,6 +226,20 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
 
     The field of view is that of `shape` voxels with the given matrix.
 
+    Parameters
+    ----------
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    shape : Sequence[int]
+        Numbers of voxels along the axes of the grid (x, y, z).
+    other : Sequence[int]
+        Numbers of voxels along the axes of the new grid (x, y, z).
+
+    Returns
+    -------
+    Float
+        Voxel-to-world matrix of the new grid (4 x 4, RAS+ mm).
+
     Examples
     --------
     >>> resized = resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
@@ -140,7 +253,20 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
 
 
 def write_itk(path: Path, mats: Array) -> None:
-    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all."""
+    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ITK transform file (text).
+    mats : Array
+        Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
+
+    Raises
+    ------
+    TransformError
+        The matrices are not 4 x 4, or not finite.
+    """
     matrices = np.asarray(mats, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
@@ -163,6 +289,18 @@ def about_center(values: Array, center: Array) -> Float:
     """Return a 4x4 matrix from ITK's twelve affine parameters about a center (3,).
 
     The parameters are 3x3 by rows, then translation.
+
+    Parameters
+    ----------
+    values : Array
+        The 3 x 3 matrix by rows, then three translations (12,).
+    center : Array
+        Point about which the matrix turns (3,), in the frame of the parameters.
+
+    Returns
+    -------
+    Float
+        Affine transform in the frame of the parameters (4 x 4).
     """
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
@@ -183,6 +321,21 @@ def read_itk(path: Path) -> Float:
     """Read (N, 4, 4) RAS matrices of ITK affine or Euler text files, with center of rotation.
 
     TransformError where it is not ITK text, or a transform is not affine.
+
+    Parameters
+    ----------
+    path : Path
+        ITK transform file (text).
+
+    Returns
+    -------
+    Float
+        Affine transforms in the order of the file (N, 4, 4; RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        The file is not ITK text, or holds other than 3D affine transforms.
     """
     text = path.read_text()
     if not text.startswith("#Insight Transform File"):
@@ -219,6 +372,23 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
     """Map points (N, 3; RAS mm) through a chain of transform files, the **last** applied first.
 
     TransformError for a file of a kind that is not known here.
+
+    Parameters
+    ----------
+    points : Array
+        Points before the transform (N, 3; RAS+ mm).
+    chain : Sequence[Path]
+        ITK transform files, text with one affine or composite (.h5).
+
+    Returns
+    -------
+    Float
+        Points after the transform (N, 3).
+
+    Raises
+    ------
+    TransformError
+        A text file of the chain holds more than one transform.
     """
     found = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
@@ -236,6 +406,18 @@ def moved(matrix: Array, points: Array) -> Array:
     """Apply a 4x4 matrix to points.
 
     It is written out, as the threads of a matrix product cost more than they bring here.
+
+    Parameters
+    ----------
+    matrix : Array
+        Affine transform of the points (4 x 4).
+    points : Array
+        Points before the transform (N, 3).
+
+    Returns
+    -------
+    Array
+        Points after the transform (N, 3).
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
@@ -294,6 +476,18 @@ def linear_values(maps: Array, at: Array) -> Float32:
     """Linear interpolation of maps (X, Y, Z, K) at voxel coordinates (3, N), (N, K).
 
     Voxels at the edge reach half a voxel further; points beyond get 0.
+
+    Parameters
+    ----------
+    maps : Array
+        Maps on one grid (X, Y, Z, K).
+    at : Array
+        Coordinates x, y, z in voxels of the maps (3, N).
+
+    Returns
+    -------
+    Float32
+        Interpolated value of each map at each point (N, K).
     """
     from bids_sr.spatial.spline_kernels import sample_linear
 

@@ -25,20 +25,49 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "f
 
 @frozen
 class Cost:
-    """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``."""
+    """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``.
 
-    always: float = 0.0  # of a training (or of the maps of a run), whatever the grid
-    # for a million voxels of one volume on the acquired, and on the high-resolution grid
+    Parameters
+    ----------
+    always : float
+        Of a training (or of the maps of a run), whatever the grid.
+    low : float
+        For a million voxels of one volume on the acquired, and on the high-resolution grid.
+    high : float
+        Seconds for a million voxels of one volume on the high-resolution grid.
+    most : float
+        Millions of high-resolution voxels above which training takes no longer.
+    volumes : float
+        For a million voxels of all volumes on the high-resolution grid.
+    series : float
+        Of applying the network, for a million voxels of all volumes on that grid, without the
+        interpolation.
+    """
+
+    always: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    most: float = inf  # millions of high-resolution voxels above which training takes no longer
-    volumes: float = 0.0  # for a million voxels of all volumes on the high-resolution grid
-    # of applying the network, for a million voxels of all volumes on that grid, without the
-    # interpolation
+    most: float = inf
+    volumes: float = 0.0
     series: float = 0.0
 
     def training(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
-        """Seconds of a training on so many million voxels of each kind."""
+        """Return seconds of a training on so many million voxels of each kind.
+
+        Parameters
+        ----------
+        low : float, optional
+            Millions of voxels of one volume on the acquired grid.
+        high : float, optional
+            Millions of voxels of one volume on the high-resolution grid.
+        volumes : float, optional
+            Millions of voxels of all volumes on the high-resolution grid.
+
+        Returns
+        -------
+        float
+            Processor time of a training (s).
+        """
         return (
             self.always
             + self.low * low
@@ -53,14 +82,27 @@ _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, s
 
 @frozen
 class Placebo:
-    """A negative control: the method itself with one thing exchanged that it claims to use."""
+    """A negative control: the method itself with one thing exchanged that it claims to use.
 
-    suffix: str  # of the series' name
-    # "model" (another model), "contrast" (another contrast) or "map" (another variance map)
+    Parameters
+    ----------
+    suffix : str
+        Of the series' name.
+    kind : Literal['model', 'contrast', 'map']
+        "model" (another model), "contrast" (another contrast) or "map" (another variance map).
+    instead : str
+        What takes the place of the subject's own, for texts.
+    attributable_to : str
+        What a gain over it is attributable to, for texts.
+    method : str
+        Series of the method whose placebo it is, once that is known.
+    """
+
+    suffix: str
     kind: Literal["model", "contrast", "map"]
-    instead: str  # what takes the place of the subject's own, for texts
-    attributable_to: str  # what a gain over it is attributable to, for texts
-    method: str = ""  # series of the method whose placebo it is, once that is known
+    instead: str
+    attributable_to: str
+    method: str = ""
 
 
 _SUBJECT = "a model of this subject"
@@ -105,26 +147,41 @@ class Method:
 
     Parameters
     ----------
-    name : the name for `--sr-method`, also that of its file (with _ where the name has -)
-    ndim : 2 (slice by slice) or 3
-    trained_on : "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or
-        "images", a set of high-resolution images whose low-resolution ones are made by the
-        degradation (a pair counts as a set of one, with its measured low-resolution image)
-    recipes : by name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error
-        may stand beside, or in the place of, features of VGG-19; none where nothing is trained
-    variance : of a method whose Gaussian prior is the run's own variance map (see
-        `bids_sr.sr.variance`), the same by whatever name of a recipe; None for networks
-    reference : key in the bibliography
-    summary : one line for the list of methods
-    costs : by name of recipe, as far as measured
-    large : training by the published recipe keeps whole volumes of some 2,000 channels in memory
-    fuses : several contrasts may be its channels (``--sr-target anat``)
-    control : it stands among the baselines and is not under test
-    placebos : negative controls that can be made of it
-    calibrated : a calibration scan enters its maps
-    draws : another seed gives another result, so that an ensemble can be made
-    text : by name of recipe, or "any", its own text for the methods section (of a variance method,
-        what follows "under a Gaussian prior"); empty: made from `about`
+    name : str
+        The name for `--sr-method`, also that of its file (with _ where the name has -).
+    ndim : Literal[2, 3]
+        2 (slice by slice) or 3.
+    recipes : Mapping[RecipeName, Recipe]
+        By name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may
+        stand beside, or in the place of, features of VGG-19; none where nothing is trained.
+    variance : VarianceRecipe | None
+        Of a method whose Gaussian prior is the run's own variance map (see `bids_sr.sr.variance`),
+        the same by whatever name of a recipe; None for networks.
+    reference : str
+        Key in the bibliography.
+    summary : str
+        One line for the list of methods.
+    trained_on : Literal['pair', 'series', 'self', 'images']
+        "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a
+        set of high-resolution images whose low-resolution ones are made by the degradation (a pair
+        counts as a set of one, with its measured low-resolution image).
+    costs : Mapping[RecipeName, Cost]
+        By name of recipe, as far as measured.
+    large : bool
+        Training by the published recipe keeps whole volumes of some 2,000 channels in memory.
+    fuses : bool
+        Several contrasts may be its channels (``--sr-target anat``).
+    control : bool
+        It stands among the baselines and is not under test.
+    placebos : tuple[Placebo, ...]
+        Negative controls that can be made of it.
+    calibrated : bool
+        A calibration scan enters its maps.
+    draws : bool
+        Another seed gives another result, so that an ensemble can be made.
+    text : Mapping[str, str]
+        By name of recipe, or "any", its own text for the methods section (of a variance method,
+        what follows "under a Gaussian prior"); empty: made from `about`.
     """
 
     name: str
@@ -164,11 +221,33 @@ class Method:
         return "paper" in self.recipes and self.recipes["paper"].needs_vgg
 
     def own_text(self, recipe: str) -> str:
-        """Its own text of the training, or ""."""
+        """Return its own text of the training, or "".
+
+        Parameters
+        ----------
+        recipe : str
+            Name of the settings of the training, such as ``fast`` or ``paper``.
+
+        Returns
+        -------
+        str
+            Words for the methods section; empty where the method has none.
+        """
         return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 
     def cost(self, recipe: str) -> Cost:
-        """What a recipe takes; one that was never measured as most do."""
+        """What a recipe takes; one that was never measured as most do.
+
+        Parameters
+        ----------
+        recipe : str
+            Name of the settings of the training, such as ``fast`` or ``paper``.
+
+        Returns
+        -------
+        Cost
+            Processor seconds of training and application, by what they grow with.
+        """
         name = "fast" if self.variance is not None else recipe
         known = {str(name): each for name, each in self.costs.items()}
         return known.get(name, _UNMEASURED[name != "fast"])
@@ -189,12 +268,34 @@ def _modules() -> Mapping[str, str]:
 
 
 def method_names() -> tuple[str, ...]:
-    """Names of all methods, in their order, without importing any of them."""
+    """Return names of all methods, in their order, without importing any of them.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names in alphabetical order.
+    """
     return tuple(sorted(_modules()))
 
 
 def get_method(name: str) -> Method:
-    """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
+    """The method of that name; `UnknownMethod` lists those there are and names the nearest.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method as of ``--sr-method``.
+
+    Returns
+    -------
+    Method
+        Method with its recipes and costs.
+
+    Raises
+    ------
+    UnknownMethod
+        There is no method of this name, or no longer.
+    """
     if name in REMOVED:
         raise UnknownMethod(
             f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place"
@@ -211,32 +312,97 @@ def get_method(name: str) -> Method:
 
 
 def all_methods() -> tuple[Method, ...]:
-    """Every method, in the order of the names."""
+    """Every method, in the order of the names.
+
+    Returns
+    -------
+    tuple[Method, ...]
+        Methods in alphabetical order of names.
+    """
     return tuple(map(get_method, method_names()))
 
 
 def methods_trained_on(*sources: str) -> tuple[str, ...]:
-    """Names of the methods that learn from one of these."""
+    """Return names of the methods that learn from one of these.
+
+    Parameters
+    ----------
+    *sources : str
+        Kinds of training data: ``pair``, ``series``, ``self`` or ``images``.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names in alphabetical order.
+    """
     return tuple(method.name for method in all_methods() if method.trained_on in sources)
 
 
 def offered_methods() -> tuple[str, ...]:
-    """Names of the methods, without controls, which stand among the baselines."""
+    """Return names of the methods, without controls, which stand among the baselines.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names in alphabetical order.
+    """
     return tuple(method.name for method in all_methods() if not method.control)
 
 
 def method_of_series(label: str) -> Method:
-    """The method that makes a series; raises `UnknownMethod`."""
+    """The method that makes a series; raises `UnknownMethod`.
+
+    Parameters
+    ----------
+    label : str
+        Name of the series, such as in the entity ``desc``.
+
+    Returns
+    -------
+    Method
+        Method with its recipes and costs.
+    """
     return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def recipe_name(method: Method, name: str) -> str:
-    """The recipe of a method that serves where one name is given for several methods."""
+    """The recipe of a method that serves where one name is given for several methods.
+
+    Parameters
+    ----------
+    method : Method
+        Method that shall be trained.
+    name : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+
+    Returns
+    -------
+    str
+        Same name, but ``paper`` for a ``paper-mse`` that the method lacks.
+    """
     return "paper" if name == "paper-mse" and name not in method.recipes else name
 
 
 def get_recipe(method: Method, name: str) -> Recipe:
-    """The recipe of that name; `UnknownMethod` lists those there are."""
+    """The recipe of that name; `UnknownMethod` lists those there are.
+
+    Parameters
+    ----------
+    method : Method
+        Method that shall be trained.
+    name : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+
+    Returns
+    -------
+    Recipe
+        Settings of the training, or of the variance maps.
+
+    Raises
+    ------
+    UnknownMethod
+        The method has no recipe of this name.
+    """
     for known, recipe in method.recipes.items():
         if known == name:
             return recipe

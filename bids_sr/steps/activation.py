@@ -49,6 +49,20 @@ def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "m
     """Return how a table of a run is stored, with its provenance.
 
     `columns` is the artifact that describes its columns.
+
+    Parameters
+    ----------
+    name : str
+        Label of the entity ``desc`` in the name of the file.
+    columns : str | Mapping[str, object]
+        Artifact that describes the columns, or the description itself.
+    level : Level, optional
+        Lowest level of storage that has the table.
+
+    Returns
+    -------
+    Keep
+        How the table is stored, for the declaration of a step.
     """
     return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level=level)
 
@@ -101,6 +115,16 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     """Return the maps and regions of a series to be stored, by their entities.
 
     At a level that stores no maps of the series, there are none.
+
+    Parameters
+    ----------
+    setting : Lookup
+        Look-up of settings by their names.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        Entities of the files to store, each a choice.
     """
     series = setting("series_name")
     found: list[dict[str, str]] = []
@@ -155,13 +179,47 @@ def map_series(
 
     Parameters
     ----------
-    series : in BOLD signal units, dummies included
-    mask, roi : brain and region of interest on its grid
-    confounds : one row a volume; without it no confound enters the model
-    fwhm_mm : Gaussian smoothing; 0 is none
-    factor : acquired over high-resolution voxel, by axis
-    high_pass : Hz, drift of the linear model; 0 is a straight line
-    low_pass : Hz, correlation only; None is none
+    series : Series
+        In BOLD signal units, dummies included.
+    mask, roi : Mask
+        Brain and region of interest on its grid.
+    regressors : Regressors
+        Events of the task, or time series of seeds at rest.
+    here : Path
+        Folder in which the step writes.
+    confounds : Confounds | None, optional
+        One row a volume; without it no confound enters the model.
+    series_name : str
+        Name of the series, such as ``raw`` or that of a method.
+    fwhm_mm : float
+        Gaussian smoothing; 0 is none.
+    contrasts : Contrasts
+        Weights of conditions (at rest: seeds) by contrast.
+    kinds : _Kinds
+        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
+    thresholds : Sequence[str]
+        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
+    factor : Factor
+        Acquired over high-resolution voxel, by axis.
+    tr : float
+        Repetition time, TR (s).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    high_pass : float
+        Hz, drift of the linear model; 0 is a straight line.
+    low_pass : float | None
+        Hz, correlation only; None is none.
+    slice_time_ref : float
+        Moment within a TR (0 to 1) to which slice timing was corrected.
+    has_stc : bool
+        Whether slice timing was corrected.
+    axis_order : tuple[int, int, int]
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    tuple[list[Map], Rows]
+        Maps and regions by contrast, and rows of their metrics.
     """
     how = ActivationSettings(
         kinds=tuple(kinds),
@@ -218,6 +276,28 @@ def fitted(
     """Map the contrasts that can be made, in one thread.
 
     There is one step for every series and smoothing.
+
+    Parameters
+    ----------
+    series : SeriesReader
+        Series with all of its volumes (4D).
+    mask : Array
+        Voxels of the brain on the grid of the series (3D, boolean).
+    regressors : Regressors
+        Events of the task, or time series of seeds at rest.
+    contrasts : Contrasts
+        Weights of conditions (at rest: seeds) by contrast.
+    how : ActivationSettings
+        Settings of the correlation and of the linear model.
+    here : Path
+        Folder in which the step writes.
+    confounds : Confounds | None, optional
+        Confounds of the run, one row a volume; None: none enter the model.
+
+    Returns
+    -------
+    ActivationMaps
+        Maps by contrast and statistic, with the design.
     """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):
@@ -257,7 +337,24 @@ def _images(
 
 @step(makes="quality")
 def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Rows:
-    """Measure tSNR, mean signal and noise smoothness of one series, dummies included."""
+    """Measure tSNR, mean signal and noise smoothness of one series, dummies included.
+
+    Parameters
+    ----------
+    series : Series
+        Series with all of its volumes (4D).
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    series_name : str
+        Name of the series, such as ``raw`` or that of a method.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    Rows
+        Rows of metrics of the steady volumes.
+    """
     n_volumes = series.shape[3] - n_dummy
     found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
     return metric_rows(series_name, quality_metrics(found, mask.data))
@@ -269,7 +366,18 @@ def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: in
     small=True,
 )
 def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
-    """Quality of all series in one table, and what its columns and measures mean."""
+    """Quality of all series in one table, and what its columns and measures mean.
+
+    Parameters
+    ----------
+    quality : list[Rows]
+        Rows of metrics of each series.
+
+    Returns
+    -------
+    tuple[Rows, Facts]
+        Rows of all series, and a description of the columns.
+    """
     rows = [row for table in quality for row in table]
     return rows, columns_json(row.statistic for row in rows)
 
@@ -283,6 +391,18 @@ def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsByS
     """Return maps of some statistics as FWHM → series → (contrast, stat) → map.
 
     Regions are skipped.
+
+    Parameters
+    ----------
+    maps : Iterable[Derivative]
+        Maps and regions of all series.
+    stats : Collection[str]
+        Statistics to take, such as ``t`` and ``effect``.
+
+    Returns
+    -------
+    _MapsBySmoothing
+        Maps by smoothing (FWHM, mm), series, and contrast with statistic.
     """
     out: _MapsBySmoothing = {}
     for (contrast, stat, fwhm_mm), of_series in sorted_maps(maps)[0].items():
@@ -298,6 +418,16 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     """Return maps and regions of a run by series; those in another space are left out.
 
     Maps are by contrast, statistic and FWHM (mm), regions by contrast, kind and FWHM.
+
+    Parameters
+    ----------
+    maps : Iterable[Derivative]
+        Maps and regions of all series.
+
+    Returns
+    -------
+    tuple[_Sorted, _Sorted]
+        Maps first, then regions, each by those three keys and series.
     """
     stats, regions = _Sorted(), _Sorted()
     for each in maps:
@@ -314,7 +444,18 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
 
 
 def values_of(image: Derivative) -> Array:
-    """Values of a map, read where it is a file."""
+    """Return maps of a run on the template's voxels (percent); those that it lacks are absent.
+
+    Parameters
+    ----------
+    image : Derivative
+        Map or region, in memory or in a file.
+
+    Returns
+    -------
+    Array
+        Value at each voxel (3D).
+    """
     return image.volume.data
 
 
@@ -344,8 +485,25 @@ def compare_maps(
 
     Parameters
     ----------
-    maps, map_metrics : of all series, raw on the acquired grid and all others on the
-        high-resolution one
+    maps, map_metrics : list[Map]
+        Of all series, raw on the acquired grid and all others on the high-resolution one.
+    bold_mask : Mask
+        Voxels of the brain in boldref (3D, boolean).
+    bold_mask_hr : Mask
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    roi_hr : Mask
+        Voxels of the region of interest on the high-resolution grid (3D, boolean).
+    contrasts : Contrasts
+        Weights of conditions (at rest: seeds) by contrast.
+    thresholds : Sequence[str]
+        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[Rows, Facts]
+        Rows of metrics, and a description of the columns.
     """
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
     among = {name: contrasts[name] for name in contrasts if name in made}

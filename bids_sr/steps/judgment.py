@@ -55,19 +55,30 @@ def raise_flags(
 
     Parameters
     ----------
-    rows : all tables of the evaluation; some flags follow from figures, such as edge_mismatch
-    maps : maps and regions of all series; those of raw are looked at
-    bold_mask, roi_bold : brain, and region of interest as registration placed it, on the acquired
-        grid
-    train_highres, train_lowres, pair_mask : the pair in one frame, and its brain on the grid of
-        lowres
-    card_file : cards of models, which tell whether theirs was applied
-    method_names : series whose added detail must not be worse than none
+    rows : list[Rows]
+        All tables of the evaluation; some flags follow from figures, such as edge_mismatch.
+    maps : Sequence[Map]
+        Maps and regions of all series; those of raw are looked at.
+    bold_mask, roi_bold : Mask
+        Brain, and region of interest as registration placed it, on the acquired grid.
+    train_highres, train_lowres, pair_mask : Image | None, optional
+        The pair in one frame, and its brain on the grid of lowres.
+    card_file : dict[str, Facts] | None, optional
+        Cards of models, which tell whether theirs was applied.
+    contrasts : Contrasts
+        Weights of conditions (at rest: seeds) by contrast.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    method_names : Sequence[str]
+        Series whose added detail must not be worse than none.
+    at_rest : bool
+        Whether contrasts are of seeds, as there are no events.
 
     Returns
     -------
-    Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows flag_*
-    that the tables lack: 1 or 0, n/a where it is not known
+    tuple[Facts, Rows]
+        Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows
+        flag_* that the tables lack: 1 or 0, n/a where it is not known.
     """
     names = judged_contrasts({} if at_rest else contrasts)
     given = [row for table in rows for row in table]
@@ -95,7 +106,20 @@ def raise_flags(
 
 
 def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
-    """Raw's correlation maps at its widest smoothing, by contrast; only of the contrasts named."""
+    """Return correlation maps of raw at its widest smoothing, by contrast; only of those named.
+
+    Parameters
+    ----------
+    maps : Sequence[Derivative]
+        Maps and regions of all series.
+    names : Sequence[str]
+        Names of the contrasts to take.
+
+    Returns
+    -------
+    dict[str, Derivative]
+        Map of correlation by contrast; contrasts without one are left out.
+    """
     stats = sorted(sorted_maps(maps)[0].items(), key=lambda each: each[0][2])
     return {
         contrast: own[RAW]
@@ -152,22 +176,30 @@ def judge(
 
     Parameters
     ----------
-    rows : all tables of the evaluation, in the order of the table that is made of them, flags last
-    confounds : head motion of the run; large motion is said first
-    one_level_down : facts of the test of the run one level of resolution down
-    card_file : cards of models, which tell whether theirs was applied
-    compared_facts, same_widths : how series of other programs lie on the run, and smoothing to
-        their resolution
-    compared_names : these series, which are judged apart
-    method_names, series_names : series under judgment, and all of the plan, of which the others
-        must be beaten
-    margin : differences within it count as none; None: told from the measured series
-    audience : whom the limits tell how to get what is missing
+    rows : list[Rows]
+        All tables of the evaluation, in the order of the table that is made of them, flags last.
+    one_level_down : Facts
+        Facts of the test of the run one level of resolution down.
+    confounds : Confounds
+        Head motion of the run; large motion is said first.
+    card_file : dict[str, Facts] | None, optional
+        Cards of models, which tell whether theirs was applied.
+    compared_facts, same_widths : Sequence[Facts], optional
+        How series of other programs lie on the run, and smoothing to their resolution.
+    method_names, series_names : Sequence[str]
+        Series under judgment, and all of the plan, of which the others must be beaten.
+    margin : float | None
+        Differences within it count as none; None: told from the measured series.
+    compared_names : Sequence[str], optional
+        These series, which are judged apart.
+    audience : Audience, optional
+        Whom the limits tell how to get what is missing.
 
     Returns
     -------
-    Every figure with its interval, without comparisons of who was not applied; what the columns
-    mean; headline, sentences and limits in words
+    tuple[Rows, Facts, Facts]
+        Every figure with its interval, without comparisons of who was not applied; what the
+        columns mean; headline, sentences and limits in words.
     """
     given = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)

@@ -107,16 +107,25 @@ def register_pair(
 
     Parameters
     ----------
-    highres_file, lowres_file : T2*-weighted images at both resolutions, as acquired
-    highres_order, lowres_order : axis of the file that each axis of the runs is, see
-        `bids_sr.io.grids`
-    registered : their headers tell how they lie to each other, and nothing is estimated
+    highres_file, lowres_file : File
+        T2*-weighted images at both resolutions, as acquired.
+    here : Path
+        Folder in which the step writes.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    random_seed : int
+        Seed of the random samples of ANTs.
+    highres_order, lowres_order : AxisOrder, optional
+        Axis of the file that each axis of the runs is, see `bids_sr.io.grids`.
+    registered : bool, optional
+        Their headers tell how they lie to each other, and nothing is estimated.
 
     Returns
     -------
-    highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what takes
-    a lowres point to its point in highres as acquired; offset of the pair, and whether it was
-    resampled
+    tuple[Image, Image, Mask, Transforms, Facts]
+        Highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what
+        takes a lowres point to its point in highres as acquired; offset of the pair, and whether
+        it was resampled.
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
@@ -136,7 +145,22 @@ def register_pair(
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
-    """Make the low-resolution member of a pair from the other; see `register_pair`."""
+    """Make the low-resolution member of a pair from the other; see `register_pair`.
+
+    Parameters
+    ----------
+    highres_file : File
+        High-resolution image of the T2*w pair as acquired (3D).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    highres_order : AxisOrder, optional
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    tuple[Image, Image, Mask, Transforms, Facts]
+        Highres, lowres, head in lowres, transform (1, 4, 4; RAS+ mm) and facts.
+    """
     return truncated_pair(load(highres_file, highres_order), factor)
 
 
@@ -179,9 +203,23 @@ def register_to_t1w(
 ) -> tuple[Transforms, Facts]:
     """Register boldref and T1w brain rigidly by mutual information, estimated on the BOLD grid.
 
+    Parameters
+    ----------
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    t1w_preproc : Image
+        T1w image without its bias field (3D).
+    t1w_mask : Mask
+        Voxels of the brain in the T1w image (3D, boolean).
+    here : Path
+        Folder in which the step writes.
+    random_seed : int
+        Seed of the random samples of ANTs.
+
     Returns
     -------
-    What takes a T1w point to its boldref point; size and quality of the registration
+    tuple[Transforms, Facts]
+        What takes a T1w point to its boldref point; size and quality of the registration.
     """
     xfm, facts = bold_to_anat.register_to_t1w(
         in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
@@ -211,13 +249,24 @@ def register_to_pair(
 
     Parameters
     ----------
-    highres_file : as acquired
-    highres2lowres_xfm : takes a lowres point to its highres point; where the search starts
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    highres_file : File
+        As acquired.
+    highres2lowres_xfm : Transforms | None, optional
+        Takes a lowres point to its highres point; where the search starts.
+    here : Path
+        Folder in which the step writes.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    random_seed : int
+        Seed of the random samples of ANTs.
 
     Returns
     -------
-    What takes a boldref point to its highres point; highres on the high-resolution grid of
-    boldref, for masks and report; size and quality of the registration
+    tuple[Transforms, Image, Facts]
+        What takes a boldref point to its highres point; highres on the high-resolution grid of
+        boldref, for masks and report; size and quality of the registration.
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
@@ -248,12 +297,20 @@ def mask_bold(
 
     Parameters
     ----------
-    boldref2t1w_xfm : takes a T1w point to its boldref point
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    t1w_mask : Mask | None, optional
+        Voxels of the brain in the T1w image (3D, boolean).
+    boldref2t1w_xfm : Transforms | None, optional
+        Takes a T1w point to its boldref point.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
 
     Returns
     -------
-    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
-    which was taken
+    tuple[Mask, Mask, Facts]
+        Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
+        which was taken.
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
@@ -285,13 +342,26 @@ def region_to_bold(
 
     Parameters
     ----------
-    roi_source : region in the space in which it was given
-    roi_xfms : from T1w points to that space; none: it is in T1w space
+    roi_source : Mask
+        Region in the space in which it was given.
+    boldref2t1w_xfm : Transforms
+        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    bold_mask : Mask
+        Voxels of the brain in boldref (3D, boolean).
+    bold_mask_hr : Mask
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    roi_xfms : Sequence[File], optional
+        From T1w points to that space; none: it is in T1w space.
+    here : Path
+        Folder in which the step writes.
+    random_seed : int
+        Seed of the random samples of ANTs.
 
     Returns
     -------
-    Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the
-    region in the field of view, and whether the brain took its place
+    tuple[Mask, Mask, Facts]
+        Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of
+        the region in the field of view, and whether the brain took its place.
     """
     (low, high), facts = region_on_bold(
         roi_source,
@@ -308,7 +378,22 @@ def region_to_bold(
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
 ) -> list[Image]:
-    """Return mean tissue probabilities over each BOLD voxel, with tissues in the given order."""
+    """Return mean tissue probabilities over each BOLD voxel, with tissues in the given order.
+
+    Parameters
+    ----------
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    t1w_tpms : Sequence[Image]
+        Probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    boldref2t1w_xfm : Transforms
+        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+
+    Returns
+    -------
+    list[Image]
+        Fraction of each tissue in boldref voxels (3D each).
+    """
     xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
     shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
     return [Volume(share, boldref.affine) for share in shares]
@@ -327,7 +412,26 @@ def gather_registration(
     region_facts: Facts | None = None,
     guide_facts: Facts | None = None,
 ) -> Facts:
-    """Size and quality of the registrations of a run, its masks and its region, as one."""
+    """Size and quality of the registrations of a run, its masks and its region, as one.
+
+    Parameters
+    ----------
+    mask_facts : Facts
+        Agreement of the BOLD and T1w brains, and which mask was taken.
+    brain_facts : Facts | None, optional
+        Figures of the T1w brain mask, with doubts about it.
+    coreg_facts : Facts | None, optional
+        Size and quality of the registration to the T1w image.
+    region_facts : Facts | None, optional
+        Share of the region of interest in the field of view.
+    guide_facts : Facts | None, optional
+        Size and quality of the registration to the T2*w pair.
+
+    Returns
+    -------
+    Facts
+        All figures by name; those that are None are left out.
+    """
     found: dict[str, object] = {}
     for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
         found |= facts or {}
@@ -352,9 +456,21 @@ def grid_in_t1w(
 
     Parameters
     ----------
-    boldref2t1w_xfm : (1, 4, 4), takes a T1w point to its boldref point
-    factor : acquired over high-resolution voxel, by axis
-    space_entities : of the files on it
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    t1w_mask : Mask
+        Voxels of the brain in the T1w image (3D, boolean).
+    boldref2t1w_xfm : Transforms
+        (1, 4, 4), takes a T1w point to its boldref point.
+    factor : Factor
+        Acquired over high-resolution voxel, by axis.
+    space_entities : Mapping[str, str]
+        Of the files on it.
+
+    Returns
+    -------
+    SpaceGrid
+        Grid in the other space, with its points in boldref.
     """
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
     matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
@@ -388,9 +504,32 @@ def grid_in_template(
 
     Parameters
     ----------
-    boldref2t1w_xfm, t1w2std_xfm : take a T1w point to its boldref point, a template point to its
-        T1w point
-    resolution : label of the template's resolution; "" for the voxels of the series
+    boldref : Image
+        Reference image of the BOLD run (3D).
+    template_mask : Mask
+        Voxels of the brain in the template (3D, boolean).
+    boldref2t1w_xfm, t1w2std_xfm : Transforms
+        Take a T1w point to its boldref point, a template point to its T1w point.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    template_space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+    resolution : str
+        Label of the template's resolution; "" for the voxels of the series.
+    space_entities : Mapping[str, str]
+        Entities of the files on this grid, long names to labels.
+    random_seed : int
+        Seed of the random samples of ANTs.
+
+    Returns
+    -------
+    SpaceGrid
+        Grid in the other space, with its points in boldref.
+
+    Raises
+    ------
+    ValueError
+        The template has no such resolution on this machine.
     """
     shape, affine = grid_around(
         template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
@@ -437,12 +576,17 @@ def maps_to_spaces(
 
     Parameters
     ----------
-    maps, mask : on one grid in the frame of the boldref; brain there, outside which they are 0
-    space_grids : one a space
+    maps, mask : list[Map]
+        On one grid in the frame of the boldref; brain there, outside which they are 0.
+    space_grids : list[SpaceGrid]
+        One a space.
+    here : Path
+        Folder in which the step writes.
 
     Returns
     -------
-    Maps with what tells the space of their entities and metadata
+    list[Map]
+        Maps with what tells the space of their entities and metadata.
     """
     about = {"Resolution": "one linear interpolation of the map"}
     carried = []
@@ -461,7 +605,20 @@ def maps_to_spaces(
 
 
 def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
-    """What the methods text says of the registrations of a run that are estimated here."""
+    """What the methods text says of the registrations of a run that are estimated here.
+
+    Parameters
+    ----------
+    to_t1w : bool
+        Whether the run is registered to its T1w image here.
+    to_pair : bool
+        Whether the run is registered to the high-resolution T2*w image here.
+
+    Returns
+    -------
+    str
+        Sentence of the methods text; empty for neither.
+    """
     others = ["to the T1-weighted brain"] if to_t1w else []
     others += ["to the high-resolution T2*-weighted image"] if to_pair else []
     if not others:
@@ -476,6 +633,18 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     """Describe an imported mask or registration, if among the files, for the methods text.
 
     The files are those that another program has made.
+
+    Parameters
+    ----------
+    origin : str
+        Program that made the files, and its version.
+    files : Collection[str]
+        Names of what was found, such as ``bold_mask``.
+
+    Returns
+    -------
+    str
+        Sentence of the methods text; empty for neither.
     """
     taken = {
         "the brain mask of the run": "bold_mask",
@@ -486,7 +655,18 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
 
 
 def spaces_text(spaces: Sequence[str]) -> str:
-    """What the methods text says of the spaces of the results."""
+    """What the methods text says of the spaces of the results.
+
+    Parameters
+    ----------
+    spaces : Sequence[str]
+        Names of the spaces as words.
+
+    Returns
+    -------
+    str
+        Sentences of the methods text.
+    """
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
         " the series the registrations and the head motion of each volume were concatenated and"

@@ -55,7 +55,20 @@ def _undone(corrected: bool) -> str:
 
 
 def series_text(names: Sequence[str], corrected: bool) -> str:
-    """Return the methods text shared by all series but the acquired one, and of the baselines."""
+    """Return the methods text shared by all series but the acquired one, and of the baselines.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of the series of the plan.
+    corrected : bool
+        Whether susceptibility distortion was undone, too.
+
+    Returns
+    -------
+    str
+        Sentences of the methods text.
+    """
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
     return (
@@ -170,14 +183,21 @@ def undo_motion(
 
     Parameters
     ----------
-    stc : series on the grid on which it was acquired, corrected in time only
-    boldref : reference of the run, on that grid
-    hmc_xfms : (T, 4, 4) boldref point to its point in each volume (RAS mm)
-    distortion : of the volumes; it is undone by the same interpolation
+    stc : Series
+        Series on the grid on which it was acquired, corrected in time only.
+    boldref : Image
+        Reference of the run, on that grid.
+    hmc_xfms : Transforms
+        (T, 4, 4) boldref point to its point in each volume (RAS mm).
+    distortion : Distortion | None, optional
+        Of the volumes; it is undone by the same interpolation.
+    here : Path
+        Folder in which the step writes.
 
     Returns
     -------
-    preproc : series on the grid of the boldref, signal units
+    Series
+        Preproc : series on the grid of the boldref, signal units.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -232,19 +252,45 @@ def super_resolve(
 
     Parameters
     ----------
-    stc, boldref, hmc_xfms, distortion : see `undo_motion`
-    bold_mask : brain on the acquired grid; sets the intensity scale
-    model_file : weights of a trained method, with the card beside them
-    temporal : mean and components of the run, for variance methods
-    highres_file : T2*-weighted image as acquired, for `inject` and `ratio`, and for variance
-        methods where its static detail is added
-    highres2boldref_xfm : (1, 4, 4) takes a boldref point to its highres point
-    series_name : baseline or method
-    factor : acquired over high-resolution voxel size
-    data_consistency : "enforce" puts what was acquired back into its band of k-space
-    force : use a model that does not fit the series
-    displaced : placebo: variance maps that are mirrored or shifted
-    space_grids : grids in other spaces that the upsampled volumes are brought to as well
+    stc : Series
+        See `undo_motion`.
+    boldref : Image
+        See `undo_motion`.
+    bold_mask : Mask
+        Brain on the acquired grid; sets the intensity scale.
+    hmc_xfms : Transforms
+        See `undo_motion`.
+    distortion : Distortion | None, optional
+        See `undo_motion`.
+    model_file : File | None, optional
+        Weights of a trained method, with the card beside them.
+    temporal : File | None, optional
+        Mean and components of the run, for variance methods.
+    highres_file : File | None, optional
+        T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where
+        its static detail is added.
+    highres2boldref_xfm : Transforms | None, optional
+        (1, 4, 4) takes a boldref point to its highres point.
+    space_grids : Sequence[SpaceGrid], optional
+        Grids in other spaces that the upsampled volumes are brought to as well.
+    here : Path
+        Folder in which the step writes.
+    series_name : str
+        Baseline or method.
+    factor : Factor
+        Acquired over high-resolution voxel size.
+    data_consistency : Keeping
+        "enforce" puts what was acquired back into its band of k-space.
+    precision : Precision
+        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    force : bool
+        Use a model that does not fit the series.
+    omp_nthreads : int
+        Number of threads that compute side by side.
+    device : Device
+        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
+    displaced : Displaced, optional
+        Placebo: variance maps that are mirrored or shifted.
 
     Returns
     -------
@@ -349,13 +395,19 @@ def place_measured(
 
     Parameters
     ----------
-    stc : measured series on its own grid, corrected in time only
-    bold_mask_hr : image on the high-resolution grid of the boldref; its affine is taken
-    hmc_xfms, distortion : of the run under test; see `undo_motion`
+    stc : Series
+        Measured series on its own grid, corrected in time only.
+    bold_mask_hr : Mask
+        Image on the high-resolution grid of the boldref; its affine is taken.
+    hmc_xfms, distortion : Transforms
+        Of the run under test; see `undo_motion`.
+    here : Path
+        Folder in which the step writes.
 
     Returns
     -------
-    series : on that grid, in signal units
+    Series
+        Series : on that grid, in signal units.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -386,10 +438,14 @@ def another_contrast(
 
     Parameters
     ----------
-    t1w_preproc : image of another contrast, without bias
-    boldref : the low-resolution member comes on its grid
-    boldref2t1w_xfm : (1, 4, 4) takes a T1w point to its boldref point (RAS mm)
-    factor : acquired over high-resolution voxel size
+    t1w_preproc : Image
+        Image of another contrast, without bias.
+    boldref : Image
+        The low-resolution member comes on its grid.
+    boldref2t1w_xfm : Transforms | None, optional
+        (1, 4, 4) takes a T1w point to its boldref point (RAS mm).
+    factor : Factor
+        Acquired over high-resolution voxel size.
 
     Returns
     -------
@@ -412,7 +468,18 @@ def another_contrast(
 
 
 def placebos_text(names: Sequence[str]) -> str:
-    """Methods text of the placebos among series, by their names."""
+    """Return methods text of the placebos among series, by their names.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of series, of which only placebos count.
+
+    Returns
+    -------
+    str
+        Sentence of the methods text; empty without placebos.
+    """
     changed = {
         "Mirror": "its variance maps mirrored left to right",
         "Shift": "its variance maps shifted",

@@ -66,7 +66,25 @@ _SUFFIXES = (
 
 
 def contrast_of(file: Path, given: str | None) -> str:
-    """BIDS suffix of an image, by the option or its name; raises UsageError."""
+    """BIDS suffix of an image, by the option or its name; raises UsageError.
+
+    Parameters
+    ----------
+    file : Path
+        Image, whose name may end in a suffix of BIDS.
+    given : str | None
+        Suffix that the option names; None takes that of the file's name.
+
+    Returns
+    -------
+    str
+        Suffix, where ``boldref`` and ``sbref`` are ``bold``.
+
+    Raises
+    ------
+    UsageError
+        The name of the file ends in no known suffix.
+    """
     if given is not None:
         return _SAME_AS.get(given, given)
     match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
@@ -81,7 +99,25 @@ def contrast_of(file: Path, given: str | None) -> str:
 
 
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
-    """Three numbers from one (in plane) or three; `default` where none was given."""
+    """Three numbers from one (in plane) or three; `default` where none was given.
+
+    Parameters
+    ----------
+    numbers : Sequence[float]
+        Numbers that the option gives; None where it was not given.
+    default : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Raises
+    ------
+    UsageError
+        It is neither one number nor three, or one is not 1 to 8.
+    """
     if not numbers:
         return default
     if len(numbers) == 1:
@@ -93,6 +129,25 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
     """Return the factor between two grids.
 
     Raises UsageError if they cover different fields of view or another factor was asked for.
+
+    Parameters
+    ----------
+    coarse : SeriesReader
+        Image or series at the low resolution.
+    fine : SeriesReader
+        Image or series at the high resolution.
+    asked : Sequence[float]
+        Numbers that the option gives; None where it was not given.
+
+    Returns
+    -------
+    Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Raises
+    ------
+    UsageError
+        The fields of view differ, or the factor is not the one asked for.
     """
     x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
     factor = (x, y, z)
@@ -123,7 +178,23 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
 
 
 def device_of(options: MachineOptions) -> str:
-    """The device of torch; refuses what this machine has not."""
+    """The device of torch; refuses what this machine has not.
+
+    Parameters
+    ----------
+    options : MachineOptions
+        Parsed options of the command line.
+
+    Returns
+    -------
+    str
+        ``cuda`` where it is not ruled out and a GPU is usable, else ``cpu``.
+
+    Raises
+    ------
+    UsageError
+        CUDA is asked for, and torch finds no usable device.
+    """
     found = options.device != "cpu" and machine.has_gpu()
     if options.device == "cuda" and not found:
         raise UsageError("--device cuda", "torch finds no usable CUDA device", "use --device cpu")
@@ -131,7 +202,25 @@ def device_of(options: MachineOptions) -> str:
 
 
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:
-    """A NIfTI file that may be written, with its folder; another than what is read."""
+    """A NIfTI file that may be written, with its folder; another than what is read.
+
+    Parameters
+    ----------
+    out : Path
+        Image to write (``.nii`` or ``.nii.gz``).
+    inputs : Sequence[Path]
+        Images that are read.
+
+    Returns
+    -------
+    Path
+        Same path, in a folder that exists.
+
+    Raises
+    ------
+    UsageError
+        Its name has another ending, or it is an image that is read.
+    """
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(
             f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz"
@@ -145,12 +234,34 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
 
 
 def stem_of(file: Path) -> str:
-    """Name of a NIfTI file without its suffixes."""
+    """Name of a NIfTI file without its suffixes.
+
+    Parameters
+    ----------
+    file : Path
+        Image (``.nii`` or ``.nii.gz``).
+
+    Returns
+    -------
+    str
+        Name without the folder.
+    """
     return file.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def make_folder(out: Path) -> None:
-    """The folder of a file that will be written."""
+    """The folder of a file that will be written.
+
+    Parameters
+    ----------
+    out : Path
+        File that will be written.
+
+    Raises
+    ------
+    UsageError
+        The folder cannot be made.
+    """
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,7 +271,25 @@ def make_folder(out: Path) -> None:
 
 
 def open_model(name: str | Path) -> LoadedModel:
-    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal."""
+    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal.
+
+    Parameters
+    ----------
+    name : str | Path
+        File of a trained model (.safetensors).
+
+    Returns
+    -------
+    LoadedModel
+        Network with its recipe and card.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, or it is the name of a method.
+    ModelError
+        The file is not a .safetensors file.
+    """
     file = Path(name)
     if not file.exists() and file.suffix == "":
         known = offered_methods()
@@ -191,7 +320,31 @@ def open_model(name: str | Path) -> LoadedModel:
 def fit_for(
     model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool
 ) -> list[str]:
-    """Refuse a misfit model (UsageError); return what `force` overruled."""
+    """Refuse a misfit model (UsageError); return what `force` overruled.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Network with its recipe and card.
+    reader : SeriesReader
+        Image or series to super-resolve.
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    force : bool
+        Whether another resolution, contrast or orientation is allowed.
+
+    Returns
+    -------
+    list[str]
+        Misfits in words; empty for none.
+
+    Raises
+    ------
+    UsageError
+        The model needs a run, several contrasts, or other dimensions.
+    """
     card = model.card
     what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
@@ -225,12 +378,14 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
     Parameters
     ----------
     reader : SeriesReader
+        Series with all of its volumes (4D).
     mask_file : Path, optional
         The brain, where it is known.
 
     Returns
     -------
     mask : array of bool
+        Voxels of the brain.
     scale : float
         The intensity that is 1 for a network: the 99th percentile of the mean in the mask.
     note : str

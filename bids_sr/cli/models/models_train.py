@@ -28,7 +28,13 @@ from bids_sr.sr.training.trainer import fit
 
 
 def train(options: TrainOptions) -> None:
-    """Train a model and write it."""
+    """Train a model and write it.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        Parsed options of the command line.
+    """
     training = _asked(options)
     images, factor = read_images(options, training)
     training = _suited(replace(training, factor=factor), images)

@@ -53,7 +53,13 @@ _LATER = {
 
 
 def build_parser() -> Parser:
-    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value."""
+    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value.
+
+    Returns
+    -------
+    Parser
+        Parser whose values are named ``group.name``.
+    """
     parser = Parser("bids-sr-slurm", _DESCRIPTION)
     for kind in (SlurmOptions, Site):
         parser.add_fields(kind, title="SLURM")
@@ -62,7 +68,18 @@ def build_parser() -> Parser:
 
 
 def later_parser(command: str) -> Parser:
-    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
+    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``.
+
+    Parameters
+    ----------
+    command : str
+        ``status``, ``retry`` or ``cancel``.
+
+    Returns
+    -------
+    Parser
+        Parser of that command.
+    """
     about, without = _LATER[command]
     parser = Parser(f"bids-sr-slurm {command}", about)
     parser.add_fields(LaterOptions, without=without)
@@ -73,6 +90,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-slurm`` and return its exit code.
 
     The arguments are those of the process by default.
+
+    Parameters
+    ----------
+    argv : Sequence[str] | None, optional
+        Arguments of the command line; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code, as the module's table lists them.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupted = "what was submitted goes on"

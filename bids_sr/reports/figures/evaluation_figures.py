@@ -49,7 +49,18 @@ _WHOLE_RUN: _Columns = {
 
 
 def of_halves(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Agreement of halves with the measured ones, no differences."""
+    """Agreement of halves with the measured ones, no differences.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of all metrics of the run.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows of explained variance, correlation and amplitude.
+    """
     return [
         row
         for row in rows
@@ -60,7 +71,18 @@ def of_halves(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 
 def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Agreement with measured maps of the whole run, or with known activation; no differences."""
+    """Agreement with measured maps of the whole run, or with known activation; no differences.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of all metrics of the run.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows held against measured maps or known activation.
+    """
     return [
         row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
     ]
@@ -157,6 +179,22 @@ def agreement_figure(
     Every series is shown in the order of `names`; only scales that occur have a column.
 
     `statistic` is ev (r beyond the limit stands beside it) or r.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    statistic : str
+        Statistic to show: ``ev`` or ``r``.
+    contrast : str
+        Name of the contrast.
+    names : Sequence[str], optional
+        Names of series in the order shown; others follow.
+
+    Returns
+    -------
+    Figure
+        Forest plot with the intervals of the values.
     """
     columns = _EXPLAINED if statistic == "ev" else {("r", band): BANDS[band] for band in BANDS}
     own = [row for row in of_halves(rows) if row.contrast == contrast and _measure(row) in columns]
@@ -178,7 +216,24 @@ def contrasts_figure(
     contrasts: Sequence[str],
     names: Sequence[str] = (),
 ) -> Figure:
-    """The highest band for several contrasts: a column each contrast, a row each region."""
+    """The highest band for several contrasts: a column each contrast, a row each region.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    statistic : str
+        Statistic to show: ``ev`` or ``r``.
+    contrasts : Sequence[str]
+        Names of the contrasts from left to right.
+    names : Sequence[str], optional
+        Names of series in the order shown; others follow.
+
+    Returns
+    -------
+    Figure
+        Forest plot with one scale for all panels.
+    """
     own = [
         row
         for row in of_halves(rows)
@@ -198,6 +253,18 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     """Plot what each method explains beyond its placebos, a column for each band.
 
     Markers are hollow where the interval contains 0.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Differences of methods and their placebos.
+    contrast : str
+        Name of the contrast.
+
+    Returns
+    -------
+    Figure
+        Forest plot with a line for each pair of method and placebo.
     """
     own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
     return _forest(
@@ -221,6 +288,22 @@ def truth_figure(
 
     Points are not joined: what lies between two widths was not measured. Those of smoothed maps
     are hollow. None where no statistic of it is defined.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    contrast : str
+        Name of the contrast.
+    reference : str
+        What series are held against: ``measuredMap`` or ``truth``.
+    names : Sequence[str], optional
+        Names of series in the order shown; others follow.
+
+    Returns
+    -------
+    Figure | None
+        Figure with a panel for each statistic, or None.
     """
     own = [
         row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)

@@ -35,7 +35,20 @@ def _color_of(series: str, methods: Sequence[str]) -> str:
 
 
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Return participants by series in figure order, without placebos and ensemble members."""
+    """Return participants by series in figure order, without placebos and ensemble members.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of participants, one row for each series.
+    methods : Sequence[str]
+        Names of the methods in the order shown.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a participant, one column a series; NaN where not defined.
+    """
     there = set(values["series"][values["value"].notna()])
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
     return wide(values)[[name for name in order if name in there]]
@@ -49,6 +62,25 @@ def paired_figure(
     The box spans the quartiles, its line is the median, whiskers reach the farthest value within
     1.5 times the quartiles' distance; every participant is drawn. Panels are a title and the rows
     of one question (in `unit`); raises `FigureInputError` where no panel has a value.
+
+    Parameters
+    ----------
+    panels : Sequence[tuple[str, pd.DataFrame]]
+        Title and rows of each panel, from left to right.
+    methods : Sequence[str]
+        Names of the methods in the order shown.
+    unit : str, optional
+        Unit of the values; ``1`` or empty for pure numbers.
+
+    Returns
+    -------
+    Figure
+        Figure with its panels in one row.
+
+    Raises
+    ------
+    FigureInputError
+        No panel has a value.
     """
     drawn = [
         (title, table)
@@ -131,6 +163,16 @@ def primary_figure(row: Any) -> Figure:
 
     At the right stand the difference and the participant's strongest reference; beyond `_NAMED`
     participants the lines have no names.
+
+    Parameters
+    ----------
+    row : Any
+        Row of the primary comparison in the group's statistics.
+
+    Returns
+    -------
+    Figure
+        Forest plot; the estimate is at the bottom, if there are two participants.
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
     named = len(people) <= _NAMED
@@ -174,6 +216,18 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
     They are for one question, with a line for each reference.
 
     The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
+
+    Parameters
+    ----------
+    comparisons : Sequence[Any]
+        Rows of the group's statistics, one for each reference.
+    unit : str, optional
+        Unit of the values; ``1`` or empty for pure numbers.
+
+    Returns
+    -------
+    Figure
+        Forest plot with the result of each test as a word.
     """
     rows = [row for row in comparisons if row.n]
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}

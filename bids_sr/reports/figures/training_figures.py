@@ -25,9 +25,16 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
 
     Parameters
     ----------
-    columns : of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
-        such value
-    card : of the model; its ``held_out`` has the levels and the iteration of the weights kept
+    columns : Mapping[str, Array]
+        Of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such
+        value.
+    card : Mapping[str, object]
+        Of the model; its ``held_out`` has the levels and the iteration of the weights kept.
+
+    Returns
+    -------
+    Figure
+        Figure with two panels side by side.
     """
     steps = np.asarray(columns["iteration"], dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)

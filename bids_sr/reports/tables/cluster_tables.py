@@ -23,14 +23,24 @@ _NUMBERS = (
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
-    """Clusters of a series, a table for each contrast, of which one is shown at a time.
+    """Return clusters of a series, a table for each contrast, of which one is shown at a time.
 
     The contrast `first` leads, where it has clusters: of the leading one further peaks in a
     cluster are shown, too.
 
     Parameters
     ----------
-    clusters : the table of clusters
+    clusters : pd.DataFrame
+        The table of clusters.
+    series : str
+        Name of the series whose clusters are shown.
+    first : str, optional
+        Contrast that is shown first; empty keeps the order of the table.
+
+    Returns
+    -------
+    Markup
+        Tables, or a sentence where there is no cluster.
     """
     if clusters.empty:
         return Markup(

@@ -41,6 +41,16 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Return the paper's sizes (threshold of equation 2) by task and pair of conditions.
 
     The column ``panel`` names what a value is: the size of either condition, or their overlap.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of participants in all series.
+
+    Yields
+    ------
+    pd.DataFrame
+        One entry for each smoothing, ascending.
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, own in sizes.groupby(["task", "variant"], observed=True, sort=False):
@@ -88,7 +98,20 @@ def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
 
 
 def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
-    """The paper's table with every baseline beside the methods, and the paper's own numbers."""
+    """The paper's table with every baseline beside the methods, and the paper's own numbers.
+
+    Parameters
+    ----------
+    sizes : pd.DataFrame
+        Sizes of one pair of conditions, for each smoothing.
+    methods : Sequence[str]
+        Names of the methods in the order shown.
+
+    Returns
+    -------
+    Markup
+        Table with medians, quartiles and p values.
+    """
     heads = ["series", "smoothing (mm)"]
     for what in sizes["panel"].cat.categories:
         heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
@@ -111,7 +134,20 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
 
 
 def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
-    """Comparisons of one question as a table."""
+    """Return comparisons of one question as a table.
+
+    Parameters
+    ----------
+    rows : Sequence[words.Row]
+        Rows of the group's statistics.
+    caption : str
+        Text above the table.
+
+    Returns
+    -------
+    Markup
+        Table with a line for each comparison; empty for none.
+    """
     heads = (
         "series",
         "reference",

@@ -32,19 +32,54 @@ def _label_html(value: _Value) -> str:
 
 
 def facts_html(facts: Mapping[str, _Value]) -> Markup:
-    """Labels and values in two columns; nested mappings become tables within."""
+    """Return labels and values in two columns; nested mappings become tables within.
+
+    Parameters
+    ----------
+    facts : Mapping[str, _Value]
+        Values by key; underscores in keys become spaces.
+
+    Returns
+    -------
+    Markup
+        Markup of the two columns.
+    """
     return render(
         "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
     )
 
 
 def messages_html(kind: str, messages: Iterable[str]) -> Markup:
-    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``."""
+    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of the messages: ``warning`` or ``note``.
+    messages : Iterable[str]
+        Text, or list as read from JSON.
+
+    Returns
+    -------
+    Markup
+        Markup of the boxes; empty for none.
+    """
     return render("messages", kind, list(messages))
 
 
 def card_html(card: Mapping[str, _Value]) -> Markup:
-    """What the held-out slices say, and what training began with."""
+    """What the held-out slices say, and what training began with.
+
+    Parameters
+    ----------
+    card : Mapping[str, _Value]
+        Entries of the model card by name.
+
+    Returns
+    -------
+    Markup
+        Paragraph, or empty markup where the card tells neither.
+    """
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
@@ -77,7 +112,18 @@ _REGISTRATION_FACTS = {
 
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
-    """What seems wrong with a run's registrations."""
+    """What seems wrong with a run's registrations.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        Figures of the run's registrations by name.
+
+    Returns
+    -------
+    list[str]
+        Warnings, that of the T1w brain first; empty for none.
+    """
     told = {
         "bold_t1w_kept": (
             "BOLD and T1w keep the alignment of their headers: registration did not improve it."
@@ -107,7 +153,18 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
-    """Facts of a run's registrations in words, warnings first; unknown keys are left out."""
+    """Return facts of a run's registrations in words, warnings first; unknown keys are left out.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        Figures of the run's registrations by name.
+
+    Returns
+    -------
+    Markup
+        Boxes with warnings, then two columns of facts.
+    """
     warnings = messages_html("warning", registration_warnings(facts))
     return warnings + _labeled(facts, _REGISTRATION_FACTS)
 
@@ -127,7 +184,18 @@ _PAIR_FACTS = {
 
 
 def pair_html(facts: Mapping[str, object]) -> Markup:
-    """Facts of a pair's registration; unknown keys are left out."""
+    """Return facts of a pair's registration; unknown keys are left out.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        Figures of the pair's registration by name.
+
+    Returns
+    -------
+    Markup
+        Markup of two columns.
+    """
     return _labeled(facts, _PAIR_FACTS)
 
 
@@ -166,6 +234,18 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """Render the facts of a calibration, warnings first.
 
     Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        Figures of the calibration by name.
+    voxel_mm : float
+        Voxel size of the run in plane (mm).
+
+    Returns
+    -------
+    Markup
+        Boxes with warnings, then two columns of facts.
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
     known = {key: value for key, value in facts.items() if value is not None}

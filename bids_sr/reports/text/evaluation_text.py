@@ -41,10 +41,18 @@ def verdict_html(
 
     Parameters
     ----------
-    verdict : as of `bids_sr.stats.evaluation.verdict.Verdict.to_json`, any part of which may be
-        absent; the table compares its best method with all series
-    rows : of the evaluation
-    flags : name, raised, text and remedy of each
+    verdict : Mapping[str, object]
+        As of `bids_sr.stats.evaluation.verdict.Verdict.to_json`, any part of which may be absent;
+        the table compares its best method with all series.
+    rows : Sequence[MetricRow], optional
+        Of the evaluation.
+    flags : Sequence[Mapping[str, object]], optional
+        Name, raised, text and remedy of each.
+
+    Returns
+    -------
+    Markup
+        Warnings, verdict, other programs' series and definitions.
     """
     headline, best = (
         str(verdict.get("headline", "No verdict was reached.")),
@@ -74,7 +82,18 @@ def verdict_html(
 
 
 def compared_html(verdict: Mapping[str, object]) -> Markup:
-    """Verdicts on series of other programs; nothing where there are none."""
+    """Return verdicts on series of other programs; nothing where there are none.
+
+    Parameters
+    ----------
+    verdict : Mapping[str, object]
+        Values by key, as read from JSON.
+
+    Returns
+    -------
+    Markup
+        Heading and a sentence for each series, or empty markup.
+    """
     said = [
         render("decision", MARKS[str(each.get("status"))][0], str(each.get("text", "")))
         for each in map(mapped, listed(verdict.get("compared")))
@@ -173,7 +192,20 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
+    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    flags : Sequence[Mapping[str, object]], optional
+        Name, state, text and remedy of each flag.
+
+    Returns
+    -------
+    Markup
+        Warnings, passed checks and a table of values.
+    """
     passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(

@@ -35,7 +35,18 @@ def _read_entry(raw: str) -> Entry:
 
 
 def plain(value: str) -> str:
-    """A BibTeX value as plain text, LaTeX resolved."""
+    """A BibTeX value as plain text, LaTeX resolved.
+
+    Parameters
+    ----------
+    value : str
+        Value of a field, with or without LaTeX.
+
+    Returns
+    -------
+    str
+        Text with single spaces.
+    """
     return " ".join(str(Text.from_latex(value)).split())
 
 
@@ -44,7 +55,18 @@ def _field(entry: Entry, *names: str) -> str:
 
 
 def authors(entry: Entry) -> list[tuple[str, str]]:
-    """Last name and first names of each author; an organization has no first name."""
+    """Last name and first names of each author; an organization has no first name.
+
+    Parameters
+    ----------
+    entry : Entry
+        Entry of the bibliography.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Names of the authors, else of the editors; empty for none.
+    """
     people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
     return [
         (
@@ -151,6 +173,20 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
 
     With `references` they stand at the end and citations lead there, else to where each work is
     found on the web.
+
+    Parameters
+    ----------
+    markdown : str
+        Methods text with citations.
+    bibtex : str
+        Bibliography in BibTeX.
+    references : bool, optional
+        Whether a list of references follows the text.
+
+    Returns
+    -------
+    Markup
+        Markup whose headings stand two levels lower.
     """
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
@@ -175,6 +211,17 @@ def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None
 
     `logs` get the text alone, from which a report of that run is made when another run has
     overwritten the first.
+
+    Parameters
+    ----------
+    markdown : str
+        Methods text with citations.
+    folder : Path
+        Root of the derivatives.
+    *logs : Path
+        Folders of the logs that get a copy of the text.
+    bibtex : str | None, optional
+        Bibliography in BibTeX; None takes the one that comes along.
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)

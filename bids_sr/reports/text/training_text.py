@@ -9,7 +9,18 @@ NETWORK = "network"
 
 
 def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
-    """Scores of the network and of plain interpolations by name, from a card's ``held_out``."""
+    """Return scores of the network and of interpolations by name, from a card's ``held_out``.
+
+    Parameters
+    ----------
+    held_out : Mapping[str, object]
+        Entry ``held_out`` of a model card.
+
+    Returns
+    -------
+    dict[str, Mapping[str, float]]
+        Metrics by name, of those that have a PSNR.
+    """
     return {
         name: each
         for name, each in held_out.items()
@@ -21,6 +32,16 @@ def held_out_text(card: Mapping[str, object]) -> str:
     """What the held-out slices say in numbers, without a verdict; empty if the card has none.
 
     Of a training that held nothing out the slices trained on are told, for what they are.
+
+    Parameters
+    ----------
+    card : Mapping[str, object]
+        Entries of the model card by name.
+
+    Returns
+    -------
+    str
+        Sentence with PSNR (dB) and SSIM, or an empty text.
     """
     seen = mapped(card.get("on_trained_slices"))
     held_out = seen or mapped(card.get("held_out"))
@@ -53,7 +74,18 @@ def held_out_text(card: Mapping[str, object]) -> str:
 
 
 def started_text(card: Mapping[str, object]) -> str:
-    """With which weights training began, where it began with any; empty otherwise."""
+    """With which weights training began, where it began with any; empty otherwise.
+
+    Parameters
+    ----------
+    card : Mapping[str, object]
+        Entries of the model card by name.
+
+    Returns
+    -------
+    str
+        Sentence with name and checksum, or an empty text.
+    """
     start = card.get("started_from")
     if not isinstance(start, Mapping):
         return ""

@@ -33,15 +33,20 @@ class TrainingImage:
 
     Parameters
     ----------
-    fine : high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or
-        None
-    coarse : low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other; None
-        where it has to be made by the recipe's degradation
-    gain : brings `fine` to the intensity of `coarse`; None where they have one unit
-    mask, affine : (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse`
-        where that is None
-    contrast : BIDS suffix; joined by + where there are channels, in their order
-    name : of the image, for cards and messages
+    fine : Array | None
+        High resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None.
+    coarse : Array | None
+        Low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other; None where
+        it has to be made by the recipe's degradation.
+    gain : float | None
+        Brings `fine` to the intensity of `coarse`; None where they have one unit.
+    mask, affine : Array
+        (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that
+        is None.
+    contrast : str
+        BIDS suffix; joined by + where there are channels, in their order.
+    name : str
+        Of the image, for cards and messages.
 
     Raises
     ------
@@ -112,11 +117,17 @@ class TrainingImage:
 
     @property
     def channels(self) -> int:
-        """Contrasts in the image."""
+        """Return contrasts in the image."""
         return _channels(self._image)
 
     def checksum(self) -> str:
-        """SHA-256 of the arrays as float32."""
+        """SHA-256 of the arrays as float32.
+
+        Returns
+        -------
+        str
+            Hexadecimal digest of 64 characters.
+        """
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
             total.update(
@@ -133,12 +144,34 @@ TrainingImages = tuple[TrainingImage, ...]
 
 
 def checksums(images: TrainingImages) -> dict[str, str]:
-    """SHA-256 of each image, by its name."""
+    """SHA-256 of each image, by its name.
+
+    Parameters
+    ----------
+    images : TrainingImages
+        Images that a network is trained on.
+
+    Returns
+    -------
+    dict[str, str]
+        Hexadecimal digest of 64 characters by name of the image.
+    """
     return {image.name: image.checksum() for image in images}
 
 
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
     """Refuse images that do not belong together or cannot serve.
+
+    Parameters
+    ----------
+    images : TrainingImages
+        Images that a network is trained on.
+    recipe : Recipe
+        Settings of the training.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    ndim : int
+        Number of dimensions of the network's images, 2 or 3.
 
     Raises
     ------
@@ -216,10 +249,21 @@ def pair_image(
 
     Parameters
     ----------
-    lowres, mask : (x, y, z); brain, or head
-    highres : (X, Y, z) on the grid of `bids_sr.spatial.transforms.hr_grid`
-    lowres_affine : voxel -> RAS mm
-    factor : low- over high-resolution voxel size
+    lowres : Array
+        (x, y, z); brain, or head.
+    highres : Array
+        (X, Y, z) on the grid of `bids_sr.spatial.transforms.hr_grid`.
+    mask : Array
+        (x, y, z); brain, or head.
+    lowres_affine : Array
+        Voxel -> RAS mm.
+    factor : Factor
+        Low- over high-resolution voxel size.
+
+    Returns
+    -------
+    TrainingImage
+        Both images with gain and mask, the latter on the fine grid.
 
     Raises
     ------
@@ -259,6 +303,22 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
 
     The first `n_dummy` volumes, whose contrast is another, are left out; `mask` is the brain on
     their grid, `seed` that of the draw.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD run as acquired (4D).
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    seed : int
+        Seed of the choice of volumes.
+
+    Returns
+    -------
+    TrainingImages
+        At most 20 coarse images without fine ones.
     """
     there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
     drawn = np.sort(

@@ -41,17 +41,27 @@ class SeriesError(ValueError):
 
 @frozen
 class TemporalStatistics:
-    """A run in a few images on the acquired grid."""
+    """A run in a few images on the acquired grid.
 
-    # (x, y, z), signal units; sd is that of the change over the volumes in the steady state
+    Parameters
+    ----------
+    mean : Array
+        (x, y, z), signal units; sd is that of the change over the volumes in the steady state.
+    sd : Array
+        Standard deviation of the change over time (3D, signal units).
+    components : Array
+        (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
+        its size.
+    stretches : tuple[Array, ...]
+        The same of stretches of these volumes alone, without the mean and nuisance of all.
+    checksums : Mapping[str, str]
+        SHA-256 of the series and the mask, where they were made from them.
+    """
+
     mean: Array
     sd: Array
-    # (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
-    # its size
     components: Array
-    # the same of stretches of these volumes alone, without the mean and nuisance of all
     stretches: tuple[Array, ...] = ()
-    # SHA-256 of the series and the mask, where they were made from them
     checksums: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,17 +80,29 @@ def temporal_statistics(
 
     Parameters
     ----------
-    reader : uncompressed series, motion corrected, on the acquired grid
-    mask : (x, y, z), where the components are sought; they are images of everything
-    n_dummy : first volumes to leave out
-    stop : volume before which to end; None for the last
-    components : how many at most; fewer where no more are left, or the rest is noise
-    noise : variance, over that of the median component, up to which one is taken for noise
-    nuisance : (T, P) regressors whose strongest components, one for each six volumes, are taken
-        out of the change before components are sought, such as head motion, whose residue at edges
-        is large and follows the anatomy
-    stretches : find the strongest components of up to four stretches of eight volumes at least
-        too
+    reader : SeriesReader
+        Uncompressed series, motion corrected, on the acquired grid.
+    mask : Array
+        (x, y, z), where the components are sought; they are images of everything.
+    n_dummy : int, optional
+        First volumes to leave out.
+    components : int, optional
+        How many at most; fewer where no more are left, or the rest is noise.
+    noise : float, optional
+        Variance, over that of the median component, up to which one is taken for noise.
+    nuisance : Array | None, optional
+        (T, P) regressors whose strongest components, one for each six volumes, are taken out of
+        the change before components are sought, such as head motion, whose residue at edges is
+        large and follows the anatomy.
+    stop : int | None, optional
+        Volume before which to end; None for the last.
+    stretches : bool, optional
+        Find the strongest components of up to four stretches of eight volumes at least too.
+
+    Returns
+    -------
+    TemporalStatistics
+        Mean, standard deviation and components, with checksums of series and mask.
 
     Raises
     ------
@@ -151,12 +173,38 @@ def temporal_statistics(
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
-    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
+    """Whether a run has fewer steady volumes than `temporal_statistics` asks for.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Uncompressed series, motion corrected, on the acquired grid (4D).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    bool
+        True for fewer than eight steady volumes.
+    """
     return reader.shape[3] - n_dummy < _LEAST_VOLUMES
 
 
 def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
-    """A run too short for a variance: its mean, and one component of nothing."""
+    """A run too short for a variance: its mean, and one component of nothing.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Uncompressed series, motion corrected, on the acquired grid (4D).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    TemporalStatistics
+        Mean of the steady volumes, with zeros in place of all else.
+    """
     start = min(n_dummy, reader.shape[3] - 1)
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
@@ -173,6 +221,18 @@ def motion_courses(poses: Array, center: Array) -> Array:
     """Return (T, 12) head motion: six parameters about a center (mm) and their differences.
 
     The differences are those from the previous volume.
+
+    Parameters
+    ----------
+    poses : Array
+        Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
+    center : Array
+        Point that head motion turns about (RAS+ mm).
+
+    Returns
+    -------
+    Array
+        Translation (mm), rotation (rad) and their differences, one row a volume.
     """
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
@@ -214,7 +274,19 @@ def save_statistics(
     path: Path,
     header_like: nib.Nifti1Header | None = None,
 ) -> None:
-    """Write a NIfTI file on the acquired grid: mean, SD of the change, then components."""
+    """Write a NIfTI file on the acquired grid: mean, SD of the change, then components.
+
+    Parameters
+    ----------
+    statistics : TemporalStatistics
+        Mean, standard deviation and components of the run.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    path : Path
+        File that holds the statistics (NIfTI, 4D).
+    header_like : nib.Nifti1Header | None, optional
+        Header whose qform and sform codes are kept; None for new ones.
+    """
     frames = [
         statistics.mean[..., None],
         statistics.sd[..., None],
@@ -225,6 +297,16 @@ def save_statistics(
 
 def load_statistics(path: Path) -> tuple[TemporalStatistics, Array]:
     """What `save_statistics` wrote, and the affine.
+
+    Parameters
+    ----------
+    path : Path
+        File that holds the statistics (NIfTI, 4D).
+
+    Returns
+    -------
+    tuple[TemporalStatistics, Array]
+        Statistics without checksums, and voxel-to-world matrix (4 x 4, RAS+ mm).
 
     Raises
     ------
@@ -245,6 +327,18 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
     """Open a reader of slices of all volumes; a compressed series is unpacked temporarily.
 
     It is unpacked into a folder.
+
+    Parameters
+    ----------
+    path : Path
+        Series to read (NIfTI, 4D), compressed or not.
+    folder : Path
+        Folder for the unpacked series, which is deleted in the end.
+
+    Yields
+    ------
+    SeriesReader
+        Reader of the series, closed in the end.
     """
     with SeriesReader(path) as reader:
         if not reader.compressed:
@@ -274,6 +368,26 @@ def halves_of(
     """Return statistics of both halves of a run and of stretches of them.
 
     None for a half under `least` volumes.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Uncompressed series, motion corrected, on the acquired grid (4D).
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    components : int
+        Largest number of components of a half.
+    nuisance : Array | None
+        Regressors to take out, one row a volume (T, P); None for none.
+    least : int
+        Smallest number of steady volumes in a half.
+
+    Returns
+    -------
+    tuple[TemporalStatistics, TemporalStatistics] | None
+        Statistics of the first and of the second half.
     """
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2

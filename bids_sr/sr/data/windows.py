@@ -36,20 +36,37 @@ where reversed[k].
 
 @frozen
 class Prepared:
-    """One image at one factor, in the intensity of the network."""
+    """One image at one factor, in the intensity of the network.
 
-    source: Tensor  # (C, *) input of the generator
-    coarse: Tensor  # (C, x, y, z) low-resolution image
-    # (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
-    # "self")
+    Parameters
+    ----------
+    source : Tensor
+        (C, *) input of the generator.
+    coarse : Tensor
+        (C, x, y, z) low-resolution image.
+    target : Tensor
+        (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
+        "self").
+    inside : Tensor
+        (1, X, Y, Z), (1, x, y, z) the mask, boolean.
+    inside_coarse : Tensor
+        Voxels of the mask on the low-resolution grid (1, x, y, z; boolean).
+    level : NDArray[np.float64]
+        (C,) intensity that is 1 for the network.
+    headroom : NDArray[np.float64]
+        (C,) that level over the 99th percentile of `coarse` in the mask.
+    steps : tuple[tuple[int, int], ...]
+        (p, q) an axis, for a factor p/q.
+    """
+
+    source: Tensor
+    coarse: Tensor
     target: Tensor
-    # (1, X, Y, Z), (1, x, y, z) the mask, boolean
     inside: Tensor
     inside_coarse: Tensor
-    level: NDArray[np.float64]  # (C,) intensity that is 1 for the network
-    # (C,) that level over the 99th percentile of `coarse` in the mask
+    level: NDArray[np.float64]
     headroom: NDArray[np.float64]
-    steps: tuple[tuple[int, int], ...]  # (p, q) an axis, for a factor p/q
+    steps: tuple[tuple[int, int], ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,13 +75,34 @@ class Prepared:
         return x, y, z
 
     def slice_box(self, z: int) -> Box:
-        """A whole slice."""
+        """A whole slice.
+
+        Parameters
+        ----------
+        z : int
+            Number of the slice along the third axis, counted from 0.
+
+        Returns
+        -------
+        Box
+            Box of this slice on the high-resolution grid.
+        """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
     def on_coarse(self, box: Box) -> tuple[slice, ...]:
         """Return the low-resolution voxels of a window.
 
         They go to the end where it ends there, whatever the factor divides.
+
+        Parameters
+        ----------
+        box : Box
+            First voxel and the one after the last, along each axis.
+
+        Returns
+        -------
+        tuple[slice, ...]
+            Range of low-resolution voxels along each axis.
         """
         return tuple(
             slice(a * q // p, m if b == n else b * q // p)
@@ -80,6 +118,27 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     An image is cropped around its center to what the factor divides. The level that becomes 1 is
     found in the low-resolution image: there is no other when a model is applied.
     TrainingDataError: nothing in the mask, or no positive intensity in it.
+
+    Parameters
+    ----------
+    image : TrainingImage
+        Image that a network is trained on.
+    recipe : Recipe
+        Settings of the training.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    device : str
+        Where torch computes: ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    Prepared
+        Image on both grids, in the intensity of the network.
+
+    Raises
+    ------
+    TrainingDataError
+        The mask is empty at this factor, or no intensity in it is positive.
     """
     ratios = [Fraction(f).limit_denominator(64) for f in factor]
     inside = _tensor((image.mask > 0).astype(np.float32))
@@ -164,8 +223,17 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
 
     Parameters
     ----------
-    sides : of the window
-    steps : corners are multiples of them, where a window of the low-resolution grid is cut beside
+    mask : Array
+        Voxels that windows may be centered on (2D or 3D, boolean).
+    sides : Sequence[int]
+        Of the window.
+    steps : Sequence[int]
+        Corners are multiples of them, where a window of the low-resolution grid is cut beside.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        First voxel of each window, moved so that windows stay inside.
 
     Raises
     ------
@@ -190,6 +258,20 @@ def symmetries(
     There are 8 or 48 for equal axes, 4 or 8 where none are equal.
 
     Sides are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
+
+    Parameters
+    ----------
+    sides : Sequence[int]
+        Sides of a window (voxels).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    factor : Sequence[float]
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[Turn, ...]
+        Exchanges of axes, each with reversals to follow.
     """
     axes = list(zip(sides, zooms, factor, strict=True))
     same = [
@@ -205,7 +287,22 @@ def symmetries(
 
 
 def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
-    """(..., *grid) in another arrangement, or `back` from it; a view where it can be."""
+    """Return (..., *grid) in another arrangement, or `back` from it; a view where it can be.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images or windows, with the axes of the grid last.
+    turn : Turn
+        Exchange of axes, and reversals to follow.
+    back : bool, optional
+        Whether to undo the arrangement.
+
+    Returns
+    -------
+    Tensor
+        Images with axes exchanged and reversed.
+    """
     order, reverse = turn
     first = image.ndim - len(order)
     axes = [first + k for k, each in enumerate(reverse) if each]
@@ -217,7 +314,20 @@ def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
 
 
 def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Move the content by fractions of a voxel (towards higher indices) with a phase ramp."""
+    """Move the content by fractions of a voxel (towards higher indices) with a phase ramp.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images whose last two axes are moved (..., X, Y).
+    shift : tuple[float, float]
+        Distance along the last two axes (voxels).
+
+    Returns
+    -------
+    Tensor
+        Images of the same shape; what leaves one side enters the other.
+    """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])
     ramp = torch.polar(torch.ones_like(angle), angle).to(image.device, torch.complex64)

@@ -40,17 +40,45 @@ class Upsampler(Protocol):
         """Inspect the whole series before its first volume; files may be kept in the folder.
 
         xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
+
+        Parameters
+        ----------
+        reader : SeriesReader
+            BOLD run as acquired (4D).
+        xfms : Array
+            Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
+        distortion : Distortion | None
+            Shift of the signal along the phase encoding; None for none.
+        folder : Path
+            Folder in which files may be kept.
         """
         return  # most know all that they need
 
     def added(self, number: int) -> Array | None:
-        """Return what is added after interpolation, on the high-res boldref grid, or None."""
+        """Return what is added after interpolation, on the high-res boldref grid, or None.
+
+        Parameters
+        ----------
+        number : int
+            Number of the volume, counted from 0.
+
+        Returns
+        -------
+        Array | None
+            Values to add to the resampled volume (X, Y, Z).
+        """
         return None
 
 
 @frozen
 class PlainUpsampler(Upsampler):
-    """An upsampler that is a function of a volume and its pose."""
+    """An upsampler that is a function of a volume and its pose.
+
+    Parameters
+    ----------
+    function : Callable[[Array, Array], Array]
+        Upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
+    """
 
     function: Callable[[Array, Array], Array]
 
@@ -68,18 +96,28 @@ class UpsamplerInputs:
 
     Parameters
     ----------
-    factor : acquired over wanted voxel size
-    affine : voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of
-        a run
-    scale : intensity that is 1 for a network: the 99th percentile of the boldref in the mask
-    mask : (x, y, z) brain on the acquired grid; needed by variance maps
-    mean : the boldref; needed by `ratio`
-    guide, gain : high-resolution image of `inject` and `ratio`, whose static detail variance maps
-        add, and what brings it to the intensity of the run (`match_gain`)
-    statistics : of the run, needed by its variance maps
-    distortion : of the volumes (guide and mean bring their own)
-    displaced : placebo: variance maps of the wrong place
-    precision, device, threads : of a network, see `NetworkUpsampler`
+    factor : Factor
+        Acquired over wanted voxel size.
+    affine : Array | None
+        Voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a
+        run.
+    scale : float
+        Intensity that is 1 for a network: the 99th percentile of the boldref in the mask.
+    mask : Array | None
+        (x, y, z) brain on the acquired grid; needed by variance maps.
+    mean : PosedImage | None
+        The boldref; needed by `ratio`.
+    guide, gain : PosedImage | None
+        High-resolution image of `inject` and `ratio`, whose static detail variance maps add, and
+        what brings it to the intensity of the run (`match_gain`).
+    statistics : TemporalStatistics | None
+        Of the run, needed by its variance maps.
+    distortion : Distortion | None
+        Of the volumes (guide and mean bring their own).
+    displaced : Displaced
+        Placebo: variance maps of the wrong place.
+    precision, device, threads : Precision
+        Of a network, see `NetworkUpsampler`.
     """
 
     factor: Factor
@@ -101,7 +139,13 @@ class UpsamplerInputs:
 
         Parameters
         ----------
-        boldref, boldref_affine, mask : reference (x, y, z), voxel -> RAS mm, and the brain in it
+        boldref, boldref_affine, mask : Array
+            Reference (x, y, z), voxel -> RAS mm, and the brain in it.
+
+        Returns
+        -------
+        Self
+            Inputs with the scale, mask, gain and mean of the run.
 
         Raises
         ------

@@ -39,6 +39,20 @@ def make_upsampler(
 ) -> Upsampler:
     """Return the upsampler of a series: "raw" (none), a baseline, or a method with its model.
 
+    Parameters
+    ----------
+    name : str
+        Name of the series, such as ``raw`` or that of a method.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run that upsamplers need.
+    model : LoadedModel | None, optional
+        Network or variance maps of a method; None for ``raw`` and baselines.
+
+    Returns
+    -------
+    Upsampler
+        Upsampler of volumes on their acquired grid.
+
     Raises
     ------
     InferenceError : something that the name needs is not there
@@ -90,6 +104,20 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
     Across slices, where these get thinner, the correction is a cubic spline whose *means* over the
     acquired slices are what is missing.
+
+    Parameters
+    ----------
+    fine : Array
+        Upsampled volume (X, Y, Z).
+    volume : Array
+        Volume as acquired (x, y, z).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Array
+        Upsampled volume that downsamples to the acquired one (X, Y, Z).
     """
     missing = volume - downsample(fine, volume.shape)
     m, n = volume.shape[2], fine.shape[2]
@@ -116,12 +144,24 @@ def super_resolve_series(
 
     Parameters
     ----------
-    xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
-    hr_shape, hr_affine : the boldref's high-resolution grid
-    consistency : "enforce" puts what was acquired back into its band of k-space, before motion is
-        undone
-    distortion : of the volumes, undone by the same interpolation
-    elsewhere : grids in other spaces, onto which the upsampled volume is interpolated too
+    reader : SeriesReader
+        Series whose volumes are upsampled (4D).
+    writer : SeriesWriter
+        Writer of the series on the high-resolution grid.
+    upsampler : Upsampler
+        Upsampler of volumes on their acquired grid.
+    xfms : Array
+        (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm).
+    hr_shape, hr_affine : tuple[int, int, int]
+        The boldref's high-resolution grid.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    consistency : Keeping, optional
+        "enforce" puts what was acquired back into its band of k-space, before motion is undone.
+    distortion : Distortion | None, optional
+        Of the volumes, undone by the same interpolation.
+    elsewhere : Sequence['_InSpace'], optional
+        Grids in other spaces, onto which the upsampled volume is interpolated too.
 
     Raises
     ------
@@ -205,11 +245,28 @@ def write_series(
 
     Parameters
     ----------
-    reference_affine : voxel -> RAS mm of the reference
-    threads : of torch; those of numpy's library wait busily, and would take the cores from them
-    tr : repetition time (s), where it is another than the header has
-    elsewhere : files of the same series on grids in other spaces, each by one interpolation too
-    xfms, factor, consistency, distortion : see `super_resolve_series`
+    reader : SeriesReader
+        Series whose volumes are upsampled (4D).
+    target : Path
+        File of the series (NIfTI, 4D).
+    upsampler : Upsampler
+        Upsampler of volumes on their acquired grid.
+    xfms : Array
+        See `super_resolve_series`.
+    reference_affine : Array
+        Voxel -> RAS mm of the reference.
+    factor : Factor
+        See `super_resolve_series`.
+    consistency : Keeping, optional
+        See `super_resolve_series`.
+    distortion : Distortion | None, optional
+        See `super_resolve_series`.
+    threads : int, optional
+        Of torch; those of numpy's library wait busily, and would take the cores from them.
+    tr : float | None, optional
+        Repetition time (s), where it is another than the header has.
+    elsewhere : Mapping[Path, PlacedGrid], optional
+        Files of the same series on grids in other spaces, each by one interpolation too.
     """
     from threadpoolctl import threadpool_limits
 
@@ -241,7 +298,25 @@ def write_series(
 
 
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:
-    """Return at most `count` evenly spaced slices with at least half the largest mask area."""
+    """Return at most `count` evenly spaced slices with at least half the largest mask area.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    count : int
+        Largest number of slices to choose.
+
+    Returns
+    -------
+    tuple[int, ...]
+        Numbers of the slices in ascending order, counted from 0.
+
+    Raises
+    ------
+    ValueError
+        The mask is empty.
+    """
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
         raise ValueError("the mask is empty")
@@ -250,7 +325,22 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
 
 
 def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
-    """The mask in some slices, on their high-resolution grid."""
+    """The mask in some slices, on their high-resolution grid.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+    slices : tuple[int, ...]
+        Numbers of the slices, counted from 0.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Array
+        Voxels of the brain, finer in plane only (X, Y, slices; boolean).
+    """
     part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
     return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
 
@@ -269,6 +359,26 @@ def in_both(
     bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not
     follow the task average out, others do not: a lower precision must show on the run itself that
     it leaves the statistics alone.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD run as acquired (4D).
+    full : Upsampler
+        Upsampler in full precision (fp32).
+    low : Upsampler
+        Upsampler in the lower precision (bf16).
+    slices : tuple[int, ...]
+        Numbers of the slices, counted from 0.
+    inside : Array
+        Voxels of the brain in these slices (X, Y, slices; boolean).
+    start : int, optional
+        First volume to read, counted from 0.
+
+    Yields
+    ------
+    tuple[Array, Array]
+        Values in full and in lower precision (V,), volume by volume.
     """
     for volume in reader.volumes(start):
         yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]

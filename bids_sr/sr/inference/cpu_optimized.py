@@ -30,7 +30,18 @@ _FEW = 2
 
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
-    """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
+    """Return a faster CPU copy of a network in evaluation mode, with channels innermost.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained network on any device.
+
+    Returns
+    -------
+    nn.Module
+        Copy on the CPU whose weights take no gradients.
+    """
     changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
     for module in changed.modules():
         if isinstance(module, nn.Conv2d):
@@ -44,6 +55,16 @@ def channels_innermost(x: Tensor) -> Tensor:
     """Return (N, C, X, Y) with channels innermost in memory.
 
     Its strides say so too where one channel leaves that open.
+
+    Parameters
+    ----------
+    x : Tensor
+        Images of any number of channels (N, C, X, Y).
+
+    Returns
+    -------
+    Tensor
+        Same values and shape, ordered anew in memory.
     """
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
@@ -51,7 +72,18 @@ def channels_innermost(x: Tensor) -> Tensor:
 
 
 def widest(network: nn.Module) -> int:
-    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
+    """The most channels that a convolution of a network reads or writes; 1 where it has none.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained network on any device.
+
+    Returns
+    -------
+    int
+        Largest number of channels, at least 1.
+    """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
 

@@ -15,12 +15,24 @@ from bids_sr.sr.networks.unet_generator import AttentionGate
 
 
 def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Masks of all attention gates for images (N, C, X, Y), low to high resolution.
+    """Return masks of all attention gates for images (N, C, X, Y), low to high resolution.
 
     For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none
     without `AttentionGate`s.
 
     Source: attention_unet, sections 3.7 and 4.7.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Network from images to images, with or without gates.
+    images : Tensor
+        Images that the network is given (N, C, X, Y).
+
+    Returns
+    -------
+    tuple[Tensor, ...]
+        Masks by gate, empty for a network without gates.
     """
     seen: list[Tensor] = []
 
@@ -56,6 +68,23 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     no `Critic`.
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
+
+    Parameters
+    ----------
+    critic : nn.Module
+        Network that scores images.
+    images : Tensor
+        Images that the network is given (N, C, X, Y).
+
+    Returns
+    -------
+    Tensor
+        Weight of each place in the score, not negative (N, 1, X, Y).
+
+    Raises
+    ------
+    ValueError
+        The network is no `Critic`.
     """
     if not isinstance(critic, Critic):
         raise ValueError(

@@ -42,10 +42,13 @@ class NetworkUpsampler(Upsampler):
 
     Parameters
     ----------
-    model : generator, recipe and card
-    acquired : precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range,
-        as much as activity
-    volumetric : a network of volumes
+    model : LoadedModel
+        Generator, recipe and card.
+    acquired : UpsamplerInputs
+        Precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as
+        much as activity.
+    volumetric : bool
+        A network of volumes.
     """
 
     def __init__(
@@ -129,6 +132,18 @@ class NetworkUpsampler(Upsampler):
 
 def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, by slice or volume, with its training scale.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Network with its recipe and card.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run that upsamplers need.
+
+    Returns
+    -------
+    Upsampler
+        Upsampler of volumes on their acquired grid.
 
     Raises
     ------

@@ -18,11 +18,34 @@ class AdversarialBCE(nn.Module):
         """Return the critic's loss: mean of -log D(real) - log(1 - D(fake)), halved.
 
         It is halved so that not knowing costs log 2.
+
+        Parameters
+        ----------
+        real : Tensor
+            Scores of acquired images before the sigmoid, of any shape.
+        fake : Tensor
+            Scores of generated images before the sigmoid, of any shape.
+
+        Returns
+        -------
+        Tensor
+            Loss of the critic (scalar).
         """
         return 0.5 * (functional.softplus(-real).mean() + functional.softplus(fake).mean())
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Generator's loss: mean of -log D(fake)."""
+        """Return generator's loss: mean of -log D(fake).
+
+        Parameters
+        ----------
+        fake : Tensor
+            Scores of generated images before the sigmoid, of any shape.
+
+        Returns
+        -------
+        Tensor
+            Loss of the generator (scalar).
+        """
         return functional.softplus(-fake).mean()
 
 
@@ -34,7 +57,18 @@ class CriticScore(AdversarialBCE):
     """
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Generator's loss, from 0 (taken for acquired) to 1."""
+        """Return generator's loss, from 0 (taken for acquired) to 1.
+
+        Parameters
+        ----------
+        fake : Tensor
+            Scores of generated images before the sigmoid, of any shape.
+
+        Returns
+        -------
+        Tensor
+            Loss of the generator (scalar).
+        """
         return 1 - torch.sigmoid(fake).mean()
 
 
@@ -48,17 +82,48 @@ class AdversarialWasserstein(nn.Module):
         """Return the critic's loss: mean D(fake) - mean D(real).
 
         This is minus the estimated distance; a lower value tells them apart better.
+
+        Parameters
+        ----------
+        real : Tensor
+            Scores of acquired images without bounds, of any shape.
+        fake : Tensor
+            Scores of generated images without bounds, of any shape.
+
+        Returns
+        -------
+        Tensor
+            Loss of the critic (scalar).
         """
         return fake.mean() - real.mean()
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Generator's loss: -mean D(fake)."""
+        """Return generator's loss: -mean D(fake).
+
+        Parameters
+        ----------
+        fake : Tensor
+            Scores of generated images without bounds, of any shape.
+
+        Returns
+        -------
+        Tensor
+            Loss of the generator (scalar).
+        """
         return -fake.mean()
 
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, limit: float) -> None:
-    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01."""
+    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01.
+
+    Parameters
+    ----------
+    critic : nn.Module
+        Network that scores images.
+    limit : float
+        Largest magnitude that a weight may have.
+    """
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
 
@@ -72,6 +137,20 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     batch.
 
     Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
+
+    Parameters
+    ----------
+    critic : nn.Module
+        Network that scores images.
+    real : Tensor
+        Acquired images (N, C, *grid), not their scores.
+    fake : Tensor
+        Generated images (N, C, *grid), not their scores.
+
+    Returns
+    -------
+    Tensor
+        Penalty before it is weighted (scalar).
     """
     share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)

@@ -83,6 +83,11 @@ class VGGPerceptual(nn.Module):
 
     Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the
     caller's weight.
+
+    Parameters
+    ----------
+    weights : Path
+        File of VGG-19 as torchvision stores it (.safetensors).
     """
 
     mean: Tensor
@@ -99,4 +104,18 @@ class VGGPerceptual(nn.Module):
         return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared difference of features.
+
+        Parameters
+        ----------
+        output : Tensor
+            What the network makes (N, 1, Y, X).
+        target : Tensor
+            What the output is compared with (N, 1, Y, X).
+
+        Returns
+        -------
+        Tensor
+            Loss of the batch (scalar).
+        """
         return (self._features(output) - self._features(target).detach()).square().mean()

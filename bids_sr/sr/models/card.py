@@ -39,15 +39,60 @@ class ModelError(ValueError):
 
 @frozen
 class ModelCard:
-    """What the program rests on of a card; the file (`json`) says more, for people."""
+    """What the program rests on of a card; the file (`json`) says more, for people.
 
-    # names; an old `paper` of srgan goes by today's name, `paper-mse`
+    Parameters
+    ----------
+    method : str
+        Names; an old `paper` of srgan goes by today's name, `paper-mse`.
+    recipe : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+    factor : tuple[float, float, float]
+        Low- over high-resolution voxel size; those that were drawn in its place, if any.
+    factors : tuple[float, ...]
+        Factors that were drawn in its place; empty for none.
+    contrast : str
+        BIDS suffix, axis across slices, voxel size of the images that the model serves.
+    orientation : str
+        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    lowres_mm : tuple[float, ...]
+        Voxel size of the images that the model serves (mm).
+    trained_on : str
+        Kind of training data: ``pair``, ``series``, ``self`` or ``images``.
+    channels : int
+        Number of contrasts that go in together.
+    seed : int | None
+        Seed of the training; None where the card has none.
+    reproducible : bool
+        Whether the same training gives the same weights again.
+    weights_sha256 : str
+        Hexadecimal digest of the weights file.
+    data_sha256 : Mapping[str, str]
+        Hexadecimal digests of the training data by name.
+    settings : Mapping[str, object]
+        Settings of the training by name.
+    headroom : float | None
+        Intensity that is 1 for the network over the 99th percentile of the image it was trained
+        on, or None.
+    perceptual : bool
+        Whether features of VGG-19 were in the loss.
+    start_sha256 : str | None
+        Weights with which training began, or None.
+    align : str | None
+        Structural scans: what registered those of a head.
+    domain : tuple[tuple[float, ...], float] | None
+        Quantiles and edge content of the training image, see `compatibility`; metrics on held-out
+        data.
+    held_out : Mapping[str, object]
+        Scores on parts that were held out, and which these are.
+    json : Mapping[str, object]
+        The card as it was written.
+    """
+
     method: str = ""
     recipe: str = ""
-    # low- over high-resolution voxel size; those that were drawn in its place, if any
     factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
     factors: tuple[float, ...] = ()
-    # BIDS suffix, axis across slices, voxel size of the images that the model serves
     contrast: str = ""
     orientation: str = ""
     lowres_mm: tuple[float, ...] = ()
@@ -58,17 +103,13 @@ class ModelCard:
     weights_sha256: str = ""
     data_sha256: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
-    # intensity that is 1 for the network over the 99th percentile of the image it was trained on,
-    # or None
     headroom: float | None = None
-    perceptual: bool = False  # whether features of VGG-19 were in the loss
-    start_sha256: str | None = None  # weights with which training began, or None
-    align: str | None = None  # structural scans: what registered those of a head
-    # quantiles and edge content of the training image, see `compatibility`; metrics on held-out
-    # data
+    perceptual: bool = False
+    start_sha256: str | None = None
+    align: str | None = None
     domain: tuple[tuple[float, ...], float] | None = None
     held_out: Mapping[str, object] = field(default_factory=dict)
-    json: Mapping[str, object] = field(default_factory=dict)  # the card as it was written
+    json: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def psnr(self) -> dict[str, float]:
@@ -83,7 +124,18 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
-        """The card of a file; what is missing, or of another kind, takes the default."""
+        """The card of a file; what is missing, or of another kind, takes the default.
+
+        Parameters
+        ----------
+        values : Mapping[str, object]
+            Card as read from its file.
+
+        Returns
+        -------
+        Self
+            Card with what the program needs of it.
+        """
         settings, domain = part_of(values, "settings"), part_of(values, "domain")
         text = {
             name: str(values.get(name, ""))
@@ -119,7 +171,20 @@ class ModelCard:
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """An entry that is a mapping; nothing where it is none."""
+    """An entry that is a mapping; nothing where it is none.
+
+    Parameters
+    ----------
+    values : Mapping[str, object]
+        Card, or another mapping from JSON.
+    name : str
+        Key of the entry that is asked for.
+
+    Returns
+    -------
+    Mapping[str, object]
+        Entry, or an empty mapping.
+    """
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
 
@@ -130,18 +195,56 @@ def _floats(values: object) -> tuple[float, ...]:
 
 
 def digest(card: Mapping[str, object]) -> str:
-    """Checksum of what a card says of the images that the model serves."""
+    """Checksum of what a card says of the images that the model serves.
+
+    Parameters
+    ----------
+    card : Mapping[str, object]
+        Card as read from its file, or before it is written.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest of 64 characters.
+    """
     said = {key: card.get(key) for key in _BOUND}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies."""
+    """Where the card of a weights file lies.
+
+    Parameters
+    ----------
+    weights : Path
+        File of the weights (.safetensors).
+
+    Returns
+    -------
+    Path
+        File of the card (.json), which need not exist.
+    """
     return Path(weights).with_suffix(".json")
 
 
 def size_of_file(path: Path) -> int:
-    """Bytes of a regular file, links followed; ValueError for a directory, a pipe or a device."""
+    """Return bytes of a regular file, links followed; refuse directories, pipes, devices.
+
+    Parameters
+    ----------
+    path : Path
+        File, or a link to one.
+
+    Returns
+    -------
+    int
+        Number of bytes in the file.
+
+    Raises
+    ------
+    ValueError
+        There is a directory, a pipe or a device in place of a file.
+    """
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("it is no regular file")
@@ -149,7 +252,18 @@ def size_of_file(path: Path) -> int:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    """The card of a weights file; `ModelError` where it is missing or not one of ours.
+
+    Parameters
+    ----------
+    path : Path
+        File of the weights (.safetensors).
+
+    Returns
+    -------
+    ModelCard
+        Card with what the program needs of it.
+    """
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:
@@ -215,6 +329,18 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first
     models appear only where they are not the default, so that older models are found again by
     comparing these.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Settings of the training.
+    vgg : bool | None, optional
+        Whether there are weights of VGG-19; None lists all losses.
+
+    Returns
+    -------
+    dict[str, object]
+        Settings by name, as in JSON.
     """
     known = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
     younger = [f.name for f in known].index(FIRST_YOUNGER)
@@ -229,14 +355,43 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
 
 
 def settings_of(training: TrainingRequest) -> dict[str, object]:
-    """Return what a card says of how a model was trained, or its variance maps were found."""
+    """Return what a card says of how a model was trained, or its variance maps were found.
+
+    Parameters
+    ----------
+    training : TrainingRequest
+        Which model is wanted, and how it is trained.
+
+    Returns
+    -------
+    dict[str, object]
+        Settings of the call, those of a configuration file included.
+
+    Raises
+    ------
+    SettingError
+        A value cannot hold; it is named by its option.
+    """
     if training.variance is not None:
         return json.loads(json.dumps(asdict(training.variance)))
     return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
 def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known before training; `described` describes the data."""
+    """Return the card entries known before training; `described` describes the data.
+
+    Parameters
+    ----------
+    training : TrainingRequest
+        Which model is wanted, and how it is trained.
+    described : Mapping[str, object]
+        Entries on the images or the run, by name.
+
+    Returns
+    -------
+    dict[str, object]
+        Entries of the card by name.
+    """
     import numpy as np
     import torch
 
@@ -262,7 +417,20 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
 
 
 def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known after training; `reached` are the network's metrics."""
+    """Return the card entries known after training; `reached` are the network's metrics.
+
+    Parameters
+    ----------
+    phases : Sequence[Phase]
+        Phases of the training in their order.
+    reached : Mapping[str, object]
+        Scores of the network and of interpolations, by name.
+
+    Returns
+    -------
+    dict[str, object]
+        Entries of the card by name.
+    """
     first = phases[0]
     training, examples, held = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
@@ -320,7 +488,18 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
 
 
 def started_from(card: ModelCard) -> dict[str, object]:
-    """The card's entry on the model that training began with."""
+    """The card's entry on the model that training began with.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+
+    Returns
+    -------
+    dict[str, object]
+        Parts of its card that tell where it comes from.
+    """
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
     own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
     return own | {"recipe": card.recipe}

@@ -100,10 +100,23 @@ def check_model(
 
     Parameters
     ----------
-    affine : of the acquired grid, voxel -> RAS mm
-    contrast : BIDS suffix of the image
-    factor : acquired over wanted voxel size
-    align : structural scans: what registered those of a head (``--anat-align``)
+    card : ModelCard
+        Card of the model.
+    affine : Array
+        Of the acquired grid, voxel -> RAS mm.
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Acquired over wanted voxel size.
+    align : str | None, optional
+        Structural scans: what registered those of a head (``--anat-align``).
+    force : bool, optional
+        Whether to use a model that does not fit.
+
+    Returns
+    -------
+    list[str]
+        Differences in words; empty where the model fits.
 
     Raises
     ------
@@ -174,9 +187,18 @@ def image_entries(
 
     Parameters
     ----------
-    image, mask, affine : (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes
-        are taken without `mm`
-    mm : voxel sizes of the low and of the high resolution
+    image, mask, affine : Array
+        (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes are taken without
+        `mm`.
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    mm : tuple[Array, Array] | None, optional
+        Voxel sizes of the low and of the high resolution.
+
+    Returns
+    -------
+    dict[str, object]
+        Entries ``factor``, ``orientation``, ``resolution`` and ``domain``.
     """
     zooms = voxel_sizes(affine)
     low, high = mm or (
@@ -200,10 +222,20 @@ def domain_difference(
 ) -> tuple[float, float, list[str]] | None:
     """Return how far an image is from a model's training data, None if the card has no domain.
 
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    image : Array
+        Image in any unit of intensity (3D).
+    mask : Array
+        Voxels of the brain in the image (3D, boolean).
+
     Returns
     -------
-    The largest difference of the quantiles, 0 to 1; the edge content over that of the training
-    image; what differs too much, one sentence each
+    tuple[float, float, list[str]] | None
+        The largest difference of the quantiles, 0 to 1; the edge content over that of the training
+        image; what differs too much, one sentence each.
     """
     if card.domain is None:
         return None

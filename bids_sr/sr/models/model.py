@@ -31,7 +31,17 @@ _METADATA_KEY = "bids_sr_card"
 
 @frozen
 class TrainedModel:
-    """Result of training: generator tensors on the CPU, JSON card, rows of the training log."""
+    """Result of training: generator tensors on the CPU, JSON card, rows of the training log.
+
+    Parameters
+    ----------
+    state : Mapping[str, Tensor]
+        Tensors of the networks by name.
+    card : Mapping[str, object]
+        Entries of the card by name.
+    log : tuple[LogRow, ...]
+        Rows of the log of training, in order.
+    """
 
     state: Mapping[str, Tensor]
     card: Mapping[str, object]
@@ -40,7 +50,19 @@ class TrainedModel:
 
 @frozen
 class LoadedModel:
-    """Model for inference, in eval mode: network or variance maps, critic if kept, and card."""
+    """Model for inference, in eval mode: network or variance maps, critic if kept, and card.
+
+    Parameters
+    ----------
+    generator : nn.Module
+        Network that super-resolves, or variance maps of a run.
+    recipe : Recipe | VarianceRecipe
+        Settings of the training.
+    card : ModelCard
+        Card of the model.
+    critic : nn.Module | None
+        Network that scores images; None where it was not kept.
+    """
 
     generator: nn.Module
     recipe: Recipe | VarianceRecipe
@@ -51,7 +73,22 @@ class LoadedModel:
 def save_model(
     path_stem: Path, state: Mapping[str, Tensor], card: Mapping[str, object]
 ) -> tuple[Path, Path]:
-    """Write STEM.safetensors, then STEM.json, which completes the model; return both paths."""
+    """Write STEM.safetensors, then STEM.json, which completes the model; return both paths.
+
+    Parameters
+    ----------
+    path_stem : Path
+        Path of both files up to their extension.
+    state : Mapping[str, Tensor]
+        Tensors of the networks by name.
+    card : Mapping[str, object]
+        Entries of the card by name.
+
+    Returns
+    -------
+    tuple[Path, Path]
+        Files of weights and card.
+    """
     from safetensors.torch import save
 
     stem = Path(path_stem)
@@ -78,6 +115,21 @@ def verify(path: Path) -> tuple[ModelCard, bytes]:
     """Return (card, bytes) of an intact, matching model, else raise ModelError.
 
     Torch is not imported.
+
+    Parameters
+    ----------
+    path : Path
+        File of the weights (.safetensors).
+
+    Returns
+    -------
+    tuple[ModelCard, bytes]
+        Card as read from its file, and content of the weights file.
+
+    Raises
+    ------
+    ModelError
+        The weights are missing, unreadable, changed, or no safetensors file.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -138,6 +190,16 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it.
+
+    Parameters
+    ----------
+    path : Path
+        File of the weights (.safetensors).
+
+    Returns
+    -------
+    LoadedModel
+        Networks in evaluation mode, with recipe and card.
 
     Raises
     ------

@@ -101,6 +101,20 @@ def obtain_model(
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
+    Parameters
+    ----------
+    training : TrainingRequest
+        Which model is wanted, and how it is trained.
+    data : TrainingData | None
+        Images or run to train on; None where there are none.
+    out_dir : Path
+        Directory of the three files and of checkpoints.
+
+    Returns
+    -------
+    tuple[Path, Path, Path]
+        Files of weights, card and log.
+
     Raises
     ------
     ModelError : nothing to reuse, or the file is damaged

@@ -22,11 +22,20 @@ def other_models(
 
     Parameters
     ----------
-    models_dir : ``OUT/sourcedata/models``; it may be missing
-    method : as in the file's ``desc``
-    subject : label of this one, left out
-    factor, zooms : acquired over wanted voxel, and acquired voxel (mm); models made for others are
-        left out (10 %)
+    models_dir : Path
+        ``OUT/sourcedata/models``; it may be missing.
+    method : str
+        As in the file's ``desc``.
+    subject : str
+        Label of this one, left out.
+    factor, zooms : Sequence[float] | None, optional
+        Acquired over wanted voxel, and acquired voxel (mm); models made for others are left out
+        (10 %).
+
+    Returns
+    -------
+    list[Path]
+        Files of weights; empty where no model serves.
     """
     root = Path(models_dir)
     found = sorted(

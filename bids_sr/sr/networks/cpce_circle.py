@@ -34,10 +34,12 @@ class CPCENet(nn.Module):
 
     Parameters
     ----------
-    channels : of the image
-    width : 32 in the paper
-    skip : add the input to the output and start there; off in the paper (ours, for the fast
-        recipe)
+    channels : int
+        Of the image.
+    width : int
+        32 in the paper.
+    skip : bool
+        Add the input to the output and start there; off in the paper (ours, for the fast recipe).
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
@@ -52,6 +54,18 @@ class CPCENet(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened images on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the high-resolution grid (N, C, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images of the same shape.
+        """
         maps: list[Tensor] = []
         features = x
         for layer in self.down:
@@ -72,11 +86,16 @@ class CircleNet(nn.Module):
 
     Parameters
     ----------
-    channels : of the image
-    widths : filters of the feature blocks; twelve in the paper
-    branches : filters of the first branch, and of both layers of the second
-    joined : filters of the two convolutions after the branches
-    dropout : share of features that a training step leaves out
+    channels : int
+        Of the image.
+    widths : tuple[int, ...]
+        Filters of the feature blocks; twelve in the paper.
+    branches : tuple[int, int]
+        Filters of the first branch, and of both layers of the second.
+    joined : tuple[int, int]
+        Filters of the two convolutions after the branches.
+    dropout : float
+        Share of features that a training step leaves out.
     """
 
     def __init__(
@@ -114,6 +133,18 @@ class CircleNet(nn.Module):
         zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return images of the other resolution on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the high-resolution grid (N, C, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images of the same shape.
+        """
         maps: list[Tensor] = []
         features = x
         for block in self.blocks:

@@ -9,6 +9,11 @@ def glorot(net: nn.Module) -> None:
 
     Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the
     normal form is used.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Network, or part of one.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -21,6 +26,11 @@ def zero(layer: nn.Module) -> None:
     """Set a layer to zero, so that it outputs nothing until trained.
 
     Behind a skip connection, the network then starts as its input.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Layer whose weights and biases become 0.
     """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -33,9 +43,11 @@ class ResidualBlock(nn.Module):
 
     Parameters
     ----------
-    width : channels
-    start : factor on the initial weights of the second convolution; small values begin near the
-        identity, which lets a deep net without normalization take large steps
+    width : int
+        Channels.
+    start : float
+        Factor on the initial weights of the second convolution; small values begin near the
+        identity, which lets a deep net without normalization take large steps.
     """
 
     def __init__(self, width: int, *, start: float = 1.0) -> None:
@@ -50,6 +62,18 @@ class ResidualBlock(nn.Module):
                 self.second.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus what the layers make of it.
+
+        Parameters
+        ----------
+        x : Tensor
+            Features on any grid (N, width, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Features of the same shape.
+        """
         return x + self.second(self.activation(self.first(x)))
 
 
@@ -58,6 +82,11 @@ class ResidualBlock3d(nn.Module):
 
     Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
     additional layer", read as an addition). 2 (27 width² + width) parameters.
+
+    Parameters
+    ----------
+    width : int
+        Number of channels that go in and come out.
     """
 
     def __init__(self, width: int) -> None:
@@ -70,6 +99,18 @@ class ResidualBlock3d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus what the layers make of it.
+
+        Parameters
+        ----------
+        x : Tensor
+            Features on any grid (N, width, X, Y, Z).
+
+        Returns
+        -------
+        Tensor
+            Features of the same shape.
+        """
         return x + self.layers(x)
 
 
@@ -77,6 +118,18 @@ def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
     """Rearrange (N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy).
 
     Acquired voxel i becomes i * f … i * f + f - 1.
+
+    Parameters
+    ----------
+    x : Tensor
+        Images on the acquired grid, with one channel for each finer voxel.
+    factor : tuple[int, int]
+        Low- over high-resolution voxel size in plane, as whole numbers.
+
+    Returns
+    -------
+    Tensor
+        Images on the high-resolution grid.
     """
     n, channels, rows, columns = x.shape
     fx, fy = factor

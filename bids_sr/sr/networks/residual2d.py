@@ -20,6 +20,15 @@ class SRResNet(nn.Module):
     upper end; the paper does not say.
 
     `width`: 64 in the paper; `blocks`: 16 in the paper.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of the images.
+    width : int
+        Number of channels between the first and the last convolution.
+    blocks : int
+        Number of residual blocks in a row.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
@@ -31,6 +40,18 @@ class SRResNet(nn.Module):
         self.tail = nn.Conv2d(width, channels, 9, padding=4)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened images on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the high-resolution grid (N, C, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images of the same shape.
+        """
         features = self.head(x)
         return self.tail(features + self.body(features))
 
@@ -47,10 +68,13 @@ class SubPixelNet(nn.Module):
 
     Parameters
     ----------
-    channels : of the image; 1
-    factor : acquired over wanted voxel size. Whole in-plane factors are shuffled at the end; for
-        others the same body runs on the zero-filled image, at its cost
-    width, blocks : of the residual body
+    channels : int
+        Of the image; 1.
+    factor : Factor
+        Acquired over wanted voxel size. Whole in-plane factors are shuffled at the end; for others
+        the same body runs on the zero-filled image, at its cost.
+    width, blocks : int
+        Of the residual body.
     """
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
@@ -66,13 +90,36 @@ class SubPixelNet(nn.Module):
         zero(self.tail)  # the untrained network is zero filling
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return zero-filled images with what the network adds beyond the acquired band.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the acquired grid (N, 1, x, y).
+
+        Returns
+        -------
+        Tensor
+            Images on the high-resolution grid (N, 1, X, Y).
+        """
         level = level_of(x, self.factor)
         filled = level.up(x)
         detail = self._detail(x if self.steps else filled)
         return filled + detail - level.low(detail)
 
     def departure(self, x: Tensor) -> Tensor:
-        """What `forward` adds to zero filling, without that; up to rounding."""
+        """What `forward` adds to zero filling, without that; up to rounding.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the acquired grid (N, 1, x, y).
+
+        Returns
+        -------
+        Tensor
+            Detail beyond the acquired band (N, 1, X, Y).
+        """
         level = level_of(x, self.factor)
         detail = self._detail(x if self.steps else level.up(x))
         return detail - level.low(detail)

@@ -18,6 +18,15 @@ class ConventionalNet3d(nn.Module):
     """SRCNN's three convolutions in 3D, ReLU between (section 2.3.1); keeps (N, C, X, Y, Z).
 
     57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of the images.
+    widths : tuple[int, int]
+        Numbers of channels after the first and the second convolution.
+    skip : bool
+        Whether the input is added to the output.
     """
 
     def __init__(
@@ -37,6 +46,18 @@ class ConventionalNet3d(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened volumes on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
+
+        Returns
+        -------
+        Tensor
+            Volumes of the same shape.
+        """
         out = self.tail(self.body(x))
         return x + out if self.skip else out
 
@@ -47,6 +68,17 @@ class ResNet3d(nn.Module):
     2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as
     the paper is silent: one convolution leads into the blocks and one out of them, without
     activation.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of the images.
+    width : int
+        Number of channels between the first and the last convolution.
+    blocks : int
+        Number of residual blocks in a row.
+    skip : bool
+        Whether the input is added to the output.
     """
 
     def __init__(
@@ -62,6 +94,18 @@ class ResNet3d(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return sharpened volumes on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
+
+        Returns
+        -------
+        Tensor
+            Volumes of the same shape.
+        """
         out = self.tail(self.body(self.head(x)))
         return x + out if self.skip else out
 
@@ -77,10 +121,13 @@ class ResNetCritic3d(nn.Module):
 
     Parameters
     ----------
-    channels : of the image
-    width, blocks : 64 and 10 in the paper
-    stride : of the first convolution; 1 in the paper, 2 saves seven eighths of the work (ours, for
-        the fast recipe)
+    channels : int
+        Of the image.
+    width, blocks : int
+        64 and 10 in the paper.
+    stride : int
+        Of the first convolution; 1 in the paper, 2 saves seven eighths of the work (ours, for the
+        fast recipe).
     """
 
     def __init__(
@@ -95,6 +142,18 @@ class ResNetCritic3d(nn.Module):
         glorot(self)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return scores before the sigmoid.
+
+        Parameters
+        ----------
+        image : Tensor
+            Volumes to score (N, C, X, Y, Z).
+
+        Returns
+        -------
+        Tensor
+            One score a volume (N, 1).
+        """
         return self.score(self.features(image).mean((2, 3, 4)))
 
 
@@ -111,6 +170,15 @@ class DenseResidualNet(nn.Module):
 
     Each layer adds `width` channels. A voxel of the output sees ``2 (layers + 2) + 1`` voxels
     along each axis.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels of the images.
+    width : int
+        Number of channels that each layer adds.
+    layers : int
+        Number of layers that read all earlier ones.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:
@@ -123,6 +191,18 @@ class DenseResidualNet(nn.Module):
         zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return interpolated volumes with what the network adds.
+
+        Parameters
+        ----------
+        x : Tensor
+            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
+
+        Returns
+        -------
+        Tensor
+            Volumes of the same shape.
+        """
         features = self.head(x).relu()
         for layer in self.body:
             features = torch.cat((features, layer(features).relu()), 1)

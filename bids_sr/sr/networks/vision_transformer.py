@@ -20,13 +20,19 @@ class VisionTransformer(nn.Module):
 
     Parameters
     ----------
-    channels : contrasts that go in and come out together
-    patch : side of a patch (voxels)
-    width : channels of a token, all heads together
-    heads, depth : attention heads, layers
-    grid : patches a side for which positions are learned
-    head : "plain": patches are the output; "residual": they are added to the input, and nothing at
-        first
+    channels : int
+        Contrasts that go in and come out together.
+    patch : int
+        Side of a patch (voxels).
+    width : int
+        Channels of a token, all heads together.
+    heads, depth : int
+        Attention heads, layers.
+    grid : int
+        Patches a side for which positions are learned.
+    head : Literal['plain', 'residual']
+        "plain": patches are the output; "residual": they are added to the input, and nothing at
+        first.
     """
 
     def __init__(
@@ -52,6 +58,18 @@ class VisionTransformer(nn.Module):
             zero(self.to_patch)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return improved images on the same grid.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images of any size in plane (N, C, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images of the same shape.
+        """
         rows, columns = x.shape[-2], x.shape[-1]
         more = [-side % self.patch for side in (rows, columns)]
         tokens = self.embed(functional.pad(x, (0, more[1], 0, more[0])))

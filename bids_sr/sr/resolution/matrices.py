@@ -29,6 +29,21 @@ def check_factor(factor: Factor) -> Factor:
     """Return the factor as three floats >= 1, or raise `ResolutionError`.
 
     It is the low- over the high-resolution voxel size.
+
+    Parameters
+    ----------
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Factor
+        Same factor as a tuple of three floats.
+
+    Raises
+    ------
+    ResolutionError
+        The factor is not three finite numbers of at least 1.
     """
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
@@ -40,7 +55,25 @@ def check_factor(factor: Factor) -> Factor:
 
 
 def lowres_size(n: int, factor: float) -> tuple[int, int]:
-    """(n', n'/factor) of an axis of n voxels: the largest n' <= n for which n'/factor is whole."""
+    """Return (n', n'/factor) of an axis of n voxels, n' <= n the largest that divides.
+
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    factor : float
+        Low- over high-resolution voxel size along the axis.
+
+    Returns
+    -------
+    tuple[int, int]
+        High-resolution voxels that are kept, and low-resolution voxels in their place.
+
+    Raises
+    ------
+    ResolutionError
+        No low-resolution voxel would be left.
+    """
     ratio = Fraction(factor).limit_denominator(64)
     m = n * ratio.denominator // ratio.numerator
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
@@ -54,6 +87,18 @@ def highres_size(m: int, factor: float) -> int:
     """Return the high-resolution grid size over the field of view of m acquired voxels.
 
     Halves are rounded up.
+
+    Parameters
+    ----------
+    m : int
+        Number of acquired voxels along the axis.
+    factor : float
+        Low- over high-resolution voxel size along the axis.
+
+    Returns
+    -------
+    int
+        Number of high-resolution voxels along the axis.
     """
     return int(np.floor(m * factor + 0.5))
 
@@ -62,6 +107,18 @@ def divided(
     shape: Sequence[int], factor: Sequence[float]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Return the window (start, stop) of each axis that the factors divide, and the lowres shape.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Numbers of high-resolution voxels along the axes.
+    factor : Sequence[float]
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
+        Range of voxels that is kept along each axis, and numbers of low-resolution voxels.
 
     Examples
     --------
@@ -81,6 +138,20 @@ def windowed_affine(
     """Return the voxel -> mm affine of a grid over a window of another grid.
 
     The window is (start, stop) of three axes, and the new grid may have any shape.
+
+    Parameters
+    ----------
+    affine : Array
+        Voxel-to-world matrix of the whole grid (4 x 4, RAS+ mm).
+    window : Sequence[tuple[int, int]]
+        First voxel and the one after the last, along each axis.
+    shape : Sequence[int]
+        Numbers of voxels of the new grid (x, y, z).
+
+    Returns
+    -------
+    Array
+        Voxel-to-world matrix of the new grid (4 x 4, RAS+ mm).
     """
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ [start for start, _ in window]
@@ -96,6 +167,18 @@ def crop_matrix(n: int, m: int) -> Array:
 
     A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one
     member only.
+
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    m : int
+        Number of low-resolution voxels along the axis, at most n.
+
+    Returns
+    -------
+    Array
+        Read-only matrix from high to low resolution (m x n, float64).
     """
     out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
     out.setflags(write=False)
@@ -107,6 +190,23 @@ def crop_matrix_complex(n: int, m: int) -> Array:
     """Return the complex m x n matrix of the k-space crop.
 
     Its phase ramp moves the samples to the centers of the voxels.
+
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    m : int
+        Number of low-resolution voxels along the axis, at most n.
+
+    Returns
+    -------
+    Array
+        Read-only matrix from high to low resolution (m x n, complex128).
+
+    Raises
+    ------
+    ResolutionError
+        The new size is below 1 or above the old one.
     """
     if not 1 <= m <= n:
         raise ResolutionError(f"k-space of {n} samples cannot be cropped to {m}")
@@ -126,6 +226,18 @@ def fill_matrix(m: int, n: int) -> Array:
     Below the Nyquist limit it is the usual sinc interpolation. At the limit (even m) one real
     number was measured of a complex pair; the pseudo-inverse gives both members of the pair what
     the measurement says.
+
+    Parameters
+    ----------
+    m : int
+        Number of acquired voxels along the axis.
+    n : int
+        Number of high-resolution voxels along the axis.
+
+    Returns
+    -------
+    Array
+        Read-only matrix from acquired to high resolution (n x m); identity without upsampling.
     """
     out = np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
     out.setflags(write=False)
@@ -136,6 +248,18 @@ def block_matrix(n: int, m: int) -> Array:
     """Return the m x n matrix of means over low-resolution voxels, which may overlap.
 
     Source: mouse-sr, "block averaging".
+
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    m : int
+        Number of low-resolution voxels along the axis.
+
+    Returns
+    -------
+    Array
+        Matrix from high to low resolution (m x n), whose rows sum to 1.
     """
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
@@ -147,6 +271,18 @@ def gaussian_matrix(n: int, m: int) -> Array:
     """Return the m x n matrix of a Gaussian with the low-resolution voxel size as FWHM.
 
     It is sampled at the center of each low-resolution voxel.
+
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    m : int
+        Number of low-resolution voxels along the axis.
+
+    Returns
+    -------
+    Array
+        Matrix from high to low resolution (m x n), whose rows sum to 1.
     """
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     sigma = n / m / FWHM_PER_SIGMA
@@ -155,7 +291,22 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
 
 def apply_along(matrix: Array, data: Array, axis: int) -> Array:
-    """Matrix (out, in) applied along one axis; real float32 stays float32."""
+    """Matrix (out, in) applied along one axis; real float32 stays float32.
+
+    Parameters
+    ----------
+    matrix : Array
+        Real or complex factors, one row for each voxel that comes out.
+    data : Array
+        Real or complex image with any number of axes.
+    axis : int
+        Number of the axis, counted from 0.
+
+    Returns
+    -------
+    Array
+        Image with a new size along this axis.
+    """
     if not np.iscomplexobj(data) and not np.iscomplexobj(matrix):
         matrix = matrix.astype(data.dtype if data.dtype.kind == "f" else np.float64, copy=False)
     if axis == data.ndim - 1:
@@ -176,7 +327,20 @@ def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int],
 
 
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
-    """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices."""
+    """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices.
+
+    Parameters
+    ----------
+    hr : Array
+        High-resolution image (X, Y, Z[, T]), real.
+    lr_shape : tuple[int, ...]
+        Numbers of low-resolution voxels (x, y, z); further axes are ignored.
+
+    Returns
+    -------
+    Array
+        Low-resolution image (x, y, z[, T]).
+    """
     return _apply(
         hr,
         lr_shape[:3],
@@ -190,6 +354,27 @@ def degrade(
     """Apply a matrix (n, m) along each axis whose factor is not 1; return image and affine.
 
     See `kspace_crop`.
+
+    Parameters
+    ----------
+    hr : Array
+        High-resolution image (X, Y, Z[, T]), real or complex.
+    hr_affine : Array
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    matrix : Callable[[int, int], Array]
+        Makes the m x n matrix of an axis from its sizes n and m.
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    ResolutionError
+        The image does not have three or four axes.
     """
     hr = np.asarray(hr)
     if hr.ndim not in (3, 4):
@@ -207,14 +392,20 @@ def kspace_crop(
 
     Parameters
     ----------
-    hr : (X, Y, Z[, T]), real or complex; a complex image stays complex
-    hr_affine : voxel -> RAS mm
-    factor : low- over high-resolution voxel size, one number >= 1 for each spatial axis
-    magnitude : return the magnitude, as a scanner does
+    hr : Array
+        (X, Y, Z[, T]), real or complex; a complex image stays complex.
+    hr_affine : Array
+        Voxel -> RAS mm.
+    factor : Factor
+        Low- over high-resolution voxel size, one number >= 1 for each spatial axis.
+    magnitude : bool, optional
+        Return the magnitude, as a scanner does.
 
     Returns
     -------
-    lr, lr_affine : the image and its affine; the outer edges of the (cropped) field of view stay
+    tuple[Array, Array]
+        Lr, lr_affine : the image and its affine; the outer edges of the (cropped) field of view
+        stay.
 
     Raises
     ------
@@ -253,13 +444,39 @@ def _nearest_matrix(m: int, n: int) -> Array:
 
 @lru_cache(maxsize=64)
 def linear_matrix(m: int, n: int) -> Array:
-    """n x m matrix of linear interpolation, edge value held."""
+    """Return n x m matrix of linear interpolation, edge value held.
+
+    Parameters
+    ----------
+    m : int
+        Number of acquired voxels along the axis.
+    n : int
+        Number of high-resolution voxels along the axis.
+
+    Returns
+    -------
+    Array
+        Matrix from acquired to high resolution (n x m).
+    """
     return _by_scipy(m, n, 1)
 
 
 @lru_cache(maxsize=64)
 def bspline_matrix(m: int, n: int) -> Array:
-    """n x m matrix of interpolating cubic B-splines (prefilter included), edge value held."""
+    """Return n x m matrix of interpolating cubic B-splines (prefilter included), edge value held.
+
+    Parameters
+    ----------
+    m : int
+        Number of acquired voxels along the axis.
+    n : int
+        Number of high-resolution voxels along the axis.
+
+    Returns
+    -------
+    Array
+        Matrix from acquired to high resolution (n x m).
+    """
     return _by_scipy(m, n, 3)
 
 
@@ -288,6 +505,27 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
 
     Slices are excited one by one: zero filling has no meaning across them, while B-splines have
     one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the interpolation, such as ``bspline``.
+    m : int
+        Number of acquired voxels along the axis.
+    n : int
+        Number of high-resolution voxels along the axis.
+    axis : int, optional
+        Number of the axis; across slices (2), B-splines replace zero filling.
+
+    Returns
+    -------
+    Array
+        Matrix from acquired to high resolution (n x m).
+
+    Raises
+    ------
+    KeyError
+        There is no interpolation of that name.
     """
     if name not in MATRICES:
         raise KeyError(f"no interpolation named {name}; there are {', '.join(MATRICES)}")
@@ -299,10 +537,23 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
 
     Parameters
     ----------
-    name : nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space zero
-        filling)
-    lr : image on the acquired grid, any unit
-    factor : acquired over wanted voxel size per axis; sizes become ``floor(m * f + 0.5)``
+    name : str
+        Nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space zero
+        filling).
+    lr : Array
+        Image on the acquired grid, any unit.
+    factor : Factor
+        Acquired over wanted voxel size per axis; sizes become ``floor(m * f + 0.5)``.
+
+    Returns
+    -------
+    Array
+        Image on the high-resolution grid (X, Y, Z[, T]).
+
+    Raises
+    ------
+    ResolutionError
+        The image does not have three or four axes.
     """
     lr = np.asarray(lr)
     if lr.ndim not in (3, 4):

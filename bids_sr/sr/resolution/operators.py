@@ -39,17 +39,44 @@ _DEGRADATIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 
 @frozen
 class Degradation:
-    """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`."""
+    """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.
 
-    name: str  # key of `_DEGRADATIONS`
-    # high- and low-resolution grid, two or three axes
+    Parameters
+    ----------
+    name : str
+        Key of `_DEGRADATIONS`.
+    shape : tuple[int, ...]
+        High- and low-resolution grid, two or three axes.
+    lowres_shape : tuple[int, ...]
+        Numbers of low-resolution voxels along the two or three axes.
+    window : tuple[tuple[int, int], ...]
+        Start and stop of each axis that the low-resolution grid covers; voxels outside are not
+        seen.
+    """
+
+    name: str
     shape: tuple[int, ...]
     lowres_shape: tuple[int, ...]
-    # start and stop of each axis that the low-resolution grid covers; voxels outside are not seen
     window: tuple[tuple[int, int], ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device."""
+        """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device.
+
+        Parameters
+        ----------
+        x : Tensor
+            Images on the high-resolution grid (..., *shape).
+
+        Returns
+        -------
+        Tensor
+            Images on the low-resolution grid (..., *lowres_shape).
+
+        Raises
+        ------
+        ResolutionError
+            The images lie on another grid than the operator was made for.
+        """
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
             raise ResolutionError(
@@ -67,6 +94,16 @@ class Degradation:
         """Return the voxel -> mm affine of the low-resolution grid.
 
         In two dimensions the third axis keeps its voxels.
+
+        Parameters
+        ----------
+        fine_affine : NDArray[np.floating]
+            Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
         """
         third = 3 - len(self.shape)
         return windowed_affine(
@@ -85,13 +122,22 @@ def get_operator(
 
     Parameters
     ----------
-    name : kspace, block, gauss or trilinear
-    shape : (X, Y) or (X, Y, Z) of the high-resolution grid
-    factor : low- over high-resolution voxel size of each axis: any rational number of at least 1
-        (denominator up to 64)
-    lowres_shape : low-resolution grid that covers the whole other one, with the factor's rounding
-        to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None,
-        a size that the factor does not divide is cropped around its center
+    name : str
+        Kspace, block, gauss or trilinear.
+    shape : tuple[int, ...]
+        (X, Y) or (X, Y, Z) of the high-resolution grid.
+    factor : tuple[float, ...]
+        Low- over high-resolution voxel size of each axis: any rational number of at least 1
+        (denominator up to 64).
+    lowres_shape : tuple[int, ...] | None, optional
+        Low-resolution grid that covers the whole other one, with the factor's rounding to whole
+        voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a size
+        that the factor does not divide is cropped around its center.
+
+    Returns
+    -------
+    Degradation
+        Operator from that grid to the low-resolution one.
 
     Raises
     ------
@@ -144,6 +190,22 @@ def apply_matrices(
     """Apply matrices along the last two axes (x, y), and along that of the slices before them.
 
     Slices are left alone where their number stays.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images (..., x, y), with slices before these axes if there are any.
+    rows : Tensor
+        Matrix along the first of the two axes (X, x).
+    columns : Tensor
+        Matrix along the last axis (Y, y).
+    across : Tensor | None, optional
+        Matrix across slices (Z, z); None or a square one changes none.
+
+    Returns
+    -------
+    Tensor
+        Images of the sizes of the matrices (..., Z, X, Y).
     """
     out = rows @ image @ columns.T
     keeps = across is None or across.shape[0] == across.shape[1]
@@ -158,12 +220,34 @@ def _across(m: int, n: int) -> tuple[Array, Array]:
 
 
 def to_slices(volume: Array) -> Tensor:
-    """(X, Y, Z) to a contiguous float32 tensor (Z, X, Y)."""
+    """Return (X, Y, Z) to a contiguous float32 tensor (Z, X, Y).
+
+    Parameters
+    ----------
+    volume : Array
+        Image on any grid (X, Y, Z).
+
+    Returns
+    -------
+    Tensor
+        Same values in float32, slices first (Z, X, Y).
+    """
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32))
 
 
 def to_volume(slices: Tensor) -> Array:
-    """(Z, X, Y) to an array (X, Y, Z) that shares its memory where it can."""
+    """Return (Z, X, Y) to an array (X, Y, Z) that shares its memory where it can.
+
+    Parameters
+    ----------
+    slices : Tensor
+        Image with slices first, on any device (Z, X, Y).
+
+    Returns
+    -------
+    Array
+        Same values in the CPU's memory, slices last (X, Y, Z).
+    """
     return np.moveaxis(slices.cpu().numpy(), 0, 2)
 
 
@@ -178,6 +262,17 @@ class Level:
     x, and x - up(down(x)) lies beyond the measured band.
 
     `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the matrices.
+
+    Parameters
+    ----------
+    coarse : _Shape
+        Numbers of voxels of the acquired grid (x, y, z).
+    fine : _Shape
+        Numbers of voxels of the high-resolution grid (X, Y, Z).
+    device : str | torch.device
+        Where torch computes: ``cpu`` or ``cuda``.
+    dtype : torch.dtype
+        Data type of the matrices, which images must share.
     """
 
     def __init__(
@@ -200,19 +295,63 @@ class Level:
             )
 
     def down(self, fine: Tensor) -> Tensor:
-        """(..., Z, X, Y) to (..., z, x, y)."""
+        """Return (..., Z, X, Y) to (..., z, x, y).
+
+        Parameters
+        ----------
+        fine : Tensor
+            Images on the high-resolution grid (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images on the acquired grid (..., z, x, y).
+        """
         return apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
-        """(..., z, x, y) to (..., Z, X, Y)."""
+        """Return (..., z, x, y) to (..., Z, X, Y).
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Images on the acquired grid (..., z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Images on the high-resolution grid (..., Z, X, Y).
+        """
         return apply_matrices(coarse, *self._up)
 
     def low(self, fine: Tensor) -> Tensor:
-        """up(down(fine)), in one product an axis."""
+        """Return up(down(fine)), in one product an axis.
+
+        Parameters
+        ----------
+        fine : Tensor
+            Images on the high-resolution grid (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Part within the acquired band, of the same shape.
+        """
         return apply_matrices(fine, *self._low)
 
     def beyond(self, fine: Tensor) -> Tensor:
-        """The part of a high-resolution image beyond the acquired band."""
+        """The part of a high-resolution image beyond the acquired band.
+
+        Parameters
+        ----------
+        fine : Tensor
+            Images on the high-resolution grid (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Difference from what an acquisition and zero filling leave, of the same shape.
+        """
         return fine - self.up(self.down(fine))
 
 
@@ -225,13 +364,41 @@ def _plane_level(
 
 
 def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
-    """In-plane step of acquired slices (..., x, y), in their type and on their device."""
+    """In-plane step of acquired slices (..., x, y), in their type and on their device.
+
+    Parameters
+    ----------
+    slices : Tensor
+        Slices on the acquired grid (..., x, y).
+    factor : tuple[float, float]
+        Low- over high-resolution voxel size in plane.
+
+    Returns
+    -------
+    Level
+        Step between the grid of the slices and the high-resolution one.
+    """
     x, y = slices.shape[-2:]
     return _plane_level((x, y, 1), factor, slices.dtype, slices.device)
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
-    """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is."""
+    """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is.
+
+    Parameters
+    ----------
+    lowres : Tensor
+        Slices on the acquired grid (N, C, x, y).
+    factor : tuple[float, float]
+        Low- over high-resolution voxel size in plane.
+    name : str | None
+        Name of the interpolation, such as ``bspline``; None for none.
+
+    Returns
+    -------
+    Tensor
+        Slices on the high-resolution grid, or the slices as given.
+    """
     if name is None:
         return lowres
     sizes = [highres_size(m, f) for m, f in zip(lowres.shape[-2:], factor, strict=True)]
@@ -239,7 +406,22 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | Non
 
 
 def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Interpolate (..., [z,] x, y) to some sizes (X, Y[, Z]) by the named matrices."""
+    """Interpolate (..., [z,] x, y) to some sizes (X, Y[, Z]) by the named matrices.
+
+    Parameters
+    ----------
+    name : str
+        Name of the interpolation, such as ``bspline``.
+    image : Tensor
+        Images (..., x, y), with slices before these axes if there are any.
+    sizes : Sequence[int]
+        Numbers of voxels wanted along x, y and, if given, across slices.
+
+    Returns
+    -------
+    Tensor
+        Images of the wanted sizes (..., Z, X, Y).
+    """
     made = (
         torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
@@ -248,7 +430,20 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> Level:
-    """From an acquired grid to the wanted one."""
+    """From an acquired grid to the wanted one.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Numbers of voxels of the acquired grid (x, y, z).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Level
+        Step from the acquired grid to one finer by the factor.
+    """
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return Level((a, b, c), (x, y, z))
@@ -258,6 +453,18 @@ def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slic
     """Return the step to a grid lower by the factor, and the window that the factor divides.
 
     The window is one of the acquired grid, from which the step goes down.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Numbers of voxels of the acquired grid (x, y, z).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[Level, tuple[slice, slice, slice]]
+        Step whose fine grid is the window, and that range along each axis.
 
     Raises
     ------

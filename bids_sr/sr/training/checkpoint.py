@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The optimizer's moments under names like ``prefix.3.exp_avg``."""
+    """The optimizer's moments under names like ``prefix.3.exp_avg``.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Optimizer of one network, such as Adam.
+    prefix : str
+        Text that the names of all tensors begin with.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors by name; empty before the first step.
+    """
     state = optimizer.state_dict()["state"]
     return {
         f"{prefix}.{i}.{key}": torch.as_tensor(value)
@@ -34,7 +47,17 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put the moments of `flatten_optimizer` back."""
+    """Put the moments of `flatten_optimizer` back.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Optimizer of the same network, which is changed in place.
+    tensors : Mapping[str, Tensor]
+        Tensors of a checkpoint by name, also those of other networks.
+    prefix : str
+        Text that the names of all tensors begin with.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
@@ -48,7 +71,17 @@ def restore_optimizer(
 def write_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
 ) -> None:
-    """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError."""
+    """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError.
+
+    Parameters
+    ----------
+    path : Path
+        Final name of the file (.safetensors).
+    tensors : Mapping[str, Tensor]
+        Tensors on any device by name.
+    values : Mapping[str, object]
+        Counters, random state and log, all fit for JSON.
+    """
     from safetensors.torch import save
 
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
@@ -60,6 +93,21 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
     """Return (tensors, values), or None without a checkpoint.
 
     ValueError names a file that is damaged.
+
+    Parameters
+    ----------
+    path : Path
+        File of the checkpoint (.safetensors), which need not exist.
+
+    Returns
+    -------
+    tuple[dict[str, Tensor], dict[str, object]] | None
+        Tensors on the CPU and JSON values, each by name; None without a file.
+
+    Raises
+    ------
+    CheckpointError
+        The file is no checkpoint, or is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -88,7 +136,18 @@ _LOG_COLUMNS = (
 
 
 def log_tsv(log: Iterable[LogRow]) -> str:
-    """Return the training log as TSV, n/a for absent values, terms not in all methods last."""
+    """Return the training log as TSV, n/a for absent values, terms not in all methods last.
+
+    Parameters
+    ----------
+    log : Iterable[LogRow]
+        Rows of the log of training, in order.
+
+    Returns
+    -------
+    str
+        Tab-separated text with a header line and a line for each row.
+    """
     rows = list(log)
     columns = (
         *_LOG_COLUMNS,
@@ -108,6 +167,13 @@ class Journal:
 
     It goes to ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a
     folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder in which the table and TensorBoard's folder lie.
+    name : str
+        Name of the phase, such as ``search``.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -119,7 +185,13 @@ class Journal:
             self._board = SummaryWriter(str(folder / "tensorboard" / name))
 
     def add(self, log: Sequence[LogRow]) -> None:
-        """Write the whole log, of which the last row is new."""
+        """Write the whole log, of which the last row is new.
+
+        Parameters
+        ----------
+        log : Sequence[LogRow]
+            Rows of the log of training, in order.
+        """
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:
             for key, value in log[-1].items():

@@ -29,6 +29,18 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
 
     Source: attention_unet, section 3.1.
 
+    Parameters
+    ----------
+    image : Array
+        Image in any unit of intensity (3D).
+    mask : Array
+        Voxels of the brain in the image (3D, above 0 inside).
+
+    Returns
+    -------
+    tuple[Array, float]
+        Image from 0 to 1 (float32), and the intensity that became 1.
+
     Raises
     ------
     ValueError : nothing in the mask is above zero
@@ -41,7 +53,18 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
 
 
 def joined(contrasts: Sequence[str]) -> str:
-    """Names of contrasts as one, in the order of the channels."""
+    """Return names of contrasts as one, in the order of the channels.
+
+    Parameters
+    ----------
+    contrasts : Sequence[str]
+        BIDS suffix of each channel.
+
+    Returns
+    -------
+    str
+        Suffixes joined by plus signs.
+    """
     return "+".join(contrasts)
 
 
@@ -52,9 +75,17 @@ def contrast_image(
 
     Parameters
     ----------
-    fine, coarse : high and low resolution, (C, X, Y, Z) on one grid, [0, 1]
-    mask, affine : (X, Y, Z) brain, voxel -> RAS mm
-    contrasts, name : BIDS suffix of each channel, name of the head for the card
+    fine, coarse : Array
+        High and low resolution, (C, X, Y, Z) on one grid, [0, 1].
+    mask, affine : Array
+        (X, Y, Z) brain, voxel -> RAS mm.
+    contrasts, name : Sequence[str]
+        BIDS suffix of each channel, name of the head for the card.
+
+    Returns
+    -------
+    TrainingImage
+        Image on the high-resolution grid, with contrasts as channels.
     """
     return TrainingImage(
         fine=np.asarray(fine, np.float32),
@@ -99,6 +130,26 @@ def super_resolve_contrasts(
 
     Shape and unit stay the same.
 
+    Parameters
+    ----------
+    model : LoadedModel
+        Network with its recipe and card.
+    coarse : Array
+        Low-resolution images on the fine grid (C, X, Y, Z), from 0 to 1.
+    mask : Array
+        Voxels of the brain in the images (3D, above 0 inside).
+    affine : Array
+        Voxel-to-world matrix of the images (4 x 4, RAS+ mm).
+    device : str, optional
+        Where torch computes: ``cpu`` or ``cuda``.
+    threads : int, optional
+        Number of threads of torch.
+
+    Returns
+    -------
+    Array
+        Super-resolved images (C, X, Y, Z; float32), 0 outside the mask.
+
     Raises
     ------
     ModelError : the model was trained on another number of contrasts
@@ -136,7 +187,28 @@ class _Explanation:
 def explain_slice(
     model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
 ) -> _Explanation:
-    """Explain one slice; parameters as in `super_resolve_contrasts`."""
+    """Explain one slice; parameters as in `super_resolve_contrasts`.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Network with its recipe and card.
+    coarse : Array
+        Low-resolution images on the fine grid (C, X, Y, Z), from 0 to 1.
+    fine : Array | None
+        Measured images (C, X, Y, Z), from 0 to 1; None where there are none.
+    mask : Array
+        Voxels of the brain in the images (3D, above 0 inside).
+    affine : Array
+        Voxel-to-world matrix of the images (4 x 4, RAS+ mm).
+    index : int
+        Number of the slice along the third axis, counted from 0.
+
+    Returns
+    -------
+    _Explanation
+        Attention of the gates, and what the critic saw, if there are any.
+    """
     import torch
 
     from bids_sr.sr.inference.explain import attention_masks, grad_cam
@@ -176,9 +248,17 @@ def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum:
 
     Parameters
     ----------
-    cards : of the models
-    depth : slices of the head
-    checksum : of the head's images, as cards have it: names of heads may be those of another study
+    cards : Sequence[Mapping[str, object]]
+        Of the models.
+    depth : int
+        Slices of the head.
+    checksum : str
+        Of the head's images, as cards have it: names of heads may be those of another study.
+
+    Returns
+    -------
+    list[int]
+        Numbers of the slices, counted from 0, in ascending order.
     """
     kept = set(range(depth))
     for card in map(ModelCard.from_json, cards):

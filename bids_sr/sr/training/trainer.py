@@ -32,7 +32,18 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Run with this number of torch's threads."""
+    """Run with this number of torch's threads.
+
+    Parameters
+    ----------
+    count : int
+        Number of threads of torch.
+
+    Yields
+    ------
+    None
+        The block of the ``with`` statement runs.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -51,9 +62,20 @@ def fit(
 
     Parameters
     ----------
-    work_dir : of checkpoints and log; a killed training started again with the same arguments goes
-        on from there
-    progress : called with (phase, iteration, iterations)
+    training : TrainingRequest
+        Which model is wanted, and how it is trained.
+    images : TrainingImages
+        Images that a network is trained on.
+    work_dir : Path
+        Of checkpoints and log; a killed training started again with the same arguments goes on
+        from there.
+    progress : Progress | None, optional
+        Called with (phase, iteration, iterations).
+
+    Returns
+    -------
+    TrainedModel
+        Tensors of the networks on the CPU, card, and log of all phases.
 
     Raises
     ------

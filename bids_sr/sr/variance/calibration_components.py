@@ -41,27 +41,35 @@ def calibration_components(
     task: Array | None = None,
     first: int = 0,
 ) -> tuple[Array, dict[str, object]]:
-    """Patterns of the fluctuations of a motion-corrected series, and how noisy it is.
+    """Return patterns of the fluctuations of a motion-corrected series, and how noisy it is.
 
     Parameters
     ----------
-    series : (X, Y, Z, T) in signal units, volumes in the steady state only
-    mask : (X, Y, Z), brain: where spoiled volumes and the noise are told from
-    drift : (T, K) slow time series, the constant among them
-    motion : (T, P) head motion in mm (rotations as displacements at the head's radius)
-    fd : (T,) framewise displacement (mm); values that are not finite count as 0
-    task : (T, C) predicted response of each condition
-    first : number of the first volume in its run
+    series : Array
+        (X, Y, Z, T) in signal units, volumes in the steady state only.
+    mask : Array
+        (X, Y, Z), brain: where spoiled volumes and the noise are told from.
+    drift : Array
+        (T, K) slow time series, the constant among them.
+    motion : Array | None, optional
+        (T, P) head motion in mm (rotations as displacements at the head's radius).
+    fd : Array | None, optional
+        (T,) framewise displacement (mm); values that are not finite count as 0.
+    task : Array | None, optional
+        (T, C) predicted response of each condition.
+    first : int, optional
+        Number of the first volume in its run.
 
     Returns
     -------
-    (C, X, Y, Z) float32, read-only: principal components of the fluctuations over time, strongest
-    first, each with its standard deviation over time as its size. Head motion and thermal noise
-    stay in them. On the whole grid, as what fluctuates outside the brain (eyes, vessels) is in the
-    data of other runs as well.
-    What was found: volumes that entered, numbers of those left out, degrees of freedom
-    beside drift, head motion and task, regressors of each kind, standard deviation of the thermal
-    noise (signal units) and its share of the variance.
+    tuple[Array, dict[str, object]]
+        (C, X, Y, Z) float32, read-only: principal components of the fluctuations over time,
+        strongest first, each with its standard deviation over time as its size. Head motion and
+        thermal noise stay in them. On the whole grid, as what fluctuates outside the brain (eyes,
+        vessels) is in the data of other runs as well. What was found: volumes that entered,
+        numbers of those left out, degrees of freedom beside drift, head motion and task,
+        regressors of each kind, standard deviation of the thermal noise (signal units) and its
+        share of the variance.
 
     Raises
     ------

@@ -31,14 +31,27 @@ _REACH = 2.0  # steps to which a parabola is trusted
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFit:
-    """What was decided, and on what grounds."""
+    """What was decided, and on what grounds.
 
-    weight: float  # share of the prior, 0: the calibration is not used
-    # 4x4, moves a boldref point before it is looked up in the calibration (RAS mm)
+    Parameters
+    ----------
+    weight : float
+        Share of the prior, 0: the calibration is not used.
+    correction : Array
+        4x4, moves a boldref point before it is looked up in the calibration (RAS mm).
+    moved_mm : float
+        By the correction, rms over the brain.
+    cautious : Predicted | None
+        At the weight `_CAUTIOUS`.
+    full : Predicted | None
+        At the weight `SHARE`.
+    """
+
+    weight: float
     correction: Array
-    moved_mm: float  # by the correction, rms over the brain
-    cautious: Predicted | None = None  # at the weight `_CAUTIOUS`
-    full: Predicted | None = None  # at the weight `SHARE`
+    moved_mm: float
+    cautious: Predicted | None = None
+    full: Predicted | None = None
 
     @property
     def text(self) -> str:
@@ -98,6 +111,11 @@ def unrefined() -> CalibrationFit:
 
     It is taken where the registration found it, with caution, if it helps one level of resolution
     down.
+
+    Returns
+    -------
+    CalibrationFit
+        Fit with the cautious weight and without correction of the place.
     """
     return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
@@ -109,7 +127,17 @@ def fit_calibration(
 
     Parameters
     ----------
-    mask, affine : (x, y, z) brain on the acquired grid, voxel -> RAS mm
+    band : OuterBand
+        Test of how well the outermost acquired frequencies are predicted.
+    exemplars : Exemplars
+        Patterns of the calibration, and where they lie to the run.
+    mask, affine : Array
+        (x, y, z) brain on the acquired grid, voxel -> RAS mm.
+
+    Returns
+    -------
+    CalibrationFit
+        Weight, 0 where it does not help, and correction of the place.
     """
     points = points_in(mask, affine, 7)
     if not band.tiles:

@@ -28,16 +28,45 @@ _BLOCK = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Part of a slice, in slices of the axes x and y of the whole grids."""
+    """Part of a slice, in slices of the axes x and y of the whole grids.
 
-    inner: tuple[slice, slice]  # acquired voxels that it stands for
-    seen: tuple[slice, slice]  # those whose data count
-    fine: tuple[slice, slice]  # high-resolution voxels that they see
-    made: tuple[slice, slice]  # those of them that are reconstructed from these data
+    Parameters
+    ----------
+    inner : tuple[slice, slice]
+        Acquired voxels that it stands for.
+    seen : tuple[slice, slice]
+        Those whose data count.
+    fine : tuple[slice, slice]
+        High-resolution voxels that they see.
+    made : tuple[slice, slice]
+        Those of them that are reconstructed from these data.
+    """
+
+    inner: tuple[slice, slice]
+    seen: tuple[slice, slice]
+    fine: tuple[slice, slice]
+    made: tuple[slice, slice]
 
     @classmethod
     def around(cls, window: Window, x: slice, y: slice, halo: int) -> Self:
-        """The tile of some acquired voxels; parts that meet leave no high-resolution one out."""
+        """The tile of some acquired voxels; parts that meet leave no high-resolution one out.
+
+        Parameters
+        ----------
+        window : Window
+            Both grids around the mask.
+        x : slice
+            Acquired voxels along x that the tile stands for.
+        y : slice
+            Acquired voxels along y that the tile stands for.
+        halo : int
+            Number of acquired voxels around the tile whose data count.
+
+        Returns
+        -------
+        Self
+            Tile, cut off where the window ends.
+        """
         ratios = [window.level.fine[axis] / window.level.coarse[axis] for axis in (0, 1)]
         seen = [
             slice(max(whole.start, part.start - halo), min(whole.stop, part.stop + halo))
@@ -59,7 +88,18 @@ class Tile:
         )
 
     def within(self, window: Window) -> list[slice]:
-        """Its high-resolution voxels on those of a window."""
+        """Return its high-resolution voxels on those of a window.
+
+        Parameters
+        ----------
+        window : Window
+            Both grids around the mask.
+
+        Returns
+        -------
+        list[slice]
+            Ranges along x and y, counted from the start of the window.
+        """
         return [
             slice(s.start - w.start, s.stop - w.start)
             for s, w in zip(self.fine, window.fine[1:], strict=True)
@@ -89,13 +129,33 @@ class TileCovariance:
     """Prior on a tile: cross D C (m, n), data D C D' (m, m), of m acquired and n voxels.
 
     The tile is one of a slice.
+
+    Parameters
+    ----------
+    cross : Tensor
+        Covariance of data and fluctuations, D C (m, n).
+    data : Tensor
+        Covariance of the data without noise, D C D' (m, m).
     """
 
     cross: Tensor
     data: Tensor
 
     def mixed(self, other: "TileCovariance", share: float) -> "TileCovariance":
-        """(1 - share) of this covariance, and share of another."""
+        """Return (1 - share) of this covariance, and share of another.
+
+        Parameters
+        ----------
+        other : 'TileCovariance'
+            Prior on the same tile.
+        share : float
+            Weight of the other prior, from 0 to 1.
+
+        Returns
+        -------
+        'TileCovariance'
+            Weighted mean of both, for cross and data alike.
+        """
         return TileCovariance(
             cross=torch.lerp(self.cross, other.cross, share),
             data=torch.lerp(self.data, other.data, share),
@@ -109,9 +169,17 @@ def tile_covariance(
 
     Parameters
     ----------
-    maps : (Q, X, Y), which may be negative; those of one width are taken together
-    fwhm : Q full widths of the correlations (high-resolution voxels)
-    rows, columns : (x, X) and (y, Y), D along either axis
+    maps : Tensor
+        (Q, X, Y), which may be negative; those of one width are taken together.
+    fwhm : Sequence[float]
+        Q full widths of the correlations (high-resolution voxels).
+    rows, columns : Tensor
+        (x, X) and (y, Y), D along either axis.
+
+    Returns
+    -------
+    TileCovariance
+        Covariances (x y, X Y) and, without noise, (x y, x y).
     """
     size = rows.shape[1], columns.shape[1]
     low = rows.shape[0], columns.shape[0]
@@ -139,12 +207,15 @@ def reconstructions(prior: Prior, images: Tensor) -> Iterator[tuple[int, Tile, T
 
     Parameters
     ----------
-    prior : slices keep their thickness
-    images : (T, z, x, y) on the whole acquired grid
+    prior : Prior
+        Slices keep their thickness.
+    images : Tensor
+        (T, z, x, y) on the whole acquired grid.
 
     Yields
     ------
-    Number of the slice, tile, and (T, X, Y) of the voxels that are made of it
+    tuple[int, Tile, Tensor]
+        Number of the slice, tile, and (T, X, Y) of the voxels that are made of it.
     """
     window = prior.window
     if window.thins:
@@ -177,6 +248,18 @@ def expected(prior: Prior, images: Tensor) -> Tensor:
     """Return the conditional means (T, Z, X, Y) of the fluctuations of images (T, z, x, y).
 
     See `reconstructions`.
+
+    Parameters
+    ----------
+    prior : Prior
+        Prior on a window whose slices keep their thickness.
+    images : Tensor
+        Change over time on the whole acquired grid (T, z, x, y).
+
+    Returns
+    -------
+    Tensor
+        Fluctuations on the whole high-resolution grid (T, Z, X, Y), 0 outside the window.
     """
     x, y, z = prior.window.level.fine
     out = torch.zeros(len(images), z, x, y)

@@ -36,11 +36,21 @@ _LEAST = 0.02  # of the median standard deviation
 
 @dataclass(frozen=True, kw_only=True)
 class Exemplars:
-    """Patterns of a calibration on its own grid, and where they lie to a run."""
+    """Patterns of a calibration on its own grid, and where they lie to a run.
 
-    patterns: Array  # (C, X, Y, Z), strongest first, in signal units of the calibration
-    affine: Array  # voxel -> RAS mm
-    from_boldref: Array  # 4x4, takes a boldref point to its point in the calibration
+    Parameters
+    ----------
+    patterns : Array
+        (C, X, Y, Z), strongest first, in signal units of the calibration.
+    affine : Array
+        Voxel -> RAS mm.
+    from_boldref : Array
+        4x4, takes a boldref point to its point in the calibration.
+    """
+
+    patterns: Array
+    affine: Array
+    from_boldref: Array
 
     @cached_property
     def _coefficients(self) -> list[Array]:
@@ -55,6 +65,20 @@ class Exemplars:
         They are 0 outside the field of view of the calibration.
 
         `correction` (4x4) moves a boldref point before it is looked up in the calibration.
+
+        Parameters
+        ----------
+        shape : tuple[int, int, int]
+            Numbers of voxels along the axes of the grid (x, y, z).
+        affine : Array
+            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+        correction : Array | None, optional
+            Transform of a boldref point before its look-up (4 x 4, RAS+ mm); None: identity.
+
+        Returns
+        -------
+        Tensor
+            Patterns by spline interpolation (C, Z, X, Y), in signal units of the calibration.
         """
         xfm = self.from_boldref if correction is None else self.from_boldref @ correction
         seen = (
@@ -82,6 +106,22 @@ class Exemplars:
         """Downsample patterns to the grid (shape, affine) of an acquisition, (C, z, x, y).
 
         They are seen at the resolution of that acquisition.
+
+        Parameters
+        ----------
+        shape : tuple[int, ...]
+            Numbers of voxels of the acquired grid (x, y, z).
+        affine : Array
+            Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+        factor : Factor
+            Low- over high-resolution voxel size along each axis.
+        correction : Array
+            Transform of a boldref point before its look-up (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        Tensor
+            Patterns at the acquired resolution (C, z, x, y).
         """
         level = level_above(shape, factor)
         return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1], correction))
@@ -99,6 +139,20 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
 
     Its own maps lean towards the standard deviation that the patterns make together (mean of
     logarithms).
+
+    Parameters
+    ----------
+    prior : Prior
+        Prior whose maps come from the run alone.
+    patterns : Tensor
+        Patterns of a calibration on the high-resolution window (C, Z, X, Y).
+    share : float, optional
+        Share of the variance that the patterns get, from 0 to 1.
+
+    Returns
+    -------
+    Prior
+        Prior with one more map for each pattern; unchanged for share 0.
     """
     if share == 0 or not bool(patterns.any()):
         return prior

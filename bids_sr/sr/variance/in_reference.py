@@ -32,10 +32,14 @@ class ReferenceUpsampler(Upsampler):
 
     Parameters
     ----------
-    prior : on a window of the boldref's grids; slices keep their thickness
-    affine : voxel -> RAS mm of the acquired grid
-    factor : acquired over wanted voxel size
-    constant : image on the boldref's high-resolution grid that is added to every volume, or None
+    prior : Prior
+        On a window of the boldref's grids; slices keep their thickness.
+    affine : Array
+        Voxel -> RAS mm of the acquired grid.
+    factor : Factor
+        Acquired over wanted voxel size.
+    constant : Array | None
+        Image on the boldref's high-resolution grid that is added to every volume, or None.
     """
 
     def __init__(
@@ -59,6 +63,17 @@ class ReferenceUpsampler(Upsampler):
         """Find what is added to each volume of a series.
 
         It is kept in a file that has no name, so none is left behind.
+
+        Parameters
+        ----------
+        reader : SeriesReader
+            Series whose volumes are upsampled (4D).
+        xfms : Array
+            Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
+        distortion : Distortion | None
+            Shift of the signal along the phase encoding; None for none.
+        folder : Path
+            Folder in which files may be kept.
         """
         level = self.prior.window.level
         with torch.inference_mode():
@@ -70,6 +85,18 @@ class ReferenceUpsampler(Upsampler):
                 self._added[:, number, tile.made[0], tile.made[1]] = made.numpy()
 
     def added(self, number: int) -> Array | None:
+        """Return what is added to a volume after its interpolation.
+
+        Parameters
+        ----------
+        number : int
+            Number of the volume, counted from 0.
+
+        Returns
+        -------
+        Array | None
+            Detail on the boldref's high-resolution grid (X, Y, Z); None for none.
+        """
         if self._added is None:
             return self.constant
         with torch.inference_mode():

@@ -43,10 +43,18 @@ _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The explained share of one series."""
+    """The explained share of one series.
+
+    Parameters
+    ----------
+    by_half : tuple[float, ...]
+        Explained share of zero filling's error in each half of the run.
+    by_stretch : tuple[float, ...]
+        Of volumes, those of the first half first.
+    """
 
     by_half: tuple[float, ...]
-    by_stretch: tuple[float, ...] = ()  # of volumes, those of the first half first
+    by_stretch: tuple[float, ...] = ()
 
     @property
     def share(self) -> float:
@@ -55,7 +63,7 @@ class Explained:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval (t distribution over stretches); NaN without stretches."""
+        """Return ends of the 95 % interval (t over stretches); NaN without stretches."""
         count = len(self.by_stretch)
         if count < 2:
             return float("nan"), float("nan")
@@ -120,11 +128,15 @@ class Trial:
 
     Parameters
     ----------
-    halves : (K, x, y, z) components of either half, on the acquired grid
-    mask : (x, y, z) brain
-    factor : acquired over wanted voxel size
-    stretches : (K, x, y, z) components of each stretch of volumes, by half; without them there is
-        no interval
+    halves : Sequence[Array]
+        (K, x, y, z) components of either half, on the acquired grid.
+    mask : Array
+        (x, y, z) brain.
+    factor : Factor
+        Acquired over wanted voxel size.
+    stretches : Sequence[Sequence[Array]]
+        (K, x, y, z) components of each stretch of volumes, by half; without them there is no
+        interval.
 
     Raises
     ------
@@ -150,13 +162,35 @@ class Trial:
         return torch.stack([to_slices(image[self._cut]) for image in components])
 
     def cut(self, patterns: Tensor) -> Tensor:
-        """Patterns (C, z, x, y) of the acquired grid on the window."""
+        """Return patterns (C, z, x, y) of the acquired grid on the window.
+
+        Parameters
+        ----------
+        patterns : Tensor
+            Patterns of a calibration on the acquired grid (C, z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Part of them on the fine side of the window (C, Z, X, Y).
+        """
         assert self.window is not None
         x, y, z = self._cut
         return patterns[:, z, x, y][:, *self.window.fine].contiguous()
 
     def tried(self, additions: Sequence[_Added]) -> Explained:
-        """How each half fares with what is added to it."""
+        """How each half fares with what is added to it.
+
+        Parameters
+        ----------
+        additions : Sequence[_Added]
+            For each half, what adds to its downsampled images.
+
+        Returns
+        -------
+        Explained
+            Explained share of each half and of each stretch.
+        """
         by_half, by_stretch = [], []
         for half, own, added in zip(
             self.halves, self.stretches or ((), ()), additions, strict=True
@@ -173,7 +207,20 @@ class Trial:
 
 
 def try_interpolation(trial: Trial, name: str) -> Explained:
-    """Share of a plain interpolation (`bids_sr.series.INTERPOLATIONS`), which takes no map."""
+    """Share of a plain interpolation (`bids_sr.series.INTERPOLATIONS`), which takes no map.
+
+    Parameters
+    ----------
+    trial : Trial
+        Halves of the run, one level of resolution down.
+    name : str
+        Name of the interpolation, such as ``bspline``.
+
+    Returns
+    -------
+    Explained
+        Explained share by half and stretch; 0 for a brain that is too small.
+    """
     if trial.window is None:
         return Explained(by_half=(0.0, 0.0))
     with torch.inference_mode():
@@ -192,14 +239,19 @@ def try_maps(
 
     Parameters
     ----------
-    recipe, seed : of the map
-    patterns : (C, z, x, y) of a calibration on the acquired grid; or None
-    weights : shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map
-        alone
+    trial : Trial
+        Halves of the run, one level of resolution down.
+    recipe, seed : VarianceRecipe
+        Of the map.
+    patterns : Tensor | None, optional
+        (C, z, x, y) of a calibration on the acquired grid; or None.
+    weights : Sequence[float], optional
+        Shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map alone.
 
     Returns
     -------
-    dict from weight to what was found
+    dict[float, Explained]
+        Dict from weight to what was found.
     """
     if trial.window is None:
         return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
@@ -224,7 +276,24 @@ def try_maps(
 def quick_map(
     components: Tensor, window: Window, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
-    """The map of some components."""
+    """The map of some components.
+
+    Parameters
+    ----------
+    components : Tensor
+        Temporal components on the coarse grid of the window (C, z, x, y).
+    window : Window
+        Both grids around the mask.
+    recipe : VarianceRecipe
+        Settings of the map, whose rounds and draws are limited here.
+    seed : int
+        Seed of the random draws.
+
+    Returns
+    -------
+    Prior | Modulation
+        Prior with its maps, or the map of the control ``sdmod``.
+    """
     if recipe.kind == "sdmod":
         return Modulation(window=window, weight=filled_sd(components, window))
     quick = replace(recipe, rounds=min(recipe.rounds, _ROUNDS), draws=min(recipe.draws, _DRAWS))

@@ -42,7 +42,15 @@ _LEAST_BRAIN = 0.6  # of a tile
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predicted share of outermost frequencies by tile, without and with the calibration."""
+    """Predicted share of outermost frequencies by tile, without and with the calibration.
+
+    Parameters
+    ----------
+    without : tuple[float, ...]
+        Share that the run's own maps predict, by half and tile.
+    having : tuple[float, ...]
+        Share that is predicted with the calibration, by half and tile.
+    """
 
     without: tuple[float, ...]
     having: tuple[float, ...]
@@ -58,7 +66,18 @@ class Predicted:
         return _standard_error(np.subtract(self.having, self.without))
 
     def exceeds(self, other: "Predicted") -> bool:
-        """Whether clearly more is predicted than at another place."""
+        """Whether clearly more is predicted than at another place.
+
+        Parameters
+        ----------
+        other : 'Predicted'
+            Prediction with the calibration at another place, in the same tiles.
+
+        Returns
+        -------
+        bool
+            True if more by 0.003 and by two standard errors.
+        """
         added = np.subtract(self.having, other.having)
         return bool(added.mean() > max(_WORTH, SURE * _standard_error(added)))
 
@@ -68,7 +87,18 @@ def _standard_error(values: Array) -> float:
 
 
 def chosen_slices(mask: Array) -> list[int]:
-    """Slices (x, y, z) with much brain, spread over it."""
+    """Return slices (x, y, z) with much brain, spread over it.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of the brain in boldref (3D, boolean).
+
+    Returns
+    -------
+    list[int]
+        Numbers of the slices, counted from 0, in ascending order.
+    """
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
     return [
@@ -80,7 +110,20 @@ def chosen_slices(mask: Array) -> list[int]:
 
 
 def level_of_slices(level: Level, slices: Sequence[int]) -> Level:
-    """The level of some slices alone."""
+    """The level of some slices alone.
+
+    Parameters
+    ----------
+    level : Level
+        Step between the acquired and the high-resolution grid.
+    slices : Sequence[int]
+        Numbers of the slices, counted from 0.
+
+    Returns
+    -------
+    Level
+        Step in plane between stacks of only that many slices.
+    """
     (x, y, _), (big_x, big_y, _) = level.coarse, level.fine
     return Level((x, y, len(slices)), (big_x, big_y, len(slices)))
 
@@ -90,12 +133,18 @@ class OuterBand:
 
     Parameters
     ----------
-    level : from the acquired to the high-resolution grid; slices keep their thickness
-    slices : numbers of the slices that are looked at
-    mask : (x, y, z) brain
-    halves : components (K, n, x, y) of either half of the run in these slices
-    priors : of either half, on the level of these slices
-    affine : voxel -> RAS mm of the acquired grid
+    level : Level
+        From the acquired to the high-resolution grid; slices keep their thickness.
+    slices : Sequence[int]
+        Numbers of the slices that are looked at.
+    mask : Array
+        (x, y, z) brain.
+    halves : Sequence[Tensor]
+        Components (K, n, x, y) of either half of the run in these slices.
+    priors : Sequence[Prior]
+        Of either half, on the level of these slices.
+    affine : Array
+        Voxel -> RAS mm of the acquired grid.
     """
 
     def __init__(
@@ -179,6 +228,20 @@ class OuterBand:
         """Return what a calibration of a given weight adds, in place or moved by a correction.
 
         See `Exemplars.on`.
+
+        Parameters
+        ----------
+        exemplars : Exemplars
+            Patterns of the calibration, and where they lie to the run.
+        correction : Array | None, optional
+            Transform of a boldref point before its look-up (4 x 4, RAS+ mm); None: identity.
+        share : float, optional
+            Share of the variance that the patterns get, from 0 to 1.
+
+        Returns
+        -------
+        Predicted
+            Predicted shares, without and with the calibration.
         """
         window = self.priors[0].window
         patterns = self._patterns(exemplars, correction)[:, *window.fine]

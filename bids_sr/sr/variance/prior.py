@@ -52,7 +52,18 @@ def _correlation(size: int, fwhm: float) -> Tensor:
 
 
 def reach_of(fwhm: float) -> int:
-    """Voxels over which a correlation of some full width reaches."""
+    """Return voxels over which a correlation of some full width reaches.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum of the correlation (voxels); 0 for none.
+
+    Returns
+    -------
+    int
+        Distance in whole voxels, beyond which the correlation is left out.
+    """
     return math.ceil(_REACH * max(fwhm, 0))
 
 
@@ -61,6 +72,18 @@ def correlation(size: int, fwhm: float) -> Tensor:
     """Return `_correlation` with 0 in place of what no sum would feel.
 
     `_root` is of the whole one, so that draws stay.
+
+    Parameters
+    ----------
+    size : int
+        Number of voxels along the axis.
+    fwhm : float
+        Full width at half maximum of the correlation (voxels); 0 for none.
+
+    Returns
+    -------
+    Tensor
+        Gaussian correlation between all voxels of the axis (size, size).
     """
     with torch.inference_mode(False):
         whole = _correlation(size, fwhm)
@@ -96,16 +119,40 @@ def _along_slices(matrix: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The part of a `Level` around a mask, with the matrices of D on it."""
+    """The part of a `Level` around a mask, with the matrices of D on it.
 
-    level: Level  # both grids
-    # slices (Z, X, Y) of the acquired and of the high-resolution grid
+    Parameters
+    ----------
+    level : Level
+        Both grids.
+    coarse : tuple[slice, slice, slice]
+        Slices (Z, X, Y) of the acquired and of the high-resolution grid.
+    fine : tuple[slice, slice, slice]
+        Ranges of the high-resolution voxels along Z, X and Y.
+    """
+
+    level: Level
     coarse: tuple[slice, slice, slice]
     fine: tuple[slice, slice, slice]
 
     @classmethod
     def around(cls, level: Level, mask: Array, margin: int = _MARGIN) -> Self:
-        """Window around a mask (x, y, z) on the acquired grid."""
+        """Window around a mask (x, y, z) on the acquired grid.
+
+        Parameters
+        ----------
+        level : Level
+            Step between the acquired and the high-resolution grid.
+        mask : Array
+            Voxels of the brain in boldref (3D, boolean).
+        margin : int, optional
+            Acquired voxels in plane that are kept on each side of the mask.
+
+        Returns
+        -------
+        Self
+            Window of all slices, cropped in plane.
+        """
         coarse, fine = [], []
         for axis in (2, 0, 1):
             hit = np.flatnonzero(np.asarray(mask).any(tuple(a for a in range(3) if a != axis)))
@@ -133,17 +180,50 @@ class Window:
         return self.level.coarse[2] != self.level.fine[2]
 
     def down(self, fine: Tensor) -> Tensor:
-        """D: (..., Z, X, Y) to (..., z, x, y)."""
+        """D: (..., Z, X, Y) to (..., z, x, y).
+
+        Parameters
+        ----------
+        fine : Tensor
+            Images on the high-resolution window (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Images on the acquired window (..., z, x, y).
+        """
         return self._sampled(fine, self.matrices)
 
     def adjoint(self, coarse: Tensor) -> Tensor:
-        """D': (..., z, x, y) to (..., Z, X, Y)."""
+        """D': (..., z, x, y) to (..., Z, X, Y).
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Images on the acquired window (..., z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Images on the high-resolution window (..., Z, X, Y).
+        """
         rows, columns, across = self.matrices
         out = _along_slices(across.T, coarse) if self.thins else coarse
         return rows.T @ out @ columns
 
     def squared(self, fine: Tensor) -> Tensor:
-        """What D makes of variances: its matrices squared, element by element."""
+        """What D makes of variances: its matrices squared, element by element.
+
+        Parameters
+        ----------
+        fine : Tensor
+            Variances of independent voxels on the high-resolution window (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Variances on the acquired window (..., z, x, y).
+        """
         return self._sampled(fine, [matrix.square() for matrix in self.matrices])
 
     def _sampled(self, fine: Tensor, matrices: Sequence[Tensor]) -> Tensor:
@@ -154,19 +234,44 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """W, K and the noise on a window; see the module."""
+    """W, K and the noise on a window; see the module.
 
-    window: Window  # both grids around the mask
-    weight: Tensor  # (Q, Z, X, Y), w_q on the high-resolution window, unit of the change
-    fwhm: tuple[float, ...]  # Q full widths of the correlations (high-resolution voxels)
-    noise: float  # s2, in the squared unit of the change
+    Parameters
+    ----------
+    window : Window
+        Both grids around the mask.
+    weight : Tensor
+        (Q, Z, X, Y), w_q on the high-resolution window, unit of the change.
+    fwhm : tuple[float, ...]
+        Q full widths of the correlations (high-resolution voxels).
+    noise : float
+        s2, in the squared unit of the change.
+    """
+
+    window: Window
+    weight: Tensor
+    fwhm: tuple[float, ...]
+    noise: float
 
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):
             raise ValueError(f"{len(self.weight)} variance maps and {len(self.fwhm)} correlations")
 
     def correlate(self, number: int, image: Tensor) -> Tensor:
-        """K_q image."""
+        """K_q image.
+
+        Parameters
+        ----------
+        number : int
+            Number of the variance map, counted from 0.
+        image : Tensor
+            Images on the high-resolution window (..., Z, X, Y).
+
+        Returns
+        -------
+        Tensor
+            Product with the correlation, of the same shape.
+        """
         width = self.fwhm[number]
         if width <= 0:
             return image
@@ -187,7 +292,18 @@ class Prior:
         return _along_slices(_root(white.shape[-3], width), out) if self.window.thins else out
 
     def prior_times_adjoint(self, coarse: Tensor) -> Tensor:
-        """C D' y: (z, x, y) to (Z, X, Y)."""
+        """C D' y: (z, x, y) to (Z, X, Y).
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Image on the acquired window (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Image on the high-resolution window (Z, X, Y).
+        """
         back = self.window.adjoint(coarse)
         out = torch.zeros_like(back)
         for number, weight in enumerate(self.weight):
@@ -195,7 +311,18 @@ class Prior:
         return out
 
     def covariance(self, coarse: Tensor) -> Tensor:
-        """(D C D' + s2 I) y."""
+        """Return (D C D' + s2 I) y.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Image on the acquired window (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Product with the covariance of the data, of the same shape.
+        """
         return self.window.down(self.prior_times_adjoint(coarse)).add_(coarse, alpha=self.noise)
 
     @cached_property
@@ -228,11 +355,25 @@ class Prior:
     def solve(
         self, coarse: Tensor, iterations: int = _ITERATIONS, tolerance: float = TOLERANCE
     ) -> Tensor:
-        """(D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
+        """Return (D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
 
         Where slices stay as they are, each is a system of its own with its own step sizes: a
         strong slice does not end the others. Step sizes follow from the data: the result is linear
         in them as far as it is solved.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Image on the acquired window (z, x, y).
+        iterations : int, optional
+            Largest number of steps of the conjugate gradients.
+        tolerance : float, optional
+            Residual over data at which a system counts as solved.
+
+        Returns
+        -------
+        Tensor
+            Approximate solution, of the same shape.
         """
         axes = (-3, -2, -1) if self.window.thins else (-2, -1)
         inverse = 1 / (self.variance + self.noise)
@@ -254,7 +395,18 @@ class Prior:
         return out
 
     def expect(self, coarse: Tensor) -> Tensor:
-        """Conditional mean of the fluctuation, (Z, X, Y) of the whole grid, of data (z, x, y)."""
+        """Conditional mean of the fluctuation, (Z, X, Y) of the whole grid, of data (z, x, y).
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Change of a volume on the whole acquired grid (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Fluctuation on the whole high-resolution grid, 0 outside the window.
+        """
         zi, xi, yi = self.window.coarse
         inside = self.prior_times_adjoint(self.solve(coarse[zi, xi, yi].contiguous()))
         x, y, z = self.window.level.fine
@@ -263,11 +415,33 @@ class Prior:
         return out
 
     def beyond(self, coarse: Tensor) -> Tensor:
-        """The part of `expect` beyond the acquired band."""
+        """The part of `expect` beyond the acquired band.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Change of a volume on the whole acquired grid (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Detail on the whole high-resolution grid (Z, X, Y).
+        """
         return self.window.level.beyond(self.expect(coarse))
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Data (z, x, y) of the window as the prior and the noise would make them."""
+        """Data (z, x, y) of the window as the prior and the noise would make them.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        Tensor
+            Random image on the acquired window, with noise.
+        """
         fine = torch.zeros_like(self.weight[0])
         for number, weight in enumerate(self.weight):
             white = torch.randn(fine.shape, generator=generator)
@@ -281,6 +455,11 @@ class VarianceMaps(nn.Module):
 
     The maps are on the whole high-resolution grid (zero where unused), which is that of a run and
     no property of the method: there is room for maps `like` these.
+
+    Parameters
+    ----------
+    like : Tensor | None
+        Maps of the shape to make room for (Q, Z, X, Y); None: one voxel.
     """
 
     weight: Tensor

@@ -27,17 +27,32 @@ class RunData:
     """A run from which a variance map is found, on its acquired grid.
 
     Raises SeriesError: grids that do not belong together, or an empty mask.
+
+    Parameters
+    ----------
+    statistics : TemporalStatistics
+        Of the run, motion corrected, and of either half; None where it is too short to be split.
+    halves : tuple[TemporalStatistics, TemporalStatistics] | None
+        Statistics of the first and of the second half, or None.
+    mask : Array
+        (x, y, z) brain, voxel -> RAS mm.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Acquired over wanted voxel size.
+    exemplars : Exemplars | None
+        Of a calibration.
+    volumes : int
+        In the steady state.
     """
 
-    # of the run, motion corrected, and of either half; None where it is too short to be split
     statistics: TemporalStatistics
     halves: tuple[TemporalStatistics, TemporalStatistics] | None
-    # (x, y, z) brain, voxel -> RAS mm
     mask: Array
     affine: Array
-    factor: Factor  # acquired over wanted voxel size
-    exemplars: Exemplars | None = None  # of a calibration
-    volumes: int = 0  # in the steady state
+    factor: Factor
+    exemplars: Exemplars | None = None
+    volumes: int = 0
 
     def __post_init__(self) -> None:
         check_factor(self.factor)
@@ -67,6 +82,11 @@ class RunData:
     def trial(self) -> Trial:
         """The run one level of resolution down.
 
+        Returns
+        -------
+        Trial
+            Halves of the run, one level of resolution down.
+
         Raises
         ------
         SeriesError : too few volumes for two halves
@@ -85,12 +105,23 @@ class RunData:
         """Return the SHA-256 of the series, mask, removed signal, and calibration patterns.
 
         The removed signal is what was taken out of the series.
+
+        Returns
+        -------
+        dict[str, str]
+            Hexadecimal digest of 64 characters by name of the data.
         """
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
     def described(self) -> dict[str, object]:
-        """What the card says of the run."""
+        """What the card says of the run.
+
+        Returns
+        -------
+        dict[str, object]
+            Entries of the card by name.
+        """
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
             "contrast": "bold",
             "data_sha256": self.checksums(),
@@ -112,14 +143,26 @@ def run_data(
 
     Parameters
     ----------
-    reader : uncompressed series on its acquired grid, head motion undone
-    mask : (x, y, z) brain
-    recipe : of the maps
-    factor : acquired over high-resolution voxel size
-    n_dummy : first volumes to leave out
-    poses : (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is
-        taken out
-    exemplars : patterns of a calibration
+    reader : SeriesReader
+        Uncompressed series on its acquired grid, head motion undone.
+    mask : Array
+        (x, y, z) brain.
+    recipe : VarianceRecipe
+        Of the maps.
+    factor : Factor
+        Acquired over high-resolution voxel size.
+    n_dummy : int, optional
+        First volumes to leave out.
+    poses : Array | None, optional
+        (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken
+        out.
+    exemplars : Exemplars | None, optional
+        Patterns of a calibration.
+
+    Returns
+    -------
+    RunData
+        Statistics, mask and grid of the run, with the patterns.
 
     Raises
     ------

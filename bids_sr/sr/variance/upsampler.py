@@ -42,27 +42,56 @@ class Modulation:
     """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
 
     The scale is its standard deviation over that of its surroundings.
+
+    Parameters
+    ----------
+    window : Window
+        Both grids around the mask.
+    weight : Tensor
+        (Z, X, Y) standard deviation of the zero-filled change on the fine window.
     """
 
-    window: Window  # both grids around the mask
-    weight: Tensor  # (Z, X, Y) standard deviation of the zero-filled change on the fine window
+    window: Window
+    weight: Tensor
 
     @cached_property
     def gain(self) -> Tensor:
-        """(Z, X, Y) factor of the zero-filled change on the fine window."""
+        """Return (Z, X, Y) factor of the zero-filled change on the fine window."""
         low = ndimage.gaussian_filter(self.weight.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
         return self.weight / torch.from_numpy(low).clamp_min(
             1e-6 * float(self.weight.max()) + 1e-30
         )
 
     def expect(self, coarse: Tensor) -> Tensor:
-        """The modulated change, (Z, X, Y) of the whole grid, of data (z, x, y)."""
+        """The modulated change, (Z, X, Y) of the whole grid, of data (z, x, y).
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Change of a volume on the whole acquired grid (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Zero-filled change on the whole grid, scaled inside the window.
+        """
         out = self.window.level.up(coarse)
         out[self.window.fine] *= self.gain
         return out
 
     def beyond(self, coarse: Tensor) -> Tensor:
-        """The part of `expect` beyond the acquired band."""
+        """The part of `expect` beyond the acquired band.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Change of a volume on the whole acquired grid (z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Detail on the whole high-resolution grid (Z, X, Y).
+        """
         return self.window.level.beyond(self.expect(coarse))
 
 
@@ -81,14 +110,19 @@ class VarianceUpsampler(Upsampler):
 
     Parameters
     ----------
-    weight : (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means
-        zero filling
-    noise, fwhm : of the prior; no widths for `sdmod`
-    mean, mask, affine : (x, y, z) mean of the run and brain in the pose of the boldref; voxel ->
-        RAS mm
-    factor : acquired over wanted voxel size
-    distortion : of the volumes, of which mean and maps are free; or None
-    tolerance : movement in acquired voxels (rms over the head) after which maps are posed anew
+    weight : Tensor
+        (Q, Z, X, Y) maps on the whole high-resolution grid of the boldref; all zero means zero
+        filling.
+    noise, fwhm : float
+        Of the prior; no widths for `sdmod`.
+    mean, mask, affine : Array
+        (x, y, z) mean of the run and brain in the pose of the boldref; voxel -> RAS mm.
+    factor : Factor
+        Acquired over wanted voxel size.
+    distortion : Distortion | None
+        Of the volumes, of which mean and maps are free; or None.
+    tolerance : float
+        Movement in acquired voxels (rms over the head) after which maps are posed anew.
     """
 
     def __init__(
@@ -145,6 +179,16 @@ class VarianceUpsampler(Upsampler):
         """Return the maps and mean of a pose.
 
         They are made anew where the head is farther than the tolerance from all that are kept.
+
+        Parameters
+        ----------
+        pose : Array
+            Transform of a boldref point to its volume point (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        _PosedPrior
+            Prior (None for zero filling), mean and its gradient, maybe of a nearby pose.
         """
         moved = (displacement(pose, kept.pose, self._points) for kept in self._kept)
         ways = [float(np.sqrt((mm**2).mean())) / self._voxel for mm in moved]
@@ -173,7 +217,20 @@ class VarianceUpsampler(Upsampler):
         return Prior(window=self.window, weight=weight, fwhm=self.fwhm, noise=self.noise)
 
     def change(self, volume: Array, pose: Array) -> Array:
-        """The volume minus the run's mean in its pose, (x, y, z)."""
+        """The volume minus the run's mean in its pose, (x, y, z).
+
+        Parameters
+        ----------
+        volume : Array
+            Volume as acquired (x, y, z).
+        pose : Array
+            Transform of a boldref point to its volume point (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        Array
+            Change in signal units on the acquired grid (float32).
+        """
         at = self.posed(pose)
         step = np.linalg.inv(self.affine) @ at.pose @ np.linalg.inv(pose) @ self.affine - np.eye(4)
         out = np.subtract(volume, at.mean, dtype=np.float32)
@@ -186,6 +243,18 @@ class VarianceUpsampler(Upsampler):
         return out
 
     def added(self, number: int) -> Array | None:
+        """Return what is added to a volume after its interpolation.
+
+        Parameters
+        ----------
+        number : int
+            Number of the volume, counted from 0; it makes no difference.
+
+        Returns
+        -------
+        Array | None
+            Static detail on the boldref's high-resolution grid (X, Y, Z); None for none.
+        """
         return self.constant
 
     def __call__(self, volume: Array, pose: Array) -> Array:
@@ -207,6 +276,18 @@ def variance_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampl
 
     With the patterns of a calibration it is one that works in the reference, unless slices get
     thinner.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Variance maps of the run with their recipe and card.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run that upsamplers need.
+
+    Returns
+    -------
+    Upsampler
+        Upsampler in the pose of each volume, or in that of boldref.
 
     Raises
     ------
@@ -256,7 +337,20 @@ def _widths_of(weight: Tensor, own: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
-    """Maps (Q, Z, X, Y) of another run or person on the grid of this one."""
+    """Return maps (Q, Z, X, Y) of another run or person on the grid of this one.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Variance maps on a grid of the same field of view (Q, Z, X, Y).
+    fine : tuple[int, int, int]
+        Numbers of voxels of the wanted grid (X, Y, Z).
+
+    Returns
+    -------
+    Tensor
+        Maps by linear interpolation, or as given where the size fits.
+    """
     x, y, z = fine
     if weight.shape[1:] == (z, x, y):
         return weight
@@ -269,11 +363,32 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
 
 
 def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
-    """Maps (Q, Z, X, Y) of the wrong place, as a placebo.
+    """Return maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
     how : "mirror" exchanges left and right about the middle of the maps, so that a head off center
         stays where it is, "shift" moves them by three acquired voxels along both axes of the
         slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+
+    Parameters
+    ----------
+    weight : Tensor
+        Variance maps on the high-resolution grid (Q, Z, X, Y).
+    how : str
+        Placebo that moves variance maps: ``mirror`` or ``shift``; empty for none.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Tensor
+        Moved maps of the same shape, which wrap around at the edges.
+
+    Raises
+    ------
+    ValueError
+        There is no displacement of that name.
     """
     if not how:
         return weight

@@ -29,7 +29,20 @@ _SCALE = 1e-30  # below what any run has, in any unit
 
 
 def filled_sd(components: Tensor, window: Window) -> Tensor:
-    """Return the RMS over zero-filled components (C, z, x, y), on the fine window (Z, X, Y)."""
+    """Return the RMS over zero-filled components (C, z, x, y), on the fine window (Z, X, Y).
+
+    Parameters
+    ----------
+    components : Tensor
+        Temporal components on the acquired grid (C, z, x, y).
+    window : Window
+        Both grids around the mask.
+
+    Returns
+    -------
+    Tensor
+        Root mean square on the high-resolution window (Z, X, Y).
+    """
     total = torch.zeros(tuple(s.stop - s.start for s in window.fine))
     for image in components:
         total += window.level.up(image)[window.fine].square()
@@ -67,10 +80,19 @@ def estimate_prior(
 
     Parameters
     ----------
-    components : (C, z, x, y) strongest temporal components on the acquired grid
-    window : around the mask
-    recipe, seed : settings, seed of the draws
-    progress : called with (rounds done, rounds)
+    components : Tensor
+        (C, z, x, y) strongest temporal components on the acquired grid.
+    window : Window
+        Around the mask.
+    recipe, seed : VarianceRecipe
+        Settings, seed of the draws.
+    progress : Callable[[int, int], None] | None, optional
+        Called with (rounds done, rounds).
+
+    Returns
+    -------
+    Prior
+        Prior with the maps and the noise on the window.
 
     Raises
     ------

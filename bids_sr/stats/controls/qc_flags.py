@@ -44,12 +44,25 @@ _MIN_VOXELS = 20
 
 @frozen
 class Flag:
-    """One flag of quality control."""
+    """One flag of quality control.
 
-    name: str  # as in the statistic ``flag_NAME``
-    raised: bool | None  # None where it could not be evaluated
-    text: str  # what was found, with numbers
-    # contrast, series: what it was found in
+    Parameters
+    ----------
+    name : str
+        As in the statistic ``flag_NAME``.
+    raised : bool | None
+        None where it could not be evaluated.
+    text : str
+        What was found, with numbers.
+    contrast : str
+        Contrast, series: what it was found in.
+    series : str
+        Series that it is about; ``run`` for no single one.
+    """
+
+    name: str
+    raised: bool | None
+    text: str
     contrast: str = MISSING
     series: str = "run"
 
@@ -59,7 +72,13 @@ class Flag:
         return FLAGS[self.name].remedy.format(series=self.series)
 
     def row(self) -> MetricRow:
-        """As a row of the evaluation: 1, 0, or n/a."""
+        """Return it as a row of the evaluation: 1, 0, or n/a.
+
+        Returns
+        -------
+        MetricRow
+            Row of the statistic of the flag; NaN where it is not known.
+        """
         value = math.nan if self.raised is None else float(self.raised)
         return MetricRow(
             series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast
@@ -70,6 +89,16 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     """Return the series for which each flag is raised, of the flags that could be evaluated.
 
     The flags are in the order of `FLAGS`; one that is not raised has no series.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of all metrics of the run.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Names of series by flag, without the prefix ``flag_``.
     """
     names = {f"flag_{name}": name for name in FLAGS}
     known = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
@@ -84,6 +113,22 @@ def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but nowhere in the ROI.
 
     "Task not done" are the paper's words.
+
+    Parameters
+    ----------
+    cc : Real
+        Map of correlation with the condition (3D, -1 to 1).
+    roi : Mask
+        Voxels of the region of interest on the grid of the map (3D, boolean).
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+    contrast : str
+        Name of the condition.
+
+    Returns
+    -------
+    Flag
+        Flag of the acquired series; unknown without voxels inside and outside.
     """
     inside, outside = roi & mask, mask & ~roi
     if not inside.any() or not outside.any():
@@ -112,6 +157,27 @@ def broad_flag(
     """Flag very broad activation: CC ≥ .5 in a tenth of the brain.
 
     Without CC, it is 30 % of the brain active at FDR .05.
+
+    Parameters
+    ----------
+    contrast : str
+        Name of the condition.
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+    cc : Real | None, optional
+        Map of correlation with the condition (3D, -1 to 1), or None.
+    fdr : Mask | None, optional
+        Voxels active at FDR .05 (3D, boolean), used without correlation; or None.
+
+    Returns
+    -------
+    Flag
+        Flag of the acquired series, with the share of the brain.
+
+    Raises
+    ------
+    ValueError
+        There is neither a correlation map nor an FDR region.
     """
     if cc is not None:
         share, limit, what = (
@@ -137,6 +203,24 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
     """Flag a misplaced region of interest.
 
     CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
+
+    Parameters
+    ----------
+    cc : Real
+        Map of correlation with the condition (3D, -1 to 1).
+    roi : Mask
+        Voxels of the region of interest on the grid of the map (3D, boolean).
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+    contrast : str
+        Name of the condition.
+
+    Returns
+    -------
+    Flag
+        Flag of the acquired series; unknown where brain is lacking in or around it.
     """
     inside, around = roi & mask, ring(roi, mask, affine)
     if not inside.any() or not around.any():
@@ -156,6 +240,20 @@ def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
 
     One gain for the whole image (least squares) makes the two comparable; a gain a slice would
     hide a bad slice. NaN for slices with few voxels of the mask.
+
+    Parameters
+    ----------
+    lowres : Real
+        Low-resolution image of the pair (3D).
+    degraded : Real
+        High-resolution image of the pair, downsampled to the same grid (3D).
+    mask : Mask
+        Voxels to compare, on that grid (3D, boolean).
+
+    Returns
+    -------
+    Float
+        Residual over mean signal, one value a slice.
     """
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
@@ -172,6 +270,16 @@ def outlying_slices(residuals: Float) -> list[int]:
     """Return slices with a residual far above the others', by median and MAD.
 
     MAD is the median absolute deviation.
+
+    Parameters
+    ----------
+    residuals : Float
+        Residual over mean signal, one value a slice; NaN where unknown.
+
+    Returns
+    -------
+    list[int]
+        Numbers of the slices, counted from 0; none with fewer than five known.
     """
     known = residuals[np.isfinite(residuals)]
     if len(known) < _MIN_SLICES:
@@ -190,6 +298,18 @@ def ghost_share(image: Real, head: Mask) -> float:
 
     The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN
     where the head fills the image.
+
+    Parameters
+    ----------
+    image : Real
+        Image with its background (3D, real), of which magnitudes are taken.
+    head : Mask
+        Voxels of the head on the same grid (3D, boolean).
+
+    Returns
+    -------
+    float
+        Share of the mean signal; below 0 where the rest is brighter.
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
@@ -207,6 +327,22 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
 
     `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives
     signal.
+
+    Parameters
+    ----------
+    lowres : Real
+        Low-resolution image of the pair (3D).
+    degraded : Real
+        High-resolution image of the pair, downsampled to the same grid (3D).
+    mask : Mask
+        Voxels to compare, on that grid (3D, boolean).
+    head : Mask
+        Voxels with signal on that grid (3D, boolean).
+
+    Returns
+    -------
+    Flag
+        Flag of the pair, with slices and ghosts that were found.
     """
     bad = outlying_slices(slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
@@ -232,6 +368,18 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     The voxel is an acquired one.
 
     Where the rows have the flag already, it gets its text and is not evaluated again.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    acquired_mm : float
+        Voxel size of the acquired grid in plane (mm).
+
+    Returns
+    -------
+    Flag | None
+        Flag with the distance of the edges, or None.
     """
     found = {row.statistic: row.value for row in rows}
     apart = found.get("edge_mismatch", math.nan)
@@ -253,6 +401,18 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
     Their explained variance of a reference, or their tested share, is below 0.
 
     A method of which neither is known has no flag, not even one that is down.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of all metrics of the run.
+    methods : Sequence[str]
+        Names of the series that methods make.
+
+    Returns
+    -------
+    list[Flag]
+        One flag for each method with a known figure, raised or not.
     """
     evidence, found = accuracy(rows, methods), []
     by_share = evidence is not None and evidence.reference is not MAPS
@@ -293,6 +453,24 @@ def activation_flags(
     """Return the flags on the acquired series' CC maps, three for each condition.
 
     Without CC, there is breadth alone, by FDR regions.
+
+    Parameters
+    ----------
+    maps : Mapping[str, Real]
+        Correlation maps of the acquired series by condition (3D each).
+    roi : Mask
+        Voxels of the region of interest on the grid of the maps (3D, boolean).
+    mask : Mask
+        Voxels of the brain on the grid of the maps (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
+    fdr : Mapping[str, Mask] | None, optional
+        Regions active at FDR .05 by condition (3D each); None for none.
+
+    Returns
+    -------
+    list[Flag]
+        Flags by condition, raised or not.
     """
     found = []
     for contrast, cc in maps.items():

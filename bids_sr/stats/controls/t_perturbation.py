@@ -27,6 +27,25 @@ def t_change(
     For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and
     of the other. ValueError for another number of volumes than rows, DesignError for a contrast
     that cannot be estimated.
+
+    Parameters
+    ----------
+    pairs : Iterable[tuple[Array, Array]]
+        Values of each volume in one form and in the other (V, each).
+    design : Design
+        Model of the run, dummies left out.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+
+    Returns
+    -------
+    dict[str, float]
+        Root mean square of the change, in units of t, by contrast.
+
+    Raises
+    ------
+    ValueError
+        The volumes differ in number from the rows of the design.
     """
     left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
     basis, back = left[:, : design.rank], right[: design.rank].T / sizes[: design.rank]

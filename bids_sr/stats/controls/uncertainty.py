@@ -19,6 +19,21 @@ def spread(members: Iterable[Real]) -> Real:
     """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
 
     ValueError for fewer than two members, or grids that differ.
+
+    Parameters
+    ----------
+    members : Iterable[Real]
+        Maps of all members, one after the other, on one grid.
+
+    Returns
+    -------
+    Real
+        Standard deviation (n - 1) in each voxel, and the number of members.
+
+    Raises
+    ------
+    EnsembleError
+        There are fewer than two members, or their shapes differ.
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
@@ -41,9 +56,18 @@ def spread_of_effect(
 
     Parameters
     ----------
-    own, members : effects of the method, and effects files of the further members, of which one is
-        held at a time
-    mask, affine : brain on the high-resolution grid; ValueError for effects on another
+    own, members : Effects
+        Effects of the method, and effects files of the further members, of which one is held at a
+        time.
+    weights : Mapping[str, float]
+        Weights of conditions in the contrast, by name.
+    mask, affine : Mask
+        Brain on the high-resolution grid; ValueError for effects on another.
+
+    Returns
+    -------
+    Real | None
+        Standard deviation (3D, signal units) and number of members, or None.
 
     Raises
     ------

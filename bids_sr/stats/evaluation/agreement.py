@@ -71,9 +71,21 @@ _CHUNK = 16384
 
 
 class Key(NamedTuple):
-    """What is scored of a series against one reference."""
+    """What is scored of a series against one reference.
 
-    statistic: str  # of `STATISTICS`
+    Parameters
+    ----------
+    statistic : str
+        Of `STATISTICS`.
+    band : str
+        Spatial frequencies: ``all``, or ``within`` or ``beyond`` the acquired Nyquist limit.
+    contrast : str
+        Name of the contrast.
+    region : str
+        Name of the region, such as ``brain`` or ``active40``.
+    """
+
+    statistic: str
     band: str
     contrast: str
     region: str
@@ -88,20 +100,41 @@ class Way:
     """Weights for summing block maps, (1 + n_boot, blocks).
 
     The first are those of the run itself, the others those of resamples.
+
+    Parameters
+    ----------
+    contrast : str
+        Name of the contrast.
+    source : Float
+        Of the series.
+    target : Float
+        Of the reference.
+    twin : Float
+        Of the reference, sharing no noise with either.
     """
 
     contrast: str
-    source: Float  # of the series
-    target: Float  # of the reference
-    twin: Float  # of the reference, sharing no noise with either
+    source: Float
+    target: Float
+    twin: Float
 
 
 @frozen
 class ComparedVoxels:
-    """A set of voxels, and what is compared in it."""
+    """A set of voxels, and what is compared in it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the region, such as ``brain`` or ``active40``.
+    voxels : Mask
+        (N,) of those in the brain.
+    ways : Sequence[Way]
+        Weights of block maps, for each comparison that is made there.
+    """
 
     name: str
-    voxels: Mask  # (N,) of those in the brain
+    voxels: Mask
     ways: Sequence[Way]
 
 
@@ -109,6 +142,16 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs (method, what it is compared with).
 
     It is compared with every baseline, control and other method, and with its own variants.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of series in any order.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Pairs of names, of which the second is subtracted.
     """
     return [
         (method, other)
@@ -123,21 +166,51 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 @frozen
 class Reference:
-    """What series are held against."""
+    """What series are held against.
 
-    name: str  # as in the column of the table
-    targets: Mapping[str, Real]  # by band, maps of its blocks in the N voxels of the brain, (N, B)
+    Parameters
+    ----------
+    name : str
+        As in the column of the table.
+    targets : Mapping[str, Real]
+        By band, maps of its blocks in the N voxels of the brain, (N, B).
+    regions : Sequence[ComparedVoxels]
+        Sets of voxels in which series are compared.
+    units : Mapping[str, int]
+        By contrast, blocks that count; none where no interval is made.
+    statistics : Sequence[str]
+        Statistics that are told, such as ``r`` and ``ev``.
+    pairs : Callable[[Sequence[str]], list[tuple[str, str]]]
+        Of series whose difference is told.
+    itself : str
+        The series that it was made of, where that is not compared with itself.
+    has_controls : bool
+        Whether denoising controls are made of the B-spline series.
+    """
+
+    name: str
+    targets: Mapping[str, Real]
     regions: Sequence[ComparedVoxels]
-    units: Mapping[str, int]  # by contrast, blocks that count; none where no interval is made
+    units: Mapping[str, int]
     statistics: Sequence[str] = STATISTICS
-    # of series whose difference is told
     pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
-    itself: str = ""  # the series that it was made of, where that is not compared with itself
-    has_controls: bool = False  # whether denoising controls are made of the B-spline series
+    itself: str = ""
+    has_controls: bool = False
     _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
     def scores(self, maps: Mapping[str, Float32]) -> _Scores:
-        """Scores of one series, of its block maps by band, (N, B) as of `targets`."""
+        """Return scores of one series, of its block maps by band, (N, B) as of `targets`.
+
+        Parameters
+        ----------
+        maps : Mapping[str, Float32]
+            Block maps of the series in the brain by band (N, B).
+
+        Returns
+        -------
+        _Scores
+            Values by key (ways, 1 + n_boot); NaN in regions below ten voxels.
+        """
         found: dict[Key, list[Float]] = {}
         for band, target in self.targets.items():
             for index, region in enumerate(self.regions):
@@ -166,6 +239,18 @@ def inner_products(a: Real, b: Real) -> Float:
 
     The rows are maps, each less its own mean over the N voxels.
 
+    Parameters
+    ----------
+    a : Real
+        Maps over N voxels, one a row (A, N).
+    b : Real
+        Other maps over the same voxels, one a row (B, N).
+
+    Returns
+    -------
+    Float
+        Sums over voxels (A, B), in double precision.
+
     Examples
     --------
     >>> inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
@@ -184,8 +269,16 @@ def statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, F
 
     Parameters
     ----------
-    own, cross, target : inner products of the block maps of the series among themselves, with
-        those of the reference (columns), and of these among themselves
+    way : Way
+        Weights of the blocks in the run itself and in its resamples.
+    own, cross, target : Float
+        Inner products of the block maps of the series among themselves, with those of the
+        reference (columns), and of these among themselves.
+
+    Returns
+    -------
+    dict[str, Float]
+        Values of the run itself, then of its resamples, by statistic.
 
     Examples
     --------
@@ -238,6 +331,24 @@ def resampled(
     The first are alone where none can be resampled.
 
     The draws follow from seed and contrast, whatever other contrasts and series there are.
+
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run in order of time.
+    weights : Float
+        Weights of the blocks in each half (H, B).
+    n_boot : int
+        Number of resamples of blocks.
+    seed : int
+        Seed of the resampling.
+    contrast : str
+        Name of the contrast, which the draws depend on.
+
+    Returns
+    -------
+    Float
+        Weights of the run itself, then of its resamples (H, 1 + n_boot, B).
     """
     strata = [_strata(blocks, each) for each in weights]
     if any(len(part) < 2 for parts in strata for part in parts):
@@ -258,6 +369,16 @@ def interval(values: Float) -> tuple[float, float]:
     It is NaN without any, or where one is not known.
 
     See the module's text.
+
+    Parameters
+    ----------
+    values : Float
+        Value of the run itself, then those of its resamples (1 + n_boot,).
+
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper end of the interval.
     """
     value, draws = float(values[0]), values[1:]
     if not draws.size or not np.isfinite(values).all():
@@ -275,6 +396,13 @@ def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
     as blocks and by sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a
     mean over seeds) beside that of blocks. The drawn members follow from `seed` and the method,
     the same for all its statistics.
+
+    Parameters
+    ----------
+    scores : Mapping[str, _Scores]
+        Values by key for each series; those of resamples are changed.
+    seed : int
+        Seed of the resampling.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
         names = [
@@ -308,7 +436,13 @@ def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Ke
 
     Parameters
     ----------
-    tried : scores, two ways each, by setting (width in mm, or number of components)
+    tried : Mapping[float, _Scores]
+        Scores, two ways each, by setting (width in mm, or number of components).
+
+    Returns
+    -------
+    tuple[_Scores, dict[Key, float]]
+        Values by key, and mean of both settings by key, where all are known.
     """
     scores: _Scores = {}
     settings: dict[Key, float] = {}
@@ -326,7 +460,22 @@ def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Ke
 def controls_of(
     run: RunEffects, reference: Reference, bspline: Effects
 ) -> dict[str, tuple[_Scores, dict[Key, float]]]:
-    """Return scores and settings, by control, of denoising controls of the B-spline series."""
+    """Return scores and settings, by control, of denoising controls of the B-spline series.
+
+    Parameters
+    ----------
+    run : RunEffects
+        Block effects of all series of the run.
+    reference : Reference
+        What series are held against.
+    bspline : Effects
+        Block effects of the B-spline series.
+
+    Returns
+    -------
+    dict[str, tuple[_Scores, dict[Key, float]]]
+        Values and settings by key, for each control.
+    """
     tried: dict[str, dict[float, _Scores]] = {}
     for control, setting, betas in denoised(bspline):
         tried.setdefault(control, {})[setting] = reference.scores(
@@ -344,8 +493,16 @@ def agreement_rows(
 
     Parameters
     ----------
-    references : make a reference of the run, see `bids_sr.stats.evaluation.references`; None where
-        there is none
+    run : RunEffects
+        Block effects of all series of the run.
+    *references : Callable[[RunEffects], Reference | None]
+        Make a reference of the run, see `bids_sr.stats.evaluation.references`; None where there is
+        none.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows with intervals, as far as these are known.
 
     Raises
     ------

@@ -52,18 +52,42 @@ _KINDS: tuple[Kind, ...] = ("within", "beyond")
 
 @frozen
 class ComparedVerdict:
-    """What can be said of one series."""
+    """What can be said of one series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    status : Status
+        Answer in a word or two, such as ``more accurate``.
+    headline : str
+        The answer in a sentence.
+    text : str
+        The same with bands and numbers, and what to scan where something is not assessed.
+    claims : tuple[Claim, ...]
+        What was decided within and beyond the acquired Nyquist limit.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution; NaN: there is none.
+    facts : Mapping[str, object]
+        How it lies on the run.
+    """
 
     name: str
     status: Status
-    headline: str  # the answer in a sentence
-    text: str  # the same with bands and numbers, and what to scan where something is not assessed
+    headline: str
+    text: str
     claims: tuple[Claim, ...]
-    fwhm_mm: float  # smoothing of the control at the same resolution; NaN: there is none
-    facts: Mapping[str, object]  # how it lies on the run
+    fwhm_mm: float
+    facts: Mapping[str, object]
 
     def to_json(self) -> dict[str, object]:
-        """As plain values; no width of a control that is not there."""
+        """Return it as plain values; no width of a control that is not there.
+
+        Returns
+        -------
+        dict[str, object]
+            Values by key, fit for JSON.
+        """
         found = {each.kind: each for each in self.claims if each.evidence is not None}
         return {
             "name": self.name,
@@ -114,13 +138,23 @@ def compared_verdict(
 
     Parameters
     ----------
-    name : of the series
-    rows : of the evaluation
-    fwhm_mm : smoothing of the control at the same resolution; NaN: there is none
-    facts : how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells
-        it
-    advice : how the reader gets a reference
-    margin : differences of explained variance below it count as none; None: `_MARGIN`
+    name : str
+        Of the series.
+    rows : Sequence[MetricRow]
+        Of the evaluation.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution; NaN: there is none.
+    facts : Mapping[str, object]
+        How it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells it.
+    advice : text.Advice
+        How the reader gets a reference.
+    margin : float | None, optional
+        Differences of explained variance below it count as none; None: `_MARGIN`.
+
+    Returns
+    -------
+    ComparedVerdict
+        Answer in words, with what was decided in each band.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [

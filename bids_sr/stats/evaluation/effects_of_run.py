@@ -32,23 +32,41 @@ _LOGGER = logging.getLogger(__name__)
 
 @frozen
 class RunEffects:
-    """Effects of the blocks of all series of a run, and where and how they are compared."""
+    """Effects of the blocks of all series of a run, and where and how they are compared.
 
-    # by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them
+    Parameters
+    ----------
+    files : Mapping[str, Path]
+        By series, as `bids_sr.stats.glm.block_effects.save_effects` writes them.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+    mask : Mask
+        Mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of
+        interest on it.
+    affine : Float
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+    roi : Mask
+        Voxels of the region of interest on the high-resolution grid (3D, boolean).
+    factor : Sequence[float]
+        Acquired over high-resolution voxel by axis.
+    n_boot : int
+        n_boot, seed: resamples of blocks.
+    seed : int
+        Seed of the resampling.
+    same_widths : Mapping[str, float]
+        Smoothing (mm FWHM) that gives the acquired series the smoothness of series of other
+        programs, by their names; NaN where it is not known. With them the acquired band is scored
+        by itself, too.
+    """
+
     files: Mapping[str, Path]
     contrasts: Mapping[str, Mapping[str, float]]
-    # mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of interest
-    # on it
     mask: Mask
     affine: Float
     roi: Mask
-    factor: Sequence[float]  # acquired over high-resolution voxel by axis
-    # n_boot, seed: resamples of blocks
+    factor: Sequence[float]
     n_boot: int = 1000
     seed: int = 0
-    # smoothing (mm FWHM) that gives the acquired series the smoothness of series of other
-    # programs, by their names; NaN where it is not known. With them the acquired band is scored by
-    # itself, too
     same_widths: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -63,17 +81,35 @@ class RunEffects:
 
     @property
     def regions(self) -> dict[str, Mask]:
-        """Voxels of the brain, and of its part in the region of interest."""
+        """Return voxels of the brain, and of its part in the region of interest."""
         return {"brain": self.mask, "roi": self.roi & self.mask}
 
     def first(self) -> Effects:
-        """Effects of the measured series, else of the first."""
+        """Return effects of the measured series, else of the first.
+
+        Returns
+        -------
+        Effects
+            Block effects, read from their file.
+        """
         return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
 
     def banded(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
         """Block maps (X, Y, Z, B) in the N voxels of the mask, (N, B), by band.
 
         The filters take whole slices; they come before the mask, whose edge would be fine detail.
+
+        Parameters
+        ----------
+        betas : Real
+            Block maps on the high-resolution grid (X, Y, Z, B).
+        bands : Sequence[str]
+            Spatial frequencies: ``all``, ``within`` or ``beyond``.
+
+        Returns
+        -------
+        dict[str, Real]
+            Values in the mask (N, B) by band.
         """
         whole = betas[self.mask]
         if max(self.factor) <= 1 or set(bands) == {"all"}:
@@ -86,6 +122,11 @@ class RunEffects:
 
         The acquired series (`zerofill`) is followed by copies smoothed to the resolution of
         compared series.
+
+        Yields
+        ------
+        tuple[str, Float32, Effects]
+            Name, block maps (X, Y, Z, B), and effects as stored.
 
         Raises
         ------
@@ -114,6 +155,11 @@ class RunEffects:
 
         It is held against the acquired series in the same voxels, and against no other. With each
         comes the names of the series that are told of it; none for all.
+
+        Yields
+        ------
+        tuple['RunEffects', tuple[str, ...]]
+            Run with the series to compare, and names to tell of.
         """
         inside = {
             name: load_effects(self.files[name]).mask & self.mask
@@ -162,6 +208,25 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
     The acquired series' maps are brought there by a spline.
 
     ValueError where a series other than raw lies on another grid.
+
+    Parameters
+    ----------
+    effects : Effects
+        Block effects of one series.
+    shape : tuple[int, ...]
+        Numbers of voxels of the high-resolution grid (X, Y, Z).
+    affine : Float
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    tuple[str, Float32]
+        Name, ``rawSpline`` after interpolation, and block maps (X, Y, Z, B).
+
+    Raises
+    ------
+    ValueError
+        A series other than raw lies on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
@@ -182,6 +247,16 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
 
     `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components
     (their number). What they reach is not resolution.
+
+    Parameters
+    ----------
+    bspline : Effects
+        Block effects of the B-spline series.
+
+    Yields
+    ------
+    tuple[str, float, Float32]
+        Name of the control, its setting, and its block maps.
     """
     for width in _CONTROL_FWHM_MM:
         yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
@@ -201,8 +276,17 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
 
     Parameters
     ----------
-    fwhm_mm : smoothing that gives the acquired series the smoothness of the compared one
-    inside : voxels in which that one is judged
+    acquired : Effects
+        Block effects of the acquired series.
+    inside : Mask
+        Voxels in which that one is judged.
+    fwhm_mm : float
+        Smoothing that gives the acquired series the smoothness of the compared one.
+
+    Returns
+    -------
+    float
+        Width of the Gaussian (FWHM, mm).
     """
     halves = [
         acquired.betas[..., [b.used and b.half == half for b in acquired.blocks]]
@@ -223,7 +307,22 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
 
 
 def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
-    """Block maps (X, Y, Z, B), each smoothed by a Gaussian (mm)."""
+    """Block maps (X, Y, Z, B), each smoothed by a Gaussian (mm).
+
+    Parameters
+    ----------
+    betas : Float32
+        Block maps on any grid (X, Y, Z, B).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    fwhm_mm : float
+        Width of the Gaussian smoothing (FWHM, mm); 0 for none.
+
+    Returns
+    -------
+    Float32
+        Smoothed maps of the same shape.
+    """
     return np.stack([smooth(each, zooms, fwhm_mm) for each in np.moveaxis(betas, -1, 0)], axis=-1)
 
 
@@ -244,6 +343,18 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, ``series``
     (names of all but ensemble members; none where no contrast can be split, or no axis was made
     finer) and ``beyond_NAME`` (X, Y, Z) of each of these.
+
+    Parameters
+    ----------
+    run : RunEffects
+        Block effects of all series of the run.
+    path : Path
+        Final name of the file (.npz).
+
+    Returns
+    -------
+    Path
+        Name of the file, as given.
     """
     first, mask = run.first(), run.mask
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}

@@ -35,6 +35,25 @@ def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """Return evenly spaced volumes after the dummies, first and last included.
 
     Raises ValueError where no volume is left.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of all volumes of the series, dummies included.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    at_most : int
+        Largest number of volumes to score.
+
+    Returns
+    -------
+    list[int]
+        Numbers of the volumes, counted from 0.
+
+    Raises
+    ------
+    ValueError
+        No volume is left to score.
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
@@ -48,6 +67,20 @@ def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int
     """Return the volumes of n_boot resamples of n, (n_boot, n), and stretches in each.
 
     The second is the number of stretches. There are none with too few volumes.
+
+    Parameters
+    ----------
+    n : int
+        Number of scored volumes.
+    n_boot : int
+        Number of resamples of stretches.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    tuple[npt.NDArray[np.intp], int]
+        Positions among the scored volumes, and number of stretches in a resample.
     """
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
@@ -62,6 +95,20 @@ def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tup
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
     It comes from the resamples of `stretches`, and is NaN without them.
+
+    Parameters
+    ----------
+    values : Float
+        Values of the scored volumes (n,).
+    drawn : npt.NDArray[np.intp]
+        Positions among the volumes, one resample a row (n_boot, n).
+    count : int
+        Number of stretches in a resample.
+
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper end of the interval.
     """
     if not len(drawn) or not np.isfinite(values).all():
         return math.nan, math.nan
@@ -106,9 +153,27 @@ def volume_scores(
 
     Parameters
     ----------
-    readers : by series, on the grid of the mask, with the volumes of `measured`; ValueError names
-        a file that is not
-    mask : (X, Y, Z)
+    readers : Mapping[str, SeriesReader]
+        By series, on the grid of the mask, with the volumes of `measured`; ValueError names a file
+        that is not.
+    measured : SeriesReader
+        Series measured at the high resolution (4D).
+    mask : Mask
+        (X, Y, Z).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    max_volumes : int
+        Largest number of volumes to score.
+
+    Returns
+    -------
+    dict[str, dict[str, Float]]
+        Values of the scored volumes by ``psnr`` and ``ssim``, for each series.
+
+    Raises
+    ------
+    ValueError
+        A series has another grid or number of volumes than the measured one.
     """
     for reader in readers.values():
         if reader.shape != measured.shape or not np.allclose(
@@ -140,6 +205,25 @@ def image_rows(
     """Return mean image scores of every series, and gains over `bspline` and `inject`.
 
     All are of the same volumes, and gains are given where those two are there.
+
+    Parameters
+    ----------
+    scores : Mapping[str, Mapping[str, Float]]
+        Values of the scored volumes by ``psnr`` and ``ssim``, for each series.
+    seed : int, optional
+        Seed of the resampling.
+    n_boot : int, optional
+        Number of resamples of stretches.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows with intervals, values before gains; empty without series.
+
+    Raises
+    ------
+    ValueError
+        Series have different numbers of scored volumes.
     """
     sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:

@@ -44,21 +44,62 @@ MEASURED_MAP = "measuredMap"
 
 
 def average_precision(score: Real, active: Mask) -> float:
-    """Return mean precision at truly active voxels (N,), ties together; NaN where none is."""
+    """Return mean precision at truly active voxels (N,), ties together; NaN where none is.
+
+    Parameters
+    ----------
+    score : Real
+        Values by which voxels are ranked (N,).
+    active : Mask
+        Voxels that are truly active (N, boolean).
+
+    Returns
+    -------
+    float
+        Mean precision from 0 to 1, or NaN.
+    """
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(active, score)) if active.any() else math.nan
 
 
 def roc_auc(score: Real, active: Mask) -> float:
-    """Return the chance that active voxels outscore inactive ones, ties half; NaN without both."""
+    """Return the chance that active voxels outscore inactive ones, ties half; NaN without both.
+
+    Parameters
+    ----------
+    score : Real
+        Values by which voxels are ranked (N,).
+    active : Mask
+        Voxels that are truly active (N, boolean).
+
+    Returns
+    -------
+    float
+        Area under the ROC curve from 0 to 1, or NaN.
+    """
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
 
 
 def matched_region(score: Float32, region: Mask, count: int) -> Mask:
-    """The `count` voxels of the region with the highest score (the first in C order of equals)."""
+    """The `count` voxels of the region with the highest score (the first in C order of equals).
+
+    Parameters
+    ----------
+    score : Float32
+        Values by which voxels are ranked (3D).
+    region : Mask
+        Voxels to choose from (3D, boolean).
+    count : int
+        Number of voxels to choose.
+
+    Returns
+    -------
+    Mask
+        Chosen voxels (3D, boolean).
+    """
     out = np.zeros(score.shape, dtype=bool)
     inside = np.flatnonzero(region)
     out.ravel()[inside[np.argsort(-score.ravel()[inside], kind="stable")[:count]]] = True
@@ -69,6 +110,22 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
     """Return how well t finds the truly active voxels of a region, (X, Y, Z).
 
     They are compared with as many voxels in which t is highest.
+
+    Parameters
+    ----------
+    t : Float32
+        Map of t by which voxels are ranked (3D).
+    active : Mask
+        Voxels that are truly active (3D, boolean).
+    region : Mask
+        Voxels to choose from (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    dict[str, float]
+        Average precision, AUC, Dice and distance of centroids (mm), by name.
     """
     true = active & region
     found = matched_region(t, region, int(true.sum()))
@@ -85,6 +142,18 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
 
 def sorting(found: Mask, true: Mask) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
+
+    Parameters
+    ----------
+    found : Mask
+        Voxels that were found active (N, boolean).
+    true : Mask
+        Voxels that are truly active (N, boolean).
+
+    Returns
+    -------
+    dict[str, float]
+        Shares from 0 to 1 by name; NaN where one is not defined.
 
     Examples
     --------
@@ -125,6 +194,20 @@ def known_truths(
 
     `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the
     grid, a brain mask.
+
+    Parameters
+    ----------
+    known : Mapping[str, tuple[Float32, Float]]
+        Map of a contrast, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+    grid : Volume
+        High-resolution grid with the brain.
+
+    Returns
+    -------
+    dict[str, _TrueEffect]
+        Effect and truly active voxels by contrast.
     """
     on_grid = {
         name: (
@@ -270,10 +353,27 @@ def truth_rows(
 
     Parameters
     ----------
-    files : FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid
-    grid, roi : brain on the high-resolution grid, and region of interest
-    known : activation by contrast, with its affine; ValueError for measured maps on another grid
-        than `grid`
+    files : Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]]
+        FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid.
+    load : Callable[[File], Float32]
+        Reads a map (3D) from its file or artifact.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+    grid, roi : Volume
+        Brain on the high-resolution grid, and region of interest.
+    known : Mapping[str, tuple[Float32, Float]]
+        Activation by contrast, with its affine; ValueError for measured maps on another grid than
+        `grid`.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows of all series, references and smoothings.
+
+    Raises
+    ------
+    ValueError
+        Maps of the measured series lie on another grid.
     """
     roi = roi & grid.data
     if not roi.any():
@@ -311,6 +411,18 @@ def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricR
     """Replace rows that others tell anew by these.
 
     The others come last: values with an interval replace bare ones.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows that others may replace.
+    by : Sequence[MetricRow]
+        Rows that win where both tell the same.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows of which no two tell the same in both.
     """
     told = {_what(row) for row in by}
     return [*(row for row in rows if _what(row) not in told), *by]

@@ -31,6 +31,16 @@ def measured_halves(run: RunEffects) -> Reference | None:
     Each half is held against the other one's measured effects, both ways.
 
     Active voxels are those of the measured half that is not the target.
+
+    Parameters
+    ----------
+    run : RunEffects
+        Block effects of all series of the run.
+
+    Returns
+    -------
+    Reference | None
+        Reference with both ways of each contrast, or None.
     """
     if MEASURED not in run.files:
         return None
@@ -65,6 +75,16 @@ def measured_map(run: RunEffects) -> Reference | None:
     Both have the same blocks and may share their noise: the correlation alone, without an
     interval, and its difference to that of the B-spline. None without a measured series, or where
     no axis was made finer.
+
+    Parameters
+    ----------
+    run : RunEffects
+        Block effects of all series of the run.
+
+    Returns
+    -------
+    Reference | None
+        Reference with one way of each contrast, or None.
     """
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
@@ -94,7 +114,7 @@ def measured_map(run: RunEffects) -> Reference | None:
 def known_activation(
     run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
 ) -> Reference | None:
-    """Effects of the whole run against known activation, which shares no noise with any series.
+    """Return effects of the run against known activation, which shares no noise with any series.
 
     Blocks of both halves are drawn together, within condition. Beside a measured series
     differences are told of series of other programs alone. None where no contrast is known or
@@ -102,7 +122,15 @@ def known_activation(
 
     Parameters
     ----------
-    known : maps by contrast, each with its voxel-to-RAS-mm matrix, in the frame of the run
+    run : RunEffects
+        Block effects of all series of the run.
+    known : Mapping[str, tuple[Float32, Float]]
+        Maps by contrast, each with its voxel-to-RAS-mm matrix, in the frame of the run.
+
+    Returns
+    -------
+    Reference | None
+        Reference with one way of each contrast, or None.
     """
     first = run.first()
     # filters need whole slices; which voxels are active is a matter of the brain
@@ -151,7 +179,15 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
 
     Parameters
     ----------
-    other : of the acquired series of the other run, on the grid, with what `smooth_t` needs
+    run : RunEffects
+        Block effects of all series of the run.
+    other : Effects
+        Of the acquired series of the other run, on the grid, with what `smooth_t` needs.
+
+    Returns
+    -------
+    Reference | None
+        Reference with both ways of each contrast, or None.
     """
     first = run.first()
     ways: dict[str, list[Way]] = {}

@@ -28,7 +28,20 @@ _EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each."""
+    """Return changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each.
+
+    Parameters
+    ----------
+    series : SeriesReader
+        Series with all of its volumes (4D).
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    list[Array]
+        At most eight images of change (signal units).
+    """
     starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
     return [
         np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32)
@@ -40,6 +53,20 @@ def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> flo
     """Return the mean correlation of mask voxels `step` voxels apart, along x and along y.
 
     It is the mean of both axes.
+
+    Parameters
+    ----------
+    changes : Sequence[Array]
+        Changes from a volume to the next (3D each).
+    mask : Mask
+        Voxels of the brain on the same grid (3D, boolean).
+    step : Sequence[int]
+        Distance of the voxels along x and along y (voxels).
+
+    Returns
+    -------
+    float
+        Correlation from -1 to 1; NaN where it is not defined.
     """
     found = []
     for axis in (0, 1):
@@ -72,9 +99,17 @@ def same_resolution(
 
     Parameters
     ----------
-    acquired, other : changes of both series on the high-resolution grid, see `changes_of`
-    mask, zooms : (X, Y, Z) brain, and voxel sizes (mm) of that grid
-    factor : acquired over high-resolution voxel by axis
+    acquired, other : Sequence[Array]
+        Changes of both series on the high-resolution grid, see `changes_of`.
+    mask, zooms : Mask
+        (X, Y, Z) brain, and voxel sizes (mm) of that grid.
+    factor : Sequence[float]
+        Acquired over high-resolution voxel by axis.
+
+    Returns
+    -------
+    float
+        Width of the Gaussian (FWHM, mm), 20 at most.
     """
     step = [max(1, round(each)) for each in factor[:2]]
     wanted = smoothness(other, mask, step)

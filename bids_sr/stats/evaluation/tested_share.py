@@ -59,14 +59,26 @@ one.
 
 @frozen
 class OneLevelDown:
-    """What was tested one level down: shares of the squared error of zero filling."""
+    """What was tested one level down: shares of the squared error of zero filling.
 
-    tested: Mapping[str, MetricRow] = field(default_factory=dict)  # rows by series
-    reasons: Mapping[str, str] = field(default_factory=dict)  # by series, why it was not tested
-    # voxel sizes one level down and as acquired, in words; empty where they are not known
+    Parameters
+    ----------
+    tested : Mapping[str, MetricRow]
+        Rows by series.
+    reasons : Mapping[str, str]
+        By series, why it was not tested.
+    sizes : tuple[str, str] | None
+        Voxel sizes one level down and as acquired, in words; empty where they are not known.
+    calibrated : bool
+        Whether a calibration run made the map.
+    calibrations : Mapping[str, str]
+        By series, what became of its calibration.
+    """
+
+    tested: Mapping[str, MetricRow] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[str, str] | None = None
-    calibrated: bool = False  # whether a calibration run made the map
-    # by series, what became of its calibration
+    calibrated: bool = False
     calibrations: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -81,7 +93,18 @@ class OneLevelDown:
         return f"one level down{levels}"
 
     def best(self, methods: Sequence[str]) -> str:
-        """Method with the largest tested share; the last (the default) where none was tested."""
+        """Method with the largest tested share; the last (the default) where none was tested.
+
+        Parameters
+        ----------
+        methods : Sequence[str]
+            Names of the series that methods make.
+
+        Returns
+        -------
+        str
+            Name of the series; empty without any method.
+        """
         known = [name for name in methods if name in self.tested]
         return (
             max(known, key=lambda name: self.tested[name].value)
@@ -111,6 +134,18 @@ def one_level_down(
     """Return the rows and facts of a run's test one level down, or None without either.
 
     The facts are those of ``one_level_down.json``.
+
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of all metrics of the run.
+    facts : Mapping[str, object] | None, optional
+        Content of ``one_level_down.json`` by key; None without such a file.
+
+    Returns
+    -------
+    OneLevelDown | None
+        Shares, reasons and voxel sizes, or None.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]

@@ -42,24 +42,49 @@ from bids_sr.stats.evaluation.words import Sentence
 
 @frozen
 class Verdict:
-    """What can be said of a run."""
+    """What can be said of a run.
 
-    headline: str  # one or two sentences on the methods that were applied
-    status: Status  # what the headline says, in a word
-    # the applied method that explains most, of the truth or else one level down; "" where none was
-    # applied
+    Parameters
+    ----------
+    headline : str
+        One or two sentences on the methods that were applied.
+    status : Status
+        What the headline says, in a word.
+    best : str
+        The applied method that explains most, of the truth or else one level down; "" where none
+        was applied.
+    not_applied : tuple[str, ...]
+        Methods that fell back to zero filling: said first, in no comparison.
+    claims : tuple[Claim, ...]
+        What was decided on each method.
+    sentences : tuple[Sentence, ...]
+        What it rests on.
+    limits : tuple[str, ...]
+        What it cannot say.
+    motion : str
+        What is said before all else, where the head moved much; else "".
+    rows : tuple[MetricRow, ...]
+        Of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin.
+    """
+
+    headline: str
+    status: Status
     best: str
-    # methods that fell back to zero filling: said first, in no comparison
     not_applied: tuple[str, ...]
     claims: tuple[Claim, ...]
-    sentences: tuple[Sentence, ...]  # what it rests on
-    limits: tuple[str, ...]  # what it cannot say
-    motion: str  # what is said before all else, where the head moved much; else ""
-    # of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin
+    sentences: tuple[Sentence, ...]
+    limits: tuple[str, ...]
+    motion: str
     rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Return headline, status, sentences and limits as plain values, None for undefined."""
+        """Return headline, status, sentences and limits as plain values, None for undefined.
+
+        Returns
+        -------
+        dict[str, object]
+            Values by key, fit for JSON.
+        """
         said: dict[str, object] = {
             "status": self.status,
             "best": self.best,
@@ -126,6 +151,18 @@ def specific(evidence: Evidence | None, method: str) -> Claim:
     """Whether a method's gain is attributable to this participant's data.
 
     It is where the gain is above 0 for every placebo there is.
+
+    Parameters
+    ----------
+    evidence : Evidence | None
+        Agreement with the strongest reference; None for none.
+    method : str
+        Name of the series that the method makes.
+
+    Returns
+    -------
+    Claim
+        Claim with its comparisons; undecided where no placebo was compared.
     """
     found: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
@@ -269,17 +306,28 @@ def make_verdict(
 
     Parameters
     ----------
-    rows : of the evaluation, of all tables
-    methods, baselines : under evaluation; all baselines and controls must be beaten before
-        function may be claimed
-    margin : differences within ± this count as none, in the unit of the evidence; None: a tenth of
-        the gap between bspline and measured
-    not_applied : methods that fell back to zero filling; they, their placebos and their members
-        are left out
-    advice : how the reader gets what the limits name as missing
-    displacement : (V,) framewise displacement of each volume (mm); NaN where it is not known
-    one_level : facts of the test one level down, as
-        `bids_sr.stats.evaluation.tested_share.one_level_down` takes them
+    rows : Sequence[MetricRow]
+        Of the evaluation, of all tables.
+    methods, baselines : Sequence[str]
+        Under evaluation; all baselines and controls must be beaten before function may be claimed.
+    margin : float | None, optional
+        Differences within ± this count as none, in the unit of the evidence; None: a tenth of the
+        gap between bspline and measured.
+    not_applied : Sequence[str], optional
+        Methods that fell back to zero filling; they, their placebos and their members are left
+        out.
+    advice : text.Advice, optional
+        How the reader gets what the limits name as missing.
+    displacement : Sequence[float], optional
+        (V,) framewise displacement of each volume (mm); NaN where it is not known.
+    one_level : Mapping[str, object] | None, optional
+        Facts of the test one level down, as `bids_sr.stats.evaluation.tested_share.one_level_down`
+        takes them.
+
+    Returns
+    -------
+    Verdict
+        Headline, sentences and limits, with rows for the table.
     """
     idle = [method for method in methods if method in not_applied]
     methods = [method for method in methods if method not in idle]

@@ -48,13 +48,25 @@ class Advice:
     """How readers of the limits get what is missing.
 
     The words differ between the command line and Python.
+
+    Parameters
+    ----------
+    reference : str
+        A high-resolution reference.
+    images : str
+        Volumes to assess the quality of images.
+    controls : str
+        Control analyses.
+    other_run : str
+        Another acquired run of the task, and a reference beyond the acquired band, for series of
+        other programs.
+    fine_run : str
+        How to get a reference beyond the acquired band for other programs.
     """
 
-    reference: str  # a high-resolution reference
-    images: str  # volumes to assess the quality of images
-    controls: str  # control analyses
-    # another acquired run of the task, and a reference beyond the acquired band, for series of
-    # other programs
+    reference: str
+    images: str
+    controls: str
     other_run: str
     fine_run: str
 
@@ -99,7 +111,22 @@ ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "py
 def headline(
     claims: Sequence[Claim], evidence: Evidence | None, found: OneLevelDown | None
 ) -> str:
-    """What may be claimed for the methods of a run."""
+    """What may be claimed for the methods of a run.
+
+    Parameters
+    ----------
+    claims : Sequence[Claim]
+        What was decided on each method.
+    evidence : Evidence | None
+        Agreement with the strongest reference; None for none.
+    found : OneLevelDown | None
+        What was tested one level down; None for nothing.
+
+    Returns
+    -------
+    str
+        Sentences, separated by spaces.
+    """
     on_function = [each for each in claims if each.kind == "function"]
     if evidence is None or evidence.no_detail:
         methods = [each.series for each in on_function]
@@ -184,7 +211,28 @@ def limits(
     advice: Advice,
     found: OneLevelDown | None,
 ) -> list[str]:
-    """What cannot be said of the methods of a run; `raised` are names of flags."""
+    """What cannot be said of the methods of a run; `raised` are names of flags.
+
+    Parameters
+    ----------
+    claims : Sequence[Claim]
+        What was decided on each method.
+    evidence : Evidence | None
+        Agreement with the strongest reference; None for none.
+    margin : float
+        Difference that counts as none; NaN where it is not known.
+    raised : Iterable[str]
+        Names of the flags that were raised.
+    advice : Advice
+        How readers get what is missing.
+    found : OneLevelDown | None
+        What was tested one level down; None for nothing.
+
+    Returns
+    -------
+    list[str]
+        Texts of one or more sentences, one for each limit.
+    """
     accurate = evidence is not None and not evidence.no_detail
     out = []
     if found is not None and found.tested and (found.calibrated or not accurate):
@@ -250,7 +298,20 @@ _HEADS: Mapping[Status, str] = {
 
 
 def compared_headline(name: str, status: Status) -> str:
-    """Whether a series of another program is more accurate than the acquired one."""
+    """Whether a series of another program is more accurate than the acquired one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    status : Status
+        Answer in a word or two, such as ``more accurate``.
+
+    Returns
+    -------
+    str
+        Answer in a sentence.
+    """
     return f"{name} {_HEADS[status]}." if status in _HEADS else f"{name}: not assessed."
 
 
@@ -292,6 +353,22 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     """Return findings and numbers on another program's series in one band.
 
     `fwhm_mm` is that of its control.
+
+    Parameters
+    ----------
+    claim : Claim
+        What was decided on the series in this band.
+    fwhm_mm : float
+        Gaussian smoothing of the control (FWHM, mm).
+    counts : bool
+        Whether a gain counts against this reference.
+    finer : bool
+        Whether the series lies on another grid than the acquired one.
+
+    Returns
+    -------
+    str
+        Sentence with findings and numbers.
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
@@ -329,7 +406,22 @@ def _level(claim: Claim) -> list[MetricRow]:
 
 
 def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
-    """Why a band of a series of another program is not assessed, and what to scan."""
+    """Why a band of a series of another program is not assessed, and what to scan.
+
+    Parameters
+    ----------
+    kind : Kind
+        Band, ``within`` or ``beyond`` the acquired Nyquist limit.
+    advice : Advice
+        How readers get what is missing.
+    finer : bool
+        Whether the series lies on another grid than the acquired one.
+
+    Returns
+    -------
+    str
+        Sentence with the reason and a way out.
+    """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
     way, need = advice.fine_run, "this takes a high-resolution reference"
@@ -339,7 +431,18 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
 
 
 def compared_place(facts: Mapping[str, object]) -> list[str]:
-    """What has to be known of how a series of another program lies on the run."""
+    """What has to be known of how a series of another program lies on the run.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        How the series lies on the run, by key.
+
+    Returns
+    -------
+    list[str]
+        At most two sentences.
+    """
     out = []
     if facts.get("shift") and facts.get("frame") == "as acquired":
         out.append(f"It lies {facts['shift']} (of the acquired grid) from the run.")
@@ -353,7 +456,18 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
 
 
 def said_first(verdict: Mapping[str, object]) -> list[str]:
-    """What a verdict, given as its JSON, says before its headline: motion, and what was idle."""
+    """What a verdict, given as its JSON, says before its headline: motion, and what was idle.
+
+    Parameters
+    ----------
+    verdict : Mapping[str, object]
+        Values by key, as read from JSON.
+
+    Returns
+    -------
+    list[str]
+        Sentences in that order, at most two; may be empty.
+    """
     return [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
 
 
@@ -363,6 +477,16 @@ def verdict_line(verdict: Mapping[str, object]) -> str:
     Large motion and methods that were not applied come before the headline.
 
     What is said of series of other programs comes after it.
+
+    Parameters
+    ----------
+    verdict : Mapping[str, object]
+        Values by key, as read from JSON.
+
+    Returns
+    -------
+    str
+        Sentences, separated by spaces.
     """
     others = [str(mapped(each).get("headline", "")) for each in listed(verdict.get("compared"))]
     own = str(verdict.get("headline") or "")

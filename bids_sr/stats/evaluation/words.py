@@ -72,6 +72,17 @@ class Sentence(NamedTuple):
     """Statement, with the value or comparison that it is on.
 
     Where there is neither, it has the series that it is about.
+
+    Parameters
+    ----------
+    text : str
+        Statement that ends in a period.
+    row : MetricRow | None
+        Row of the value or difference; None for none.
+    decision : Decision | None
+        What the difference allows to say; None without a difference.
+    series : str
+        Name of the series where there is no row; else ``n/a``.
     """
 
     text: str
@@ -81,22 +92,56 @@ class Sentence(NamedTuple):
 
 
 def names(which: Iterable[str], last: str = "and") -> str:
-    """Names in a sentence.
+    """Return names in a sentence.
 
     >>> names(["a", "b", "c"], "or"), names(["a"])
     ('a, b or c', 'a')
+
+    Parameters
+    ----------
+    which : Iterable[str]
+        Names in order, of which repetitions are dropped.
+    last : str, optional
+        Word before the last of several names.
+
+    Returns
+    -------
+    str
+        Names as a list in words.
     """
     *rest, end = dict.fromkeys(which)
     return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence."""
+    """A text that begins a sentence.
+
+    Parameters
+    ----------
+    text : str
+        Text that may be empty.
+
+    Returns
+    -------
+    str
+        Same text with a capital as its first letter.
+    """
     return text[:1].upper() + text[1:]
 
 
 def region_text(region: str) -> str:
-    """A region in words; nothing for none."""
+    """A region in words; nothing for none.
+
+    Parameters
+    ----------
+    region : str
+        Name of the region, such as ``brain`` or ``active40``.
+
+    Returns
+    -------
+    str
+        Words for the region; a name that is not known stays.
+    """
     if tenths := tenths_of(region):
         return f"active voxels (|t| > {tenths / 10:g})"
     known = {
@@ -109,24 +154,70 @@ def region_text(region: str) -> str:
 
 
 def against(row: MetricRow) -> str:
-    """What a value is held against; empty for nothing."""
+    """What a value is held against; empty for nothing.
+
+    Parameters
+    ----------
+    row : MetricRow
+        Row of the value or difference.
+
+    Returns
+    -------
+    str
+        Words such as ``against`` with the name of the reference.
+    """
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
     return f"against {words}" if words else ""
 
 
 def measure_text(row: MetricRow) -> str:
-    """What a value measures: its statistic, and the spatial frequencies where they are a part."""
+    """What a value measures: its statistic, and the spatial frequencies where they are a part.
+
+    Parameters
+    ----------
+    row : MetricRow
+        Row of the value or difference.
+
+    Returns
+    -------
+    str
+        Label of the statistic, with its band within or beyond the acquired one.
+    """
     name = statistic(row.statistic).label or row.statistic
     return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
 
 
 def value_text(row: MetricRow, form: str = "") -> str:
-    """A value with its interval, in its unit."""
+    """A value with its interval, in its unit.
+
+    Parameters
+    ----------
+    row : MetricRow
+        Row of the value or difference.
+    form : str, optional
+        Format of the numbers, such as ``.2f``; empty for the usual one.
+
+    Returns
+    -------
+    str
+        Value with its interval in brackets.
+    """
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
 def comparison(each: Comparison) -> Sentence:
-    """A difference between two series, or between a method and one of its placebos."""
+    """A difference between two series, or between a method and one of its placebos.
+
+    Parameters
+    ----------
+    each : Comparison
+        Difference, and what it allows to say.
+
+    Returns
+    -------
+    Sentence
+        Sentence with the difference and its interval.
+    """
     row, placebo = each.row, PLACEBOS.get(each.row.minus)
     other = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
@@ -147,6 +238,18 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     """Tell whether a gain is attributable to this participant's own data.
 
     The text is empty where no control analysis was run.
+
+    Parameters
+    ----------
+    claim : Claim
+        What was decided on the placebos of a method.
+    in_full : bool, optional
+        Whether placebos that were not tried are named.
+
+    Returns
+    -------
+    str
+        One or two sentences, or an empty text.
     """
     if claim.holds is None:
         return ""
@@ -167,7 +270,20 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
 
 
 def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
-    """How much of the detail each series has, in active voxels first."""
+    """How much of the detail each series has, in active voxels first.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Agreement with the strongest reference.
+    of : Iterable[str]
+        Names of series, in the order to tell.
+
+    Returns
+    -------
+    list[Sentence]
+        One sentence for each series with a known value.
+    """
     found = []
     for name in of:
         if known := evidence.known(name):
@@ -183,14 +299,40 @@ def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
 
 
 def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
-    """Name and value of what is told beside explained variance, as far as it is known."""
+    """Name and value of what is told beside explained variance, as far as it is known.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Agreement with the strongest reference.
+    series : str
+        Name of the series.
+    region : str
+        Name of the region; empty for the first one.
+
+    Returns
+    -------
+    list[tuple[str, float]]
+        Label and value of each other statistic; none beside a correlation.
+    """
     others = ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
     values = ((statistic(name).label, evidence.value(series, region, name)) for name in others)
     return [(text, value) for text, value in values if math.isfinite(value)]
 
 
 def basis(evidence: Evidence) -> str:
-    """What the levels are, and what they are held against."""
+    """What the levels are, and what they are held against.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Agreement with the strongest reference.
+
+    Returns
+    -------
+    str
+        Two sentences on reference, statistic and contrast.
+    """
     what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
     if evidence.reference.statistic == "ev":
         what, note = (
@@ -207,7 +349,20 @@ def basis(evidence: Evidence) -> str:
 
 
 def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
-    """What was tested one level down, and what became of a calibration; it compares nothing."""
+    """What was tested one level down, and what became of a calibration; it compares nothing.
+
+    Parameters
+    ----------
+    found : OneLevelDown
+        What was tested one level down.
+    methods : Collection[str]
+        Names of the methods to tell of.
+
+    Returns
+    -------
+    list[Sentence]
+        Sentences on shares, then on calibrations and on what was not tested.
+    """
     out = [
         Sentence(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
         for name, row in found.tested.items()
@@ -219,13 +374,37 @@ def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
 
 
 def untested(found: OneLevelDown, method: str) -> str:
-    """Why a method was not tested one level down; empty where it was."""
+    """Why a method was not tested one level down; empty where it was.
+
+    Parameters
+    ----------
+    found : OneLevelDown
+        What was tested one level down.
+    method : str
+        Name of the series that the method makes.
+
+    Returns
+    -------
+    str
+        Clause without a period, or an empty text.
+    """
     why = found.reasons.get(method, "").rstrip(".")
     return f"{method} was not tested {found.where_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:
-    """What a series explains of zero filling's error one level down, with its interval."""
+    """What a series explains of zero filling's error one level down, with its interval.
+
+    Parameters
+    ----------
+    row : MetricRow
+        Row of the tested share.
+
+    Returns
+    -------
+    str
+        Clause without a period.
+    """
     share, ends = (
         f"{number(row.value, '.0%')} of what zero filling misses",
         interval(row.lower, row.upper, ".0%"),
@@ -242,7 +421,18 @@ def share_text(row: MetricRow) -> str:
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
-    """Which methods were not applied; empty for none."""
+    """Which methods were not applied; empty for none.
+
+    Parameters
+    ----------
+    not_applied : Sequence[str]
+        Names of methods that fell back to zero filling.
+
+    Returns
+    -------
+    str
+        Two sentences, or an empty text.
+    """
     if not not_applied:
         return ""
     many = len(not_applied) > 1
@@ -258,6 +448,16 @@ def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
 
     >>> moved([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
+
+    Parameters
+    ----------
+    displacement : Sequence[float]
+        Framewise displacement of each volume (mm); NaN where not known.
+
+    Returns
+    -------
+    tuple[float, float] | None
+        Mean (mm), and share (0 to 1) of volumes above 0.5 mm.
     """
     known = [value for value in displacement if math.isfinite(value)]
     return (
@@ -268,7 +468,18 @@ def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
 
 
 def moved_much(displacement: Sequence[float]) -> bool:
-    """Whether the head moved so much that it is said before all else."""
+    """Whether the head moved so much that it is said before all else.
+
+    Parameters
+    ----------
+    displacement : Sequence[float]
+        Framewise displacement of each volume (mm); NaN where not known.
+
+    Returns
+    -------
+    bool
+        True from a mean of 0.5 mm, or 20 percent of moved volumes.
+    """
     mean, share = moved(displacement) or (0.0, 0.0)
     return mean >= MOVED_MM or share >= MOVED_SHARE
 
@@ -280,6 +491,16 @@ def motion_text(displacement: Sequence[float]) -> str:
     'Head motion is large: 67 % of the volumes ... (mean framewise displacement 0.60 mm).'
     >>> motion_text([0.1, 0.2])
     ''
+
+    Parameters
+    ----------
+    displacement : Sequence[float]
+        Framewise displacement of each volume (mm); NaN where not known.
+
+    Returns
+    -------
+    str
+        Sentence, or an empty text.
     """
     if not moved_much(displacement):
         return ""
@@ -312,6 +533,16 @@ def description_of(name: str) -> str:
     'baseline: in-plane zero filling of k-space'
     >>> description_of("nobody")
     ''
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+
+    Returns
+    -------
+    str
+        Phrase without a period, or an empty text.
     """
     if name in BASELINES:
         return f"baseline: {BASELINES[name]}"

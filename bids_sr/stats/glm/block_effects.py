@@ -32,22 +32,46 @@ _VOLUMES = 16  # read at a time
 
 @frozen
 class Effects:
-    """Effects of B blocks of one series."""
+    """Effects of B blocks of one series.
 
-    series: str  # its name
-    affine: Float  # (4, 4) voxel to RAS mm
-    mask: Mask  # (X, Y, Z) brain
-    # (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices
+    Parameters
+    ----------
+    series : str
+        Its name.
+    affine : Float
+        (4, 4) voxel to RAS mm.
+    mask : Mask
+        (X, Y, Z) brain.
+    betas : Float32
+        (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices.
+    mean : Float32
+        (X, Y, Z) mean over time.
+    blocks : tuple[Block, ...]
+        Blocks, covariance, leak: see `bids_sr.stats.glm.blocks.BlockDesign`.
+    covariance : Float
+        Covariance of the effects for noise of variance one (B, B).
+    leak : Float
+        Distance of each effect from an estimable one (B, P); zeros: estimable.
+    smooth_variance : Float32 | None
+        (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None.
+    ranks : tuple[int, ...]
+        Numbers of temporal components to choose from.
+    pca_maps : Float32
+        pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks.
+    pca_loadings : Float
+        Block effects of each temporal component (K, B); empty without ranks.
+    """
+
+    series: str
+    affine: Float
+    mask: Mask
     betas: Float32
-    mean: Float32  # (X, Y, Z) mean over time
-    # blocks, covariance, leak: see `bids_sr.stats.glm.blocks.BlockDesign`
+    mean: Float32
     blocks: tuple[Block, ...]
     covariance: Float
     leak: Float
-    # (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None
     smooth_variance: Float32 | None = None
-    ranks: tuple[int, ...] = ()  # numbers of temporal components to choose from
-    # pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks
+    ranks: tuple[int, ...] = ()
     pca_maps: Float32 = field(default_factory=lambda: np.zeros((0, 0, 0, 0), dtype=np.float32))
     pca_loadings: Float = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -60,6 +84,16 @@ class Effects:
         """Return the weights of the blocks in each half's effect, (2, B).
 
         The value is None where the contrast cannot be split.
+
+        Parameters
+        ----------
+        weights : Mapping[str, float]
+            Weights of conditions in the contrast, by name.
+
+        Returns
+        -------
+        Float | None
+            Weights of the blocks, one row a half, or None.
         """
         return half_weights(self.blocks, weights, self.leak)
 
@@ -67,18 +101,49 @@ class Effects:
         """Return the weights of the blocks in the mean effect of both halves, (B,).
 
         The value is None where the contrast cannot be split.
+
+        Parameters
+        ----------
+        weights : Mapping[str, float]
+            Weights of conditions in the contrast, by name.
+
+        Returns
+        -------
+        Float | None
+            Weights of the blocks, or None.
         """
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
 
     def effect(self, block_weights: Float) -> Float32:
-        """A sum of block effects, (X, Y, Z), for weights (B,)."""
+        """A sum of block effects, (X, Y, Z), for weights (B,).
+
+        Parameters
+        ----------
+        block_weights : Float
+            Weights of the blocks in the sum (B,).
+
+        Returns
+        -------
+        Float32
+            Map of the effect in the unit of the series.
+        """
         return self.betas @ block_weights.astype(np.float32)
 
     def reduced(self, rank: int) -> Float32:
         """Return block effects (X, Y, Z, B) from the `rank` leading temporal components.
 
         The series keeps these components alone.
+
+        Parameters
+        ----------
+        rank : int
+            Number of temporal components that are kept.
+
+        Returns
+        -------
+        Float32
+            Block maps in the unit of the series.
         """
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
@@ -86,6 +151,21 @@ class Effects:
         """Return t (X, Y, Z) of a sum of block effects after smoothing with 4 mm FWHM.
 
         The fit is ordinary least squares.
+
+        Parameters
+        ----------
+        block_weights : Float
+            Weights of the blocks in the sum (B,).
+
+        Returns
+        -------
+        Float32
+            Map of t, 0 where a voxel does not vary.
+
+        Raises
+        ------
+        ValueError
+            The variance of the smoothed series was not kept.
         """
         if self.smooth_variance is None:
             raise ValueError(
@@ -103,6 +183,24 @@ def temporal_components(
     """Return the leading eigenvectors of the inner products in time, (rows, count).
 
     The inner products are those of the series. Signs are arbitrary but fixed.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series with all of its volumes (4D).
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    start : int
+        Number of the first volume, counted from 0.
+    count : int
+        Number of components.
+    scratch : Path
+        Name of a scratch file, which is removed in the end.
+
+    Returns
+    -------
+    Float
+        Courses of length one, the strongest first.
     """
     with extract_time_series(reader, mask, scratch, start=start) as signals:
         gram = np.zeros((signals.n_times, signals.n_times))
@@ -124,16 +222,34 @@ def block_effects(
     with_t: bool = False,
     scratch: Path = Path("components.raw"),
 ) -> Effects:
-    """Effects of all blocks of one series.
+    """Return effects of all blocks of one series.
 
     Parameters
     ----------
-    reader, mask : (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where
-        they do not fit
-    pca_ranks : numbers of temporal components for `Effects.reduced`; those beyond the rank of the
-        series are left out
-    with_t : also what `Effects.smooth_t` needs
-    scratch : name of a scratch file, used with pca_ranks only and removed
+    reader, mask : SeriesReader
+        (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do
+        not fit.
+    design : BlockDesign
+        Model of the run with one regressor for each block.
+    series : str
+        Name of the series.
+    pca_ranks : Sequence[int], optional
+        Numbers of temporal components for `Effects.reduced`; those beyond the rank of the series
+        are left out.
+    with_t : bool, optional
+        Also what `Effects.smooth_t` needs.
+    scratch : Path, optional
+        Name of a scratch file, used with pca_ranks only and removed.
+
+    Returns
+    -------
+    Effects
+        Maps of all blocks, with the blocks and their covariance.
+
+    Raises
+    ------
+    ValueError
+        Series, mask and model do not fit in shape or number of volumes.
     """
     shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:
@@ -198,7 +314,20 @@ def _stream(
 
 
 def save_effects(effects: Effects, path: Path) -> Path:
-    """Write effects as .npz, whole or not at all."""
+    """Write effects as .npz, whole or not at all.
+
+    Parameters
+    ----------
+    effects : Effects
+        Block effects of one series.
+    path : Path
+        Final name of the file (.npz).
+
+    Returns
+    -------
+    Path
+        Name of the file, as given.
+    """
     blocks = effects.blocks
     arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
@@ -218,7 +347,18 @@ def save_effects(effects: Effects, path: Path) -> Path:
 
 
 def load_effects(path: Path) -> Effects:
-    """Read what `save_effects` wrote."""
+    """Read what `save_effects` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        File of block effects (.npz).
+
+    Returns
+    -------
+    Effects
+        Block effects of one series.
+    """
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]
         blocks = tuple(

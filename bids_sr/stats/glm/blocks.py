@@ -41,40 +41,81 @@ class TooFewBlocks(ValueError):
 
 @frozen
 class Block:
-    """One unit of a run."""
+    """One unit of a run.
 
-    condition: str  # trial type
-    # (onset, duration) in s of what is convolved; one for a sustained block
+    Parameters
+    ----------
+    condition : str
+        Trial type.
+    events : tuple[tuple[float, float], ...]
+        (onset, duration) in s of what is convolved; one for a sustained block.
+    half : int
+        0 or 1.
+    share : float
+        Of its response that lies inside the run, 0–1.
+    used : bool
+        Whether it counts; else it is modelled and weighs nothing.
+    """
+
+    condition: str
     events: tuple[tuple[float, float], ...]
-    half: int = 0  # 0 or 1
-    share: float = 1.0  # of its response that lies inside the run, 0–1
-    used: bool = True  # whether it counts; else it is modelled and weighs nothing
+    half: int = 0
+    share: float = 1.0
+    used: bool = True
 
 
 @frozen
 class BlockDesign:
-    """Model of a run with one regressor per block, and how block effects are read off a series."""
+    """Model of a run with one regressor per block, and how block effects are read off a series.
 
-    blocks: tuple[Block, ...]  # in order of time, B of them
-    # (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row
+    Parameters
+    ----------
+    blocks : tuple[Block, ...]
+        In order of time, B of them.
+    matrix : Float
+        (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row.
+    weights : Float
+        (rows, B); a voxel's time series times these is the effect of each block.
+    covariance : Float
+        (B, B); of the effects, for noise of variance one.
+    leak : Float
+        (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros
+        where the effect can be told from everything else.
+    basis : Float
+        (rows, rank) orthonormal columns that span the model.
+    n_dummy : int
+        Volumes at the start that have no row.
+    dof : int
+        Rows less rank.
+    """
+
+    blocks: tuple[Block, ...]
     matrix: Float
-    weights: Float  # (rows, B); a voxel's time series times these is the effect of each block
-    covariance: Float  # (B, B); of the effects, for noise of variance one
-    # (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros
-    # where the effect can be told from everything else
+    weights: Float
+    covariance: Float
     leak: Float
-    basis: Float  # (rows, rank) orthonormal columns that span the model
-    n_dummy: int  # volumes at the start that have no row
-    dof: int  # rows less rank
+    basis: Float
+    n_dummy: int
+    dof: int
 
 
 def find_blocks(events: Events) -> list[Block]:
-    """Units of a run in order of time, halves not yet told.
+    """Return units of a run in order of time, halves not yet told.
 
     Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block;
     above `_MAX_UNITS` of these, chunks of consecutive blocks of one condition are the units. So
     are chunks of its events where all that a condition has would be one block (quick trials of one
     kind throughout the run), which could not be split.
+
+    Parameters
+    ----------
+    events : Events
+        Events of the task (s).
+
+    Returns
+    -------
+    list[Block]
+        Blocks sorted by the onset of their first event.
     """
     table = events.table.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
@@ -116,6 +157,16 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 
 def assign_halves(blocks: Sequence[Block]) -> list[Block]:
     """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
+
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run in order of time.
+
+    Returns
+    -------
+    list[Block]
+        Same blocks with their halves.
 
     Examples
     --------
@@ -179,6 +230,20 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float) -> list[fl
     """Share of each block's squared response that falls on evenly spaced times (s).
 
     Only blocks near the ends of the run are worked out: the response to any other lies inside it.
+
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run in order of time.
+    times : Float
+        Times of the volumes that count (s).
+    tr : float
+        Repetition time, TR (s).
+
+    Returns
+    -------
+    list[float]
+        Share from 0 to 1 of each block.
     """
     cut = [
         index
@@ -225,6 +290,34 @@ def block_design(
     A block with less than `min_share` of its response inside the run does not count; 0 uses every
     block. TooFewBlocks where no condition has two blocks inside the run, DesignError where the
     model cannot be built.
+
+    Parameters
+    ----------
+    events : Regressors
+        Events of the task, or time series of seeds at rest.
+    n_volumes : int
+        Number of all volumes of the series, dummies included.
+    tr : float
+        Repetition time, TR (s).
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+    slice_time_ref : float, optional
+        Moment within a TR (0 to 1) to which slice timing was corrected.
+    has_stc : bool, optional
+        Whether slice timing was corrected.
+    min_share : float, optional
+        Share of a block's response (0 to 1) that makes it count.
+    high_pass : float, optional
+        Cut-off of the drift model (Hz); 0 for a straight line.
+    confounds : pd.DataFrame | None, optional
+        Confounds of the run, one row a volume; None: none enter the model.
+    confound_names : Sequence[str], optional
+        Names of the confounds that enter the model.
+
+    Returns
+    -------
+    BlockDesign
+        Model, blocks with their halves, and how effects are read off.
     """
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
     if isinstance(events, Seeds):
@@ -308,6 +401,20 @@ def half_weights(
     half is left out of both, and the weights of the others on its side of the contrast grow to
     make up for it; a contrast that loses a side cannot be split, nor one that the model cannot
     estimate, as its `leak` tells (see `BlockDesign`).
+
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run in order of time.
+    weights : Mapping[str, float]
+        Weights of conditions in the contrast, by name.
+    leak : Float | None, optional
+        Distance of each effect from an estimable one (B, P); None: not checked.
+
+    Returns
+    -------
+    Float | None
+        Weights of the blocks, one row a half, or None.
     """
     scaled = scaled_weights(weights)
     count = Counter((block.condition, block.half) for block in blocks if block.used)
@@ -335,6 +442,19 @@ def half_weights(
 
 
 def missing_conditions(blocks: Sequence[Block], weights: Mapping[str, float]) -> list[str]:
-    """Conditions of a contrast that have no used block in one of the halves."""
+    """Return conditions of a contrast that have no used block in one of the halves.
+
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run in order of time.
+    weights : Mapping[str, float]
+        Weights of conditions in the contrast, by name.
+
+    Returns
+    -------
+    list[str]
+        Names of conditions whose weight is not 0.
+    """
     have = {(block.condition, block.half) for block in blocks if block.used}
     return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= have]

@@ -60,24 +60,33 @@ def gather(
     std_dvars: float = 1.5,
     all_components: bool = False,
 ) -> tuple[pd.DataFrame, Described]:
-    """Confounds table of a motion-corrected series and the description of its columns.
+    """Return confounds table of a motion-corrected series and the description of its columns.
 
     Parameters
     ----------
-    reader : motion-corrected series (uncompressed)
-    mask : brain, on its grid
-    motion : one row a volume with the columns MOTION (mm, rad)
-    matrices : (T, 4, 4), one a volume; take a point of the reference to where it lies in the
-        volume (RAS mm)
-    tpms : gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals
-        and aCompCor out
-    n_dummy : volumes at the start that are not steady
-    fd_mm, std_dvars : a volume above one of them is a motion outlier, with a column of its own
-    all_components : every component of CompCor, instead of those that explain half of the variance
+    reader : SeriesReader
+        Motion-corrected series (uncompressed).
+    mask : Mask
+        Brain, on its grid.
+    motion : pd.DataFrame
+        One row a volume with the columns MOTION (mm, rad).
+    matrices : Array
+        (T, 4, 4), one a volume; take a point of the reference to where it lies in the volume (RAS
+        mm).
+    tpms : Sequence[Array] | None, optional
+        Gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals and
+        aCompCor out.
+    n_dummy : int, optional
+        Volumes at the start that are not steady.
+    fd_mm, std_dvars : float, optional
+        A volume above one of them is a motion outlier, with a column of its own.
+    all_components : bool, optional
+        Every component of CompCor, instead of those that explain half of the variance.
 
     Returns
     -------
-    (table, one row a volume, NaN where a column is not defined; descriptions by column)
+    tuple[pd.DataFrame, Described]
+        (table, one row a volume, NaN where a column is not defined; descriptions by column).
 
     Raises
     ------
@@ -165,7 +174,17 @@ def _outliers(
 
 
 def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> None:
-    """Add a column for each volume that is not in steady state, and its description."""
+    """Add a column for each volume that is not in steady state, and its description.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Confounds of the run, one row a volume, to which columns are added.
+    described : Described
+        Descriptions by column, to which those of the columns are added.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    """
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
@@ -237,7 +256,18 @@ def _components(
 
 
 def describe(columns: Iterable[str]) -> Described:
-    """Description and unit of the columns that do not depend on the data."""
+    """Description and unit of the columns that do not depend on the data.
+
+    Parameters
+    ----------
+    columns : Iterable[str]
+        Names of columns; those that are not known are left out.
+
+    Returns
+    -------
+    Described
+        Description, unit and method by column.
+    """
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
     signal = "signal units of the scanner"
     fixed = {

@@ -61,6 +61,16 @@ def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
     """Return the trial types that get a regressor, in order of first appearance.
 
     Missing values may be NaN, None or ``n/a``.
+
+    Parameters
+    ----------
+    column : Iterable[object]
+        Cells of the column ``trial_type``, in order.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names without repetition; rest and missing values are left out.
     """
     seen: dict[str, None] = {}
     for value in column:
@@ -75,6 +85,16 @@ def seconds(text: str | None) -> float | None:
 
     >>> seconds("12.5"), seconds("n/a"), seconds("inf")
     (12.5, None, None)
+
+    Parameters
+    ----------
+    text : str | None
+        Cell of the table; None for an empty one.
+
+    Returns
+    -------
+    float | None
+        Time in seconds, or None.
     """
     try:
         value = float(text or "")
@@ -89,6 +109,16 @@ def camel(name: str) -> str:
     Other scripts are transliterated.
 
     Which trial type a label stands for is told by the weights in the sidecar of every map.
+
+    Parameters
+    ----------
+    name : str
+        Name of a trial type or contrast in any script.
+
+    Returns
+    -------
+    str
+        Label of at most 80 letters and digits.
 
     Examples
     --------
@@ -119,6 +149,16 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
     Two or three types are compared in pairs, first less second; four to eight each with the mean
     of the others; more not at all.
+
+    Parameters
+    ----------
+    trial_types : Sequence[str]
+        Names of the conditions that are modeled.
+
+    Returns
+    -------
+    dict[str, Contrast]
+        Weights of conditions by contrast.
     """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
@@ -142,13 +182,20 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 def resolve_contrasts(
     trial_types: Sequence[str], requested: Sequence[str] = ()
 ) -> dict[str, Contrast]:
-    """Weights of every contrast of a run, by name (letters and digits), in the order requested.
+    """Return weights of every contrast of a run, by name, in the order requested.
 
     Parameters
     ----------
-    trial_types : names that are modelled, see `modelled_types`
-    requested : forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``,
-        ``all`` (mean of all types); a plain sum weighs each term by 1; empty: `default_contrasts`
+    trial_types : Sequence[str]
+        Names that are modelled, see `modelled_types`.
+    requested : Sequence[str], optional
+        Forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all``
+        (mean of all types); a plain sum weighs each term by 1; empty: `default_contrasts`.
+
+    Returns
+    -------
+    dict[str, Contrast]
+        Weights of conditions by contrast, without repetition.
 
     Raises
     ------

@@ -39,21 +39,37 @@ _SILENT = 1e-3
 
 @frozen
 class Design:
-    """The model of one run, rows of dummy volumes left out."""
+    """The model of one run, rows of dummy volumes left out.
 
-    # (rows, columns) float64, read-only; conditions first, then confounds, drift, constant
+    Parameters
+    ----------
+    matrix : Float
+        (rows, columns) float64, read-only; conditions first, then confounds, drift, constant.
+    columns : tuple[str, ...]
+        Name of each column.
+    conditions : tuple[str, ...]
+        Names of the columns that are conditions; their plateau is one.
+    n_dummy : int
+        Volumes at the start that have no row.
+    tr : float
+        Repetition time (s).
+    high_pass : float
+        Cut-off of the cosine drift (Hz); 0 is a straight line.
+    rank : int
+        Of the matrix; below the number of columns where confounds or conditions repeat each other.
+    """
+
     matrix: Float
-    columns: tuple[str, ...]  # name of each column
-    conditions: tuple[str, ...]  # names of the columns that are conditions; their plateau is one
-    n_dummy: int  # volumes at the start that have no row
-    tr: float  # repetition time (s)
-    high_pass: float  # cut-off of the cosine drift (Hz); 0 is a straight line
-    # of the matrix; below the number of columns where confounds or conditions repeat each other
+    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
+    n_dummy: int
+    tr: float
+    high_pass: float
     rank: int
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of the residuals: rows less rank."""
+        """Return degrees of freedom of the residuals: rows less rank."""
         return self.matrix.shape[0] - self.rank
 
 
@@ -65,6 +81,16 @@ def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
     Without the components breathing and pulse stay in the residuals of smoothed series, and twice
     as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
     volumes cannot spare the regressors. None of a run without a table.
+
+    Parameters
+    ----------
+    table : pd.DataFrame | None
+        Confounds of the run, one row a volume; None: none enter the model.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of columns, at most seventeen.
     """
     if table is None:
         return ()
@@ -78,6 +104,22 @@ def frame_times(
     """Return the acquisition time of each volume (s after run start), (n_volumes,).
 
     See the module's docstring.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Number of all volumes of the series, dummies included.
+    tr : float
+        Repetition time, TR (s).
+    slice_time_ref : float, optional
+        Moment within a TR (0 to 1) to which slice timing was corrected.
+    has_stc : bool, optional
+        Whether slice timing was corrected.
+
+    Returns
+    -------
+    Float
+        Times since the first volume began (s).
     """
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
 
@@ -126,16 +168,25 @@ def build_design(
 
     Parameters
     ----------
-    events : events, or seeds in their place
-    n_volumes, n_dummy : of the series, dummies included; and those at its start, which are left
-        out
-    tr : repetition time (s)
-    slice_time_ref, has_stc : the moment within a TR (0–1) to which slice timing was corrected, and
-        whether it was
-    high_pass : Hz; drift is modelled by cosines up to this frequency, by a straight line where it
-        is 0
-    confounds, confound_names : table of n_volumes rows and which of its columns enter;
-        standardized, constants left out
+    events : Regressors
+        Events, or seeds in their place.
+    n_volumes : int
+        Of the series, dummies included; and those at its start, which are left out.
+    tr : float
+        Repetition time (s).
+    n_dummy : int, optional
+        Of the series, dummies included; and those at its start, which are left out.
+    slice_time_ref, has_stc : float, optional
+        The moment within a TR (0–1) to which slice timing was corrected, and whether it was.
+    high_pass : float, optional
+        Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0.
+    confounds, confound_names : pd.DataFrame | None, optional
+        Table of n_volumes rows and which of its columns enter; standardized, constants left out.
+
+    Returns
+    -------
+    Design
+        Model whose conditions have an event inside the run.
 
     Raises
     ------
@@ -187,10 +238,25 @@ def build_design(
 
 
 def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Weights divided by the sum of the positive or the negative ones, whichever is larger.
+    """Return weights divided by the sum of the positive or the negative ones, whichever is larger.
 
     t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference
     of two means, in the unit of one sustained block.
+
+    Parameters
+    ----------
+    weights : Mapping[str, float]
+        Weights of conditions in the contrast, by name.
+
+    Returns
+    -------
+    dict[str, float]
+        New weights by name; those of 0 are left out.
+
+    Raises
+    ------
+    DesignError
+        All weights are 0, or there are none.
 
     Examples
     --------
@@ -204,10 +270,29 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
-    """Weights over the design's columns, (columns,).
+    """Return weights over the design's columns, (columns,).
 
     DesignError for a condition without an event inside the run, or a contrast that the design
     cannot estimate (its vector is not a combination of the design's rows).
+
+    Parameters
+    ----------
+    design : Design
+        Model of the run, dummies left out.
+    name : str
+        Name of the contrast, for messages.
+    weights : Mapping[str, float]
+        Weights of conditions in the contrast, by name.
+
+    Returns
+    -------
+    Float
+        Scaled weights, 0 for all but conditions.
+
+    Raises
+    ------
+    DesignError
+        A condition has no event inside the run, or the design cannot estimate the contrast.
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():

@@ -22,8 +22,22 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
 
     Parameters
     ----------
-    path : the table; the JSON beside it tells of which mask each component of aCompCor is
-    origin : program and version, for the descriptions
+    path : Path
+        The table; the JSON beside it tells of which mask each component of aCompCor is.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    origin : str
+        Program and version, for the descriptions.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, Described]
+        Confounds, one row a volume, and a description of each column.
+
+    Raises
+    ------
+    ValueError
+        A column of head motion is missing.
     """
     theirs = pd.read_csv(path, sep="\t", na_values="n/a")
     missing = [name for name in MOTION if name not in theirs]

@@ -54,21 +54,41 @@ _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 
 @frozen
 class Noise:
-    """Autocorrelation of N voxels in G groups."""
+    """Autocorrelation of N voxels in G groups.
 
-    labels: _Labels  # (N,) group of each voxel
-    rho: Float  # (G, p) autocorrelations of the noise at lags 1 … p
-    # (G, p, p) covariance of the voxels' own autocorrelations about those of their group
+    Parameters
+    ----------
+    labels : _Labels
+        (N,) group of each voxel.
+    rho : Float
+        (G, p) autocorrelations of the noise at lags 1 … p.
+    spread : Float
+        (G, p, p) covariance of the voxels' own autocorrelations about those of their group.
+    """
+
+    labels: _Labels
+    rho: Float
     spread: Float
 
     @property
     def order(self) -> int:
-        """Lags p of the autoregressive process; 0 is white noise."""
+        """Return lags p of the autoregressive process; 0 is white noise."""
         return self.rho.shape[1] if self.rho.any() else 0
 
     @classmethod
     def white(cls, n: int) -> "Noise":
-        """No autocorrelation in n voxels, known exactly."""
+        """No autocorrelation in n voxels, known exactly.
+
+        Parameters
+        ----------
+        n : int
+            Number of voxels.
+
+        Returns
+        -------
+        'Noise'
+            Model with all voxels in one group.
+        """
         return cls(
             labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1))
         )
@@ -81,6 +101,16 @@ def noise_words(order: int = ORDER) -> str:
 
     >>> noise_words(2)
     'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
+
+    Parameters
+    ----------
+    order : int, optional
+        Number of lags of the noise model; 0 for white noise.
+
+    Returns
+    -------
+    str
+        Phrase without a period.
     """
     smoothed = f"with autocorrelation smoothed by {FWHM_MM:g} mm FWHM within the brain mask"
     return f"autoregressive of order {order}, {smoothed}" if order else "white"
@@ -90,6 +120,18 @@ def moving(signals: Float, centered: Float) -> Mask:
     """Tell which of the time series (T, N) vary by more than rounding error.
 
     `centered` are the same series without their means.
+
+    Parameters
+    ----------
+    signals : Float
+        Time series, one voxel a column (T, N).
+    centered : Float
+        Same time series less their means (T, N).
+
+    Returns
+    -------
+    Mask
+        Voxels that vary (N, boolean).
     """
     return centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0)
 
@@ -101,6 +143,20 @@ def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
 
     For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its
     columns' combinations.
+
+    Parameters
+    ----------
+    signals : Real
+        Time series, one voxel a column (T, N).
+    basis : Float
+        Orthonormal basis of the design (T, P).
+    order : int
+        Largest lag (volumes).
+
+    Returns
+    -------
+    tuple[Float, Mask]
+        Ratios by lag from 1, and voxels with residuals (N, boolean).
     """
     y = np.asarray(signals, dtype=np.float64)
     rest = y - y.mean(axis=0)
@@ -139,6 +195,17 @@ class Neighborhood:
     Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own`
     (N,) is the weight of a voxel in its own mean, `squares` (N,) the sum of the squared weights in
     a mean (near the edge of the mask, an upper bound), both 0 to 1.
+
+    Parameters
+    ----------
+    known : Mask
+        Voxels of the mask whose values count (N, boolean).
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    fwhm_mm : float
+        Width of the Gaussian that weighs neighbors (FWHM, mm).
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
@@ -171,7 +238,22 @@ class Neighborhood:
 
 
 def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float:
-    """Ratios (p, N) that a voxel's neighborhood and its brightness within it let expect."""
+    """Return ratios (p, N) that a voxel's neighborhood and its brightness within it let expect.
+
+    Parameters
+    ----------
+    ratios : Float
+        Ratios of lag products to power, one voxel a column (p, N).
+    level : Float
+        Brightness of each voxel (N,).
+    neighbors : Neighborhood
+        Means over the neighbors of each voxel.
+
+    Returns
+    -------
+    Float
+        Expected ratios, of the same shape.
+    """
     pooled = neighbors(ratios)
     contrast = level - neighbors(level[None])[0]
     used = neighbors.known & np.isfinite(contrast)
@@ -195,6 +277,18 @@ def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float
 
     From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
     .01 is not cut.
+
+    Parameters
+    ----------
+    values : Float
+        Values to compare, one voxel a column (p, N).
+    most : int, optional
+        Largest number of groups.
+
+    Returns
+    -------
+    tuple[_Labels, Float]
+        Group of each voxel, from 0, and mean of each group.
     """
     waiting: list[tuple[float, int, int, _Labels]] = []
     done: list[_Labels] = []
@@ -241,11 +335,24 @@ def estimate_noise(
 
     Parameters
     ----------
-    blocks : (which voxels, time series (T, n)) of all voxels of the mask, in the order of
-        `numpy.flatnonzero`
-    matrix : (T, P) design
-    mask, zooms : (X, Y, Z); voxel size (mm)
-    level : (N,) brightness, where the time series have lost theirs
+    blocks : _Blocks
+        (which voxels, time series (T, n)) of all voxels of the mask, in the order of
+        `numpy.flatnonzero`.
+    matrix : Float
+        (T, P) design.
+    mask, zooms : Mask
+        (X, Y, Z); voxel size (mm).
+    level : Float | None, optional
+        (N,) brightness, where the time series have lost theirs.
+    fwhm_mm : float, optional
+        Width of the Gaussian that weighs neighbors (FWHM, mm).
+    order : int, optional
+        Largest lag (volumes).
+
+    Returns
+    -------
+    Noise
+        Autocorrelation by groups; white noise where no voxel has residuals.
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

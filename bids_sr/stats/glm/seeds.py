@@ -32,9 +32,19 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
 
     Parameters
     ----------
-    mask : (X, Y, Z) brain
-    affine : (4, 4) voxel to RAS mm
-    center_mm : of the seed, RAS mm of the mask
+    mask : Mask
+        (X, Y, Z) brain.
+    affine : Float
+        (4, 4) voxel to RAS mm.
+    center_mm : Sequence[float]
+        Of the seed, RAS mm of the mask.
+    radius_mm : float
+        Radius of the sphere (mm).
+
+    Returns
+    -------
+    Mask
+        Voxels of the seed (3D, boolean), one at least.
 
     Raises
     ------
@@ -64,6 +74,20 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
     the signal per standard deviation of a seed's own fluctuation; t does not change, as the model
     has the same regressors. `nuisance` is (rows after the dummies, regressors), a constant among
     them.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Time series, one seed a column and one volume a row.
+    nuisance : Float
+        Nuisance regressors, one volume a row, dummies left out.
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    pd.DataFrame
+        Residuals in a table of the same shape.
     """
     out = table.astype(np.float64)
     values = out.iloc[n_dummy:].to_numpy()
@@ -76,6 +100,25 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
     """Return mean time series of seeds (X, Y, Z) by name, one row per volume.
 
     Dummy volumes are NaN.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series with all of its volumes (4D).
+    seeds : Mapping[str, Mask]
+        Voxels of each seed (3D, boolean) by name.
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+
+    Returns
+    -------
+    pd.DataFrame
+        Mean signal, one seed a column.
+
+    Raises
+    ------
+    ValueError
+        No seed lies in the field of view.
     """
     flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
     values = np.full((reader.shape[3], len(flat)), np.nan)
@@ -92,6 +135,20 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 
     0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest
     segments.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of volumes, dummies left out.
+    n_seeds : int
+        Number of seeds.
+    tr : float
+        Repetition time, TR (s).
+
+    Returns
+    -------
+    int
+        Even number from 4 to 20, or 0.
     """
     if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
         return 0
@@ -102,7 +159,24 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 
 
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:
-    """A regressor within one segment, the mean of the segment taken off, and 0 outside it."""
+    """A regressor within one segment, the mean of the segment taken off, and 0 outside it.
+
+    Parameters
+    ----------
+    regressor : Float
+        Time series of a seed (T,), dummies included.
+    tr : float
+        Repetition time, TR (s).
+    start : float
+        Start of the segment (s).
+    length : float
+        Length of the segment (s).
+
+    Returns
+    -------
+    Float
+        Time series of the segment alone (T,).
+    """
     first, last = round(start / tr), round((start + length) / tr)
     out = np.zeros_like(regressor)
     out[first:last] = regressor[first:last] - regressor[first:last].mean()

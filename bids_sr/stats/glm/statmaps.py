@@ -44,6 +44,25 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     above it. It is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up,
     the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
     conditions stay in the time series, as in the paper; only the GLM takes them out.
+
+    Parameters
+    ----------
+    n : int
+        Number of volumes.
+    tr : float
+        Repetition time, TR (s).
+    low_pass : float | None
+        Cut-off of the low-pass filter (Hz); None for none.
+
+    Returns
+    -------
+    _Filter
+        Detrending, with a low-pass where there is one.
+
+    Raises
+    ------
+    ValueError
+        The run is shorter than one period of the cut-off.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -66,6 +85,20 @@ def cross_correlation(signals: Float, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
 
     It is 0 where a voxel does not vary.
+
+    Parameters
+    ----------
+    signals : Float
+        Time series, one voxel a column (T, N).
+    tasks : Float
+        Predicted time series, one contrast a column (T, C).
+    temporal : _Filter
+        Filter for series and predictions alike.
+
+    Returns
+    -------
+    Float
+        Correlations from -1 to 1, one contrast a row.
     """
     x, y = (
         _filtered(np.asarray(values, dtype=np.float64), temporal) for values in (tasks, signals)
@@ -86,23 +119,59 @@ class ActivationSettings:
     """Settings of activation maps: the linear model of a run, the same for all of its series.
 
     They also say what is mapped.
+
+    Parameters
+    ----------
+    tr : float
+        S.
+    n_dummy : int
+        Volumes at the start that are left out.
+    fwhm_mm : float
+        Gaussian smoothing before the statistics (mm).
+    high_pass : float
+        Hz, cosine drift; 0: straight line.
+    slice_time_ref : float
+        Moment within a TR to which slice timing was corrected, and whether it was.
+    has_stc : bool
+        Whether slice timing was corrected.
+    confound_names : tuple[str, ...]
+        Columns of the confounds that enter the linear model.
+    block_bytes : int
+        Memory for a block of voxels; no result depends on it.
+    kinds : tuple[Literal['cc', 'glm'], ...]
+        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
+    low_pass : float | None
+        Hz, correlation only; None: none.
     """
 
-    tr: float  # s
-    n_dummy: int = 0  # volumes at the start that are left out
-    fwhm_mm: float = 0.0  # Gaussian smoothing before the statistics (mm)
-    high_pass: float = 1 / 128  # Hz, cosine drift; 0: straight line
-    # moment within a TR to which slice timing was corrected, and whether it was
+    tr: float
+    n_dummy: int = 0
+    fwhm_mm: float = 0.0
+    high_pass: float = 1 / 128
     slice_time_ref: float = 0.5
     has_stc: bool = False
-    # columns of the confounds that enter the linear model
     confound_names: tuple[str, ...] = MOTION
-    block_bytes: int = BLOCK_BYTES  # memory for a block of voxels; no result depends on it
+    block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    low_pass: float | None = 0.1  # Hz, correlation only; None: none
+    low_pass: float | None = 0.1
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
-        """See `build_design`."""
+        """See `build_design`.
+
+        Parameters
+        ----------
+        events : Regressors
+            Events of the task, or time series of seeds at rest.
+        n_volumes : int
+            Number of all volumes of the series, dummies included.
+        confounds : pd.DataFrame | None
+            Confounds of the run, one row a volume; None: none enter the model.
+
+        Returns
+        -------
+        Design
+            Model of the run, dummies left out.
+        """
         design = build_design(
             events,
             n_volumes=n_volumes,
@@ -124,11 +193,19 @@ class ActivationMaps:
     """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask.
 
     The stat is cc, effect, variance, t or z.
+
+    Parameters
+    ----------
+    maps : Mapping[tuple[str, str], Float32]
+        Maps by contrast and statistic (3D each, float32).
+    design : Design
+        Model of the run, dummies left out.
+    noise_order : int | None
+        Lags of the noise model (0: white), None where there is no linear model.
     """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
-    # lags of the noise model (0: white), None where there is no linear model
     noise_order: int | None = None
 
 
@@ -176,15 +253,29 @@ def map_activation(
     scratch: Path,
     confounds: pd.DataFrame | None = None,
 ) -> ActivationMaps:
-    """Maps of all contrasts of one series.
+    """Return maps of all contrasts of one series.
 
     Parameters
     ----------
-    reader : the series in BOLD signal units, dummies included
-    mask : (X, Y, Z) on the series' grid
-    events : events, or seeds in their place
-    scratch : name of a scratch file (4 bytes · volumes · mask voxels), removed at the end
-    confounds : one row a volume
+    reader : SeriesReader
+        The series in BOLD signal units, dummies included.
+    mask : Mask
+        (X, Y, Z) on the series' grid.
+    events : Regressors
+        Events, or seeds in their place.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+    settings : ActivationSettings
+        Settings of the correlation and of the linear model.
+    scratch : Path
+        Name of a scratch file (4 bytes · volumes · mask voxels), removed at the end.
+    confounds : pd.DataFrame | None, optional
+        One row a volume.
+
+    Returns
+    -------
+    ActivationMaps
+        Maps of the kinds asked for, with the design.
 
     Raises
     ------

@@ -14,8 +14,10 @@ class StreamedFit:
 
     Parameters
     ----------
-    basis : (rows, columns), orthonormal
-    first : the first volume, which is to be added, too
+    basis : Array
+        (rows, columns), orthonormal.
+    first : Array
+        The first volume, which is to be added, too.
     """
 
     def __init__(self, basis: Array, first: Array) -> None:
@@ -25,7 +27,13 @@ class StreamedFit:
         self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)
 
     def add(self, volumes: Array) -> None:
-        """The next volumes, (n, voxels)."""
+        """The next volumes, (n, voxels).
+
+        Parameters
+        ----------
+        volumes : Array
+            Next volumes in order of time, one flattened in each row.
+        """
         part = self.basis[self.rows : self.rows + len(volumes)]
         self.rows += len(volumes)
         for start in range(0, self.first.size, _STRIP):
@@ -41,7 +49,20 @@ class StreamedFit:
         return self.first + self.total / self.rows
 
     def residual_variance(self, dof: int, rank: int | None = None) -> Float:
-        """Of the residuals, (voxels,), where the first `rank` columns (all) span the model."""
+        """Of the residuals, (voxels,), where the first `rank` columns (all) span the model.
+
+        Parameters
+        ----------
+        dof : int
+            Degrees of freedom of the residuals.
+        rank : int | None, optional
+            Number of columns that span the model; None takes all.
+
+        Returns
+        -------
+        Float
+            Variance in squared signal units, at least 0.
+        """
         fitted = self.products[:, :rank]
         explained = np.einsum("nr,nr->n", fitted, fitted, dtype=np.float64)
         return np.maximum(self.squares - explained, 0) / dof

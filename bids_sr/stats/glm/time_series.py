@@ -50,6 +50,27 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
     0 mm returns the values unchanged.
 
     Only what lies in the `box` is made, of all of the volume.
+
+    Parameters
+    ----------
+    volume : Real
+        Image without NaN or infinity (X, Y, Z).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    fwhm_mm : float
+        Width of the Gaussian smoothing (FWHM, mm); 0 for none.
+    box : _Box, optional
+        Range of voxels to return, along each axis.
+
+    Returns
+    -------
+    Float32
+        Smoothed values in the box.
+
+    Raises
+    ------
+    ValueError
+        The width is negative.
     """
     if fwhm_mm < 0:
         raise ValueError(f"a width of {fwhm_mm} mm")
@@ -71,6 +92,15 @@ class VoxelTimeSeries:
     """Scratch file of float32 time series, (n_times, n_voxels) in C order.
 
     The voxels are ordered as in `numpy.flatnonzero(mask)`.
+
+    Parameters
+    ----------
+    path : Path
+        Scratch file, which must exist as long as it is read.
+    n_times : int
+        Number of volumes.
+    n_voxels : int
+        Number of voxels of the mask.
     """
 
     path: Path
@@ -81,6 +111,21 @@ class VoxelTimeSeries:
         """Yield (voxels, time series (n_times, n)) in blocks until all voxels are covered.
 
         Fitting a block takes about `budget` bytes.
+
+        Parameters
+        ----------
+        budget : int, optional
+            Memory for the fit of one block (bytes).
+
+        Yields
+        ------
+        tuple[slice, Float32]
+            Range of voxels, and their time series.
+
+        Raises
+        ------
+        OSError
+            The scratch file is shorter than it should be.
         """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:
@@ -111,6 +156,29 @@ def extract_time_series(
 
     It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid
     or is empty.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series with all of its volumes (4D).
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    path : Path
+        Name of a scratch file, which is removed in the end.
+    fwhm_mm : float, optional
+        Width of the Gaussian smoothing (FWHM, mm); 0 for none.
+    start : int, optional
+        Number of the first volume, counted from 0.
+
+    Yields
+    ------
+    VoxelTimeSeries
+        Time series, to be read in blocks while the file exists.
+
+    Raises
+    ------
+    ValueError
+        The mask is empty, or lies on another grid.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")

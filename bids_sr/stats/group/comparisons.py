@@ -46,10 +46,24 @@ BELOW = "below the strongest reference, which being the largest of several value
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
-    """References of a series among the known ones, each with its role.
+    """Return references of a series among the known ones, each with its role.
 
     A method is compared with everything that is not itself; a baseline against the acquired series
     alone, which shows what the finer grid does without any method.
+
+    Parameters
+    ----------
+    series : str
+        Name of the series.
+    known : Sequence[str]
+        Names of the series that have values.
+    methods : Sequence[str]
+        Names of the series under test.
+
+    Returns
+    -------
+    dict[str, str]
+        Role of each reference, such as ``baseline`` or ``placebo``, by its name.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
@@ -261,6 +275,11 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     family : float
         Comparisons that are corrected together.
 
+    Returns
+    -------
+    str
+        Clause without a period, or an empty text.
+
     Examples
     --------
     >>> attainable_text(5, 2**-4)
@@ -317,7 +336,18 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are about what the primary comparison is about."""
+    """Which rows are about what the primary comparison is about.
+
+    Parameters
+    ----------
+    rows : pd.DataFrame
+        Values or comparisons, one a row.
+
+    Returns
+    -------
+    pd.Series
+        Truth value of each row.
+    """
     about = [rows[name] == level for name, level in _ACCURACY.items()]
     return np.logical_and.reduce([*about, rows["reference"].isin(_TRUTHS)])
 

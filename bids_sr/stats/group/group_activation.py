@@ -19,15 +19,27 @@ Z_SHOWN = 3.1
 
 @frozen
 class GroupMaps:
-    """All group maps, and what was left out and why."""
+    """All group maps, and what was left out and why.
 
-    space: str | None = None  # template's space; None where nothing could be made
-    # a row each, in the order of task, contrast, series: task, variant, contrast, series, fwhm_mm,
-    # participants (who entered), a file for each statistic (effect, variance, t, z), peak_z,
-    # peak_mm (where, in the template), active_mm3 (volume of z > 3.1)
+    Parameters
+    ----------
+    space : str | None
+        Template's space; None where nothing could be made.
+    maps : pd.DataFrame
+        A row each, in the order of task, contrast, series: task, variant, contrast, series,
+        fwhm_mm, participants (who entered), a file for each statistic (effect, variance, t, z),
+        peak_z, peak_mm (where, in the template), active_mm3 (volume of z > 3.1).
+    left_out : tuple[str, ...]
+        In words.
+    background : Volume | None
+        The template, and which voxels were tested, on the maps' grid.
+    mask : Volume | None
+        Voxels that were tested, on the grid of the maps; None without maps.
+    """
+
+    space: str | None = None
     maps: pd.DataFrame = field(default_factory=pd.DataFrame)
-    left_out: tuple[str, ...] = ()  # in words
-    # the template, and which voxels were tested, on the maps' grid
+    left_out: tuple[str, ...] = ()
     background: Volume | None = None
     mask: Volume | None = None
 
@@ -37,20 +49,48 @@ _SMALLEST_P = 1e-300  # so that z stays finite
 
 @dataclass(slots=True)
 class Running:
-    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
+    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each.
 
-    # mean, squares: float64
+    Parameters
+    ----------
+    mean : Array
+        Mean, squares: float64.
+    squares : Array
+        Sum of squared deviations from the mean (voxels,).
+    people : list[str]
+        Names of those who were added.
+    """
+
     mean: Array
     squares: Array
-    people: list[str] = field(default_factory=list)  # names of those who were added
+    people: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, voxels: int | tuple[int, ...]) -> "Running":
-        """Nothing added yet."""
+        """Nothing added yet.
+
+        Parameters
+        ----------
+        voxels : int | tuple[int, ...]
+            Number of voxels, or shape of their grid.
+
+        Returns
+        -------
+        'Running'
+            Sums over no participant.
+        """
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
     def add(self, values: Array, who: str) -> None:
-        """Add one participant's values, (voxels,)."""
+        """Add one participant's values, (voxels,).
+
+        Parameters
+        ----------
+        values : Array
+            Effects of the participant in all voxels (voxels,).
+        who : str
+            Name of the participant.
+        """
         self.people.append(who)
         away = values - self.mean
         self.mean += away / len(self.people)
@@ -58,11 +98,23 @@ class Running:
         self.squares += away
 
     def keep(self, which: Array) -> None:
-        """Go on with some of the voxels."""
+        """Go on with some of the voxels.
+
+        Parameters
+        ----------
+        which : Array
+            Voxels to keep, as truth values or numbers.
+        """
         self.mean, self.squares = self.mean[which], self.squares[which]
 
     def join(self, other: "Running") -> None:
-        """Add all that another holds of the same voxels (Chan)."""
+        """Add all that another holds of the same voxels (Chan).
+
+        Parameters
+        ----------
+        other : 'Running'
+            Sums over other participants.
+        """
         n, m = len(self.people), len(other.people)
         if not m:
             return
@@ -75,6 +127,11 @@ class Running:
         """Return each voxel's mean effect, its variance, t and z, float32.
 
         t and z are 0 where nothing varies.
+
+        Returns
+        -------
+        dict[str, Array]
+            Maps ``effect``, ``variance``, ``t`` and ``z`` by name.
 
         Raises
         ------

@@ -66,17 +66,29 @@ class TableError(ValueError):
 
 @frozen
 class Joined:
-    """What the tables of all participants hold together."""
+    """What the tables of all participants hold together.
 
-    # columns `QUESTION`, series, participant and value (NaN: not defined): what is compared, runs
-    # combined
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Columns `QUESTION`, series, participant and value (NaN: not defined): what is compared,
+        runs combined.
+    told : pd.DataFrame
+        Columns task, name (the run as text), series, statistic: flags that are raised, and methods
+        that were not applied (`APPLIED`), which are not compared there.
+    series : pd.DataFrame
+        Columns name and series: those of each run.
+    statistics : tuple[str, ...]
+        Of all rows, as far as they are registered.
+    methods : tuple[str, ...]
+        Under test, then series of other programs.
+    """
+
     values: pd.DataFrame
-    # columns task, name (the run as text), series, statistic: flags that are raised, and methods
-    # that were not applied (`APPLIED`), which are not compared there
     told: pd.DataFrame
-    series: pd.DataFrame  # columns name and series: those of each run
-    statistics: tuple[str, ...]  # of all rows, as far as they are registered
-    methods: tuple[str, ...]  # under test, then series of other programs
+    series: pd.DataFrame
+    statistics: tuple[str, ...]
+    methods: tuple[str, ...]
 
 
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
@@ -212,6 +224,16 @@ def wide(values: pd.DataFrame) -> pd.DataFrame:
     """Return the values of one question, participants by series; NaN where there is none.
 
     Participants are sorted; series are in the order of the rows.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of one question, one series and participant a row.
+
+    Returns
+    -------
+    pd.DataFrame
+        Table with a row for each participant and a column for each series.
     """
     at, people = pd.factorize(values["participant"], sort=True)
     of, series = pd.factorize(values["series"])
@@ -221,5 +243,18 @@ def wide(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
-    """The rows of a frame that are about one question."""
+    """The rows of a frame that are about one question.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of all questions, one series and participant a row.
+    question : pd.Series
+        Cells of the columns `QUESTION`, maybe among others.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows in the same order, with all columns.
+    """
     return values[np.logical_and.reduce([values[name] == question[name] for name in QUESTION])]

@@ -29,6 +29,23 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     """Return differences of metrics, with those within rounding of zero set to zero.
 
     Raise ValueError unless the metrics are finite and equally many.
+
+    Parameters
+    ----------
+    values : npt.ArrayLike
+        Values of the subjects (n,).
+    reference : npt.ArrayLike
+        Values of the same subjects in the other series (n,).
+
+    Returns
+    -------
+    Float
+        Values less reference, one a subject (n,).
+
+    Raises
+    ------
+    ValueError
+        Values are no pairs, not finite, or there are none.
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
@@ -60,7 +77,7 @@ def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
 
 
 def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
-    """Wilcoxon's signed-rank test of differences, two-sided.
+    """Test differences by Wilcoxon's signed-rank test, two-sided.
 
     Ties get their mean rank. Up to `_EXACT_UP_TO` differences the p value is exact given the
     ranks; beyond it is that of the normal approximation with corrections for ties and continuity.
@@ -177,7 +194,7 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
 
 
 def paired_t(found: npt.ArrayLike) -> dict[str, float]:
-    """Student's t test that the mean of the differences is zero, two-sided.
+    """Test by Student's t whether the mean of the differences is zero, two-sided.
 
     Parameters
     ----------
@@ -209,6 +226,18 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
 
     Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN
     for one difference.
+
+    Parameters
+    ----------
+    found : npt.ArrayLike
+        Differences, one a subject (n,).
+    margin : float
+        Largest mean difference that counts as none.
+
+    Returns
+    -------
+    float
+        Larger p of both tests; NaN without a positive margin.
     """
     d = np.asarray(found, dtype=np.float64)
     if len(d) < 2 or not margin > 0:
@@ -234,6 +263,16 @@ def friedman(series: Sequence[npt.ArrayLike]) -> float:
 
     Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square
     distribution, which is rough below some ten subjects; NaN where there is nothing to rank.
+
+    Parameters
+    ----------
+    series : Sequence[npt.ArrayLike]
+        Values of the same subjects, for each series.
+
+    Returns
+    -------
+    float
+        Value of p from 0 to 1, or NaN.
     """
     values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
     if values.ndim != 2 or values.shape[1] < 2:
@@ -249,10 +288,20 @@ def friedman(series: Sequence[npt.ArrayLike]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected by Holm's step-down procedure; NaN stay NaN and do not count.
+    """Return p values corrected by Holm's step-down procedure; NaN stay NaN and do not count.
 
     Not by `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: half a
     second, a family.
+
+    Parameters
+    ----------
+    p_values : Sequence[float]
+        Uncorrected p values; NaN for unknown ones.
+
+    Returns
+    -------
+    list[float]
+        Corrected values, at most 1, in the same order.
     """
     p = np.array(p_values, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(p))
@@ -265,6 +314,16 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Return p values as false discovery rates (Benjamini and Hochberg 1995).
 
     NaN stay NaN and do not count.
+
+    Parameters
+    ----------
+    p_values : Sequence[float]
+        Uncorrected p values; NaN for unknown ones.
+
+    Returns
+    -------
+    list[float]
+        False discovery rates in the same order.
     """
     p = np.array(p_values, dtype=np.float64)
     known = np.isfinite(p)
@@ -274,7 +333,18 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """Return first quartile, median and third quartile of the finite values; NaN if none."""
+    """Return first quartile, median and third quartile of the finite values; NaN if none.
+
+    Parameters
+    ----------
+    values : npt.ArrayLike
+        Values of any number, finite or not.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        Three values in ascending order, or NaN.
+    """
     v = np.asarray(values, dtype=np.float64)
     v = v[np.isfinite(v)]
     if not len(v):

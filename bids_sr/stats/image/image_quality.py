@@ -34,6 +34,18 @@ def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str
     The statistics are the mean, the SD (population), and the 5 % and 95 % percentiles.
 
     Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
+
+    Parameters
+    ----------
+    image : Real
+        Image in any unit of intensity (3D).
+    masks : Mapping[str, Mask]
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean) by name.
+
+    Returns
+    -------
+    dict[str, dict[str, float]]
+        Ratios by statistic, for each pair of tissues.
     """
     values = {name: _inside(image, mask, name) for name, mask in masks.items()}
     return {
@@ -53,6 +65,20 @@ def cjv(image: Real, gm: Mask, wm: Mask) -> float:
 
     Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC
     takes.
+
+    Parameters
+    ----------
+    image : Real
+        Image in any unit of intensity (3D).
+    gm : Mask
+        Voxels of gray matter (3D, boolean).
+    wm : Mask
+        Voxels of white matter (3D, boolean).
+
+    Returns
+    -------
+    float
+        Ratio without a unit, 0 at best.
     """
     gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
     apart = float(white.mean()) - float(gray.mean())
@@ -67,6 +93,23 @@ def efc(image: Real, mask: Mask | None = None) -> float:
 
     Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al.
     1997).
+
+    Parameters
+    ----------
+    image : Real
+        Image in any unit of intensity (3D).
+    mask : Mask | None, optional
+        Voxels that count (3D, boolean); None for all.
+
+    Returns
+    -------
+    float
+        Share from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two voxels, or all are 0.
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
@@ -90,6 +133,25 @@ def fwhm(
     FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator
     of AFNI's 3dFWHMx that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An
     anatomical image is no noise: the metric compares images of one head on one grid.
+
+    Parameters
+    ----------
+    image : Real
+        Image in any unit of intensity (3D).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    mask : Mask | None, optional
+        Voxels that count (3D, boolean); None for all.
+
+    Returns
+    -------
+    tuple[float | None, ...]
+        Widths along the three axes (mm), or None.
+
+    Raises
+    ------
+    ValueError
+        The image is constant inside the mask.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -111,6 +173,23 @@ def wm2max(image: Real, wm: Mask) -> float:
     """Return the white-matter median over the 99.95 % percentile of the image.
 
     It is .6 to .8 in a T1w image of a whole head.
+
+    Parameters
+    ----------
+    image : Real
+        Image in any unit of intensity (3D).
+    wm : Mask
+        Voxels of white matter (3D, boolean).
+
+    Returns
+    -------
+    float
+        Ratio without a unit.
+
+    Raises
+    ------
+    ValueError
+        The percentile of the image is 0.
     """
     top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
@@ -124,6 +203,23 @@ def white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
     Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is
     left out, so this is its raw mask, which also holds bright gray matter: it compares images of
     one head, it is no lesion load.
+
+    Parameters
+    ----------
+    flair : Real
+        FLAIR image without its bias field (3D).
+    brain : Mask
+        Voxels of the brain on the same grid (3D, boolean).
+
+    Returns
+    -------
+    Mask
+        Bright voxels of the brain (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The brain has no voxel.
     """
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)
@@ -144,6 +240,25 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
 
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
+
+    Parameters
+    ----------
+    reference : Mask
+        Voxels of the region in the reference (boolean).
+    found : Mask
+        Voxels of the region that was found (boolean).
+    within : Mask | None, optional
+        Voxels that count (boolean); None for all.
+
+    Returns
+    -------
+    dict[str, float | None]
+        Shares ``dice``, ``tpf``, ``tnf`` and ``ppv`` by name.
+
+    Raises
+    ------
+    ValueError
+        The masks differ in shape.
     """
     if reference.shape != found.shape or (within is not None and within.shape != found.shape):
         raise ValueError(f"masks of {reference.shape} and {found.shape} voxels cannot be compared")
@@ -163,6 +278,18 @@ def tissue_volumes(tissues: Mapping[str, Mask | Real], zooms: Sequence[float]) -
     """Return the volume (ml) of each tissue, given as a mask or a probability map.
 
     Each voxel counts by its probability.
+
+    Parameters
+    ----------
+    tissues : Mapping[str, Mask | Real]
+        Mask, or probability from 0 to 1, of each tissue by name.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Returns
+    -------
+    dict[str, float]
+        Volume (ml) by tissue.
     """
     voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
     return {
@@ -186,6 +313,24 @@ def likeness(
     """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices' brain.
 
     The data range is 1.
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    series : Mapping[str, Real]
+        Scans of one contrast (3D, 0 to 1) by series.
+    measured : Real
+        High-resolution scan as measured (3D, 0 to 1).
+    mask : Mask
+        Voxels of the brain on the grid of the scans (3D, boolean).
+    slices : Sequence[int]
+        Numbers of the slices, counted from 0.
+
+    Yields
+    ------
+    MetricRow
+        Rows of each series; none where the slices hold no brain.
     """
     kept = [z for z in slices if mask[..., z].any()]
     if not kept:
@@ -211,6 +356,24 @@ def quality(
 
     `tissues` (gm, wm and csf, may be empty) were found in the measured scans for all series alike
     (section 3.8.1).
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    series : Mapping[str, Real]
+        Scans of one contrast (3D, 0 to 1) by series.
+    mask : Mask
+        Voxels of the brain on the grid of the scans (3D, boolean).
+    tissues : Mapping[str, Mask]
+        Voxels of each tissue (3D, boolean) by name; empty for none.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Yields
+    ------
+    MetricRow
+        Rows of each series; without all tissues only EFC and FWHM.
     """
     whole = bool(tissues) and all(part.any() for part in tissues.values())
     for name, image in series.items():
@@ -233,6 +396,22 @@ def segmentations(
     """Return the volume (ml) of each class of each series, and its overlap with ``measured``.
 
     The overlap with the series ``measured`` is taken in the brain.
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    found : Mapping[str, Mapping[str, Mask]]
+        Voxels of each class (3D, boolean) by name, for each series.
+    mask : Mask
+        Voxels of the brain on the grid of the scans (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Yields
+    ------
+    MetricRow
+        Rows of each series and class.
     """
     for name, classes in found.items():
         for label, volume in tissue_volumes(classes, zooms).items():
@@ -248,7 +427,20 @@ def segmentations(
 
 
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:
-    """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`."""
+    """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`.
+
+    Parameters
+    ----------
+    series : Mapping[str, Real]
+        Scans of one contrast (3D, 0 to 1) by series.
+    mask : Mask
+        Voxels of the brain on the grid of the scans (3D, boolean).
+
+    Returns
+    -------
+    dict[str, dict[str, Mask]]
+        Voxels of the class ``wmh`` (3D, boolean), for each series.
+    """
     return {
         name: {"wmh": white_matter_hyperintensities(image, mask)} for name, image in series.items()
     }

@@ -40,6 +40,25 @@ def effective_resolution(
     The image (X, Y) or (X, Y, Z) must not be cut out along the brain's border, which would count
     as detail; slices of which the mask fills less than a tenth are left out. ValueError where the
     zooms (mm) of the first two axes are not equal.
+
+    Parameters
+    ----------
+    image : Real
+        One slice or several, in any unit of intensity.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    mask : Mask | None, optional
+        Voxels of the head, to choose slices by; None for all slices.
+
+    Returns
+    -------
+    float | None
+        Resolution in plane (mm), or None.
+
+    Raises
+    ------
+    ValueError
+        Voxel sizes in plane differ by more than 1 percent.
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
         raise ValueError(
@@ -61,6 +80,16 @@ def cutoff(image: Real) -> float | None:
     """Return K of one slice (X, Y), or None where no curve has a maximum.
 
     That is the case in a constant slice, or one with detail up to the limit.
+
+    Parameters
+    ----------
+    image : Real
+        One slice in any unit of intensity (X, Y).
+
+    Returns
+    -------
+    float | None
+        Radius from 0 to 1 (the Nyquist limit), or None.
     """
     spectrum = np.abs(np.fft.fft2(apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
@@ -88,7 +117,18 @@ def cutoff(image: Real) -> float | None:
 
 
 def apodized(image: Real) -> Float:
-    """Return the demeaned image, tapered by a cosine at its edges so that they add no detail."""
+    """Return the demeaned image, tapered by a cosine at its edges so that they add no detail.
+
+    Parameters
+    ----------
+    image : Real
+        One slice in any unit of intensity (X, Y).
+
+    Returns
+    -------
+    Float
+        Slice of the same shape that ends near 0.
+    """
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()
     for axis, n in enumerate(out.shape):
@@ -101,10 +141,24 @@ def apodized(image: Real) -> Float:
 
 
 def decorrelation(at: Float, size: Float, radii: Float) -> Float:
-    """d(r) for each radius, 0 where no coefficient lies inside.
+    """Return d(r) for each radius, 0 where no coefficient lies inside.
 
     `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the
     Nyquist circle.
+
+    Parameters
+    ----------
+    at : Float
+        Radius of each Fourier coefficient, 1 at the Nyquist limit.
+    size : Float
+        Magnitude of each Fourier coefficient, not all 0.
+    radii : Float
+        Radii of the circles, 1 at the Nyquist limit.
+
+    Returns
+    -------
+    Float
+        Correlation from 0 to 1 at each radius.
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]

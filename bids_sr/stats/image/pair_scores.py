@@ -42,6 +42,27 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     """Score the slices (third axis) that contain any of the mask.
 
     Raise ValueError if there is none, or if shapes differ.
+
+    Parameters
+    ----------
+    image : Array
+        Image to score (3D).
+    truth : Array
+        High-resolution image as measured (3D).
+    mask : Array
+        Voxels that count (3D, boolean).
+    data_range : float
+        Peak value of the images, in their intensity.
+
+    Returns
+    -------
+    _SliceScores
+        Sums over each slice, from which scores follow.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, or the mask is empty.
     """
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(
@@ -63,7 +84,22 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
 
 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
-    """Return scores of each series on the same slices, and the method's gain over each other."""
+    """Return scores of each series on the same slices, and the method's gain over each other.
+
+    Parameters
+    ----------
+    scores : Mapping[str, _SliceScores]
+        Sums over each slice, by series.
+    method : str
+        Name of the series that the method makes.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
+    """
     own = scores[method]
     n = len(own.counts)
     every = np.arange(n)

@@ -30,6 +30,18 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
 
     It is estimated from the correlation exp(−d²/4σ²) of neighbors.
+
+    Parameters
+    ----------
+    correlations : Sequence[float]
+        Correlation of neighbors along each axis.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Returns
+    -------
+    tuple[float | None, ...]
+        Widths (mm); None for a correlation not between 0 and 1.
     """
     out: list[float | None] = []
     for r, zoom in zip(correlations, zooms, strict=True):
@@ -47,6 +59,27 @@ def series_quality(
     Smoothness comes from differences of successive volumes, which hold little signal and no trend:
     for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
     ValueError where the mask is on another grid or empty, or the series has too few volumes.
+
+    Parameters
+    ----------
+    volumes : Iterable[Real]
+        Volumes in the steady state, in order of time (3D each).
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    n_volumes : int
+        Number of volumes that will come, four at least.
+
+    Returns
+    -------
+    _SeriesQuality
+        Mean, noise, tSNR and smoothness inside the mask.
+
+    Raises
+    ------
+    ValueError
+        Volumes are too few or on another grid, or the mask is empty.
     """
     if n_volumes < _DEGREE + 2:
         raise ValueError(f"{n_volumes} volumes are too few for noise over time")
@@ -94,7 +127,20 @@ def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
 
 
 def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
-    """Summary over the mask, by measure (see `bids_sr.metrics.registry`)."""
+    """Summary over the mask, by measure (see `bids_sr.metrics.registry`).
+
+    Parameters
+    ----------
+    quality : _SeriesQuality
+        Maps and smoothness of a series.
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+
+    Returns
+    -------
+    dict[str, float | None]
+        Values by measure; None for a smoothness that is not known.
+    """
     widths = [w for w in quality.fwhm_mm if w is not None]
     return {
         "tsnr_median": float(np.median(quality.tsnr[mask])),

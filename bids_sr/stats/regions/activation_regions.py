@@ -26,6 +26,18 @@ def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes of the ROI (the paper does not
     say where; this is ours). The threshold moves with them: a map with one sharp maximum has a
     small region whatever else it shows.
+
+    Parameters
+    ----------
+    cc : Real
+        Map of correlation with the condition (3D, -1 to 1).
+    roi : Mask
+        Voxels of the region of interest on the grid of the map (3D, boolean).
+
+    Returns
+    -------
+    tuple[Mask, float | None]
+        Chosen voxels (3D, boolean), and CC from which on, or None.
     """
     region = np.zeros(cc.shape, dtype=bool)
     inside = cc[roi]
@@ -42,6 +54,18 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
     The family is every voxel of the mask (the brain), not of the ROI alone.
+
+    Parameters
+    ----------
+    z : Real
+        Map of z (3D).
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+
+    Returns
+    -------
+    tuple[Mask, float | None]
+        Active voxels (3D, boolean), and lowest z or None.
     """
     from scipy import special, stats
 
@@ -55,13 +79,38 @@ def dice(a: Mask, b: Mask) -> float | None:
     """Return Dice, 2 |A ∩ B| / (|A| + |B|), or None where either region is empty.
 
     Where nothing was found, nothing can be told apart.
+
+    Parameters
+    ----------
+    a : Mask
+        Voxels of one region (boolean).
+    b : Mask
+        Voxels of the other region (boolean).
+
+    Returns
+    -------
+    float | None
+        Coefficient from 0 to 1, or None.
     """
     sizes = int(a.sum()), int(b.sum())
     return None if 0 in sizes else 2 * int((a & b).sum()) / sum(sizes)
 
 
 def centroid(region: Mask, affine: Float) -> Float | None:
-    """Mean position of a region's voxels (RAS mm), or None where it is empty."""
+    """Mean position of a region's voxels (RAS mm), or None where it is empty.
+
+    Parameters
+    ----------
+    region : Mask
+        Voxels of the region (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Float | None
+        Position (3,), or None.
+    """
     if not region.any():
         return None
     return apply_affine(affine, np.argwhere(region).mean(axis=0))
@@ -69,7 +118,17 @@ def centroid(region: Mask, affine: Float) -> Float | None:
 
 @frozen
 class Peak:
-    """Largest value of a map in a region: index (voxels), position (RAS mm), value."""
+    """Largest value of a map in a region: index (voxels), position (RAS mm), value.
+
+    Parameters
+    ----------
+    index : tuple[int, int, int]
+        Numbers of the voxel along the three axes, counted from 0.
+    position : Float
+        Center of the voxel (RAS+ mm).
+    value : float
+        Value of the map in its own unit.
+    """
 
     index: tuple[int, int, int]
     position: Float
@@ -80,6 +139,20 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     """Return the highest voxel of the region, or None where the region is empty.
 
     Among equal values it is the first in C order.
+
+    Parameters
+    ----------
+    values : Real
+        Map of any statistic (3D).
+    region : Mask
+        Voxels of the region (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Peak | None
+        Voxel, its position and its value, or None.
     """
     if not region.any():
         return None
@@ -94,16 +167,40 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
 
 @frozen
 class Threshold:
-    """One entry of ``--threshold``: how regions are made from maps."""
+    """One entry of ``--threshold``: how regions are made from maps.
 
-    label: str  # as it stands in file names (Quarter, Fdr, Z31)
-    stat: str  # the map it is applied to, cc or z
-    z: float | None = None  # value of a fixed threshold, else None
+    Parameters
+    ----------
+    label : str
+        As it stands in file names (Quarter, Fdr, Z31).
+    stat : str
+        The map it is applied to, cc or z.
+    z : float | None
+        Value of a fixed threshold, else None.
+    """
+
+    label: str
+    stat: str
+    z: float | None = None
 
     def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
         """Return the region and the threshold in the map's own unit.
 
         Quarter is applied in the ROI, the others in the mask.
+
+        Parameters
+        ----------
+        values : Real
+            Map of the statistic that the threshold applies to (3D).
+        mask : Mask
+            Voxels of the brain on the grid of the map (3D, boolean).
+        roi : Mask
+            Voxels of the region of interest on the grid of the map (3D, boolean).
+
+        Returns
+        -------
+        tuple[Mask, float | None]
+            Chosen voxels (3D, boolean), and value from which on, or None.
         """
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
@@ -111,7 +208,23 @@ class Threshold:
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
-    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else."""
+    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else.
+
+    Parameters
+    ----------
+    texts : Sequence[str | float]
+        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
+
+    Returns
+    -------
+    tuple[Threshold, ...]
+        One threshold for each text, in order.
+
+    Raises
+    ------
+    ValueError
+        A text is none of these.
+    """
     found = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):
@@ -134,7 +247,24 @@ REACH_MM = 10.0
 
 
 def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
-    """Voxels of the mask outside the ROI and no farther from it than max_mm."""
+    """Return voxels of the mask outside the ROI and no farther from it than max_mm.
+
+    Parameters
+    ----------
+    roi : Mask
+        Voxels of the region of interest on the grid of the map (3D, boolean).
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+    max_mm : float, optional
+        Largest distance from the region of interest (mm).
+
+    Returns
+    -------
+    Mask
+        Surroundings of the region of interest (3D, boolean).
+    """
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
@@ -150,6 +280,22 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, 
     the paper there) and at least .5, and only where they hang together with the ROI, face to face,
     through surroundings with CC of at least .5. So the region grows by the activity that its
     border cuts, nothing is taken away, and where nothing is active nothing is added.
+
+    Parameters
+    ----------
+    roi : Mask
+        Voxels of the region of interest on the grid of the map (3D, boolean).
+    cc_map : Real
+        Largest correlation over conditions in the acquired series (3D).
+    mask : Mask
+        Voxels of the brain on the grid of the map (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    tuple[Mask, float]
+        Grown region, number of voxels added, and CC from which on.
 
     Raises
     ------
@@ -174,6 +320,24 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
 
     `added` lies on the low-resolution grid, `roi` and `mask` on the other; affines are voxel to
     RAS mm, in one frame.
+
+    Parameters
+    ----------
+    added : Mask
+        Voxels added on the low-resolution grid (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
+    roi : Mask
+        Voxels of the region of interest on the high-resolution grid (3D, boolean).
+    mask : Mask
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    hr_affine : Float
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Mask
+        Grown region on the high-resolution grid (3D, boolean).
     """
     to_low = np.linalg.inv(affine) @ hr_affine
     points = np.indices(mask.shape).reshape(3, -1)
@@ -265,6 +429,20 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
 
     Voxels that share a face belong together. `affine` takes voxels to mm.
 
+    Parameters
+    ----------
+    values : Real
+        Map of any statistic (3D).
+    region : Mask
+        Voxels of the region (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    list[_Cluster]
+        Clusters with up to four peaks each, the largest first.
+
     Examples
     --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
@@ -346,15 +524,25 @@ def cluster_rows(
     atlas: Array | None,
     names: Mapping[int, str],
 ) -> list[dict[str, str]]:
-    """Rows of the table but for coordinates.
+    """Return rows of the table but for coordinates.
 
     Parameters
     ----------
-    clusters : as `largest_clusters` gives them
-    where : the cells that they share: series, fwhm_mm, contrast, threshold, statistic
-    affine : voxel to RAS mm
-    atlas : label of each voxel of the grid (X, Y, Z), or None
-    names : label to name
+    clusters : list[_Cluster]
+        As `largest_clusters` gives them.
+    where : Mapping[str, str]
+        The cells that they share: series, fwhm_mm, contrast, threshold, statistic.
+    affine : Float
+        Voxel to RAS mm.
+    atlas : Array | None
+        Label of each voxel of the grid (X, Y, Z), or None.
+    names : Mapping[int, str]
+        Label to name.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        Cells by column, one row a peak.
     """
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
@@ -376,7 +564,24 @@ def cluster_rows(
 def placed(
     rows: list[dict[str, str]], points: Array, scanner: Array, space: str
 ) -> list[dict[str, str]]:
-    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
+    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner.
+
+    Parameters
+    ----------
+    rows : list[dict[str, str]]
+        Cells by column, one row a peak.
+    points : Array
+        Peaks in the space, one a row (N, 3; RAS+ mm).
+    scanner : Array
+        Peaks in scanner coordinates, one a row (N, 3; RAS+ mm).
+    space : str
+        Name of the space, such as ``scanner``.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        New rows with coordinates to 0.1 mm.
+    """
     names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
     named = [
         dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))

@@ -23,7 +23,18 @@ Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 
 def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Contrasts of one condition against rest: those whose overlap is of interest."""
+    """Return contrasts of one condition against rest: those whose overlap is of interest.
+
+    Parameters
+    ----------
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+
+    Returns
+    -------
+    list[str]
+        Names of contrasts with a single weight, which is positive.
+    """
     return [
         name
         for name, weights in contrasts.items()
@@ -32,7 +43,24 @@ def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]
 
 
 def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
-    """Regions by (contrast, threshold label), for every map that a threshold applies to."""
+    """Return regions by (contrast, threshold label), for every map that a threshold applies to.
+
+    Parameters
+    ----------
+    maps : _Maps
+        Maps by contrast and statistic (3D each).
+    mask : Mask
+        Voxels of the brain on the grid of the maps (3D, boolean).
+    roi : Mask
+        Voxels of the region of interest on the grid of the maps (3D, boolean).
+    thresholds : Sequence[Threshold]
+        Ways to make regions from maps.
+
+    Returns
+    -------
+    Regions
+        Voxels (3D, boolean) and threshold, None where there is none.
+    """
     return {
         (name, threshold.label): threshold.region(values, mask, roi)
         for threshold in thresholds
@@ -46,7 +74,22 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
 
 
 def correlation(a: Float32, b: Float32, mask: Mask) -> float:
-    """Pearson correlation over the mask; NaN where either map is constant in it."""
+    """Pearson correlation over the mask; NaN where either map is constant in it.
+
+    Parameters
+    ----------
+    a : Float32
+        One map (3D).
+    b : Float32
+        Other map on the same grid (3D).
+    mask : Mask
+        Voxels that count (3D, boolean).
+
+    Returns
+    -------
+    float
+        Coefficient from -1 to 1, or NaN.
+    """
     x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
         return math.nan
@@ -150,9 +193,23 @@ def activation_rows(
 
     Parameters
     ----------
-    maps, regions : by (contrast, stat) and by (contrast, threshold label); on one grid
-    mask, roi, affine : (X, Y, Z) brain and region of interest; voxel to RAS mm
-    per_acquired : voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it)
+    maps, regions : _Maps
+        By (contrast, stat) and by (contrast, threshold label); on one grid.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+    mask, roi, affine : Mask
+        (X, Y, Z) brain and region of interest; voxel to RAS mm.
+    series : str
+        Name of the series.
+    fwhm_mm : float
+        Gaussian smoothing of the maps (FWHM, mm).
+    per_acquired : float
+        Voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it).
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows on contrasts, regions and pairs of conditions.
     """
     rows: list[MetricRow] = []
 
@@ -180,10 +237,22 @@ def activation_rows(
 
 
 def fill_outside(values: Float32, mask: Mask) -> Float32:
-    """Voxels outside the mask take the value of the nearest voxel (in index distance) inside.
+    """Fill voxels outside the mask with the value of the nearest one inside (in index distance).
 
     Statistics outside the mask are zeros, not data, and would pull down the border of a map that
     is interpolated.
+
+    Parameters
+    ----------
+    values : Float32
+        Map of any statistic (3D).
+    mask : Mask
+        Voxels whose values are data (3D, boolean).
+
+    Returns
+    -------
+    Float32
+        Map of the same shape; as given where the mask is empty.
     """
     if mask.all() or not mask.any():
         return values
@@ -192,11 +261,25 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
 
 
 def upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
-    """Maps as cubic splines on another grid, 0 outside the target's mask; by (contrast, stat).
+    """Return maps as cubic splines on another grid, 0 outside its mask; by (contrast, stat).
 
     `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
     inside the source's mask: where a spline overshoots, a correlation could be larger than 1, and
     a peak would be made by the interpolation.
+
+    Parameters
+    ----------
+    maps : _Maps
+        Maps by contrast and statistic (3D each).
+    source : Volume
+        Grid of the maps with the brain.
+    target : Volume
+        Grid of the interpolated maps with the brain.
+
+    Returns
+    -------
+    dict[tuple[str, str], Float32]
+        Interpolated maps (3D each, float32).
     """
     raised = {}
     for key, values in maps.items():
@@ -224,11 +307,23 @@ def raised_rows(
 
     Parameters
     ----------
-    maps : on the acquired grid, by (contrast, stat)
-    contrasts, thresholds : as the maps were made with
-    acquired, fine : brain on both grids
-    roi : on the high-resolution grid
-    per_acquired : high-resolution voxels in one acquired voxel
+    maps : _Maps
+        On the acquired grid, by (contrast, stat).
+    contrasts, thresholds : Mapping[str, Mapping[str, float]]
+        As the maps were made with.
+    acquired, fine : Volume
+        Brain on both grids.
+    roi : Mask
+        On the high-resolution grid.
+    fwhm_mm : float
+        Gaussian smoothing of the maps (FWHM, mm).
+    per_acquired : float
+        High-resolution voxels in one acquired voxel.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows on contrasts, regions and pairs of conditions.
     """
     raised = upsample_maps(maps, acquired, fine)
     return activation_rows(

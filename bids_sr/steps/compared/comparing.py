@@ -34,12 +34,22 @@ def match_resolution(
 
     Parameters
     ----------
-    series, effects : compared ones, and `zerofill`, which stands for the acquired one, on the
-        high-resolution grid
+    series, effects : dict[str, Series]
+        Compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution
+        grid.
+    bold_mask_hr : Mask
+        Voxels of the brain on the high-resolution grid (3D, boolean).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    n_dummy : int
+        Number of volumes at the start that are not in the steady state.
+    compared_names : Sequence[str]
+        Names of the series of other programs.
 
     Returns
     -------
-    None for one whose smoothness cannot be measured
+    Facts
+        None for one whose smoothness cannot be measured.
     """
     zooms = bold_mask_hr.zooms.tolist()
     found: dict[str, object] = {}

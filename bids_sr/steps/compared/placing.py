@@ -31,7 +31,18 @@ UPSAMPLING = ACQUIRED_BAND
 
 
 def compared_text(names: Sequence[str]) -> str:
-    """Methods text of the compared series of a run."""
+    """Return methods text of the compared series of a run.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of the series of other programs.
+
+    Returns
+    -------
+    str
+        Sentences of the methods text.
+    """
     return (
         f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired"
         " one. Volumes at several moments were registered to those acquired at the same moments,"
@@ -45,7 +56,24 @@ def compared_text(names: Sequence[str]) -> str:
 
 @step(makes="compared")
 def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
-    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0."""
+    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
+
+    Parameters
+    ----------
+    bold_file : File
+        BOLD series as its program wrote it (NIfTI, 4D).
+    here : Path
+        Folder in which the step writes.
+    tr : float
+        Repetition time, TR (s).
+    axis_order : AxisOrder
+        Stored axis that each axis in use takes.
+
+    Returns
+    -------
+    Series
+        Copy of the series, uncompressed, with slices on the third axis.
+    """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
     return SeriesReader(here / "bold.nii")
 
@@ -66,9 +94,14 @@ def align_compared(
 
     Parameters
     ----------
-    compared : on the acquired grid or a finer one
-    bold, boldref, bold_mask : run as acquired, its reference, and the brain in it
-    hmc_xfms : of the run; take a boldref point to where it lies in each volume (RAS mm)
+    compared : Series
+        On the acquired grid or a finer one.
+    bold, boldref, bold_mask : Series
+        Run as acquired, its reference, and the brain in it.
+    hmc_xfms : Transforms
+        Of the run; take a boldref point to where it lies in each volume (RAS mm).
+    series_name : str
+        Name of the series, under which its facts are told.
 
     Returns
     -------
@@ -110,11 +143,22 @@ def place_compared(
 
     Parameters
     ----------
-    stc, acquired : the series and the run as acquired, both corrected in time
-    bold_mask_hr : image on the high-resolution grid
-    hmc_xfms : of the run
-    compared_xfms, compared_facts, compared_signal : see `align_compared`
-    distortion : of the run; what had its motion undone is taken to have that undone, too
+    stc, acquired : Series
+        The series and the run as acquired, both corrected in time.
+    bold_mask_hr : Mask
+        Image on the high-resolution grid.
+    hmc_xfms : Transforms
+        Of the run.
+    compared_xfms, compared_facts, compared_signal : Transforms
+        See `align_compared`.
+    distortion : Distortion | None, optional
+        Of the run; what had its motion undone is taken to have that undone, too.
+    here : Path
+        Folder in which the step writes.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    series_name : str
+        Name of the series, under which its facts are told.
 
     Returns
     -------

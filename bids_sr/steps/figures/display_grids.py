@@ -17,7 +17,18 @@ _Grid = tuple[tuple[int, int, int], Float]
 
 
 def grid_of(image: Volume) -> _Grid:
-    """The grid of an image itself."""
+    """The grid of an image itself.
+
+    Parameters
+    ----------
+    image : Volume
+        Image or mask whose grid is taken (3D).
+
+    Returns
+    -------
+    _Grid
+        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
+    """
     x, y, z = image.data.shape
     return (x, y, z), image.affine
 
@@ -28,6 +39,24 @@ def onto(
     """Resample an image to a display grid, linearly by default, zero outside.
 
     ``xfm`` takes a grid point to its point in the image.
+
+    Parameters
+    ----------
+    image : Volume
+        Image or mask to resample (3D).
+    shape : Sequence[int]
+        Numbers of voxels of the display grid (x, y, z).
+    affine : Float
+        Voxel-to-world matrix of the display grid (4 x 4, RAS+ mm).
+    xfm : Array | None, optional
+        Transform of a grid point to its image point (RAS+ mm); None: identity.
+    order : int, optional
+        Order of the spline: 0 (nearest), 1 (linear) or 3 (cubic).
+
+    Returns
+    -------
+    Volume
+        Values on the display grid (3D, float32).
     """
     data = np.asarray(image.data, dtype=np.float32)
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
@@ -38,7 +67,18 @@ def onto(
 
 
 def binary(mask: Volume) -> Volume:
-    """A mask that was interpolated, as a mask again."""
+    """A mask that was interpolated, as a mask again.
+
+    Parameters
+    ----------
+    mask : Volume
+        Mask with values from 0 to 1 (3D).
+
+    Returns
+    -------
+    Volume
+        Voxels with values above 0.5 (3D, boolean).
+    """
     return mask.like(mask.data > 0.5)
 
 
@@ -46,6 +86,18 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     """Return the factor from signal to percent of the mean signal of the run's brain.
 
     It is None without the reference of the run.
+
+    Parameters
+    ----------
+    boldref : Volume | None
+        Reference image of the BOLD run (3D).
+    bold_mask : Volume | None
+        Voxels of the brain in boldref (3D, boolean).
+
+    Returns
+    -------
+    float | None
+        Percent in one unit of the signal, or None.
     """
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
@@ -54,6 +106,18 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
     """Return an isotropic grid that holds a mask and a margin of 12 mm.
 
     It lies along the axes of the mask's image and is never finer than that image.
+
+    Parameters
+    ----------
+    mask : Volume
+        Mask to show (3D); an empty one shows its whole image.
+    zoom : float, optional
+        Smallest edge length of the grid's voxels (mm).
+
+    Returns
+    -------
+    _Grid
+        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
     """
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
@@ -72,6 +136,16 @@ def native_or_display(mask: Volume) -> _Grid:
     """Return a mask's own grid, or an isotropic 1 mm one where voxels are much finer.
 
     The mask's own grid costs no interpolation.
+
+    Parameters
+    ----------
+    mask : Volume
+        Mask to show (3D); an empty one shows its whole image.
+
+    Returns
+    -------
+    _Grid
+        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
     """
     if mask.zooms.min() < _FINE_MM:
         return display_grid(mask, zoom=1.0)

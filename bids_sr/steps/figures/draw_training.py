@@ -29,7 +29,17 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 
     Parameters
     ----------
-    method_label : name of the method, where several are trained on the pair
+    log_file : Table
+        Log of the training, with losses and scores by step.
+    card_file : Facts
+        Card of the model.
+    method_label : str, optional
+        Name of the method, where several are trained on the pair.
+
+    Yields
+    ------
+    Drawn
+        Curve of the training, then the card in HTML.
     """
     yield from _training("", log_file, card_file, method_label)
 
@@ -52,7 +62,22 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 def draw_volume_training(
     log_file: Table, card_file: Facts, *, series_name: str
 ) -> Iterator[Drawn]:
-    """The training of one series on the volumes of the run, and its model's card."""
+    """The training of one series on the volumes of the run, and its model's card.
+
+    Parameters
+    ----------
+    log_file : Table
+        Log of the training, with losses and scores by step.
+    card_file : Facts
+        Card of the model.
+    series_name : str
+        Name of the series, such as ``raw`` or that of a method.
+
+    Yields
+    ------
+    Drawn
+        Curve of the training, then the card in HTML.
+    """
     yield from _training("volume", log_file, card_file, series_name)
 
 
