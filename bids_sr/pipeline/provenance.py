@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.graph import Maker, Placed, Wire
 
 _Wires = Mapping["Placed", Mapping[str, "Wire"]]
-Found = Iterator[tuple[str, bool]]
+_Found = Iterator[tuple[str, bool]]
 """URIs, and whether each is a source itself, rather than a source of what is not stored."""
 _NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
@@ -116,7 +116,7 @@ class Provenance:
                     found[uri] = found.get(uri, False) or itself
         return found
 
-    def _above(self, maker: "Maker") -> Found:
+    def _above(self, maker: "Maker") -> _Found:
         """An artifact where it is stored or given, else what it is made of."""
         if maker.placed is None:
             yield from ((self.uri(path), True) for path in _files(maker.source))

@@ -222,7 +222,7 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
+def _finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
     """Resample a mask to a finer grid of the same field of view.
 
     It holds the voxels at least half inside the mask and those nearest to it.
@@ -275,7 +275,7 @@ def combined_masks(
     """
     own = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    own_fine = finer_mask(own, boldref.affine, shape, affine)
+    own_fine = _finer_mask(own, boldref.affine, shape, affine)
     facts: dict[str, object] = {"mask_source": "boldref"}
     if brain is None:
         return own, own_fine, affine, facts

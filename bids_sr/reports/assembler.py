@@ -47,7 +47,7 @@ def _run_of(figure: ArchivedFigure) -> _Key:
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
 
-Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
+_Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 """What a section shows, and the files of it that are there."""
 
 
@@ -280,7 +280,7 @@ def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _section(spec: SectionSpec, found: Found, custom: str, root: Path) -> Section:
+def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
     keys: set[_Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
@@ -336,7 +336,7 @@ def _pairs(entities: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _blocks(anchor: str, found: Found, root: Path) -> Iterator[Strip]:
+def _blocks(anchor: str, found: _Found, root: Path) -> Iterator[Strip]:
     """Reportlets of one run (or of none) that have something to show."""
     for number, (shown, figures) in enumerate(found):
         panels = [
@@ -383,7 +383,7 @@ def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list
     return [path.relative_to(root).as_posix() for files in found for path in files]
 
 
-def _named(found: Found) -> tuple[list[str], list[str]]:
+def _named(found: _Found) -> tuple[list[str], list[str]]:
     """Return text on missing items: those always made, and those made on request.
 
     An item that another one replaces is not mentioned.

@@ -51,7 +51,7 @@ _KINDS: tuple[Kind, ...] = ("within", "beyond")
 
 
 @frozen
-class ComparedVerdict:
+class _ComparedVerdict:
     """What can be said of one series.
 
     Parameters
@@ -133,7 +133,7 @@ def compared_verdict(
     facts: Mapping[str, object],
     advice: text.Advice,
     margin: float | None = None,
-) -> ComparedVerdict:
+) -> _ComparedVerdict:
     """Say whether a series is more accurate than the acquired one.
 
     Parameters
@@ -173,7 +173,7 @@ def compared_verdict(
     ]
     if any(each.kind == "within" and each.holds and not _counts(each) for each in found):
         parts.append(f"To judge it there, {advice.other_run}.")
-    return ComparedVerdict(
+    return _ComparedVerdict(
         name=name,
         status=status,
         headline=parts[0],
