@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, fields
 from inspect import cleandoc, formatannotation
 from typing import Any, TypeVar, cast, dataclass_transform
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
-def frozen(cls: type[T]) -> type[T]:
+def frozen(cls: type[_T]) -> type[_T]:
     """A class as a dataclass of values: frozen, its fields given by keyword, with slots.
 
     What a field's metadata say under ``doc`` stands among the parameters of the docstring.

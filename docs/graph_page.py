@@ -23,7 +23,7 @@ from bidsmaker import BidsMaker  # noqa: E402
 from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
-from bids_sr.pipeline.listing import Line, who_makes_what  # noqa: E402
+from bids_sr.pipeline.listing import _Line, who_makes_what  # noqa: E402
 
 if TYPE_CHECKING:
     from bids_sr.pipeline.graph import AnyStep, Graph
@@ -195,9 +195,9 @@ def graph_of(case: Case) -> Graph:
         return planned_graph(maker, root, *options)
 
 
-def new_lines(lines: list[Line], known: set[str]) -> Iterator[Line]:
+def new_lines(lines: list[_Line], known: set[str]) -> Iterator[_Line]:
     """Steps that are not known yet, with the scopes that they are in; they are known then."""
-    scopes: list[Line] = []
+    scopes: list[_Line] = []
     for line in lines:
         scopes = [each for each in scopes if each.depth < line.depth]
         if not line.makes:
@@ -209,7 +209,7 @@ def new_lines(lines: list[Line], known: set[str]) -> Iterator[Line]:
             yield line
 
 
-def item(line: Line, steps: dict[str, AnyStep]) -> str:
+def item(line: _Line, steps: dict[str, AnyStep]) -> str:
     """A line of the list in Markdown; what a step makes stands below what it does."""
     shown = "    " * line.depth + "- "
     if not line.makes:

@@ -9,7 +9,7 @@ from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
 
-Facts = dict[str, object]
+_Facts = dict[str, object]
 
 
 def subject_facts(
@@ -19,7 +19,7 @@ def subject_facts(
     *,
     template: str,
     roi: str,
-) -> Facts:
+) -> _Facts:
     """The first section of a report; `series` are those of all runs.
 
     Parameters
@@ -65,7 +65,7 @@ def subject_facts(
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> Facts:
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
     """The first report lines of a run; `timed` says that its slice timing is corrected.
 
     Parameters
@@ -117,7 +117,7 @@ def _description_of(image: Path) -> str:
 
 def _taken_over(
     found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
-) -> Facts:
+) -> _Facts:
     """Which files of another program are used."""
     if found is None:
         return {}

@@ -39,7 +39,7 @@ from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_
 from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import TRAINING, Wanted
 
-ACQUIRED = {"mask": "bold_mask"}
+_ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
 """What the grid of a series makes of the names of brain and region of interest."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
@@ -232,7 +232,7 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     scope = run.scope
     measured = None if run.bold.truth is None else run.bold.truth.series
     scope.add(super_resolution.undo_motion)
-    raw = run.series["raw"] = scope.within("raw", alias=ACQUIRED, series_name="raw")
+    raw = run.series["raw"] = scope.within("raw", alias=_ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"])
     scope.add(
         imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds

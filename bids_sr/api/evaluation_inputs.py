@@ -35,7 +35,7 @@ from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.regressors import DesignError, Events, read_events
 from bids_sr.steps.evaluation import check_blocks
 
-Factor = tuple[float, float, float]
+_Factor = tuple[float, float, float]
 
 
 def checked_names(
@@ -250,7 +250,7 @@ def check_inputs(
     given: Given,
     folder: Path,
     *,
-    factor: Factor,
+    factor: _Factor,
     tr: float,
     high_pass: float,
     contrasts: Sequence[str],
@@ -342,7 +342,7 @@ def _check_events(
         check_blocks(events_of(given.events), n_volumes, tr, high_pass)
 
 
-def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
+def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: _Factor, folder: Path) -> None:
     finest, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
@@ -363,7 +363,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
 
 
 def _check_compared(
-    name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
+    name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: _Factor, folder: Path
 ) -> None:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         wrong = misfits(

@@ -7,7 +7,7 @@ from typing import TypeGuard, TypeVar
 
 from bids_sr.api.image_inputs import ImageInputError, ImageLike
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
@@ -27,8 +27,8 @@ def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
 
 
 def each_run(
-    runs: Sequence[T], given: Mapping[str, object]
-) -> Iterator[tuple[T, dict[str, object]]]:
+    runs: Sequence[_T], given: Mapping[str, object]
+) -> Iterator[tuple[_T, dict[str, object]]]:
     """Every run with its own arguments.
 
     Parameters

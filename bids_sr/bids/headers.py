@@ -66,7 +66,7 @@ def _read(path: Path, found: Findings) -> Header | None:
         zooms = tuple(float(z) for z in header.get_zooms())
         dtype = header.get_data_dtype()
         units, slice_axis = header.get_xyzt_units()[1], header.get_dim_info()[2]
-        known, apart = orientation(image)
+        known, apart = _orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
@@ -114,7 +114,7 @@ def _read(path: Path, found: Findings) -> Header | None:
     )
 
 
-def orientation(image: "Nifti1Image") -> tuple[bool, float]:
+def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
     """Return whether qform or sform is set, and their disagreement at the corners (mm).
 
     The disagreement exists only if both are set.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
 
-COMMANDS = {"report": report_command.main}
+_COMMANDS = {"report": report_command.main}
 """What works on finished outputs, in the place of a data set."""
 
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command_of(argv: Sequence[str]) -> str:
-    """Return the command of `COMMANDS` in a command line, or "" for a data set.
+    """Return the command of `_COMMANDS` in a command line, or "" for a data set.
 
     A data set in a folder with the name of a command counts as a data set.
 
@@ -80,12 +80,12 @@ def _command_of(argv: Sequence[str]) -> str:
     ('report', '')
     """
     name = argv[0] if argv else ""
-    return name if name in COMMANDS and not {"participant", "group"} & set(argv) else ""
+    return name if name in _COMMANDS and not {"participant", "group"} & set(argv) else ""
 
 
 def _run(argv: Sequence[str]) -> int:
     if command := _command_of(argv):
-        return COMMANDS[command](argv[1:])
+        return _COMMANDS[command](argv[1:])
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = parse_settings(argv).resolved(run_uuid=identifier)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]

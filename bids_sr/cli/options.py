@@ -20,8 +20,8 @@ from bids_sr.version import __version__
 
 Given = dict[str, dict[str, object]]
 """What a command line holds: class of options, in lower case → field → value."""
-T = TypeVar("T")
-C = TypeVar("C", bound=Checked)
+_T = TypeVar("_T")
+_C = TypeVar("_C", bound=Checked)
 _READERS = {Path: path, int: int, float: float}
 _ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
 """Option of other programs to the one here that does the same, where another is spelled more like
@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
         known = (each for each in self._action_groups if each.title == title)
         return next(known, None) or self.add_argument_group(title)
 
-    def read(self, argv: Sequence[str], make: Callable[[Given], T]) -> T:
+    def read(self, argv: Sequence[str], make: Callable[[Given], _T]) -> _T:
         """Return what `make` makes of a command line.
 
         Parameters
@@ -151,7 +151,7 @@ class Parser(argparse.ArgumentParser):
                 raise SettingError(flag, error.value, notice.why, notice.remedy) from None
             raise
 
-    def options(self, argv: Sequence[str], kind: type[C]) -> C:
+    def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
         """Return the options of a class that a command line holds; raises as `read` does.
 
         Parameters
@@ -204,7 +204,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, remedy=fix)
 
 
-def made_of(given: Given, kind: type[C]) -> C:
+def made_of(given: Given, kind: type[_C]) -> _C:
     """The options of one class, of those that were given.
 
     Parameters

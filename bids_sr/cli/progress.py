@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OTHER = ""
 _ANATOMICAL, _TRAINING, _EVALUATION = ("anatomical",), ("training", "calibration"), ("evaluation",)
-STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
+_STAGES: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "register_pair": ("registration", _ANATOMICAL, 0.3),
     "estimate_variance": ("variance maps of the run", _TRAINING, 1),
     "prepare_scans": ("structural scans: bias field, brain, registration", ("preparation",), 1),
@@ -59,8 +59,8 @@ _BETWEEN = frozenset({_OTHER, "primary", "figures"})
 """What runs in between as soon as it can, and begins no stage."""
 
 
-def stage_of(node: "Node") -> str:
-    """Return the key of `STAGES` for a node, or ``_OTHER`` if it only stores or joins.
+def _stage_of(node: "Node") -> str:
+    """Return the key of `_STAGES` for a node, or ``_OTHER`` if it only stores or joins.
 
     Parameters
     ----------
@@ -74,20 +74,20 @@ def stage_of(node: "Node") -> str:
     """
     step = getattr(node.interface, "step", None)
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
-    return next((name for name in known if name in STAGES), _OTHER)
+    return next((name for name in known if name in _STAGES), _OTHER)
 
 
 def _stage_minutes(plan: "Plan", there: Collection[str]) -> dict[str, float]:
-    """Return the estimated processor minutes of each stage of `STAGES`.
+    """Return the estimated processor minutes of each stage of `_STAGES`.
 
     Stages that are `there` share the rows of the estimate.
     """
-    rows, known = plan.estimate.rows, [STAGES[key] for key in STAGES if key in there]
+    rows, known = plan.estimate.rows, [_STAGES[key] for key in _STAGES if key in there]
     return {
         key: sum(row.minutes for row in rows if row.stage.startswith(starts))
         * part
         / (sum(each for _, others, each in known if others == starts) or part)
-        for key, (_, starts, part) in STAGES.items()
+        for key, (_, starts, part) in _STAGES.items()
     }
 
 
@@ -135,7 +135,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         look_s: float = _LOOK_S,
     ) -> None:
-        counts = Counter(map(stage_of, nodes))
+        counts = Counter(map(_stage_of, nodes))
         minutes = {**_stage_minutes(plan, counts), _OTHER: 0.02 * plan.estimate.minutes}
         weights = {key: minutes[key] / count for key, count in counts.items()}
         if not any(weights.values()):
@@ -200,14 +200,14 @@ class Progress:
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label, stage = whom_text(*whom_of(node)), stage_of(node)
+        label, stage = whom_text(*whom_of(node)), _stage_of(node)
         with self._lock:
             if status == "exception":
                 self.line(f"failed: {node.fullname}")
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
-                if stage not in _BETWEEN and (label, STAGES[stage][0]) not in self._told:
-                    self._told.add((label, STAGES[stage][0]))
+                if stage not in _BETWEEN and (label, _STAGES[stage][0]) not in self._told:
+                    self._told.add((label, _STAGES[stage][0]))
                     self._tell(label, stage)
                 return
             self._running.pop(node.fullname, None)
@@ -230,7 +230,7 @@ class Progress:
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
-        text = f"{label}: {STAGES[stage][0]}" if stage != _OTHER else "working"
+        text = f"{label}: {_STAGES[stage][0]}" if stage != _OTHER else "working"
         if self._bar is None:
             self._said = self._clock()
             left = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from bids_sr.config.values import SettingError, as_annotated
 from bids_sr.frozen import frozen
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @frozen
@@ -42,7 +42,7 @@ def _documented(help: str) -> dict[str, object]:
 
 
 def option(
-    default: T,
+    default: _T,
     flags: str = "",
     help: str = "",
     *,
@@ -54,7 +54,7 @@ def option(
     least: float | None = None,
     most: float | None = None,
     **how: object,
-) -> T:
+) -> _T:
     """A field of a group of settings: its default, and what `_Option` says of it.
 
     Parameters

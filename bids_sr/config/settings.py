@@ -20,10 +20,10 @@ from bids_sr.region_names import is_file
 
 _ANAT_METHODS = ("attunet",)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def _group(made_by: Callable[[], T], title: str) -> T:
+def _group(made_by: Callable[[], _T], title: str) -> _T:
     """A group of settings and what heads its options in the help."""
     return field(default_factory=made_by, metadata={"title": title})
 

@@ -65,7 +65,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     why, notice = "".join(told).rstrip(), known.get("notice")
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
-    said = notice or Notice(what="", why=last or "nothing was said", code=cause_of(why))
+    said = notice or Notice(what="", why=last or "nothing was said", code=_cause_of(why))
     found = replace(
         said,
         what=node.fullname,
@@ -91,7 +91,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     return found
 
 
-def cause_of(why: str) -> str:
+def _cause_of(why: str) -> str:
     """Return the code of an error, from its text.
 
     Parameters

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-RECORD = "_left.json"
+_RECORD = "_left.json"
 # nipype rewrites the first two, and reads neither to run a step
-_OWN = {"_node.pklz", "_inputs.pklz", RECORD}
+_OWN = {"_node.pklz", "_inputs.pklz", _RECORD}
 _HASH = "_0x*.json"
 
 _Stamp = list[int]
@@ -41,7 +41,7 @@ def note_left(folder: Path) -> None:
     try:
         stamps = {str(path.relative_to(folder)): _stamp(path) for path in _left(folder)}
         stamps |= {str(path): _stamp(path)[:1] for path in _stored(folder)}
-        with atomic_files.whole_file(folder / RECORD, durable=False) as part:
+        with atomic_files.whole_file(folder / _RECORD, durable=False) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
@@ -51,7 +51,7 @@ def note_left(folder: Path) -> None:
         )
 
 
-def intact(folder: Path) -> bool:
+def _intact(folder: Path) -> bool:
     """Whether all that a step has left is there as it was left.
 
     Parameters
@@ -65,7 +65,7 @@ def intact(folder: Path) -> bool:
         True if sizes and time stamps agree; False without a note.
     """
     try:
-        stamps: dict[str, _Stamp] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         return bool(stamps) and all(
             _stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
         )
@@ -120,9 +120,9 @@ def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
         hashes = [
             path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")
         ]
-        if hashes and not intact(folder):
+        if hashes and not _intact(folder):
             damaged.append(node.fullname)
-            for path in (*hashes, folder / RECORD):
+            for path in (*hashes, folder / _RECORD):
                 path.unlink(missing_ok=True)
     return damaged
 
@@ -134,7 +134,7 @@ class NotesLeft:
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())
-        if not cached and not (folder / RECORD).exists():
+        if not cached and not (folder / _RECORD).exists():
             note_left(folder)
         super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
 

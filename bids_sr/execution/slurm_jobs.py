@@ -177,14 +177,14 @@ class Jobs:
             "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
         }
         (folder / "order.json").write_text(json.dumps(order))
-        (folder / "job.sh").write_text(script(folder, self.options.template))
+        (folder / "job.sh").write_text(_script(folder, self.options.template))
         job = self._jobs[number] = _Job(nodes=tuple(nodes), folder=folder)
         dependency = (
             [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
             if after
             else []
         )
-        arguments = [*requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
+        arguments = [*_requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
         name = f"{_plain(nodes[-1].fullname)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
@@ -365,7 +365,7 @@ class Jobs:
         node = job.nodes[-1]
         asked = [
             word
-            for word in requests(job.nodes, job.folder, self.options)
+            for word in _requests(job.nodes, job.folder, self.options)
             if word.startswith(("--mem", "--time"))
         ]
         had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
@@ -405,7 +405,7 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
 
 
-def requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
+def _requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Return arguments of ``sbatch`` for a job; the user's come later and have precedence.
 
     Parameters
@@ -471,7 +471,7 @@ def is_small(node: "Node") -> bool:
     )
 
 
-def script(folder: Path, template: str) -> str:
+def _script(folder: Path, template: str) -> str:
     """Return the script of a job.
 
     It is the template and then the job itself, which replaces the shell so that signals reach it.

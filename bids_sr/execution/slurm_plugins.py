@@ -165,7 +165,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         """
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
         with self._using(graph):
-            groups = grouped(graph, finished(graph), join_small=self._options.join_small)
+            groups = _grouped(graph, _finished(graph), join_small=self._options.join_small)
             failures = self._watch(self._submit(groups, graph, updatehash))
         if failures:
             raise RuntimeError(failures[0])
@@ -219,7 +219,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
                 waiting.discard(number)
                 if ending["traceback"]:
                     failures.append("".join(ending["traceback"] or ()))
-                    pointless = waiting & dependents(number, needs)
+                    pointless = waiting & _dependents(number, needs)
                     self._jobs.drop(pointless)
                     waiting -= pointless
                 self._conclude(number, ending)
@@ -239,7 +239,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
         self._jobs.forget(number)
 
 
-def finished(graph: "DiGraph[Node]") -> "set[Node]":
+def _finished(graph: "DiGraph[Node]") -> "set[Node]":
     """The steps whose results are there and current, as are those of all steps before them.
 
     Parameters
@@ -269,7 +269,7 @@ def finished(graph: "DiGraph[Node]") -> "set[Node]":
     return done
 
 
-def grouped(
+def _grouped(
     graph: "DiGraph[Node]", done: "Collection[Node]", *, join_small: bool
 ) -> "list[list[Node]]":
     """Group the steps that are not `done` into jobs, each group after those that it needs.
@@ -302,7 +302,7 @@ def grouped(
     return list(groups.values())
 
 
-def dependents(number: int, needs: Mapping[int, Collection[int]]) -> set[int]:
+def _dependents(number: int, needs: Mapping[int, Collection[int]]) -> set[int]:
     """Return the jobs that need a job, directly or indirectly.
 
     Jobs have larger numbers than those that they need.

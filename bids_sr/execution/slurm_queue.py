@@ -44,7 +44,7 @@ class Refused(SlurmError):
     """SLURM does not take a job, and would not take it later."""
 
 
-def code_of_end(state: str, exit_code: str) -> str:
+def _code_of_end(state: str, exit_code: str) -> str:
     """Why a job of a step failed, as a code of `CODES`.
 
     Parameters
@@ -168,7 +168,7 @@ class Queue:
         told : str
             Its state, ``UNKNOWN`` where SLURM has forgotten it, and what else is known.
         code : str
-            See `code_of_end`.
+            See `_code_of_end`.
         host : str
             Where it ran.
         """
@@ -179,7 +179,7 @@ class Queue:
         host = said.get("NodeList", "").replace("(null)", "")
         details = ", ".join(filter(None, (reason, exit_code and f"exit code {exit_code}", host)))
         told = f"{state} ({details})" if details else state
-        return told, code_of_end(state, exit_code), host
+        return told, _code_of_end(state, exit_code), host
 
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Return jobs of this user that are under way and whose name belongs to what is sought.

@@ -108,13 +108,13 @@ def keep_warnings(folder: Path, node: "Node") -> None:
     node : 'Node'
         Step that the warnings are recorded for.
     """
-    forget_warnings()
+    _forget_warnings()
     handler = _Kept(logging.WARNING)
     handler.folder, handler.node = folder.absolute(), node
     logging.getLogger("bids_sr").addHandler(handler)
 
 
-def forget_warnings() -> None:
+def _forget_warnings() -> None:
     """Undo `keep_warnings` in this process."""
     logger = logging.getLogger("bids_sr")
     for handler in [each for each in logger.handlers if isinstance(each, _Kept)]:

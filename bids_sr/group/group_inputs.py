@@ -28,7 +28,7 @@ _PLACE = ("subject", "session", "task", "run")
 _LISTED = 6  # files of an odd version in a message
 
 
-def run_name(entities: Mapping[str, str]) -> str:
+def _run_name(entities: Mapping[str, str]) -> str:
     """Start of the names of all files of a run, whose echoes and parts are one.
 
     Parameters
@@ -66,7 +66,7 @@ def _run_columns(entities: Mapping[str, str]) -> dict[str, str]:
     return {
         "participant": f"sub-{entities['subject']}",
         **{name: entities.get(name, MISSING) for name in _PLACE[1:]},
-        "variant": run_name(others) or MISSING,
+        "variant": _run_name(others) or MISSING,
     }
 
 
@@ -227,7 +227,7 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
     lacking = [
         run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known
     ]
-    return [(name, f"{name}: {why}") for name in dict.fromkeys(map(run_name, lacking))]
+    return [(name, f"{name}: {why}") for name in dict.fromkeys(map(_run_name, lacking))]
 
 
 @frozen
@@ -314,7 +314,7 @@ def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMap
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
-            runs[path.with_name(run_name(entities))][space][key] = path
+            runs[path.with_name(_run_name(entities))][space][key] = path
     return [_run(stem, maps) for stem, maps in sorted(runs.items(), key=lambda each: each[0].name)]
 
 

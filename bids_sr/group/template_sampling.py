@@ -267,7 +267,7 @@ def _stored(path: Path, way: _Sampling, *, any_grid: bool) -> Array | None:
     return sample_points(data, affine, target.points[way.at]) if any_grid else None
 
 
-def values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+def _values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     """Return maps of a run on the template's voxels (percent); those that it lacks are absent.
 
     Parameters
@@ -350,7 +350,7 @@ def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping
     Mapping[MapKey, Array]
         Values of each map at the voxels (N,; percent of the mean signal).
     """
-    runs = [values_of(way, keys) for way in ways]
+    runs = [_values_of(way, keys) for way in ways]
     found: dict[MapKey, Array] = {}
     for key in keys:
         own = [(way, values[key]) for way, values in zip(ways, runs, strict=True) if key in values]

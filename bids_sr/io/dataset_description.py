@@ -13,9 +13,9 @@ from pathlib import Path
 from bids_sr.io import atomic_files
 from bids_sr.series import BASELINES
 
-BIDS_VERSION = "1.11.1"
+_BIDS_VERSION = "1.11.1"
 """The newest that the schema of the installed validator knows (`tests/e2e/test_validated.py`)."""
-NO_DATA = (
+_NO_DATA = (
     "*.html",
     "CITATION.*",
     "rating",
@@ -28,11 +28,11 @@ NO_DATA = (
 """Pages, citations, ratings (of an earlier version), and what the group level makes: no
 participant's data.
 """
-UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
+_UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
 """Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep,
 the others ours.
 """
-IGNORED = (*NO_DATA, *(f"**/*_{kind}.*" for kind in UNKNOWN_KINDS))
+_IGNORED = (*_NO_DATA, *(f"**/*_{kind}.*" for kind in _UNKNOWN_KINDS))
 
 RESULTS = "bids-sr"
 """How URIs in the data set of a primary series name the one that holds all results, and it."""
@@ -197,11 +197,11 @@ def _described(
     own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
         map(str, _listed(raw.get("ReferencesAndLinks")))
     )
-    links = {key: link_to(folder, root) for key, folder in sources.items()} | dict(further)
+    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(further)
     taken = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
     return {
         "Name": about,
-        "BIDSVersion": BIDS_VERSION,
+        "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
         **taken,
         **{key: there[key] for key in _OF_THE_USER if there.get(key)},
@@ -223,7 +223,7 @@ def _source(folder: Path, link: str) -> dict[str, object]:
     return {"URL": link, **doi}
 
 
-def link_to(folder: Path, root: Path) -> str:
+def _link_to(folder: Path, root: Path) -> str:
     """Return the link from one data set to another.
 
     It is a relative path, unless they have only the root of the system in common.
@@ -304,4 +304,4 @@ def write_ignored(output_dir: Path) -> None:
     output_dir : Path
         Root of the data set in which the file is written.
     """
-    atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(IGNORED) + "\n")
+    atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(_IGNORED) + "\n")

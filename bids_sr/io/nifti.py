@@ -310,7 +310,7 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
     return stored.astype(dtype)
 
 
-class PackedStream(io.RawIOBase):
+class _PackedStream(io.RawIOBase):
     """Run-length coded gzip into another, buffered file.
 
     That file stays open when this one is closed.
@@ -411,7 +411,7 @@ class SeriesWriter:
         self._temporary = atomic_files.beside(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
         self._raw = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
-        self._stream: Any = PackedStream(self._raw) if self._compressed else self._raw
+        self._stream: Any = _PackedStream(self._raw) if self._compressed else self._raw
         self._stream.write(header.binaryblock + b"\0\0\0\0")
         self._written = 0
         self._slices: set[int] = set()

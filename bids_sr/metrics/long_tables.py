@@ -191,7 +191,7 @@ class MetricRow:
         if column == "fwhm_mm":
             return f"{value:g}"
         if column in _NUMBERS:
-            return number_text(value)
+            return _number_text(value)
         return MISSING if value is None else str(value)
 
 
@@ -250,7 +250,7 @@ def metric_rows(
     ]
 
 
-def number_text(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     """Six significant digits; n/a for what is not defined or not finite.
 
     Parameters

@@ -104,7 +104,7 @@ def _snap_to_ribbon(head: Head, point: Array) -> Array:
     return point + offset[:, best[0], best[1], best[2]]
 
 
-def along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
+def _along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
     """Return the distance (mm) from a seed voxel within a mask (26 neighbors).
 
     It is infinity beyond `limit` and outside the mask.
@@ -144,7 +144,7 @@ def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float)
     seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
     mask = gm > 0.4
     mask[seed] = True
-    path = along_ribbon(mask, seed, float(head.affine[0, 0]), 4 * extent)
+    path = _along_ribbon(mask, seed, float(head.affine[0, 0]), 4 * extent)
     return gm * np.exp(-0.5 * (path / extent) ** 2)
 
 

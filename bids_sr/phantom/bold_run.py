@@ -179,7 +179,7 @@ class SimulatedRun:
                 rng=draw(*self.stream, t),
             )
 
-        return in_order(volume, self.preset.volumes, threads)
+        return _in_order(volume, self.preset.volumes, threads)
 
 
 def bold_run(subject: SimulatedSubject) -> SimulatedRun:
@@ -283,7 +283,7 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
         scanner = replace(scanner, shift=shift)
     transient = approach(subject.head, p, scanner)
     moved = draw_motion(draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1))
-    events = calibration_events(p) if run.events else []
+    events = _calibration_events(p) if run.events else []
     return SimulatedRun(
         subject=subject,
         preset=p,
@@ -330,7 +330,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
     )
 
 
-def calibration_events(preset: Preset) -> list[Event]:
+def _calibration_events(preset: Preset) -> list[Event]:
     """Rest and both movements in four blocks of one length, over the whole calibration.
 
     Parameters
@@ -361,7 +361,7 @@ def _courses(
     return partial(response, events)
 
 
-def in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+def _in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
     """Return make(0), make(1), …, made by a few threads and never far ahead of what was taken.
 
     Parameters

@@ -39,7 +39,7 @@ _FOCI_COLUMNS = {
 }
 
 
-def centroid(values: Array, affine: Array) -> Array:
+def _centroid(values: Array, affine: Array) -> Array:
     """Center of mass (3,) of what is at least a quarter of the maximum, RAS mm.
 
     Parameters
@@ -68,7 +68,7 @@ def _in_view(change: Array) -> bool:
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
-def foci_rows(run: SimulatedRun) -> list[list[str | float]]:
+def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
     """Return rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity.
 
     Parameters
@@ -92,7 +92,7 @@ def foci_rows(run: SimulatedRun) -> list[list[str | float]]:
             [
                 focus.label,
                 "+".join(FOCI[focus.label].driven_by),
-                *map(float, centroid(change, affine)),
+                *map(float, _centroid(change, affine)),
                 *map(float, _in_image(run.scanner, focus.origin)),
                 float((change >= change.max() / 2).sum() * voxel),
                 focus.peak_percent,
@@ -237,7 +237,7 @@ def write_truth(
     )
     described = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
     frame = {"Description": _FRAME}
-    _write_table(func / f"{stem}_desc-truth_foci.tsv", foci_rows(run), described, Frame=frame)
+    _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), described, Frame=frame)
     if subject.task == "rest":
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
         courses = [run.courses(network, times) for network in run.conditions]

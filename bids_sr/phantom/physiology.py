@@ -161,7 +161,7 @@ def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
     return np.sin(phase + rng.uniform(0, 2 * np.pi))
 
 
-BAND = (0.01, 0.1)  # Hz, where connectivity at rest is looked for
+_BAND = (0.01, 0.1)  # Hz, where connectivity at rest is looked for
 _STEP = 0.1  # s
 
 
@@ -187,9 +187,9 @@ class Fluctuations:
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:
         self._clock = np.arange(0.0, seconds + 1.0, _STEP)
         length = self._clock.size * _STEP
-        first = max(1, int(np.ceil(BAND[0] * length)))
+        first = max(1, int(np.ceil(_BAND[0] * length)))
         # a run of seconds has no slow ones to choose from
-        last = max(first + len(names), int(BAND[1] * length))
+        last = max(first + len(names), int(_BAND[1] * length))
         angle = 2 * np.pi / length * np.outer(self._clock, np.arange(first, last + 1))
         drawn = rng.standard_normal((2, last - first + 1, len(names)))
         basis, _ = np.linalg.qr(np.cos(angle) @ drawn[0] + np.sin(angle) @ drawn[1])

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from bids_sr.frozen import frozen
 from bids_sr.phantom.sequences import PulseSequence
 
-SCENES = ("ribbon", "veins", "free")
-CONDITIONS = ("thumb", "little")
-TASKS = {"tap": CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
+_SCENES = ("ribbon", "veins", "free")
+_CONDITIONS = ("thumb", "little")
+TASKS = {"tap": _CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
 """What changes the signal: movements of a task, networks of a run at rest."""
 
 

@@ -325,11 +325,11 @@ class Scanner:
         along = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
         return [
             matrix.astype(np.complex64)
-            for matrix in (along[0], readout_blur(self.grid[0][1]) @ along[1])
+            for matrix in (along[0], _readout_blur(self.grid[0][1]) @ along[1])
         ]
 
 
-def readout_blur(lines: int) -> Array:
+def _readout_blur(lines: int) -> Array:
     """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding.
 
     Parameters

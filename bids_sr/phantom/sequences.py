@@ -15,7 +15,7 @@ _DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
 
 
 @frozen
-class Tissue:
+class _Tissue:
     """Relative proton density, T1, T2* and T2 (s) at 3 T.
 
     The values are our choice within the range of the literature.
@@ -38,14 +38,14 @@ class Tissue:
     t2: float
 
 
-TISSUES: dict[str, Tissue] = {
-    "gm": Tissue(pd=0.84, t1=1.35, t2s=0.051, t2=0.099),
-    "wm": Tissue(pd=0.66, t1=0.85, t2s=0.046, t2=0.069),
-    "csf": Tissue(pd=1.00, t1=4.00, t2s=0.250, t2=1.8),
-    "skull": Tissue(pd=0.06, t1=0.60, t2s=0.008, t2=0.008),
-    "scalp": Tissue(pd=0.75, t1=0.60, t2s=0.030, t2=0.070),
+TISSUES: dict[str, _Tissue] = {
+    "gm": _Tissue(pd=0.84, t1=1.35, t2s=0.051, t2=0.099),
+    "wm": _Tissue(pd=0.66, t1=0.85, t2s=0.046, t2=0.069),
+    "csf": _Tissue(pd=1.00, t1=4.00, t2s=0.250, t2=1.8),
+    "skull": _Tissue(pd=0.06, t1=0.60, t2s=0.008, t2=0.008),
+    "scalp": _Tissue(pd=0.75, t1=0.60, t2s=0.030, t2=0.070),
 }
-_BLOOD = Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
+_BLOOD = _Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
 
 
 @frozen
@@ -108,7 +108,7 @@ class PulseSequence:
         )
 
     def signal(
-        self, tissue: Tissue, texture: Array | float = 0.0, pulse: int | None = None
+        self, tissue: _Tissue, texture: Array | float = 0.0, pulse: int | None = None
     ) -> Array:
         """Return the magnitude at the echo of a tissue, before the flip.
 

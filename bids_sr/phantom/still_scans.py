@@ -29,7 +29,7 @@ _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _UNEVENNESS = 0.15  # relative size of the receive field
 
 
-def nulling_time(t1: float, tr: float) -> float:
+def _nulling_time(t1: float, tr: float) -> float:
     """Inversion time (s) at which tissue of this T1 gives no signal.
 
     Parameters
@@ -51,7 +51,7 @@ PROTOCOLS = {
     "T1w": PulseSequence(te=0.004, tr=0.018, flip=30.0),
     "T2w": PulseSequence(te=0.090, tr=5.0, refocused=True),
     "FLAIR": PulseSequence(
-        te=0.090, tr=9.0, ti=nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
+        te=0.090, tr=9.0, ti=_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
     ),
 }
 CONTRASTS = tuple(PROTOCOLS)
@@ -180,7 +180,7 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
         Five scans, each in a pose of its own.
     """
     p, rng = subject.preset, subject.draw("anat")
-    grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": low_grid(p)}
+    grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": _low_grid(p)}
     # sampled no finer than the highres voxels in-plane, because the scene has no more detail than
     # they do
     sampled = (p.t1w_shape[0] // 4, p.t1w_shape[1] // 4, p.t1w_shape[2])
@@ -232,7 +232,7 @@ def _scanner(
     )
 
 
-def low_grid(preset: Preset) -> Grid:
+def _low_grid(preset: Preset) -> Grid:
     """Return the grid of the low-resolution scans.
 
     Its field of view is that of the T1w image, and its voxels are larger by `anat_factor`.

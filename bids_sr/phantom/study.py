@@ -15,7 +15,7 @@ _FIRST_ECHO_MS, _ECHO_SPACING_MS = 13.0, 16.0
 _EARLIEST_MS, _LATEST_MS = 5.0, 150.0
 
 
-def echo_times(text: str) -> tuple[float, ...]:
+def _echo_times(text: str) -> tuple[float, ...]:
     """Echo times (ms) from their number or a list.
 
     >>> echo_times("3"), echo_times("14,30.5")
@@ -101,7 +101,7 @@ class Study(Checked):
         "--echoes N|TIMES",
         "a multi-echo BOLD run (_echo-1_bold, …): how many echoes, the first at 13 ms and one"
         " every 16 ms, or their times in ms, as 14,30,46",
-        type=echo_times,
+        type=_echo_times,
         nargs=None,
         action="store",
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bids_sr.stats.glm.regressors import Events as _Events
     from bids_sr.stats.glm.regressors import Seeds as _Seeds
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Content = Mapping[str, object]  # of a JSON file
 
 
@@ -86,7 +86,7 @@ def entities_of_name(path: Path) -> dict[str, str]:
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
 
 
-class Kind(Generic[T]):
+class Kind(Generic[_T]):
     """How values are kept in files; here as a file whose path is the value."""
 
     light: ClassVar[bool] = False  # its files are small
@@ -94,7 +94,7 @@ class Kind(Generic[T]):
     extension_stored: ClassVar[str] = ""
     drawn: ClassVar[bool] = False  # its files are shown, and are no data
 
-    def load(self, path: Path) -> T:
+    def load(self, path: Path) -> _T:
         """The value of a file.
 
         Parameters
@@ -107,9 +107,9 @@ class Kind(Generic[T]):
         T
             Value in memory; for a plain file, its path.
         """
-        return cast("T", path)
+        return cast("_T", path)
 
-    def save(self, value: T, stem: Path) -> Path | list[Path]:
+    def save(self, value: _T, stem: Path) -> Path | list[Path]:
         """Save a value under `stem` and the extension of its kind, and return its file(s).
 
         It is saved beside others.

@@ -22,7 +22,7 @@ from bids_sr.series import map_label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-P = ParamSpec("P")
+_P = ParamSpec("P")
 _NONE: Mapping[str, int] = {}
 Content = Union["Figure", str]
 """A figure, or a fragment of HTML."""
@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
     label: str = ""
 
 
-class FigureStep(Step[P, list[Derivative]], Generic[P]):
+class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     """A function that draws as a step; `shown` are its declarations."""
 
     shown: tuple[Shown, ...] = ()
@@ -63,7 +63,7 @@ class FigureStep(Step[P, list[Derivative]], Generic[P]):
 
 def figure(
     *shown: Shown, memory: Need | None = None
-) -> Callable[[Callable[P, Iterator[Drawn] | Content | None]], FigureStep[P]]:
+) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
     Parameters
@@ -89,9 +89,9 @@ def figure(
     (['boldref'], ['zooms'])
     """
 
-    def decorated(function: Callable[P, Iterator[Drawn] | Content | None]) -> FigureStep[P]:
+    def decorated(function: Callable[_P, Iterator[Drawn] | Content | None]) -> FigureStep[_P]:
         @wraps(function)
-        def draw(*args: P.args, **kwargs: P.kwargs) -> list[Derivative]:
+        def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
             found = function(*args, **kwargs)
             if found is None:
                 return []

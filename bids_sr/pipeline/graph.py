@@ -23,7 +23,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, Step
 AnyStep = Step[..., object]
 
 
-class GraphError(ValueError):
+class _GraphError(ValueError):
     """An artifact or setting that is missing, made twice, or of the wrong kind."""
 
 
@@ -298,7 +298,7 @@ class Scope:
                 *step.inputs,
                 *step.settings,
             }:
-                raise GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
+                raise _GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
             self.steps.append(placed)
             for made in step.outputs:
                 self._enter((rename or {}).get(made, made), Maker(placed, made))
@@ -355,7 +355,7 @@ class Scope:
 
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
-            raise GraphError(
+            raise _GraphError(
                 f"{self.path}: {name} is made by {self.makers[name].source} and by {maker.source}"
             )
         self.makers[name] = maker
@@ -424,7 +424,7 @@ class Scope:
         if (found := self.find(name)) is None:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
-            raise GraphError(
+            raise _GraphError(
                 f"{self.path}: no step makes {name}"
                 + (f"; there are {similar}" if similar else "")
             )
@@ -576,14 +576,14 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
                 if isinstance(maker.source, Placed) and not (
                     maker.port and port.takes(maker.port)
                 ):
-                    raise GraphError(
+                    raise _GraphError(
                         f"{placed}: {name} of {maker.source} is {maker.port}, and {port} is"
                         " asked for"
                     )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
             placed.scope[name]  # says that nobody makes it
-            raise GraphError(f"{placed}: nothing is connected to {name}")
+            raise _GraphError(f"{placed}: nothing is connected to {name}")
 
 
 def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
@@ -613,7 +613,7 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     )
     names, makers = zip(*found, strict=True) if found else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
-        raise GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")
+        raise _GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")
     return Wire(makers, names if port.many == "dict" else ()) if found else None
 
 
@@ -623,4 +623,4 @@ def _settings(placed: Placed, wired: Mapping[str, Wire]) -> Iterator[tuple[str, 
             if name not in wired:
                 yield name, placed.setting(name)
         except KeyError:
-            raise GraphError(f"{placed}: no setting {name}") from None
+            raise _GraphError(f"{placed}: no setting {name}") from None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bids_sr.pipeline.graph import Graph, Placed, Scope, Wire
 
 
-class Line(NamedTuple):
+class _Line(NamedTuple):
     """A step; or scopes in which the same is done, or steps that stood before, by their names.
 
     Parameters
@@ -53,11 +53,11 @@ class Line(NamedTuple):
         return "".join(("  " * self.depth, self.name, *told))
 
 
-_Block = tuple[Line, ...]
+_Block = tuple[_Line, ...]
 """A step, or scopes that are alike with all that is in them."""
 
 
-def who_makes_what(graph: Graph) -> list[Line]:
+def who_makes_what(graph: Graph) -> list[_Line]:
     """Return the scopes and steps of a graph in processing order.
 
     What is the same in several scopes is listed once.
@@ -99,13 +99,13 @@ def _alike(
     for block in inside:
         if block in before:
             again.setdefault(before[block], []).append(block[0].name)
-    lines = [Line(depth, ", ".join(names))]
+    lines = [_Line(depth, ", ".join(names))]
     for block in inside:
         where = before.setdefault(block, names[0])
         if where == names[0]:
             lines += block
         elif where in again:
-            lines.append(Line(depth + 1, f"as in {where}: {', '.join(again.pop(where))}"))
+            lines.append(_Line(depth + 1, f"as in {where}: {', '.join(again.pop(where))}"))
     return tuple(lines)
 
 
@@ -143,7 +143,7 @@ def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
         yield from reached(member)
 
 
-def _line(graph: Graph, placed: Placed, depth: int) -> Line:
+def _line(graph: Graph, placed: Placed, depth: int) -> _Line:
     kept = {
         maker.name: store.settings["own_entities"]
         for store in placed.scope.steps
@@ -157,7 +157,7 @@ def _line(graph: Graph, placed: Placed, depth: int) -> Line:
     )
     taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
     where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
-    return Line(
+    return _Line(
         depth,
         placed.name,
         ", ".join(makes),

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
 
 
-P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
+_P = ParamSpec("P")
+_R = TypeVar("_R", covariant=True)
 
 
 class Lookup(Protocol):
@@ -178,7 +178,7 @@ class Keep:
     varies: Varies | Callable[[Lookup], Varies] = field(default_factory=dict)
 
 
-class Step(Generic[P, R]):
+class Step(Generic[_P, _R]):
     """A function as a step; see `step`.
 
     Parameters
@@ -214,7 +214,7 @@ class Step(Generic[P, R]):
 
     def __init__(
         self,
-        function: Callable[P, R],
+        function: Callable[_P, _R],
         makes: Sequence[str] = (),
         *,
         part: Part = Part.OPENING,
@@ -249,7 +249,7 @@ class Step(Generic[P, R]):
             )
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self.function(*args, **kwargs)
 
     def on_files(self, given: Mapping[str, object], here: Path) -> dict[str, object]:
@@ -325,7 +325,7 @@ def step(
     small: bool = False,
     resumes: bool = False,
     reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]:
+) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
     """Declare a function as a step.
 
     Parameters

@@ -31,7 +31,7 @@ _NOTHING_VARIES: Varies = {}
 
 
 @cache
-def io_spec() -> dict[str, list[str]]:
+def _io_spec() -> dict[str, list[str]]:
     """Return entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``.
 
     Returns
@@ -66,7 +66,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     """
     from bids.layout.writing import build_path
 
-    spec = io_spec()
+    spec = _io_spec()
     given = {key: value for key, value in entities.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(spec["entities"]))
     if unknown:

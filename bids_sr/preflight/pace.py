@@ -20,7 +20,7 @@ _BLOCK = bytes(2**18)
 
 
 @frozen
-class Pace:
+class _Pace:
     """Factors for wall-clock time: slower processors, and other load on them.
 
     Parameters
@@ -60,7 +60,7 @@ def kernel_seconds() -> float:
     return min(found)
 
 
-def processors_had(threads: int) -> float:
+def _processors_had(threads: int) -> float:
     """How many processors that many busy threads are given while others run: 0 to `threads`.
 
     It is tried, as the number of processes that want to run does not tell: the system may share
@@ -92,7 +92,7 @@ def processors_had(threads: int) -> float:
     return (time.process_time() - used) / (time.perf_counter() - began)
 
 
-def pace(processors: float, *, kernel_s: float | None = None, had: float | None = None) -> Pace:
+def pace(processors: float, *, kernel_s: float | None = None, had: float | None = None) -> _Pace:
     """Measure this machine, for a run that keeps so many processors busy.
 
     Parameters
@@ -118,8 +118,8 @@ def pace(processors: float, *, kernel_s: float | None = None, had: float | None 
     """
     threads = math.ceil(processors)
     own = kernel_seconds() if kernel_s is None else kernel_s
-    given = processors_had(threads) if had is None else had
-    return Pace(processor=own / REFERENCE_S, busy=max(1.0, threads / max(given, 1e-3)))
+    given = _processors_had(threads) if had is None else had
+    return _Pace(processor=own / REFERENCE_S, busy=max(1.0, threads / max(given, 1e-3)))
 
 
 pace_now = cache(pace)

@@ -34,7 +34,7 @@ _MOST_GAIN = 1.25  # of the signal of a reference over that of its run
 _MASK_VOXELS, _MASK_ML = 50, 2500.0
 _BRIGHT = 0.25  # of the 98th percentile
 
-Array = npt.NDArray[np.float64]
+_Array = npt.NDArray[np.float64]
 
 
 def check_data(plan: Plan) -> tuple[Notice, ...]:
@@ -283,13 +283,13 @@ def _check_compared(run: BoldRun, found: Findings) -> None:
             found.refuse(each.bold, *refused)
 
 
-def _correlation(first: Array, second: Array) -> float:
+def _correlation(first: _Array, second: _Array) -> float:
     a, b = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
-def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, Array]:
+def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, _Array]:
     """Some volumes of a series with their axes in this order, in one forward pass."""
     with SeriesReader(path, allow_nan=True) as reader:
         return {t: reordered(reader.volume(t).astype(np.float64), order) for t in wanted}

@@ -24,7 +24,7 @@ _POOR_GAIN = 0.5
 
 
 @frozen
-class Fit:
+class _Fit:
     """A rigid transform and how well it aligns.
 
     `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
@@ -115,7 +115,7 @@ def rigid(
     seed: int,
     prefix: str,
     soft: bool = False,
-) -> Fit:
+) -> _Fit:
     """Rigid transform between two images of one head by mutual information.
 
     Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping,
@@ -163,7 +163,7 @@ def rigid(
             fixed_mask=rim,
         )
         xfm = orthonormal(read_linear(files[0]))
-        fits.append(Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name))
+        fits.append(_Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name))
     return max(fits, key=lambda fit: fit.nmi)
 
 

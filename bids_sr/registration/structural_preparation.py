@@ -99,7 +99,7 @@ class Placement:
         return there + np.stack(shifts, axis=1)
 
 
-def register_to(
+def _register_to(
     frame: Volume,
     image: Volume,
     mask: Array,
@@ -147,7 +147,7 @@ def placements(
 ) -> dict[Align, Placement]:
     """Register a scan to the frame by each transform type up to the requested one.
 
-    See `register_to`.
+    See `_register_to`.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ def prepare(
     for (contrast, kind), image in even.items():
         if image is not frame:
             key = f"{contrast}_{kind}"
-            places[contrast, kind], facts[key] = register_to(
+            places[contrast, kind], facts[key] = _register_to(
                 frame, image, mask, align=align, seed=seed, prefix=f"{prefix}{key}_", mm=mm
             )
     return assemble(even, places, frame, mask, facts, interpolations)

@@ -52,7 +52,7 @@ _Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 
 
 @frozen
-class Reportlet:
+class _Reportlet:
     """Markup of a figure or fragment, the text above and below it, and its selector.
 
     The selector is what it is chosen by among others.
@@ -76,7 +76,7 @@ class Reportlet:
 
 
 @frozen
-class Strip:
+class _Strip:
     """A reportlet of the page: anchor, run that begins with it, heading, panels, caption.
 
     `tab` is what it is chosen by among those of its run (empty: shown with the one before it),
@@ -101,7 +101,7 @@ class Strip:
     """
 
     name: str
-    panels: Sequence[Reportlet]
+    panels: Sequence[_Reportlet]
     run: str = ""
     subtitle: str = ""
     caption: str = ""
@@ -110,7 +110,7 @@ class Strip:
 
 
 @frozen
-class Section:
+class _Section:
     """A section of the page: also one where nothing was found, because its absence is news too.
 
     Parameters
@@ -131,15 +131,15 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Strip] = ()
+    blocks: Sequence[_Strip] = ()
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
 
     @property
-    def groups(self) -> list[list[Strip]]:
+    def groups(self) -> list[list[_Strip]]:
         """Return blocks of each run; those of no run come first."""
-        groups: list[list[Strip]] = []
+        groups: list[list[_Strip]] = []
         for block in self.blocks:
             if block.run or not groups:
                 groups.append([])
@@ -147,7 +147,7 @@ class Section:
         return groups
 
 
-def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> Section:
+def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> _Section:
     """A section of text and markup alone; what is missing is named where there is no content.
 
     Parameters
@@ -167,9 +167,9 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
         Section of one reportlet, or of none without content.
     """
     if not content:
-        return Section(name=name, title=title, missing=missing)
-    reportlet = Reportlet(content=Markup(content))
-    return Section(name=name, title=title, blocks=[Strip(name=f"{name}-0", panels=[reportlet])])
+        return _Section(name=name, title=title, missing=missing)
+    reportlet = _Reportlet(content=Markup(content))
+    return _Section(name=name, title=title, blocks=[_Strip(name=f"{name}-0", panels=[reportlet])])
 
 
 def data_uri(data: bytes) -> str:
@@ -189,7 +189,7 @@ def data_uri(data: bytes) -> str:
     return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(_ESCAPED), key=len)
 
 
-def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
+def _embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the HTML of our own fragment.
 
     A figure is an ``object`` if it responds to the pointer.
@@ -223,12 +223,12 @@ def embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     )
 
 
-def assemble(
+def _assemble(
     shown: Sequence[Shown],
     figures: Sequence[ArchivedFigure],
     custom: Mapping[str, str],
     root: Path,
-) -> list[Section]:
+) -> list[_Section]:
     """Return sections of the page of the kind of run that was made.
 
     A section with `only` is shown where that figure is there; then those that were found nothing
@@ -280,13 +280,13 @@ def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> Section:
+def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> _Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
     keys: set[_Key] = {key_of(file) for _, files in found for file in files}
     of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(found)
     blocks = (
-        [Strip(name=f"{spec.name}-text", panels=[Reportlet(content=Markup(custom))])]
+        [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
         else []
     )
@@ -306,7 +306,7 @@ def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> Secti
     titles = dict.fromkeys(one.title for one, files in found if files and one.title)
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title
-    return Section(
+    return _Section(
         name=spec.name,
         title=title,
         blocks=blocks,
@@ -336,12 +336,12 @@ def _pairs(entities: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _blocks(anchor: str, found: _Found, root: Path) -> Iterator[Strip]:
+def _blocks(anchor: str, found: _Found, root: Path) -> Iterator[_Strip]:
     """Reportlets of one run (or of none) that have something to show."""
     for number, (shown, figures) in enumerate(found):
         panels = [
-            Reportlet(
-                content=embedded(each, static=shown.static, alt=_described(shown, each)),
+            _Reportlet(
+                content=_embedded(each, static=shown.static, alt=_described(shown, each)),
                 heading=each.heading,
                 caption=each.caption,
                 choices=(
@@ -358,7 +358,7 @@ def _blocks(anchor: str, found: _Found, root: Path) -> Iterator[Strip]:
             )
             if caption:  # one for all
                 panels = [replace(panel, caption="") for panel in panels]
-            yield Strip(
+            yield _Strip(
                 name=f"{anchor}-{number}",
                 panels=panels,
                 subtitle=shown.subtitle,
@@ -406,7 +406,7 @@ def write_subject_page(
 ) -> Path:
     """Write the page of one subject (label without ``sub-``) below the derivatives.
 
-    See `assemble` and `write_page`.
+    See `_assemble` and `write_page`.
 
     Parameters
     ----------
@@ -432,7 +432,7 @@ def write_subject_page(
     """
     target = root / f"sub-{subject}.html"
     figures = figures_of(root, subject)
-    sections = assemble(shown, figures, custom, root)
+    sections = _assemble(shown, figures, custom, root)
     title = f"bids-sr: sub-{subject}"
     write_page(
         target,
@@ -449,7 +449,7 @@ def write_page(
     target: Path,
     *,
     title: str,
-    sections: Sequence[Section],
+    sections: Sequence[_Section],
     neighbors: Mapping[str, str] = MappingProxyType({}),
     crashed: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
@@ -486,7 +486,7 @@ def write_page(
             one_run=len(runs) == 1,
             css=css,
             script=script,
-            digest=digest(script),
+            digest=_digest(script),
             crashed=crashed,
             told=notices,
         )
@@ -494,7 +494,7 @@ def write_page(
     atomic_files.write_whole(target, page)
 
 
-def digest(script: str) -> str:
+def _digest(script: str) -> str:
     """Checksum by which the policy of the page lets this script run, and no other.
 
     Parameters

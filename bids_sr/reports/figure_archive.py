@@ -86,7 +86,7 @@ def _archive_of(root: Path, label: str) -> Path:
     return root / f"sub-{label}" / "figures" / f"sub-{label}_figures.zip"
 
 
-def pack_figures(source: Path, root: Path, label: str) -> None:
+def _pack_figures(source: Path, root: Path, label: str) -> None:
     """Move a participant's figures into the archive below the derivatives `root`.
 
     Figures that are already in it stay.
@@ -145,7 +145,7 @@ def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[
         yield
     finally:
         for label in labels:
-            pack_figures(source, root, label)
+            _pack_figures(source, root, label)
 
 
 def _loose(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

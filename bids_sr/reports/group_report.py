@@ -44,7 +44,7 @@ from bids_sr.stats.group.comparisons import PRIMARY, on_accuracy
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
 from bids_sr.stats.group.group_values import QUESTION, Joined, of_question
 
-METHODS = """
+_METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by
 fixed effects: by inverse variance if every run has an interval, otherwise by their mean. Each
 method was compared with every baseline, control and other method, and separately with its control
@@ -64,7 +64,7 @@ efficiency 3/pi of the signed-rank test. *The same* means that two one-sided pai
 Friedman's test [@friedman1937] over all series are in the table, too. Values that are not defined,
 such as the overlap of an empty region, are excluded and counted, never replaced. {maps}
 """
-MAPS = (
+_MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a"
     " single linear interpolation through the stored transforms, and tested across participants by"
     " a one-sample t test."
@@ -142,7 +142,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     told = words.findings(content.comparisons, methods)
-    made_maps = MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
+    made_maps = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
     margin = (
         _GAP
         if content.margin is None
@@ -167,7 +167,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section(
             "methods",
             "Methods",
-            methods_html(METHODS.format(margin=margin, maps=made_maps), bibliography()),
+            methods_html(_METHODS.format(margin=margin, maps=made_maps), bibliography()),
         ),
         plain_section("about", "About", _about_html(content)),
     ]

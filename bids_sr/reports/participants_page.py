@@ -45,7 +45,7 @@ def participants_with_figures(root: Path) -> list[str]:
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
-def reported(root: Path) -> set[str]:
+def _reported(root: Path) -> set[str]:
     """Return labels (without ``sub-``) of those whose report there is.
 
     Parameters
@@ -61,7 +61,7 @@ def reported(root: Path) -> set[str]:
     return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
 
 
-def neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
+def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
     """Return report file names by link text: previous and next participant, and index.
 
     `there` are the labels of all reports.
@@ -199,7 +199,7 @@ def _methods_fragment(markdown: str) -> Markup:
     )
 
 
-def logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
+def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     """Return the logs of the run that made a participant's outputs.
 
     Its settings and crash files belong to these outputs.
@@ -253,15 +253,15 @@ def write_participants(
     tuple[Path, ...]
         Pages in the order of the participants.
     """
-    logs = {label: logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
-    beside = {*reported(root), *labels}  # asked once, not for each of thousands
+    logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
+    beside = {*_reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
-        build_report(root, label, shown=shown, log_dir=own, command=command, beside=beside)
+        _build_report(root, label, shown=shown, log_dir=own, command=command, beside=beside)
         for label, own in logs.items()
     )
 
 
-def build_report(
+def _build_report(
     output_dir: Path,
     subject: str,
     *,
@@ -326,7 +326,7 @@ def build_report(
         "errors": _errors_html(failed, log_dir),
         "about": _about_html(log_dir, command=command),
     }
-    neighbors = neighbors_of(label, reported(root) if beside is None else beside)
+    neighbors = _neighbors_of(label, _reported(root) if beside is None else beside)
     return write_subject_page(
         root,
         label,

@@ -23,7 +23,7 @@ from bids_sr.reports.text.run_summaries import (
     stamps_of,
 )
 
-FEW = 100
+_FEW = 100
 """So many participants may be read at the end of every call."""
 
 
@@ -246,7 +246,7 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
         True also for at most 100 participants with notes.
     """
     there = set(noted(root))
-    if len(there) <= FEW:
+    if len(there) <= _FEW:
         return True
     labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
     if not there.issuperset(labels):

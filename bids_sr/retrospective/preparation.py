@@ -258,8 +258,8 @@ def _make_run(
         if run.events is None:
             continue
         table = path.with_name(f"{run.stem}_events.tsv")
-        table.write_text(moved_events(run.events, -first * run.tr), encoding="utf-8")
-        write_json(table.with_suffix(".json"), sidecar_of_events(run.events, types))
+        table.write_text(_moved_events(run.events, -first * run.tr), encoding="utf-8")
+        write_json(table.with_suffix(".json"), _sidecar_of_events(run.events, types))
 
 
 def _one_series(run: BoldRun, building: Path) -> Path:
@@ -342,7 +342,7 @@ def _sidecar_beside(image: Path) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def moved_events(table: Path, seconds: float) -> str:
+def _moved_events(table: Path, seconds: float) -> str:
     """Shift the onsets of an events table by seconds and return its text.
 
     Other cells, and onsets that are not numbers, stay unchanged.
@@ -380,7 +380,7 @@ def _moved(text: str, seconds: float) -> str:
     return "0" if shown == "-0" else shown
 
 
-def sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
+def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     """Describe the columns of an events table for its sidecar.
 
     The order of trial types is included, so that signs are kept.

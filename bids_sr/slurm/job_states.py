@@ -48,7 +48,7 @@ class State(StrEnum):
 
 
 @frozen
-class Status:
+class _Status:
     """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``.
 
     Times are in seconds since 1970.
@@ -134,10 +134,10 @@ class Fate:
         return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
 
 
-def _read_status(path: Path) -> Status | None:
+def _read_status(path: Path) -> _Status | None:
     """Read a status file; None if it is missing or not a valid status file."""
     try:
-        return Status(**json.loads(path.read_text(encoding="utf-8")))
+        return _Status(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -204,7 +204,7 @@ def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) 
     )
 
 
-def _state_of(status: Status | None, seen: str) -> tuple[State, str]:
+def _state_of(status: _Status | None, seen: str) -> tuple[State, str]:
     """Return state and, where it failed, its code.
 
     They follow from status file and SLURM state (empty: forgotten by SLURM).
@@ -220,7 +220,7 @@ def _state_of(status: Status | None, seen: str) -> tuple[State, str]:
     return State.FAILED, _lost(status, seen)
 
 
-def _code(status: Status, seen: str) -> str:
+def _code(status: _Status, seen: str) -> str:
     """The reason of a task that told its exit code."""
     if status.stopped:
         return "time" if status.stopped == "limit" else "cancelled"
@@ -231,7 +231,7 @@ def _code(status: Status, seen: str) -> str:
     return code_of("FAILED", status.exit_code)
 
 
-def _lost(status: Status | None, seen: str) -> str:
+def _lost(status: _Status | None, seen: str) -> str:
     """The reason of a task that is gone without a last word."""
     code = code_of(seen)
     if code in ("unknown", "unseen", "crashed"):
@@ -250,7 +250,7 @@ def _message_in(log: Path) -> str:
     return next(filter(None, map(message_state, reversed(lines))), "")
 
 
-def _minutes(status: Status | None, state: State) -> float | None:
+def _minutes(status: _Status | None, state: State) -> float | None:
     if status is None or status.started is None:
         return None
     if status.ended is None and state is not State.RUNNING:

@@ -69,7 +69,7 @@ class MotionEstimates:
     residual: Float
 
 
-def bias_basis(points: Array, center: Array, degree: int) -> Float:
+def _bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Return monomials up to `degree` at points (N, 3; mm), (N, K).
 
     Coordinates are scaled to -1..1. The first monomial is constant.
@@ -153,7 +153,7 @@ class _Level:
             for k in range(3)
         ]
         gradient = np.stack(along, axis=-1) @ self.inverse[:3, :3]
-        basis = bias_basis(self.points, self.center, bias_degree)
+        basis = _bias_basis(self.points, self.center, bias_degree)
         motion = np.hstack([gradient, np.cross(self.points - self.center, gradient)]) @ self.free
         self.jacobian = np.hstack([motion, basis * self.values[:, None]])
         self.scale = np.maximum(np.sqrt((self.jacobian**2).mean(axis=0)), 1e-12)

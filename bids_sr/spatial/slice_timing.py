@@ -38,7 +38,7 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
     return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
 
 
-def shift_in_time(series: Array, fraction: float) -> Array:
+def _shift_in_time(series: Array, fraction: float) -> Array:
     """Shift a series (..., T) by `fraction` (-1 to 1) of a sample, float32; ends are held.
 
     A positive `fraction` samples it later.
@@ -131,5 +131,5 @@ def correct_slice_timing(
         fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))
         for y in range(0, slab.shape[1], _ROWS):
             part = slab[:, y : y + _ROWS, :, n_dummy:]
-            part[...] = shift_in_time(part, fraction)
+            part[...] = _shift_in_time(part, fraction)
         writer.put_slab(z, slab)

@@ -86,7 +86,7 @@ def raise_flags(
     distortion = distortion_flag(given, acquired)
     flags = [
         *activation_flags(
-            {name: values_of(each) for name, each in correlation_maps(maps, names).items()},
+            {name: values_of(each) for name, each in _correlation_maps(maps, names).items()},
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
@@ -105,7 +105,7 @@ def raise_flags(
     return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
 
 
-def correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
+def _correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
     """Return correlation maps of raw at its widest smoothing, by contrast; only of those named.
 
     Parameters

@@ -136,7 +136,7 @@ def seed_series(
             if seed.labels
         }
         regions = {name: _on_mask(region, bold_mask, chain) for name, region in named.items()}
-    voxels, facts = place_seeds(seeds, bold_mask, points, regions)
+    voxels, facts = _place_seeds(seeds, bold_mask, points, regions)
     if not voxels:
         raise ValueError(
             f"no seed lies in the field of view of {preproc.path}"
@@ -171,7 +171,7 @@ def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, her
     return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
 
 
-def place_seeds(
+def _place_seeds(
     seeds: Sequence[Seed], bold_mask: Volume, points: Float, regions: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Return voxels of the seeds that lie in the field of view, and what is told of every one.

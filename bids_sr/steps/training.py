@@ -308,11 +308,11 @@ def train_on_pair(
     )
     if train_highres is None or train_lowres is None or pair_mask is None:
         return train_or_reuse(training, None, here, None, force=force)
-    pair = training_pair(train_highres, train_lowres, pair_mask, factor)
+    pair = _training_pair(train_highres, train_lowres, pair_mask, factor)
     return train_or_reuse(training, (pair,), here, train_lowres.affine, pair.contrast, force=force)
 
 
-def training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
+def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
     """Return the images of a pair in one frame, as used for training.
 
     Raise TrainingDataError where that is impossible.
@@ -652,7 +652,7 @@ def score_pair(
     from threadpoolctl import threadpool_limits
 
     pair, model, label = (
-        training_pair(train_highres, train_lowres, pair_mask, factor),
+        _training_pair(train_highres, train_lowres, pair_mask, factor),
         load_model(model_file),
         series_name(method),
     )

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from bids_sr.io.dataset_description import (
-    BIDS_VERSION,
-    IGNORED,
-    NO_DATA,
-    UNKNOWN_KINDS,
+    _BIDS_VERSION,
+    _IGNORED,
+    _NO_DATA,
+    _UNKNOWN_KINDS,
     write_atlas,
     write_dataset,
 )
-from bids_sr.pipeline.store import io_spec, store
+from bids_sr.pipeline.store import _io_spec, store
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.region_names import find_atlas
 
@@ -125,12 +125,12 @@ def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
         wrong = {issue["location"].strip("/") for issue in _found(made, "--ignoreWarnings")}
     finally:
         ignored.write_text(kept)
-    for kind in UNKNOWN_KINDS:
+    for kind in _UNKNOWN_KINDS:
         assert any(f"_{kind}." in name for name in wrong), (
             f"the validator knows {kind} now: take it from the list"
         )
     as_regex = {
-        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in NO_DATA
+        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in _NO_DATA
     }
     for name, pattern in as_regex.items():
         assert any(re.match(rf"(.*/)?{pattern}(/|$)", each) for each in wrong), (
@@ -141,7 +141,7 @@ def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
 def test_all_that_is_stored_is_tried(made):
     """A kind that a pattern allows and that no file here is of would not be seen."""
     suffixes = {
-        name for each in io_spec()["default_path_patterns"] for name in _options(each, "suffix")
+        name for each in _io_spec()["default_path_patterns"] for name in _options(each, "suffix")
     }
     here = {path.name.partition(".")[0].rpartition("_")[2] for path in made.rglob("sub-*_*")}
     assert suffixes - here <= {"T2w", "FLAIR", "log"}, "the first two are named as T1w is"
@@ -158,8 +158,8 @@ def test_the_version_of_bids_is_the_newest_that_the_validator_knows():
     script = (Path(bids_validator_deno.__file__).parent / "bids-validator.js").read_text(
         encoding="utf-8"
     )
-    assert re.findall(r'bids_version: "([0-9.]+)"', script) == [BIDS_VERSION]
+    assert re.findall(r'bids_version: "([0-9.]+)"', script) == [_BIDS_VERSION]
 
 
 def test_the_list_is_what_is_written(made):
-    assert tuple((made / ".bidsignore").read_text().split()) == IGNORED
+    assert tuple((made / ".bidsignore").read_text().split()) == _IGNORED

@@ -52,7 +52,7 @@ _DESCRIPTIONS = {
     "seconds": "wall clock a volume; n/a for images made elsewhere",
     "parameters": "of the network",
 }
-COLUMNS = tuple(_DESCRIPTIONS)
+_COLUMNS = tuple(_DESCRIPTIONS)
 
 
 @frozen
@@ -76,7 +76,7 @@ class _Ready:
         )
 
 
-def ready(
+def _ready(
     name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
 ) -> _Ready:
     """Check from the header alone that a model file, or an interpolation, fits an image.
@@ -160,7 +160,7 @@ def apply(options: ApplyOptions) -> None:
     """
     out = files.to_write(options.out, [options.image])
     with SeriesReader(options.image) as reader:
-        prepared = ready(options.model, reader, options)
+        prepared = _ready(options.model, reader, options)
         notes = [f"--force overruled: {each}" for each in prepared.overruled]
         _, scale, note = files.brain_and_scale(reader, options.mask)
         notes += [note] * bool(note)
@@ -190,7 +190,7 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
         volume = reader.volume(0)
-        fine = checked(upsampler(volume, np.eye(4)), 0)
+        fine = _checked(upsampler(volume, np.eye(4)), 0)
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
     count, tell = reader.shape[3], progress_line()
@@ -198,11 +198,11 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         out, (*shape, count), affine, reader.tr, header_like=reader.header
     ) as writer:
         for t, volume in enumerate(reader.volumes()):
-            writer.append(checked(upsampler(volume, np.eye(4)), t))
+            writer.append(_checked(upsampler(volume, np.eye(4)), t))
             tell("volume", t + 1, count)
 
 
-def checked(fine: Array, volume: int) -> Array:
+def _checked(fine: Array, volume: int) -> Array:
     """A super-resolved volume, refused where it is not finite.
 
     Parameters
@@ -323,7 +323,7 @@ def _evaluate(
         )
     names = dict.fromkeys((*options.model, *MATRICES))
     # all refusals come first
-    prepared = {name: ready(name, coarse, options, factor) for name in names}
+    prepared = {name: _ready(name, coarse, options, factor) for name in names}
     made = {str(file): _made(file, reference, window) for file in options.made}
     brain, scale, untold = files.brain_and_scale(coarse, options.mask)
     for note in [
@@ -371,7 +371,7 @@ def _row(
             task.volumes.index(t) if made_here and task.coarse.ndim == 4 else t
         )
         began = time.perf_counter()
-        out = checked(upsampler(volume, np.eye(4)), t)
+        out = _checked(upsampler(volume, np.eye(4)), t)
         spent.append(time.perf_counter() - began)
         return out
 
@@ -415,10 +415,10 @@ def _report(rows: list[dict[str, str | float]], task: _Task, options: EvaluateOp
         " minus minimum of the reference in the mask)"
     )
     cells = [
-        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS]
+        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in _COLUMNS]
         for row in rows
     ]
-    lines = [COLUMNS, *map(tuple, cells)]
+    lines = [_COLUMNS, *map(tuple, cells)]
     print(table_text(lines))
     if options.out is None:
         return

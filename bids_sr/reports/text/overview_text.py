@@ -159,7 +159,7 @@ def overview_html(
         said_first(verdict),
         [*numbers, _check_number(checks, measured=evidence is not None)],
         checks,
-        _next_steps(verdict, remedies(rows, idle), undecided, run),
+        _next_steps(verdict, _remedies(rows, idle), undecided, run),
     )
 
 
@@ -337,7 +337,7 @@ def flag_checks(
     return sorted(found, key=lambda each: each.passed)
 
 
-def remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
+def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
     """What to do about each flag that is up.
 
     Parameters

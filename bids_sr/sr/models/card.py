@@ -471,7 +471,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         **({"not_reproducible_because": "; ".join(why)} if why else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": started_from(training.start.card)}),
+        **({} if training.start is None else {"started_from": _started_from(training.start.card)}),
     }
 
 
@@ -487,7 +487,7 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
     return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
 
 
-def started_from(card: ModelCard) -> dict[str, object]:
+def _started_from(card: ModelCard) -> dict[str, object]:
     """The card's entry on the model that training began with.
 
     Parameters

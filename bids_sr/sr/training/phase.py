@@ -59,7 +59,7 @@ def _db(error: float) -> float:
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
-def score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
+def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
     """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better.
 
     Parameters
@@ -362,7 +362,7 @@ class Phase:
         if self.scored:
             try:
                 found = (
-                    score(self.nets, self.windows)
+                    _score(self.nets, self.windows)
                     if self.windows
                     else _db(float(np.mean(self.losses)))
                 )
@@ -387,7 +387,7 @@ class Phase:
 
     def _check_precision(self, full: float) -> None:
         """Leave mixed precision for good where it shows in the score."""
-        lower = score(self.nets, self.windows, lower=True)
+        lower = _score(self.nets, self.windows, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False

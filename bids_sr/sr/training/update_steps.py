@@ -81,7 +81,7 @@ class Networks:
             net.to(device, memory_format=channels_last(ndim))  # type: ignore[call-overload]
         if start is not None:
             nets["generator"].load_state_dict(start)
-            freeze_but_last(nets["generator"], recipe.freeze_but_last)
+            _freeze_but_last(nets["generator"], recipe.freeze_but_last)
         self.recipe, self.nets = recipe, nets
         self.terms = [
             (t.kind, t.build(*[vgg_weights] * (t.kind == "perceptual")).to(device), t.weight)
@@ -289,7 +289,7 @@ def weighted_layers(net: nn.Module) -> list[nn.Module]:
     return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
 
-def freeze_but_last(net: nn.Module, count: int | None) -> None:
+def _freeze_but_last(net: nn.Module, count: int | None) -> None:
     """Stop training all but the last layers with weights; what stands between those goes on too.
 
     Source: mouse-sr, "all but the last three layers".

@@ -31,7 +31,7 @@ from bids_sr.sr.resolution.operators import Level
 # Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest,
 # one level down)
 _ITERATIONS = 20
-TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
+_TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
 # voxels of an axis that are correlated at once: a third to a half of the time of a whole axis is
 # saved
@@ -353,7 +353,7 @@ class Prior:
         return total / math.prod(s.stop - s.start for s in self.window.coarse)
 
     def solve(
-        self, coarse: Tensor, iterations: int = _ITERATIONS, tolerance: float = TOLERANCE
+        self, coarse: Tensor, iterations: int = _ITERATIONS, tolerance: float = _TOLERANCE
     ) -> Tensor:
         """Return (D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
 

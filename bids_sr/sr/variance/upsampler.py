@@ -307,7 +307,7 @@ def variance_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampl
         raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
     torch.set_num_threads(acquired.threads)
     state, own = model.generator.state_dict(), model.recipe.fwhm
-    weight = displaced(state["weight"].float(), acquired.displaced, affine, factor)
+    weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
     made = VarianceUpsampler(
         weight=weight,
         noise=float(state["noise"]),
@@ -362,7 +362,7 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
-def displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
+def _displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
     """Return maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
     how : "mirror" exchanges left and right about the middle of the maps, so that a head off center

@@ -109,7 +109,7 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     return {name: found[name] for name in FLAGS if name in found}
 
 
-def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
+def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but nowhere in the ROI.
 
     "Task not done" are the paper's words.
@@ -151,7 +151,7 @@ def task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     )
 
 
-def broad_flag(
+def _broad_flag(
     contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None
 ) -> Flag:
     """Flag very broad activation: CC ≥ .5 in a tenth of the brain.
@@ -199,7 +199,7 @@ def broad_flag(
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
-def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
+def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
     """Flag a misplaced region of interest.
 
     CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
@@ -235,7 +235,7 @@ def misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
-def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
+def _slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     """Return rms residual of lowres and degraded highres over the mean in the mask, by slice.
 
     One gain for the whole image (least squares) makes the two comparable; a gain a slice would
@@ -266,7 +266,7 @@ def slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     return out
 
 
-def outlying_slices(residuals: Float) -> list[int]:
+def _outlying_slices(residuals: Float) -> list[int]:
     """Return slices with a residual far above the others', by median and MAD.
 
     MAD is the median absolute deviation.
@@ -290,7 +290,7 @@ def outlying_slices(residuals: Float) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 
 
-def ghost_share(image: Real, head: Mask) -> float:
+def _ghost_share(image: Real, head: Mask) -> float:
     """Return the share of the ghost at half a field of view.
 
     It is the mean background signal there above the other background, over the mean signal in the
@@ -344,8 +344,8 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     Flag
         Flag of the pair, with slices and ghosts that were found.
     """
-    bad = outlying_slices(slice_residuals(lowres, degraded, mask))
-    ghosts = {"lowres": ghost_share(lowres, head), "highres": ghost_share(degraded, head)}
+    bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
+    ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
     worst = [
         f"{name} has a ghost of {100 * share:.0f} %"
         for name, share in ghosts.items()
@@ -475,11 +475,11 @@ def activation_flags(
     found = []
     for contrast, cc in maps.items():
         found += [
-            task_flag(cc, roi, mask, contrast),
-            broad_flag(contrast, mask, cc=cc),
-            misplaced_flag(cc, roi, mask, affine, contrast),
+            _task_flag(cc, roi, mask, contrast),
+            _broad_flag(contrast, mask, cc=cc),
+            _misplaced_flag(cc, roi, mask, affine, contrast),
         ]
     for contrast, region in (fdr or {}).items():
         if contrast not in maps:
-            found.append(broad_flag(contrast, mask, fdr=region))
+            found.append(_broad_flag(contrast, mask, fdr=region))
     return found

@@ -43,7 +43,7 @@ held it in 88 to 99 % with three blocks a half and more, and in 71 to 83 % with 
 too narrow; those of differences in 88 to 98 and 71 to 87 %. Against known activation (two
 conditions, 4, 8, 12 and 24 blocks) they held it in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %. An
 interval says what other blocks of the same run would give, in the same voxels, and, where networks
-of several seeds were trained, what another seed would (`vary_seeds`).
+of several seeds were trained, what another seed would (`_vary_seeds`).
 """
 
 import logging
@@ -63,7 +63,7 @@ from bids_sr.stats.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, de
 from bids_sr.stats.glm.block_effects import Effects
 from bids_sr.stats.glm.blocks import Block
 
-STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
+_STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
 _STEP = 0.2
 # voxels whose inner products are summed in the maps' own precision; the sums are double
@@ -76,7 +76,7 @@ class Key(NamedTuple):
     Parameters
     ----------
     statistic : str
-        Of `STATISTICS`.
+        Of `_STATISTICS`.
     band : str
         Spatial frequencies: ``all``, or ``within`` or ``beyond`` the acquired Nyquist limit.
     contrast : str
@@ -192,7 +192,7 @@ class Reference:
     targets: Mapping[str, Real]
     regions: Sequence[ComparedVoxels]
     units: Mapping[str, int]
-    statistics: Sequence[str] = STATISTICS
+    _statistics: Sequence[str] = _STATISTICS
     pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
     itself: str = ""
     has_controls: bool = False
@@ -218,14 +218,14 @@ class Reference:
                 if enough:
                     own, true = maps[band][region.voxels].T, target[region.voxels].T
                     if (band, index) not in self._grams:
-                        self._grams[band, index] = inner_products(true, true)
+                        self._grams[band, index] = _inner_products(true, true)
                     inner = (
-                        inner_products(own, own),
-                        inner_products(own, true),
+                        _inner_products(own, own),
+                        _inner_products(own, true),
                         self._grams[band, index],
                     )
                 for way in region.ways:
-                    made = statistics(way, *inner) if enough else {}
+                    made = _statistics(way, *inner) if enough else {}
                     for name in self.statistics:
                         values = made.get(name, np.full(len(way.source), math.nan))
                         found.setdefault(Key(name, band, way.contrast, region.name), []).append(
@@ -234,7 +234,7 @@ class Reference:
         return {key: np.stack(values) for key, values in found.items()}
 
 
-def inner_products(a: Real, b: Real) -> Float:
+def _inner_products(a: Real, b: Real) -> Float:
     """Return (A, B) inner products of the rows of (A, N) and (B, N), less their means.
 
     The rows are maps, each less its own mean over the N voxels.
@@ -264,8 +264,8 @@ def inner_products(a: Real, b: Real) -> Float:
     return out
 
 
-def statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, Float]:
-    """Return all `STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
+def _statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, Float]:
+    """Return all `_STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
 
     Parameters
     ----------
@@ -387,7 +387,7 @@ def interval(values: Float) -> tuple[float, float]:
     return value + float(low), value + float(high)
 
 
-def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
+def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
     """Let the resamples of networks with other seeds (`sblSeed1`) vary with the seed, in place.
 
     This holds for every network with members of other seeds.
@@ -425,7 +425,7 @@ def vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
                 own[:, 1:] += apart[picks[own.shape[1] - 1]].T
 
 
-def best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
+def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
     """Score a control, each way at the setting that scores best the *other* way.
 
     The mean of both settings is returned too.
@@ -481,7 +481,7 @@ def controls_of(
         tried.setdefault(control, {})[setting] = reference.scores(
             run.banded(betas, list(reference.targets))
         )
-    return {control: best_the_other_way(by_setting) for control, by_setting in tried.items()}
+    return {control: _best_the_other_way(by_setting) for control, by_setting in tried.items()}
 
 
 def agreement_rows(
@@ -532,7 +532,7 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
                     found[control] = own
                     yield from _setting_rows(control, settings)
     for reference, found in zip(references, scores, strict=True):
-        vary_seeds(found, run.seed)
+        _vary_seeds(found, run.seed)
         for name, own in found.items():
             for key, values in own.items():
                 yield _row(reference, name, key, values.mean(axis=0))

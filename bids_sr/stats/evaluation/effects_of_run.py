@@ -19,7 +19,7 @@ from bids_sr.stats.glm.block_effects import Effects, load_effects
 from bids_sr.stats.glm.blocks import Block, missing_conditions
 from bids_sr.stats.glm.time_series import smooth
 
-SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
+_SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is
 its control.
 """
@@ -270,7 +270,7 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
     It is the control of a compared series.
 
     How smooth a series is cannot be known exactly; no claim shall rest on a control that is a
-    little too sharp, or too smooth. Of `SAME_RATIOS` the one is taken at which the smoothed effect
+    little too sharp, or too smooth. Of `_SAME_RATIOS` that is taken at which the smoothed effect
     of one half of the blocks of the acquired series lies nearest to the effect of the other half,
     both ways: no reference is asked.
 
@@ -303,7 +303,7 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
         )
         return sum(float(np.square(each[inside], dtype=np.float64).sum()) for each in both)
 
-    return min((ratio * fwhm_mm for ratio in SAME_RATIOS), key=apart)
+    return min((ratio * fwhm_mm for ratio in _SAME_RATIOS), key=apart)
 
 
 def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:

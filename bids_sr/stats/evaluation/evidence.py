@@ -72,7 +72,7 @@ _BAND: Mapping[Kind, str] = {
 }
 
 
-def decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
+def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     """Return what the interval of a difference (larger is better) allows to say.
 
     Differences within ± margin count as none.
@@ -393,7 +393,7 @@ class Evidence:
                 region=region or self.regions[0],
                 value=self.value(series, region) - self.value(other, region),
             )
-        return Comparison(row=row, decision=decide(row.lower, row.upper, margin))
+        return Comparison(row=row, decision=_decide(row.lower, row.upper, margin))
 
 
 @frozen

@@ -31,7 +31,7 @@ _PERCENTILE = 99
 _LEAST_VOLUMES = 4  # two stretches of two
 
 
-def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
+def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """Return evenly spaced volumes after the dummies, first and last included.
 
     Raises ValueError where no volume is left.
@@ -63,7 +63,7 @@ def scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
 
 
-def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
+def _stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
     """Return the volumes of n_boot resamples of n, (n_boot, n), and stretches in each.
 
     The second is the number of stretches. There are none with too few volumes.
@@ -91,10 +91,10 @@ def stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int
     return volumes.reshape(n_boot, -1)[:, :n], count
 
 
-def mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tuple[float, float]:
+def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
-    It comes from the resamples of `stretches`, and is NaN without them.
+    It comes from the resamples of `_stretches`, and is NaN without them.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def volume_scores(
                 f"{reader.path}: {reader.shape} on its grid, measured volumes ({measured.path})"
                 f" {measured.shape}; both must have the same grid and number of volumes"
             )
-    volumes = scored_volumes(measured.shape[3], n_dummy, max_volumes)
+    volumes = _scored_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _measured_range(measured, volumes, mask)
     shown = mask.any(axis=(0, 1))  # slices without brain are not compared
     inside = mask[..., shown]
@@ -230,10 +230,10 @@ def image_rows(
         raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")
     if not sizes:
         return []
-    drawn, count = stretches(sizes.pop(), n_boot, seed)
+    drawn, count = _stretches(sizes.pop(), n_boot, seed)
 
     def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
-        low, high = mean_interval(values, drawn, count)
+        low, high = _mean_interval(values, drawn, count)
         return MetricRow(
             series=series,
             minus=minus,

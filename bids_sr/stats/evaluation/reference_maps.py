@@ -33,8 +33,8 @@ from bids_sr.stats.glm.design import scaled_weights
 from bids_sr.stats.regions.activation_regions import centroid, dice, peak
 from bids_sr.stats.regions.map_summary import correlation, single_conditions
 
-File = TypeVar("File")
-Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
+_File = TypeVar("_File")
+_Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
 _LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
 _TRUE_SHARE = 0.25
@@ -63,7 +63,7 @@ def average_precision(score: Real, active: Mask) -> float:
     return float(average_precision_score(active, score)) if active.any() else math.nan
 
 
-def roc_auc(score: Real, active: Mask) -> float:
+def _roc_auc(score: Real, active: Mask) -> float:
     """Return the chance that active voxels outscore inactive ones, ties half; NaN without both.
 
     Parameters
@@ -83,7 +83,7 @@ def roc_auc(score: Real, active: Mask) -> float:
     return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
 
 
-def matched_region(score: Float32, region: Mask, count: int) -> Mask:
+def _matched_region(score: Float32, region: Mask, count: int) -> Mask:
     """The `count` voxels of the region with the highest score (the first in C order of equals).
 
     Parameters
@@ -106,7 +106,7 @@ def matched_region(score: Float32, region: Mask, count: int) -> Mask:
     return out
 
 
-def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
+def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
     """Return how well t finds the truly active voxels of a region, (X, Y, Z).
 
     They are compared with as many voxels in which t is highest.
@@ -128,11 +128,11 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
         Average precision, AUC, Dice and distance of centroids (mm), by name.
     """
     true = active & region
-    found = matched_region(t, region, int(true.sum()))
+    found = _matched_region(t, region, int(true.sum()))
     overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
     return {
         "average_precision": average_precision(t[region], active[region]),
-        "auc": roc_auc(t[region], active[region]),
+        "auc": _roc_auc(t[region], active[region]),
         "active_dice": math.nan if overlap is None else overlap,
         "active_distance": (
             math.nan if here is None or there is None else float(np.linalg.norm(here - there))
@@ -140,7 +140,7 @@ def detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str
     }
 
 
-def sorting(found: Mask, true: Mask) -> dict[str, float]:
+def _sorting(found: Mask, true: Mask) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
 
     Parameters
@@ -249,12 +249,12 @@ def _contrast_metrics(
     truth: _TrueEffect,
     regions: Mapping[str, Mask],
     affine: Float,
-) -> Metrics:
+) -> _Metrics:
     """Return the metrics of one contrast of one series.
 
     The regions to find active voxels in are brain and roi.
     """
-    out: Metrics = {}
+    out: _Metrics = {}
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
@@ -264,10 +264,10 @@ def _contrast_metrics(
         if truth.active is None or region not in ("brain", "roi"):
             continue
         if t is not None:
-            found = detection(t, truth.active, voxels, affine)
+            found = _detection(t, truth.active, voxels, affine)
             out |= {(contrast, region, name): value for name, value in found.items()}
         if cc is not None:
-            sorted_ = sorting(cc[voxels] >= _CONNECTED, truth.active[voxels])
+            sorted_ = _sorting(cc[voxels] >= _CONNECTED, truth.active[voxels])
             out |= {
                 (contrast, region, f"connected_{name}"): value for name, value in sorted_.items()
             }
@@ -280,12 +280,12 @@ def _foci_metrics(
     conditions: Sequence[str],
     roi: Mask,
     affine: Float,
-) -> Metrics:
+) -> _Metrics:
     """Return the contrast of two conditions' true foci in the ROI, over the true one.
 
     1 is the truth.
     """
-    out: Metrics = {}
+    out: _Metrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
@@ -317,7 +317,7 @@ def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
 
 
 def _rows_of(
-    metrics: Mapping[str, Metrics], reference: str, fwhm_mm: float
+    metrics: Mapping[str, _Metrics], reference: str, fwhm_mm: float
 ) -> Iterator[MetricRow]:
     """Rows of every series and, against a measured map, what each has over the B-spline."""
     base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
@@ -339,8 +339,8 @@ def _rows_of(
 
 
 def truth_rows(
-    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]],
-    load: Callable[[File], Float32],
+    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], _File]]],
+    load: Callable[[_File], Float32],
     contrasts: Mapping[str, Mapping[str, float]],
     *,
     grid: Volume,
@@ -388,7 +388,7 @@ def truth_rows(
             )
         made = {name: _measured_truth(measured, name) for name in contrasts}
         truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}
-        metrics: dict[str, dict[str, Metrics]] = {
+        metrics: dict[str, dict[str, _Metrics]] = {
             name: {} for name, true in truths.items() if true
         }
         for series, paths in by_series.items():
@@ -396,7 +396,7 @@ def truth_rows(
             for reference, found in metrics.items():
                 if (series, reference) == (MEASURED, MEASURED_MAP):
                     continue
-                true, own = truths[reference], Metrics()
+                true, own = truths[reference], _Metrics()
                 for name, truth in true.items():
                     own |= _contrast_metrics(
                         maps, name, truth, _regions(truth, grid, roi), grid.affine

@@ -19,7 +19,7 @@ from bids_sr.io.array_types import Array, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.time_series import smooth
 
-WIDEST_MM = 20.0
+_WIDEST_MM = 20.0
 _PAIRS = 8
 """Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked
 at.
@@ -49,7 +49,7 @@ def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
     ]
 
 
-def smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
+def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
     """Return the mean correlation of mask voxels `step` voxels apart, along x and along y.
 
     It is the mean of both axes.
@@ -112,17 +112,19 @@ def same_resolution(
         Width of the Gaussian (FWHM, mm), 20 at most.
     """
     step = [max(1, round(each)) for each in factor[:2]]
-    wanted = smoothness(other, mask, step)
+    wanted = _smoothness(other, mask, step)
 
     def lacking(fwhm_mm: float) -> float:
-        return smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step) - wanted
+        return (
+            _smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step) - wanted
+        )
 
     if not math.isfinite(wanted):
         return math.nan
     if not lacking(0.0) < -_ALIKE:
         return 0.0
     return (
-        WIDEST_MM
-        if lacking(WIDEST_MM) < 0
-        else float(optimize.brentq(lacking, 0.0, WIDEST_MM, xtol=_EXACT_MM))
+        _WIDEST_MM
+        if lacking(_WIDEST_MM) < 0
+        else float(optimize.brentq(lacking, 0.0, _WIDEST_MM, xtol=_EXACT_MM))
     )

@@ -37,7 +37,7 @@ NOTHING_APPLIED = (
     "No method was applied, so no detail was added: use the acquired or the B-spline maps."
 )
 NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
-NO_DETAIL = (
+_NO_DETAIL = (
     "Accuracy could not be measured: the high-resolution reference shows no reproducible detail"
     " beyond the acquired resolution."
 )
@@ -91,7 +91,7 @@ COMMAND = replace(
         " --truth FILE"
     ),
 )
-PYTHON = Advice(
+_PYTHON = Advice(
     reference=(
         "pass one as truth to Evaluator.fit, a measured series or known activation by contrast"
     ),
@@ -104,7 +104,7 @@ PYTHON = Advice(
     ),
 )
 Audience = Literal["program", "command", "python"]
-ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": PYTHON}
+ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": _PYTHON}
 """Advice for readers of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""
 
 
@@ -182,7 +182,7 @@ def _unmeasured(methods: Sequence[str], found: OneLevelDown, *, no_detail: bool)
     """What to do with maps whose accuracy is not known."""
     harm = [name for name in methods if name in found.tested and below_zero(found.tested[name])]
     rest = [name for name in methods if name not in harm]
-    said = [NO_DETAIL] if no_detail else []
+    said = [_NO_DETAIL] if no_detail else []
     if rest:
         why = "" if no_detail else ": whether it is true was not measured in this run"
         finer = f"do not interpret detail finer than {found.acquired_text}"

@@ -155,7 +155,7 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
     return [list(trials[a:b]) for a, b in pairwise(edges)]
 
 
-def assign_halves(blocks: Sequence[Block]) -> list[Block]:
+def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
     """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
 
     Parameters
@@ -339,7 +339,7 @@ def block_design(
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
             told = (events.source, block.condition, onset, share, where)
             _LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
-    blocks = assign_halves(blocks)
+    blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
     own = (
         _within(blocks, events.courses(times), tr)

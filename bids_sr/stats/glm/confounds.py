@@ -87,7 +87,7 @@ def derivative(values: Array) -> Float:
 _LOOKED_AT = 50  # volumes that may hold the transient at the start
 
 
-def count_nonsteady(signal: Sequence[float] | Array) -> int:
+def _count_nonsteady(signal: Sequence[float] | Array) -> int:
     """Number of volumes at the start that are brighter than the rest: not yet in steady state.
 
     Median and median absolute deviation come from the second half of (up to 50) means of volumes,
@@ -135,7 +135,7 @@ def nonsteady_at_start(path: Path) -> int:
         Number of volumes among the first 50.
     """
     with SeriesReader(path) as reader:
-        return count_nonsteady(
+        return _count_nonsteady(
             [float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)]
         )
 
@@ -180,7 +180,7 @@ def drift_basis(n: int, tr: float) -> Float:
     return np.linalg.qr(np.hstack([slow_cosines(n, tr), ramp])[:, :n])[0]
 
 
-def first_autocorrelation(series: Array) -> Float:
+def _first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row.
 
     Parameters
@@ -198,7 +198,7 @@ def first_autocorrelation(series: Array) -> Float:
     return (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
 
 
-def robust_sd(series: Array) -> Float:
+def _robust_sd(series: Array) -> Float:
     """Standard deviation (N,) of the rows (N, T) from the quartiles.
 
     Parameters
@@ -261,7 +261,7 @@ def expected_change(slabs: Iterable[Array]) -> float:
     total, count = 0.0, 0
     for series in slabs:
         total += float(
-            (np.sqrt(2 * (1 - first_autocorrelation(series))) * robust_sd(series)).sum()
+            (np.sqrt(2 * (1 - _first_autocorrelation(series))) * _robust_sd(series)).sum()
         )
         count += len(series)
     return total / count if count else np.nan

@@ -32,7 +32,7 @@ default.
 Contrast = dict[str, float]
 """Weight of each trial type; types that are not named weigh nothing."""
 
-LONGEST_LABEL = 80  # letters, as it becomes part of file names
+_LONGEST_LABEL = 80  # letters, as it becomes part of file names
 _SYMBOLS = {
     "+": "plus",
     "-": "minus",
@@ -103,7 +103,7 @@ def seconds(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def camel(name: str) -> str:
+def _camel(name: str) -> str:
     """Return a name in letters and digits only, as for the entity ``contrast-``.
 
     Other scripts are transliterated.
@@ -134,17 +134,17 @@ def camel(name: str) -> str:
             "contrast"
         ]
     label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
-    if len(label) > LONGEST_LABEL:  # one letter may become several
-        label = label[: LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
+    if len(label) > _LONGEST_LABEL:  # one letter may become several
+        label = label[: _LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
     return label
 
 
 def _capital(name: str) -> str:
-    short = camel(name)
+    short = _camel(name)
     return short[0].upper() + short[1:]
 
 
-def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
+def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     """Each trial type against rest, the mean of all (``all``), and comparisons.
 
     Two or three types are compared in pairs, first less second; four to eight each with the mean
@@ -162,18 +162,18 @@ def default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
-        _add(found, camel(name), {name: 1.0})
+        _add(found, _camel(name), {name: 1.0})
     count = len(trial_types)
     if count > 1:
         _add(found, "all", dict.fromkeys(trial_types, 1.0 / count))
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
-            _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+            _add(found, f"{_camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
     elif count <= MAX_TYPES_FOR_OTHERS:
         for one in trial_types:
             _add(
                 found,
-                f"{camel(one)}MinusOthers",
+                f"{_camel(one)}MinusOthers",
                 dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0},
             )
     return found
@@ -190,7 +190,7 @@ def resolve_contrasts(
         Names that are modelled, see `modelled_types`.
     requested : Sequence[str], optional
         Forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all``
-        (mean of all types); a plain sum weighs each term by 1; empty: `default_contrasts`.
+        (mean of all types); a plain sum weighs each term by 1; empty: `_default_contrasts`.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def resolve_contrasts(
         form
     """
     if not requested:
-        return default_contrasts(trial_types)
+        return _default_contrasts(trial_types)
     found: dict[str, Contrast] = {}
     for text in requested:
         name, weights = _parse(text, trial_types)
@@ -224,7 +224,7 @@ def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
 def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     if expression in trial_types:  # a name may itself hold a dash or a plus
-        return camel(expression), {expression: 1.0}
+        return _camel(expression), {expression: 1.0}
     named = _NAMED.match(expression)
     body = named.group(2) if named else expression
     if body.strip() == "all" and trial_types:
@@ -311,7 +311,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:
     (first, weight), *others = terms
-    name = camel(first) if weight > 0 else "minus" + _capital(first)
+    name = _camel(first) if weight > 0 else "minus" + _capital(first)
     return name + "".join(
         ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others
     )

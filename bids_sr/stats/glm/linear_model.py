@@ -67,7 +67,7 @@ class _Whitened:
     effective: Float
 
 
-def t_to_z(t: Float, dof: float | Float) -> Float:
+def _t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
     They are computed in the tail, so that large values keep their accuracy.
@@ -160,7 +160,7 @@ class ContrastModel:
 
         ``effect``, in the series' unit, is the signal change of a sustained block, ``variance``
         its own; ``t`` is 0 where a voxel does not vary, ``z`` the normal deviate of the same tail
-        (`t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
+        (`_t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
         a model of the noise differ in it.
 
         Parameters
@@ -207,6 +207,6 @@ class ContrastModel:
             "effect": effect,
             "variance": variance,
             "t": t,
-            "z": t_to_z(t, effective),
+            "z": _t_to_z(t, effective),
             "effective": effective,
         }

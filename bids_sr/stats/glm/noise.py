@@ -136,7 +136,7 @@ def moving(signals: Float, centered: Float) -> Mask:
     return centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0)
 
 
-def lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
+def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
     """Return ratios (order, N) of lag products to residual power, and which voxels have residuals.
 
     The ratios are 0 where a voxel has none.
@@ -183,13 +183,13 @@ def _voxel_lags(
         np.zeros(n_voxels),
     )
     for voxels, block in blocks:
-        ratios[:, voxels], known[voxels] = lag_ratios(block, basis, order)
+        ratios[:, voxels], known[voxels] = _lag_ratios(block, basis, order)
         if level is None:
             means[voxels] = block.mean(axis=0, dtype=np.float64)
     return ratios, known, means if level is None else level
 
 
-class Neighborhood:
+class _Neighborhood:
     """Means over neighbors within a mask, weighted by a Gaussian; voxel sizes and FWHM are in mm.
 
     Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own`
@@ -237,7 +237,7 @@ class Neighborhood:
         return out
 
 
-def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float:
+def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
     """Return ratios (p, N) that a voxel's neighborhood and its brightness within it let expect.
 
     Parameters
@@ -270,7 +270,7 @@ def pooled_ratios(ratios: Float, level: Float, neighbors: Neighborhood) -> Float
     return pooled + by_brightness.T @ features
 
 
-def like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float]:
+def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float]:
     """Group similar columns: split the widest group until all are narrow or there are 64.
 
     A group is cut at the mean of its widest row.
@@ -359,12 +359,12 @@ def estimate_noise(
     own, known, level = _voxel_lags(blocks, n, basis, order, level)
     if not known.any():
         return Noise.white(n)
-    neighbors = Neighborhood(known, mask, zooms, fwhm_mm)
+    neighbors = _Neighborhood(known, mask, zooms, fwhm_mm)
     products = expected_products(basis, order)
     ratios, bias, groups, doubts = _own_share(
-        own, pooled_ratios(own, level, neighbors), neighbors, basis, products
+        own, _pooled_ratios(own, level, neighbors), neighbors, basis, products
     )
-    labels, means = like_groups(ratios)
+    labels, means = _like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
     rho = unseen(means - within, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
@@ -378,7 +378,7 @@ def estimate_noise(
 
 
 def _own_share(
-    shown: Float, pooled: Float, neighbors: Neighborhood, basis: Float, products: Float
+    shown: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
 ) -> tuple[Float, Float, _Labels, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
@@ -387,7 +387,7 @@ def _own_share(
     they differ (T). With S the scatter of noise, a voxel's ratios are best taken as pooled + T (T
     + S)^-1 (own - pooled).
     """
-    labels, means = like_groups(pooled)
+    labels, means = _like_groups(pooled)
     bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
     for group, rho in enumerate(unseen(means, products)):
         mean_bias, scatter = sampling(rho, basis)

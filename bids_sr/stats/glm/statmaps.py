@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 _Filter = tuple[Float, Float | None]
 
 
-def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
+def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     """Return linear detrending and a low-pass for n samples, tr seconds apart.
 
     Two sets of orthonormal time series: constant and slope (T, 2), and the cosines kept (T, K), or
@@ -81,7 +81,7 @@ def _filtered(signals: Float, temporal: _Filter) -> Float:
     return rest if band is None else band.T @ rest
 
 
-def cross_correlation(signals: Float, tasks: Float, temporal: _Filter) -> Float:
+def _cross_correlation(signals: Float, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
 
     It is 0 where a voxel does not vary.
@@ -221,7 +221,7 @@ def _fit(
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
     temporal = (
-        temporal_filter(signals.n_times, settings.tr, settings.low_pass)
+        _temporal_filter(signals.n_times, settings.tr, settings.low_pass)
         if "cc" in settings.kinds
         else None
     )
@@ -235,7 +235,7 @@ def _fit(
         )
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            values["cc"][:, voxels] = cross_correlation(block.astype(np.float64), tasks, temporal)
+            values["cc"][:, voxels] = _cross_correlation(block.astype(np.float64), tasks, temporal)
         if model is not None:
             fitted = model.fit(block, voxels)
             for stat in _STATS["glm"]:

@@ -141,7 +141,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             if own["at_rest"].any():
                 wanted &= run["threshold"] != "quarter"
             rows.append(run.loc[wanted, [*columns, "value", "lower", "upper"]])
-        values = combined(pd.concat(rows, ignore_index=True))
+        values = _combined(pd.concat(rows, ignore_index=True))
         people.append(values.astype(dict.fromkeys(set(columns) - {"fwhm_mm"}, "category")))
     series = pd.concat(there, ignore_index=True)
     methods = [name for name in offered_methods() if name in set(series["series"])]
@@ -184,7 +184,7 @@ def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def combined(rows: pd.DataFrame) -> pd.DataFrame:
+def _combined(rows: pd.DataFrame) -> pd.DataFrame:
     """Combine runs as fixed effects: one value per question, series and participant.
 
     It is NaN where the value is defined in no run.

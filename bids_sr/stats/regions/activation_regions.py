@@ -18,7 +18,7 @@ from bids_sr.spatial.masks import grow
 _FDR = 0.05  # Benjamini and Hochberg 1995
 
 
-def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
+def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     """Return the ROI voxels with CC ≥ max − (max − min)/4, and that threshold.
 
     They are empty and None where CC is constant in the ROI.
@@ -203,7 +203,7 @@ class Threshold:
             Chosen voxels (3D, boolean), and value from which on, or None.
         """
         if self.stat == "cc":
-            return quarter_region(values, roi & mask)
+            return _quarter_region(values, roi & mask)
         return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
 
 
@@ -307,7 +307,7 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, 
             "the region of interest has no voxel in the brain: there is nothing to grow from"
         )
     around = ring(roi, mask, affine, REACH_MM)
-    threshold = quarter_region(cc_map, inside | around)[1]
+    threshold = _quarter_region(cc_map, inside | around)[1]
     level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
     path = around & (cc_map >= ACTIVE_CC)
     labels = ndimage.label(path | inside)[0]

@@ -236,7 +236,7 @@ def activation_rows(
     return rows
 
 
-def fill_outside(values: Float32, mask: Mask) -> Float32:
+def _fill_outside(values: Float32, mask: Mask) -> Float32:
     """Fill voxels outside the mask with the value of the nearest one inside (in index distance).
 
     Statistics outside the mask are zeros, not data, and would pull down the border of a map that
@@ -260,7 +260,7 @@ def fill_outside(values: Float32, mask: Mask) -> Float32:
     return values[tuple(nearest)]
 
 
-def upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
+def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
     """Return maps as cubic splines on another grid, 0 outside its mask; by (contrast, stat).
 
     `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
@@ -283,7 +283,7 @@ def upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str
     """
     raised = {}
     for key, values in maps.items():
-        filled = fill_outside(values, source.data)
+        filled = _fill_outside(values, source.data)
         fine = sample_volume(filled, source.affine, target.data.shape, target.affine)
         fine = np.clip(fine, filled.min(), filled.max())
         raised[key] = np.where(target.data, fine, 0).astype(np.float32)
@@ -325,7 +325,7 @@ def raised_rows(
     list[MetricRow]
         Rows on contrasts, regions and pairs of conditions.
     """
-    raised = upsample_maps(maps, acquired, fine)
+    raised = _upsample_maps(maps, acquired, fine)
     return activation_rows(
         raised,
         find_regions(raised, fine.data, roi, thresholds),

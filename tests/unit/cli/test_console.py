@@ -17,8 +17,8 @@ from graphmaker import planned_graph
 
 from bids_sr.cli.console import end_lines, line_of, start_lines
 from bids_sr.cli.heartbeat import still
-from bids_sr.cli.main import COMMANDS, main
-from bids_sr.cli.progress import _OTHER, STAGES, Progress, _stage_minutes, stage_of
+from bids_sr.cli.main import _COMMANDS, main
+from bids_sr.cli.progress import _OTHER, _STAGES, Progress, _stage_minutes, _stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -28,9 +28,9 @@ from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Estimate, Plan, Row
-from bids_sr.preflight.pace import REFERENCE_S, Pace, kernel_seconds, pace, processors_had
+from bids_sr.preflight.pace import REFERENCE_S, _Pace, _processors_had, kernel_seconds, pace
 from bids_sr.reports import participants_page
-from bids_sr.reports.participants_page import neighbors_of, reported, write_index
+from bids_sr.reports.participants_page import _neighbors_of, _reported, write_index
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.active_regions import list_clusters
 from bids_sr.steps.anatomy import mask_brain
@@ -71,13 +71,13 @@ class Terminal(io.StringIO):
 
 
 def test_stages_weigh_what_the_estimate_says_of_them() -> None:
-    found = _stage_minutes(PLAN, {stage_of(each) for each in NODES})
+    found = _stage_minutes(PLAN, {_stage_of(each) for each in NODES})
     assert (found["motion"], found["super_resolution"], found["activation"]) == (1, 5, 4)
-    assert [stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
-    assert stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
-    assert stage_of(node(f"{RUN}.keep_boldref", store)) == _OTHER
+    assert [_stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
+    assert _stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
+    assert _stage_of(node(f"{RUN}.keep_boldref", store)) == _OTHER
     # joins
-    assert stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == _OTHER
+    assert _stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == _OTHER
 
 
 def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
@@ -91,7 +91,7 @@ def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
     assert alone["training"] == pytest.approx(9)
     assert both["training"] + both["calibration_run"] == pytest.approx(9)
     assert both["training"] > 5 * both["calibration_run"] > 0
-    assert all(parts > 0 for _, _, parts in STAGES.values()), (
+    assert all(parts > 0 for _, _, parts in _STAGES.values()), (
         "a stage without work would stand still"
     )
 
@@ -198,14 +198,14 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
     unnamed = {
         placed.step.__name__
         for placed in graph.placed
-        if stage_of(node(str(placed), placed.step)) == _OTHER
+        if _stage_of(node(str(placed), placed.step)) == _OTHER
     }
     assert unnamed == {"store"}, "a line a minute says what runs"
 
 
 def test_the_pace_of_a_machine() -> None:
     assert 0 < kernel_seconds() < 5
-    assert pace(1, kernel_s=2 * REFERENCE_S, had=1.0) == Pace(processor=2.0, busy=1.0)
+    assert pace(1, kernel_s=2 * REFERENCE_S, had=1.0) == _Pace(processor=2.0, busy=1.0)
     assert pace(1.7, kernel_s=REFERENCE_S, had=0.5).slower == 4
     assert pace(8, kernel_s=REFERENCE_S, had=2.0).slower == 4  # more processes than processors
     assert pace(1, kernel_s=1e3, had=1.0).slower == 40
@@ -217,12 +217,12 @@ def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy()
     keep, alone = os.sched_getaffinity(0), 0.0
     os.sched_setaffinity(0, {mine})
     try:
-        alone = processors_had(1)
+        alone = _processors_had(1)
         spin = [sys.executable, "-c", "while True: pass"]
         others = [subprocess.Popen(spin) for _ in range(3)]
         try:
             time.sleep(0.2)
-            shared = processors_had(1)
+            shared = _processors_had(1)
         finally:
             for each in others:
                 each.kill()
@@ -403,12 +403,12 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     text = write_index(outputs).read_text()
     assert '<a href="group.html">' in text
     assert "sub-03 (no report)" in text
-    assert reported(outputs) == {"01", "02"}
-    assert neighbors_of("02", ["01", "02"]) == {
+    assert _reported(outputs) == {"01", "02"}
+    assert _neighbors_of("02", ["01", "02"]) == {
         "‹ sub-01": "sub-01.html",
         "All participants": "index.html",
     }
-    assert "sub-03 ›" in neighbors_of("02", ["02", "03"])
+    assert "sub-03 ›" in _neighbors_of("02", ["02", "03"])
 
 
 def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
@@ -530,7 +530,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     def broken(*_: object) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setitem(COMMANDS, "report", broken)
+    monkeypatch.setitem(_COMMANDS, "report", broken)
     try:
         assert main(["report", str(outputs)]) == 0
     finally:

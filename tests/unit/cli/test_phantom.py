@@ -11,7 +11,7 @@ import pytest
 
 from bids_sr.cli import phantom_main
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.presets import PRESETS, SCENES, TASKS
+from bids_sr.phantom.presets import _SCENES, PRESETS, TASKS
 from bids_sr.phantom.study import Study
 
 
@@ -65,7 +65,7 @@ def test_every_option_arrives(asked: list[tuple[Path, Study]]) -> None:
 def test_names_are_those_of_the_package() -> None:
     hints = get_type_hints(Study)
     assert tuple(PRESETS) == get_args(hints["preset"])
-    assert get_args(hints["scene"]) == SCENES
+    assert get_args(hints["scene"]) == _SCENES
     assert tuple(TASKS) == get_args(hints["task"])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import RESULTS, applied_in, dataset_of, link_to, write_dataset
+from bids_sr.io.dataset_description import RESULTS, _link_to, applied_in, dataset_of, write_dataset
 
 RAW = {
     "Name": "study",
@@ -109,7 +109,7 @@ def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp
 
 
 def test_what_has_nothing_in_common_is_linked_from_the_root():
-    assert link_to(Path("/input/study"), Path("/output")) == "file:///input/study"
+    assert _link_to(Path("/input/study"), Path("/output")) == "file:///input/study"
 
 
 @pytest.mark.parametrize("name", ["README", "README.md", "README.rst"])

@@ -24,7 +24,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import check
-from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
+from bids_sr.stats.glm.contrasts import _camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [
@@ -263,7 +263,7 @@ def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
     names = ["../../etc/passwd", EVIL, "a b/c", "..", "\u202e", "x\ny", "{sub}"]
     for found in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
         assert all(name.isascii() and name.isalnum() for name in found)
-    assert camel("../../etc/passwd") == "etcPasswd"
+    assert _camel("../../etc/passwd") == "etcPasswd"
 
 
 def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
@@ -293,7 +293,7 @@ def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker)
 
 
 def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
-    from bids_sr.reports.participants_page import build_report
+    from bids_sr.reports.participants_page import _build_report
     from bids_sr.steps.figures import declared
 
     logs = tmp_path / "out" / "logs" / "run"
@@ -309,7 +309,7 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
     record(logs, [evil, replace(evil, file=f"/x/{EVIL}")])
     text = f"# Text\n\nThe data set {EVIL} [@{EVIL}], *{EVIL}*, [x](javascript:alert(1))\n"
     (logs / "CITATION.md").write_text(text)
-    page = build_report(
+    page = _build_report(
         tmp_path / "out", "01", shown=declared(), log_dir=logs, command=f"bids-sr {EVIL}"
     )
     text = page.read_text()

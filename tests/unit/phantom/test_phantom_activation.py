@@ -12,10 +12,10 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activity import FOCI, along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.activity import FOCI, _along_ribbon, block_design, make_focus, response
 from bids_sr.phantom.bold_run import SimulatedRun
-from bids_sr.phantom.ground_truth import centroid, effects, foci_rows
-from bids_sr.phantom.presets import CONDITIONS, PRESETS
+from bids_sr.phantom.ground_truth import _centroid, _foci_rows, effects
+from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
@@ -68,7 +68,7 @@ def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
 
 
 def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
-    at = {focus.label: centroid(focus.amplitude, subject.head.affine) for focus in subject.foci}
+    at = {focus.label: _centroid(focus.amplitude, subject.head.affine) for focus in subject.foci}
     assert 8.0 < np.linalg.norm(at["thumb"] - at["little"]) < 20.0
     assert at["thumb"][0] < at["little"][0] < at["sma"][0]  # from the side to the middle
     assert at["thumb"][2] < at["little"][2]
@@ -85,7 +85,7 @@ def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
     }
     for ribbon, veins, free in zip(made["ribbon"], made["veins"], made["free"], strict=True):
         assert share(veins.amplitude, head.veins) > 1.3 * share(ribbon.amplitude, head.veins)
-        moved = centroid(veins.amplitude, head.affine) - centroid(ribbon.amplitude, head.affine)
+        moved = _centroid(veins.amplitude, head.affine) - _centroid(ribbon.amplitude, head.affine)
         assert 2.0 < np.linalg.norm(moved) < 20.0
         npt.assert_array_equal(ribbon.origin, veins.origin)
         assert (
@@ -99,13 +99,13 @@ def test_the_way_along_the_ribbon_does_not_jump_the_sulcus() -> None:
     mask = np.ones((21, 3, 21), dtype=bool)
     mask[:, :, 10] = False  # a sulcus, open at one end
     mask[-1, :, 10] = True
-    path = along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
+    path = _along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
     assert path[0, 1, 9] == 0
     assert path[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
     assert path[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
     assert path[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
     assert np.isinf(path[5, 1, 10])
-    assert np.isinf(along_ribbon(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
+    assert np.isinf(_along_ribbon(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
 
 
 def test_response_is_one_in_a_long_block_and_late() -> None:
@@ -154,9 +154,9 @@ def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
 def test_null_has_the_task_and_no_activity(run: SimulatedRun, null_run: SimulatedRun) -> None:
     assert null_run.events == run.events
     assert not null_run.changes
-    assert foci_rows(null_run) == []
+    assert _foci_rows(null_run) == []
     quiet, changes = effects([null_run])
-    assert set(changes) == set(CONDITIONS)
+    assert set(changes) == set(_CONDITIONS)
     assert all(not change.any() for change in changes.values())
     npt.assert_array_equal(quiet, effects([run])[0])  # the same head otherwise
     npt.assert_array_equal(null_run.motion, run.motion)
@@ -168,9 +168,9 @@ def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
     quiet, changes = effects([run])
     shape, affine = run.subject.hr_grid
     assert quiet.shape == shape
-    rows = {row[0]: row for row in foci_rows(run)}
+    rows = {row[0]: row for row in _foci_rows(run)}
     assert rows["sma"][1] == "thumb+little"
-    for condition in CONDITIONS:
+    for condition in _CONDITIONS:
         change = changes[condition]
         peak = np.unravel_index(change.argmax(), shape)
         at = (affine @ [*peak, 1.0])[:3]

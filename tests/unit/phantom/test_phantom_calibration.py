@@ -20,7 +20,7 @@ from bids_sr.cli.phantom_main import build_parser
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
-    calibration_events,
+    _calibration_events,
     calibration_of,
     calibration_preset,
 )
@@ -149,7 +149,7 @@ def test_a_fast_protocol_is_slower_at_the_high_resolution() -> None:
     preset = calibration_preset(PRESETS["paper"], 20)
     assert (preset.tr, preset.bold_shape, preset.multiband) == (2.0, (128, 128, 30), 1)
     assert preset.bold_voxel == pytest.approx((1.875, 1.875, 4.0))
-    assert calibration_events(preset)[-1] == (30.0, 10.0, "little")
+    assert _calibration_events(preset)[-1] == (30.0, 10.0, "little")
 
 
 def test_the_option_and_what_is_refused() -> None:

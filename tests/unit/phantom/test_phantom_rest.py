@@ -11,7 +11,7 @@ import pytest
 from bids_sr.config import UsageError
 from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.physiology import BAND, Fluctuations
+from bids_sr.phantom.physiology import _BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -28,7 +28,7 @@ def test_courses_are_slow_of_unit_variance_and_share_nothing(seconds: float) -> 
     npt.assert_allclose(np.corrcoef(values), np.eye(3), atol=0.06)
     power = np.abs(np.fft.rfft(values - values.mean(axis=1, keepdims=True), axis=1)) ** 2
     frequencies = np.fft.rfftfreq(times.size, 0.5)
-    outside = (frequencies > BAND[1] + 1.5 / seconds) | (frequencies < BAND[0] - 1.5 / seconds)
+    outside = (frequencies > _BAND[1] + 1.5 / seconds) | (frequencies < _BAND[0] - 1.5 / seconds)
     assert power[:, outside].sum() < 0.05 * power.sum()
 
 

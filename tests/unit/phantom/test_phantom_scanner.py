@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.phantom import scanner as scanner_module
 from bids_sr.phantom.presets import centered_affine
-from bids_sr.phantom.scanner import Scanner, distortion, magnitude, readout_blur
+from bids_sr.phantom.scanner import Scanner, _readout_blur, distortion, magnitude
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
 from bids_sr.sr.resolution.matrices import kspace_crop
 
@@ -91,7 +91,7 @@ def test_low_resolution_is_the_truncation_of_the_high_one() -> None:
 def test_the_moving_scanner_agrees_with_the_plain_one_where_nothing_moves() -> None:
     machine = scanner()
     # without the blur of the readout
-    machine._crop[1] = np.linalg.solve(readout_blur(SHAPE[1]), machine._crop[1])
+    machine._crop[1] = np.linalg.solve(_readout_blur(SHAPE[1]), machine._crop[1])
     scene = blob((5.0, 5.0, 10.0), width=5.0)
     moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
     plain = machine.still(scene)
@@ -113,7 +113,7 @@ def test_truncation_is_of_the_complex_image(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -> None:
-    blur = readout_blur(SHAPE[1])
+    blur = _readout_blur(SHAPE[1])
     npt.assert_allclose(blur.sum(1), 1.0, atol=1e-12)
     profile = np.abs(blur[:, 16])
     assert profile.argmax() == 16

@@ -12,13 +12,13 @@ import pytest
 
 from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.ground_truth import write_structural_truth
-from bids_sr.phantom.sequences import PulseSequence, Tissue
+from bids_sr.phantom.sequences import PulseSequence, _Tissue
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import (
     PROTOCOLS,
     StillScan,
-    low_grid,
-    nulling_time,
+    _low_grid,
+    _nulling_time,
     structural,
     tissue_shares,
 )
@@ -32,8 +32,8 @@ def made(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
 
 
 def test_signals_of_a_spin_echo_by_hand() -> None:
-    def tissue(pd: float, t1: float, t2: float) -> Tissue:
-        return Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
+    def tissue(pd: float, t1: float, t2: float) -> _Tissue:
+        return _Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
 
     plain = PulseSequence(te=0.1, tr=2.0, refocused=True)
     assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
@@ -44,7 +44,7 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
     assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(
         expected * np.exp(-1), rel=1e-6
     )
-    at_null = PulseSequence(te=0.0, tr=9.0, ti=nulling_time(4.0, 9.0), refocused=True)
+    at_null = PulseSequence(te=0.0, tr=9.0, ti=_nulling_time(4.0, 9.0), refocused=True)
     assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
     assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
 
@@ -78,7 +78,7 @@ def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
         ("lowres", "FLAIR"),
     }
     p = subject.preset
-    shape, affine = low_grid(p)
+    shape, affine = _low_grid(p)
     assert shape == (46, 56, 48)
     np.testing.assert_allclose(np.diag(affine)[:3], [4, 4, 4])
     for end in (-0.5, 0.5):  # both outer corners of the field of view
@@ -157,7 +157,7 @@ def test_files_on_disk_agree_with_what_was_simulated(
     )
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
-    assert flair["InversionTime"] == pytest.approx(nulling_time(4.0, 9.0), abs=1e-4)
+    assert flair["InversionTime"] == pytest.approx(_nulling_time(4.0, 9.0), abs=1e-4)
     assert flair["SliceThickness"] == 4.0
     image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
     assert image.get_data_dtype() == np.int16

@@ -7,11 +7,11 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom.activity import response
-from bids_sr.phantom.bold_run import SimulatedRun, in_order
+from bids_sr.phantom.bold_run import SimulatedRun, _in_order
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import effects
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
-from bids_sr.phantom.presets import CONDITIONS, PRESETS
+from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
 from bids_sr.phantom.still_scans import pair as pair_of
@@ -60,13 +60,13 @@ def test_activity_in_the_series_has_the_size_of_the_truth(
     data = np.stack(still, -1)[..., first:]
     rest = run.still()
     times = (np.arange(p.volumes) * p.tr)[first:]
-    for k, condition in enumerate(CONDITIONS):
+    for k, condition in enumerate(_CONDITIONS):
         truth = run.still(**{condition: 1.0}) - rest
         where = np.argwhere(truth > 0.4 * truth.max())
         measured = []
         for x, y, z in where:
             design = np.stack(
-                [response(run.events, c, times + p.slice_times[z]) for c in CONDITIONS], axis=1
+                [response(run.events, c, times + p.slice_times[z]) for c in _CONDITIONS], axis=1
             )
             measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
         expected = truth[tuple(where.T)]
@@ -219,7 +219,7 @@ def test_threads_change_nothing(run: SimulatedRun) -> None:
 
 
 def testin_order_keeps_order_and_passes_errors_on() -> None:
-    assert [int(v) for v in in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
+    assert [int(v) for v in _in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
 
     def fails(t: int) -> np.ndarray:
         if t == 2:
@@ -227,7 +227,7 @@ def testin_order_keeps_order_and_passes_errors_on() -> None:
         return np.zeros(1)
 
     with pytest.raises(ValueError, match="volume 2"):
-        list(in_order(fails, 5, 2))
+        list(_in_order(fails, 5, 2))
 
 
 def test_streams_of_random_numbers_are_their_own() -> None:

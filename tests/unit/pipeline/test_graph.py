@@ -22,7 +22,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.pipeline.graph import Graph, GraphError, Scope
+from bids_sr.pipeline.graph import Graph, Scope, _GraphError
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Keep, Part, step
 from bids_sr.pipeline.store import store
@@ -188,29 +188,29 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     root = scope_of_run(bold, tmp_path)
     run = root.inner[0]
     with pytest.raises(
-        GraphError,
+        _GraphError,
         match=r"boldref is made by all_wf\.run_wf\.average and by all_wf\.run_wf\.again",
     ):
         run.add(average, name="again")
-    with pytest.raises(GraphError, match="has no levle"):
+    with pytest.raises(_GraphError, match="has no levle"):
         run.within("a").add(threshold, levle=2.0)
     alone = Scope("alone", {"level": 1.0})
     alone.give(boldreff=bold)
     alone.add(threshold)
-    with pytest.raises(GraphError, match=r"alone: no step makes boldref; there are boldreff"):
+    with pytest.raises(_GraphError, match=r"alone: no step makes boldref; there are boldreff"):
         Graph(alone)
     other = Scope("other", {"level": 1.0})
     other.give(bold=bold)
     other.add(double, rename={"series": "boldref"})
     other.add(threshold)
     with pytest.raises(
-        GraphError, match=r"boldref of other\.double is Series, and Volume is asked for"
+        _GraphError, match=r"boldref of other\.double is Series, and Volume is asked for"
     ):
         Graph(other)
     less = Scope("less")
     less.give(boldref=bold, mask=bold)
     less.add(map_effects, quiet=True, series_name="raw")
-    with pytest.raises(GraphError, match="no setting task"):
+    with pytest.raises(_GraphError, match="no setting task"):
         Graph(less)
 
 
@@ -255,7 +255,7 @@ def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
     for series in root.inner[0].inner:
         series.inner[0].add(double, rename={"series": "fine"})
     root.inner[0].add(name_them)
-    with pytest.raises(GraphError, match="scopes of one name make fine: fwhm050, fwhm050"):
+    with pytest.raises(_GraphError, match="scopes of one name make fine: fwhm050, fwhm050"):
         Graph(root)
 
 

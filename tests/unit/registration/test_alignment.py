@@ -6,7 +6,7 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration.structural_preparation import Placement, register_to
+from bids_sr.registration.structural_preparation import Placement, _register_to
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
@@ -52,7 +52,7 @@ def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp
     frame = Volume(data=t1w, affine=AFFINE)
     scan = Volume(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
     found = {
-        align: register_to(
+        align: _register_to(
             frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
         )
         for align in ("rigid", "affine")
@@ -83,7 +83,7 @@ def test_a_coarse_scan_is_found_to_a_fraction_of_its_voxel(head, tmp_path):
     low[:3, 3] = AFFINE[:3, 3] + 1
     blurred = ndimage.gaussian_filter(t1w, 0.8)
     scan = Volume(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(TURN)), affine=low)
-    placed, facts = register_to(
+    placed, facts = _register_to(
         Volume(data=t1w, affine=AFFINE), scan, mask, seed=0, prefix=str(tmp_path / "x_")
     )
     assert error(placed, apply(TURN, points_of(mask)), mask) < 0.4
@@ -100,7 +100,7 @@ def test_the_affine_of_a_coarse_scan_is_turned_back(head, tmp_path):
         data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low
     )
     frame = Volume(data=t1w, affine=AFFINE)
-    placed, facts = register_to(
+    placed, facts = _register_to(
         frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_")
     )
     # that of its inverse is above 3
@@ -127,7 +127,7 @@ def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
     )
     frame = Volume(data=t1w, affine=AFFINE)
     found = {
-        align: register_to(
+        align: _register_to(
             frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
         )
         for align in ("affine", "nonlinear")

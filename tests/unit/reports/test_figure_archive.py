@@ -8,8 +8,8 @@ import pytest
 from figure_helpers import noted
 
 from bids_sr.io import atomic_files
-from bids_sr.reports.figure_archive import _archive_of, figures_of, pack_figures, packed_figures
-from bids_sr.reports.participants_page import build_report
+from bids_sr.reports.figure_archive import _archive_of, _pack_figures, figures_of, packed_figures
+from bids_sr.reports.participants_page import _build_report
 from bids_sr.steps.figures import declared
 
 MOTION = "sub-01_task-tap_desc-motion_bold.svg"
@@ -35,14 +35,14 @@ def test_figures_become_one_file_that_is_read_like_the_folder(tmp_path: Path) ->
         _drawn(tmp_path / "work", motion="head", carpet="voxels", empty=""),
         tmp_path / "out",
     )
-    pack_figures(staged, out, "01")
+    _pack_figures(staged, out, "01")
     assert [path.name for path in (out / "sub-01").rglob("*") if path.is_file()] == [
         "sub-01_figures.zip"
     ]
     assert _texts(out) == {"motion": SVG.format("head"), "carpet": SVG.format("voxels")}
     page = {}
     for name, root in {"packed": out, "loose": staged}.items():
-        page[name] = build_report(
+        page[name] = _build_report(
             root, "01", shown=declared(), log_dir=tmp_path / "logs"
         ).read_text(encoding="utf-8")
     assert page["packed"] == page["loose"]
@@ -53,18 +53,18 @@ def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_ea
     tmp_path: Path,
 ) -> None:
     staged, out = _drawn(tmp_path / "work", motion="head"), tmp_path / "out"
-    pack_figures(staged, out, "01")
+    _pack_figures(staged, out, "01")
     os.utime(_archive_of(out, "01"), (1, 1))
-    pack_figures(staged, out, "01")
+    _pack_figures(staged, out, "01")
     assert _archive_of(out, "01").stat().st_mtime == 1
-    pack_figures(_drawn(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
+    _pack_figures(_drawn(tmp_path / "other", carpet="voxels", motion="again"), out, "01")
     assert _texts(out) == {"motion": SVG.format("again"), "carpet": SVG.format("voxels")}
 
 
 def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
     """One call may have stored them singly, the next packed."""
     out = _drawn(tmp_path / "out", motion="single")
-    pack_figures(_drawn(tmp_path / "work", motion="packed"), out, "01")
+    _pack_figures(_drawn(tmp_path / "work", motion="packed"), out, "01")
     single = out / "sub-01" / "figures" / MOTION
     for seconds, text in ((-10, "packed"), (10, "single")):
         moment = _archive_of(out, "01").stat().st_mtime + seconds
@@ -74,14 +74,14 @@ def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
 
 def test_an_archive_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    pack_figures(_drawn(tmp_path / "work", motion="head"), out, "01")
+    _pack_figures(_drawn(tmp_path / "work", motion="head"), out, "01")
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(atomic_files, "put_in_place", killed)
     with pytest.raises(KeyboardInterrupt):
-        pack_figures(_drawn(tmp_path / "work", carpet="voxels"), out, "01")
+        _pack_figures(_drawn(tmp_path / "work", carpet="voxels"), out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
     assert zipfile.ZipFile(_archive_of(out, "01")).testzip() is None
 
@@ -89,10 +89,10 @@ def test_an_archive_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_archive_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     staged = _drawn(tmp_path / "work", motion="head")
-    pack_figures(staged, out, "01")
+    _pack_figures(staged, out, "01")
     _archive_of(out, "01").write_bytes(_archive_of(out, "01").read_bytes()[:40])
     assert figures_of(out, "01") == []
-    pack_figures(staged, out, "01")
+    _pack_figures(staged, out, "01")
     assert _texts(out) == {"motion": SVG.format("head")}
 
 
@@ -112,5 +112,5 @@ def test_a_run_that_was_interrupted_has_the_figures_that_were_drawn(tmp_path: Pa
 
 def test_at_the_full_level_nothing_is_packed(tmp_path: Path) -> None:
     out = _drawn(tmp_path / "out", motion="head")
-    pack_figures(out, out, "01")
+    _pack_figures(out, out, "01")
     assert not _archive_of(out, "01").exists()

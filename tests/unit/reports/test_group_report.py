@@ -18,7 +18,7 @@ from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.figures import group_figures
 from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import (
-    METHODS,
+    _METHODS,
     GroupContent,
     _group_maps_html,
     build_group_report,
@@ -200,9 +200,9 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
-    from bids_sr.reports.group_report import MAPS
+    from bids_sr.reports.group_report import _MAPS
 
-    assert _missing_keys(METHODS + MAPS, bibliography()) == []
+    assert _missing_keys(_METHODS + _MAPS, bibliography()) == []
 
 
 def inside(fig) -> bool:

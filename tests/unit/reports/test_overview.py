@@ -14,12 +14,12 @@ from bids_sr.reports.text.overview_text import (
     _header_text,
     _level_number,
     _next_steps,
+    _remedies,
     _right_number,
     flag_checks,
     motion_checks,
     overview_html,
     registration_checks,
-    remedies,
 )
 from bids_sr.stats.evaluation.evidence import accuracy
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
@@ -268,7 +268,7 @@ def test_checks_are_counted_once_over_all_that_is_shown():
     html = overview_html(*judged(rows_of()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert remedies(rows, ["tv"])[1] == "Do not interpret the fine detail of srgan."
+    assert _remedies(rows, ["tv"])[1] == "Do not interpret the fine detail of srgan."
 
 
 def test_nothing_registered_is_no_check():

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from bids_sr.io.volume import Volume
-from bids_sr.reports.assembler import Reportlet, Section, Strip, embedded, write_page
+from bids_sr.reports.assembler import _embedded, _Reportlet, _Section, _Strip, write_page
 from bids_sr.reports.figure_archive import ArchivedFigure
 from bids_sr.reports.figures import style
 from bids_sr.reports.figures.map_figures import MAP_COLORS
@@ -99,32 +99,32 @@ def page(tmp_path_factory) -> Path:
     }
     clusters = clusters_html(pd.DataFrame([row | {"label": "n/a", "labels": "n/a"}]), "sbl")
     figures = [
-        Reportlet(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s})
+        _Reportlet(content=f"figure {c} {s}", choices={"contrast": c, "smoothing": s})
         for c in ("all", "faces")
         for s in ("not smoothed", "smoothed")
     ]
     sections = [
-        Section(
+        _Section(
             name="maps",
             title="Maps",
             blocks=[
-                Strip(
+                _Strip(
                     name="maps-0",
                     run="task tap, run 1",
-                    panels=[Reportlet(content=viewer + clusters)],
+                    panels=[_Reportlet(content=viewer + clusters)],
                 )
             ],
         ),
-        Section(
+        _Section(
             name="activation",
             title="Activation",
-            blocks=[Strip(name="a-0", panels=figures)],
+            blocks=[_Strip(name="a-0", panels=figures)],
             folded=True,
         ),
-        Section(
+        _Section(
             name="errors",
             title="Errors",
-            blocks=[Strip(name="e-0", panels=[Reportlet(content=NONE)])],
+            blocks=[_Strip(name="e-0", panels=[_Reportlet(content=NONE)])],
             folded=True,
         ),
     ]
@@ -141,24 +141,24 @@ def page(tmp_path_factory) -> Path:
     ]
     note = messages_html("note", "/" + "a-long-path-without-a-space/" * 5)
     facts = [
-        Reportlet(
+        _Reportlet(
             content=note
             + facts_html({"A rather long name of what is measured in the whole brain (mm)": "1.5"})
         )
     ]
     sections.append(
-        Section(
+        _Section(
             name="tables",
             title="Tables",
             folded=True,
             blocks=[
-                Strip(name="t-0", panels=facts, run="task tap, run 1"),
-                Strip(
-                    name="t-1", panels=[Reportlet(content="one")], tab="One", subtitle="The first"
+                _Strip(name="t-0", panels=facts, run="task tap, run 1"),
+                _Strip(
+                    name="t-1", panels=[_Reportlet(content="one")], tab="One", subtitle="The first"
                 ),
-                Strip(
+                _Strip(
                     name="t-2",
-                    panels=[Reportlet(content=picked(tables))],
+                    panels=[_Reportlet(content=picked(tables))],
                     tab="Two",
                     tables=["sub-01/func/x.tsv"],
                 ),
@@ -176,15 +176,15 @@ def page(tmp_path_factory) -> Path:
         )
         caption = "" if number else "Größe < 1 % of one."
         drawn.append(
-            Reportlet(
-                content=embedded(archived(file), static=True, alt="A figure"), caption=caption
+            _Reportlet(
+                content=_embedded(archived(file), static=True, alt="A figure"), caption=caption
             )
         )
     sections.append(
-        Section(
+        _Section(
             name="drawn",
             title="Drawn",
-            blocks=[Strip(name="d-0", panels=drawn, caption="Of both.")],
+            blocks=[_Strip(name="d-0", panels=drawn, caption="Of both.")],
         )
     )
     target = folder / "sub-01.html"
@@ -513,13 +513,13 @@ def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, schem
         figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
         figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=style.BLUE)
     file = save_svg(figure, tmp_path / "drawn.svg")
-    section = Section(
+    section = _Section(
         name="drawn",
         title="Drawn",
         blocks=[
-            Strip(
+            _Strip(
                 name="d-0",
-                panels=[Reportlet(content=embedded(archived(file), static=True, alt=""))],
+                panels=[_Reportlet(content=_embedded(archived(file), static=True, alt=""))],
             )
         ],
     )

@@ -11,7 +11,7 @@ import pytest
 
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.reports import run_notes
-from bids_sr.reports.participants_page import logs_of_outputs, write_index
+from bids_sr.reports.participants_page import _logs_of_outputs, write_index
 from bids_sr.reports.run_notes import is_last, note_of, note_run, rows_of
 from bids_sr.reports.text import run_summaries
 
@@ -38,7 +38,7 @@ def _note(out: Path, *labels: str, settings: str = "a") -> bool:
 
 
 def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_notes, "FEW", 0)
+    monkeypatch.setattr(run_notes, "_FEW", 0)
     data = out.parent / "data"
     _note(out, "01", "02")
     assert not is_last(out, data, "a")
@@ -49,7 +49,7 @@ def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.Monkey
 def test_with_other_settings_all_have_to_be_run_again(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notes, "FEW", 0)
+    monkeypatch.setattr(run_notes, "_FEW", 0)
     _note(out, "01", "02", "03")
     _note(out, "02", settings="b")
     assert not is_last(out, out.parent / "data", "b")
@@ -119,7 +119,7 @@ def test_the_note_of_an_earlier_version_names_the_run(out: Path) -> None:
     note = note_of(out / "logs", "01")
     assert note is not None
     assert (note.run, note.settings, note.rows) == ("run0", "", ())
-    assert logs_of_outputs(out / "logs", "01", default=out) == out / "logs" / "run0"
+    assert _logs_of_outputs(out / "logs", "01", default=out) == out / "logs" / "run0"
     assert [row["verdict"] for row in rows_of(out, "01")] == ["Found in 01."]
     assert note_of(out / "logs", "02") is None
 

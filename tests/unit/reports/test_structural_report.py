@@ -8,7 +8,7 @@ from figure_helpers import noted
 
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.assembler import assemble
+from bids_sr.reports.assembler import _assemble
 from bids_sr.reports.figure_archive import figures_of
 from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.reports.figures.style import FigureInputError
@@ -92,7 +92,7 @@ def page(tmp_path, names):
             entities={"subject": "01"},
         )
     custom = {"methods": "m", "errors": "e", "about": "a"}
-    return assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
+    return _assemble(declared(), figures_of(tmp_path, "01"), custom, tmp_path)
 
 
 def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):

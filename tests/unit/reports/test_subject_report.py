@@ -17,7 +17,7 @@ from figure_helpers import noted
 from bids_sr.notices import RECORD, Notice, record
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.reports.figures import style, svg_files
-from bids_sr.reports.participants_page import build_report
+from bids_sr.reports.participants_page import _build_report
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import declared
 
@@ -195,7 +195,7 @@ def finished(tmp_path, drawn):
 
 
 def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
-    page = build_report(out, "sub-01", shown=declared(), log_dir=logs, **options)
+    page = _build_report(out, "sub-01", shown=declared(), log_dir=logs, **options)
     text = page.read_text(encoding="utf-8")
     return Page(text), text
 

@@ -19,7 +19,7 @@ from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling
-from bids_sr.retrospective.preparation import moved_events, prepare, sidecar_of_events
+from bids_sr.retrospective.preparation import _moved_events, _sidecar_of_events, prepare
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.resolution.matrices import kspace_crop
 
@@ -434,14 +434,14 @@ def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
 def test_onsets_move_and_the_rest_stays(onset: str, moved: str, tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text(f"trial_type\tonset\tduration\nthumb\t{onset}\t4.0\n")
-    assert moved_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", moved, "4.0"]
-    assert moved_events(table, 0.0) == table.read_text()
+    assert _moved_events(table, -10.0).splitlines()[1].split("\t") == ["thumb", moved, "4.0"]
+    assert _moved_events(table, 0.0) == table.read_text()
 
 
 def test_all_cells_stay_where_onsets_move(tmp_path: Path) -> None:
     table = tmp_path / "e.tsv"
     table.write_text('note\tonset\tduration\n"a\tb"\t20\t4.0\tsurplus\nc\n\nd\t30\t4.0\n')
-    assert moved_events(table, -10.0) == (
+    assert _moved_events(table, -10.0) == (
         'note\tonset\tduration\n"a\tb"\t10\t4.0\tsurplus\nc\nd\t20\t4.0\n'
     )
 
@@ -451,10 +451,10 @@ def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text(
         '{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}'
     )
-    found = sidecar_of_events(table, ("a", "b"))
+    found = _sidecar_of_events(table, ("a", "b"))
     assert list(found["trial_type"]["Levels"]) == ["b", "a"]
     assert found["onset"] == {"Units": "s"}
-    assert list(sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
+    assert list(_sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
         "a",
         "b",
     ]

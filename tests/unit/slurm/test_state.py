@@ -16,10 +16,10 @@ from bids_sr.notices import Notice, record
 from bids_sr.slurm.job_states import (
     ACTIVE,
     State,
-    Status,
     _message_in,
     _read_status,
     _state_of,
+    _Status,
     failures,
     fates,
     summary,
@@ -30,8 +30,8 @@ from bids_sr.slurm.submission import Submission, latest, load, submissions
 from bids_sr.slurm.submissions import open_now, overview
 
 
-def wrote(state: str, code: int | None = None, **more: object) -> Status:
-    return Status(participant="sub-01", state=state, exit_code=code, **more)  # type: ignore[arg-type]
+def wrote(state: str, code: int | None = None, **more: object) -> _Status:
+    return _Status(participant="sub-01", state=state, exit_code=code, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def wrote(state: str, code: int | None = None, **more: object) -> Status:
         (wrote("failed", None, stopped="cancel"), "", State.FAILED, "cancelled"),
     ],
 )
-def test_state_and_reason(status: Status | None, seen: str, state: State, why: str) -> None:
+def test_state_and_reason(status: _Status | None, seen: str, state: State, why: str) -> None:
     assert _state_of(status, seen) == (state, why)
 
 
@@ -87,7 +87,9 @@ def test_state_and_reason(status: Status | None, seen: str, state: State, why: s
         [*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]
     ),
 )
-def test_every_failure_has_a_reason_and_nothing_else_has(status: Status | None, seen: str) -> None:
+def test_every_failure_has_a_reason_and_nothing_else_has(
+    status: _Status | None, seen: str
+) -> None:
     state, why = _state_of(status, seen)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE

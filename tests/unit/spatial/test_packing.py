@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.nifti import PackedStream, SeriesWriter, save_image
+from bids_sr.io.nifti import SeriesWriter, _PackedStream, save_image
 
 
 def _packed(parts: list[bytes]) -> bytes:
     below = io.BytesIO()
-    with PackedStream(below) as stream:
+    with _PackedStream(below) as stream:
         assert [stream.write(part) for part in parts] == [len(part) for part in parts]
     assert not below.closed
     return below.getvalue()
@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_told_at_once_and_closing_again_is_harmless() 
         def write(self, data: object, /) -> int:
             raise OSError(28, "No space left on device")
 
-    stream = PackedStream(Full())
+    stream = _PackedStream(Full())
     with pytest.raises(OSError, match="No space"):
         stream.write(np.random.default_rng(0).bytes(200_000))
     with pytest.raises(OSError, match="No space"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_sr.spatial.slice_timing import correct_slice_timing, reference_time, shift_in_time
+from bids_sr.spatial.slice_timing import _shift_in_time, correct_slice_timing, reference_time
 
 TR = 2.0
 
@@ -71,22 +71,22 @@ def test_dummy_volumes_are_copied_and_have_no_say() -> None:
 
 def test_ramp_moves_by_its_slope_in_the_right_direction() -> None:
     ramp = np.arange(40, dtype=np.float32)
-    np.testing.assert_allclose(shift_in_time(ramp, 0.25)[8:-8], ramp[8:-8] + 0.25, atol=2e-3)
-    np.testing.assert_allclose(shift_in_time(ramp, -0.25)[8:-8], ramp[8:-8] - 0.25, atol=2e-3)
+    np.testing.assert_allclose(_shift_in_time(ramp, 0.25)[8:-8], ramp[8:-8] + 0.25, atol=2e-3)
+    np.testing.assert_allclose(_shift_in_time(ramp, -0.25)[8:-8], ramp[8:-8] - 0.25, atol=2e-3)
 
 
 @given(st.floats(-1, 1), st.floats(-1000, 1000))
 @settings(max_examples=30, deadline=None)
 def test_constant_stays_constant(fraction: float, value: float) -> None:
     np.testing.assert_allclose(
-        shift_in_time(np.full((2, 9), value), fraction), value, rtol=1e-5, atol=1e-5
+        _shift_in_time(np.full((2, 9), value), fraction), value, rtol=1e-5, atol=1e-5
     )
 
 
 def test_whole_samples_are_shifts_with_held_ends() -> None:
     series = np.random.default_rng(0).normal(size=12).astype(np.float32)
-    np.testing.assert_allclose(shift_in_time(series, 1.0), series[[*range(1, 12), 11]], atol=1e-4)
-    np.testing.assert_allclose(shift_in_time(series, -1.0), series[[0, *range(11)]], atol=1e-4)
+    np.testing.assert_allclose(_shift_in_time(series, 1.0), series[[*range(1, 12), 11]], atol=1e-4)
+    np.testing.assert_allclose(_shift_in_time(series, -1.0), series[[0, *range(11)]], atol=1e-4)
 
 
 def test_nonsense_is_refused() -> None:
@@ -98,4 +98,4 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to interpolate"):
         correct_slice_timing(series, series, [0, 1, 1.5], TR, 1.0, n_dummy=8)
     with pytest.raises(ValueError, match="more than one"):
-        shift_in_time(np.zeros(5), 1.5)
+        _shift_in_time(np.zeros(5), 1.5)

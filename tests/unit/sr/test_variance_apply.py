@@ -10,7 +10,7 @@ from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.resolution.operators import level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.upsampler import VarianceUpsampler, displaced, onto_grid
+from bids_sr.sr.variance.upsampler import VarianceUpsampler, _displaced, onto_grid
 
 SHAPE, FACTOR, FWHM = (22, 20, 6), (2.0, 2.0, 1.0), (3.0,)
 AFFINE = np.array([[-3.0, 0, 0, 33], [0, 3.0, 0, -30], [0, 0, 3.5, -9], [0, 0, 0, 1.0]])
@@ -186,10 +186,10 @@ def test_the_control_is_one_line(truth):
 def test_a_map_mirrored_twice_is_the_map():
     weight = torch.rand(2, 3, 8, 10)
     for affine, axis in ((AFFINE, 2), (AFFINE[[1, 0, 2, 3]], 3), (AFFINE[[2, 1, 0, 3]], 1)):
-        once = displaced(weight, "mirror", affine, FACTOR)
+        once = _displaced(weight, "mirror", affine, FACTOR)
         assert torch.equal(once, weight.flip(axis))
-        assert torch.equal(displaced(once, "mirror", affine, FACTOR), weight)
-    assert displaced(weight, "", AFFINE, FACTOR) is weight
+        assert torch.equal(_displaced(once, "mirror", affine, FACTOR), weight)
+    assert _displaced(weight, "", AFFINE, FACTOR) is weight
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ def test_a_map_mirrored_twice_is_the_map():
 def test_a_map_shifted_moves_by_three_acquired_voxels(factor, step):
     weight = torch.zeros(1, 2, 24, 20)
     weight[0, 1, 5, 7] = 1
-    moved = displaced(weight, "shift", AFFINE, factor)
+    moved = _displaced(weight, "shift", AFFINE, factor)
     assert float(moved[0, 1, 5 + step[0], 7 + step[1]]) == 1
     assert float(moved.sum()) == 1
     with pytest.raises(ValueError, match="not by 'turn'"):
-        displaced(weight, "turn", AFFINE, factor)
+        _displaced(weight, "turn", AFFINE, factor)
 
 
 def test_maps_of_another_matrix_keep_their_place_in_the_field_of_view():

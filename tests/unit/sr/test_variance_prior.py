@@ -19,7 +19,7 @@ from variance_helpers import (
 )
 
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.variance.prior import TOLERANCE, Prior, Window, _blocks, _correlation, correlation
+from bids_sr.sr.variance.prior import _TOLERANCE, Prior, Window, _blocks, _correlation, correlation
 
 GRIDS = [
     ((8, 7, 2), (2, 2, 1)),
@@ -105,7 +105,7 @@ def test_solving_is_the_dense_inverse(shape, factor):
     # condition
     assert (
         distance(prior.solve(data), known)
-        < TOLERANCE * np.linalg.cond(dense_covariance(prior)) ** 0.5
+        < _TOLERANCE * np.linalg.cond(dense_covariance(prior)) ** 0.5
     )
 
 

@@ -13,7 +13,7 @@ from bids_sr.stats.glm.block_effects import block_effects, load_effects, save_ef
 from bids_sr.stats.glm.blocks import (
     Block,
     TooFewBlocks,
-    assign_halves,
+    _assign_halves,
     block_design,
     find_blocks,
     half_weights,
@@ -62,7 +62,7 @@ def test_many_short_trials_become_chunks_that_keep_their_events():
 
 def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count():
     blocks = [Block(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")]
-    assert [(b.condition, b.half) for b in assign_halves(blocks) if b.used] == [
+    assert [(b.condition, b.half) for b in _assign_halves(blocks) if b.used] == [
         ("a", 0),
         ("b", 0),
         ("a", 1),
@@ -115,7 +115,7 @@ def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
 
 
 def test_a_half_is_the_mean_of_its_blocks_then_the_contrast():
-    blocks = assign_halves(
+    blocks = _assign_halves(
         [Block(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
     )
     halves = half_weights(blocks, {"a": 2.0, "b": -2.0})

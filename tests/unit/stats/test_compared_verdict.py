@@ -14,9 +14,9 @@ from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.compared_verdict import compared_verdict
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.references import another_run, known_activation, measured_halves
-from bids_sr.stats.evaluation.verdict_text import PROGRAM, PYTHON
+from bids_sr.stats.evaluation.verdict_text import _PYTHON, PROGRAM
 from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth
 
 SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
@@ -24,7 +24,7 @@ AFFINE = np.diag([*ZOOMS, 1.0])
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[3:37, 3:37] = True
 BLOCKS = tuple(
-    assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(16)])
+    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(16)])
 )
 CONTRASTS = {"a": {"a": 1.0}}
 WIDTHS = {"denoised": 0.0, "smoothed": 5.0, "invented": 0.0, "finer": 0.0, "leaky": 0.0}
@@ -221,7 +221,7 @@ def test_the_control_at_the_same_resolution_stands_in_the_table(run):
 def test_a_shift_is_said_and_python_has_its_own_advice(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
     found = compared_verdict(
-        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=PYTHON
+        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
     )
     assert "It lies +0.14 voxels along x (of the acquired grid) from the run" in found.text
     assert "other_run" in found.text

@@ -10,16 +10,16 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.glm.confound_table import gather
 from bids_sr.stats.glm.confounds import (
     MOTION,
-    count_nonsteady,
+    _count_nonsteady,
+    _first_autocorrelation,
+    _robust_sd,
     derivative,
     drift_basis,
     dvars,
     expected_change,
-    first_autocorrelation,
     framewise_displacement,
     principal_components,
     rms_displacement,
-    robust_sd,
     tissue_masks,
 )
 
@@ -77,8 +77,8 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
     for t in range(1, 300):
         series[:, t] = 0.4 * series[:, t - 1] + noise[:, t]
     series *= rng.uniform(0.8, 1.2, (400, 1))
-    np.testing.assert_allclose(first_autocorrelation(series).mean(), 0.4, atol=0.02)
-    np.testing.assert_allclose(robust_sd(noise).mean(), 1.0, atol=0.01)
+    np.testing.assert_allclose(_first_autocorrelation(series).mean(), 0.4, atol=0.02)
+    np.testing.assert_allclose(_robust_sd(noise).mean(), 1.0, atol=0.01)
     change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
     np.testing.assert_allclose(
         change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05
@@ -90,27 +90,27 @@ def test_transient_is_counted(excess: list[float]) -> None:
     rng = np.random.default_rng(3)
     signal = 100 * (1 + 0.001 * rng.normal(size=60))
     signal[: len(excess)] *= 1 + np.array(excess)
-    assert count_nonsteady(signal) == len(excess)
+    assert _count_nonsteady(signal) == len(excess)
 
 
 def test_a_drift_after_the_transient_makes_no_dummies() -> None:
     # 2.4 % down to the half of it, a tenth of a percent from volume to volume
     signal = 100 - 0.08 * np.arange(60)
     signal[:3] *= [1.3, 1.05, 1.02]
-    assert count_nonsteady(signal) == 3
+    assert _count_nonsteady(signal) == 3
 
 
 def test_drift_tail_and_late_spikes_make_no_dummies() -> None:
-    assert count_nonsteady(100 - 0.02 * np.arange(80)) == 0
+    assert _count_nonsteady(100 - 0.02 * np.arange(80)) == 0
     spike = np.full(40, 100.0)
     spike[10] = 150
-    assert count_nonsteady(spike) == 0
-    assert count_nonsteady([100.0]) == 0
-    assert count_nonsteady(np.full(30, 5.0)) == 0
+    assert _count_nonsteady(spike) == 0
+    assert _count_nonsteady([100.0]) == 0
+    assert _count_nonsteady(np.full(30, 5.0)) == 0
     # darker volumes at the start are no T1 transient
     dark = np.full(40, 100.0)
     dark[:3] = 50
-    assert count_nonsteady(dark) == 0
+    assert _count_nonsteady(dark) == 0
 
 
 def test_drift_basis_is_orthonormal_and_slow() -> None:

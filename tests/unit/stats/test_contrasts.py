@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from bids_sr.notices import UsageError
 from bids_sr.stats.glm.contrasts import (
-    LONGEST_LABEL,
-    camel,
-    default_contrasts,
+    _LONGEST_LABEL,
+    _camel,
+    _default_contrasts,
     modelled_types,
     resolve_contrasts,
 )
@@ -36,7 +36,7 @@ def test_rows_of_rest_are_not_modelled() -> None:
 
 
 def test_two_types_give_each_all_and_the_pair() -> None:
-    assert default_contrasts(TYPES) == {
+    assert _default_contrasts(TYPES) == {
         "thumb": {"thumb": 1.0},
         "little": {"little": 1.0},
         "all": {"thumb": 0.5, "little": 0.5},
@@ -51,11 +51,11 @@ def test_number_of_default_contrasts(n: int, expected: int) -> None:
     """One type alone is `all` already; pairs up to three types, each less the others up to eight,
     none beyond.
     """
-    assert len(default_contrasts([f"type{i}" for i in range(n)])) == expected
+    assert len(_default_contrasts([f"type{i}" for i in range(n)])) == expected
 
 
 def test_many_types_are_compared_each_with_the_mean_of_the_others() -> None:
-    found = default_contrasts(("face", "body", "house", "tool", "Others"))
+    found = _default_contrasts(("face", "body", "house", "tool", "Others"))
     assert found["faceMinusOthers"] == {
         "face": 1.0,
         "body": -0.25,
@@ -100,12 +100,12 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
         ["aB", "aB2", "aB3", "c", "all"],
         ["aBMinusOthers", "aBMinusOthers2", "aBMinusOthers3", "cMinusOthers"],
     )
-    assert list(default_contrasts(("a-b", "a b", "aB", "c"))) == first + last
+    assert list(_default_contrasts(("a-b", "a b", "aB", "c"))) == first + last
 
 
 def test_a_type_called_all_is_not_the_mean_of_all() -> None:
-    assert default_contrasts(("all", "x"))["all"] == {"all": 1.0}
-    assert default_contrasts(("all", "x"))["all2"] == {"all": 0.5, "x": 0.5}
+    assert _default_contrasts(("all", "x"))["all"] == {"all": 1.0}
+    assert _default_contrasts(("all", "x"))["all2"] == {"all": 0.5, "x": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
 )
 def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -> None:
     types = modelled_types(names)
-    found = default_contrasts(types)
+    found = _default_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
     assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)
-    assert all(len(camel(name)) <= LONGEST_LABEL for name in types)
-    assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)
+    assert all(len(_camel(name)) <= _LONGEST_LABEL for name in types)
+    assert all(resolve_contrasts(types, [name]) == {_camel(name): {name: 1.0}} for name in types)

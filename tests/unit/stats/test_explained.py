@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from bids_sr.stats.evaluation.agreement import (
-    STATISTICS,
+    _STATISTICS,
     Key,
     Way,
-    inner_products,
+    _inner_products,
+    _statistics,
+    _vary_seeds,
     interval,
     resampled,
-    statistics,
-    vary_seeds,
 )
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 
 N_BLOCKS, N_VOXELS = 12, 4000
 BLOCKS = tuple(
-    assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
+    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
 )
 HALVES = np.array([[(b.half == h) / 6 for b in BLOCKS] for h in (0, 1)])
 
@@ -29,17 +29,17 @@ def scored(series, measured, weights=HALVES[:, None]):
     ways.
     """
     inner = (
-        inner_products(series, series),
-        inner_products(series, measured),
-        inner_products(measured, measured),
+        _inner_products(series, series),
+        _inner_products(series, measured),
+        _inner_products(measured, measured),
     )
     a, b = weights
     ways = (
         Way(contrast="a", source=a, target=b, twin=a),
         Way(contrast="a", source=b, target=a, twin=b),
     )
-    both = [statistics(way, *inner) for way in ways]
-    return {name: np.mean([each[name] for each in both], axis=0) for name in STATISTICS}
+    both = [_statistics(way, *inner) for way in ways]
+    return {name: np.mean([each[name] for each in both], axis=0) for name in _STATISTICS}
 
 
 def simulated(seed, *, share, wrong, noise, true_sd=2.0, target_noise=3.0, voxels=N_VOXELS):
@@ -121,12 +121,12 @@ def test_known_truth_gives_the_plain_formulas():
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
     inner = (
-        inner_products(e[None], e[None]),
-        inner_products(e[None], t[None]),
-        inner_products(t[None], t[None]),
+        _inner_products(e[None], e[None]),
+        _inner_products(e[None], t[None]),
+        _inner_products(t[None], t[None]),
     )
     once = np.ones((1, 1))
-    found = statistics(Way(contrast="a", source=once, target=once, twin=once), *inner)
+    found = _statistics(Way(contrast="a", source=once, target=once, twin=once), *inner)
     e, t = e - e.mean(), t - t.mean()
     assert found["ev"][0] == pytest.approx(1 - ((e - t) ** 2).sum() / (t**2).sum())
     assert found["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
@@ -138,14 +138,14 @@ def test_where_the_measured_halves_do_not_agree_there_is_no_truth_to_explain():
     noise, series = rng.normal(size=(2, N_BLOCKS, 500))
     found = scored(series, noise, resampled(BLOCKS, HALVES, 300, 1, "a"))
     assert np.isfinite(found["r"][0])
-    for name in STATISTICS[1:]:
+    for name in _STATISTICS[1:]:
         assert np.isnan(found[name]).all()
     once = np.ones((1, 1))
-    below = statistics(
+    below = _statistics(
         Way(contrast="a", source=once, target=once, twin=-0.1 * once), once, once, once
     )
     assert below["r"] == 1
-    assert np.isnan([below[name][0] for name in STATISTICS[1:]]).all()
+    assert np.isnan([below[name][0] for name in _STATISTICS[1:]]).all()
 
 
 @pytest.mark.parametrize("name", ["ev", "amplitude", "correct_fraction"])
@@ -191,7 +191,7 @@ def test_intervals_of_a_network_hold_its_seeds():
         }
         plain = interval(scores["srgan"][KEY].mean(axis=0))
         assert plain[1] - plain[0] == pytest.approx(3.92 * 0.05, rel=0.1)
-        vary_seeds(scores, seed)
+        _vary_seeds(scores, seed)
         found = scores["srgan"][KEY].mean(axis=0)
         assert found[0] == pytest.approx(values[0])
         low, high = interval(found)
@@ -214,11 +214,11 @@ def test_only_methods_with_members_of_other_seeds_get_wider_intervals():
         "sbl": one(0.3),
     }
     before = {name: found[KEY].copy() for name, found in scores.items()}
-    vary_seeds(scores, 0)
+    _vary_seeds(scores, 0)
     for name in scores:
         assert np.array_equal(scores[name][KEY], before[name]) == (name != "srgan")
     low, high = interval(scores["srgan"][KEY].mean(axis=0))
     assert high - low == pytest.approx(0.245, rel=0.1)  # ± .1 times sqrt(3/2)
     again = {name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")}
-    vary_seeds(again, 0)
+    _vary_seeds(again, 0)
     np.testing.assert_array_equal(again["srgan"][KEY], scores["srgan"][KEY])

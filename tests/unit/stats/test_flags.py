@@ -8,16 +8,16 @@ from oldtables import measure_of
 
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.stats.controls.qc_flags import (
+    _broad_flag,
+    _ghost_share,
+    _misplaced_flag,
+    _outlying_slices,
+    _slice_residuals,
+    _task_flag,
     activation_flags,
     artifact_flag,
-    broad_flag,
     distortion_flag,
-    ghost_share,
     harm_flags,
-    misplaced_flag,
-    outlying_slices,
-    slice_residuals,
-    task_flag,
 )
 
 SHAPE = (20, 20, 8)
@@ -53,7 +53,7 @@ IN, NEAR, FAR = (4, 4, 3), (8, 4, 3), (17, 17, 6)
     ],
 )
 def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
-    flag = task_flag(cc_with(*peaks), roi, MASK, "thumb")
+    flag = _task_flag(cc_with(*peaks), roi, MASK, "thumb")
     assert flag.raised is raised
     row = flag.row()
     assert (row.series, row.contrast, measure_of(row), row.value) == (
@@ -66,22 +66,22 @@ def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
 
 
 def test_where_the_region_is_the_brain_nothing_can_be_said_of_elsewhere():
-    flag = task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
+    flag = _task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
     assert flag.raised is None
     assert math.isnan(flag.row().value)
-    assert misplaced_flag(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
+    assert _misplaced_flag(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
 
 
 def test_broad_activation_is_a_share_of_the_brain():
     cc = np.zeros(SHAPE)
     cc[:2] = 0.6  # a tenth of it
-    assert broad_flag("thumb", MASK, cc=cc).raised is False
+    assert _broad_flag("thumb", MASK, cc=cc).raised is False
     cc[2, 0, 0] = 0.6
-    assert broad_flag("thumb", MASK, cc=cc).raised is True
-    assert broad_flag("thumb", MASK, fdr=cc > 0.5).raised is False
-    assert broad_flag("thumb", MASK, fdr=np.ones(SHAPE, dtype=bool)).raised is True
+    assert _broad_flag("thumb", MASK, cc=cc).raised is True
+    assert _broad_flag("thumb", MASK, fdr=cc > 0.5).raised is False
+    assert _broad_flag("thumb", MASK, fdr=np.ones(SHAPE, dtype=bool)).raised is True
     with pytest.raises(ValueError, match="neither"):
-        broad_flag("thumb", MASK)
+        _broad_flag("thumb", MASK)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_broad_activation_is_a_share_of_the_brain():
     ],
 )
 def test_misplaced_region_has_higher_activity_just_outside(roi, peaks, raised):
-    assert misplaced_flag(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
+    assert _misplaced_flag(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
 
 
 def head():
@@ -111,10 +111,10 @@ def pair(rng):
 
 def test_residual_is_the_noise_where_members_agree_but_for_a_gain():
     low, other, inside = pair(np.random.default_rng(0))
-    residuals = slice_residuals(low, other, inside)
+    residuals = _slice_residuals(low, other, inside)
     # two independent noises of .5 on a mean of 110
     np.testing.assert_allclose(residuals, np.sqrt(2) * 0.5 / 110, rtol=0.15)
-    assert outlying_slices(residuals) == []
+    assert _outlying_slices(residuals) == []
     assert artifact_flag(low, other, inside, inside).raised is False
 
 
@@ -129,31 +129,31 @@ def test_one_bad_slice_is_named():
 def test_tiny_differences_are_no_artifact():
     residuals = np.full(10, 0.001)
     residuals[4] = 0.02
-    assert outlying_slices(residuals) == []
+    assert _outlying_slices(residuals) == []
     residuals[4] = 0.04
-    assert outlying_slices(residuals) == [4]
+    assert _outlying_slices(residuals) == [4]
 
 
 def test_few_or_empty_slices_are_not_judged():
-    assert outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
+    assert _outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
     low, other, inside = pair(np.random.default_rng(2))
     inside = inside.copy()
     inside[:, :, 0] = False
-    residuals = slice_residuals(low, other, inside)
+    residuals = _slice_residuals(low, other, inside)
     assert np.isnan(residuals[0])
-    assert outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
+    assert _outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
 
 
 def test_ghost_at_half_a_field_of_view():
     other, inside = pair(np.random.default_rng(3))[1:]
-    assert abs(ghost_share(other, inside)) < 0.01
+    assert abs(_ghost_share(other, inside)) < 0.01
     ghost = other + 0.2 * np.roll(other, 16, axis=1)
     # the head's mean is 110 and the ghost's shadow lies outside it: close to 20 %
-    assert ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
+    assert _ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
     flag = artifact_flag(3 * ghost, ghost, inside, inside)
     assert flag.raised is True
     assert "ghost" in flag.text
-    assert math.isnan(ghost_share(other, np.ones_like(inside)))
+    assert math.isnan(_ghost_share(other, np.ones_like(inside)))
 
 
 def test_distortion_is_more_than_half_a_voxel():

@@ -12,7 +12,7 @@ from scipy.linalg import toeplitz
 
 from bids_sr.stats.glm.autoregression import autocorrelations, levinson
 from bids_sr.stats.glm.design import build_design, contrast_vector
-from bids_sr.stats.glm.linear_model import ContrastModel, t_to_z
+from bids_sr.stats.glm.linear_model import ContrastModel, _t_to_z
 from bids_sr.stats.glm.noise import Noise, estimate_noise
 from bids_sr.stats.glm.regressors import Events
 
@@ -217,6 +217,6 @@ def test_t_to_z_keeps_tails_and_signs():
     for dof in (5, 50, 500):
         for t in (-8.0, -1.0, 0.0, 0.5, 3.0, 8.0):
             expected = np.sign(t) * stats.norm.isf(stats.t.sf(abs(t), dof))
-            assert t_to_z(np.array(t), dof) == pytest.approx(expected, abs=1e-9)
-    assert t_to_z(np.array(1e9), 100) == 37.0
-    assert np.isfinite(t_to_z(np.array([-1e300, np.finfo(float).max]), 500)).all()
+            assert _t_to_z(np.array(t), dof) == pytest.approx(expected, abs=1e-9)
+    assert _t_to_z(np.array(1e9), 100) == 37.0
+    assert np.isfinite(_t_to_z(np.array([-1e300, np.finfo(float).max]), 500)).all()

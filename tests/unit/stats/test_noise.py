@@ -8,7 +8,7 @@ from scipy import signal
 
 from bids_sr.stats.glm import noise as pooling
 from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.noise import Neighborhood, estimate_noise, lag_ratios, like_groups
+from bids_sr.stats.glm.noise import _lag_ratios, _like_groups, _Neighborhood, estimate_noise
 
 ZOOMS = (3.0, 3.0, 3.0)
 SHAPE = (16, 16, 8)
@@ -39,7 +39,7 @@ def estimate(values, mask=None, zooms=ZOOMS, **options):
 def test_ratios_are_those_of_residuals():
     values, matrix = courses(40, np.full(5, 0.4)), design(40)
     values[:, 4] = 3 + 2 * matrix[:, 1]  # fitted to rounding
-    found, known = lag_ratios(values, orthonormal(matrix), 2)
+    found, known = _lag_ratios(values, orthonormal(matrix), 2)
     rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     for lag in (1, 2):
         expected = (rest[lag:] * rest[:-lag]).sum(axis=0) / (rest**2).sum(axis=0)
@@ -113,12 +113,12 @@ def test_nothing_outside_the_mask_counts():
 
 def test_means_are_normalized_at_edges_in_planes_and_alone():
     for shape, known in (((12, 12, 1), 144), ((1, 1, 1), 1)):
-        around = Neighborhood(np.ones(known, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0)
+        around = _Neighborhood(np.ones(known, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0)
         np.testing.assert_allclose(around(np.full((1, known), 2.5)), 2.5)
         assert (around.own <= 1 + 1e-12).all()
         assert (around.squares <= around.own).all()
     assert around.own[0] == pytest.approx(1)
-    inner = Neighborhood(
+    inner = _Neighborhood(
         np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0
     )
     impulse = np.zeros((1, 31**3))
@@ -129,10 +129,10 @@ def test_means_are_normalized_at_edges_in_planes_and_alone():
 
 
 def test_width_is_in_millimeters():
-    fine = Neighborhood(
+    fine = _Neighborhood(
         np.ones(40, dtype=bool), np.ones((40, 1, 1), dtype=bool), (1.5, 3, 3), 12.0
     )
-    coarse = Neighborhood(
+    coarse = _Neighborhood(
         np.ones(20, dtype=bool), np.ones((20, 1, 1), dtype=bool), (3.0, 3, 3), 12.0
     )
     assert fine.own[20] == pytest.approx(coarse.own[10] / 2, rel=0.01)
@@ -140,10 +140,10 @@ def test_width_is_in_millimeters():
 
 def test_groups_are_like_and_few_where_all_are_alike():
     rng = np.random.default_rng(0)
-    alike, _ = like_groups(0.3 + 0.005 * rng.standard_normal((2, 500)))
+    alike, _ = _like_groups(0.3 + 0.005 * rng.standard_normal((2, 500)))
     assert (alike == 0).all()
     values = rng.uniform(0, 1, (2, 4000))
-    labels, means = like_groups(values, most=30)
+    labels, means = _like_groups(values, most=30)
     assert len(means) == 30
     np.testing.assert_allclose(means[7], values[:, labels == 7].mean(axis=1))
     assert np.abs(values - means[labels].T).mean() < 0.08  # .25 as one group

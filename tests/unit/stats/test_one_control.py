@@ -2,13 +2,15 @@
 
 import numpy as np
 
-from bids_sr.stats.evaluation.effects_of_run import SAME_RATIOS, RunEffects, control_width
+from bids_sr.stats.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
 from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth
 
 SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
-BLOCKS = tuple(assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(8)]))
+BLOCKS = tuple(
+    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(8)])
+)
 
 
 def acquired(noise: float) -> Effects:
@@ -31,7 +33,7 @@ def acquired(noise: float) -> Effects:
 def test_the_width_follows_the_noise():
     inside = np.ones(SHAPE, bool)
     widths = [control_width(acquired(noise), inside, 6.0) for noise in (0.2, 8.0)]
-    assert widths == [6.0 * SAME_RATIOS[0], 6.0 * SAME_RATIOS[-1]]
+    assert widths == [6.0 * _SAME_RATIOS[0], 6.0 * _SAME_RATIOS[-1]]
     assert control_width(acquired(1.0), inside, 0.0) == 0.0
 
 

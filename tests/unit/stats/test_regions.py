@@ -5,12 +5,12 @@ import pytest
 
 from bids_sr.stats.regions.activation_regions import (
     Threshold,
+    _quarter_region,
     centroid,
     dice,
     fdr_region,
     parse_thresholds,
     peak,
-    quarter_region,
 )
 
 
@@ -23,18 +23,18 @@ def box(shape, *index):
 def test_quarter_region_by_hand():
     cc = np.array([[[0.9, 0.1, 0.69, 0.7, 0.71, 0.8]]])
     roi = np.ones(cc.shape, dtype=bool)
-    region, threshold = quarter_region(cc, roi)
+    region, threshold = _quarter_region(cc, roi)
     assert threshold == pytest.approx(0.9 - 0.8 / 4)  # .7
     assert region.ravel().tolist() == [True, False, False, True, True, True]
     roi[..., 0] = False  # the maximum outside the ROI no longer counts: .8 - .7 / 4 = .625
-    region, threshold = quarter_region(cc, roi)
+    region, threshold = _quarter_region(cc, roi)
     assert threshold == pytest.approx(0.625)
     assert region.ravel().tolist() == [False, False, True, True, True, True]
 
 
 def test_quarter_region_of_nothing_is_empty():
-    assert quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
-    region, threshold = quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))
+    assert _quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
+    region, threshold = _quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))
     assert threshold is None
     assert not region.any()
 

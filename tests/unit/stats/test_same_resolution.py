@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.same_resolution import WIDEST_MM, same_resolution, smoothness
+from bids_sr.stats.evaluation.same_resolution import _WIDEST_MM, _smoothness, same_resolution
 from bids_sr.stats.glm.time_series import smooth
 
 ZOOMS = (1.5, 1.5, 3.0)
@@ -31,7 +31,7 @@ def test_a_sharper_series_needs_no_smoothing_and_a_flat_one_the_widest(noise):
     changes, mask = noise
     rng = np.random.default_rng(1)
     assert same_resolution(changes, [rng.standard_normal(mask.shape)], mask, ZOOMS, FACTOR) == 0
-    assert same_resolution(changes, [np.ones(mask.shape)], mask, ZOOMS, FACTOR) == WIDEST_MM
+    assert same_resolution(changes, [np.ones(mask.shape)], mask, ZOOMS, FACTOR) == _WIDEST_MM
     assert np.isnan(same_resolution(changes, [np.zeros(mask.shape)], mask, ZOOMS, FACTOR)), (
         "nothing changes in it"
     )
@@ -41,5 +41,5 @@ def test_smoothness_is_the_correlation_of_voxels_an_acquired_voxel_apart():
     rng = np.random.default_rng(2)
     change = np.repeat(np.repeat(rng.standard_normal((200, 200, 1)), 2, 0), 2, 1)
     mask = np.ones(change.shape, dtype=bool)
-    assert smoothness([change], mask, (1, 1)) == pytest.approx(0.5, abs=0.02)
-    assert smoothness([change], mask, (2, 2)) == pytest.approx(0.0, abs=0.02)
+    assert _smoothness([change], mask, (1, 1)) == pytest.approx(0.5, abs=0.02)
+    assert _smoothness([change], mask, (2, 2)) == pytest.approx(0.0, abs=0.02)

@@ -12,18 +12,18 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.evaluation.agreement import (
     Key,
     Way,
+    _best_the_other_way,
+    _inner_products,
+    _statistics,
     agreement_rows,
-    best_the_other_way,
     gain_pairs,
-    inner_products,
     interval,
     resampled,
-    statistics,
 )
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -61,18 +61,20 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
     b += 0.5 * a
-    inner = inner_products(a, a), inner_products(a, b), inner_products(b, b)
+    inner = _inner_products(a, a), _inner_products(a, b), _inner_products(b, b)
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    found = statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
+    found = _statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
     np.testing.assert_allclose(found["r"], expected, atol=1e-12)
     silent = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
-    assert np.isnan(statistics(silent, *inner)["r"]).all()
+    assert np.isnan(_statistics(silent, *inner)["r"]).all()
 
 
 def blocks_of(text):
     return tuple(
-        assign_halves([Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)])
+        _assign_halves(
+            [Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]
+        )
     )
 
 
@@ -127,13 +129,13 @@ def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
     for k in range(200):
         m = 0.4 * truth + rng.normal(size=(12, 300))
         s = 0.3 * truth + rng.normal(size=(12, 300))
-        inner = inner_products(s, s), inner_products(s, m), inner_products(m, m)
+        inner = _inner_products(s, s), _inner_products(s, m), _inner_products(m, m)
         a, b = resampled(blocks, halves, 300, k, "a")
         ways = (
             Way(contrast="a", source=a, target=b, twin=a),
             Way(contrast="a", source=b, target=a, twin=b),
         )
-        one = np.mean([statistics(way, *inner)["r"] for way in ways], axis=0)
+        one = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
         found.append((one[0], *interval(one)))
     values, low, high = np.array(found).T
     assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
@@ -355,7 +357,7 @@ def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
     def one(*ways):
         return {key: np.array(ways)[:, None]}
 
-    scores, settings = best_the_other_way(
+    scores, settings = _best_the_other_way(
         {0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)}
     )
     assert settings[key] == 3.0

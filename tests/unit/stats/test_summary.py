@@ -11,22 +11,22 @@ from oldtables import measure_of
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import (
     COLUMNS,
+    _number_text,
     columns_json,
     metric_rows,
-    number_text,
     read_table,
     table_text,
 )
 from bids_sr.metrics.registry import statistic
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
+    _fill_outside,
+    _upsample_maps,
     activation_rows,
     correlation,
-    fill_outside,
     find_regions,
     raised_rows,
     single_conditions,
-    upsample_maps,
 )
 
 CONTRASTS = {
@@ -61,7 +61,7 @@ def maps():
 
 
 def figures(rows, contrast):
-    return {measure_of(r): number_text(r.value) for r in rows if r.contrast == contrast}
+    return {measure_of(r): _number_text(r.value) for r in rows if r.contrast == contrast}
 
 
 def make_rows(maps, contrasts, per_acquired=4.0):
@@ -161,12 +161,12 @@ def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     mask = np.zeros((6, 6, 4), dtype=bool)
     mask[1:5, 1:5, 1:3] = True
     values = np.where(mask, 7.0, 0.0).astype(np.float32)
-    np.testing.assert_array_equal(fill_outside(values, mask), 7.0)
+    np.testing.assert_array_equal(_fill_outside(values, mask), 7.0)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
     source, target = Volume(data=mask, affine=affine), Volume(data=fine, affine=fine_affine)
-    raised = upsample_maps({("a", "t"): values}, source, target)["a", "t"]
+    raised = _upsample_maps({("a", "t"): values}, source, target)["a", "t"]
     np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
     assert not raised[~fine].any()
 
@@ -178,7 +178,7 @@ def test_a_raised_map_does_not_exceed_the_acquired_one():
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     source = Volume(data=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
     target = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
-    raised = upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
+    raised = _upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
     assert (raised.min(), raised.max()) == (step.min(), step.max())
 
 
@@ -197,7 +197,7 @@ def test_raw_maps_are_put_on_the_fine_grid(maps):
         fwhm_mm=0.0,
         per_acquired=4.0,
     )
-    by = {(r.series, r.contrast, measure_of(r)): number_text(r.value) for r in rows}
+    by = {(r.series, r.contrast, measure_of(r)): _number_text(r.value) for r in rows}
     assert (
         float(by["rawSpline", "thumb", "quarter_paper"])
         == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4

@@ -15,16 +15,16 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.reference_maps import (
+    _detection,
+    _matched_region,
+    _roc_auc,
     average_precision,
-    detection,
     known_truths,
-    matched_region,
-    roc_auc,
     truth_rows,
 )
 from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])
@@ -46,7 +46,7 @@ def test_precision_and_roc_are_what_their_definitions_say_with_and_without_ties(
     precision = np.mean([active[score >= own].mean() for own in score[active]])
     assert average_precision(score, active) == pytest.approx(precision, abs=1e-12)
     apart = score[active][:, None] - score[~active]
-    assert roc_auc(score, active) == pytest.approx(
+    assert _roc_auc(score, active) == pytest.approx(
         np.mean((apart > 0) + 0.5 * (apart == 0)), abs=1e-12
     )
 
@@ -54,11 +54,11 @@ def test_precision_and_roc_are_what_their_definitions_say_with_and_without_ties(
 def test_what_is_not_defined_is_not_a_number():
     nothing, score = np.zeros(5, dtype=bool), np.arange(5.0)
     assert math.isnan(average_precision(score, nothing))
-    assert math.isnan(roc_auc(score, nothing))
-    assert math.isnan(roc_auc(score, ~nothing))
+    assert math.isnan(_roc_auc(score, nothing))
+    assert math.isnan(_roc_auc(score, ~nothing))
     assert math.isnan(average_precision(score[:0], nothing[:0]))
     empty = np.zeros(SHAPE, dtype=bool)
-    found = detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
+    found = _detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
     assert all(math.isnan(value) for value in found.values())
 
 
@@ -70,8 +70,8 @@ def test_dice_and_centers_at_matched_size_by_hand():
     t[0, 0, 0] = 100
     region = np.ones(SHAPE, dtype=bool)
     region[0] = False
-    found = detection(t, active, region, AFFINE)
-    assert matched_region(t, region, 4).sum() == 4
+    found = _detection(t, active, region, AFFINE)
+    assert _matched_region(t, region, 4).sum() == 4
     assert found["active_dice"] == pytest.approx(0.5)
     assert found["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
     assert found["average_precision"] == pytest.approx(
@@ -177,7 +177,7 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     rng = np.random.default_rng(0)
     shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))
     blocks = tuple(
-        assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)])
+        _assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)])
     )
     true = rng.normal(size=shape).astype(np.float32)
     fine = beyond_nyquist(true, (2, 2, 1))

@@ -11,10 +11,10 @@ from skimage.metrics import structural_similarity
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.stats.evaluation.reference_images import (
+    _mean_interval,
+    _scored_volumes,
+    _stretches,
     image_rows,
-    mean_interval,
-    scored_volumes,
-    stretches,
     volume_scores,
 )
 
@@ -82,11 +82,11 @@ def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series)
 
 
 def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
-    assert scored_volumes(100, 4, 4) == [4, 36, 67, 99]
-    assert scored_volumes(5, 3, 60) == [3, 4]
-    assert scored_volumes(9, 2, 1) == [2]
+    assert _scored_volumes(100, 4, 4) == [4, 36, 67, 99]
+    assert _scored_volumes(5, 3, 60) == [3, 4]
+    assert _scored_volumes(9, 2, 1) == [2]
     with pytest.raises(ValueError, match="leave none"):
-        scored_volumes(5, 5, 60)
+        _scored_volumes(5, 5, 60)
     folder, _, mask = series
     assert len(scores_of(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
 
@@ -137,7 +137,7 @@ def test_intervals_allow_for_volumes_that_are_alike():
     only.
     """
     rng = np.random.default_rng(1)
-    drawn, count = stretches(60, 400, 0)
+    drawn, count = _stretches(60, 400, 0)
     assert count == 8
     held = 0
     for _ in range(300):
@@ -145,7 +145,7 @@ def test_intervals_allow_for_volumes_that_are_alike():
         noise = rng.normal(size=100)
         for t in range(1, 100):
             values[t] = 0.6 * values[t - 1] + noise[t]
-        low, high = mean_interval(values[40:], drawn, count)
+        low, high = _mean_interval(values[40:], drawn, count)
         held += low < 0 < high
     assert 0.85 <= held / 300 <= 0.98
     assert np.bincount(drawn.ravel(), minlength=60).std() < 0.2 * np.bincount(drawn.ravel()).mean()

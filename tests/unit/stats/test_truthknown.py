@@ -16,7 +16,7 @@ from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.reference_maps import replaced
 from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, assign_halves
+from bids_sr.stats.glm.blocks import Block, _assign_halves
 
 SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -28,7 +28,7 @@ CONTRASTS = {
 }
 N_BLOCKS = 12
 BLOCKS = tuple(
-    assign_halves(
+    _assign_halves(
         [
             Block(condition=("thumb", "little")[k % 2], events=((20.0 * k, 10.0),))
             for k in range(N_BLOCKS)

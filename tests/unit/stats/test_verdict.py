@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
-from bids_sr.stats.evaluation.evidence import Evidence, decide, main_regions, strongest
+from bids_sr.stats.evaluation.evidence import Evidence, _decide, main_regions, strongest
 from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY
 from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.verdict_text import NO_DETAIL, verdict_line
+from bids_sr.stats.evaluation.verdict_text import _NO_DETAIL, verdict_line
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
@@ -92,7 +92,7 @@ def flagged(verdict, name):
     ],
 )
 def test_decisions(lower, upper, margin, expected):
-    assert decide(lower, upper, margin) == expected
+    assert _decide(lower, upper, margin) == expected
 
 
 def test_who_beats_all_may_claim_function():
@@ -504,7 +504,7 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     alone = judge([*rows, *maps])
     assert alone.status == "not assessed"
     finer = "do not interpret detail finer than your scan."
-    treated = f"{NO_DETAIL} Treat the srgan and sbl maps as an interpolation and {finer}"
+    treated = f"{_NO_DETAIL} Treat the srgan and sbl maps as an interpolation and {finer}"
     assert alone.headline == treated
     assert not any(s.decision for s in alone.sentences)
     assert math.isnan(flagged(alone, "function")["sbl"])
@@ -512,7 +512,7 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     told = judge([*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL)
     assert (
         told.headline
-        == f"{NO_DETAIL} Treat the sbl maps as an interpolation and do not interpret detail finer"
+        == f"{_NO_DETAIL} Treat the sbl maps as an interpolation and do not interpret detail finer"
         " than 6 mm."
     )
     assert any("do not agree detectably" in text for text in alone.limits)

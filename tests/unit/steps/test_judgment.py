@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.active_regions import grow_region
-from bids_sr.steps.judgment import correlation_maps, judge, raise_flags
+from bids_sr.steps.judgment import _correlation_maps, judge, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -117,7 +117,7 @@ def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
         own("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    assert correlation_maps(maps, ["thumb"]) == {"thumb": maps[1]}
+    assert _correlation_maps(maps, ["thumb"]) == {"thumb": maps[1]}
 
 
 def grown(files, tmp_path, roi=None, smoothing=(0.0,)):

@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine as apply
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.registration import bold_to_anat
-from bids_sr.registration.rigid import Fit
+from bids_sr.registration.rigid import _Fit
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
@@ -149,7 +149,7 @@ def test_headers_stay_where_the_registration_finds_nothing_better(
 ) -> None:
     t1w, t1w_mask = brain(3.0)
     boldref = seen(t2star(), SMALL, np.eye(4), noise=15)
-    lost = Fit(xfm=rigid_matrix([6, -4, 5, 0.1, 0, 0], [0, -18, 12]), nmi=1.01, start="headers")
+    lost = _Fit(xfm=rigid_matrix([6, -4, 5, 0.1, 0, 0], [0, -18, 12]), nmi=1.01, start="headers")
     monkeypatch.setattr(bold_to_anat, "rigid", lambda *_args, **_how: lost)
     xfm, facts = bold_to_anat.register_to_t1w(
         boldref, t1w, t1w_mask, seed=1, prefix=str(tmp_path / "x_")

@@ -18,7 +18,7 @@ from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.glm.design import MOTION
-from bids_sr.steps.seed_regressors import _on_mask, component_series, place_seeds, seed_series
+from bids_sr.steps.seed_regressors import _on_mask, _place_seeds, component_series, seed_series
 
 SHAPE, T = (10, 10, 8), 40
 AAL2 = pd.DataFrame({"index": find_atlas().labels.values(), "name": list(find_atlas().labels)})
@@ -158,7 +158,7 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: 
     points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
     back = boldref_onward(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
-    voxels, _ = place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
+    voxels, _ = _place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
     sphere, own = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3]
         for name in ("sphere", "region")

@@ -19,7 +19,7 @@ from bids_sr.notices import UsageError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import level_above, to_slices
-from bids_sr.sr.variance.upsampler import displaced
+from bids_sr.sr.variance.upsampler import _displaced
 from bids_sr.steps import training
 from bids_sr.steps.evaluation import gather_tested
 from bids_sr.steps.super_resolution import super_resolve
@@ -271,14 +271,14 @@ def test_maps_of_the_wrong_place_make_another_series(files, tmp_path, made, seri
 def test_a_mirrored_map_stays_on_a_head_off_center(affine, axis):
     weight = torch.zeros(2, 3, 30, 26)
     weight[:, :, 2:18, 1:17] = 1 + torch.rand(2, 3, 16, 16)
-    moved = displaced(weight, "mirror", affine, FACTOR)
+    moved = _displaced(weight, "mirror", affine, FACTOR)
     head = weight > 0
     assert float((moved[head] > 0).float().mean()) > 0.9, "it was taken off the head"
     assert not torch.equal(moved, weight)
     torch.testing.assert_close(moved.sum(axis), weight.sum(axis))  # along this axis and no other
-    assert torch.equal(displaced(moved, "mirror", affine, FACTOR), weight)
+    assert torch.equal(_displaced(moved, "mirror", affine, FACTOR), weight)
     none = torch.zeros_like(weight)
-    assert torch.equal(displaced(none, "mirror", affine, FACTOR), none)
+    assert torch.equal(_displaced(none, "mirror", affine, FACTOR), none)
 
 
 def test_static_detail_is_added_only_with_a_fine_image(files, tmp_path, made, series):

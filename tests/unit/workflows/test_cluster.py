@@ -20,15 +20,15 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.execution import slurm_queue
 from bids_sr.execution.execute import execute
 from bids_sr.execution.node_job import main
-from bids_sr.execution.slurm_jobs import Jobs, is_small, requests, script
+from bids_sr.execution.slurm_jobs import Jobs, _requests, _script, is_small
 from bids_sr.execution.slurm_plugins import (
     ResilientSLURM,
     ResilientSLURMGraph,
-    dependents,
-    finished,
-    grouped,
+    _dependents,
+    _finished,
+    _grouped,
 )
-from bids_sr.execution.slurm_queue import Queue, Unreachable, code_of_end
+from bids_sr.execution.slurm_queue import Queue, Unreachable, _code_of_end
 from bids_sr.notices import CODES, recorded
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm.slurm_calls import SlurmError
@@ -198,7 +198,7 @@ def test_a_graph_is_submitted_at_once_and_knows_what_is_left(
     ],
 )
 def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
-    assert says in CODES[code_of_end(state, code)][1]
+    assert says in CODES[_code_of_end(state, code)][1]
 
 
 def test_a_job_lost_says_its_state_its_request_and_its_last_words(
@@ -443,7 +443,7 @@ def test_jobs_that_do_not_end_are_named(
 def test_what_a_job_asks_for(tmp_path: Path) -> None:
     folder = tmp_path / "100% a b"
     steps = [node(tmp_path, mem_gb=0.3), node(tmp_path, name="more", mem_gb=1.3, n_procs=3)]
-    asked = requests(
+    asked = _requests(
         steps,
         folder,
         options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
@@ -455,10 +455,11 @@ def test_what_a_job_asks_for(tmp_path: Path) -> None:
     assert asked[-1] == "--partition=x"
     for own in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
         assert not any(
-            word.endswith("M") for word in requests(steps, folder, options(sbatch_args=(own, "9")))
+            word.endswith("M")
+            for word in _requests(steps, folder, options(sbatch_args=(own, "9")))
         )
     steps[0].plugin_args = {"sbatch_args": "--constraint 'a b'"}
-    assert requests(steps, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
+    assert _requests(steps, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
         "--overcommit",
         "--constraint",
         "a b",
@@ -470,21 +471,21 @@ def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
 
     wants = pe.Node(super_resolve.interface(device="cuda"), name="wants")
     how = options(gpu_args=("--gres=gpu:1",))
-    assert "--gres=gpu:1" in requests([wants], tmp_path, how)
+    assert "--gres=gpu:1" in _requests([wants], tmp_path, how)
     wants.inputs.device = "cpu"
-    assert "--gres=gpu:1" not in requests([wants], tmp_path, how)
-    assert "--gres=gpu:1" not in requests([node(tmp_path)], tmp_path, how)
+    assert "--gres=gpu:1" not in _requests([wants], tmp_path, how)
+    assert "--gres=gpu:1" not in _requests([node(tmp_path)], tmp_path, how)
 
 
 def test_the_script_hands_on_the_threads_and_becomes_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    lines = script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
+    lines = _script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
     assert lines[:2] == ["#!/bin/sh", "module load python"]
     assert "export OMP_NUM_THREADS=1" in lines
     assert lines[-1].startswith("exec ")
-    assert script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
+    assert _script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
 
 
 def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> None:
@@ -518,12 +519,14 @@ def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> 
 def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> None:
     graph = workflow(tmp_path, small=("first",))._create_flat_graph()
     by_name = {each.name: each for each in graph.nodes()}
-    assert [[each.name for each in group] for group in grouped(graph, set(), join_small=True)] in (
+    assert [
+        [each.name for each in group] for group in _grouped(graph, set(), join_small=True)
+    ] in (
         [["first", "last"], ["other"]],
         [["other"], ["first", "last"]],
     )
-    assert sorted(len(group) for group in grouped(graph, set(), join_small=False)) == [1, 1, 1]
-    assert grouped(graph, {by_name["first"], by_name["other"]}, join_small=True) == [
+    assert sorted(len(group) for group in _grouped(graph, set(), join_small=False)) == [1, 1, 1]
+    assert _grouped(graph, {by_name["first"], by_name["other"]}, join_small=True) == [
         [by_name["last"]]
     ]
 
@@ -545,21 +548,21 @@ def test_a_small_step_that_two_need_has_a_job_of_its_own(tmp_path: Path) -> None
         pe.Node(Die(), name=name, run_without_submitting=name == "a") for name in "abc"
     )
     made.connect([(first, left, [("out", "value")]), (first, right, [("out", "value")])])
-    assert len(grouped(made._create_flat_graph(), set(), join_small=True)) == 3
+    assert len(_grouped(made._create_flat_graph(), set(), join_small=True)) == 3
 
 
 def test_a_step_is_not_finished_before_those_it_needs(tmp_path: Path) -> None:
     made = workflow(tmp_path)
     graph = made.run(plugin="Linear")
-    assert len(finished(graph)) == 3
+    assert len(_finished(graph)) == 3
     first = next(each for each in graph.nodes() if each.name == "first")
     for path in Path(first.output_dir()).glob("_0x*.json"):
         path.unlink()
-    assert {each.name for each in finished(graph)} == {"other"}
+    assert {each.name for each in _finished(graph)} == {"other"}
 
 
 def test_dependents_are_found_through_others() -> None:
-    assert dependents(1, {1: [], 2: [1], 3: [], 4: [2, 3], 5: [3]}) == {2, 4}
+    assert _dependents(1, {1: [], 2: [1], 3: [], 4: [2, 3], 5: [3]}) == {2, 4}
 
 
 def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:

@@ -18,7 +18,7 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli import rerun
 from bids_sr.execution import crash
-from bids_sr.execution.crash import cause_of, report_crash
+from bids_sr.execution.crash import _cause_of, report_crash
 from bids_sr.io import atomic_files as files
 from bids_sr.notices import CODES, Notice, UsageError, recorded
 from bids_sr.pipeline.graph import whom_of
@@ -143,7 +143,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
     ],
 )
 def test_the_code_follows_from_the_error(why: str, code: str) -> None:
-    assert cause_of(why) == code
+    assert _cause_of(why) == code
 
 
 def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:

@@ -18,7 +18,7 @@ from bids_sr.cli.console import line_of, warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.usage import forget_warnings, keep_warnings
+from bids_sr.execution.usage import _forget_warnings, keep_warnings
 from bids_sr.notices import CODES, RECORD, Notice, record, recorded
 
 
@@ -58,7 +58,7 @@ def test_node_killed_once_is_tried_again(tmp_path):
 def kept():
     """Nothing is kept by this process afterwards."""
     yield
-    forget_warnings()
+    _forget_warnings()
 
 
 WARNING = """

@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
 )
 from nipype.pipeline import engine as pe
 
-from bids_sr.execution.records import RECORD, forget_damaged, intact, note_left
+from bids_sr.execution.records import _RECORD, _intact, forget_damaged, note_left
 from bids_sr.pipeline.store import RECORD as WRITTEN
 
 
@@ -63,14 +63,14 @@ def _node(tmp_path: Path) -> pe.Node:
 
 def test_what_is_as_it_was_left_is_kept(node: pe.Node, tmp_path: Path) -> None:
     folder = Path(node.output_dir())
-    stamps = json.loads((folder / RECORD).read_text())
+    stamps = json.loads((folder / _RECORD).read_text())
     assert sorted(stamps) == sorted(
         [str(tmp_path / "stored.tsv"), "deep/table.tsv", "result_write.pklz", WRITTEN]
     )
     assert forget_damaged([_node(tmp_path)]) == []
     assert _node(tmp_path).is_cached() == (True, True)
     (folder / "_inputs.pklz").unlink()  # nipype's own notes, which it may write anew
-    assert intact(folder)
+    assert _intact(folder)
 
 
 def _cut(path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_file_makes_the_step_run_again(
     again = _node(tmp_path)
     assert forget_damaged([again]) == [again.fullname]
     assert again.is_cached() == (False, False)
-    assert not intact(folder)
+    assert not _intact(folder)
     again.run()
     assert (folder / "deep/table.tsv").read_text() == "3\n"
 
@@ -116,7 +116,7 @@ def test_a_damaged_derivative_makes_the_step_run_again(
 def test_without_a_note_that_can_be_read_nothing_is_trusted(
     node: pe.Node, tmp_path: Path, note: str | None
 ) -> None:
-    path = Path(node.output_dir(), RECORD)
+    path = Path(node.output_dir(), _RECORD)
     path.unlink()
     if note is not None:
         path.write_text(note)
