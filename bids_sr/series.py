@@ -25,7 +25,7 @@ _DEFAULT_BASELINES = {
     "zerofill": "in-plane zero filling of k-space",
     "sdmod": (
         "zero filling of the signal change, weighted by its temporal standard deviation relative"
-        " to that nearby"
+        " to its surroundings"
     ),
     "inject": (
         "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted"

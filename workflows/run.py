@@ -41,7 +41,7 @@ from bids_sr.workflows.wanted import TRAINING, Wanted
 
 _ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
-"""What the grid of a series makes of the names of brain and region of interest."""
+"""What brain mask and region of interest are called on the grid of a series."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
 NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
     ("atlas_source", "atlas_labels", "atlas_xfms"), ()
@@ -107,7 +107,7 @@ def add_run(
 def _settings(
     planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with_anat: bool
 ) -> dict[str, object]:
-    """What the steps of a run are told beside what was asked for."""
+    """Settings of a run's steps besides those that the user gave."""
     settings, given = planned.settings, bold.precomputed
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
@@ -173,7 +173,7 @@ def _add_motion(run: RunOf) -> None:
     scope.add(motion.count_dummies)
     if bold.precomputed is not None:
         for name, path in bold.precomputed.files.items():
-            new = name in ("fieldmap", "boldref2fmap_xfm")  # what it is called here by no step
+            new = name in ("fieldmap", "boldref2fmap_xfm")  # no step here uses this name
             scope.give(**{name if new else f"given_{name.removesuffix('_tsv')}": path})
     add_motion(scope)
     if "fieldmap" in run.taken:
@@ -225,7 +225,7 @@ def _add_calibration(run: RunOf, found: BoldRun) -> None:
 def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     """Add raw with its confounds, baselines, methods and the measured series.
 
-    What is only evaluated follows.
+    Evaluation-only series come last.
 
     The primary one is also brought to `grids` in other spaces.
     """
@@ -300,7 +300,7 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
         own.add(TRAINING["volumes"])
         own.add(draw_training.draw_volume_training)
     elif one.learned_from == "run":
-        # what needs no map is tried once
+        # plain interpolations are tried only once
         first = not any("weight" in each.makers for each in run.series.values())
         plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
         own.add(
@@ -336,7 +336,7 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
     )
     if one.model is not None:
         own.give(model_file=one.model)
-    # a network of the pair's kind that has seen the T1w image in its place
+    # a pair network trained on the T1w image instead
     elif one.placebo == "T1w":
         own.add(super_resolution.another_contrast)
         mask = {"pair_mask": run.scope["bold_mask"]}
@@ -359,7 +359,7 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
 
 
 def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
-    """Maps, their regions and quality of every series that is stored, compared and listed."""
+    """Add maps, regions and quality of every mapped series, their comparison and clusters."""
     scope, settings = run.scope, run.planned.settings
     if settings.evaluation.roi_grow and run.bold.events is not None:
         scope.add(active_regions.grow_region)

@@ -35,7 +35,7 @@ class _Asked:
     # high resolution of the run, anything from the acquired grid to it, voxels smaller by the
     # factor with slices as thick in an overlapping field of view, or the acquired matrix
     grid: Literal["high", "between", "factor", "acquired"]
-    # all of them, or trial types alone, if there are events beside it
+    # whole events (if both have some), or trial types alone
     events: Literal["", "same", "types"] = ""
     timing: Literal["", "own", "or that of the run"] = ""  # slice times that are corrected
     instead: str = ""  # of the run itself
@@ -63,7 +63,7 @@ _ASKED: Mapping[_Kind, _Asked] = {
 def series_named(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
-    """Return the magnitude images below a folder whose entities are those of a run.
+    """Return the magnitude images under a folder that share a run's entities.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def read_run(
     beside: BoldRun | None = None,
     tr: float | None = None,
 ) -> BoldRun | None:
-    """Read a BOLD series by its header; None, with a problem, where it is none.
+    """Read a BOLD series from its header, or report a problem and return None.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def read_run(
     found : Findings
         Takes up problems and notes.
     beside : BoldRun | None, optional
-        Run in the order of whose axes it is read; by default slices come last.
+        Run whose axis order it takes; by default, slices come last.
     tr : float | None, optional
-        Repetition time (s) where none is told; by default that has to be told in the sidecar.
+        Repetition time (s) if none is given; by default the sidecar must give it.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def companion(
     run : BoldRun
         BOLD run that it is held against.
     found : Findings
-        Takes why it does not fit.
+        Collects why it does not fit.
     timed : bool, optional
         Whether slice timing is corrected.
 
@@ -186,7 +186,7 @@ def companion(
 def unfit(
     one: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
-    """Yield file, reason and fix of what a companion does not share with its run.
+    """Yield file, reason and fix for each mismatch of a companion with its run.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def _unfit_events(one: BoldRun, run: BoldRun, asked: _Asked) -> Iterator[tuple[P
         return
     own, other = ([] if table is None else _rows(table) for table in (run.events, one.events))
     if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
-        yield one.bold, "it has not all trial types of the run", ""
+        yield one.bold, "it lacks trial types of the run", ""
     elif asked.events == "same" and not _alike(own, other) and run.events and one.events:
         reason = (
             f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset,"

@@ -245,7 +245,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
             if idle
             else ""
         )
-        text = "The preprocessed series as fMRIPrep names it, for nilearn, XCP-D and others"
+        text = "Preprocessed series with fMRIPrep's file names, for nilearn, XCP-D and others"
         yield made("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
     for report in reports[:_MOST_NAMED]:

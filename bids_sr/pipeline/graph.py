@@ -65,7 +65,7 @@ def whom_of(node: object) -> tuple[str, str]:
 
 
 class Maker(NamedTuple):
-    """Who makes an artifact: a step, or what was given: a file, files, or a value.
+    """Source of an artifact: a step, or what was given (file, files or value).
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Placed:
     name : str
         Name of the node in the workflow.
     settings : Mapping[str, object]
-        Values by name that come before those of scopes.
+        Values by name that override those of scopes.
     wires : Wires
         Makers by input, where the name of the input does not tell.
     light : bool
@@ -124,7 +124,7 @@ class Placed:
 
     @property
     def lookup(self) -> Lookup:
-        """What texts and names of files ask for settings."""
+        """Look up settings for texts and file names."""
         return cast("Lookup", self.setting)
 
     def setting(self, name: str) -> object:
@@ -185,7 +185,7 @@ class Scope:
     makers : dict[str, Maker]
         Makers of the artifacts that are known here, by artifact name.
     texts : list[tuple[Part, str]]
-        Of all scopes, in the order in which they were said.
+        Methods sentences of all scopes, in the order added.
     """
 
     name: str
@@ -210,7 +210,7 @@ class Scope:
         alias: Mapping[str, str] | None = None,
         **settings: object,
     ) -> "Scope":
-        """A new inner scope; its settings are those that are `known`, and those that are named.
+        """Add an inner scope; its settings are `known`, overridden by keywords.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class Scope:
             self._enter(name, value if isinstance(value, Maker) else Maker(value, name))
 
     def say(self, part: Part, text: str) -> None:
-        """Return sentences of the methods text that belong to no single step.
+        """Add sentences to the methods text that belong to no single step.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class Scope:
         rename : Mapping[str, str] | None, optional
             What artifacts are called in this scope.
         keep : bool, optional
-            Whether what they declare to be kept is stored.
+            Whether to store what the steps declare as kept.
         quiet : bool, optional
             Whether the methods text is silent about them.
         **settings : object
@@ -431,7 +431,7 @@ class Scope:
         return found
 
     def gather(self, name: str, among: Sequence[str] | None = None) -> dict[str, Maker]:
-        """Return the artifacts of a name in inner scopes, by scope name.
+        """Return makers of an artifact in inner scopes, by scope name.
 
         `among` selects the scopes, in this order.
 
@@ -476,7 +476,7 @@ def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | Non
 
     If it is several files, return also which of them.
 
-    A graph of its own, without a level, stores all that it keeps.
+    A standalone graph, without a level, stores all that it keeps.
     """
     try:
         asked = placed.lookup("level")
@@ -582,7 +582,7 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
                     )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
-            placed.scope[name]  # says that nobody makes it
+            placed.scope[name]  # raises if nothing makes it
             raise _GraphError(f"{placed}: nothing is connected to {name}")
 
 

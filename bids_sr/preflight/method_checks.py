@@ -228,16 +228,25 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
         method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
-        recipe = get_recipe(method, recipe_name(method, superres.recipe))
+        wanted = recipe_name(method, superres.recipe)
+        if wanted not in method.recipes:
+            found.refuse(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"{name} has no such recipe",
+                f"give --recipe {' or '.join(method.recipes)}.",
+            )
+            continue
+        recipe = get_recipe(method, wanted)
         away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
         if recipe.flat_patch is None or away or recipe.fits(x, y):
             continue
-        wanted = " × ".join(map(str, recipe.flat_patch))
-        first = f"give --recipe {other}, or " if get_recipe(method, other).fits(x, y) else ""
+        sides = " × ".join(map(str, recipe.flat_patch))
+        fits = other in method.recipes and get_recipe(method, other).fits(x, y)
+        first = f"give --recipe {other}, or " if fits else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         found.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            f"patches of {wanted} voxels do not fit into its slices of {x} × {y} (at the high"
+            f"patches of {sides} voxels do not fit into its slices of {x} × {y} (at the high"
             " resolution)",
             fix[:1].upper() + fix[1:],
         )

@@ -87,9 +87,9 @@ def _own_text(setting: Lookup) -> str:
         if method.calibrated and setting("calibrated") and setting("factor")[2] == 1:
             return (
                 "With the patterns of the calibration, all volumes were brought to the reference,"
-                " where the change over time was estimated; what of it lies outside the acquired"
+                " where the change over time was estimated; the part outside the acquired"
                 " band of k-space was added to each zero-filled volume after its interpolation."
-                " Without them, the variance map would have been moved to the head position of"
+                " If these were unusable, the variance map was moved to the head position of"
                 " each volume.\n"
             )
         return (
@@ -297,7 +297,7 @@ def super_resolve(
     series : on the boldref's high-resolution grid, head motion undone, signal units
     space_series : the same series on each of the other grids, each by one interpolation of the
         upsampled volumes
-    series_facts : whether a method that decides that by the run was applied, and what the series
+    series_facts : for run-trained methods, whether the method was applied, and what the series
         is where it was not
 
     Raises
@@ -346,7 +346,7 @@ def super_resolve(
 
 
 def _applied(model: "LoadedModel | None") -> dict[str, object]:
-    """Return sidecar entries on a method that decides by the run whether it is applied."""
+    """Return sidecar entries on a run-trained method: whether it was applied."""
     if model is None or was_applied(model.card.json):
         return {"Applied": True}
     return {

@@ -628,7 +628,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:
-    assert seen.told - seen.read == set()
+    assert seen.told - seen.read == {"run_name"}, "which `Scope.whom` reads, not a step"
 
 
 def test_every_setting_of_a_step_is_known_to_a_scope(seen: Seen) -> None:
@@ -722,9 +722,10 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     folder.mkdir(parents=True)
     weights = folder / "sub-02_task-tap_desc-sbl_model.safetensors"
     weights.write_bytes(b"")
-    weights.with_suffix(".json").write_text(
-        '{"factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}'
-    )
+    card = {"card_version": 1, "method": "sbl", "recipe": "fast", "contrast": "bold"}
+    card |= {"orientation": "I-S", "factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}
+    card["weights_sha256"] = 64 * "0"
+    weights.with_suffix(".json").write_text(json.dumps(card))
     graph = planned_graph(maker, tmp_path, "--null-checks")
     others = [
         placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"

@@ -20,7 +20,7 @@ FAST = Recipe(
     upsampled_by="zerofill", patch=16, iterations=2,
 )
 METHOD = Method(
-    name="new-net", ndim=2, recipes={"fast": FAST, "paper": FAST}, reference="toy",
+    name="new-net", ndim=2, recipes={"fast": FAST}, reference="toy",
     summary="a network that only a test knows", trained_on="images", placebos=PLACEBOS_OF_A_PAIR,
     costs={"fast": Cost(always=6000.0)},
 )
@@ -65,6 +65,8 @@ argv = [str(maker.root), str(folder / "out"), "participant"]
 argv += ["-w", str(folder / "work"), "--skip-bids-validation"]
 plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
 assert plan.problems == (), plan.problems
+lacks = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolved(run_uuid="x"))
+assert [one.why for one in lacks.problems] == ["new-net has no such recipe"], lacks
 assert {"newnet", "newmaps"} < set(plan.series), plan.series
 rows = {row.stage: row for row in plan.estimate.rows}
 assert {"series newnet", "series newmaps"} < set(rows)

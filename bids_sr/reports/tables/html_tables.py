@@ -175,7 +175,7 @@ _PAIR_FACTS = {
     "offset_deg": "Rotation (°)",
     "displacement_rms_mm": "Shift from header alignment (RMS over the brain, mm)",
     "displacement_max_mm": "Shift from header alignment (largest, mm)",
-    "tolerance_mm": "Shift up to which the high-resolution image is not moved (mm)",
+    "tolerance_mm": "Largest shift that is not corrected (mm)",
     "same_grid": "High-resolution grid divides the low-resolution voxels evenly",
     "resampled": "High-resolution image resampled",
     "start": "Registration started from",

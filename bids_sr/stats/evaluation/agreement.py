@@ -26,17 +26,17 @@ With e from the source, t from the target and T its true map, all less their mea
                           sign
 
 because <e, t> estimates <e, T> without bias, and <e, e> is taken as it is, noise included. So the
-target's noise costs a series nothing and its own noise costs it: a measured half explains 2 - 1/r
+target's noise does not penalize a series but its own does: a measured half explains 2 - 1/r
 of the variance, where r is the correlation of the halves, and not 1. A map of zeros explains 0, a
 wrong map less than 0; the correlation is blind to amplitude. What changes between the halves
 (habituation, motion), or between runs, counts as error of the series.
 
-Resampled blocks are only other weights, the same for every series, so that differences between
+Resampling only changes the weights, identically for every series, so that differences between
 series have intervals. Blocks are drawn with replacement within condition and half (within half and
 sign of the contrast, where a condition has a single block there); where that leaves one block
 alone, there is no interval. A block drawn c times from n weighs 1 + s·sqrt(n/(n - 1))·(c - 1),
 with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual bootstrap, s
-= 1, does not do: repeated blocks average less noise away, which lowers the correlation of every
+= 1, fails: repeated blocks average out less noise, which lowers the correlation of every
 resample; its percentile interval held the expected correlation in 1 to 99 % of simulated runs,
 this one in 88 to 99 % (2 to 12 blocks a half; 88 to 91 % with two). Those of the other statistics
 held it in 88 to 99 % with three blocks a half and more, and in 71 to 83 % with two, where they are
@@ -71,7 +71,7 @@ _CHUNK = 16384
 
 
 class Key(NamedTuple):
-    """What is scored of a series against one reference.
+    """One score of a series against a reference.
 
     Parameters
     ----------
@@ -177,13 +177,13 @@ class Reference:
     regions : Sequence[ComparedVoxels]
         Sets of voxels in which series are compared.
     units : Mapping[str, int]
-        By contrast, blocks that count; none where no interval is made.
+        Number of blocks used, by contrast; empty without intervals.
     statistics : Sequence[str]
         Statistics that are told, such as ``r`` and ``ev``.
     pairs : Callable[[Sequence[str]], list[tuple[str, str]]]
         Of series whose difference is told.
     itself : str
-        The series that it was made of, where that is not compared with itself.
+        Series that it was made from, if left unscored; empty for none.
     has_controls : bool
         Whether denoising controls are made of the B-spline series.
     """
@@ -514,7 +514,7 @@ def agreement_rows(
         made = [found for make in references if (found := make(among)) is not None]
         rows += [row for row in _rows_of(among, made) if not told or row.series in told]
     if rows and not any(math.isfinite(row.value) for row in rows):
-        _LOGGER.warning("no figure of the agreement is defined: %s", ", ".join(run.contrasts))
+        _LOGGER.warning("agreement is not defined: %s", ", ".join(run.contrasts))
     return rows
 
 

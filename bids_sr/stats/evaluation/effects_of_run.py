@@ -178,7 +178,7 @@ class RunEffects:
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
             _LOGGER.warning(
-                "region of interest: %d voxels inside the brain; its figures are n/a", inside
+                "region of interest: %d voxels inside the brain; its values are n/a", inside
             )
         first = self.first()
         without: dict[str, list[str]] = {}

@@ -102,8 +102,8 @@ def draw_slice(
         subtitle="Carpet plot of the super-resolved series",
         tab="Carpet plot",
         caption=(
-            "As the carpet plot of the acquired series under Head motion: stripes that are new"
-            " here were added."
+            "Compare with the carpet plot of the acquired series under Head motion: stripes"
+            " seen only here were added."
         ),
         missing="carpet plot of the super-resolved series",
     ),

@@ -101,7 +101,7 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
         tab="Where the run fluctuates",
         caption=(
             "The prior of the variance-weighted method: the temporal standard deviation on the"
-            " high-resolution grid; below the color bar, from what it was estimated. Detail beyond"
+            " high-resolution grid; its source is named below the color bar. Detail beyond"
             " the acquired resolution is reconstructed where this map has structure. The map"
             " should follow gray matter, vessels and CSF; it is black where the method was not"
             " applied."
