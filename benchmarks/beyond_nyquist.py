@@ -48,7 +48,13 @@ from bids_sr.series import PCA_RANKS
 from bids_sr.spatial.boldref import estimate_run
 from bids_sr.sr.inference.guided_baselines import inject, match_gain, ratio
 from bids_sr.sr.resolution.matrices import upsample
-from bids_sr.stats.evaluation.agreement import Key, Reference, Region, controls_of, interval
+from bids_sr.stats.evaluation.agreement import (
+    ComparedVoxels,
+    Key,
+    Reference,
+    controls_of,
+    interval,
+)
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import Effects, block_effects, load_effects, save_effects
@@ -167,7 +173,7 @@ def halves_of(
     active = [each for each in others if each.name in REGIONS and each.ways[0].contrast == "all"]
     both = [brain.ways[half::2] for half in (0, 1)]  # of all contrasts
     regions = [
-        Region(name=each.name, voxels=each.voxels, ways=own)
+        ComparedVoxels(name=each.name, voxels=each.voxels, ways=own)
         for each, own in zip(active, both, strict=True)
     ]
     return run, replace(reference, regions=[brain, *regions])
