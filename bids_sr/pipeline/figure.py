@@ -22,7 +22,7 @@ from bids_sr.series import map_label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_P = ParamSpec("P")
+_P = ParamSpec("_P")
 _NONE: Mapping[str, int] = {}
 Content = Union["Figure", str]
 """A figure, or a fragment of HTML."""

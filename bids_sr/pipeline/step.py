@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
 
 
-_P = ParamSpec("P")
+_P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
 
 

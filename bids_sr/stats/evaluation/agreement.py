@@ -192,7 +192,7 @@ class Reference:
     targets: Mapping[str, Real]
     regions: Sequence[ComparedVoxels]
     units: Mapping[str, int]
-    _statistics: Sequence[str] = _STATISTICS
+    statistics: Sequence[str] = _STATISTICS
     pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
     itself: str = ""
     has_controls: bool = False
