@@ -228,9 +228,9 @@ def _link_to(folder: Path, root: Path) -> str:
 
     It is a relative path, unless they have only the root of the system in common.
 
-    >>> link_to(Path("/data/study"), Path("/data/study/derivatives/bids-sr"))
+    >>> _link_to(Path("/data/study"), Path("/data/study/derivatives/bids-sr"))
     '../..'
-    >>> link_to(Path("/input"), Path("/output"))
+    >>> _link_to(Path("/input"), Path("/output"))
     'file:///input'
 
     Parameters

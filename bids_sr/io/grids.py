@@ -11,7 +11,6 @@ from itertools import permutations
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_sr.io.array_types import Array, Mask
@@ -264,6 +263,8 @@ def corners_apart(
     >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
+    from nibabel.affines import apply_affine
+
     corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
     places = [
         apply_affine(grid, corners * np.asarray(size) - 0.5)
@@ -378,6 +379,8 @@ def inside_field(
     >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """
+    from nibabel.affines import apply_affine
+
     places = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
     half = np.asarray(other_shape) / 2
     return np.asarray((np.abs(places + 0.5 - half) <= half + tolerance).all(1))

@@ -18,7 +18,7 @@ _EARLIEST_MS, _LATEST_MS = 5.0, 150.0
 def _echo_times(text: str) -> tuple[float, ...]:
     """Echo times (ms) from their number or a list.
 
-    >>> echo_times("3"), echo_times("14,30.5")
+    >>> _echo_times("3"), _echo_times("14,30.5")
     ((13.0, 29.0, 45.0), (14.0, 30.5))
 
     Parameters

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class _AdversarialBCE(nn.Module):
+class AdversarialBCE(nn.Module):
     """Binary cross-entropy of critic logits as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class _AdversarialBCE(nn.Module):
         return functional.softplus(-fake).mean()
 
 
-class _CriticScore(_AdversarialBCE):
+class CriticScore(AdversarialBCE):
     """Cross-entropy for the critic; 1 - D(fake) for the generator, D the sigmoid of the score.
 
     Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and
@@ -72,7 +72,7 @@ class _CriticScore(_AdversarialBCE):
         return 1 - torch.sigmoid(fake).mean()
 
 
-class _AdversarialWasserstein(nn.Module):
+class AdversarialWasserstein(nn.Module):
     """Wasserstein distance with unbounded scores.
 
     See Arjovsky et al. 2017; gan-cpce-circle, section II.2.

@@ -45,7 +45,7 @@ class MSE(nn.Module):
         return _mean((output - target).square(), weight)
 
 
-class _MAE(nn.Module):
+class MAE(nn.Module):
     """Weighted mean of absolute differences."""
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _MAE(nn.Module):
         return _mean((output - target).abs(), weight)
 
 
-class _PSNRLoss(nn.Module):
+class PSNRLoss(nn.Module):
     """PSNR loss (dB from a perfect image), 10 log10(1 + MSE / floor); finite slope at no error.
 
     The peak value is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
@@ -94,7 +94,7 @@ class _PSNRLoss(nn.Module):
         return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
 
 
-class _SSIMLoss(nn.Module):
+class SSIMLoss(nn.Module):
     """1 - weighted mean SSIM of output and target, (N, C, *grid); the weight broadcasts.
 
     The weight is (N, C, *grid), too.
@@ -170,7 +170,7 @@ class _SSIMLoss(nn.Module):
         return 1 - _mean(self.similarity(output, target), weight)
 
 
-def _variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
+def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean length of the first-order spatial difference vector over all voxels.
 
     The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D;
@@ -198,8 +198,8 @@ def _variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     return length.mean() if weight is None else _mean(length, weight)
 
 
-class _TotalVariation(nn.Module):
-    """`_variation` of the output.
+class TotalVariation(nn.Module):
+    """`variation` of the output.
 
     Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves
     open whether it sums: a mean over the high-resolution voxels, beside a fidelity that is a mean
@@ -219,10 +219,10 @@ class _TotalVariation(nn.Module):
         Tensor
             Loss of the batch (scalar).
         """
-        return _variation(output)
+        return variation(output)
 
 
-class _JointSparsify(nn.Module):
+class JointSparsify(nn.Module):
     """Smooth image *and* difference to target: tau TV(output) + (1 - tau) TV(target - output).
 
     Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
@@ -256,6 +256,6 @@ class _JointSparsify(nn.Module):
         Tensor
             Loss of the batch (scalar).
         """
-        return self.tau * _variation(output, weight) + (1 - self.tau) * _variation(
+        return self.tau * variation(output, weight) + (1 - self.tau) * variation(
             target - output, weight
         )

@@ -75,7 +75,7 @@ def _load_vgg19(path: Path) -> nn.Sequential:
     return net.eval().requires_grad_(False)
 
 
-class _VGGPerceptual(nn.Module):
+class VGGPerceptual(nn.Module):
     """Mean squared VGG feature difference of output and target, both (N, 1, Y, X), about 0 … 1.
 
     Gray images go to all three color channels with the mean and deviation of the weights'

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bids_sr.sr.networks.network_blocks import zero
 
 
-class _CPCENet(nn.Module):
+class CPCENet(nn.Module):
     """Network that sharpens an image on the wanted grid, (N, C, X, Y), sides of at least 9.
 
     The output has the same shape.
@@ -78,10 +78,10 @@ class _CPCENet(nn.Module):
         return x + out if self.skip else out
 
 
-_WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
+WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 
 
-class _CircleNet(nn.Module):
+class CircleNet(nn.Module):
     """Network from image to image, (N, C, X, Y) -> the same shape; both G and F of the cycle.
 
     Parameters
@@ -102,7 +102,7 @@ class _CircleNet(nn.Module):
         self,
         channels: int = 1,
         *,
-        widths: tuple[int, ...] = _WIDTHS,
+        widths: tuple[int, ...] = WIDTHS,
         branches: tuple[int, int] = (24, 8),
         joined: tuple[int, int] = (32, 16),
         dropout: float = 0.2,

@@ -71,7 +71,7 @@ def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
     ]
 
 
-def _srgan_critic(channels: int = 1) -> Critic:
+def srgan_critic(channels: int = 1) -> Critic:
     """Return SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
 
     Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
@@ -90,7 +90,7 @@ def _srgan_critic(channels: int = 1) -> Critic:
     return Critic(_stages(channels, (64, 128, 256, 512, 512), _pair), _dense(512, 2, 1024))
 
 
-def _cpce_critic(
+def cpce_critic(
     channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024
 ) -> Critic:
     """Return the critic of GAN-CPCE: six convolutions, two dense layers.
@@ -118,7 +118,7 @@ def _cpce_critic(
     return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 8, dense))
 
 
-def _circle_critic(
+def circle_critic(
     channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024
 ) -> Critic:
     """Return GAN-CIRCLE's critic: four convolutions with instance norm, two dense layers.
@@ -152,7 +152,7 @@ def _circle_critic(
     return Critic(_stages(channels, widths, stage), _dense(widths[-1], 4, dense))
 
 
-def _guiding_critic(
+def guiding_critic(
     channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
 ) -> Critic:
     """Return the critic beside the attention U-Net: (N, C, X, Y) -> (N, 1), before the sigmoid.
@@ -192,7 +192,7 @@ def _guiding_critic(
     return Critic(features, score)
 
 
-class _PatchCritic(nn.Module):
+class PatchCritic(nn.Module):
     """A small critic whose scores each see 30 x 30 voxels: texture counts, not where it lies.
 
     Five convolutions, the first and third (4x4) with stride 2; (N, C, X, Y) -> (N, 1, X / 4, Y /

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d, glorot, zero
 
 
-class _ConventionalNet3d(nn.Module):
+class ConventionalNet3d(nn.Module):
     """SRCNN's three convolutions in 3D, ReLU between (section 2.3.1); keeps (N, C, X, Y, Z).
 
     57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
@@ -62,7 +62,7 @@ class _ConventionalNet3d(nn.Module):
         return x + out if self.skip else out
 
 
-class _ResNet3d(nn.Module):
+class ResNet3d(nn.Module):
     """Ten residual blocks of 64 channels (section 2.3.2); (N, C, X, Y, Z) -> the same shape.
 
     2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as
@@ -110,7 +110,7 @@ class _ResNet3d(nn.Module):
         return x + out if self.skip else out
 
 
-class _ResNetCritic3d(nn.Module):
+class ResNetCritic3d(nn.Module):
     """Score volumes, (N, C, X, Y, Z) -> (N, 1).
 
     The critic has ten residual blocks and a dense layer (section 2.3.3).

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from bids_sr.sr.networks.network_blocks import zero
 
-_Head = Literal["plain", "sigmoid", "residual"]
+Head = Literal["plain", "sigmoid", "residual"]
 _Sizes = Literal["power of two", "multiple"]
 _Block = Callable[[int, int], nn.Module]
 _Gate = Callable[[int], nn.Module]
-_WIDTHS = (64, 128, 256, 512, 1024)
+WIDTHS = (64, 128, 256, 512, 1024)
 
 
 def _double_convolution(before: int, after: int) -> nn.Sequential:
@@ -61,7 +61,7 @@ class _Merge(nn.Module):
         return self.block(torch.cat([raised, skip], dim=1))
 
 
-class _UNet(nn.Module):
+class UNet(nn.Module):
     """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
 
     Parameters
@@ -85,10 +85,10 @@ class _UNet(nn.Module):
         self,
         channels: int = 1,
         *,
-        widths: Sequence[int] = _WIDTHS,
+        widths: Sequence[int] = WIDTHS,
         block: _Block = _double_convolution,
         gate: _Gate | None = None,
-        head: _Head = "plain",
+        head: Head = "plain",
         sizes: _Sizes = "multiple",
     ) -> None:
         super().__init__()
@@ -209,13 +209,13 @@ class AttentionGate(nn.Module):
         return skip * self.mask(raised, skip)
 
 
-def _attention_unet(
+def attention_unet(
     channels: int = 1,
     *,
-    widths: Sequence[int] = _WIDTHS,
-    head: _Head = "sigmoid",
+    widths: Sequence[int] = WIDTHS,
+    head: Head = "sigmoid",
     sizes: _Sizes = "power of two",
-) -> _UNet:
+) -> UNet:
     """Return a U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
 
     The gates weigh a skip connection by what is known so far.
@@ -229,7 +229,7 @@ def _attention_unet(
     their sum through a ReLU and a third 1x1 convolution to one channel, so that one mask serves
     all channels.
 
-    Parameters as of `_UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
+    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
     of two.
 
     Parameters
@@ -248,7 +248,7 @@ def _attention_unet(
     UNet
         Network whose output has the size of its input.
     """
-    return _UNet(
+    return UNet(
         channels,
         widths=widths,
         block=normalized_convolution,

@@ -15,7 +15,7 @@ from torch.nn import functional
 from bids_sr.sr.networks.network_blocks import zero
 
 
-class _VisionTransformer(nn.Module):
+class VisionTransformer(nn.Module):
     """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
 
     Parameters

@@ -253,7 +253,7 @@ def _inner_products(a: Real, b: Real) -> Float:
 
     Examples
     --------
-    >>> inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
+    >>> _inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
     """
     out = np.zeros((len(a), len(b)))
@@ -284,7 +284,7 @@ def _statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, 
     --------
     >>> once = np.ones((1, 1))
     >>> way = Way(contrast="a", source=once, target=once, twin=once)
-    >>> found = statistics(way, once, 2 * once, 4 * once)
+    >>> found = _statistics(way, once, 2 * once, 4 * once)
     >>> {name: float(values[0]) for name, values in found.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """

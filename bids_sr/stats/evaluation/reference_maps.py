@@ -157,7 +157,7 @@ def _sorting(found: Mask, true: Mask) -> dict[str, float]:
 
     Examples
     --------
-    >>> sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
+    >>> _sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
     """
     both, either, count = int((found & true).sum()), int((found | true).sum()), int(found.sum())

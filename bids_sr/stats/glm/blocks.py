@@ -170,7 +170,7 @@ def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
 
     Examples
     --------
-    >>> [block.half for block in assign_halves([Block(condition=c, events=()) for c in "aabab"])]
+    >>> [block.half for block in _assign_halves([Block(condition=c, events=()) for c in "aabab"])]
     [0, 1, 0, 0, 1]
     """
     seen: Counter[str] = Counter()

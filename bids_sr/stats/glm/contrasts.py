@@ -122,7 +122,7 @@ def _camel(name: str) -> str:
 
     Examples
     --------
-    >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
+    >>> _camel("left hand"), _camel("-1"), _camel("+1"), _camel("левая рука"), _camel("%")
     ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
     """
     from anyascii import anyascii

@@ -319,7 +319,7 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
         )
     )
     assert shown.count("exported") == 1
-    assert f"{dataset_of(tmp_path, 'sbl')}: The preprocessed series" in shown.replace(
+    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
         "\n            ", " "
     )
     assert "bids-sr-srgan" not in shown

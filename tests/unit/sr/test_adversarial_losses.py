@@ -5,8 +5,8 @@ forms.
 import pytest
 import torch
 
-from bids_sr.sr.losses.adversarial import _AdversarialWasserstein, clip_weights, gradient_penalty
-from bids_sr.sr.losses.image_losses import _JointSparsify, _TotalVariation, _variation
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein, clip_weights, gradient_penalty
+from bids_sr.sr.losses.image_losses import JointSparsify, TotalVariation, variation
 
 SHAPES = [(6, 5), (6, 5, 4)]
 
@@ -23,53 +23,53 @@ def test_tv_of_a_ramp_along_an_axis_is_its_slope_where_there_is_a_next_voxel(sha
     slopes = [0.0] * len(shape)
     slopes[axis] = 0.7
     n = shape[axis]
-    assert float(_variation(ramp(shape, slopes))) == pytest.approx(0.7 * (n - 1) / n, rel=1e-12)
+    assert float(variation(ramp(shape, slopes))) == pytest.approx(0.7 * (n - 1) / n, rel=1e-12)
 
 
 def test_tv_is_isotropic_inside():
     image = ramp((4, 4, 4), (2.0, 3.0, 6.0))  # 2² + 3² + 6² = 7²
     inside = torch.zeros(1, 1, 4, 4, 4, dtype=torch.float64)
     inside[..., :-1, :-1, :-1] = 1
-    assert float(_variation(image, inside)) == pytest.approx(7.0, rel=1e-12)
+    assert float(variation(image, inside)) == pytest.approx(7.0, rel=1e-12)
     turned = image.transpose(2, 4), inside.transpose(2, 4)
-    assert float(_variation(*turned)) == pytest.approx(7.0, rel=1e-12)
+    assert float(variation(*turned)) == pytest.approx(7.0, rel=1e-12)
 
 
 def test_tv_of_one_bright_voxel_counts_its_neighbors():
     image = torch.zeros(1, 1, 5, 5, 5, dtype=torch.float64)
     image[0, 0, 2, 2, 2] = 1
     # the voxel itself differs from three next ones, and three voxels before it differ from it
-    assert float(_variation(image)) == pytest.approx((3**0.5 + 3) / 125, rel=1e-12)
+    assert float(variation(image)) == pytest.approx((3**0.5 + 3) / 125, rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tv_is_zero_and_flat_on_a_constant_and_scales_with_the_image(shape):
     image = torch.full((2, 1, *shape), 0.3, requires_grad=True)
-    value = _TotalVariation()(image)
+    value = TotalVariation()(image)
     value.backward()
     assert float(value.detach()) == 0
     assert float(image.grad.abs().max()) == 0
     other = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
-    assert float(_variation(-3 * other)) == pytest.approx(3 * float(_variation(other)), rel=1e-5)
+    assert float(variation(-3 * other)) == pytest.approx(3 * float(variation(other)), rel=1e-5)
 
 
 def test_slope_of_tv_and_of_the_sparsifying_loss_against_finite_differences():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 3, 4, 3, dtype=torch.float64, requires_grad=True)
     target, weight = torch.rand_like(image), torch.rand_like(image)
-    assert torch.autograd.gradcheck(_variation, (image,))
-    assert torch.autograd.gradcheck(lambda x: _JointSparsify(0.3)(x, target, weight), (image,))
+    assert torch.autograd.gradcheck(variation, (image,))
+    assert torch.autograd.gradcheck(lambda x: JointSparsify(0.3)(x, target, weight), (image,))
 
 
 def test_the_sparsifying_loss_shares_between_the_image_and_its_difference():
     output, target = ramp((10, 10), (1.0, 0.0)), ramp((10, 10), (4.0, 0.0))
     ones = torch.ones_like(output)
     for tau, expected in ((1.0, 0.9), (0.0, 2.7), (0.5, 1.8), (0.2, 0.2 * 0.9 + 0.8 * 2.7)):
-        assert float(_JointSparsify(tau)(output, target, ones)) == pytest.approx(
+        assert float(JointSparsify(tau)(output, target, ones)) == pytest.approx(
             expected, rel=1e-12
         )
     # a difference without edges costs nothing
-    assert float(_JointSparsify(0.0)(output, output + 5, ones)) == pytest.approx(0, abs=1e-12)
+    assert float(JointSparsify(0.0)(output, output + 5, ones)) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_sparsifying_loss_keeps_to_the_weight_and_refuses_a_share_beyond_one():
@@ -77,13 +77,13 @@ def test_the_sparsifying_loss_keeps_to_the_weight_and_refuses_a_share_beyond_one
     output[..., 4, 4] = 9
     weight = torch.zeros(1, 1, 6, 6)
     weight[..., :3, :3] = 1
-    assert float(_JointSparsify()(output, target, weight)) == 0
+    assert float(JointSparsify()(output, target, weight)) == 0
     with pytest.raises(ValueError, match=r"tau.*1\.5"):
-        _JointSparsify(1.5)
+        JointSparsify(1.5)
 
 
 def test_the_wasserstein_game_is_the_difference_of_the_means():
-    game = _AdversarialWasserstein()
+    game = AdversarialWasserstein()
     real, fake = torch.tensor([[3.0], [5.0]]), torch.tensor([[-1.0], [2.0]])
     assert float(game.critic(real, fake)) == pytest.approx(0.5 - 4.0)
     assert float(game(fake)) == pytest.approx(-0.5)

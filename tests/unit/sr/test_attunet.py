@@ -11,18 +11,18 @@ from torch import nn
 
 from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.inference.explain import attention_masks, grad_cam
-from bids_sr.sr.losses.adversarial import _CriticScore
-from bids_sr.sr.losses.image_losses import _SSIMLoss
+from bids_sr.sr.losses.adversarial import CriticScore
+from bids_sr.sr.losses.image_losses import SSIMLoss
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.critics import Critic, _guiding_critic
+from bids_sr.sr.networks.critics import Critic, guiding_critic
 from bids_sr.sr.networks.unet_generator import (
-    _WIDTHS,
+    WIDTHS,
     AttentionGate,
-    _attention_unet,
+    UNet,
     _padded_side,
-    _UNet,
+    attention_unet,
 )
-from bids_sr.sr.networks.vision_transformer import _VisionTransformer
+from bids_sr.sr.networks.vision_transformer import VisionTransformer
 from bids_sr.sr.training.update_steps import Networks
 
 SMALL = (4, 6, 8)
@@ -44,7 +44,7 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
     def conv(a, b, k=9):
         return k * a * b + b
 
-    pairs = list(pairwise(_WIDTHS))
+    pairs = list(pairwise(WIDTHS))
     up = sum(conv(b, a, 4) for a, b in pairs)
     ends = conv(64, 1, 1)
     plain = (
@@ -53,9 +53,9 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
         + sum(conv(a, b) + conv(b, b) + conv(2 * a, a) + conv(a, a) for a, b in pairs)
     )
     single = conv(1, 64) + sum(conv(a, b) + conv(2 * a, a) for a, b in pairs)
-    gates = sum(conv(a, a, 1) + a * a + conv(a, 1, 1) for a in _WIDTHS[:-1])
-    assert count(_UNet) == plain + up + ends == 31_030_593
-    assert count(_attention_unet) == single + up + gates + ends == 16_021_829
+    gates = sum(conv(a, a, 1) + a * a + conv(a, 1, 1) for a in WIDTHS[:-1])
+    assert count(UNet) == plain + up + ends == 31_030_593
+    assert count(attention_unet) == single + up + gates + ends == 16_021_829
     width = 576
     layer = (
         4 * width
@@ -65,12 +65,12 @@ def test_parameters_are_those_of_the_layers_and_attunet_is_the_smallest():
         + conv(width, width, 1)
     )
     ends = conv(1, width, 100) + 32 * 32 * width + 2 * width + conv(width, 100, 1)
-    assert count(_VisionTransformer) == 8 * layer + ends
-    assert count(_attention_unet) < count(_UNet) < count(_VisionTransformer)
+    assert count(VisionTransformer) == 8 * layer + ends
+    assert count(attention_unet) < count(UNet) < count(VisionTransformer)
 
 
 def test_gates_of_a_slice_of_256_have_the_papers_sizes():
-    net = _attention_unet(3, widths=(2, 2, 2, 2, 2))
+    net = attention_unet(3, widths=(2, 2, 2, 2, 2))
     sizes = []
     for gate in gates_of(net):
         gate.register_forward_hook(lambda _gate, given, _out: sizes.append(given[1].shape[-1]))
@@ -87,7 +87,7 @@ def test_slices_are_padded_to_what_can_be_halved_four_times(side, power, multipl
     assert _padded_side(side, 4, "multiple") == multiple
 
 
-@pytest.mark.parametrize("build", [_UNet, _attention_unet])
+@pytest.mark.parametrize("build", [UNet, attention_unet])
 def test_padding_leaves_the_image_where_it_is(build):
     """A voxel moves nothing but its own surroundings: what comes out lies where it went in."""
     torch.manual_seed(0)
@@ -103,8 +103,8 @@ def test_padding_leaves_the_image_where_it_is(build):
 
 
 RESIDUAL = [
-    _UNet(2, widths=SMALL, head="residual"),
-    _VisionTransformer(2, width=12, heads=2, depth=1, grid=2, head="residual"),
+    UNet(2, widths=SMALL, head="residual"),
+    VisionTransformer(2, width=12, heads=2, depth=1, grid=2, head="residual"),
 ]
 
 
@@ -116,7 +116,7 @@ def test_untrained_a_residual_network_returns_its_input(net):
 
 def test_a_sigmoid_ends_between_nothing_and_one():
     torch.manual_seed(0)
-    net = _attention_unet(1, widths=SMALL)
+    net = attention_unet(1, widths=SMALL)
     nn.init.normal_(net.last.weight, std=100.0)
     out = net(torch.rand(1, 1, 32, 32)).detach()
     assert float(out.min()) >= 0
@@ -144,7 +144,7 @@ def test_a_gate_is_the_additive_one_of_oktay():
 
 def test_masks_are_read_out_where_the_gates_say():
     torch.manual_seed(0)
-    net = _attention_unet(1, widths=SMALL, sizes="multiple")
+    net = attention_unet(1, widths=SMALL, sizes="multiple")
     for gate, level in zip(gates_of(net), (1.0, -2.0), strict=True):
         nn.init.zeros_(gate.to_mask.weight)
         nn.init.constant_(gate.to_mask.bias, level)
@@ -153,11 +153,11 @@ def test_masks_are_read_out_where_the_gates_say():
     assert torch.allclose(masks[0], torch.tensor(1 / (1 + np.exp(-1.0)), dtype=torch.float32))
     assert torch.allclose(masks[1], torch.tensor(1 / (1 + np.exp(2.0)), dtype=torch.float32))
     assert net.training
-    assert attention_masks(_UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
+    assert attention_masks(UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
 
 
 def test_a_mask_lies_over_what_it_was_made_of():
-    net = _attention_unet(1, widths=(1, 1), sizes="power of two")
+    net = attention_unet(1, widths=(1, 1), sizes="power of two")
     gate = gates_of(net)[0]
     net.first = nn.Identity()
     nn.init.zeros_(gate.from_raised.weight)
@@ -194,7 +194,7 @@ def test_grad_cam_of_a_linear_critic():
 
 def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
     torch.manual_seed(0)
-    critic = _guiding_critic(1, width=2, grid=2)
+    critic = guiding_critic(1, width=2, grid=2)
     with torch.no_grad():
         for layer in critic.features:
             if isinstance(layer, nn.Conv2d):
@@ -215,22 +215,22 @@ def test_grad_cam_shows_where_the_critic_looks_and_leaves_it_as_it_was():
 
 
 def test_the_critic_is_the_papers():
-    critic = _guiding_critic(3)
+    critic = guiding_critic(3)
     strided = [m for m in critic.features if isinstance(m, nn.Conv2d)]
     assert [(m.kernel_size, m.stride) for m in strided] == [((4, 4), (2, 2))] * 4
     assert [m.p for m in critic.features if isinstance(m, nn.Dropout)] == [0.5] * 4
     assert critic.score[0].out_channels == 1
     assert critic.features(torch.rand(1, 3, 256, 256)).shape == (1, 512, 16, 16)
-    assert _guiding_critic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
+    assert guiding_critic(1, width=2)(torch.rand(2, 1, 40, 31)).shape == (2, 1)
 
 
 def test_a_vision_transformer_sees_every_patch_and_puts_it_back_in_its_place():
     torch.manual_seed(0)
-    net = _VisionTransformer(1, patch=4, width=16, heads=2, depth=1, grid=3)
+    net = VisionTransformer(1, patch=4, width=16, heads=2, depth=1, grid=3)
     image = torch.rand(1, 1, 11, 9, requires_grad=True)
     net(image)[0, 0, 0, 0].backward()
     assert int((image.grad != 0).sum()) == 11 * 9
-    identity = _VisionTransformer(1, patch=4, width=16, heads=2, depth=0, grid=3)
+    identity = VisionTransformer(1, patch=4, width=16, heads=2, depth=0, grid=3)
     with torch.no_grad():
         identity.embed.weight.copy_(torch.eye(16).view(16, 1, 4, 4))
         identity.embed.bias.zero_()
@@ -245,7 +245,7 @@ def test_ssim_is_that_of_scikit_image():
     rng = np.random.default_rng(0)
     a = rng.random((2, 24, 20))
     b = 0.7 * a + 0.3 * rng.random(a.shape)
-    loss = _SSIMLoss()
+    loss = SSIMLoss()
     made = loss.similarity(*(torch.tensor(x)[:, None] for x in (a, b)))[:, 0].numpy()
     for k in range(2):
         _, full = structural_similarity(
@@ -277,7 +277,7 @@ def test_ssim_in_three_dimensions_and_over_channels():
         full=True,
     )
     stack = [torch.tensor(np.stack([x, y]))[None] for x, y in ((a, b), (b, a))]
-    made = _SSIMLoss().similarity(*stack)[0].numpy()
+    made = SSIMLoss().similarity(*stack)[0].numpy()
     np.testing.assert_allclose(made[0][5:-5, 5:-5, 5:-5], full[5:-5, 5:-5, 5:-5], atol=1e-9)
     np.testing.assert_allclose(made[0], made[1], atol=1e-12)
 
@@ -285,14 +285,14 @@ def test_ssim_in_three_dimensions_and_over_channels():
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
 def test_ssim_of_equal_images_costs_nothing_with_a_finite_slope(level):
     image = torch.full((1, 2, 9, 8), level, requires_grad=True)
-    value = _SSIMLoss()(image, image.detach().clone(), torch.ones(1, 1, 9, 8))
+    value = SSIMLoss()(image, image.detach().clone(), torch.ones(1, 1, 9, 8))
     value.backward()
     assert float(value.detach()) == pytest.approx(0, abs=1e-6)
     assert torch.isfinite(image.grad).all()
 
 
 def test_the_critics_score_as_a_loss():
-    loss = _CriticScore()
+    loss = CriticScore()
     assert float(loss(torch.zeros(3, 1))) == pytest.approx(0.5)
     assert float(loss(torch.tensor([[np.log(3.0)]]))) == pytest.approx(0.25)
     assert float(loss.critic(torch.zeros(2, 1), torch.zeros(2, 1))) == pytest.approx(np.log(2))
@@ -325,7 +325,7 @@ def test_the_loss_has_the_three_terms_that_the_paper_names_and_the_critic_only_l
 def test_a_step_of_the_published_loss_counts_the_ratio():
     recipe = replace(
         get_method("unet").recipes["paper"],
-        build_generator=lambda channels, _: _UNet(channels, widths=SMALL),
+        build_generator=lambda channels, _: UNet(channels, widths=SMALL),
     )
     nets = Networks(recipe, (2.0, 2.0, 1.0))
     image = torch.rand(2, 1, 16, 16)

@@ -13,8 +13,8 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
 from bids_sr.io import atomic_files
 from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.losses.adversarial import _AdversarialBCE, _AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import _MAE, _JointSparsify, _TotalVariation
+from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.losses.image_losses import MAE, JointSparsify, TotalVariation
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
 from bids_sr.sr.training.checkpoint import log_tsv, read_checkpoint, write_checkpoint
@@ -38,14 +38,14 @@ GAMES = {
     "supervised": {"schedule": "plateau", "plateau_patience": 1},
     "bce": {
         "build_critic": TinyCritic,
-        "losses": (CONTENT, term("adversarial", _AdversarialBCE, 1e-2)),
+        "losses": (CONTENT, term("adversarial", AdversarialBCE, 1e-2)),
         "adversarial_from": 3,
         "epochs": 3,
         "patches": 8,
     },
     "wasserstein": {
         "build_critic": TinyCritic,
-        "losses": (CONTENT, term("adversarial", _AdversarialWasserstein, 1e-2)),
+        "losses": (CONTENT, term("adversarial", AdversarialWasserstein, 1e-2)),
         "critic_game": "wasserstein",
         "critic_steps": 2,
     },
@@ -57,15 +57,15 @@ GAMES = {
         "schedule": "linear-decay",
         "decay_from": 4,
         "losses": (
-            term("adversarial", _AdversarialWasserstein, 1e-2),
-            term("cycle", _MAE, 1.0),
-            term("identity", _MAE, 0.5),
-            term("sparsify", _JointSparsify, 1e-3),
+            term("adversarial", AdversarialWasserstein, 1e-2),
+            term("cycle", MAE, 1.0),
+            term("identity", MAE, 0.5),
+            term("sparsify", JointSparsify, 1e-3),
         ),
     },
     "self": {
         "objective": "self",
-        "losses": (CONTENT, term("tv", _TotalVariation, 0.01)),
+        "losses": (CONTENT, term("tv", TotalVariation, 0.01)),
         "hold_out": 0,
         "build_generator": dropping,
         "schedule": "plateau",
@@ -245,7 +245,7 @@ def test_a_device_without_room_for_a_look_stops_clearly_too(tmp_path, monkeypatc
     def full(*_given, **_more):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
 
-    monkeypatch.setattr(loop, "score", full)
+    monkeypatch.setattr(loop, "_score", full)
     with pytest.raises(
         loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"
     ):

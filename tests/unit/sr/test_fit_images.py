@@ -10,8 +10,8 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
 
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
-from bids_sr.sr.losses.adversarial import _AdversarialBCE
-from bids_sr.sr.losses.image_losses import _TotalVariation
+from bids_sr.sr.losses.adversarial import AdversarialBCE
+from bids_sr.sr.losses.image_losses import TotalVariation
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import LossTerm
@@ -86,7 +86,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         contrast="bold",
         name="volume",
     )
-    tv = LossTerm(kind="tv", build=_TotalVariation, weight=0.3)
+    tv = LossTerm(kind="tv", build=TotalVariation, weight=0.3)
     how = recipe(
         objective="self",
         hold_out=0,
@@ -112,7 +112,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         given = start(
             torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear"
         )
-        rough.append(float(_TotalVariation()(net(given)).detach()))
+        rough.append(float(TotalVariation()(net(given)).detach()))
     assert rough[1] < 0.9 * rough[0]
     assert made[0].card["held_out"]["parts"] == []
     assert made[0].card["resolution"] == {
@@ -228,7 +228,7 @@ def test_a_refit_takes_all_images_for_as_many_steps_as_did_best(tmp_path):
 
 
 def test_a_kept_critic_travels_with_the_generator(tmp_path):
-    game = LossTerm(kind="adversarial", build=_AdversarialBCE, weight=0.0)
+    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.0)
     how = recipe(build_critic=TinyCritic, losses=(CONTENT, game), keep_critic=True)
     made = fit(balls(1), how, tmp_path / "a")
     alone = fit(balls(1), replace(how, build_critic=None, keep_critic=False), tmp_path / "b")

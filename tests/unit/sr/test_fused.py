@@ -10,8 +10,8 @@ from scipy import ndimage
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.networks.critics import _guiding_critic
-from bids_sr.sr.networks.unet_generator import _attention_unet
+from bids_sr.sr.networks.critics import guiding_critic
+from bids_sr.sr.networks.unet_generator import attention_unet
 from bids_sr.sr.training.fused import (
     SAME_GRID,
     contrast_image,
@@ -89,10 +89,10 @@ def test_training_on_two_contrasts_gains_and_keeps_the_critic(tmp_path):
         iterations=60,
         evaluate_every=20,
         patience=None,
-        build_generator=lambda c, _f: _attention_unet(
+        build_generator=lambda c, _f: attention_unet(
             c, widths=(8, 12, 16), head="residual", sizes="multiple"
         ),
-        build_critic=lambda c: _guiding_critic(c, width=2),
+        build_critic=lambda c: guiding_critic(c, width=2),
     )
     images = contrast_image(fine, coarse, mask, AFFINE, ("T1w", "T2w"), "sub-01")
     made = fit(

@@ -15,8 +15,8 @@ from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import turned
-from bids_sr.sr.losses.adversarial import _AdversarialBCE, _AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import _MAE, MSE
+from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.losses.image_losses import MAE, MSE
 from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample
@@ -66,7 +66,7 @@ def cycle(**given):
 
 def test_what_a_cycle_compares():
     terms = tuple(
-        LossTerm(kind=k, build=_MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1))
+        LossTerm(kind=k, build=MAE, weight=w) for k, w in (("cycle", 1.0), ("identity", 0.1))
     )
     nets, batch = cycle(losses=terms)
     parts = nets.generators_step(batch, nets.generator(batch.input), False)
@@ -80,7 +80,7 @@ def test_what_a_cycle_compares():
 
 def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
     nets, batch = cycle(
-        losses=(LossTerm(kind="adversarial", build=_AdversarialWasserstein, weight=1.0),),
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein",
         weight_clip=0.4,
     )
@@ -101,7 +101,7 @@ def test_both_critics_of_a_cycle_learn_and_neither_generator_does():
 
 def test_the_penalty_of_a_linear_critic_is_added():
     nets, batch = cycle(
-        losses=(LossTerm(kind="adversarial", build=_AdversarialWasserstein, weight=1.0),),
+        losses=(LossTerm(kind="adversarial", build=AdversarialWasserstein, weight=1.0),),
         critic_game="wasserstein-gp",
         penalty_weight=10.0,
     )
@@ -127,12 +127,12 @@ def test_self_supervision_compares_what_the_operator_makes_of_the_output():
 
 
 def test_a_term_that_stands_in_is_there_without_weights_only(monkeypatch):
-    stand = LossTerm(kind="content", build=_MAE, weight=0.5, stands_in=True)
+    stand = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     how = recipe(losses=(CONTENT, stand))
     built = Networks(how, CUBE, ndim=3).terms
     assert [(kind, type(m), w) for kind, m, w in built] == [
         ("content", MSE, 1.0),
-        ("content", _MAE, 0.5),
+        ("content", MAE, 0.5),
     ]
     assert len(Networks(how, CUBE, vgg_weights="vgg.safetensors", ndim=3).terms) == 1
     assert plain_recipe(how, vgg=True)["losses"] == {"content:MSE": 1.0}
@@ -382,7 +382,7 @@ def test_a_look_is_scored_in_what_is_held_out_and_sees_what_lies_around_it():
 
 
 def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
-    game = LossTerm(kind="adversarial", build=_AdversarialBCE, weight=0.1)
+    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
     made = phase(
         recipe(build_critic=TinyCritic, losses=(CONTENT, game), critic_steps=3), balls(1), tmp_path
     )

@@ -19,7 +19,7 @@ from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
-from bids_sr.sr.networks.residual3d import DenseResidualNet, _ResNet3d
+from bids_sr.sr.networks.residual3d import DenseResidualNet, ResNet3d
 from bids_sr.sr.resolution.operators import level_of, upsample_slices
 
 SCALE = 900.0
@@ -109,7 +109,7 @@ def test_twice_the_same_bits_whoever_asks(threads):
         (SubPixelNet(1, (2.0, 2.0, 1.0), width=6, blocks=2), (3, 1, 10, 7)),
         (SRResNet(2, width=5, blocks=3), (1, 2, 9, 12)),
         (nn.Sequential(ResidualBlock(4), nn.Tanh(), ResidualBlock(4)), (2, 4, 6, 5)),
-        (_ResNet3d(1, width=4, blocks=2, skip=True), (2, 1, 6, 5, 7)),
+        (ResNet3d(1, width=4, blocks=2, skip=True), (2, 1, 6, 5, 7)),
         (nn.Sequential(ResidualBlock3d(3), nn.Sequential(ResidualBlock3d(3))), (1, 3, 4, 6, 5)),
         (ResidualBlock(3), (1, 3, 5, 4)),
         (DenseResidualNet(1, width=3, layers=3), (2, 1, 4, 6, 5)),
@@ -195,12 +195,12 @@ def test_channels_lie_innermost_and_images_stay(shape):
 
 
 def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones():
-    assert widest(_ResNet3d(1, width=16, blocks=1)) == 16
+    assert widest(ResNet3d(1, width=16, blocks=1)) == 16
     assert widest(nn.Identity()) == 1
     ups = {
         width: NetworkUpsampler(
             LoadedModel(
-                generator=_ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
+                generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
             ),
             UpsamplerInputs(factor=(2, 2, 1), scale=SCALE),
             volumetric=True,

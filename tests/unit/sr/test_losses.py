@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bids_sr.sr.losses.adversarial import _AdversarialBCE
-from bids_sr.sr.losses.image_losses import _MAE, MSE, _PSNRLoss
-from bids_sr.sr.losses.vgg import _vgg19_features, _VGGPerceptual
+from bids_sr.sr.losses.adversarial import AdversarialBCE
+from bids_sr.sr.losses.image_losses import MAE, MSE, PSNRLoss
+from bids_sr.sr.losses.vgg import VGGPerceptual, _vgg19_features
 
-CONTENT = [MSE(), _MAE(), _PSNRLoss()]
+CONTENT = [MSE(), MAE(), PSNRLoss()]
 
 
-@pytest.mark.parametrize(("loss", "expected"), [(MSE(), 4.0), (_MAE(), 2.0)])
+@pytest.mark.parametrize(("loss", "expected"), [(MSE(), 4.0), (MAE(), 2.0)])
 def test_a_constant_difference_of_two(loss, expected):
     a, b = torch.zeros(2, 1, 3, 3), torch.full((2, 1, 3, 3), 2.0)
     assert float(loss(a, b, torch.ones(1, 1, 3, 3))) == pytest.approx(expected, rel=1e-4)
@@ -26,7 +26,7 @@ def test_psnr_as_a_loss_is_the_ratio_that_is_missing_from_that_of_a_perfect_imag
         torch.rand(1, 1, 8, 8, dtype=torch.float64),
         torch.ones(1, 1, 1, 1, dtype=torch.float64),
     )
-    found = {shift: float(_PSNRLoss()(target + shift, target, weight)) for shift in (0.01, 0.1)}
+    found = {shift: float(PSNRLoss()(target + shift, target, weight)) for shift in (0.01, 0.1)}
     assert found[0.01] == pytest.approx(80 - 40, abs=0.01)  # dB below the floor's
     assert found[0.1] - found[0.01] == pytest.approx(20, abs=0.01)
 
@@ -59,7 +59,7 @@ def test_slope_against_finite_differences(loss):
 
 
 def test_a_critic_that_knows_nothing_pays_log_two_and_a_fooled_one_more():
-    game, none = _AdversarialBCE(), torch.zeros(4, 1)
+    game, none = AdversarialBCE(), torch.zeros(4, 1)
     assert float(game.critic(none, none)) == pytest.approx(0.6931, abs=1e-4)
     right, fooled = game.critic(none + 3, none - 3), game.critic(none - 3, none + 3)
     assert right < 0.1 < 1 < fooled
@@ -67,7 +67,7 @@ def test_a_critic_that_knows_nothing_pays_log_two_and_a_fooled_one_more():
 
 
 def test_extreme_scores_stay_finite():
-    game = _AdversarialBCE()
+    game = AdversarialBCE()
     score = torch.full((2, 1), -1e4, requires_grad=True)
     game(score).backward()
     assert torch.isfinite(score.grad).all()
@@ -91,7 +91,7 @@ def test_vgg_has_sixteen_convolutions_at_torchvisions_places():
 
 
 def test_the_perceptual_term_loads_compares_and_names_its_file(vgg_file):
-    loss = _VGGPerceptual(vgg_file)
+    loss = VGGPerceptual(vgg_file)
     assert loss.checksum == hashlib.sha256(vgg_file.read_bytes()).hexdigest()
     a = torch.rand(1, 1, 32, 32, requires_grad=True)
     assert float(loss(a, a.detach())) == 0
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_vgg_is_refused_by_name(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"features.0.weight": torch.zeros(3, 3)}, path)
     with pytest.raises(ValueError, match=r"other\.safetensors.*features\.0\.weight"):
-        _VGGPerceptual(path)
+        VGGPerceptual(path)
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path):
@@ -121,5 +121,5 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
     renamed.write_bytes(path.read_bytes())
     for file in (path, renamed):
         with pytest.raises(ValueError, match="evil"):
-            _VGGPerceptual(file)
+            VGGPerceptual(file)
     assert not (tmp_path / "written").exists()

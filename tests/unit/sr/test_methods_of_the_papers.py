@@ -11,15 +11,15 @@ import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.losses.image_losses import _variation
+from bids_sr.sr.losses.image_losses import variation
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.cpce_circle import _CircleNet, _CPCENet
-from bids_sr.sr.networks.critics import _circle_critic, _cpce_critic
+from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
+from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.residual3d import (
+    ConventionalNet3d,
     DenseResidualNet,
-    _ConventionalNet3d,
-    _ResNet3d,
-    _ResNetCritic3d,
+    ResNet3d,
+    ResNetCritic3d,
 )
 from bids_sr.sr.resolution.operators import get_operator
 from bids_sr.sr.training.job import TrainingRequest
@@ -29,13 +29,13 @@ from bids_sr.sr.training.update_steps import Networks
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {
     "tv": (partial(DenseResidualNet, width=4, layers=2), None),
-    "ccnn3d": (partial(_ConventionalNet3d, widths=(6, 4)), None),
-    "resnet3d": (partial(_ResNet3d, width=4, blocks=2), None),
-    "gan3d": (partial(_ResNet3d, width=4, blocks=2), partial(_ResNetCritic3d, width=4, blocks=1)),
-    "cpce": (partial(_CPCENet, width=6), partial(_cpce_critic, widths=(4, 6, 8), dense=8)),
+    "ccnn3d": (partial(ConventionalNet3d, widths=(6, 4)), None),
+    "resnet3d": (partial(ResNet3d, width=4, blocks=2), None),
+    "gan3d": (partial(ResNet3d, width=4, blocks=2), partial(ResNetCritic3d, width=4, blocks=1)),
+    "cpce": (partial(CPCENet, width=6), partial(cpce_critic, widths=(4, 6, 8), dense=8)),
     "circle": (
-        partial(_CircleNet, widths=(6,) * 3, branches=(4, 2), joined=(6, 4), dropout=0.0),
-        partial(_circle_critic, widths=(4, 6, 8), dense=8),
+        partial(CircleNet, widths=(6,) * 3, branches=(4, 2), joined=(6, 4), dropout=0.0),
+        partial(circle_critic, widths=(4, 6, 8), dense=8),
     ),
 }
 NETWORKS |= dict.fromkeys(("dip", "mse3d", "li", "li-agnostic"), NETWORKS["tv"])
@@ -146,7 +146,7 @@ def test_the_fidelity_of_tv_is_taken_on_the_coarse_grid(volume):
     assert found["content"] == pytest.approx(
         float((coarse - batch.target).square().mean()), rel=1e-5
     )
-    assert found["tv"] == pytest.approx(float(_variation(fine.detach())), rel=1e-5)
+    assert found["tv"] == pytest.approx(float(variation(fine.detach())), rel=1e-5)
     assert found["loss"] == pytest.approx(found["content"] + 0.01 * found["tv"], rel=1e-5)
 
 

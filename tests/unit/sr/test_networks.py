@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.networks.critics import _PatchCritic, _srgan_critic
+from bids_sr.sr.networks.critics import PatchCritic, srgan_critic
 from bids_sr.sr.networks.network_blocks import shuffle
 from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
 from bids_sr.sr.resolution.operators import level_of
@@ -29,7 +29,7 @@ def test_the_papers_generator_has_its_parameters_and_no_normalization():
 
 
 def test_the_papers_critic_has_ten_convolutions_and_no_normalization():
-    critic = _srgan_critic()
+    critic = srgan_critic()
     assert sum(isinstance(m, torch.nn.Conv2d) for m in critic.modules()) == 10
     assert not [m for m in critic.modules() if "Norm" in type(m).__name__]
     assert critic(torch.rand(2, 1, 64, 64)).shape == (2, 1)
@@ -37,7 +37,7 @@ def test_the_papers_critic_has_ten_convolutions_and_no_normalization():
 
 def test_a_score_of_the_small_critic_sees_30_voxels():
     torch.manual_seed(0)
-    critic = _PatchCritic()
+    critic = PatchCritic()
     image = torch.zeros(1, 1, 80, 80, requires_grad=True)
     critic(image)[0, 0, 10, 10].backward()
     rows = torch.nonzero(image.grad[0, 0].abs().sum(1))

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr.networks.cpce_circle import _WIDTHS, _CircleNet, _CPCENet
-from bids_sr.sr.networks.critics import _circle_critic, _cpce_critic
+from bids_sr.sr.networks.cpce_circle import WIDTHS, CircleNet, CPCENet
+from bids_sr.sr.networks.critics import circle_critic, cpce_critic
 from bids_sr.sr.networks.network_blocks import ResidualBlock3d
 from bids_sr.sr.networks.residual3d import (
+    ConventionalNet3d,
     DenseResidualNet,
-    _ConventionalNet3d,
-    _ResNet3d,
-    _ResNetCritic3d,
+    ResNet3d,
+    ResNetCritic3d,
 )
 
 
@@ -34,7 +34,7 @@ CPCE_CRITIC = (
     + conv(256, 256, 9) + conv(256 * 8 * 8, 1024, 1) + conv(1024, 1, 1)
 )  # fmt: skip
 CIRCLE = (
-    sum(conv(a, b, 9) for a, b in zip((1, *_WIDTHS[:-1]), _WIDTHS, strict=True))
+    sum(conv(a, b, 9) for a, b in zip((1, *WIDTHS[:-1]), WIDTHS, strict=True))
     + conv(423, 24, 1)
     + conv(423, 8, 1)
     + conv(8, 8, 9)
@@ -52,13 +52,13 @@ CIRCLE_CRITIC = (
     ("build", "expected"),
     [
         (DenseResidualNet, DENSE),
-        (_ConventionalNet3d, 57_985),
-        (_ResNet3d, RESNET),
-        (_ResNetCritic3d, RESNET_CRITIC),
-        (_CPCENet, CPCE),
-        (_cpce_critic, CPCE_CRITIC),
-        (_CircleNet, CIRCLE),
-        (_circle_critic, CIRCLE_CRITIC),
+        (ConventionalNet3d, 57_985),
+        (ResNet3d, RESNET),
+        (ResNetCritic3d, RESNET_CRITIC),
+        (CPCENet, CPCE),
+        (cpce_critic, CPCE_CRITIC),
+        (CircleNet, CIRCLE),
+        (circle_critic, CIRCLE_CRITIC),
     ],
 )
 def test_the_published_size_has_the_parameters_that_its_layers_add_up_to(build, expected):
@@ -70,8 +70,8 @@ def test_the_sizes_named_in_the_docstrings():
     assert round(DENSE / 1e6, 2) == 1.53
     assert round(RESNET / 1e6, 2) == 2.22
     assert CPCE == 74_817
-    assert len(_WIDTHS) == 12
-    assert sum(_WIDTHS) == 423
+    assert len(WIDTHS) == 12
+    assert sum(WIDTHS) == 423
 
 
 def seen(net, ndim, size):
@@ -90,10 +90,10 @@ def seen(net, ndim, size):
     ("net", "ndim", "expected"),
     [
         (DenseResidualNet(width=2, layers=3), 3, 11),
-        (_ConventionalNet3d(widths=(3, 2)), 3, 7),
-        (_ResNet3d(width=2, blocks=2), 3, 13),
-        (_CPCENet(width=2), 2, 17),
-        (_CircleNet(widths=(2,) * 12, branches=(2, 2), joined=(2, 2), dropout=0.0), 2, 33),
+        (ConventionalNet3d(widths=(3, 2)), 3, 7),
+        (ResNet3d(width=2, blocks=2), 3, 13),
+        (CPCENet(width=2), 2, 17),
+        (CircleNet(widths=(2,) * 12, branches=(2, 2), joined=(2, 2), dropout=0.0), 2, 33),
     ],
     ids=["dense", "ccnn", "resnet", "cpce", "circle"],
 )
@@ -103,10 +103,10 @@ def test_the_middle_voxel_sees_what_the_kernels_add_up_to(net, ndim, expected):
 
 GENERATORS = {
     "dense": (partial(DenseResidualNet, width=3, layers=2), 3),
-    "ccnn": (partial(_ConventionalNet3d, widths=(3, 2)), 3),
-    "resnet": (partial(_ResNet3d, width=3, blocks=1), 3),
-    "cpce": (partial(_CPCENet, width=3), 2),
-    "circle": (partial(_CircleNet, widths=(4, 3), branches=(3, 2), joined=(3, 2)), 2),
+    "ccnn": (partial(ConventionalNet3d, widths=(3, 2)), 3),
+    "resnet": (partial(ResNet3d, width=3, blocks=1), 3),
+    "cpce": (partial(CPCENet, width=3), 2),
+    "circle": (partial(CircleNet, widths=(4, 3), branches=(3, 2), joined=(3, 2)), 2),
 }
 
 
@@ -158,7 +158,7 @@ def test_a_dense_layer_reads_every_earlier_one():
 
 def test_the_conveying_paths_bring_the_first_map_past_the_bottleneck():
     torch.manual_seed(0)
-    net = _CPCENet(width=4)
+    net = CPCENet(width=4)
     for layer in net.up:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -172,7 +172,7 @@ def test_the_conveying_paths_bring_the_first_map_past_the_bottleneck():
 
 def test_dropout_acts_in_training_alone():
     torch.manual_seed(0)
-    net = _CircleNet(widths=(8, 8), branches=(4, 2), joined=(4, 2))
+    net = CircleNet(widths=(8, 8), branches=(4, 2), joined=(4, 2))
     nn.init.normal_(net.tail.weight)
     x = torch.rand(1, 1, 8, 8)
     assert not torch.equal(net(x), net(x))
@@ -193,17 +193,17 @@ def test_a_residual_block_adds_what_is_not_negative():
 
 def test_glorot_weights_have_the_deviation_that_fan_in_and_fan_out_give():
     torch.manual_seed(0)
-    layer = _ResNet3d(width=32, blocks=1).body[0].layers[0]
+    layer = ResNet3d(width=32, blocks=1).body[0].layers[0]
     wanted = (2 / (27 * 32 + 27 * 32)) ** 0.5
     assert float(layer.weight.detach().std()) == pytest.approx(wanted, rel=0.02)
     assert float(layer.bias.detach().abs().max()) == 0
 
 
 CRITICS = {
-    "cpce": (partial(_cpce_critic, widths=(2, 3, 4), dense=5), 2),
-    "circle": (partial(_circle_critic, widths=(2, 3, 4, 5), dense=5), 2),
-    "resnet": (partial(_ResNetCritic3d, width=3, blocks=1), 3),
-    "resnet, stride 2": (partial(_ResNetCritic3d, width=3, blocks=1, stride=2), 3),
+    "cpce": (partial(cpce_critic, widths=(2, 3, 4), dense=5), 2),
+    "circle": (partial(circle_critic, widths=(2, 3, 4, 5), dense=5), 2),
+    "resnet": (partial(ResNetCritic3d, width=3, blocks=1), 3),
+    "resnet, stride 2": (partial(ResNetCritic3d, width=3, blocks=1, stride=2), 3),
 }
 
 
@@ -223,7 +223,7 @@ def test_a_critic_gives_each_image_one_score_of_its_own(name, size):
 
 def test_critics_have_the_layers_of_their_papers():
     with torch.device("meta"):
-        cpce, circle, resnet = _cpce_critic(), _circle_critic(), _ResNetCritic3d()
+        cpce, circle, resnet = cpce_critic(), circle_critic(), ResNetCritic3d()
     strides = [m.stride[0] for m in cpce.modules() if isinstance(m, nn.Conv2d)]
     assert strides == [1, 2, 1, 2, 1, 2]
     assert not [m for m in cpce.modules() if "Norm" in type(m).__name__]

@@ -4,11 +4,11 @@ thinner slices.
 
 import pytest
 
-from bids_sr.sr.losses.adversarial import _AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import _MAE, MSE, _JointSparsify, _SSIMLoss, _TotalVariation
-from bids_sr.sr.losses.vgg import _VGGPerceptual
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein
+from bids_sr.sr.losses.image_losses import MAE, MSE, JointSparsify, SSIMLoss, TotalVariation
+from bids_sr.sr.losses.vgg import VGGPerceptual
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.cpce_circle import _CircleNet
+from bids_sr.sr.networks.cpce_circle import CircleNet
 from bids_sr.sr.networks.residual3d import DenseResidualNet
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
@@ -39,12 +39,10 @@ def test_the_family_of_tv_shares_network_optimizer_and_schedule(name):
 
 
 def test_what_sets_them_apart_is_what_they_are_judged_by():
-    assert terms("tv") == {"content": (MSE, 1.0), "tv": (_TotalVariation, 0.01)}
+    assert terms("tv") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
     assert terms("dip") == {"content": (MSE, 1.0)}
     assert terms("mse3d") == {"content": (MSE, 1.0)}
-    assert (
-        terms("li") == terms("li-agnostic") == {"content": (_MAE, 1.0), "ssim": (_SSIMLoss, 1.0)}
-    )
+    assert terms("li") == terms("li-agnostic") == {"content": (MAE, 1.0), "ssim": (SSIMLoss, 1.0)}
     assert [paper(name).objective for name in TV_FAMILY] == ["self", "self", *["supervised"] * 3]
     assert [get_method(name).needs_pair for name in TV_FAMILY] == [False, False, True, True, True]
     assert paper("li").factors == ()
@@ -86,15 +84,15 @@ def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millio
 def test_the_games_of_cpce_and_circle():
     assert paper("cpce").critic_game == "wasserstein"
     assert paper("circle").critic_game == "wasserstein-gp"
-    assert terms("cpce")["adversarial"] == (_AdversarialWasserstein, 1.0)
-    assert terms("cpce")["perceptual"][0] is _VGGPerceptual
+    assert terms("cpce")["adversarial"] == (AdversarialWasserstein, 1.0)
+    assert terms("cpce")["perceptual"][0] is VGGPerceptual
     assert [t.kind for t in paper("cpce").losses if t.stands_in] == ["content"]
     assert paper("circle").objective == "cycle"
     kinds = {
-        "adversarial": _AdversarialWasserstein,
-        "cycle": _MAE,
-        "identity": _MAE,
-        "sparsify": _JointSparsify,
+        "adversarial": AdversarialWasserstein,
+        "cycle": MAE,
+        "identity": MAE,
+        "sparsify": JointSparsify,
     }
     assert {kind: build for kind, (build, _) in terms("circle").items()} == kinds
 
@@ -124,5 +122,5 @@ def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
 def test_both_directions_of_the_cycle_are_the_same_network():
     recipe = paper("circle")
     network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-    assert isinstance(network, _CircleNet)
+    assert isinstance(network, CircleNet)
     assert len(network.blocks) == 12
