@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.affines import apply_affine
 
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Array, Float, Float32
@@ -140,6 +139,8 @@ def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     Float
         Distance of each point's two positions (N,; mm).
     """
+    from nibabel.affines import apply_affine
+
     return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
@@ -160,6 +161,8 @@ def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
     Float
         Positions of the voxel centers (N, 3; RAS+ mm).
     """
+    from nibabel.affines import apply_affine
+
     return apply_affine(affine, np.argwhere(mask)[::every])
 
 

@@ -9,7 +9,6 @@ intensity and edge content are compared, and warned of.
 from collections.abc import Mapping
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
@@ -36,6 +35,8 @@ def _mismatches(
     card: ModelCard, affine: Array, contrast: str, factor: Factor, align: str | None
 ) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
+    from nibabel.affines import voxel_sizes
+
     out = []
     trained, zooms, across = card.lowres_mm, voxel_sizes(affine), _slice_orientation(affine)
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
@@ -200,6 +201,8 @@ def image_entries(
     dict[str, object]
         Entries ``factor``, ``orientation``, ``resolution`` and ``domain``.
     """
+    from nibabel.affines import voxel_sizes
+
     zooms = voxel_sizes(affine)
     low, high = mm or (
         zooms,

@@ -330,7 +330,7 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     )
     assert (
         "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
-        " The prepr" in again
+        " Prepr" in again
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."

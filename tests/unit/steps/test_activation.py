@@ -365,4 +365,5 @@ def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
         "Design",
         "Events",
         "Noise",
+        "VoxelTimeSeries",
     ]
