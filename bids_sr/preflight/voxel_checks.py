@@ -19,7 +19,6 @@ import numpy.typing as npt
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
-from bids_sr.io.nifti import SeriesReader
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
@@ -291,5 +290,7 @@ def _correlation(first: _Array, second: _Array) -> float:
 
 def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, _Array]:
     """Some volumes of a series with their axes in this order, in one forward pass."""
+    from bids_sr.io.nifti import SeriesReader
+
     with SeriesReader(path, allow_nan=True) as reader:
         return {t: reordered(reader.volume(t).astype(np.float64), order) for t in wanted}
