@@ -67,7 +67,7 @@ def _networks_refuse(files: Sequence[Path]) -> list[str]:
     to the step that loads the model.
     """
     if "torch" in sys.modules or not files:
-        return [_refusal(file) for file in files]
+        return [refusal(file) for file in files]
     command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -77,7 +77,7 @@ def _networks_refuse(files: Sequence[Path]) -> list[str]:
     return told
 
 
-def _refusal(file: str | Path) -> str:
+def refusal(file: str | Path) -> str:
     """Why a model cannot be loaded, or "".
 
     Parameters

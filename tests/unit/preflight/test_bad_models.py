@@ -277,7 +277,7 @@ def test_a_process_of_its_own_says_the_same(
 ) -> None:
     """Without torch in this process, the network is asked in another."""
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(method_checks, "_refusal", lambda file: "not here")
+    monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
     (problem,) = problems_of(
         method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
