@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -35,6 +34,7 @@ from bids_sr.api.model_fitting import PLAIN, known_method, place_model, refuse_w
 from bids_sr.api.placed_run import OF_RUN, Given, doubt_realigned, place_run, still
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.io.array_types import Array, Float
+from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -419,7 +419,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             if target.suffix == ".gz":
                 compress_series(made, target)
             else:
-                shutil.move(made, target)
+                link_whole(made, target)
         return nib.Nifti1Image.from_filename(target)
 
     def _made(
