@@ -14,7 +14,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _denoised import mppca
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -35,6 +34,7 @@ from bids_sr.sr.resolution.matrices import upsample
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)
+RADIUS = 3  # of MP-PCA: patches of 7 x 7 x 7 voxels, more than a run has volumes
 SNR, VOLUMES, SEED, TES_MS = 120.0, 128, 4, (13.0, 29.0, 45.0)
 
 
@@ -67,6 +67,16 @@ def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
     return np.stack(
         [ndimage.gaussian_filter(data[..., t], sigma) for t in range(data.shape[-1])], axis=-1
     )
+
+
+def mppca(series: Array) -> Array:
+    """MP-PCA (Veraart et al. 2016) of magnitudes everywhere in the field of view, by dipy, which
+    is no dependency of the program (`pip install dipy`).
+    """
+    from dipy.denoise.localpca import mppca as denoise
+
+    found = denoise(series.astype(np.float32), patch_radius=RADIUS, suppress_warning=True)
+    return np.asarray(found, dtype=np.float32)
 
 
 def zero_filled(data: Array) -> Array:
@@ -234,7 +244,7 @@ def tedana(echoes: list[Path], out: Path) -> None:
 
 
 def make_real(low: Path, truth: Path, out: Path) -> None:
-    """A measured run brought down (`blind.py make`), and its series; `sharp` is the mean of the
+    """A measured run brought down (`people.py data`), and its series; `sharp` is the mean of the
     measured run.
     """
     (acquired,) = low.glob("sub-*/**/func/*_bold.nii.gz")

@@ -4,6 +4,7 @@ small disks.
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -19,22 +20,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import nibabel as nib
+import numpy as np
 from _resources import _session_pids
-from robustness import differences, fingerprints
-
-__all__ = [
-    "Run",
-    "differences",
-    "end_all",
-    "fingerprints",
-    "incomplete",
-    "mounted",
-    "processes_left",
-    "workers_of",
-]
 
 BIDS_SR = str(Path(sys.executable).parent / "bids-sr")
 _END = {".svg": b"</svg>", ".html": b"</html>"}
+
+
+def fingerprints(out: Path) -> dict[str, str]:
+    """Hash of the voxels of every image under ``out``, and of the bytes of every table."""
+    prints = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if name.endswith(".nii.gz"):
+            image = nib.load(path)
+            content = (
+                np.ascontiguousarray(image.dataobj.get_unscaled()).tobytes()
+                + image.affine.tobytes()
+            )
+        elif name.endswith((".tsv", ".txt", ".safetensors")) and not name.startswith("logs"):
+            content = path.read_bytes()
+        else:
+            continue
+        prints[name] = hashlib.sha256(content).hexdigest()
+    return prints
+
+
+def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    """Names that only one side has, or whose content differs."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def incomplete(path: Path) -> str:

@@ -1,15 +1,22 @@
 """A low- and a high-resolution image of one head in one position, as benchmarks pass them on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from bids_sr.io.nifti import load_image
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import hr_grid, read_itk
 from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.images import TrainingImage, checksums, pair_image
+from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.recipe import Recipe
 
 Array = NDArray[Any]
+FACTOR = (2.0, 2.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +31,26 @@ class Pair:
     lowres_affine: Array
     factor: tuple[float, float, float]
 
-    def image(self, name: str = "pair") -> TrainingImage:
-        """The pair to train on."""
-        return replace(
-            pair_image(self.lowres, self.highres, self.mask, self.lowres_affine, self.factor),
-            name=name,
-        )
-
     def examples(self, recipe: Recipe) -> Examples:
         """Its slices as a training sees them."""
-        return Examples((self.image(),), recipe, self.factor, 2)
+        image = pair_image(self.lowres, self.highres, self.mask, self.lowres_affine, self.factor)
+        return Examples((image,), recipe, self.factor, 2)
 
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of what is trained on."""
-        return checksums((self.image(),))
+
+def pair_of(phantom: Path) -> Pair:
+    """The pair of a phantom, the fine image brought into the pose of the coarse one by the known
+    transform.
+    """
+    (low,) = phantom.glob("sub-*/anat/*acq-lowres_T2starw.nii.gz")
+    (high,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
+    (known,) = phantom.glob("derivatives/ground-truth/sub-*/anat/*from-highres_to-lowres*.txt")
+    lowres, affine = load_image(low)
+    highres, own = load_image(high)
+    shape, grid = hr_grid(lowres.shape, affine, FACTOR)
+    return Pair(
+        lowres=lowres,
+        highres=sample_volume(highres, own, shape, grid, np.linalg.inv(read_itk(known)[0])),
+        mask=brain_mask(lowres, affine),
+        lowres_affine=affine,
+        factor=FACTOR,
+    )

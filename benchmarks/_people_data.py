@@ -16,7 +16,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from _people_predicted import FACTOR
+from _people_measured import FACTOR
 
 from bids_sr.io.nifti import save_image
 from bids_sr.sr.resolution.matrices import kspace_crop

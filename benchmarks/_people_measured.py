@@ -5,7 +5,7 @@ components.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+FACTOR = (2.0, 2.0, 1.0)
 FIRST = 5  # volumes before the steady state
 COUNT, NOISE, DRIFTS = 40, 1.5, 6
 Array = NDArray[Any]
@@ -28,10 +29,6 @@ class Run:
     person: str
     series: Array
     mask: Array
-
-    def part(self, volumes: slice) -> Run:
-        """Some of its volumes."""
-        return replace(self, series=self.series[..., volumes])
 
 
 def runs_of(arguments: list[str]) -> Iterator[Run]:

@@ -26,8 +26,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from _labels import label
-from _people_measured import FIRST, components, without_drift
-from _people_predicted import FACTOR
+from _people_measured import FACTOR, FIRST, components, without_drift
 
 import bids_sr
 from bids_sr import workflows

@@ -41,7 +41,6 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import Factor, downsample, upsample
 from bids_sr.sr.training.update_steps import Networks
-from bids_sr.sr.variance.prior import Prior
 
 Array = NDArray[Any]
 FLOAT = 4
@@ -285,25 +284,6 @@ def of_a_volume(
             run=lambda: downsample(fine, volume.shape),
         ),
     ]
-
-
-def of_variance(prior: Prior, shape: Sequence[int]) -> Kernel:
-    """What the variance maps of `sbl` add to a volume; no part of a stage, as a gate may leave the
-    maps out.
-    """
-    coarse = torch.randn(shape[2], shape[0], shape[1], generator=torch.Generator().manual_seed(0))
-
-    def run() -> torch.Tensor:
-        with torch.inference_mode():
-            return prior.beyond(coarse)
-
-    return Kernel(
-        name="variance-weighted reconstruction (sbl)",
-        unit="volume",
-        parts=(),
-        work=counted(run),
-        run=run,
-    )
 
 
 def of_training(recipe: Recipe, pair: Pair) -> list[Kernel]:

@@ -21,7 +21,7 @@ same size again. So that they are not too quiet where the model looks,
   get what belongs to neighbors.
 
 On noise of known autocorrelation the rate is then .88 to 1.09 of that of fresh noise
-(`shuffles.py`).
+(`shuffles.py` of `archive.md`).
 
 Shuffles set a threshold of their own, too: the z that the largest of all voxels passes in 5 % of
 them (maximum statistic; Nichols and Holmes 2002), which holds whatever the model of the noise is

@@ -1,12 +1,15 @@
 """Tables of the benchmarks: printed, and kept as benchmarks/results/NAME.{json,md}."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -21,17 +24,25 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def commit() -> str:
+    """Of the program that is measured; "+" where a file that git knows differs from it."""
+    command = ("git", "-C", str(HERE.parent), "describe", "--always", "--exclude=*", "--dirty=+")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def keep(
     name: str, title: str, rows: Sequence[Mapping[str, Any]], *, remarks: Sequence[str] = ()
 ) -> None:
-    """Print a table and keep it; the command line that made it stands above it."""
+    """Print a table and keep it; the command line, commit and date that made it stand above it."""
     command = " ".join(["python", *(Path(arg).name if "/" in arg else arg for arg in sys.argv)])
-    text = f"# {title}\n\n`{command}`\n\n{markdown(rows)}\n" + "".join(
+    made = {"command": command, "commit": commit(), "date": date.today().isoformat()}
+    stamp = "`{command}` at {commit}, {date}".format_map(made)
+    text = f"# {title}\n\n{stamp}\n\n{markdown(rows)}\n" + "".join(
         f"\n{remark}\n" for remark in remarks
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(
-        json.dumps({"title": title, "rows": list(rows)}, indent=1) + "\n"
+        json.dumps({"title": title, **made, "rows": list(rows)}, indent=1) + "\n"
     )
     sys.stdout.write(text)

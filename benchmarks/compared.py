@@ -4,7 +4,7 @@ was run.
 python benchmarks/compared.py phantom OUT
     a phantom with echoes, and its series (needs dipy; tedana)
 python benchmarks/compared.py real LOW TRUTH OUT
-    series of a measured run brought down (`blind.py make`)
+    series of a measured run brought down (the data sets of `people.py data`)
 python benchmarks/compared.py expected
     the verdicts expected, as a table
 python benchmarks/compared.py controls DATA OUT

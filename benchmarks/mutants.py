@@ -1,15 +1,15 @@
 """Faults put into the product one by one: whether the tests see each of them.
 
-``mutants.toml`` lists sixty faults over all layers. Each is put into a copy of a checkout, and
+``mutants.toml`` lists the faults, over all layers. Each is put into a copy of a checkout, and
 only the tests that ought to see it are run there, until the first failure. Before that, the same
 tests must pass without any fault.
 
     python benchmarks/mutants.py                                   this checkout
-    python benchmarks/mutants.py --checkout ../before --name mutants_before
+    python benchmarks/mutants.py --checkout ../before --name mutants_before    another one
+    python benchmarks/mutants.py --list                            where each stands; runs nothing
 
 A fault is found by the function or class and a snippet of its source, in whatever module these
-stand, so that the list serves before and after a change of the layout; `before` in a table tells
-how older code read.
+stand, so that the list serves before and after a change of the layout.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,6 @@ class Mutant:
     function : the function or class whose source holds the snippet; "" for a whole module
     snippet, replacement : source before and after
     tests : ends of the paths of the test files that ought to see it
-    older : the same for code that read otherwise, or None
     """
 
     name: str
@@ -57,25 +56,21 @@ class Mutant:
     snippet: str
     replacement: str
     tests: tuple[str, ...]
-    older: "Mutant | None" = None
 
 
 def read_mutants(path: Path) -> list[Mutant]:
     """The list of faults."""
     tables = tomllib.loads(path.read_text())
-    return [_mutant(name, table) for name, table in tables.items()]
+    return [
+        Mutant(**{**table, "name": name, "tests": tuple(table["tests"])})
+        for name, table in tables.items()
+    ]
 
 
-def _mutant(name: str, table: Mapping[str, Any]) -> Mutant:
-    values = {key: value for key, value in table.items() if key != "before"}
-    older = _mutant(name, {**values, **table["before"]}) if "before" in table else None
-    return Mutant(**{**values, "name": name, "tests": tuple(values["tests"]), "older": older})
-
-
-def product_files(root: Path) -> Iterator[Path]:
-    """Modules of the product in a checkout."""
-    for folder in PRODUCT:
-        yield from sorted((root / folder).rglob("*.py"))
+def sources_of(root: Path) -> dict[Path, str]:
+    """Modules of the product in a checkout, by their place in it."""
+    files = (path for folder in PRODUCT for path in sorted((root / folder).rglob("*.py")))
+    return {path.relative_to(root): path.read_text() for path in files}
 
 
 def _spans(source: str, function: str) -> list[tuple[int, int]]:
@@ -91,13 +86,12 @@ def _spans(source: str, function: str) -> list[tuple[int, int]]:
     return [(node.lineno - 1, node.end_lineno or node.lineno) for node in found]
 
 
-def place(root: Path, mutant: Mutant) -> tuple[Path, str] | None:
+def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | None:
     """Module with the fault, and its source with the fault in it; None where the snippet is not
     there exactly once.
     """
     found = []
-    for path in product_files(root):
-        source = path.read_text()
+    for path, source in sources.items():
         if mutant.snippet not in source:
             continue
         lines = source.splitlines(keepends=True)
@@ -105,9 +99,7 @@ def place(root: Path, mutant: Mutant) -> tuple[Path, str] | None:
             part = "".join(lines[first:last])
             if part.count(mutant.snippet) == 1:
                 changed = part.replace(mutant.snippet, mutant.replacement)
-                found.append(
-                    (path.relative_to(root), "".join([*lines[:first], changed, *lines[last:]]))
-                )
+                found.append((path, "".join([*lines[:first], changed, *lines[last:]])))
             elif mutant.snippet in part:
                 return None
     return found[0] if len(found) == 1 else None
@@ -171,17 +163,14 @@ def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
         time.monotonic(),
         {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
     )
-    chosen = next(
-        (each for each in (mutant, mutant.older) if each is not None and place(root, each)), None
-    )
-    found = None if chosen is None else place(root, chosen)
-    if chosen is None or found is None:
+    found = place(sources_of(root), mutant)
+    if found is None:
         return {**row, "module": "", "result": ABSENT, "by": "", "s": 0}
     path, changed = found
     before = (root / path).read_text()
     (root / path).write_text(changed)
     try:
-        code, first = run_tests(python, root, test_files(root, chosen))
+        code, first = run_tests(python, root, test_files(root, mutant))
     finally:
         (root / path).write_text(before)
     result = {0: SURVIVED, 1: KILLED}.get(code, KILLED if first else BROKEN)
@@ -223,8 +212,9 @@ def main() -> int:
     ]
     checkout = options.checkout.resolve()
     if options.list:
+        sources = sources_of(checkout)
         for mutant in mutants:
-            found = place(checkout, mutant) or (mutant.older and place(checkout, mutant.older))
+            found = place(sources, mutant)
             print(f"{mutant.name:28}{mutant.layer:18}{found[0] if found else ABSENT}")
         return 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
@@ -273,13 +263,7 @@ def try_all(
         copies.put(folder / str(number))
     if checked:
         root = copies.get()
-        chosen = [
-            each
-            for m in mutants
-            for each in (m, m.older)
-            if each is not None and place(root, each)
-        ]
-        tests = sorted({path for each in chosen for path in test_files(root, each)})
+        tests = sorted({path for mutant in mutants for path in test_files(root, mutant)})
         code, first = run_tests(python, root, tests)
         copies.put(root)
         if code:

@@ -1,7 +1,6 @@
-"""A whole subject of the paper's size, every stage: where the time goes, beside what the paper's
-recipe would cost.
+"""A whole subject of the paper's size, every stage: where the time goes.
 
-python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--paper-steps 6] [--keep-run]
+python benchmarks/paper_subject.py WORK [--preset paper] [--procs 2] [--keep-run]
 
 Makes the phantom (64 x 64 x 30 x 900 and its pair; kept in WORK), then runs, bound to two
 processors,
@@ -14,18 +13,11 @@ writes what each step took, which is what the table adds up. `step s` is the clo
 a stage, of which two may run side by side, `processor s` that of all their threads. Memory is the
 peak over the whole group of processes (PSS, so that shared pages count once).
 
-The paper's recipe is not run: what stands beside is seconds a step of `paper-mse`, measured here,
-times its 100,000 steps, and seconds a slice of its generator times slices and volumes, each on as
-many threads as is fastest. Looks at held-out slices, and the second training on all slices that
-`paper-mse` adds, are not in it; nor are the features of VGG-19 that `paper` is taught by, whose
-weights do not come with the program: with them a step takes 1.3 times as long.
-
 The roofline times the kernels of the two stages that took most, one thread each as in the run,
 against the best convolution in cache, the best large matrix product, and copies of arrays beyond
 the caches, measured here and now; how work and bytes are counted stands in
 benchmarks/_roofline.py. --keep-run takes the run that WORK has, with the load and the processors
-that it had. Writes benchmarks/results/paper_subject{,_roofline}.{json,md} and
-paper_subject_roofline.svg.
+that it had. Writes benchmarks/results/paper_subject{,_roofline}.{json,md}.
 """
 
 import argparse
@@ -34,7 +26,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -45,25 +36,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from _monitored import monitored
-from _pair import Pair
-from _recipes_run import training_pair
+from _pair import pair_of
 from _resources import watch
 from _roofline import (
     Kernel,
     Peaks,
-    Step,
     measure_peaks,
     of_a_volume,
     of_training,
-    of_variance,
     on_threads,
     seconds,
 )
 from _roofline import row as roofline_row
-from _table import RESULTS, keep
-from variance import drawn_prior
+from _table import keep
 
 from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
@@ -76,6 +62,7 @@ from bids_sr.sr.models.model import load_model
 RESOURCES = "resources.tsv"
 """Among the work: what each step took."""
 BIN = Path(sys.executable).parent
+MOST_MINUTES, MOST_GB = 5, 1.7
 SERIES, TRAINING = "super-resolution: ", "training"
 MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
 STAGES = {
@@ -195,126 +182,45 @@ def stages(work: Path) -> pd.DataFrame:
     return found.sort_values("cpu", ascending=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Paper:
-    """Seconds (clock, processor) of a training step and of a slice with the paper's recipe, and
-    the threads of each.
-    """
+def table(found: pd.DataFrame, usage: Finished) -> list[dict[str, Any]]:
+    """The stages of the run, and what is beside its steps."""
 
-    step: tuple[float, float]
-    slice: tuple[float, float]
-    threads: tuple[int, int]
+    def row(stage: str, count: Any, clock: Any, cpu: float, peak: Any) -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "steps": count,
+            "step s": clock,
+            "processor s": round(cpu, 1),
+            "% of processor": round(100 * cpu / usage.cpu_seconds, 1),
+            "peak GB of a step": peak,
+        }
 
-
-def _timed(act: Any, count: int) -> tuple[float, float]:
-    act()
-    clock, busy = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        act()
-    return (time.perf_counter() - clock) / count, (time.process_time() - busy) / count
-
-
-def measure_paper(pair: Pair, procs: int, count: int) -> Paper:
-    """A few steps and slices of the paper's recipe, on one thread and all; the faster counts."""
-    recipe = get_method("srgan").recipes["paper-mse"]
-    step = Step(recipe, pair)
-    shape = pair.highres.shape[:2]
-    images = [
-        torch.rand(n, 1, *shape).contiguous(memory_format=torch.channels_last) for n in (1, 4)
-    ]
-    net = step.nets.generator
-    steps, slices = {}, {}
-    for threads in sorted({1, procs}):
-        with on_threads(threads):
-            steps[threads] = _timed(step, count)
-            with torch.inference_mode():
-                each = [
-                    (t / len(x), b / len(x))
-                    for x in images
-                    for t, b in [_timed(lambda x=x: net(x), 2)]
-                ]
-            slices[threads] = min(each)
-    best, fast = min(steps, key=lambda n: steps[n][0]), min(slices, key=lambda n: slices[n][0])
-    return Paper(step=steps[best], slice=slices[fast], threads=(best, fast))
-
-
-def table(
-    found: pd.DataFrame, usage: Finished, paper: Paper, sizes: tuple[int, int]
-) -> list[dict[str, Any]]:
-    """The stages of the run, with what the paper's recipe would cost beside them; sizes: slices,
-    volumes.
-    """
-    planned = get_method("srgan").recipes["paper-mse"].steps
-    count = sizes[0] * sizes[1]
-    instead = {
-        TRAINING: [planned * value for value in paper.step],
-        f"{SERIES}srgan": [count * value for value in paper.slice],
-    }
-    rows, clock, busy = [], 0.0, 0.0
-    for name, one in found.iterrows():
-        other = instead.get(str(name), [one.seconds, one.cpu])
-        clock, busy = clock + other[0] - one.seconds, busy + other[1]
-        rows.append(
-            {
-                "stage": name,
-                "steps": int(one.steps),
-                "step s": round(one.seconds, 1),
-                "processor s": round(one.cpu, 1),
-                "% of processor": round(100 * one.cpu / usage.cpu_seconds, 1),
-                "peak GB of a step": round(one.peak_gb, 2),
-                "recipe paper-mse, processor s": round(other[1], 1),
-            }
-        )
     beside = usage.cpu_seconds - found.cpu.sum()
-    rows.append(
-        {
-            "stage": "starting, checks, scheduler, workers",
-            "steps": "",
-            "step s": "",
-            "processor s": round(beside, 1),
-            "% of processor": round(100 * beside / usage.cpu_seconds, 1),
-            "peak GB of a step": "",
-            "recipe paper-mse, processor s": round(beside, 1),
-        }
-    )
-    rows.append(
-        {
-            "stage": "the whole run",
-            "steps": int(found.steps.sum()),
-            "step s": f"{usage.seconds:.1f} on the clock",
-            "processor s": round(usage.cpu_seconds, 1),
-            "% of processor": 100.0,
-            "peak GB of a step": f"{usage.peak_gib * 2**30 / 1e9:.2f} all processes",
-            "recipe paper-mse, processor s": round(busy + beside, 1),
-        }
-    )
-    return rows
-
-
-def verdict(
-    usage: Finished, paper: Paper, sizes: tuple[int, int], given: argparse.Namespace
-) -> list[str]:
-    """What the table says, in words."""
-    planned = get_method("srgan").recipes["paper-mse"].steps
-    training, slices = planned * paper.step[0] / 3600, sizes[0] * sizes[1] * paper.slice[0] / 3600
-    memory = usage.peak_gib * 2**30 / 1e9
-    bars = f"{usage.seconds / 60:.1f} min (bar 8) and {memory:.2f} GB (bar 2)"
-    held = usage.code == 0 and usage.seconds <= 480 and memory <= 2
-    procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
+    clock, peak = f"{usage.seconds:.1f} on the clock", f"{_gb(usage):.2f} all processes"
     return [
-        (
-            f"Exit code {usage.code}; {bars} on {procs} processors:"
-            f" {'held' if held else 'NOT held'}. Preset {given.preset}; load of the machine when"
-            f" it ended {load} over five minutes."
+        *(
+            row(str(name), int(one.steps), round(one.seconds, 1), one.cpu, round(one.peak_gb, 2))
+            for name, one in found.iterrows()
         ),
-        (
-            f"Recipe paper-mse on the same machine: {paper.step[0]:.3f} s a step on"
-            f" {paper.threads[0]} threads, {planned} steps: {training:.1f} h; {paper.slice[0]:.3f}"
-            f" s a slice on {paper.threads[1]} threads, {sizes[0]} slices of {sizes[1]} volumes:"
-            f" {slices:.1f} h. Together {(training + slices) * 3600 / usage.seconds:.0f} times the"
-            " whole run above, on the clock."
-        ),
+        row("starting, checks, scheduler, workers", "", "", beside, ""),
+        row("the whole run", int(found.steps.sum()), clock, usage.cpu_seconds, peak),
     ]
+
+
+def _gb(usage: Finished) -> float:
+    return usage.peak_gib * 2**30 / 1e9
+
+
+def verdict(usage: Finished, preset: str) -> str:
+    """What the table says, in words."""
+    minutes, memory = usage.seconds / 60, _gb(usage)
+    held = usage.code == 0 and minutes <= MOST_MINUTES and memory <= MOST_GB
+    procs, load = ("not kept" if v is None else f"{v:g}" for v in (usage.procs, usage.load))
+    return (
+        f"Exit code {usage.code}; {minutes:.1f} min (bar {MOST_MINUTES}) and {memory:.2f} GB (bar"
+        f" {MOST_GB}) on {procs} processors: {'held' if held else 'NOT held'}. Preset {preset};"
+        f" load of the machine when it ended {load} over five minutes."
+    )
 
 
 def heaviest(found: pd.DataFrame) -> list[str]:
@@ -372,39 +278,6 @@ def report_roofline(
         rows,
         remarks=remarks,
     )
-    draw(rows, peaks)
-
-
-def draw(rows: list[dict[str, Any]], peaks: Peaks) -> None:
-    """Both roofs, and the kernels under them."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "paper_subject"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-    x = np.geomspace(0.5, 200, 200)
-    for name, speed, style in (
-        ("memory", max(peaks.copy, peaks.triad), "-"),
-        ("cache", peaks.cached, ":"),
-    ):
-        roof = np.minimum(peaks.convolution, x * speed)
-        axes.plot(
-            x,
-            roof,
-            style,
-            color="black",
-            linewidth=1,
-            label=f"best convolution, {name} ({speed:.0f} GB/s)",
-        )
-    for k, one in enumerate(rows):
-        color = plt.get_cmap("tab10")(k)
-        axes.plot(one["FLOP/byte"], one["GFLOP/s"], "o", color=color, label=one["kernel"])
-    axes.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
-    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
-    figure.savefig(RESULTS / "paper_subject_roofline.svg", metadata={"Date": None})
-    plt.close(figure)
 
 
 def main() -> int:
@@ -414,9 +287,6 @@ def main() -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--procs", type=int, default=2)
-    parser.add_argument(
-        "--paper-steps", type=int, default=6, help="of the paper's recipe that are timed"
-    )
     parser.add_argument("--keep-run", action="store_true")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -426,17 +296,15 @@ def main() -> int:
     if usage.code:
         sys.stderr.write((given.work / "run.log").read_text()[-4000:])
         return usage.code
-    found, pair = stages(given.work), training_pair(phantom)
-    paper = measure_paper(pair, given.procs, given.paper_steps)
+    found, pair = stages(given.work), pair_of(phantom)
     (bold,) = phantom.glob("sub-*/func/*_bold.nii.gz")
     with SeriesReader(bold) as reader:
         volume, affine, shape = next(iter(reader.volumes())), reader.affine, reader.shape
-    sizes = int(shape[2]), int(shape[3])
     keep(
         "paper_subject",
         "A whole subject of the paper's size",
-        table(found, usage, paper, sizes),
-        remarks=verdict(usage, paper, sizes, given),
+        table(found, usage),
+        remarks=[verdict(usage, given.preset)],
     )
     (weights,) = out.glob("sourcedata/models/**/*srgan*.safetensors")
     model = load_model(weights)
@@ -450,11 +318,9 @@ def main() -> int:
             *of_a_volume(
                 np.asarray(volume), affine, pair.factor, model, PosedImage(data=data, affine=grid)
             ),
-            of_variance(drawn_prior(volume.shape), volume.shape),
         ]
-        report_roofline(
-            kernels, measure_peaks(), found, {TRAINING: steps, **dict.fromkeys(names, sizes[1])}
-        )
+        counts = {TRAINING: steps, **dict.fromkeys(names, int(shape[3]))}
+        report_roofline(kernels, measure_peaks(), found, counts)
     return 0
 
 

@@ -4,14 +4,6 @@ python benchmarks/people.py settings BIDS_DIR
     what was tried, one level of resolution down (BIDS_DIR is low)
 python benchmarks/people.py share NAME=BIDS_DIR ...
     share of zero filling's error explained, one row a run
-python benchmarks/people.py noise NAME=BIDS_DIR ...
-    the same with thermal noise added, and what the gate says
-python benchmarks/people.py predict NAME=BIDS_DIR ...
-    whether the share tested one level down predicts the true one
-python benchmarks/people.py word DATA OUT
-    whether a run without its reference can be given a word
-python benchmarks/people.py fluctuations [MM] NAME=BIDS_DIR ...
-    how series fluctuate, phantoms beside people
 python benchmarks/people.py data DATA OUT
     data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]
@@ -20,8 +12,6 @@ python benchmarks/people.py harm DATA OUT [ONLY ...]
     the same with calibrations that are wrong
 python benchmarks/people.py protocol DATA OUT [ONLY ...]
     the same with other lengths, moments, distortions
-python benchmarks/people.py phantom OUT
-    a simulated run whose calibration differs in distortion, place
 python benchmarks/people.py all DATA OUT
     all of the above on the data sets of DATA
 
@@ -55,16 +45,13 @@ import torch
 from _minimum_norm import minimum_norm, prior_by
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
-from _people_fluctuations import fluctuations
-from _people_measured import Array, Run, components, runs_of
-from _people_phantom import phantom
-from _people_predicted import FACTOR, predict, recipe_of
+from _people_measured import FACTOR, Array, Run, components, runs_of
 from _people_runs import command
 from _people_tables import harm, protocol, runs
-from _people_word import word
 from _table import keep
 from torch import Tensor
 
+from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import crop_matrix
 from bids_sr.sr.resolution.operators import Level
@@ -74,6 +61,13 @@ from bids_sr.sr.variance.upsampler import Modulation
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
+
+
+def recipe_of(name: str) -> VarianceRecipe:
+    """The recipe of a method of variance maps."""
+    found = get_method(name).variance
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,49 +179,6 @@ def share(arguments: list[str]) -> None:
     )
 
 
-def noise(arguments: list[str]) -> None:
-    """Shares and gate with thermal noise added to the measured run, and of nothing but noise."""
-    rows: list[dict[str, Any]] = []
-    for run in runs_of(arguments):
-        typical = float(np.median(run.series[run.mask].std(-1)))
-        for amount, only, volumes in (
-            (0.0, False, None),
-            (2.0, False, None),
-            (4.0, False, None),
-            (8.0, False, None),
-            (1.0, True, None),
-            (0.0, False, 60),
-            (4.0, False, 60),
-        ):
-            part = run.part(slice(volumes)) if volumes else run
-            rng = np.random.default_rng(7)
-            added = (amount * typical * rng.normal(size=part.series.shape)).astype(np.float32)
-            problem = brought_down(replace(part, series=added if only else part.series + added))
-            seen, reached = gate_of(problem), problem.share(prior_of("sbl", problem))
-            top = _share_of_strongest(problem)
-            applied = seen >= (recipe_of("sbl").least_explained or 0)
-            rows.append(
-                {
-                    "run": run.name,
-                    "volumes": part.series.shape[-1],
-                    "noise over its SD": "only" if only else amount,
-                    "8 components hold": round(top, 3),
-                    "gate": round(seen, 4),
-                    "sbl without the gate": round(reached, 4),
-                    "applied": applied,
-                    "sbl": round(reached, 4) if applied else 0.0,
-                }
-            )
-            print(rows[-1], flush=True)
-    keep("people_noise", "Thermal noise and the gate", rows)
-
-
-def _share_of_strongest(problem: Problem) -> float:
-    inside = problem.run.series[problem.run.mask].astype(np.float64)
-    values = np.linalg.eigvalsh(inside.T @ inside)[::-1]
-    return float(values[:8].sum() / values.sum())
-
-
 TRIED: Mapping[str, Mapping[str, Any]] = {
     "sbl": {},
     "one correlation, 2": {"fwhm": (2.0,)},
@@ -304,7 +255,7 @@ def data(arguments: list[str]) -> None:
 
 
 def everything(arguments: list[str]) -> None:
-    """Every table on people that README and docs show, but for that of `others.py`."""
+    """Every table on people that README and docs show."""
     folder = Path(arguments[0])
     people = [
         f"A={folder / 'studyforrest-lowres-truth'}",
@@ -312,27 +263,20 @@ def everything(arguments: list[str]) -> None:
         f"C={folder / 'opennft'}",
     ]
     settings([str(folder / "studyforrest-lowres")])
-    for command_ in (share, noise, predict):
-        command_(people)
-    for command_ in (runs, word, harm, protocol):
+    share(people)
+    for command_ in (runs, harm, protocol):
         command_(arguments[:2])
-    phantom(arguments[1:2])
 
 
 def main() -> int:
     """One subcommand."""
     wanted = {
-        "fluctuations": fluctuations,
         "settings": settings,
         "share": share,
-        "noise": noise,
-        "predict": predict,
-        "word": word,
         "data": data,
         "runs": runs,
         "harm": harm,
         "protocol": protocol,
-        "phantom": phantom,
         "all": everything,
     }
     if len(sys.argv) < 3 or sys.argv[1] not in wanted:

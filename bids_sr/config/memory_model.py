@@ -184,7 +184,7 @@ def _of_t1w(always: float, t1w: float) -> Need:
 
 
 # Ten dense layers keep some 2,000 channels of whole volumes for their gradients
-# (``benchmarks/dense_memory.py``)
+# (``benchmarks/results/dense_memory.md``)
 _DENSE_TRAINING = 14.0
 # Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03

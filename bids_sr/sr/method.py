@@ -25,7 +25,7 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "f
 
 @frozen
 class Cost:
-    """Processor seconds of a method and a recipe, measured by ``benchmarks/method_costs.py``.
+    """Processor seconds of a method and a recipe, measured once (``benchmarks/archive.md``).
 
     Parameters
     ----------

@@ -3,7 +3,7 @@ limit; then a retry.
 
 ``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which bring a cluster
 of one machine up and down. A short program of the shell stands for bids-sr: what is tested is what
-surrounds it; `benchmarks/slurm_array.py` does the same with the real one.
+surrounds it.
 """
 
 import os

@@ -230,7 +230,7 @@ def test_report_holds_every_section_and_opens_without_network(finished):
 
 
 def test_the_report_is_read_in_minutes(finished):
-    """Folded sections count, too; benchmarks/report_words.py holds the page of the example."""
+    """Folded sections count, too."""
     page = re.sub(
         r"<(script|style|svg)\b.*?</\1>",
         " ",

@@ -31,7 +31,7 @@ _LEAST_COMPONENTS = 8
 _STRETCHES = 4  # of a half, at most
 # Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
 # half of 15 volumes has two components, of which one half tells the other nothing
-# (``benchmarks/calibrated_share.py short``)
+# (``benchmarks/results/short_runs.md``)
 _VOLUMES_PER_NUISANCE = 6
 
 

@@ -4,8 +4,8 @@ There the acquired volumes themselves are the reference.
 
 It decides whether a method is applied. It is no measurement of accuracy: it is made at voxels
 twice as large as acquired (or by whatever factor), and nothing that a run tells without its
-reference was found to tell much from little (``benchmarks/people.py word``). Where there is no
-reference, what measured runs had is told, as a range.
+reference was found to tell much from little (``benchmarks/results/people_word.md``). Where
+there is no reference, what measured runs had is told, as a range.
 """
 
 import math
@@ -50,7 +50,7 @@ EARLIER: Mapping[bool, _Earlier] = {
         active="50 to 85 %", brain="54 to 64 %", where="4 runs of 3 people, all events"
     ),
 }
-"""Without and with a calibration (``benchmarks/people.py word`` and ``runs``)."""
+"""Without and with a calibration (``benchmarks/results``: people_runs, people_contrasts)."""
 UNCALIBRATED = "39 to 49 %"
 """In active voxels, without a calibration in the contrast and the runs that stand for those with
 one.

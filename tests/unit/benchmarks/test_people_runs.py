@@ -18,12 +18,10 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import _people_calibrations as calibrations
 import _people_data as data
-import _people_phantom as phantom
 import _people_runs as runs
 import _people_tables as tables
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.spatial.transforms import write_itk
 
 ZOOMS = (3.0, 3.0, 3.5)
 
@@ -195,34 +193,3 @@ def test_the_contrast_of_all_events_comes_first() -> None:
         for v, c in ((0.1, "face"), (0.5, "all"))
     ]
     assert runs.value(rows, "sbl", "split_r_beyond", "brain").value == 0.5
-
-
-def test_what_a_registration_leaves_of_a_distortion(tmp_path: Path) -> None:
-    """A calibration 1 mm further up that shows all tissue 2 mm more to the back: the right pose
-    leaves the 2 mm.
-    """
-    truth = tmp_path / "derivatives" / "ground-truth" / "sub-01" / "func"
-    truth.mkdir(parents=True)
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    affine[:3, 3] = -20
-
-    def put(name: str, value: float) -> None:
-        nib.save(
-            nib.Nifti1Image(np.full((11, 11, 11), value, dtype=np.float32), affine),
-            truth / f"{name}.nii.gz",
-        )
-
-    put("sub-01_task-tap_desc-noisefree_boldref", 500)
-    put("sub-01_task-tap_desc-distortion_fieldmap", 1)
-    put("sub-01_task-tap_acq-highres_desc-distortion_fieldmap", 3)
-    pose = np.eye(4)
-    pose[2, 3] = 1
-    xfm = (
-        truth
-        / "sub-01_task-tap_acq-highres_from-calibration_to-boldref_mode-image_desc-truth_xfm.txt"
-    )
-    write_itk(xfm, pose)
-    true, left = phantom.errors(tmp_path, xfm)
-    npt.assert_allclose(true, np.broadcast_to([0.0, -2.0, 1.0], true.shape), atol=1e-5)
-    npt.assert_allclose(left, np.broadcast_to([0.0, 2.0, 0.0], left.shape), atol=1e-5)
-    assert phantom.rms(true) == pytest.approx(5**0.5)

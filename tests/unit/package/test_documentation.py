@@ -96,7 +96,10 @@ def test_files_that_a_page_names_are_there(page):
         assert (ROOT / named).exists(), named
 
 
-@pytest.mark.parametrize("page", [*PAGES, "benchmarks/FINDINGS.md", "benchmarks/TRUTH.md"])
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(f"benchmarks/{name}.md" for name in ("README", "archive", "FINDINGS", "TRUTH"))],
+)
 def test_tables_of_results_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text()
     named = set(re.findall(r"results/([\w-]+\.md)", text))

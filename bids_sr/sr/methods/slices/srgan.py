@@ -100,7 +100,7 @@ METHOD = Method(
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # `fast` from whole runs on grids of many sizes, the others from
-    # ``benchmarks/paper_subject.py``
+    # ``benchmarks/results/paper_subject.md``
     costs={
         "fast": Cost(always=20.0, low=310.0, series=0.24),
         "paper": Cost(always=250_000.0, series=19.0),
