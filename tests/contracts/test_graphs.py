@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -355,9 +356,31 @@ def _graph_of_case(case: str, root: Path) -> Graph:
     return planned_graph(maker, root, *(each.format(root=root) for each in options))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Graph, set[str]]]:
+    """The graph of a case, made once, and the settings that were read for it: by a step, or by its
+    text, its file names, or a workflow.
+    """
+    setting = Scope.setting
+
+    @cache
+    def make(case: str) -> tuple[Graph, set[str]]:
+        read = set()
+
+        def noted(scope: Scope, name: str) -> Any:
+            read.add(name)
+            return setting(scope, name)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Scope, "setting", noted)
+            return _graph_of_case(case, tmp_path_factory.mktemp("graph")), read
+
+    return make
+
+
 @pytest.fixture(params=CASES, scope="module")
-def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return _graph_of_case(request.param, tmp_path_factory.mktemp("graph"))
+def graph(request: pytest.FixtureRequest, made: Callable[[str], tuple[Graph, set[str]]]) -> Graph:
+    return made(request.param)[0]
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Placed, dict[str, Any]]]:
@@ -610,20 +633,13 @@ def _origin(maker: Maker) -> str:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """All cases together; a setting is read by a step, or by its text, its file names, or a
-    workflow.
-    """
-    found, setting = Seen(), Scope.setting
-
-    def noted(scope: Scope, name: str) -> Any:
-        found.read.add(name)
-        return setting(scope, name)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Scope, "setting", noted)
-        for case in CASES:
-            found.look(_graph_of_case(case, tmp_path_factory.mktemp("case")))
+def seen(made: Callable[[str], tuple[Graph, set[str]]]) -> Seen:
+    """All cases together."""
+    found = Seen()
+    for case in CASES:
+        graph, read = made(case)
+        found.look(graph)
+        found.read |= read
     return found
 
 

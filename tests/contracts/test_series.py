@@ -37,6 +37,7 @@ DEFINED = {
 }
 
 
+@pytest.fixture(scope="module")
 def constants() -> list[tuple[str, ast.AST]]:
     """Every node of the product's code beside docstrings, with its file."""
     found = []
@@ -49,9 +50,9 @@ def constants() -> list[tuple[str, ast.AST]]:
     return found
 
 
-def test_there_is_one_list_of_baselines():
+def test_there_is_one_list_of_baselines(constants):
     lists = {}
-    for name, node in constants():
+    for name, node in constants:
         parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
         words = [part.value for part in parts if isinstance(part, ast.Constant)]
         if len(words) > 1 and len(words) == len(parts) and set(words) <= set(BASELINES):
@@ -59,13 +60,13 @@ def test_there_is_one_list_of_baselines():
     assert not lists
 
 
-def test_there_is_one_parser_of_names():
+def test_there_is_one_parser_of_names(constants):
     pattern = re.compile(
         r"Seed(\d|\\d|$)|Fwhm|rawSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
     )
     found = [
         (name, node.lineno, node.value)
-        for name, node in constants()
+        for name, node in constants
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and pattern.search(node.value)
@@ -73,7 +74,7 @@ def test_there_is_one_parser_of_names():
     ]
     cut = [
         (name, node.lineno)
-        for name, node in constants()
+        for name, node in constants
         if isinstance(node, ast.Attribute) and node.attr == "isupper"
     ]
     assert found == cut == []

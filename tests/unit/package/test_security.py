@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,36 +49,53 @@ OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"
 EVIL = "<script>alert(1)</script>"
 
 
-def calls() -> Iterator[tuple[str, int, str, ast.Call]]:
+@pytest.fixture(scope="module")
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Every node of the sources with its file, parsed once."""
+    return [
+        (str(path.relative_to(ROOT)), node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
+    ]
+
+
+@pytest.fixture(scope="module")
+def calls(nodes: list[tuple[str, ast.AST]]) -> list[tuple[str, int, str, ast.Call]]:
     """Every call in the sources: file, line, dotted name."""
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                yield str(path.relative_to(ROOT)), node.lineno, ast.unparse(node.func), node
+    return [
+        (name, node.lineno, ast.unparse(node.func), node)
+        for name, node in nodes
+        if isinstance(node, ast.Call)
+    ]
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 def keyword(call: ast.Call, name: str) -> str | None:
     return next((ast.unparse(each.value) for each in call.keywords if each.arg == name), None)
 
 
-def test_there_are_sources() -> None:
+def test_there_are_sources(calls: list[tuple[str, int, str, ast.Call]]) -> None:
     assert len(SOURCES) > 150
-    assert sum(1 for _ in calls()) > 5000
+    assert len(calls) > 5000
 
 
-def test_nothing_is_unpickled_but_steps_of_the_work_directory() -> None:
-    found = []
-    for path in SOURCES:
-        name = str(path.relative_to(ROOT))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found += [
-                f"{name}:{node.lineno} {module}"
-                for module in modules
-                if module.split(".")[0] in PICKLES
-            ]
-    for name, line, function, call in calls():
+def test_nothing_is_unpickled_but_steps_of_the_work_directory(
+    nodes: list[tuple[str, ast.AST]], calls: list[tuple[str, int, str, ast.Call]]
+) -> None:
+    found = [
+        f"{name}: {module}"
+        for name, node in nodes
+        for module in imported(node)
+        if module.split(".")[0] in PICKLES
+    ]
+    for name, line, function, call in calls:
         last = function.rpartition(".")[2]
         if function.endswith(
             ("torch.load", "read_pickle", "jit.load", "yaml.load", "yaml.unsafe_load")
@@ -91,10 +108,10 @@ def test_nothing_is_unpickled_but_steps_of_the_work_directory() -> None:
     assert found == []
 
 
-def test_no_shell_and_no_text_is_run() -> None:
+def test_no_shell_and_no_text_is_run(calls: list[tuple[str, int, str, ast.Call]]) -> None:
     found = [
         f"{name}:{line} {function}"
-        for name, line, function, call in calls()
+        for name, line, function, call in calls
         if keyword(call, "shell") not in (None, "False")
         or function
         in (
@@ -111,7 +128,7 @@ def test_no_shell_and_no_text_is_run() -> None:
     assert found == []
 
 
-def test_no_library_of_the_network_is_imported() -> None:
+def test_no_library_of_the_network_is_imported(nodes: list[tuple[str, ast.AST]]) -> None:
     network = {
         "requests",
         "urllib",
@@ -124,15 +141,12 @@ def test_no_library_of_the_network_is_imported() -> None:
         "telnetlib",
         "xmlrpc",
     }
-    found = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names = [
-                name for name in names if name.split(".")[0] in network and name != "urllib.parse"
-            ]
-            found += [f"{path.name}: {name}" for name in names]
+    found = [
+        f"{name}: {module}"
+        for name, node in nodes
+        for module in imported(node)
+        if module.split(".")[0] in network and module != "urllib.parse"
+    ]
     assert found == []
 
 

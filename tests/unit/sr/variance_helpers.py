@@ -32,8 +32,7 @@ def prior_of(shape, factor, fwhm=(3.0, 1.5), noise=0.1, seed=0, spread=0.7):
     window = window_of(shape, factor)
     weight = (spread * drawn(seed, len(fwhm), *sizes(window))).exp()
     plain = Prior(window=window, weight=weight, fwhm=fwhm, noise=0.0)
-    variance = float(np.trace(dense_covariance(plain))) / np.prod(shape)
-    return Prior(window=window, weight=weight, fwhm=fwhm, noise=noise * variance)
+    return Prior(window=window, weight=weight, fwhm=fwhm, noise=noise * plain.mean_variance)
 
 
 def dense_down(window):
