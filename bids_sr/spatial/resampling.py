@@ -55,7 +55,9 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     """
     if volume.ndim != 3:
         raise ValueError(f"a volume has 3 axes, not {volume.ndim}")
-    padded = np.pad(np.asarray(volume, dtype=np.float32).T, PAD, mode="edge")
+    # turned before it is padded: the padding keeps the order, and is larger
+    stored = np.ascontiguousarray(volume.T, dtype=np.float32)
+    padded = np.pad(stored, PAD, mode="edge")
     if order < 2:
         return padded.T
     if order == 3:
@@ -67,7 +69,6 @@ def _filtered(padded: Float32) -> Float32:
     """Coefficients of the cubic spline in the place of the samples (Z, Y, X)."""
     from bids_sr.spatial.spline_kernels import filter_first, filter_last
 
-    padded = np.ascontiguousarray(padded)
     z, y, x = padded.shape
     filter_first(padded.reshape(z, y * x))
     for plane in padded:

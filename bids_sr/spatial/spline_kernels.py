@@ -185,6 +185,14 @@ def sample_points(c: Float32, points: Float, out: Float32) -> None:
 
 
 @_inlined
+def _along(
+    line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
+) -> np.float32:
+    """The four samples of a line from its i-th on, weighted."""
+    return w[0] * line[i] + w[1] * line[i + 1] + w[2] * line[i + 2] + w[3] * line[i + 3]
+
+
+@_inlined
 def _run(
     c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
 ) -> None:
@@ -203,14 +211,21 @@ def _run(
         w[4, i], w[5, i], w[6, i], w[7, i] = _weights(ty + dy * k)
         w[8, i], w[9, i], w[10, i], w[11, i] = _weights(tz + dz * k)
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    y0, y1, y2, y3 = w[4], w[5], w[6], w[7]
     out[:] = 0
+    # four lines at a time: weights and sums stay in registers, and no more arrays than a compiler
+    # is ready to tell apart
     for kz in range(4):
-        for ky in range(4):
-            wy, wz = w[4 + ky], w[8 + kz]
-            f = c[iz - 1 + kz, iy - 1 + ky, ix - 1 : ix + count + 2]
-            for i in range(count):
-                line = w0[i] * f[i] + w1[i] * f[i + 1] + w2[i] * f[i + 2] + w3[i] * f[i + 3]
-                out[i] += wz[i] * wy[i] * line
+        wz = w[8 + kz]
+        f0 = c[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
+        f1 = c[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
+        f2 = c[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
+        f3 = c[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
+        for i in range(count):
+            wx = w0[i], w1[i], w2[i], w3[i]
+            plane = y0[i] * _along(f0, i, wx) + y1[i] * _along(f1, i, wx)
+            plane += y2[i] * _along(f2, i, wx) + y3[i] * _along(f3, i, wx)
+            out[i] += wz[i] * plane
 
 
 @_compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
