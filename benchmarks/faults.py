@@ -128,7 +128,7 @@ def killed(matrix: Matrix, number: int, moment: float) -> Row:
     return matrix.finished(name, what, at, told, run, right=not left)
 
 
-def signalled(matrix: Matrix) -> list[Row]:
+def signaled(matrix: Matrix) -> list[Row]:
     """Signals at several stages of one run that goes on each time; how long it takes to stop."""
     rows, runs = [], []
     for pattern, number in (
@@ -404,7 +404,7 @@ def _cut(matrix: Matrix, folder: Path) -> int:
 
 
 FAULTS: dict[str, Callable[[Matrix], list[Row]]] = {
-    "signals": signalled,
+    "signals": signaled,
     "twice": twice,
     "full": full,
     "read-only": read_only,

@@ -1,4 +1,6 @@
-"""How the tests run: all of them on several cores, chosen ones in this process."""
+"""How the tests run: all of them on several cores, chosen ones in this process; and which may be
+skipped.
+"""
 
 import os
 import sqlite3
@@ -58,3 +60,56 @@ def _begin_with_a_copy(manager: Any) -> None:
         kept[names].commit()
 
     manager.reset_database = reset_database
+
+
+WITHOUT = {
+    "browser": ("no Chromium on this machine", "could not import 'playwright"),
+    "axe": ("BIDS_SR_AXE names no axe-core",),
+    "shellcheck": ("shellcheck is not installed",),
+    "slurm": ("BIDS_SR_TEST_SLURM does not name",),
+    "container": ("names no container engine",),
+}
+"""What tests do without a tool say of their skip; a job of CI has each of the tools."""
+ALWAYS = (
+    "root may write anywhere",
+    "this machine allows no name space of its own",
+    "SCIPY_ARRAY_API is not set",  # checks of scikit-learn
+    "could not import 'statsmodels",  # beside scipy's answers
+)
+"""What may be skipped on any machine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The tools without which tests may be skipped."""
+    parser.addoption(
+        "--strict-skips",
+        metavar="TOOLS",
+        help=f"a skip fails, but for want of these tools ({','.join(WITHOUT)}; none: 'none')",
+    )
+
+
+def _unexpected(config: pytest.Config) -> list[str]:
+    """Skips for which there is no reason here, each with what it said."""
+    tools = config.getoption("--strict-skips")
+    if tools is None:
+        return []
+    allowed = [*ALWAYS, *(text for tool in tools.split(",") for text in WITHOUT.get(tool, ()))]
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    told = [(each.nodeid, each.longrepr[2] if each.longrepr else "") for each in skipped]
+    return [f"{test}: {why}" for test, why in told if not any(text in why for text in allowed)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skip that is not expected fails the run."""
+    if not hasattr(session.config, "workerinput") and _unexpected(session.config):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the skips that are not expected."""
+    for line in _unexpected(config):
+        terminalreporter.line(f"SKIPPED and not expected: {line}", red=True)

@@ -16,7 +16,7 @@ from bids_sr.stats.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     Contrast,
-    modelled_types,
+    modeled_types,
     resolve_contrasts,
     seconds,
 )
@@ -67,14 +67,14 @@ def check_events(
     """
     own = Findings()
     rows = _read(table, own)
-    types = modelled_types(row.trial_type for row in rows)
+    types = modeled_types(row.trial_type for row in rows)
     if not own.problems and not types:
         reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
         own.refuse(table, reason, f"{_WHERE} to model.")
     if duration is not None:
         known = set(types)
-        modelled = [row for row in rows if row.trial_type in known]
-        types = _against_length(modelled, types, table, bold, duration, own)
+        modeled = [row for row in rows if row.trial_type in known]
+        types = _against_length(modeled, types, table, bold, duration, own)
     found.add_all(own)
     return () if own.problems else types
 
@@ -183,7 +183,7 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     timeless = {
         line
         for line, record in records
-        if modelled_types([record["trial_type"]])
+        if modeled_types([record["trial_type"]])
         and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
     }
     if timeless:
@@ -214,7 +214,7 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
     fix = ""
-    if unsound := bool(modelled_types([name])) and (
+    if unsound := bool(modeled_types([name])) and (
         onset is None or duration is None or duration < 0
     ):
         reason = (
@@ -317,7 +317,7 @@ def contrasts_of_runs(
     Parameters
     ----------
     types : Mapping[Path, Sequence[str]]
-        BOLD file → modelled trial types, in order.
+        BOLD file → modeled trial types, in order.
     requested : Sequence[str]
         Contrasts as the user wrote them; empty: the default ones.
     found : Findings

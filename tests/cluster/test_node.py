@@ -48,8 +48,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     environment = {
         **os.environ,
         **ports,
-        "CGROUP": "1",
-        "CGROUP_PLUGIN": "cgroup/v1",
         "KILL_WAIT": "3",
     }
     subprocess.run([f"{SCRIPTS}/slurm-up", root], env=environment, check=True, capture_output=True)

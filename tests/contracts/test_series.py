@@ -130,3 +130,7 @@ def test_kinds_of_the_fixed_series(names, kind):
 def test_labels_of_maps_go_there_and_back(label, parts):
     assert parse_map_label(label) == parts
     assert map_label(*parts) == label
+
+
+def test_a_width_that_follows_from_the_voxels_is_rounded_to_tenths():
+    assert map_label("raw", 1.5 * 1.52) == "rawFwhm23"

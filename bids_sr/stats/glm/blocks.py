@@ -5,7 +5,7 @@ both halves hold every condition and drift weighs on both alike. Consecutive eve
 type with short gaps are one sustained block; where that leaves many short trials, the unit is a
 chunk of consecutive trials of one condition.
 
-A block of which the run saw too little is modelled and not used: the standard error of its effect
+A block of which the run saw too little is modeled and not used: the standard error of its effect
 is a multiple of the others' (13 times, for a block of 16 s that ended 12 s before the run).
 """
 
@@ -54,7 +54,7 @@ class Block:
     share : float
         Of its response that lies inside the run, 0–1.
     used : bool
-        Whether it counts; else it is modelled and weighs nothing.
+        Whether it counts; else it is modeled and weighs nothing.
     """
 
     condition: str
@@ -363,20 +363,20 @@ def block_design(
 
 
 def _read_off(
-    blocks: Sequence[Block], matrix: Float, modelled: Sequence[int], n_dummy: int, dof: int
+    blocks: Sequence[Block], matrix: Float, modeled: Sequence[int], n_dummy: int, dof: int
 ) -> BlockDesign:
     """How effects are read off; blocks without a column get zeros and do not count."""
     inverse = np.linalg.pinv(matrix)
     b, rows, columns = len(blocks), *matrix.shape
     weights, leak, covariance = np.zeros((rows, b)), np.zeros((b, columns)), np.zeros((b, b))
-    at = np.asarray(modelled, dtype=int)
+    at = np.asarray(modeled, dtype=int)
     own = np.arange(len(at))
     weights[:, at] = inverse[own].T
     leak[at] = inverse[own] @ matrix - np.eye(columns)[own]
     covariance[np.ix_(at, at)] = inverse[own] @ inverse[own].T
     left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
     kept = [
-        replace(block, used=block.used and index in set(modelled))
+        replace(block, used=block.used and index in set(modeled))
         for index, block in enumerate(blocks)
     ]
     return BlockDesign(

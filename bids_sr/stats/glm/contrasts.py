@@ -13,7 +13,7 @@ from itertools import combinations
 
 from bids_sr.notices import UsageError
 
-NOT_MODELLED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
+NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
 """Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
 
 UNNAMED = "task"
@@ -57,7 +57,7 @@ _SIGN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
 
 
-def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
+def modeled_types(column: Iterable[object]) -> tuple[str, ...]:
     """Return the trial types that get a regressor, in order of first appearance.
 
     Missing values may be NaN, None or ``n/a``.
@@ -75,7 +75,7 @@ def modelled_types(column: Iterable[object]) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for value in column:
         name = "" if value is None else str(value).strip()
-        if name.lower() not in NOT_MODELLED:
+        if name.lower() not in NOT_MODELED:
             seen.setdefault(name)
     return tuple(seen)
 
@@ -187,7 +187,7 @@ def resolve_contrasts(
     Parameters
     ----------
     trial_types : Sequence[str]
-        Names that are modelled, see `modelled_types`.
+        Names that are modeled, see `modeled_types`.
     requested : Sequence[str], optional
         Forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all``
         (mean of all types); a plain sum weighs each term by 1; empty: `_default_contrasts`.

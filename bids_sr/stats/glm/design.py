@@ -179,7 +179,7 @@ def build_design(
     slice_time_ref, has_stc : float, optional
         The moment within a TR (0–1) to which slice timing was corrected, and whether it was.
     high_pass : float, optional
-        Hz; drift is modelled by cosines up to this frequency, by a straight line where it is 0.
+        Hz; drift is modeled by cosines up to this frequency, by a straight line where it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
         Table of n_volumes rows and which of its columns enter; standardized, constants left out.
 

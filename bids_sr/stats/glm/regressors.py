@@ -13,7 +13,7 @@ import pandas as pd
 
 from bids_sr.io.array_types import Float
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
-from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELLED, UNNAMED, modelled_types, seconds
+from bids_sr.stats.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
 from bids_sr.stats.glm.seeds import segment_count
 
 _Weights = Mapping[str, float]
@@ -29,7 +29,7 @@ class DesignError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
-    """The events of a run that are modelled, one at least.
+    """The events of a run that are modeled, one at least.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Events:
         kept = []
         for line, row in rows:
             cells = [row[name] or "" for name in _TIMES]
-            named = modelled_types([row.get("trial_type", UNNAMED)])
+            named = modeled_types([row.get("trial_type", UNNAMED)])
             if not named or any(cell.strip().lower() in NO_TIME for cell in cells):
                 continue
             for name, cell in zip(_TIMES, cells, strict=True):
@@ -89,7 +89,7 @@ class Events:
         if not kept:
             raise DesignError(
                 f"{where}: no event to model (rows named"
-                f" {', '.join(sorted(filter(None, NOT_MODELLED)))} are not)"
+                f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not)"
             )
         return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source)
 
@@ -302,7 +302,7 @@ Regressors = Events | Seeds
 
 
 def read_events(path: Path) -> Events:
-    """Read an events file; DesignError where it cannot be modelled, see `Events.of`.
+    """Read an events file; DesignError where it cannot be modeled, see `Events.of`.
 
     Parameters
     ----------

@@ -195,6 +195,22 @@ def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:
     assert list(made.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
+def test_a_voxel_counts_where_every_run_of_everyone_has_it(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        for run in (1, 2):
+            write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
+    whole = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
+    mask, affine = load_image(file)
+    mask[: SHAPE[0] // 2] = 0
+    save_image(mask > 0, affine, file)
+    cut = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
+    x = cut.affine[0, 0] * np.argwhere(cut.data)[:, 0] + cut.affine[0, 3]
+    assert x.min() > edge
+    assert 0.4 < cut.data.sum() / whole.data.sum() < 0.6
+
+
 def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> None:
     runs = find_runs(cohort)
     few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))

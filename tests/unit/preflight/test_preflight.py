@@ -154,7 +154,7 @@ class TestEvents:
         assert "no column trial_type" in plan.warnings[0].why
         assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
 
-    def test_a_type_long_before_the_run_is_not_modelled(
+    def test_a_type_long_before_the_run_is_not_modeled(
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))

@@ -55,6 +55,17 @@ def test_a_masked_series_lies_where_its_run_does(
     assert (seen.scale, seen.offset) == (1.0, 0.0)
 
 
+def test_another_unit_is_a_scale_and_another_zero_an_offset(
+    scanned: tuple[Volumes, Volumes, np.ndarray],
+) -> None:
+    run, _, affine = scanned
+    seen = align_volumes(run, {t: 30 * volume for t, volume in run.items()}, affine)
+    assert (seen.scale, seen.offset) == (pytest.approx(1 / 30), 0.0)
+    level = 0.3 * float(np.median(run[0][brain_mask(run[0], affine)]))
+    seen = align_volumes(run, {t: volume + level for t, volume in run.items()}, affine)
+    assert (seen.scale, seen.offset) == (1.0, pytest.approx(-level, rel=0.01))
+
+
 def test_a_masked_series_without_its_motion_is_seen_as_such(
     scanned: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:

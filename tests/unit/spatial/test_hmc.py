@@ -138,8 +138,8 @@ def test_drifting_smooth_bias_and_gain_are_not_motion(monkeypatch: pytest.Monkey
     truth = [draw(rng, 0.1, 2) for _ in range(6)]
     series = [scan(m, rng) * (1 + 0.1 * bias * (k + 1) / 6) * 1.03**k for k, m in enumerate(truth)]
     reference = _reference(rng)
-    modelled = errors(estimate_motion(series, reference, mask, AFFINE).matrices, truth)
-    assert modelled.max() < 0.1
+    modeled = errors(estimate_motion(series, reference, mask, AFFINE).matrices, truth)
+    assert modeled.max() < 0.1
     monkeypatch.setattr(hmc, "_BIAS_DEGREE", 0)  # a gain alone
     assert errors(estimate_motion(series, reference, mask, AFFINE).matrices, truth).max() > 0.1
 

@@ -15,7 +15,7 @@ from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import fit_variance as fitting
 from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _correction, _weight_of
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
-from bids_sr.sr.variance.outer_band import Predicted
+from bids_sr.sr.variance.outer_band import OuterBand, Predicted
 from bids_sr.sr.variance.prior import Prior, Window
 from bids_sr.sr.variance.run_data import RunData
 
@@ -146,8 +146,25 @@ def test_the_mean_variance_stays_and_nothing_is_added_without_a_share():
     mixed = with_exemplars(prior, patterns, 0.4)
     assert mixed.mean_variance == pytest.approx(prior.mean_variance, rel=1e-4)
     assert mixed.fwhm == (*prior.fwhm, 8.0, 8.0, 8.0, 8.0)
+    alone = replace(mixed, weight=mixed.weight[-4:], fwhm=mixed.fwhm[-4:])
+    assert alone.mean_variance == pytest.approx(0.4 * prior.mean_variance, rel=1e-4)
     assert with_exemplars(prior, patterns, 0) is prior
     assert with_exemplars(prior, 0 * patterns) is prior
+
+
+def test_what_a_half_predicts_is_the_other_half():
+    """The share of a half's prior follows from the other half alone."""
+    mask = np.ones((24, 24, 1), bool)
+    level = level_above(mask.shape, FACTOR)
+    window = Window.around(level, mask)
+    prior = Prior(window=window, weight=patchy(window, 3)[None], fwhm=(3.0,), noise=1.0)
+    own, one, another = drawn(7, 3, 2, 1, 24, 24)
+
+    def shares(second):
+        return OuterBand(level, [0], mask, [own, second], [prior, prior], AFFINE)._without
+
+    np.testing.assert_allclose(shares(another)[1], shares(one)[1])
+    assert np.abs(np.subtract(shares(another)[0], shares(one)[0])).min() > 0.001
 
 
 def predicted(gain, error=0.001):

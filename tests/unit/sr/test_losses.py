@@ -94,7 +94,7 @@ def test_the_perceptual_term_loads_compares_and_names_its_file(vgg_file):
     loss = VGGPerceptual(vgg_file)
     assert loss.checksum == hashlib.sha256(vgg_file.read_bytes()).hexdigest()
     a = torch.rand(1, 1, 32, 32, requires_grad=True)
-    assert float(loss(a, a.detach())) == 0
+    assert loss(a, a.detach()).item() == 0
     value = loss(a, a.detach() * 0.2)
     value.backward()
     assert value > 0

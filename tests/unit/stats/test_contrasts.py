@@ -11,14 +11,14 @@ from bids_sr.stats.glm.contrasts import (
     _LONGEST_LABEL,
     _camel,
     _default_contrasts,
-    modelled_types,
+    modeled_types,
     resolve_contrasts,
 )
 
 TYPES = ("thumb", "little")
 
 
-def test_rows_of_rest_are_not_modelled() -> None:
+def test_rows_of_rest_are_not_modeled() -> None:
     column = [
         "thumb",
         "Rest",
@@ -32,7 +32,7 @@ def test_rows_of_rest_are_not_modelled() -> None:
         "thumb",
         " little ",
     ]
-    assert modelled_types(column) == ("thumb", "little")
+    assert modeled_types(column) == ("thumb", "little")
 
 
 def test_two_types_give_each_all_and_the_pair() -> None:
@@ -146,7 +146,7 @@ def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
     )
 )
 def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -> None:
-    types = modelled_types(names)
+    types = modeled_types(names)
     found = _default_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
     assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)

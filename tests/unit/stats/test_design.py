@@ -71,7 +71,7 @@ def test_confounds_lose_the_rows_of_the_dummies():
     }
 
 
-def test_rows_of_rest_are_not_modelled(tmp_path):
+def test_rows_of_rest_are_not_modeled(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text(
         "onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t10\tBaseline\n"

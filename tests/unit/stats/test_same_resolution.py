@@ -37,6 +37,15 @@ def test_a_sharper_series_needs_no_smoothing_and_a_flat_one_the_widest(noise):
     )
 
 
+def test_detail_between_acquired_voxels_is_no_sharpness_of_theirs(noise):
+    """Where it alternates from voxel to voxel, neighbors differ and acquired voxels do not."""
+    changes, mask = noise
+    board = (-1.0) ** np.indices(mask.shape)[:2].sum(0)
+    wide = [smooth(each, ZOOMS, 6.0) for each in changes]
+    fine = [each + board * another for each, another in zip(wide, wide[::-1], strict=True)]
+    assert same_resolution(changes, fine, mask, ZOOMS, FACTOR) == pytest.approx(6.0, abs=0.5)
+
+
 def test_smoothness_is_the_correlation_of_voxels_an_acquired_voxel_apart():
     rng = np.random.default_rng(2)
     change = np.repeat(np.repeat(rng.standard_normal((200, 200, 1)), 2, 0), 2, 1)
