@@ -129,6 +129,12 @@ def _participants(settings: Settings) -> int:
             show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
         return DONE
     paths, labels = settings.paths, [subject.label for subject in plan.subjects]
+    computes = not (settings.run.boilerplate_only or settings.run.reports_only)
+    anew = paths.work_dir is not None and not paths.work_dir.exists()
+    if computes and anew and settings.resources.use_plugin is None:
+        from bids_sr.execution.fork_server import start_fork_server
+
+        start_fork_server()  # loads while the voxels are read and the graph is built
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
@@ -138,7 +144,7 @@ def _participants(settings: Settings) -> int:
                 *(each for part in inner for each in paths.output_dir.glob(part)),
             ):
                 remove_leftovers(folder / f"sub-{label}")
-        if not (settings.run.boilerplate_only or settings.run.reports_only):
+        if computes:
             plan = _without_damaged(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:

@@ -6,6 +6,7 @@ Every participant gets a report.
 import contextlib
 import dataclasses
 import io
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +21,12 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight.pace import pace_now
 from bids_sr.region_names import find_atlas
+from bids_sr.series import RAW
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.pipeline.graph import Placed
     from bids_sr.preflight import Plan
 
 
@@ -77,7 +80,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             graph, sizes = graph_of(settings, plan, __version__), plan.estimate.sizes
             work_dir = settings.paths.work_dir or Path()
             workflow = workflow_of(
-                graph, base_dir=work_dir, need_gb=lambda need: step_gb(need, sizes)
+                graph,
+                base_dir=work_dir,
+                need_gb=lambda need: step_gb(need, sizes),
+                seconds=partial(_seconds_of, plan),
             )
             write_citations(graph.methods_text(), out, log_dir)
             exported = [] if run.boilerplate_only else primary_series(graph)
@@ -95,11 +101,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         )
         if workers < wanted and resources.use_plugin is None:
             say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
-        nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
         progress = Progress(
-            nodes,
-            plan,
+            workflow._create_flat_graph(),
             say,
+            processors=workers,
             slower=pace_now(plan.estimate.processors).slower,
             stream=sys.stdout if run.log_format == "text" else io.StringIO(),
         )
@@ -130,3 +135,24 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     for series in exported:  # whose runs may hold no more than zero filling
         describe(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _seconds_of(plan: "Plan", placed: "Placed") -> float:
+    """Return what a step declares for its run, or for the largest scan where there is no run.
+
+    Steps of a participant count by its first run.
+    """
+    subject, name = placed.scope.whom
+    mine = [run for run in plan.runs if run.entities["subject"] == subject]
+    run = next((each for each in mine if each.stem == name), mine[0] if mine else None)
+    if run is None:
+        return placed.cost.seconds(high=plan.estimate.sizes.scans)
+    low = math.prod(run.shape) / 1e6
+    high = low * math.prod(run.factor)
+    try:
+        is_raw = placed.setting("series_name") == RAW
+    except KeyError:  # of the participant
+        is_raw = True
+    return placed.cost.seconds(
+        low=low, high=high, volumes=(low if is_raw else high) * run.n_volumes
+    )

@@ -128,6 +128,27 @@ def _steady_time() -> Iterator[None]:
         base.time = before
 
 
+@contextlib.contextmanager
+def _results_read_once() -> Iterator[None]:
+    """Have the scheduler read the result file of a step once, not for each step that follows."""
+    from nipype.pipeline.engine import nodes
+
+    before = nodes._load_resultfile
+    known: dict[str, tuple[int, object]] = {}
+
+    def load(path: str) -> object:
+        changed = os.stat(path).st_mtime_ns
+        if known.get(path, (0,))[0] != changed:
+            known[path] = changed, before(path)
+        return known[path][1]
+
+    nodes._load_resultfile = load
+    try:
+        yield
+    finally:
+        nodes._load_resultfile = before
+
+
 def execute(
     workflow: pe.Workflow,
     *,
@@ -177,7 +198,7 @@ def execute(
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     failure: Exception | None = None
     try:
-        with _steady_time():
+        with _steady_time(), _results_read_once():
             workflow.run(plugin=runner)
     except Exception as error:
         failure = error

@@ -26,7 +26,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as ready
@@ -36,10 +36,14 @@ from typing import TYPE_CHECKING
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 from bids_sr.execution.crash import report_crash
+from bids_sr.execution.fork_server import start_fork_server
 from bids_sr.execution.records import NotesLeft, note_left
 from bids_sr.execution.usage import Answer, hold_threads, keep_warnings, release_memory
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
+from bids_sr.pipeline.figure import FigureStep
+from bids_sr.pipeline.graph import whom_of
+from bids_sr.pipeline.store import store
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -49,21 +53,6 @@ _LOGGER = logging.getLogger(__name__)
 # for a killed worker to be gone; one that the kernel holds in a file system can take long
 _WAIT_S = 60.0
 _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
-_PRELOAD = (
-    "nipype.pipeline.engine",
-    "bids_sr.pipeline.nipype_interface",
-    "bids_sr.workflows.base",  # with it all steps
-    "bids_sr.spatial.spline_kernels",  # compiled here where it is new, once for all workers
-    "scipy.ndimage",
-    "torch",
-    "nilearn.glm.first_level",
-    "ants",
-    "matplotlib.pyplot",
-    "skimage.metrics",
-)
-"""Loaded once, in the fork server: every worker then shares them, 0.2 GB and 3 s of a processor
-for each.
-"""
 
 
 def start_worker(cwd: str, level: int) -> None:
@@ -185,7 +174,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         has_gpu: bool = False,
         **arguments: object,
     ) -> None:
-        mp.get_context("forkserver").set_forkserver_preload(list(_PRELOAD))
+        start_fork_server()
         known = {
             "mp_context": "forkserver",
             "n_procs": n_procs,
@@ -244,6 +233,29 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
                     "cuda",
                 )
         super()._prerun_check(graph)
+
+    def _generate_dependency_list(self, graph: "DiGraph[Node]") -> None:
+        """Order the steps: one participant before the next, results before figures and files.
+
+        Among these that with the longest path before it comes first.
+        """
+        super()._generate_dependency_list(graph)
+        turn: dict[str, int] = {}
+        after: dict[Node, float] = {}
+        waits: dict[Node, bool] = {}  # nothing but figures and files comes of it
+        for node in self.procs:
+            turn.setdefault(whom_of(node)[0], len(turn))
+        for node in reversed(self.procs):
+            beyond = max((after[each] for each in graph.successors(node)), default=0.0)
+            after[node] = getattr(node, "seconds", 0.0) + beyond
+            step = getattr(node.interface, "step", store)
+            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
+                waits[each] for each in graph.successors(node)
+            )
+        self._turns = [(turn[whom_of(node)[0]], waits[node], -after[node]) for node in self.procs]
+
+    def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
+        return sorted(jobids, key=lambda job: self._turns[job])
 
     def _send_procs_to_workers(
         self, updatehash: bool = False, graph: "DiGraph[Node]" = None

@@ -8,7 +8,7 @@ page is made.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union
 
@@ -18,12 +18,13 @@ from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.pipeline.step import Keep, Step
 from bids_sr.reports.sections import Shown
 from bids_sr.series import map_label
+from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
-_NONE: Mapping[str, int] = {}
+_USUAL = Cost(always=0.3)
 Content = Union["Figure", str]
 """A figure, or a fragment of HTML."""
 
@@ -62,7 +63,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: Shown, memory: Need | None = None
+    *shown: Shown, memory: Need | None = None, cost: Cost = _USUAL
 ) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
@@ -73,6 +74,8 @@ def figure(
         nothing to see; one of several yields `Drawn`, each with the desc of one of these.
     memory : Need | None, optional
         What it adds to a process.
+    cost : Cost, optional
+        Processor time.
 
     Returns
     -------
@@ -101,7 +104,10 @@ def figure(
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
         made = FigureStep(
-            draw, memory=memory, keep={function.__name__: Keep(dataset="figures", level="minimal")}
+            draw,
+            memory=memory,
+            cost=cost,
+            keep={function.__name__: Keep(dataset="figures", level="minimal")},
         )
         made.shown = shown
         return made

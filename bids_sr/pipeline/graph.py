@@ -19,6 +19,7 @@ from bids_sr.config.levels import reaches
 from bids_sr.pipeline.port import REQUIRED, Port
 from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Keep, Lookup, Part, Step
+from bids_sr.sr.method import Cost
 
 AnyStep = Step[..., object]
 
@@ -118,6 +119,12 @@ class Placed:
     settings: Mapping[str, object]
     wires: Wires
     light: bool = False
+
+    @property
+    def cost(self) -> Cost:
+        """Processor time of the step with its settings."""
+        cost = self.step.cost
+        return cost if isinstance(cost, Cost) else cost(self.lookup)
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"

@@ -14,7 +14,11 @@ _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
 
 
 def workflow_of(
-    graph: Graph, *, base_dir: Path, need_gb: Callable[[Need], float]
+    graph: Graph,
+    *,
+    base_dir: Path,
+    need_gb: Callable[[Need], float],
+    seconds: Callable[[Placed], float] = lambda placed: placed.cost.always,
 ) -> LiterateWorkflow:
     """The workflow of a graph.
 
@@ -26,6 +30,8 @@ def workflow_of(
         Folder of work.
     need_gb : Callable[[Need], float]
         Memory to declare (GB) for that of a step.
+    seconds : Callable[[Placed], float], optional
+        Processor time of a step, which its node has as ``seconds``.
 
     Returns
     -------
@@ -43,6 +49,7 @@ def workflow_of(
             flows[one.outer].add_nodes([flow])
     nodes = {placed: _node(placed, graph, need_gb) for placed in graph.placed}
     for placed, node in nodes.items():
+        node.seconds = seconds(placed)
         flows[placed.scope].add_nodes([node])
     for placed, wires in graph.wires.items():
         for name, wire in wires.items():

@@ -29,6 +29,7 @@ from bids_sr.config.levels import Level
 from bids_sr.config.memory_model import Need
 from bids_sr.config.seed_options import Seed
 from bids_sr.pipeline.port import bare, port_of
+from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
     from nipype.interfaces.base import SimpleInterface
@@ -117,6 +118,7 @@ class Part(IntEnum):
 
 
 Varies = Mapping[str, Sequence[str]]
+_LITTLE = Cost(always=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class Step(Generic[_P, _R]):
         How artifacts are stored, by name; None stores none.
     memory : Need | None
         What it adds to a process; None takes the usual need.
+    cost : Cost | Callable[[Lookup], Cost]
+        Processor time, or a function of the settings.
     small : bool
         Whether it handles only small tables, faster than a job starts.
     resumes : bool
@@ -221,13 +225,15 @@ class Step(Generic[_P, _R]):
         text: str | Callable[[Lookup], str] = "",
         keep: Mapping[str, Keep] | None = None,
         memory: Need | None = None,
+        cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
         small: bool = False,
         resumes: bool = False,
         reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
     ) -> None:
         update_wrapper(self, function)
         self.function, self.part, self.text, self.keep = function, part, text, keep or {}
-        self.memory, self.small, self.resumes, self.reads = memory or Need(), small, resumes, reads
+        self.memory, self.cost, self.small = memory or Need(), cost, small
+        self.resumes, self.reads = resumes, reads
         signature = inspect.signature(function)
         ports = {
             name: port_of(one.annotation, one.default)
@@ -322,6 +328,7 @@ def step(
     text: str | Callable[[Lookup], str] = "",
     keep: Mapping[str, Keep] | None = None,
     memory: Need | None = None,
+    cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
     small: bool = False,
     resumes: bool = False,
     reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
@@ -340,6 +347,8 @@ def step(
         How those of its artifacts are stored that are kept, by name.
     memory : Need | None, optional
         What it adds to a process.
+    cost : Cost | Callable[[Lookup], Cost], optional
+        Processor time, or a function of the settings. Priorities and the time left rest on it.
     small : bool, optional
         It handles small tables alone, in less time than a job of a cluster needs to start.
     resumes : bool, optional
@@ -369,6 +378,7 @@ def step(
         text=text,
         keep=keep,
         memory=memory,
+        cost=cost,
         small=small,
         resumes=resumes,
         reads=reads,

@@ -19,7 +19,8 @@ from bids_sr.io.dataset_description import RESULTS, dataset_of
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
-from bids_sr.pipeline.step import Varies, step
+from bids_sr.pipeline.step import Lookup, Varies, step
+from bids_sr.sr.method import Cost
 
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
@@ -210,7 +211,14 @@ def _named(path: Path) -> dict[str, str]:
     return {**entities_of_name(path), **drawn}
 
 
-@step(makes="stored")
+def _cost(setting: Lookup) -> Cost:
+    """A series is compressed; nothing else takes long."""
+    own = setting("own_entities")
+    is_series = isinstance(own, Mapping) and own.get("suffix") == "bold"
+    return Cost(volumes=0.037) if is_series else Cost(always=0.1)
+
+
+@step(makes="stored", cost=_cost)
 def store(
     here: Path,
     files: Sequence[File] = (),

@@ -272,11 +272,11 @@ def _training(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
         # each run by its own size; nothing is trained that could stop on the clock
         if method.trained_on == "series":
             seconds += sum(
-                cost.training(low=_grid([run]), volumes=_high([run])) for run in plan.runs
+                cost.seconds(low=_grid([run]), volumes=_high([run])) for run in plan.runs
             )
             continue
         count = len(plan.runs) if method.of_the_run else pairs
-        seconds += min(cost.training(low=low, high=high), limit) * count
+        seconds += min(cost.seconds(low=low, high=high), limit) * count
     return (
         [_row(sizes, "training", seconds * superres.n_ensemble, memory_model.VARIANCE)]
         if seconds

@@ -25,12 +25,12 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "f
 
 @frozen
 class Cost:
-    """Processor seconds of a method and a recipe, measured once (``benchmarks/archive.md``).
+    """Processor seconds of a step (``benchmarks/resources.py``), or of a method and a recipe.
 
     Parameters
     ----------
     always : float
-        Of a training (or of the maps of a run), whatever the grid.
+        Whatever the grid.
     low : float
         For a million voxels of one volume on the acquired, and on the high-resolution grid.
     high : float
@@ -51,8 +51,8 @@ class Cost:
     volumes: float = 0.0
     series: float = 0.0
 
-    def training(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
-        """Return seconds of a training on so many million voxels of each kind.
+    def seconds(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
+        """Return seconds of a training, or a step, on so many million voxels of each kind.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Cost:
         Returns
         -------
         float
-            Processor time of a training (s).
+            Processor time (s).
         """
         return (
             self.always

@@ -26,6 +26,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import RAW, map_label
+from bids_sr.sr.method import Cost
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
@@ -152,6 +153,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     text=_maps_text,
     memory=MAPS,
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
+    cost=Cost(always=0.5, volumes=0.02),
 )
 def map_series(
     series: Series,
@@ -335,7 +337,7 @@ def _images(
         yield region, own, map_sidecars.region_sidecar(limits[label])
 
 
-@step(makes="quality")
+@step(makes="quality", cost=Cost(volumes=0.022))
 def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Rows:
     """Measure tSNR, mean signal and noise smoothness of one series, dummies included.
 
@@ -467,6 +469,7 @@ def values_of(image: Derivative) -> Array:
         " cubic spline interpolation. "
     ),
     keep={"activation": kept_table("activation", "activation_columns")},
+    cost=Cost(always=1.5),
 )
 def compare_maps(
     maps: list[Map],

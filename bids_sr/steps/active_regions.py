@@ -27,6 +27,7 @@ from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.series import MEASURED, RAW
+from bids_sr.sr.method import Cost
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.regions.activation_regions import (
     COLUMNS,
@@ -66,6 +67,7 @@ def _clusters_text(setting: Lookup) -> str:
     part=Part.MAPS,
     text=_clusters_text,
     keep={"clusters": kept_table("clusters", "clusters_columns", level="standard")},
+    cost=Cost(always=2.5),
 )
 def list_clusters(
     maps: list[Map],

@@ -20,6 +20,7 @@ from bids_sr.registration.calibration_alignment import (
     register_to_calibration,
 )
 from bids_sr.sr.data.temporal_components import SeriesError
+from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION
 
@@ -59,6 +60,7 @@ def text_of_calibration(*, with_events: bool) -> str:
     makes=("boldref2calibration_xfm", "calibration_registration"),
     memory=Need(always=0.06),
     keep={"boldref2calibration_xfm": _KEPT_XFM},
+    cost=Cost(always=4.0),
 )
 def register_calibration(
     boldref: Image,
@@ -119,6 +121,7 @@ def register_calibration(
     # 100 volumes as float32, those of the brain once more, and a slice in double precision
     memory=CALIBRATE,
     keep={"calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
+    cost=Cost(always=2.0, high=30.0),
 )
 def measure_calibration(
     bold: Series,

@@ -24,6 +24,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
+from bids_sr.sr.method import Cost
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
@@ -48,7 +49,7 @@ _MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
 
 
-@step(makes="effects", memory=EFFECTS)
+@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.3, volumes=0.012))
 def measure_effects(
     series: Series,
     mask: Mask,
@@ -249,7 +250,13 @@ def _halves_text(setting: Lookup) -> str:
     )
 
 
-@step(makes="split_half", part=Part.EVALUATION, text=_halves_text, memory=EFFECTS)
+@step(
+    makes="split_half",
+    part=Part.EVALUATION,
+    text=_halves_text,
+    memory=EFFECTS,
+    cost=Cost(always=2.0),
+)
 def compare_halves(
     effects: dict[str, File],
     bold_mask_hr: Mask,
@@ -304,7 +311,7 @@ KNOWN_TEXT = (
 """Methods text of a run whose activation is known, without a measured series."""
 
 
-@step(makes="truth", memory=EFFECTS)
+@step(makes="truth", memory=EFFECTS, cost=Cost(always=5.0))
 def compare_with_truth(
     maps: Sequence[Map],
     bold_mask_hr: Mask,
@@ -369,7 +376,7 @@ def compare_with_truth(
         )
 
 
-@step(makes="truth_images", memory=EFFECTS)
+@step(makes="truth_images", memory=EFFECTS, cost=Cost(always=2.0))
 def compare_images(
     series: dict[str, Series],
     bold_mask_hr: Mask,

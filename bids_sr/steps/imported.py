@@ -30,6 +30,7 @@ from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION, motion_table
 from bids_sr.stats.glm.imported_confounds import take_over
@@ -99,6 +100,7 @@ def import_tissues(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=SHOW_IN_TEMPLATE,
     keep=anatomy.normalize_t1w.keep,
+    cost=Cost(always=3.0),
 )
 def show_in_template(
     t1w_preproc: Image,
@@ -148,6 +150,7 @@ def _text_of_motion(what: str, setting: Lookup) -> str:
     part=Part.PREPROCESSING,
     text=lambda setting: _text_of_motion("the head-motion transforms of the run", setting),
     keep=_KEPT_MOTION,
+    cost=Cost(volumes=0.05),
 )
 def import_motion(
     bold: Series,

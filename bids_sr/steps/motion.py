@@ -25,6 +25,7 @@ from bids_sr.registration.calibration_alignment import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
+from bids_sr.sr.method import Cost
 from bids_sr.stats.glm import confound_table
 from bids_sr.stats.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 
@@ -50,7 +51,7 @@ KEEP_CONFOUNDS = Keep(
 )
 
 
-@step(makes="bold")
+@step(makes="bold", cost=Cost(volumes=0.02))
 def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory.
 
@@ -74,7 +75,7 @@ def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrd
     return SeriesReader(here / "bold.nii")
 
 
-@step(makes="bold_file")
+@step(makes="bold_file", cost=Cost(volumes=0.05))
 def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[float]) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
 
@@ -145,6 +146,7 @@ def _text_of_reference(setting: Lookup) -> str:
     part=Part.PREPROCESSING,
     text=_text_of_reference,
     keep={"boldref": KEEP_BOLDREF},
+    cost=Cost(always=1.8, volumes=0.01),
 )
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average steady volumes after bringing them into register.
@@ -192,6 +194,7 @@ def mask_head(boldref: Image) -> Mask:
         " with a gain and a quadratic intensity bias; volumes were not resampled at this stage."
     ),
     keep={"hmc_xfms": KEEP_MOTION},
+    cost=Cost(always=2.0, volumes=0.21),
 )
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
@@ -229,6 +232,7 @@ def estimate_motion(
         "Slice timing was corrected by cubic spline interpolation in time, to "
         f"{setting('slice_time_ref'):g} of the slice acquisition range (0: first slice, 1: last)."
     ),
+    cost=Cost(volumes=0.037),
 )
 def correct_slice_timing(
     bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int
@@ -263,7 +267,7 @@ def correct_slice_timing(
     return SeriesReader(here / "stc.nii")
 
 
-@step(makes=("doubtful_volume", "displacement_mm"))
+@step(makes=("doubtful_volume", "displacement_mm"), cost=Cost(volumes=0.1))
 def find_motion_left(
     bold: Series, boldref: Image, bold_mask: Mask, *, n_dummy: int
 ) -> tuple[int, float]:
@@ -334,6 +338,7 @@ _NO_TISSUES = (
         " white matter and cerebrospinal fluid together."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
+    cost=Cost(volumes=0.047),
 )
 def gather_confounds(
     preproc: Series,

@@ -24,6 +24,7 @@ from bids_sr.pipeline.step import Keep, step
 from bids_sr.registration.ants import apply
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
+from bids_sr.sr.method import Cost
 
 _TISSUES = ("GM", "WM", "CSF")
 _MEAN = (
@@ -46,6 +47,7 @@ _BRAIN = "brain of the super-resolved series, as far as the field of view of the
             dataset="primary",
         )
     },
+    cost=Cost(volumes=0.02),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady volumes of a series on its own grid.
@@ -102,6 +104,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
             sidecar={"Description": "probability of the tissue"}, dataset="primary"
         )
     },
+    cost=Cost(always=0.8),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Name the probabilities of gray matter, white matter and CSF, which come in this order.
@@ -135,6 +138,7 @@ def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
             {"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"
         ),
     },
+    cost=Cost(always=2.0),
 )
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
@@ -179,6 +183,7 @@ def show_in_space(
             dataset="primary",
         )
     },
+    cost=Cost(always=1.0),
 )
 def mask_in_template(
     t1w_mask: Mask,

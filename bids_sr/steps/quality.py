@@ -30,6 +30,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.method import Cost
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import load_model
@@ -78,6 +79,7 @@ def uncertainty_text(methods: Sequence[str], members: int) -> str:
     makes=("uncertainty_rows", "uncertainty_maps"),
     memory=EFFECTS,
     keep={"uncertainty_maps": Keep()},
+    cost=Cost(always=2.0),
 )
 def measure_uncertainty(
     effects: Effects,
@@ -362,6 +364,7 @@ def _change_of_t(
         "Distortion was measured as the displacement at which the edges of the BOLD reference and"
         " of the T2*-weighted image agree best locally, regardless of contrast. "
     ),
+    cost=Cost(always=1.0),
 )
 def compare_edges(
     boldref: Image,

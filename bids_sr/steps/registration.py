@@ -36,6 +36,7 @@ from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
@@ -89,6 +90,7 @@ _KEPT_PAIR = {
         " truncated; where the images were out of register, the high-resolution image was"
         " interpolated once."
     ),
+    cost=Cost(always=0.2, low=35.0),
 )
 def register_pair(
     highres_file: File,
@@ -141,6 +143,7 @@ def register_pair(
         "The low-resolution member of the T2*-weighted pair was made from the other by truncating"
         " its k-space."
     ),
+    cost=Cost(always=0.5),
 )
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
@@ -197,6 +200,7 @@ _KEPT_MASKS = {
     makes=("boldref2t1w_xfm", "coreg_facts"),
     memory=Need(always=0.08, t1w=0.011, high=0.0),
     keep={"boldref2t1w_xfm": _KEPT_COREG},
+    cost=Cost(always=1.5, low=25.0),
 )
 def register_to_t1w(
     boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path, random_seed: int
@@ -235,6 +239,7 @@ def register_to_t1w(
             {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}
         )
     },
+    cost=Cost(always=0.8, low=23.0),
 )
 def register_to_pair(
     boldref: Image,
@@ -285,6 +290,7 @@ def register_to_pair(
     makes=("bold_mask", "bold_mask_hr", "mask_facts"),
     memory=Need(always=0.03, t1w=0.015, high=0.0),
     keep=_KEPT_MASKS,
+    cost=Cost(always=0.5),
 )
 def mask_bold(
     boldref: Image,
@@ -327,6 +333,7 @@ def mask_bold(
             {"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}
         )
     },
+    cost=Cost(always=0.5),
 )
 def region_to_bold(
     roi_source: Mask,
@@ -374,7 +381,7 @@ def region_to_bold(
     return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
 
 
-@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0))
+@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=Cost(always=0.5))
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
 ) -> list[Image]:
@@ -566,6 +573,7 @@ def _in_space(setting: Lookup) -> Varies:
     part=Part.MAPS,
     memory=TO_TEMPLATE,
     keep={"space_maps": Keep(among=stored_maps, varies=_in_space)},
+    cost=Cost(always=3.0),
 )
 def maps_to_spaces(
     maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path

@@ -27,6 +27,7 @@ from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
+from bids_sr.sr.method import Cost
 from bids_sr.stats.glm import seeds as arithmetic
 from bids_sr.stats.glm.block_effects import temporal_components
 from bids_sr.stats.glm.design import build_design, default_confounds
@@ -63,7 +64,13 @@ def _text(setting: Lookup) -> str:
     )
 
 
-@step(makes=("regressors", "seeds_columns"), part=Part.PREPROCESSING, text=_text, keep=_KEPT)
+@step(
+    makes=("regressors", "seeds_columns"),
+    part=Part.PREPROCESSING,
+    text=_text,
+    keep=_KEPT,
+    cost=Cost(volumes=0.02),
+)
 def seed_series(
     preproc: Series,
     bold_mask: Mask,
@@ -245,6 +252,7 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
         " leading temporal components were mapped.\n"
     ),
     keep=_KEPT,
+    cost=Cost(volumes=0.02),
 )
 def component_series(
     preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int

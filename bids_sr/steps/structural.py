@@ -21,7 +21,7 @@ from bids_sr.metrics.long_tables import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device
-from bids_sr.sr.method import get_method
+from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.training import KEPT, MODEL, Model, Source, train_or_reuse
 
@@ -76,6 +76,7 @@ def _text_of_preparation(setting: Lookup) -> str:
             },
         ),
     },
+    cost=Cost(always=30.0, high=45.0),
 )
 def prepare_scans(
     highres_files: list[File],
@@ -262,6 +263,7 @@ def _of_scans(kept: Keep) -> Keep:
     memory=TRAIN_ON_SCANS,
     resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},
+    cost=Cost(high=220.0),
 )
 def train_on_scans(
     scan_mask: Mask,
@@ -358,7 +360,12 @@ def train_on_scans(
     )
 
 
-@step(makes="made_scans", memory=RESOLVE_SCANS, keep={"made_scans": Keep(level="minimal")})
+@step(
+    makes="made_scans",
+    memory=RESOLVE_SCANS,
+    keep={"made_scans": Keep(level="minimal")},
+    cost=Cost(always=5.0, high=5.0),
+)
 def super_resolve_scans(
     coarse_scans: list[Map],
     scan_mask: Mask,
@@ -428,6 +435,7 @@ def super_resolve_scans(
             },
         ),
     },
+    cost=Cost(always=10.0, high=36.0),
 )
 def measure_scans(
     fine_scans: list[Map],

@@ -36,7 +36,7 @@ from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
-from bids_sr.sr.method import method_of_series
+from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
@@ -162,12 +162,19 @@ def _level(setting: Lookup) -> Level:
     )
 
 
+def _cost(setting: Lookup) -> Cost:
+    name = setting("series_name")
+    added = 0.0 if name in BASELINES else method_of_series(name).cost(setting("recipe")).series
+    return Cost(always=0.5, volumes=0.035 + added)
+
+
 @step(
     makes="preproc",
     part=Part.PREPROCESSING,
     memory=SERIES,
     text=_raw_text,
     keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
+    cost=Cost(volumes=0.026),
 )
 def undo_motion(
     stc: Series,
@@ -216,6 +223,7 @@ def undo_motion(
     makes=("series", "space_series", "series_facts"),
     part=Part.SERIES,
     memory=RESOLVE,
+    cost=_cost,
     text=_own_text,
     keep={
         "series": Keep(
@@ -380,6 +388,7 @@ def _guide(
         " motion transforms, single interpolation, mask and model as the series under test;"
         " nothing was estimated from it.\n"
     ),
+    cost=Cost(volumes=0.05),
 )
 def place_measured(
     stc: Series,
@@ -426,6 +435,7 @@ def place_measured(
     makes=("train_highres", "train_lowres"),
     part=Part.EVALUATION,
     memory=Need(always=0.10, t1w=0.030, high=0.0),
+    cost=Cost(always=1.0),
 )
 def another_contrast(
     t1w_preproc: Image,

@@ -20,7 +20,7 @@ from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed, 
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.method import Method, get_method
+from bids_sr.sr.method import Cost, Method, get_method
 from bids_sr.sr.models.card import ModelCard, part_of, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -218,6 +218,12 @@ def train_or_reuse(
     return model, card, log
 
 
+def _cost(setting: Lookup) -> Cost:
+    if setting("pretrained") is not None or setting("model_source") == "reuse":
+        return Cost(always=0.5)
+    return get_method(setting("method")).cost(setting("recipe"))
+
+
 @step(
     makes=MODEL,
     part=Part.PAIR,
@@ -225,6 +231,7 @@ def train_or_reuse(
     keep=KEPT,
     resumes=True,
     memory=TRAIN,
+    cost=_cost,
 )
 def train_on_pair(
     train_highres: Image | None = None,
@@ -345,6 +352,7 @@ def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor
     keep=KEPT,
     resumes=True,
     memory=TRAIN_ON_VOLUMES,
+    cost=_cost,
 )
 def train_on_volumes(
     stc: Series,
@@ -431,6 +439,7 @@ def train_on_volumes(
     keep=KEPT,
     resumes=True,
     memory=VARIANCE,
+    cost=_cost,
 )
 def estimate_variance(
     preproc: Series,
@@ -607,6 +616,7 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
         " super-resolved from its low-resolution member and compared with its high-resolution"
         " member; intervals come from resampled slices."
     ),
+    cost=Cost(always=2.0),
 )
 def score_pair(
     train_highres: Image,

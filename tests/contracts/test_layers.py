@@ -4,7 +4,7 @@ The table is the whole rule; there is no list of exceptions. Steps see no inputs
 workflows hand them on by name. Below all parts lies `bids_sr/io/atomic_files.py`, which writes
 files in whole, knows nothing else of bids_sr and may be imported by everything, as the version
 may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py` and `methods/`) says what methods are: plain
-values, which settings, estimates, workflows and tables read.
+values, which settings, estimates, steps, workflows and tables read.
 """
 
 import ast
@@ -65,7 +65,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "group": {"bids", "io", "metrics", "registration", "spatial", "stats"},
     "slurm": {"config", "boilerplate"},
     "phantom": {"config", "io", "sr", "spatial"},
-    "pipeline": {"boilerplate", "config", "io", "metrics", "reports", "spatial", "stats"},
+    "pipeline": {
+        "boilerplate",
+        "config",
+        "io",
+        "metrics",
+        "reports",
+        "spatial",
+        "sr/methods",
+        "stats",
+    },
     "steps": PURE | {"pipeline", "registration"},
     "execution": {"io", "config", "pipeline", "slurm"},
     "workflows": {

@@ -27,6 +27,7 @@ from bids_sr.registration.rigid import refine, rigid
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.method import Cost
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.references import another_run
 from bids_sr.stats.glm.block_effects import block_effects, load_effects
@@ -50,6 +51,7 @@ _OTHER_RUN_TEXT = (
     memory=Need(always=0.1, high=0.6),
     part=Part.EVALUATION,
     text=_OTHER_RUN_TEXT,
+    cost=Cost(always=2.0, volumes=0.5),
 )
 def measure_other_run(
     stc: Series,
@@ -140,7 +142,7 @@ def measure_other_run(
     return found
 
 
-@step(makes="other_rows", memory=EFFECTS)
+@step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
 def compare_with_other_run(
     effects: dict[str, File],
     other_effects: File,

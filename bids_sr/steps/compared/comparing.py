@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory_model import EFFECTS
 from bids_sr.pipeline.artifacts import Facts, File, Mask, Series
 from bids_sr.pipeline.step import step
+from bids_sr.sr.method import Cost
 from bids_sr.stats.evaluation.effects_of_run import control_width
 from bids_sr.stats.evaluation.same_resolution import changes_of, same_resolution
 from bids_sr.stats.glm.block_effects import load_effects
@@ -18,7 +19,7 @@ from bids_sr.steps.activation import Factor
 from bids_sr.steps.compared.placing import UPSAMPLING
 
 
-@step(makes="same_widths", memory=EFFECTS)
+@step(makes="same_widths", memory=EFFECTS, cost=Cost(always=5.0))
 def match_resolution(
     series: dict[str, Series],
     effects: dict[str, File],

@@ -21,6 +21,7 @@ from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.steps.activation import Factor
@@ -78,7 +79,7 @@ def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisO
     return SeriesReader(here / "bold.nii")
 
 
-@step(makes=("compared_xfms", "compared_facts", "compared_signal"))
+@step(makes=("compared_xfms", "compared_facts", "compared_signal"), cost=Cost(always=5.0))
 def align_compared(
     compared: Series,
     bold: Series,
@@ -124,7 +125,7 @@ def align_compared(
     return xfms, {series_name: facts}, bold_mask.like(seen.both)
 
 
-@step(makes=("series", "compared_mask"), memory=SERIES)
+@step(makes=("series", "compared_mask"), memory=SERIES, cost=Cost(volumes=0.05))
 def place_compared(
     stc: Series,
     acquired: Series,

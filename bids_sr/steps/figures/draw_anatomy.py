@@ -6,6 +6,7 @@ from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
 
 
@@ -44,6 +45,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
         missing="brain mask and tissues (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
+    cost=Cost(always=4.5),
 )
 def draw_brain(
     t1w_preproc: Image,
@@ -103,6 +105,7 @@ def draw_brain(
         missing="T1w to template",
     ),
     memory=Need(always=0.29, t1w=0.011, high=0.0),
+    cost=Cost(always=2.5),
 )
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None

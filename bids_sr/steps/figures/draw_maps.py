@@ -18,6 +18,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.series import RAW
+from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto
 from bids_sr.steps.figures.draw_motion import carpet
@@ -107,6 +108,7 @@ def draw_slice(
         ),
         missing="carpet plot of the super-resolved series",
     ),
+    cost=Cost(always=1.0, volumes=0.1),
 )
 def draw_output(
     series: dict[str, Series],
@@ -275,6 +277,7 @@ def draw_design(
         tables=("activation",),
     ),
     memory=MAPS,
+    cost=Cost(always=5.0),
 )
 def draw_activation(
     maps: list[Map],

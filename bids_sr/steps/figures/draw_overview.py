@@ -21,6 +21,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
+from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
 from bids_sr.steps.figures.run_maps import ShownMaps
@@ -186,7 +187,10 @@ def _zoomed(
     return drawn
 
 
-@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+@figure(
+    Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"),
+    cost=Cost(always=1.5),
+)
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,

@@ -9,6 +9,7 @@ from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.reports.sections import Shown
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
 
 
@@ -53,6 +54,7 @@ def show_registration(registration: Facts) -> Content:
         missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
+    cost=Cost(always=2.5),
 )
 def draw_coregistration(
     boldref: Image,

@@ -9,6 +9,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.reports.sections import SCANS, Shown
+from bids_sr.sr.method import Cost
 from bids_sr.steps.structural import by_series, stacked, untrained_slices
 
 
@@ -45,6 +46,7 @@ from bids_sr.steps.structural import by_series, stacked, untrained_slices
         missing="positions of the scans",
     ),
     memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=5.0),
 )
 def draw_scans(
     fine_scans: list[Map],
@@ -132,6 +134,7 @@ def draw_scans(
     ),
     Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
+    cost=Cost(always=3.0),
 )
 def explain_scans(
     fine_scans: list[Map],

@@ -7,18 +7,21 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import networkx as nx
 import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
+from networkx import DiGraph
 
 from bids_sr.cli.console import end_lines, line_of, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import _COMMANDS, main
-from bids_sr.cli.progress import _OTHER, _STAGES, Progress, _stage_minutes, _stage_of
+from bids_sr.cli.progress import _OTHER, Progress, _stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -27,7 +30,7 @@ from bids_sr.notices import Notice
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
-from bids_sr.preflight import Estimate, Plan, Row
+from bids_sr.preflight import Estimate, Plan
 from bids_sr.preflight.pace import REFERENCE_S, _Pace, _processors_had, kernel_seconds, pace
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import _neighbors_of, _reported, write_index
@@ -41,27 +44,29 @@ from bids_sr.steps.motion import estimate_motion
 from bids_sr.steps.primary import average_series
 from bids_sr.steps.super_resolution import super_resolve
 
-ROWS = (
-    Row(stage="motion", minutes=1.0, memory_gb=1, disk_gb=0),
-    Row(stage="series bspline", minutes=2.0, memory_gb=1, disk_gb=0),
-    Row(stage="series sbl", minutes=3.0, memory_gb=1, disk_gb=0),
-    Row(stage="activation", minutes=4.0, memory_gb=1, disk_gb=0),
-)
-PLAN = Plan(estimate=Estimate(minutes=10.0, rows=ROWS))
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
 
 
-def node(name: str, of: Step[..., Any] | None) -> SimpleNamespace:
-    """What the scheduler tells of a node: its name, and the step that it runs."""
-    return SimpleNamespace(
-        fullname=name, interface=SimpleNamespace(step=of), whom=("01", "sub-01_task-tap")
+class Node(SimpleNamespace):
+    """A node that can stand in a graph."""
+
+    __hash__ = object.__hash__
+
+
+def node(name: str, of: Step[..., Any] | None, seconds: float = 0.0) -> Node:
+    """What the scheduler tells of a node: its name, the step that it runs, and its time."""
+    return Node(
+        fullname=name,
+        interface=SimpleNamespace(step=of),
+        whom=("01", "sub-01_task-tap"),
+        seconds=seconds,
     )
 
 
 NODES = [
-    node(f"{RUN}.estimate_motion", estimate_motion),
-    node(f"{RUN}.sbl.super_resolve", super_resolve),
-    node(f"{RUN}.sbl.fwhm000.map_series", map_series),
+    node(f"{RUN}.estimate_motion", estimate_motion, 60.0),
+    node(f"{RUN}.sbl.super_resolve", super_resolve, 300.0),
+    node(f"{RUN}.sbl.fwhm000.map_series", map_series, 240.0),
 ]
 
 
@@ -70,9 +75,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_stages_weigh_what_the_estimate_says_of_them() -> None:
-    found = _stage_minutes(PLAN, {_stage_of(each) for each in NODES})
-    assert (found["motion"], found["super_resolution"], found["activation"]) == (1, 5, 4)
+def chain(nodes: Sequence[Node]) -> DiGraph:
+    """A graph in which each node waits for the one before."""
+    graph = DiGraph()
+    nx.add_path(graph, nodes)
+    return graph
+
+
+def test_stages_have_the_names_of_their_steps() -> None:
     assert [_stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
     assert _stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
     assert _stage_of(node(f"{RUN}.keep_boldref", store)) == _OTHER
@@ -80,26 +90,10 @@ def test_stages_weigh_what_the_estimate_says_of_them() -> None:
     assert _stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == _OTHER
 
 
-def test_stages_that_share_rows_of_the_estimate_share_their_minutes() -> None:
-    plan = Plan(
-        estimate=Estimate(
-            minutes=9.0, rows=(Row(stage="training", minutes=9.0, memory_gb=1, disk_gb=0),)
-        )
-    )
-    alone = _stage_minutes(plan, {"training"})
-    both = _stage_minutes(plan, {"training", "calibration_run"})
-    assert alone["training"] == pytest.approx(9)
-    assert both["training"] + both["calibration_run"] == pytest.approx(9)
-    assert both["training"] > 5 * both["calibration_run"] > 0
-    assert all(parts > 0 for _, _, parts in _STAGES.values()), (
-        "a stage without work would stand still"
-    )
-
-
-def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
+def test_progress_moves_from_the_estimate_to_what_steps_took() -> None:
     said: list[str] = []
     now = [0.0]
-    progress = Progress(NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0])
+    progress = Progress(chain(NODES), said.append, stream=io.StringIO(), clock=lambda: now[0])
     assert progress.minutes_left == 10
     for k, each in enumerate(NODES):
         progress(each, "start")
@@ -107,7 +101,8 @@ def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
         progress(each, "end")
         progress(each, "end")  # told twice, counted once
         assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
-        assert progress.minutes_left == pytest.approx((9, 0.4 * 10 * (16 + 0.5) / (6 + 0.5), 0)[k])
+        low, high = ((9, 9), (5, 10), (0, 0))[k]  # one slow step is no slow machine
+        assert low <= progress.minutes_left <= high
     assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %)"
     assert said[2].startswith("sub-01_task-tap: activation maps (60 %")
     assert len(said) == 3
@@ -116,41 +111,32 @@ def test_progress_moves_from_the_estimate_to_what_stages_took() -> None:
 def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
     said: list[str] = []
     progress = Progress(
-        NODES, PLAN, said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0
+        chain(NODES), said.append, slower=3.0, stream=io.StringIO(), clock=lambda: 0.0
     )
     assert progress.minutes_left == 30
     progress(NODES[0], "exception")
     assert said == [f"failed: {RUN}.estimate_motion"]
 
 
-@pytest.mark.parametrize("slower", [1, 4, 17])
-def test_no_time_left_is_told_that_the_elapsed_work_does_not_support(slower: int) -> None:
-    """On a machine so many times slower than the estimate knew; once 16 of 34 minutes were "about
-    1 min left".
-    """
-    now, whole = [0.0], 10.0 * slower
-    progress = Progress(
-        NODES, PLAN, lambda text: None, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
-    )
-    shares = []
-    for each, minutes in zip(NODES, (1, 5, 4), strict=True):
-        progress(each, "start")
-        for _ in range(20):
-            now[0] += minutes * slower * 60 / 20
-            left, true = progress.minutes_left, whole - now[0] / 60
-            shares.append(progress.share)
-            if now[0] / 60 > 0.1 * whole:
-                assert left > 0.5 * true
-                assert left < 2 * true + 0.2 * whole
-        progress(each, "end")
-    assert shares == sorted(shares)
+def test_a_verdict_is_shown_when_it_is_there(tmp_path: Path) -> None:
+    """And not that of an earlier call, which the end of this one shows."""
+    (file := tmp_path / "verdict.json").write_text(json.dumps({"headline": "It is finer."}))
+    judged = node(f"{RUN}.judge", judge)
+    judged.result = SimpleNamespace(outputs=SimpleNamespace(verdict=str(file)))
+    said: list[str] = []
+    progress = Progress(chain([judged]), said.append, stream=io.StringIO(), clock=lambda: 0.0)
+    progress(judged, "end")
+    assert not said
+    progress(judged, "start")
+    progress(judged, "end")
     progress.close()
+    assert said[1:] == ["sub-01_task-tap: It is finer."]
 
 
 def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
     said: list[str] = []
     progress = Progress(
-        NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
+        chain(NODES), said.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
     )
     for name, step in (
         ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject),
@@ -167,7 +153,7 @@ def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
 def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
     said: list[str] = []
     terminal = Terminal()
-    progress = Progress(NODES, PLAN, said.append, stream=terminal, clock=lambda: 0.0)
+    progress = Progress(chain(NODES), said.append, stream=terminal, clock=lambda: 0.0)
     progress(NODES[0], "start")
     progress(NODES[0], "end")
     progress.close()
@@ -176,21 +162,14 @@ def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
     assert "head motion" in terminal.getvalue()
 
 
-def test_without_an_estimate_all_steps_weigh_the_same() -> None:
-    progress = Progress(NODES, Plan(), lambda text: None, stream=io.StringIO())
-    progress(NODES[0], "end")
-    assert progress.share == pytest.approx(1 / 3)
-
-
 def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path)
     workflow = workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
-    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-    progress = Progress(nodes, PLAN, lambda text: None, stream=io.StringIO())
+    progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
     executed = workflow._create_flat_graph().nodes()
-    assert len(executed) == len(nodes)
+    assert progress.minutes_left > 0.1
     for each in executed:
         progress(each, "end")
     assert progress.share == pytest.approx(1)
@@ -236,7 +215,7 @@ def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
     said: list[str] = []
     now = [0.0]
     progress = Progress(
-        NODES, PLAN, said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
+        chain(NODES), said.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
     )
     progress(NODES[1], "start")
     for second in range(1, 241):
@@ -272,7 +251,7 @@ def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: P
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    told = start_lines(Plan(estimate=PLAN.estimate, warnings=notes), settings(tmp_path))
+    told = start_lines(Plan(estimate=Estimate(minutes=10.0), warnings=notes), settings(tmp_path))
     lines = [*map(line_of, told)]
     assert [line.split()[0] for line in lines] == ["results", "runs", "estimate", "note"]
     assert str(tmp_path) in lines[0]

@@ -635,9 +635,9 @@ class TestValidator:
 
 def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
     tv, unet = get_method("tv").cost("fast"), get_method("unet").cost("fast")
-    assert tv.training(high=0.2) > 1.9 * tv.training(high=0.1)
-    assert tv.training(high=3.0) == tv.training(high=0.6)
-    assert unet.training(high=3.0) == pytest.approx(5 * unet.training(high=0.6))
+    assert tv.seconds(high=0.2) > 1.9 * tv.seconds(high=0.1)
+    assert tv.seconds(high=3.0) == tv.seconds(high=0.6)
+    assert unet.seconds(high=3.0) == pytest.approx(5 * unet.seconds(high=0.6))
 
 
 class TestEventsThatAreNotThere:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from dyingnode import Die, Full
+from networkx import DiGraph
 from nipype.pipeline import engine as pe
 
 from bids_sr.cli.console import line_of, warning_lines
@@ -20,6 +21,8 @@ from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.usage import _forget_warnings, keep_warnings
 from bids_sr.notices import CODES, RECORD, Notice, record, recorded
+from bids_sr.steps.figures.draw_anatomy import draw_brain
+from bids_sr.steps.motion import mask_head
 
 
 def _workflow(base: Path, **second) -> pe.Workflow:
@@ -52,6 +55,29 @@ def test_node_killed_once_is_tried_again(tmp_path):
         "other": 11,
         "last": 3,
     }
+
+
+def test_results_come_before_figures_and_one_participant_before_the_next() -> None:
+    def node(name: str, whom: str, seconds: float, step: object = None) -> pe.Node:
+        made = pe.Node(Die(), name=name)
+        made.whom, made.seconds = (whom, ""), seconds
+        if step is not None:
+            made.interface.step = step
+        return made
+
+    long, short, last = (
+        node("long", "01", 5.0, mask_head),
+        node("short", "01", 9.0),
+        node("last", "01", 8.0),
+    )
+    short.interface.step = last.interface.step = mask_head
+    drawn, other = node("drawn", "01", 60.0, draw_brain), node("other", "02", 99.0, mask_head)
+    graph = DiGraph([(long, last)])
+    graph.add_nodes_from([short, drawn, other])
+    plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
+    plugin._generate_dependency_list(graph)
+    jobs = plugin._sort_jobs(range(5))
+    assert [plugin.procs[job].name for job in jobs] == ["long", "short", "last", "drawn", "other"]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ What does not exceed it needs no prior and no network. It stands among the basel
 (`bids_sr.sr.variance.upsampler.Modulation`) and is applied whatever it explains.
 """
 
-from bids_sr.sr.method import Method
+from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
@@ -19,4 +19,5 @@ METHOD = Method(
     ),
     control=True,
     draws=False,
+    costs={"fast": Cost(always=0.5, volumes=0.015, series=0.01)},
 )
