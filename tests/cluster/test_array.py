@@ -151,6 +151,7 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
         (site / "play" / name).write_text(play)
     assert submit("--mem", "1300M") == 0
     until(lambda: {seen(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60)
+    until((site / "play" / "starts").exists, 10)
     until(lambda: "sub-01" in (site / "play" / "starts").read_text(), 10)
     subprocess.run(["kill", "-KILL", str(pid_of(site, "sub-01"))], check=True)
     assert slurm_main.main(["cancel", str(site / "out"), "--participant-label", "sub-03"]) == 0
