@@ -52,6 +52,7 @@ def judged(run, series):
     compared = {name: series[name] for name in ("smoothed", "finer", "mirrored")}
     return Evaluator(**HOW).fit(
         run / "bold.nii",
+        motion=run / "hmc.txt",
         compared=compared,
         events=EVENTS,
         mask=run / "mask.nii",
@@ -96,6 +97,7 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
 def test_another_run_is_a_reference_within_the_acquired_band(run, series):
     found = Evaluator(**HOW).fit(
         run / "bold.nii",
+        motion=run / "hmc.txt",
         compared={"smoothed": series["smoothed"]},
         events=EVENTS,
         mask=run / "mask.nii",
@@ -113,6 +115,7 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
         Evaluator(**HOW)
         .fit(
             run / "bold.nii",
+            motion=run / "hmc.txt",
             compared={"finer": series["finer"]},
             events=EVENTS,
             mask=run / "mask.nii",
@@ -133,7 +136,8 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
         ({"compared": ["a"]}, "compared: a mapping of name to image is needed"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(run, given, why):
+def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):
+    monkeypatch.setattr("bids_sr.api.evaluator.place_run", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(ImageInputError, match=why):
         Evaluator(**HOW).fit(run / "bold.nii", events=EVENTS, mask=run / "mask.nii", **given)
 
