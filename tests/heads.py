@@ -117,10 +117,10 @@ def head_with_neck(
     if slice_mm <= mm:
         return whole, inside
     shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
-    thick = masks.coverage(inside, affine, shape, grid_affine, mm=1.0) > 0.5
+    thick = masks.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
     return (
         Volume(
-            data=masks.coverage(whole.data, affine, shape, grid_affine, mm=1.0), affine=grid_affine
+            data=masks.coverage(whole.data, affine, shape, grid_affine, mm=mm), affine=grid_affine
         ),
         thick,
     )

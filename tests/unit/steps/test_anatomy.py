@@ -147,7 +147,7 @@ def test_the_motor_area_lies_around_the_central_sulcus() -> None:
 
 
 def test_a_known_bias_field_is_taken_away(tmp_path: Path) -> None:
-    image, mask = brain(2.0)
+    image, mask = brain(3.0)
     at = apply(image.affine, np.argwhere(np.ones(mask.shape))).reshape(*mask.shape, 3)
     field = np.exp(0.004 * at[..., 2] - 0.003 * at[..., 1] + 2e-5 * (at**2).sum(axis=-1))
     biased = image.like((500 * image.data * field).astype(np.float32))
