@@ -17,6 +17,7 @@ import numpy as np
 from bids_sr.reports.run_notes import note_run
 
 KINDS = 16  # distinct copies of each map; the crowd shares them
+TABLES = 500  # distinct copies of each table: more would need gigabytes
 # what the group level and the page over participants read of an output of the default level
 _READ = re.compile(
     r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(raw|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz|_mask\.nii\.gz"
@@ -69,14 +70,18 @@ def make_results(one: Path, root: Path, count: int) -> None:
         for file in files
         if re.search(r"_stat-effect_.*\.nii\.gz", file.name)
     }
+    tables: dict[Path, list[Path]] = {file: [] for file in files if _TABLE.search(file.name)}
     for number, label in enumerate(labels(count)):
         for file in files:
             place = root / f"sub-{label}" / str(file).replace("sub-01", f"sub-{label}")
             place.parent.mkdir(parents=True, exist_ok=True)
             if file in copies:
                 os.link(copies[file][number % KINDS], place)
-            elif _TABLE.search(file.name):
+            elif file in tables and number < TABLES:
                 _own_table(one / "sub-01" / file, place, number)
+                tables[file].append(place)
+            elif file in tables:
+                os.link(tables[file][number % TABLES], place)
             else:
                 os.link(one / "sub-01" / file, place)
         (root / f"sub-{label}" / "figures").mkdir(exist_ok=True)

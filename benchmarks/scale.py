@@ -138,12 +138,12 @@ def map_seconds(out: Path) -> str:
     if space is None or fwhm is None:
         raise SystemExit(f"{out}: no effect maps that reach a template")
     target, own = target_of(space), runs[:1]
-    keys = sorted({key for key in own[0].native if key[2:] == (fwhm, "effect")})
+    keys = sorted(key for key in own[0].maps[""] if key[2:] == (fwhm, "effect"))
     group_maps._summed([own], target=target, keys=keys)
     start = time.process_time()
     group_maps._summed([own] * 10, target=target, keys=keys)
     each = (time.process_time() - start) / 10
-    shape = "x".join(map(str, nb.load(own[0].native[keys[-1]]).shape))
+    shape = "x".join(map(str, nb.load(own[0].map_file(keys[-1])).shape))
     return (
         f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a"
         f" participant, {each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000"

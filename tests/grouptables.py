@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,15 @@ def joined(output_dir: Path) -> group_values.Joined:
 
 
 def values_of(series: Mapping[str, Mapping[str, float]], **about: object) -> pd.DataFrame:
-    """Values by series and participant, as joined; `about` is what differs from `BEYOND`."""
-    rows = [
-        {**BEYOND, **about, "series": name, "participant": who, "value": value}
-        for name, people in series.items()
-        for who, value in people.items()
-    ]
-    return pd.DataFrame(rows)
+    """Values by series and participant, as joined (NaN: not defined); `about` is what differs from
+    `BEYOND`.
+    """
+    people = pd.DataFrame.from_dict(series, orient="index", dtype=float).reset_index(drop=True)
+    for row, known in enumerate(series.values()):
+        people.loc[row, [who for who, value in known.items() if math.isnan(value)]] = math.inf
+    about = {**BEYOND, **about}
+    keys = pd.DataFrame([{**about, "series": name} for name in series])
+    return pd.concat([keys, people[sorted(people)]], axis=1)
 
 
 def one(comparisons: pd.DataFrame, series: str, minus: str, **about: object) -> Any:

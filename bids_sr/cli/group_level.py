@@ -215,9 +215,7 @@ def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str
     ----------
     series : of the tables
     """
-    stored = {
-        key[1] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps
-    }
+    stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
             "group maps: no maps are stored; the participant level stores them with --level"

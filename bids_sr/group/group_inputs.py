@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -75,19 +76,15 @@ def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
 
 
-def _func_files(
-    output_dir: Path, ending: str, wanted: _Wanted
-) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Return the files in the ``func`` folders of all participants.
+def _func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
+    """Return the ``func`` folders of all participants, each with the names that end so.
 
     Matching paths by pattern takes many times as long.
     """
     for participant in output_dir.glob("sub-*"):
         for place, _, names in os.walk(participant):
             if os.path.basename(place) == "func":
-                for path in (Path(place, name) for name in sorted(names) if name.endswith(ending)):
-                    if wanted(entities := entities_of(path)):
-                        yield path, entities
+                yield Path(place), sorted(name for name in names if name.endswith(ending))
 
 
 def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFrame:
@@ -108,8 +105,10 @@ def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFr
         whether seeds took the place of events (``at_rest``).
     """
     rows = []
-    for path, entities in _func_files(output_dir, "_metrics.tsv", wanted):
-        if entities.get("desc") in TABLES:
+    folders = _func_files(output_dir, "_metrics.tsv")
+    for path in (folder / name for folder, names in folders for name in names):
+        entities = entities_of(path)
+        if entities.get("desc") in TABLES and wanted(entities):
             beside = path.with_suffix(".json")
             facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
             rows.append(
@@ -190,17 +189,11 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
     for _, of_task in tables.groupby("task", sort=False):
-        for name, own in of_task.groupby("name", sort=False):
-            lacking = [
-                each for each in TABLES if each in set(of_task["table"]) - set(own["table"])
-            ]
+        there = set(of_task["table"])
+        for (name, who), own in of_task.groupby(["name", "participant"], sort=False)["table"]:
+            lacking = [each for each in TABLES if each in there - set(own)]
             if lacking:
-                lines.append(
-                    (
-                        own["participant"].iloc[0],
-                        f"{name}: no table of {' and of '.join(lacking)} metrics",
-                    )
-                )
+                lines.append((who, f"{name}: no table of {' and of '.join(lacking)} metrics"))
     nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]
 
@@ -244,10 +237,11 @@ class RunMaps:
         Entities besides session, task and run; n/a for none.
     name : str
         Start of the names of its files.
-    native : Mapping[MapKey, Path]
-        Map file on a grid in boldref's space, by key.
-    in_space : Mapping[str, Mapping[MapKey, Path]]
-        The same in a template's space, by space and key.
+    folder : Path
+        Folder of its files.
+    maps : Mapping[str, Mapping[MapKey, str]]
+        By space of a template (empty: that of the boldref) and key, the name of a map without the
+        participant, as many runs share it.
     mask : Path | None
         Brain and mean image on the acquired grid, or None.
     boldref : Path | None
@@ -262,12 +256,40 @@ class RunMaps:
     task: str
     variant: str
     name: str
-    native: Mapping[MapKey, Path]
-    in_space: Mapping[str, Mapping[MapKey, Path]]
+    folder: Path
+    maps: Mapping[str, Mapping[MapKey, str]]
     mask: Path | None
     boldref: Path | None
     boldref2t1w: Path | None
     t1w2std: Mapping[str, Path]
+
+    def map_file(self, key: MapKey, space: str = "") -> Path | None:
+        """Return the file of a map, or None.
+
+        Parameters
+        ----------
+        key : MapKey
+            Contrast, series, FWHM (mm) and statistic.
+        space : str, optional
+            Name of a template; empty for the space of the boldref.
+
+        Returns
+        -------
+        Path | None
+            File below `folder`.
+        """
+        ending = self.maps.get(space, {}).get(key)
+        return None if ending is None else self.folder / f"{self.participant}{ending}"
+
+    def map_keys(self) -> set[MapKey]:
+        """Return the keys of all its maps, in any space.
+
+        Returns
+        -------
+        set[MapKey]
+            Contrast, series, FWHM (mm) and statistic of each.
+        """
+        return {key for own in self.maps.values() for key in own}
 
     def reaches(self, space: str) -> bool:
         """Whether the maps can be had in a template's space, and their scale is known.
@@ -286,7 +308,7 @@ class RunMaps:
         return (
             self.mask is not None
             and self.boldref is not None
-            and (by_transform or space in self.in_space)
+            and (by_transform or space in self.maps)
         )
 
 
@@ -307,20 +329,38 @@ def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMap
     list[RunMaps]
         Effect and t maps of each run, with its transforms.
     """
-    runs: dict[Path, dict[str, dict[MapKey, Path]]] = defaultdict(lambda: defaultdict(dict))
-    for path, entities in _func_files(output_dir, "_statmap.nii.gz", wanted):
+    found = []
+    for folder, names in _func_files(output_dir, "_statmap.nii.gz"):
+        whose = names[0].partition("_")[0] if names else ""
+        endings = tuple(name.removeprefix(whose) for name in names)
+        for run, maps in _maps_named(endings).items():
+            stem = folder / f"{whose}_{run}"
+            if wanted(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
+                found.append(_run(stem, maps, _run_columns(entities)))
+    return sorted(found, key=lambda run: run.name)
+
+
+@lru_cache(maxsize=1024)
+def _maps_named(endings: tuple[str, ...]) -> Mapping[str, Mapping[str, Mapping[MapKey, str]]]:
+    """Maps by run, space and key, from the names of a folder without their participant.
+
+    Participants have the same names but for their label, so that thousands share one answer.
+    """
+    found: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
+    for ending in endings:
+        entities = entities_of(Path(ending))
         # which is of one head alone
         if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
-            runs[path.with_name(_run_name(entities))][space][key] = path
-    return [_run(stem, maps) for stem, maps in sorted(runs.items(), key=lambda each: each[0].name)]
+            found[_run_name(entities)][space][key] = ending
+    return {run: dict(spaces) for run, spaces in found.items()}
 
 
-def _run(stem: Path, maps: Mapping[str, Mapping[MapKey, Path]]) -> RunMaps:
-    entities = entities_of(stem.with_name(f"{stem.name}_statmap"))
-    columns = _run_columns(entities)
+def _run(
+    stem: Path, maps: Mapping[str, Mapping[MapKey, str]], columns: Mapping[str, str]
+) -> RunMaps:
     mask, before, boldref, coreg = (
         path if (path := stem.with_name(f"{stem.name}_{name}")).exists() else None
         for name in (
@@ -336,8 +376,8 @@ def _run(stem: Path, maps: Mapping[str, Mapping[MapKey, Path]]) -> RunMaps:
         task=columns["task"],
         variant=columns["variant"],
         name=stem.name,
-        native=maps.get("", {}),
-        in_space={space: own for space, own in maps.items() if space},
+        folder=stem.parent,
+        maps=maps,
         mask=mask or before,
         boldref=boldref,
         boldref2t1w=coreg,
@@ -379,7 +419,7 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
         for _, space in {
             (run.participant, space)
             for run in runs
-            for space in (*run.t1w2std, *run.in_space)
+            for space in {*run.t1w2std, *run.maps} - {""}
             if run.reaches(space)
         }
     )
@@ -401,8 +441,6 @@ def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
     float | None
         Gaussian smoothing of maps (FWHM, mm), or None.
     """
-    widths = {
-        key[2] for run in runs for maps in (run.native, *run.in_space.values()) for key in maps
-    }
+    widths = {key[2] for run in runs for key in run.map_keys()}
     above = [width for width in widths if width > 0]
     return min(above) if above else min(widths, default=None)

@@ -177,8 +177,7 @@ def _people(count: int) -> str:
 
 def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: float) -> list[MapKey]:
     """Effect maps that any run has, by contrast and then by series in the wanted order."""
-    runs = [run for own in people for run in own]
-    there = {key for run in runs for maps in (run.native, *run.in_space.values()) for key in maps}
+    there = {key for own in people for run in own for key in run.map_keys()}
     contrasts = sorted({key[0] for key in there})
     wanted = [(contrast, name, fwhm, "effect") for contrast in contrasts for name in series]
     return [key for key in wanted if key in there]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -189,6 +189,8 @@ class _Sampling:
     points: Array | None
     inside: Array  # (voxels of `at`,) whether they lie in the run's brain
     scale: float  # turns signal into percent of the mean signal of the run's brain
+    # (voxels of `at`,) of the maps, where these are in the template's space and there is no way
+    stored: dict[MapKey, Array] = field(default_factory=dict)
 
     def keep(self, which: Array) -> None:
         """Go on with some of the voxels."""
@@ -196,11 +198,12 @@ class _Sampling:
         self.at[self.at] = which
         self.points = None if self.points is None else self.points[which]
         self.inside = self.inside[which]
+        self.stored = {key: values[which] for key, values in self.stored.items()}
 
     def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
         """Values of maps (data, affine) at the points, those on one grid together."""
         # maps that are in the template's space are read, not sampled
-        assert self.points is not None
+        assert self.points is not None or not maps
         out: list[Array | None] = [None] * len(maps)
         grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
         for number, (data, affine) in enumerate(maps):
@@ -250,25 +253,32 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
         )
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
         return way
-    files = [path for key, path in run.in_space[target.space].items() if key[3] == "effect"]
-    way.inside = np.all([_stored(path, way, any_grid=True) != 0 for path in files], axis=0)
+    keys = [key for key in run.maps[target.space] if key[3] == "effect"]
+    way.stored = {key: values for key in keys if (values := _stored(way, key)) is not None}
+    way.inside = np.all([values != 0 for values in way.stored.values()], axis=0)
     return way
 
 
-def _stored(path: Path, way: _Sampling, *, any_grid: bool) -> Array | None:
-    """Return the values of a map in the target's space, or None.
+def _stored(way: _Sampling, key: MapKey) -> Array | None:
+    """Return the values of a map in the target's space, or None where there is none.
 
-    A map on another grid is interpolated where that is allowed.
+    One on another grid is interpolated where the run has no other way.
     """
+    path, target = way.run.map_file(key, way.target.space), way.target
+    if path is None:
+        return None
     data, affine = _load_map(path)
-    target = way.target
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][way.at]
-    return sample_points(data, affine, target.points[way.at]) if any_grid else None
+    return sample_points(data, affine, target.points[way.at]) if way.points is None else None
 
 
-def _values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
-    """Return maps of a run on the template's voxels (percent); those that it lacks are absent.
+def _values_of(
+    way: _Sampling, keys: Sequence[MapKey], *, several: bool
+) -> dict[MapKey, tuple[Array, Array | None]]:
+    """Return maps of a run on the template's voxels (percent), each file read once.
+
+    Maps that it lacks are absent.
 
     Parameters
     ----------
@@ -276,49 +286,41 @@ def _values_of(way: _Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
         How the run reaches the voxels of the template.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
+    several : bool
+        Whether it is combined with other runs, for which variances are needed.
 
     Returns
     -------
-    dict[MapKey, Array]
-        Values of each map at the voxels (N,; percent of the mean signal).
+    dict[MapKey, tuple[Array, Array | None]]
+        Values of each map at the voxels (N,; percent of the mean signal), and the variance,
+        (effect / t)², which is not positive where it is unknown; None where all of it is.
     """
-    found: dict[MapKey, Array] = {}
-    stored = way.run.in_space.get(way.target.space, {})
-    for key in keys:
-        values = _stored(stored[key], way, any_grid=way.points is None) if key in stored else None
-        if values is not None:
+    found = dict(way.stored)
+    maps: dict[tuple[MapKey, str], tuple[Array, Array]] = {}
+    for key in keys if way.points is not None else ():
+        if (values := _stored(way, key)) is not None:
             found[key] = values
-    rest = (
-        [key for key in keys if key not in found and key in way.run.native]
-        if way.points is not None
-        else []
-    )
-    if rest:
-        found |= dict(
-            zip(rest, way.sampled([_load_map(way.run.native[key]) for key in rest]), strict=True)
-        )
-    return {key: found[key] * np.float32(way.scale) for key in keys if key in found}
-
-
-def _variance_of(way: _Sampling, key: MapKey) -> Array | None:
-    """Return the effect variance, (effect / t)², on template voxels.
-
-    It is not positive where it is unknown.
-    """
-    files = [
-        path
-        for stat in ("effect", "t")
-        if (path := way.run.native.get((*key[:3], stat))) is not None
-    ]
-    if way.points is None or len(files) < 2:
-        return None
-    (effect, affine), (t, _) = (_load_map(path) for path in files)
-    known = t != 0
-    variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0).astype(
-        np.float32
-    )
-    whole, values = way.sampled([(known.astype(np.float32), affine), (variance, affine)])
-    return np.where(whole > 1 - 1e-4, values, 0)
+        paths = [way.run.map_file((*key[:3], stat)) for stat in ("effect", "t")]
+        files = [path for path in paths[: 1 + several] if path is not None]
+        if paths[0] is None or (key in found and len(files) < 2):
+            continue
+        (effect, affine), *others = map(_load_map, files)
+        maps[key, "effect"] = effect, affine
+        for t, _ in others:
+            known = t != 0
+            variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0)
+            maps[key, "known"] = known.astype(np.float32), affine
+            maps[key, "variance"] = variance.astype(np.float32), affine
+    sampled = dict(zip(maps, way.sampled(list(maps.values())), strict=True))
+    spread = {
+        key: np.where(sampled[key, "known"] > 1 - 1e-4, values, 0)
+        for (key, what), values in sampled.items()
+        if what == "variance"
+    }
+    found = {key: values for (key, what), values in sampled.items() if what == "effect"} | found
+    return {
+        key: (found[key] * np.float32(way.scale), spread.get(key)) for key in keys if key in found
+    }
 
 
 def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
@@ -350,14 +352,12 @@ def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping
     Mapping[MapKey, Array]
         Values of each map at the voxels (N,; percent of the mean signal).
     """
-    runs = [_values_of(way, keys) for way in ways]
+    runs = [_values_of(way, keys, several=len(ways) > 1) for way in ways]
     found: dict[MapKey, Array] = {}
     for key in keys:
-        own = [(way, values[key]) for way, values in zip(ways, runs, strict=True) if key in values]
+        own = [values[key] for values in runs if key in values]
         if len(own) == 1:
-            found[key] = own[0][1]
+            found[key] = own[0][0]
         elif own:
-            found[key] = _fixed_effects(
-                [values for _, values in own], [_variance_of(way, key) for way, _ in own]
-            )
+            found[key] = _fixed_effects(*zip(*own, strict=True))
     return found

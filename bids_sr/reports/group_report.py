@@ -284,7 +284,7 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
             of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
         ]
     measured = values[on_accuracy(values) & (values["reference"] == "measured")]
-    return [own for _, own in measured.groupby(QUESTION, observed=True, sort=False)]
+    return [own for _, own in measured.groupby(QUESTION, sort=False)]
 
 
 def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
@@ -337,7 +337,7 @@ def _sizes_html(found: Joined, figure_dir: Path) -> Markup:
                 _figure(
                     partial(
                         group_figures.paired_figure,
-                        list(each.groupby("panel", observed=True)),
+                        list(each.groupby("contrast", observed=True)),
                         found.methods,
                     ),
                     figure_dir,

@@ -49,9 +49,9 @@ def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     pd.DataFrame
         One row a participant, one column a series; NaN where not defined.
     """
-    there = set(values["series"][values["value"].notna()])
+    found = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
-    return wide(values)[[name for name in order if name in there]]
+    return found[[name for name in order if name in found]]
 
 
 def paired_figure(

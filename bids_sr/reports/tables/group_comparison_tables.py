@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -11,6 +12,7 @@ from bids_sr.reports.markup import render, table
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text import group_verdicts as words
 from bids_sr.series import BASELINES, MEASURED
+from bids_sr.stats.group.group_values import wide
 from bids_sr.stats.group.paired_tests import ALPHA, differences, quartiles, signed_rank
 
 # What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or
@@ -40,7 +42,7 @@ _PAPER = (
 def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Return the paper's sizes (threshold of equation 2) by task and pair of conditions.
 
-    The column ``panel`` names what a value is: the size of either condition, or their overlap.
+    In the place of the contrast stands what a value is: size of either condition, or overlap.
 
     Parameters
     ----------
@@ -53,14 +55,14 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
         One entry for each smoothing, ascending.
     """
     sizes = values[values["threshold"] == "quarter"]
-    for _, own in sizes.groupby(["task", "variant"], observed=True, sort=False):
+    for _, own in sizes.groupby(["task", "variant"], sort=False):
         pairs, is_dice = words.paired_conditions(own["contrast"]), own["statistic"] == "dice"
         for pair in (name for name in own["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
             kept = is_dice | (own["statistic"] == "size_acquired_voxels")
             shown = own[kept & own["contrast"].isin(titles)]
-            panel = shown["contrast"].astype(str).map(titles)
-            yield shown.assign(panel=pd.Categorical(panel, list(titles.values())))
+            panel = pd.Categorical(shown["contrast"].map(titles), list(titles.values()))
+            yield shown.assign(contrast=panel)
 
 
 def _quartiles_text(first: float, median: float, third: float) -> str:
@@ -79,18 +81,17 @@ def _p(p: float, smallest: float, method: str) -> str:
 
 def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
     """Compute median and quartiles over participants, and tests against acquired and bspline."""
-    there = own["value"][own["series"] == series]
-    known = int(there.notna().sum())
+    values = wide(own)
+    there = values.get(series, pd.Series(dtype=float)).dropna()
+    known = int(np.isfinite(there).sum())
     text = _quartiles_text(*quartiles(there)) if len(there) else "–"
     yield render(
         "value", text, f"defined in {known} of {len(there)}" if known < len(there) else ""
     )
     for other in ("raw", "bspline"):
-        tested = own[own["series"].isin([series, other])].pivot(
-            index="participant", columns="series", values="value"
-        )
-        tested = tested.dropna()
-        if other == series or tested.shape[1] < 2 or len(tested) < 2:
+        tested = values[[name for name in {series, other} if name in values]]
+        tested = tested[np.isfinite(tested).all(axis=1)]
+        if tested.shape[1] < 2 or len(tested) < 2:
             yield "–"
         else:
             found = signed_rank(differences(tested[series], tested[other]))
@@ -113,13 +114,13 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
         Table with medians, quartiles and p values.
     """
     heads = ["series", "smoothing (mm)"]
-    for what in sizes["panel"].cat.categories:
+    for what in sizes["contrast"].cat.categories:
         heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
     for width, own in sizes.groupby("fwhm_mm"):
         there = set(own["series"])
         for series in (name for name in ("raw", *BASELINES, *methods, MEASURED) if name in there):
-            panels = (panel for _, panel in own.groupby("panel", observed=False))
+            panels = (panel for _, panel in own.groupby("contrast", observed=False))
             cells = (cell for panel in panels for cell in _cells(panel, series))
             rows.append([series_text(series), f"{width:g}", *cells])
     for name, smoothing, *medians, p_values in _PAPER:

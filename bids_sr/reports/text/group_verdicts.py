@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -38,7 +39,7 @@ from bids_sr.stats.group.comparisons import (
     attainable_text,
     on_accuracy,
 )
-from bids_sr.stats.group.group_values import QUESTION
+from bids_sr.stats.group.group_values import QUESTION, of_people
 from bids_sr.stats.group.paired_tests import ALPHA
 
 Row = Any
@@ -431,7 +432,7 @@ def why_not_assessed(task: str, values: pd.DataFrame, told: pd.DataFrame, method
     )
     if own.empty:
         return _NO_DATA
-    if own["value"].isna().all():
+    if not np.isfinite(of_people(own)).any(axis=None):
         return "the reference data show no reproducible detail beyond the acquired resolution"
     if unapplied.any():
         many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"

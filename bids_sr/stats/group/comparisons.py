@@ -25,7 +25,7 @@ from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import STRONGEST
 from bids_sr.stats.group import paired_tests
-from bids_sr.stats.group.group_values import QUESTION, of_question, wide
+from bids_sr.stats.group.group_values import QUESTION, of_people, of_question, wide
 from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
 
 _SHARE_OF_GAP = 0.1
@@ -134,8 +134,9 @@ def compare(
         A row each, with the columns that `bids_sr.stats.group.group_tables.COLUMN_TEXT` describes
         and ``lower_of_series``: lower end of the interval of the series' own explained variance.
     """
-    groups = values.groupby(QUESTION, observed=True, sort=False)
-    found = _table([row for _, own in groups for row in _of_question(own, methods, margin)])
+    groups = values[QUESTION].groupby(QUESTION, sort=False)
+    questions = (values.loc[own.index] for _, own in groups)
+    found = _table([row for own in questions for row in _of_question(own, methods, margin)])
     found = _evaluated(found, [*QUESTION, "series", found["role"] == "placebo"], EXPLORATORY)
     tested = found["p_wilcoxon"].where(found["n"] > 1)
     metric = [found[name] for name in ("table", "statistic", "band", "reference", "threshold")]
@@ -156,8 +157,7 @@ def _of_question(
 ) -> Iterator[dict[str, Any]]:
     """All comparisons on one question, not corrected."""
     question = own[QUESTION].iloc[0].to_dict()
-    table = _marked(own)
-    values = dict(zip(table, table.to_numpy().T, strict=True))
+    values = dict(zip(own["series"], of_people(own).to_numpy(), strict=True))
     margin = margin_of(question["statistic"], values, asked)
     tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
     p_friedman = paired_tests.friedman([values[name] for name in tested])
@@ -171,15 +171,10 @@ def _of_question(
             )
 
 
-def _marked(own: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of one question as `wide`, infinite if undefined and NaN if missing."""
-    return wide(own.fillna({"value": np.inf}))
-
-
 def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
     """Compare the participants' values (n,) with those of a reference, uncorrected.
 
-    See `_marked` for undefined and missing values.
+    Undefined ones are infinite, missing ones NaN.
     """
     known = np.isfinite(own) & np.isfinite(other)
     n, there = int(known.sum()), int((~np.isnan(own) & ~np.isnan(other)).sum())
@@ -374,12 +369,9 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         their strongest references (``rivals``).
     """
     rows = []
-    for _, of_task in values[on_accuracy(values)].groupby(
-        ["task", "variant"], observed=True, sort=False
-    ):
-        there = of_task[(of_task["series"] == method) & of_task["value"].notna()].drop_duplicates(
-            QUESTION
-        )
+    for _, of_task in values[on_accuracy(values)].groupby(["task", "variant"], sort=False):
+        defined = np.isfinite(of_people(of_task)).any(axis=1)
+        there = of_task.loc[(of_task["series"] == method) & defined, QUESTION]
         if len(there):
             rows += _primary_of(
                 of_question(of_task, min((row for _, row in there.iterrows()), key=_rank)), method
@@ -396,7 +388,7 @@ def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
 
 def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The primary comparison on one question, not corrected; none where nobody has a reference."""
-    table = _marked(own)
+    table = wide(own)
     names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))

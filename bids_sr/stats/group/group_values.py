@@ -6,17 +6,20 @@ Runs are combined as fixed effects: by inverse variance where every run's value 
 else by their mean.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TextIO
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
 
 from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Float
 from bids_sr.metrics import flags
-from bids_sr.metrics.long_tables import COLUMNS, MISSING, read_frame
+from bids_sr.metrics.long_tables import COLUMNS, MISSING
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.sr.method import offered_methods
 from bids_sr.stats.evaluation.compared_verdict import COMPARED
@@ -53,8 +56,10 @@ QUESTION = [
     "fwhm_mm",
 ]
 """What was measured, apart from the series and the participant."""
-_FLAGS = tuple(f"flag_{name}" for name in flags.FLAGS)
-_Z95 = 1.959963984540054
+_TOLD = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
+"""Values of what is told and not compared: a method not applied, a flag that is raised."""
+_Key = tuple[str | float, ...]  # of `QUESTION` and the series
+_Line = tuple[str, str, _Key | None]  # series, statistic; the key of what is compared
 
 
 class TableError(ValueError):
@@ -71,8 +76,8 @@ class Joined:
     Parameters
     ----------
     values : pd.DataFrame
-        Columns `QUESTION`, series, participant and value (NaN: not defined): what is compared,
-        runs combined.
+        What is compared, runs combined: columns `QUESTION` and series, then one for each
+        participant (NaN: no value; infinite: not defined).
     told : pd.DataFrame
         Columns task, name (the run as text), series, statistic: flags that are raised, and methods
         that were not applied (`APPLIED`), which are not compared there.
@@ -94,7 +99,7 @@ class Joined:
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     """Write all tables as one long table, and combine the compared metrics.
 
-    Only one participant's tables are in memory at a time.
+    Each table is read once, and only those of one run are in memory at a time.
 
     Parameters
     ----------
@@ -113,133 +118,131 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     TableError
         A table cannot be joined.
     """
-    people, told, there = [], [], []
-    statistics, compared = set(), set()
-    directions = {name: each.better for name, each in STATISTICS.items()}
-    columns = [*QUESTION, "series", "participant"]
+    people = tables["participant"].unique()
+    values: dict[_Key, Float] = defaultdict(lambda: np.full(len(people), np.nan))
+    # tables differ in little but their numbers, so that what each line is about is parsed once
+    known: dict[tuple[str, ...], dict[str, _Line]] = defaultdict(dict)
+    told, there = [], []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
-    for _, of_participant in tables.groupby("participant", sort=False):
-        rows = []
-        for name, own in of_participant.groupby("name", sort=False):
-            run = pd.concat(
-                [_read(source, stream) for _, source in own.iterrows()], ignore_index=True
-            ).assign(name=name)
-            unapplied = (run["statistic"] == APPLIED) & (run["value"] == 0)
-            raised = run["statistic"].isin(_FLAGS) & (run["value"] == 1)
-            told.append(run.loc[unapplied | raised, ["task", "name", "series", "statistic"]])
-            there.append(pd.DataFrame({"name": name, "series": run["series"].unique()}))
-            statistics |= set(run["statistic"])
-            compared |= set(run["series"][run["statistic"] == COMPARED])
-            idle = run["series"][unapplied].tolist()
-            left_out = [each for each in run["series"].unique() if derives_from(each, idle)]
-            wanted = (
-                run["statistic"].map(directions).notna()
-                & (run["minus"] == MISSING)
-                & ~run["series"].isin(left_out)
-            )
+    for who, (_, own) in enumerate(groupby(tables.itertuples(), attrgetter("participant"))):
+        found: dict[_Key, list[tuple[float, float]]] = defaultdict(list)
+        for name, of_run in groupby(own, attrgetter("name")):
+            sources = list(of_run)
+            rows = [row for each in sources for row in _rows(each, stream, known)]
+            series = list(dict.fromkeys(line[0] for line, _, _ in rows))
+            there += [(name, each) for each in series]
+            raised = [line for line, value, _ in rows if value == _TOLD.get(line[1])]
+            told += [(sources[0].task, name, *line[:2]) for line in raised]
+            idle = [line[0] for line in raised if line[1] == APPLIED]
+            left_out = {each for each in series if derives_from(each, idle)}
             # two seeds are no two conditions, and the paper's regions are no match
-            if own["at_rest"].any():
-                wanted &= run["threshold"] != "quarter"
-            rows.append(run.loc[wanted, [*columns, "value", "lower", "upper"]])
-        values = _combined(pd.concat(rows, ignore_index=True))
-        people.append(values.astype(dict.fromkeys(set(columns) - {"fwhm_mm"}, "category")))
-    series = pd.concat(there, ignore_index=True)
-    methods = [name for name in offered_methods() if name in set(series["series"])]
+            at_rest = any(each.at_rest for each in sources)
+            for (whose, _, key), value, width in rows:
+                if key and whose not in left_out and not (at_rest and "quarter" in key):
+                    found[key].append((value, width))
+        for key, of_runs in found.items():
+            values[key][who] = _combined(of_runs)
+    lines = [line for own in known.values() for line in own.values()]
+    methods = [name for name in offered_methods() if name in {line[0] for line in lines}]
     return Joined(
-        values=_stacked(people),
-        told=pd.concat(told, ignore_index=True),
-        series=series,
-        statistics=tuple(sorted(statistics & set(STATISTICS))),
-        methods=(*methods, *sorted(compared)),
+        values=pd.concat(
+            [
+                pd.DataFrame(list(values), columns=[*QUESTION, "series"]),
+                pd.DataFrame(np.reshape(list(values.values()), (-1, len(people))), columns=people),
+            ],
+            axis=1,
+        ),
+        told=pd.DataFrame(told, columns=["task", "name", "series", "statistic"]),
+        series=pd.DataFrame(there, columns=["name", "series"]),
+        statistics=tuple(sorted({line[1] for line in lines} & set(STATISTICS))),
+        methods=(*methods, *sorted({line[0] for line in lines if line[1] == COMPARED})),
     )
 
 
-def _read(source: pd.Series, stream: TextIO) -> pd.DataFrame:
-    """Read one table, write it as well, and return it with the columns of its run.
+def _rows(
+    source: Any, stream: TextIO, known: dict[tuple[str, ...], dict[str, _Line]]
+) -> Iterator[tuple[_Line, float, float]]:
+    """Write a table, and return of each line what it is about, the value and its interval's width.
 
     Raise TableError where it has other columns.
     """
-    path: Path = source["path"]
     try:
-        table = read_frame(path)
+        head, *lines = source.path.read_text(encoding="utf-8").splitlines()
+        if head.split("\t") != list(COLUMNS):
+            raise ValueError(f"columns {head!r}, expected {' '.join(COLUMNS)}")
+        run = "\t".join(getattr(source, name) for name in RUN)
+        stream.writelines(f"{run}\t{line}\n" for line in lines)
+        place = (source.task, source.variant, source.table)
+        of_table = known[place]
+        for line in lines:
+            about, value, *ends, _, _ = line.rsplit("\t", 5)
+            if about not in of_table:
+                of_table[about] = _line(about, place)
+            lower, upper = map(_number, ends)
+            yield of_table[about], _number(value), upper - lower
     except ValueError as error:
-        raise TableError(f"{path}: {error}") from error
-    own = {name: source[name] for name in RUN}
-    _, *lines = path.read_text(encoding="utf-8").splitlines()
-    stream.writelines("\t".join((*own.values(), line)) + "\n" for line in lines)
-    return table.assign(**own)
+        raise TableError(f"{source.path}: {error}") from error
 
 
-def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of equal columns below each other, text as categories."""
-    return pd.DataFrame(
-        {
-            name: (
-                np.concatenate([part[name] for part in parts])
-                if name in ("fwhm_mm", "value")
-                else union_categoricals([part[name] for part in parts])
-            )
-            for name in parts[0]
-        }
-    )
+def _line(about: str, place: tuple[str, ...]) -> _Line:
+    """Take apart what a line says before its value; `place` is task, variant and table."""
+    series, minus, name, *others, fwhm = about.split("\t")
+    key = (*place, name, *others, float(fwhm), series)
+    if len(key) <= len(QUESTION):
+        raise ValueError(f"a line has fewer than {len(COLUMNS)} cells")
+    tested = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None
+    return series, name, key if tested else None
 
 
-def _combined(rows: pd.DataFrame) -> pd.DataFrame:
-    """Combine runs as fixed effects: one value per question, series and participant.
+def _number(cell: str) -> float:
+    return math.nan if cell == MISSING else float(cell)
 
-    It is NaN where the value is defined in no run.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Columns `QUESTION`, series, participant, value, lower and upper; a row each run.
+def _combined(runs: Sequence[tuple[float, float]]) -> float:
+    """Combine the values of runs, each with the width of its interval, as fixed effects.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The same without the ends of intervals, in the order of the rows.
+    It is infinite where the value is defined in no run.
     """
-    keys = [*QUESTION, "series", "participant"]
-    # one number for all keys, as a group by so many columns takes memory of many times the rows
-    merged = np.zeros(len(rows), dtype=np.int64)
-    for name in keys:
-        codes, levels = pd.factorize(rows[name])
-        merged = merged * len(levels) + codes
-    _, first, number = np.unique(merged, return_index=True, return_inverse=True)
-    known = rows["value"].notna().to_numpy()
-    error = ((rows["upper"] - rows["lower"]) / (2 * _Z95)).to_numpy()
-    unsure = np.bincount(number, known & ~(error > 0)) > 0
-    alone = np.bincount(number, known) < 2
-    weight = (
-        np.where((unsure | alone)[number], 1.0, 1 / np.where(error > 0, error, 1.0) ** 2) * known
-    )
-    sums = np.bincount(number, weight * rows["value"].fillna(0.0))
-    with np.errstate(invalid="ignore"):
-        value = sums / np.bincount(number, weight)
-    order = np.argsort(first)
-    return rows.iloc[first[order]][keys].assign(value=value[order]).reset_index(drop=True)
+    known = [(value, width) for value, width in runs if not math.isnan(value)]
+    if len(known) < 2:
+        return known[0][0] if known else math.inf
+    sure = all(width > 0 for _, width in known)
+    weights = [1 / width**2 if sure else 1.0 for _, width in known]
+    total = sum(weight * value for weight, (value, _) in zip(weights, known, strict=True))
+    return total / sum(weights)
 
 
-def wide(values: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of one question, participants by series; NaN where there is none.
-
-    Participants are sorted; series are in the order of the rows.
+def of_people(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of a frame as `Joined.values`: a column for each participant.
 
     Parameters
     ----------
     values : pd.DataFrame
-        Values of one question, one series and participant a row.
+        Values of some questions and series.
 
     Returns
     -------
     pd.DataFrame
-        Table with a row for each participant and a column for each series.
+        The same rows; NaN where there is no value, infinite where it is not defined.
     """
-    at, people = pd.factorize(values["participant"], sort=True)
-    of, series = pd.factorize(values["series"])
-    table = np.full((len(people), len(series)), np.nan)
-    table[at, of] = values["value"]
-    return pd.DataFrame(table, index=list(people), columns=list(series))
+    return values.drop(columns=[*QUESTION, "series"])
+
+
+def wide(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the values of one question, participants by series, for those who have any.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of one question, one series a row.
+
+    Returns
+    -------
+    pd.DataFrame
+        Table with a row for each participant and a column for each series; NaN where there is no
+        value, infinite where it is not defined.
+    """
+    return of_people(values).set_axis(list(values["series"])).T.dropna(how="all")
 
 
 def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bids_sr.io.array_types import Float
+from bids_sr.io.array_types import Array, Float
 
 _EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 # of the largest metric: differences nearer than this are equal (tables hold six digits)
 _ALIKE = 1e-9
 _GRAIN = 1e-12  # of the largest difference: how near a mean of pairs is found
+_PAIRS = 8  # a difference, that are few enough to be sorted
 
 
 def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
@@ -174,22 +175,38 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
 
     Each value is also paired with itself.
 
-    Of many differences the pairs are not made: those up to a bound are counted, and the bound
-    found by bisection, to rounding.
+    Of many differences only those pairs are made that lie between two bounds, which bisection
+    brings together until few are left; where nearly all are one value, to rounding.
     """
     if len(d) <= _EXACT_UP_TO:
         i, j = np.triu_indices(len(d))
         return np.sort((d[i] + d[j]) / 2)[list(ranks)].tolist()
     own = np.arange(len(d))
+
+    def partners(bound: float) -> Array:
+        """Of each value, where those end with which its mean is at most the bound."""
+        return np.maximum(np.searchsorted(d, 2 * bound - d, side="right"), own)
+
     grain = _GRAIN * max(abs(float(d[0])), abs(float(d[-1])))
     found = []
     for rank in ranks:
-        low, high = float(d[0]), float(d[-1])
-        while high - low > grain / 4:
+        low, high = float(d[0]) - grain, float(d[-1])
+        first, last = own, np.full_like(own, len(d))
+        while (last - first).sum() > _PAIRS * len(d) and high - low > grain / 4:
             middle = (low + high) / 2
-            up_to = np.maximum(np.searchsorted(d, 2 * middle - d, side="right") - own, 0).sum()
-            low, high = (low, middle) if up_to > rank else (middle, high)
-        found.append(round(high / grain) * grain if grain else 0.0)
+            between = partners(middle)
+            if (between - own).sum() > rank:
+                high, last = middle, between
+            else:
+                low, first = middle, between
+        count = last - first
+        if count.sum() > _PAIRS * len(d):
+            found.append(round(high / grain) * grain if grain else 0.0)
+            continue
+        i = np.repeat(own, count)
+        j = np.arange(len(i)) + np.repeat(last - np.cumsum(count), count)
+        k = rank - (first - own).sum()
+        found.append(float(np.partition((d[i] + d[j]) / 2, k)[k]))
     return found
 
 

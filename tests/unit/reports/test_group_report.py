@@ -29,6 +29,7 @@ from bids_sr.reports.text.methods_text import _missing_keys
 from bids_sr.stats.group import comparisons as group_comparisons
 from bids_sr.stats.group import group_tables
 from bids_sr.stats.group.group_activation import GroupMaps
+from bids_sr.stats.group.group_values import wide
 
 NAMES = ("sbl", "srgan")
 
@@ -139,13 +140,7 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
-    medians = (
-        on_detail(values)
-        .groupby("series", observed=True)["value"]
-        .median()[labels]
-        .sort_values()
-        .tolist()
-    )
+    medians = wide(on_detail(values)).median()[labels].sort_values().tolist()
     drawn = sorted(float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2)
     assert drawn == pytest.approx(medians)
 

@@ -170,7 +170,8 @@ def group_pages() -> dict[str, str]:
                 ("size_acquired_voxels", "b", 90),
                 ("dice", "a+b", 1),
             )
-        ]
+        ],
+        ignore_index=True,
     )
     compared = compare(values, ["sbl", "srgan"])
     own = list(compared[compared["series"] == "sbl"].itertuples())

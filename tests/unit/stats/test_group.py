@@ -74,11 +74,11 @@ def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_pa
     write_tables(
         tmp_path, "01", rows=[detail("sbl", 0.40, lower=0.36, upper=0.44)], run="task-tap_run-2"
     )
-    assert joined(tmp_path).values["value"].tolist() == pytest.approx([(4 * 0.10 + 1 * 0.40) / 5])
+    assert joined(tmp_path).values["sub-01"].tolist() == pytest.approx([(4 * 0.1 + 1 * 0.4) / 5])
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.40)], run="task-tap_run-2")
-    assert joined(tmp_path).values["value"].tolist() == pytest.approx([0.25])
+    assert joined(tmp_path).values["sub-01"].tolist() == pytest.approx([0.25])
     write_tables(tmp_path, "01", rows=[detail("sbl", math.nan)], run="task-tap_run-2")
-    assert joined(tmp_path).values["value"].tolist() == pytest.approx([0.10])
+    assert joined(tmp_path).values["sub-01"].tolist() == pytest.approx([0.10])
 
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
@@ -134,12 +134,10 @@ def test_regions_of_seeds_are_not_compared_beside_those_of_conditions(tmp_path: 
             ""
         )
     values = joined(tmp_path).values
-    (only,) = values[values["contrast"] == "thumb"].itertuples()
-    assert (only.statistic, only.participant, only.value) == (
-        "size_acquired_voxels",
-        "sub-02",
-        20.0,
-    )
+    (only,) = values[values["contrast"] == "thumb"].to_dict("records")
+    assert only["statistic"] == "size_acquired_voxels"
+    assert math.isnan(only["sub-01"])
+    assert only["sub-02"] == 20.0
 
 
 def test_the_words_follow_from_the_tests(tmp_path: Path) -> None:
@@ -162,9 +160,7 @@ def test_a_comparison_has_the_figures_of_scipy(tmp_path: Path) -> None:
     cohort(tmp_path, 9)
     each = one(compared(tmp_path), "srgan", "inject")
     values = joined(tmp_path).values
-    of_detail = values[values["statistic"] == "ev"].pivot(
-        index="participant", columns="series", values="value"
-    )
+    of_detail = group_values.wide(values[values["statistic"] == "ev"])
     a, b = of_detail["srgan"], of_detail["inject"]
     assert each.p_wilcoxon == pytest.approx(scipy_stats.wilcoxon(a, b, method="exact").pvalue)
     assert each.p_t == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
@@ -322,11 +318,11 @@ def test_the_papers_table(tmp_path: Path) -> None:
     cohort(tmp_path, 8)
     (paper,) = papers(joined(tmp_path).values)
     assert set(paper["fwhm_mm"]) == {0.0}
-    panels = {title: set(own["contrast"]) for title, own in paper.groupby("panel", observed=True)}
-    assert panels == {
-        "size, thumb": {"thumb"},
-        "size, little": {"little"},
-        "Dice": {"thumb+little"},
+    panels = paper.groupby("contrast", observed=True)["statistic"].agg(set)
+    assert panels.to_dict() == {
+        "size, thumb": {"size_acquired_voxels"},
+        "size, little": {"size_acquired_voxels"},
+        "Dice": {"dice"},
     }
     text = paper_html(paper, METHODS)
     ours = [

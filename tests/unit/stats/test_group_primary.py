@@ -22,6 +22,7 @@ from bids_sr.reports.text.group_verdicts import (
 )
 from bids_sr.stats.group import comparisons as pc
 from bids_sr.stats.group import group_tables, paired_tests
+from bids_sr.stats.group.group_values import wide
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
@@ -280,13 +281,8 @@ def test_a_method_that_was_not_applied_in_a_run_is_out_of_the_comparisons_there(
     )
     found = joined(tmp_path)
     assert found.told.values.tolist() == [["tap", "sub-09 task-tap", "sbl", "verdict_applied"]]
-    there = found.values[
-        (found.values["participant"] == "sub-09") & (found.values["statistic"] == "ev")
-    ]
-    assert dict(zip(there["series"], there["value"], strict=True)) == {
-        "zerofill": 0.02,
-        "srgan": 0.1,
-    }
+    there = wide(found.values[found.values["statistic"] == "ev"]).loc["sub-09"].dropna()
+    assert there.to_dict() == {"zerofill": 0.02, "srgan": 0.1}
     assert one(compared(found.values), "sbl", "zerofill").n == 8
 
 
