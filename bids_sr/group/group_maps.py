@@ -31,7 +31,8 @@ from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
 
 _LOGGER = logging.getLogger(__name__)
 _LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
-CHUNK = 50  # participants that one process adds up before it hands over
+CHUNK = 50  # participants that one process adds up before it hands over, at least
+_CHUNKS = 32  # about so many of these: what each hands over takes megabytes
 
 
 @dataclass(slots=True)
@@ -139,7 +140,8 @@ def group_maps(
             continue
         people = [own[name] for name in sorted(own)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
-        chunks = [people[start : start + CHUNK] for start in range(0, len(people), CHUNK)]
+        size = max(CHUNK, len(people) // _CHUNKS)
+        chunks = [people[start : start + size] for start in range(0, len(people), size)]
         sums = _joined((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
             left_out.append(

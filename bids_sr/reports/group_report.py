@@ -238,8 +238,9 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}: one diamond per participant; the"
-            " square is the Hodges-Lehmann estimate with its interval.",
+            f"Primary comparison, {words.where_text(row)}: one diamond per participant"
+            " (of many, some of every rank); the square is the Hodges-Lehmann estimate with its"
+            " interval.",
         )
         for k, row in enumerate(_primary_rows(content))
     ]

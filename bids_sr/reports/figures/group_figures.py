@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.io.array_types import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number
 from bids_sr.reports.figures import style as s
 from bids_sr.reports.figures.forest import ForestPanel, Point, forest_figure
@@ -21,6 +22,7 @@ _SPREAD = 0.32  # of a box's half width
 
 _EDGE = 0.05  # inches, from the edge of a figure to its labels
 _NAMED = 40  # participants; the rows of more have no names
+_DRAWN = 400  # participants that have a row
 # participants; more are drawn as pixels, as so many paths make a page of many megabytes
 _MANY = 100
 
@@ -162,7 +164,8 @@ def primary_figure(row: Any) -> Figure:
     Each participant is a point, with the largest difference at the top.
 
     At the right stand the difference and the participant's strongest reference; beyond `_NAMED`
-    participants the lines have no names.
+    participants the lines have no names, and beyond `_DRAWN` only so many are drawn, evenly from
+    the largest difference to the smallest.
 
     Parameters
     ----------
@@ -176,6 +179,7 @@ def primary_figure(row: Any) -> Figure:
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
     named = len(people) <= _NAMED
+    people = [people[at] for at in evenly_spaced(len(people), _DRAWN)]
     labels: dict[str, str] = {}
     points: dict[str, list[Point]] = {}
     for value, who, rival in people:

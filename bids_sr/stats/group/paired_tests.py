@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.array_types import Float
 
 _EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05
 # of the largest metric: differences nearer than this are equal (tables hold six digits)
 _ALIKE = 1e-9
 _GRAIN = 1e-12  # of the largest difference: how near a mean of pairs is found
-_PAIRS = 8  # a difference, that are few enough to be sorted
+_PAIRS = 2  # a difference, that are few enough to be sorted
 
 
 def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
@@ -181,32 +181,32 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     if len(d) <= _EXACT_UP_TO:
         i, j = np.triu_indices(len(d))
         return np.sort((d[i] + d[j]) / 2)[list(ranks)].tolist()
-    own = np.arange(len(d))
-
-    def partners(bound: float) -> Array:
-        """Of each value, where those end with which its mean is at most the bound."""
-        return np.maximum(np.searchsorted(d, 2 * bound - d, side="right"), own)
-
-    grain = _GRAIN * max(abs(float(d[0])), abs(float(d[-1])))
+    own, few = np.arange(len(d)), _PAIRS * len(d)
+    grain = _GRAIN * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
+    # of each bound that was tried: how many means are up to it, and where the partners end with
+    # which those of each value are
+    tried = {
+        float(d[0]) - grain: (0, own),
+        float(d[-1]): (len(d) * (len(d) + 1) // 2, np.full_like(own, len(d))),
+    }
     found = []
     for rank in ranks:
-        low, high = float(d[0]) - grain, float(d[-1])
-        first, last = own, np.full_like(own, len(d))
-        while (last - first).sum() > _PAIRS * len(d) and high - low > grain / 4:
+        while True:
+            low = max(bound for bound, (count, _) in tried.items() if count <= rank)
+            high = min(bound for bound, (count, _) in tried.items() if count > rank)
+            (below, first), (up_to, last) = tried[low], tried[high]
+            if up_to - below <= few or high - low <= grain / 4:
+                break
             middle = (low + high) / 2
-            between = partners(middle)
-            if (between - own).sum() > rank:
-                high, last = middle, between
-            else:
-                low, first = middle, between
-        count = last - first
-        if count.sum() > _PAIRS * len(d):
-            found.append(round(high / grain) * grain if grain else 0.0)
+            ends = np.maximum(np.searchsorted(d, 2 * middle - d, side="right"), own)
+            tried[middle] = int((ends - own).sum()), ends
+        if up_to - below > few:
+            found.append(round(high / grain) * grain)
             continue
+        count = last - first
         i = np.repeat(own, count)
         j = np.arange(len(i)) + np.repeat(last - np.cumsum(count), count)
-        k = rank - (first - own).sum()
-        found.append(float(np.partition((d[i] + d[j]) / 2, k)[k]))
+        found.append(float(np.partition((d[i] + d[j]) / 2, rank - below)[rank - below]))
     return found
 
 
