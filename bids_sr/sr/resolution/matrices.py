@@ -7,6 +7,7 @@ from the start (rounded down), the rest from the end. The other way, high-resolu
 at ``(j + 0.5) * m/n - 0.5`` of the acquired grid.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -311,19 +312,23 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
         matrix = matrix.astype(data.dtype if data.dtype.kind == "f" else np.float64, copy=False)
     if axis == data.ndim - 1:
         return data @ matrix.T
-    return np.moveaxis(np.tensordot(matrix, data, (1, axis)), 0, axis)
+    before, behind = data.shape[:axis], data.shape[axis + 1 :]
+    rows = data.reshape(-1, data.shape[axis], math.prod(behind))
+    return np.matmul(matrix, rows).reshape(*before, len(matrix), *behind)
 
 
 def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int], Array]) -> Array:
     """Resize the first three axes by a matrix (axis, size before, size after) each.
 
-    An axis whose size stays is left as it is.
+    An axis whose size stays is left as it is. The first axis lies innermost in memory, as in
+    files: volumes are interpolated and written so.
     """
+    stored = np.ascontiguousarray(image.T)
     for axis, after in enumerate(sizes):
         before = image.shape[axis]
         if before != after:
-            image = apply_along(matrix(axis, before, after), image, axis)
-    return image
+            stored = apply_along(matrix(axis, before, after), stored, image.ndim - 1 - axis)
+    return stored.T
 
 
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
@@ -559,5 +564,4 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     if lr.ndim not in (3, 4):
         raise ResolutionError(f"an image has 3 or 4 axes, not {lr.ndim}")
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
-    out = _apply(lr, sizes, lambda axis, m, n: matrix_for(name, m, n, axis))
-    return np.ascontiguousarray(out)
+    return _apply(lr, sizes, lambda axis, m, n: matrix_for(name, m, n, axis))

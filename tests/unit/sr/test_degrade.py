@@ -107,3 +107,18 @@ def test_the_input_is_untouched_and_types_are_kept(operator):
 def test_impossible_factors_are_refused(factor):
     with pytest.raises(matrices.ResolutionError, match="factor"):
         matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(6, 8, 5), (6, 8, 5, 3)])
+def test_resized_images_lie_as_in_files_and_each_axis_has_its_own_matrix(shape, order):
+    image = np.asarray(np.random.default_rng(0).random(shape, np.float32), order=order)
+    made = matrices.upsample("bspline", image, (1.5, 2.0, 3.0))
+    by = [matrices.bspline_matrix(m, n) for m, n in zip(shape, (9, 16, 15), strict=False)]
+    expected = np.einsum("ax,by,cz,xyz...->abc...", *by, image)
+    np.testing.assert_allclose(made, expected, atol=2e-6)
+    assert made.flags.f_contiguous
+    assert made.dtype == np.float32
+    down = matrices.downsample(made, shape)
+    assert down.shape == shape
+    assert down.flags.f_contiguous

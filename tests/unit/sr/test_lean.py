@@ -144,6 +144,7 @@ def test_a_network_may_be_made_lean_after_it_was_used():
     [
         (nn.Conv2d(5, 1, 3, padding=1), (3, 5, 7, 4)),
         (nn.Conv2d(3, 2, (9, 5), padding=(4, 2), bias=False), (2, 3, 3, 11)),
+        (nn.Conv2d(5, 4, 3, padding=1), (2, 5, 6, 7)),
         (nn.Conv3d(4, 2, 3, padding=1), (2, 4, 5, 3, 6)),
         (nn.Conv3d(2, 1, (5, 3, 1), padding=(2, 1, 0)), (1, 2, 1, 4, 2)),
     ],
@@ -161,7 +162,7 @@ def test_a_convolution_to_few_channels_is_the_sum_of_its_shifted_taps(
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(4, 3, 3, padding=1),
+        nn.Conv2d(4, 5, 3, padding=1),
         nn.Conv2d(4, 1, 4, padding=2),
         nn.Conv2d(4, 1, 3, padding=0),
         nn.Conv2d(4, 1, 3, padding=1, stride=2),
