@@ -38,7 +38,13 @@ from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.fork_server import start_fork_server
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import Answer, hold_threads, keep_warnings, release_memory
+from bids_sr.execution.usage import (
+    Answer,
+    hold_threads,
+    keep_freed_memory,
+    keep_warnings,
+    release_memory,
+)
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
@@ -68,6 +74,7 @@ def start_worker(cwd: str, level: int) -> None:
     # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a
     # worker
     gc.freeze()
+    keep_freed_memory()
     os.chdir(cwd)
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself

@@ -26,6 +26,7 @@ POOLS = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 """Environment of the libraries that start threads of their own."""
+_TRIM_ABOVE, _MAP_FROM = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 
 
 def limit_threads() -> None:
@@ -66,6 +67,18 @@ class Answer(TypedDict, total=False):
     # where the caller knows why it failed, or the error tells a remedy
     notice: Notice | None
     error: BaseException  # of the process itself
+
+
+def keep_freed_memory() -> None:
+    """Let this process use freed memory of volumes again, until `release_memory`.
+
+    The C library else gives each of them back as it is freed: a fault a page then makes up a fifth
+    of the time in which a series is interpolated. Its own rule goes up to the same 32 MiB.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
+        library = ctypes.CDLL(None)
+        library.mallopt(_TRIM_ABOVE, 64 << 20)
+        library.mallopt(_MAP_FROM, 32 << 20)
 
 
 def release_memory() -> None:

@@ -2,6 +2,8 @@
 when a step ends.
 """
 
+import subprocess
+import sys
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -85,3 +87,32 @@ def test_a_worker_takes_the_threads_of_its_step_and_no_more(
     assert told["one"]["cores"] < 1.15
     assert set(told["one"]["pools"].values()) == {1}, told["one"]["pools"]
     assert {told["two"][name] for name in POOLS} == {"1"}
+
+
+_VOLUMES_TWICE = """
+import resource
+import numpy as np
+from bids_sr.execution.usage import keep_freed_memory, release_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    volumes = [np.ones(1 << 19, np.float32) for _ in range(8)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+first, second = faults(), faults()
+release_memory()
+print(first, second, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_memory_of_freed_volumes_is_used_again_until_it_is_released() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _VOLUMES_TWICE], capture_output=True, text=True, check=True
+    ).stdout
+    first, second, after = map(int, told.split())
+    pages = 8 * (4 << 19) // 4096
+    assert first > 0.9 * pages
+    assert second < 0.1 * pages
+    assert after > 0.9 * pages
