@@ -231,6 +231,7 @@ _RESAMPLES = 5000
 class NullSettings(ActivationSettings):
     """How a series without signal is made and tested."""
 
+    fwhm_mm: float = 0.0
     n_shuffles: int = 100  # draws of phases and onsets
     seed: int = 0  # of these draws, and of the voxels
     # at most so many voxels of the mask, drawn at random, are tested; the family of the corrected
@@ -333,7 +334,7 @@ def null_rates(
     Parameters
     ----------
     reader, mask : the series in BOLD signal units, dummies included; (X, Y, Z) on its grid
-    scratch : name of a scratch file (4 bytes · volumes · voxels tested), removed at the end
+    scratch : folder of a scratch file (4 bytes · volumes · voxels tested), removed at the end
     confounds : one row a volume
 
     Raises
@@ -350,8 +351,9 @@ def null_rates(
     n_volumes, mask = reader.shape[3], np.asarray(mask, dtype=bool)
     part = _tested(mask, settings)
     with extract_time_series(
-        reader, part, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy
-    ) as signals:
+        reader, part, scratch, smoothing=(settings.fwhm_mm,), start=settings.n_dummy
+    ) as extracted:
+        signals = extracted[settings.fwhm_mm]
         design = settings.design(events, n_volumes, confounds)
         source = noise_source(signals, design, settings.block_bytes)
 

@@ -85,9 +85,8 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
     t = np.zeros((len(contrasts), int(mask.sum())))
     with tempfile.TemporaryDirectory() as folder, SeriesReader(read.series) as reader:
         width = read.model.smoothing_fwhm or 0.0
-        with extract_time_series(
-            reader, mask, Path(folder, "courses.raw"), fwhm_mm=width
-        ) as signals:
+        with extract_time_series(reader, mask, Path(folder), smoothing=(width,)) as found_series:
+            signals = found_series[width]
             white = noise == "white"
             found = (
                 Noise.white(t.shape[1])

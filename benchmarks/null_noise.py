@@ -126,7 +126,7 @@ def people(folder: Path, shuffles: int, widths: Sequence[float]) -> list[dict[st
                         mask,
                         events,
                         settings,
-                        scratch=Path(scratch) / "courses",
+                        scratch=Path(scratch),
                         confounds=confounds,
                     )
                     low, high = mean_interval(found.rates, 0)

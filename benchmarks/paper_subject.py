@@ -66,7 +66,7 @@ MOST_MINUTES, MOST_GB = 5, 1.7
 SERIES, TRAINING = "super-resolution: ", "training"
 MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
 STAGES = {
-    **dict.fromkeys(("measure_quality", "join_quality", "compare_maps"), EVALUATION),
+    **dict.fromkeys(("join_quality", "compare_maps"), EVALUATION),
     "estimate_variance": "variance maps of the run",
     "figures": "figures and reports",
     **dict.fromkeys(("store", "primary"), "writing the results"),

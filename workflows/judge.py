@@ -96,7 +96,7 @@ def add_split_halves(
         Who makes the rows, here as of the other functions.
     """
     for own in series.values():
-        own.add(evaluation.measure_effects)
+        own.add(evaluation.measure_effects, has_measured=MEASURED in series)
     if compared:
         names = [*compared, ACQUIRED_BAND]
         wires: Wires = {name: scope.gather(name, names) for name in ("series", "effects")}

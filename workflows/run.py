@@ -367,11 +367,7 @@ def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
         scope.alias |= {"roi": "roi_bold", "roi_hr": "roi_bold_hr"}
     for name in run.mapped:
         own = run.series[name]
-        for width in settings.activation.smoothing:
-            own.within(f"fwhm{round(width * 10):03d}", fwhm_mm=float(width)).add(
-                activation.map_series
-            )
-        own.add(activation.measure_quality)
+        own.add(activation.map_series)
         if grids:
             own.add(registration.maps_to_spaces, wires={"space_grids": grids})
     scope.add(activation.compare_maps, activation.join_quality)

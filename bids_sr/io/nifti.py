@@ -140,27 +140,27 @@ class SeriesReader:
         return stream
 
     def _read(self, stream: IO[bytes], count: int, what: str) -> Array:
-        size = count * self.dtype.itemsize
+        raw = np.empty(count, dtype=self.dtype)
         try:
-            raw = stream.read(size)
+            size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
             raise ImageError(f"{self.path}: truncated or damaged at {what} ({err})") from err
-        if len(raw) != size:
+        if size != raw.nbytes:
             raise ImageError(f"{self.path}: truncated at {what}")
-        return np.frombuffer(raw, dtype=self.dtype)
+        return raw
 
     def _scaled(self, raw: Array, what: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         # a double beyond float32 becomes infinite and is refused below
         with np.errstate(over="ignore"):
-            out = raw.astype(np.float32)
+            out = raw.astype(np.float32, copy=False)
         if not self._allow_nan and not np.isfinite(out).all():
             raise ImageError(f"{self.path}: {what} holds NaN or infinite values")
         return out
 
     def volume(self, t: int) -> Float32:
-        """Return volume t as a C-contiguous, scaled float32 array (X, Y, Z).
+        """Return volume t as a scaled float32 array (X, Y, Z), X contiguous as in the file.
 
         A negative t counts from the end.
 
@@ -186,7 +186,7 @@ class SeriesReader:
         self._next = -1
         values = self._scaled(self._read(stream, self._voxels, f"volume {t}"), f"volume {t}")
         self._next = t + 1
-        return np.ascontiguousarray(values.reshape(self.shape[:3], order="F"))
+        return values.reshape(self.shape[:3], order="F")
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
@@ -221,7 +221,7 @@ class SeriesReader:
         Float
             Mean of those volumes in double precision (X, Y, Z).
         """
-        total, count = np.zeros(self.shape[:3]), 0
+        total, count = np.zeros(self.shape[:3], order="F"), 0
         for volume in self.volumes(start, stop):
             total, count = total + volume, count + 1
         return total / count

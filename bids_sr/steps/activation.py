@@ -1,6 +1,6 @@
 """Maps of each series at each smoothing, its quality, and the tables that compare all series."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -9,10 +9,10 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.long_tables import columns_json, metric_rows
+from bids_sr.metrics.long_tables import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -30,7 +30,7 @@ from bids_sr.sr.method import Cost
 from bids_sr.stats.glm.design import default_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
-from bids_sr.stats.image.series_quality import quality_metrics, series_quality
+from bids_sr.stats.image.series_quality import QualitySums, quality_metrics
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.stats.regions.activation_regions import parse_thresholds
 from bids_sr.stats.regions.map_summary import (
@@ -148,12 +148,12 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
 
 
 @step(
-    makes=("maps", "map_metrics"),
+    makes=("maps", "map_metrics", "quality"),
     part=Part.MAPS,
     text=_maps_text,
     memory=MAPS,
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=Cost(always=0.5, volumes=0.02),
+    cost=Cost(always=0.5, volumes=0.025),
 )
 def map_series(
     series: Series,
@@ -164,7 +164,7 @@ def map_series(
     confounds: Confounds | None = None,
     *,
     series_name: str,
-    fwhm_mm: float,
+    smoothing: Sequence[float],
     contrasts: Contrasts,
     kinds: _Kinds,
     thresholds: Sequence[str],
@@ -176,8 +176,11 @@ def map_series(
     slice_time_ref: float,
     has_stc: bool,
     axis_order: tuple[int, int, int],
-) -> tuple[list[Map], Rows]:
-    """Map correlation and linear model of one series at one smoothing, with regions and metrics.
+) -> tuple[list[Map], Rows, Rows]:
+    """Map correlation and linear model of one series, with regions, metrics and image quality.
+
+    The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
+    its steady volumes.
 
     Parameters
     ----------
@@ -193,8 +196,8 @@ def map_series(
         One row a volume; without it no confound enters the model.
     series_name : str
         Name of the series, such as ``raw`` or that of a method.
-    fwhm_mm : float
-        Gaussian smoothing; 0 is none.
+    smoothing : Sequence[float]
+        Widths of the Gaussian smoothing (FWHM, mm); 0 is none.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     kinds : _Kinds
@@ -220,50 +223,59 @@ def map_series(
 
     Returns
     -------
-    tuple[list[Map], Rows]
-        Maps and regions by contrast, and rows of their metrics.
+    tuple[list[Map], Rows, Rows]
+        Maps and regions by smoothing and contrast, rows of their metrics, and rows of the quality
+        of the series.
     """
     how = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=default_confounds(confounds),
         low_pass=low_pass,
-        fwhm_mm=fwhm_mm,
+        smoothing=tuple(map(float, smoothing)),
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,
         has_stc=has_stc,
     )
-    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds)
-    regions = find_regions(found.maps, mask.data, roi.data, parse_thresholds(thresholds))
-    common = map_sidecars.common_sidecar(
-        series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
-    )
-    maps = [
-        Derivative(
-            Volume(values, series.affine),
-            map_sidecars.entities(series=series_name, **own),
-            {**sidecar, **common},
+    quality = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
+    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds, quality.add)
+    maps: list[Derivative] = []
+    rows: list[MetricRow] = []
+    for fwhm_mm, own in found.items():
+        regions = find_regions(own.maps, mask.data, roi.data, parse_thresholds(thresholds))
+        common = map_sidecars.common_sidecar(
+            series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
-        for values, own, sidecar in _images(
-            found, regions, thresholds, contrasts, how, series_name
+        maps += [
+            Derivative(
+                Volume(values, series.affine),
+                map_sidecars.entities(series=series_name, **entities),
+                {**sidecar, **common},
+            )
+            for values, entities, sidecar in _images(
+                own, regions, thresholds, contrasts, low_pass, map_label(series_name, fwhm_mm)
+            )
+        ]
+        design = own.design
+        size = {
+            "dof": design.dof,
+            "design_rank": design.rank,
+            "design_columns": len(design.columns),
+        }
+        rows += metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
+        rows += activation_rows(
+            own.maps,
+            regions,
+            regressors.contrasts(contrasts),
+            mask=mask.data,
+            roi=roi.data,
+            affine=series.affine,
+            series=series_name,
+            fwhm_mm=fwhm_mm,
+            per_acquired=_per_acquired(series_name, factor),
         )
-    ]
-    design = found.design
-    size = {"dof": design.dof, "design_rank": design.rank, "design_columns": len(design.columns)}
-    rows = metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
-    rows += activation_rows(
-        found.maps,
-        regions,
-        regressors.contrasts(contrasts),
-        mask=mask.data,
-        roi=roi.data,
-        affine=series.affine,
-        series=series_name,
-        fwhm_mm=fwhm_mm,
-        per_acquired=_per_acquired(series_name, factor),
-    )
-    return maps, rows
+    return maps, rows, metric_rows(series_name, quality_metrics(quality.quality(), mask.data))
 
 
 def fitted(
@@ -274,10 +286,11 @@ def fitted(
     how: ActivationSettings,
     here: Path,
     confounds: Confounds | None = None,
-) -> ActivationMaps:
+    seen: Callable[[Float32], None] | None = None,
+) -> dict[float, ActivationMaps]:
     """Map the contrasts that can be made, in one thread.
 
-    There is one step for every series and smoothing.
+    There is one step for every series.
 
     Parameters
     ----------
@@ -295,16 +308,25 @@ def fitted(
         Folder in which the step writes.
     confounds : Confounds | None, optional
         Confounds of the run, one row a volume; None: none enter the model.
+    seen : Callable[[Float32], None] | None, optional
+        What else is done with each volume that is read.
 
     Returns
     -------
-    ActivationMaps
-        Maps by contrast and statistic, with the design.
+    dict[float, ActivationMaps]
+        Maps by contrast and statistic, with the design, by smoothing (FWHM, mm).
     """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):
         return map_activation(
-            series, mask, regressors, there, how, scratch=here / "courses.raw", confounds=confounds
+            series,
+            mask,
+            regressors,
+            there,
+            how,
+            scratch=here,
+            confounds=confounds,
+            seen=seen,
         )
 
 
@@ -318,48 +340,20 @@ def _images(
     regions: Regions,
     thresholds: Sequence[str],
     contrasts: Contrasts,
-    how: ActivationSettings,
-    series: str,
+    low_pass: float | None,
+    desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
-    desc, limits = (
-        map_label(series, how.fwhm_mm),
-        {each.label: each for each in parse_thresholds(thresholds)},
-    )
+    limits = {each.label: each for each in parse_thresholds(thresholds)}
     for (name, stat), values in found.maps.items():
         model = map_sidecars.model_text(
-            stat, found.design, noise_order=found.noise_order, low_pass=how.low_pass
+            stat, found.design, noise_order=found.noise_order, low_pass=low_pass
         )
         own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
         yield values, own, map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model)
     for (name, label), (region, _) in regions.items():
-        own = {"label": name, "desc": map_label(series, how.fwhm_mm, label), "suffix": "mask"}
+        own = {"label": name, "desc": desc + label, "suffix": "mask"}
         yield region, own, map_sidecars.region_sidecar(limits[label])
-
-
-@step(makes="quality", cost=Cost(volumes=0.022))
-def measure_quality(series: Series, mask: Mask, *, series_name: str, n_dummy: int) -> Rows:
-    """Measure tSNR, mean signal and noise smoothness of one series, dummies included.
-
-    Parameters
-    ----------
-    series : Series
-        Series with all of its volumes (4D).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Rows
-        Rows of metrics of the steady volumes.
-    """
-    n_volumes = series.shape[3] - n_dummy
-    found = series_quality(series.volumes(n_dummy), mask.data, series.zooms, n_volumes=n_volumes)
-    return metric_rows(series_name, quality_metrics(found, mask.data))
 
 
 @step(

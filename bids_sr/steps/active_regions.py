@@ -266,16 +266,17 @@ def grow_region(
         kinds=("cc",),
         confound_names=(),
         low_pass=low_pass,
-        fwhm_mm=max(smoothing),
+        smoothing=(max(smoothing),),
         tr=tr,
         n_dummy=n_dummy,
         high_pass=0.0,
         slice_time_ref=slice_time_ref,
         has_stc=has_stc,
     )
-    maps = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).maps
+    (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).values()
     highest = np.max(
-        [maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))], axis=0
+        [found.maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))],
+        axis=0,
     )
     try:
         grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)

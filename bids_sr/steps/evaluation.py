@@ -49,7 +49,7 @@ _MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
 
 
-@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.3, volumes=0.012))
+@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.3, volumes=0.008))
 def measure_effects(
     series: Series,
     mask: Mask,
@@ -63,6 +63,7 @@ def measure_effects(
     high_pass: float,
     slice_time_ref: float,
     has_stc: bool,
+    has_measured: bool,
 ) -> Effects:
     """Effect of every block of a run in one series, whole slices.
 
@@ -88,6 +89,8 @@ def measure_effects(
         Moment within a TR (0 to 1) to which slice timing was corrected.
     has_stc : bool
         Whether slice timing was corrected.
+    has_measured : bool
+        Whether the run has a measured series, which controls of the B-spline one are held against.
 
     Returns
     -------
@@ -111,8 +114,8 @@ def measure_effects(
             design,
             series=series_name,
             with_t=series_name == MEASURED,
-            pca_ranks=PCA_RANKS if series_name == "bspline" else (),
-            scratch=here / "components.raw",
+            pca_ranks=PCA_RANKS if has_measured and series_name == "bspline" else (),
+            scratch=here,
         )
 
 

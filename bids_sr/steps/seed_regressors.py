@@ -275,9 +275,7 @@ def component_series(
     tuple[Regressors, Facts]
         One column a component, one row a volume, and their description.
     """
-    found = temporal_components(
-        preproc, bold_mask.data, n_dummy, N_COMPONENTS, here / "components.raw"
-    )
+    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here)
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found
     names = seed_names(())[: found.shape[1]]

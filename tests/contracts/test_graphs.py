@@ -508,7 +508,7 @@ def test_results_in_the_spaces_that_are_asked_for(
         wanted = spaces if placed.scope.name == placed.scope.setting("primary") else 0
         assert len(made_by(graph, placed, "space_grids")) == wanted
     assert len(placed_of(graph, "maps_to_spaces")) == (
-        len(placed_of(graph, "measure_quality")) if spaces else 0
+        len(placed_of(graph, "map_series")) if spaces else 0
     )
     assert len(placed_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 from scipy.linalg import toeplitz
 
 from bids_sr.io.array_types import Float
@@ -226,20 +227,34 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
     noise -= basis @ (basis.T @ noise)
     noise -= (noise @ basis) @ basis.T
-    lagged = np.zeros((order + 1, n, n))
-    lagged[0] = noise
-    for k in range(1, order + 1):
-        lagged[k, k:] += noise[:-k] / 2
-        lagged[k, :-k] += noise[k:] / 2
-    power = np.trace(noise)
-    ratios = np.trace(lagged, axis1=1, axis2=2) / power
-    traces = lagged.reshape(order + 1, -1) @ lagged.transpose(0, 2, 1).reshape(order + 1, -1).T
+    diagonals = np.array([np.trace(noise, offset=k) for k in range(order + 1)])
+    power = diagonals[0]
+    ratios = diagonals / power
+    traces = _shifted_traces(noise, order)
     crossed = np.outer(ratios, traces[0])
     covariance = (
         2 * (traces - crossed - crossed.T + np.outer(ratios, ratios) * traces[0, 0]) / power**2
     )
     bias = 2 * (ratios * traces[0, 0] - traces[0]) / power**2
     return bias[1:], covariance[1:, 1:]
+
+
+def _shifted_traces(noise: Float, order: int) -> Float:
+    """Return tr(L_k N L_l N) for a symmetric N and lags k, l = 0 … order, (order + 1, order + 1).
+
+    L_k is half the shift by k and half that by -k. The traces are sums of products of N and of N
+    moved by k rows and by l columns either way, which spectra of the rows give for all l at once.
+    """
+    n = len(noise)
+    size = fft.next_fast_len(n + order, real=True)
+    spectra = fft.rfft(noise, size, axis=1)
+    mirrored = spectra.conj()
+    out = np.empty((order + 1, order + 1))
+    for k in range(order + 1):
+        sums = np.einsum("tf,tf->f", mirrored[: n - k], spectra[k:])
+        products = fft.irfft(sums, size)
+        out[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
+    return out
 
 
 def orthonormal(matrix: Float) -> Float:

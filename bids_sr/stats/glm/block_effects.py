@@ -19,7 +19,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
 from bids_sr.stats.glm.streamed_fit import StreamedFit
@@ -195,7 +195,7 @@ def temporal_components(
     count : int
         Number of components.
     scratch : Path
-        Name of a scratch file, which is removed in the end.
+        Folder of a scratch file, which is removed in the end.
 
     Returns
     -------
@@ -203,8 +203,9 @@ def temporal_components(
         Courses of length one, the strongest first.
     """
     with extract_time_series(reader, mask, scratch, start=start) as signals:
-        gram = np.zeros((signals.n_times, signals.n_times))
-        for _, block in signals.blocks():
+        (courses,) = signals.values()
+        gram = np.zeros((courses.n_times, courses.n_times))
+        for _, block in courses.blocks():
             y = block.astype(np.float64)
             y -= y.mean(axis=0)
             gram += y @ y.T
@@ -220,7 +221,7 @@ def block_effects(
     series: str,
     pca_ranks: Sequence[int] = (),
     with_t: bool = False,
-    scratch: Path = Path("components.raw"),
+    scratch: Path = Path(),
 ) -> Effects:
     """Return effects of all blocks of one series.
 
@@ -239,7 +240,7 @@ def block_effects(
     with_t : bool, optional
         Also what `Effects.smooth_t` needs.
     scratch : Path, optional
-        Name of a scratch file, used with pca_ranks only and removed.
+        Folder of a scratch file, used with pca_ranks only.
 
     Returns
     -------
@@ -258,31 +259,31 @@ def block_effects(
             " dummies"
         )
     ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows}))
-    rank = design.basis.shape[1]
-    columns = design.basis
+    # the weights of a block lie in the space of the model: they alone read its effect off
+    count = len(design.blocks)
+    columns = design.weights
     if ranks:
         columns = np.column_stack(
             [columns, temporal_components(reader, mask, start, ranks[-1], scratch)]
         )
-    sums, smoothed = _stream(reader, start, columns.astype(np.float32), rank, with_t)
-    own = sums.products[:, :rank]
+    sums, smoothed = _stream(
+        reader, start, columns.astype(np.float32), design.basis if with_t else None
+    )
     late: dict[str, Any] = {}
     if smoothed is not None:
-        late["smooth_variance"] = (
-            smoothed.residual_variance(design.dof, rank).reshape(shape).astype(np.float32)
-        )
+        late["smooth_variance"] = _on_grid(smoothed.residual_variance(design.dof), shape)
     if ranks:
         late |= {
             "ranks": ranks,
-            "pca_maps": np.ascontiguousarray(sums.products[:, rank:]).reshape(*shape, -1),
+            "pca_maps": _on_grid(sums.products[:, count:], shape),
         }
-        late["pca_loadings"] = columns[:, rank:].T @ design.weights
+        late["pca_loadings"] = columns[:, count:].T @ design.weights
     return Effects(
         series=series,
         affine=reader.affine,
         mask=mask,
-        betas=(own @ (design.basis.T @ design.weights).astype(np.float32)).reshape(*shape, -1),
-        mean=sums.mean.reshape(shape).astype(np.float32),
+        betas=_on_grid(sums.products[:, :count], shape),
+        mean=_on_grid(sums.mean, shape),
         blocks=design.blocks,
         covariance=design.covariance,
         leak=design.leak,
@@ -290,25 +291,37 @@ def block_effects(
     )
 
 
+def _on_grid(values: Real, shape: tuple[int, ...]) -> Float32:
+    """Values of voxels in the order in which volumes are stored, (N,) or (N, B), on their grid."""
+    on_grid = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
+    return np.ascontiguousarray(on_grid, dtype=np.float32)
+
+
 def _stream(
-    reader: SeriesReader, start: int, columns: Float32, rank: int, with_t: bool
+    reader: SeriesReader, start: int, columns: Float32, basis: Float | None
 ) -> tuple[StreamedFit, StreamedFit | None]:
-    """Sums over the series and, if wanted, over the smoothed series (model's columns only)."""
+    """Sums over the series and, with an orthonormal basis, over the smoothed series.
+
+    Voxels are in the order in which volumes are stored.
+    """
     first = reader.volume(start)
-    sums = StreamedFit(columns, first)
+    sums = StreamedFit(columns, first.ravel(order="F"))
     smoothed = (
-        StreamedFit(columns[:, :rank], smooth(first, reader.zooms, _ACTIVE_FWHM_MM))
-        if with_t
-        else None
+        None
+        if basis is None
+        else StreamedFit(
+            basis.astype(np.float32),
+            smooth(first, reader.zooms, _ACTIVE_FWHM_MM).ravel(order="F"),
+        )
     )
     batch: list[Float32] = []
     for index, volume in enumerate(reader.volumes(start), 1):
         batch.append(volume)
         if len(batch) == _VOLUMES or index == len(columns):
-            sums.add(np.stack([v.ravel() for v in batch]))
+            sums.add(np.stack([v.ravel(order="F") for v in batch]))
             if smoothed is not None:
-                fine = [smooth(v, reader.zooms, _ACTIVE_FWHM_MM).ravel() for v in batch]
-                smoothed.add(np.stack(fine))
+                fine = [smooth(v, reader.zooms, _ACTIVE_FWHM_MM) for v in batch]
+                smoothed.add(np.stack([v.ravel(order="F") for v in fine]))
             batch = []
     return sums, smoothed
 

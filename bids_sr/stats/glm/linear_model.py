@@ -12,13 +12,16 @@ process for each group of like voxels; the first samples are whitened exactly to
 """
 
 import numpy as np
+from scipy.linalg import block_diag, toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Real
-from bids_sr.stats.glm.autoregression import effective_dof, levinson
+from bids_sr.stats.glm.autoregression import effective_dof, levinson, orthonormal
 from bids_sr.stats.glm.noise import Noise, moving
+from bids_sr.stats.glm.time_series import parts_of
 
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
+_ROUNDING = 1e-15  # of a sum of squares
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 
@@ -51,19 +54,35 @@ class _Whitener:
             out[t] = (columns[t] - self.predictors[t] @ columns[:t][::-1]) / self.scale[t]
         return out
 
+    def transposed(self, columns: Float) -> Float:
+        """The transpose of the whitening, applied to columns (T, N)."""
+        order, n = len(self.predictors) - 1, len(columns)
+        out = columns.copy()
+        out[:order] = 0
+        for back, weight in enumerate(self.predictors[-1], 1):
+            out[order - back : n - back] -= weight * columns[order:]
+        for t in range(min(order, n)):
+            scaled = columns[t] / self.scale[t]
+            out[t] += scaled
+            out[:t] -= np.outer(self.predictors[t][::-1], scaled)
+        return out
+
 
 @frozen
 class _Whitened:
     """Whitened least squares of one group of voxels.
 
-    It holds the (T, P) design, its (P, T) inverse, (C,) variance factors and the degrees of
-    freedom of t.
+    It holds what takes a series (T,) to its whitened coefficients in an orthonormal basis of the
+    whitened design, (R, T), the weights (C, R) that read the contrasts off them, and the degrees
+    of freedom of t. The energy of the whitened series follows from lag products and ends of the
+    series as it is: the whitening times its transpose has the same diagonals everywhere but in two
+    corners of p rows.
     """
 
-    whiten: _Whitener
-    design: Float
-    inverse: Float
-    factors: Float
+    fit: Float
+    weights: Float
+    diagonals: Float  # (p + 1,), each but the main one twice, as it stands on both sides
+    corners: Float  # (2 p, 2 p) what is added there
     effective: Float
 
 
@@ -126,18 +145,31 @@ class ContrastModel:
             raise ValueError(
                 f"a design of {self.matrix.shape[0]} rows leaves no degree of freedom"
             )
+        # the whitened basis has the rank of the design, whatever columns repeat each other
+        self._basis = orthonormal(self.matrix)
+        self._weights = self.contrasts @ np.linalg.pinv(self.matrix) @ self._basis
         self._noise = noise
         self._groups: dict[int, _Whitened] = {}
 
+    def _reading(self, whiten: _Whitener) -> tuple[Float, Float]:
+        """Orthonormal basis of the whitened design, (T, R), and weights of the contrasts in it."""
+        basis, inner = np.linalg.qr(whiten(self._basis))
+        return basis, np.linalg.solve(inner.T, self._weights.T).T
+
     def _factors(self, rho: Float) -> Float:
         """(C,) variances of the effects, in units of what the process (p,) leaves unpredicted."""
-        inverse = np.linalg.pinv(_Whitener.of(rho)(self.matrix))
-        return np.square(self.contrasts @ inverse).sum(axis=1)
+        return np.square(self._reading(_Whitener.of(rho))[1]).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
         rho, spread = self._noise.rho[group], self._noise.spread[group]
-        whiten, factors = _Whitener.of(rho), self._factors(rho)
-        design = whiten(self.matrix)
+        whiten = _Whitener.of(rho)
+        basis, weights = self._reading(whiten)
+        factors = np.square(weights).sum(axis=1)
+        order = len(rho)
+        rows = whiten(np.eye(3 * order + 1))
+        gram = rows.T @ rows
+        diagonals = gram[order, order : 2 * order + 1]
+        inner = toeplitz(diagonals[:order])
         slopes = np.stack(
             [
                 np.log(self._factors(rho + row) / factors) / _NUDGE
@@ -146,10 +178,10 @@ class ContrastModel:
         )
         uncertainty = np.einsum("pc,pq,qc->c", slopes, spread, slopes)
         return _Whitened(
-            whiten=whiten,
-            design=design,
-            inverse=np.asarray(np.linalg.pinv(design), dtype=np.float64),
-            factors=factors,
+            fit=whiten.transposed(basis).T,
+            weights=weights,
+            diagonals=diagonals * np.r_[1, np.full(order, 2)],
+            corners=block_diag(gram[:order, :order] - inner, gram[-order:, -order:] - inner),
             effective=effective_dof(self.dof, uncertainty),
         )
 
@@ -180,33 +212,45 @@ class ContrastModel:
         ValueError
             The time series and the noise model have different numbers of voxels.
         """
-        count, n = len(self.contrasts), signals.shape[1]
+        n, order = signals.shape[1], self._noise.rho.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
             raise ValueError(f"time series of {n} voxels, noise of {len(labels)}")
-        effect, variance = np.zeros((count, n)), np.zeros((count, n))
-        effective = np.full((count, n), float(self.dof))
-        y = np.asarray(signals, dtype=np.float64)
-        centered = y - y.mean(axis=0)
-        varies = np.flatnonzero(moving(y, centered))
-        for group in np.unique(labels[varies]):
+        # the voxels of a group side by side
+        places = np.argsort(labels, kind="stable")
+        signals, labels = np.take(signals, places, axis=1, mode="clip"), labels[places]
+        mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2 * order, n))
+        for part in parts_of(n):
+            y = signals[:, part].astype(np.float64)
+            mean[part] = y.mean(axis=0)
+            y -= mean[part]
+            ends[:, part] = np.vstack([y[:order], y[-order:]])
+            for lag, sums in enumerate(products):
+                sums[part] = np.einsum("tn,tn->n", y[: len(y) - lag], y[lag:])
+        effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
+        for group in np.unique(labels):
             if group not in self._groups:
                 self._groups[group] = self._solve(group)
-            members, model = varies[labels[varies] == group], self._groups[group]
-            whitened = model.whiten(centered[:, members])
-            beta = model.inverse @ whitened
-            whitened -= model.design @ beta
-            dispersion = np.einsum("tn,tn->n", whitened, whitened) / self.dof
-            effect[:, members], variance[:, members] = (
-                self.contrasts @ beta,
-                model.factors[:, None] * dispersion,
-            )
-            effective[:, members] = model.effective[:, None]
+            model = self._groups[group]
+            own = slice(*np.searchsorted(labels, [group, group + 1]))
+            coefficients = model.fit @ np.subtract(signals[:, own], mean[own], dtype=np.float64)
+            energy = model.diagonals @ products[:, own]
+            energy += (ends[:, own] * (model.corners @ ends[:, own])).sum(axis=0)
+            # at least what rounding leaves
+            left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
+            effect[:, own] = model.weights @ coefficients
+            factors = np.square(model.weights).sum(axis=1)
+            variance[:, own] = factors[:, None] * left / self.dof
+            effective[:, own] = model.effective[:, None]
+        still = ~moving(signals, products[0])
+        effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
-        return {
+        found = {
             "effect": effect,
             "variance": variance,
             "t": t,
             "z": _t_to_z(t, effective),
             "effective": effective,
         }
+        back = np.argsort(places)
+        return {name: values[:, back] for name, values in found.items()}

@@ -36,7 +36,7 @@ from bids_sr.stats.glm.autoregression import (
     slopes,
     unseen,
 )
-from bids_sr.stats.glm.time_series import FLAT
+from bids_sr.stats.glm.time_series import FLAT, parts_of
 
 _Labels = npt.NDArray[np.intp]
 _Blocks = Iterable[tuple[slice, Real]]
@@ -116,28 +116,28 @@ def noise_words(order: int = ORDER) -> str:
     return f"autoregressive of order {order}, {smoothed}" if order else "white"
 
 
-def moving(signals: Float, centered: Float) -> Mask:
+def moving(signals: Real, power: Float) -> Mask:
     """Tell which of the time series (T, N) vary by more than rounding error.
-
-    `centered` are the same series without their means.
 
     Parameters
     ----------
-    signals : Float
+    signals : Real
         Time series, one voxel a column (T, N).
-    centered : Float
-        Same time series less their means (T, N).
+    power : Float
+        Sums of their squares, less their means (N,).
 
     Returns
     -------
     Mask
         Voxels that vary (N, boolean).
     """
-    return centered.std(axis=0) > FLAT * np.abs(signals).max(axis=0, initial=0.0)
+    largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
+    return np.sqrt(power / len(signals)) > FLAT * largest.astype(np.float64)
 
 
-def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
-    """Return ratios (order, N) of lag products to residual power, and which voxels have residuals.
+def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, Float]:
+    """Return ratios (order, N) of lag products to residual power, which voxels have residuals, and
+    the mean signal.
 
     The ratios are 0 where a voxel has none.
 
@@ -155,18 +155,18 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask]:
 
     Returns
     -------
-    tuple[Float, Mask]
-        Ratios by lag from 1, and voxels with residuals (N, boolean).
+    tuple[Float, Mask, Float]
+        Ratios by lag from 1, voxels with residuals (N, boolean), and means (N,).
     """
-    y = np.asarray(signals, dtype=np.float64)
-    rest = y - y.mean(axis=0)
-    known = moving(y, rest)
+    rest = signals.astype(np.float64)
+    mean = rest.mean(axis=0)
+    rest -= mean
     size = np.einsum("tn,tn->n", rest, rest)
     rest -= basis @ (basis.T @ rest)
     power = np.einsum("tn,tn->n", rest, rest)
-    known &= power > _FITTED**2 * size
+    known = moving(signals, size) & (power > _FITTED**2 * size)
     sums = np.stack([np.einsum("tn,tn->n", rest[:-k], rest[k:]) for k in range(1, order + 1)])
-    return np.divide(sums, power, out=np.zeros_like(sums), where=known), known
+    return np.divide(sums, power, out=np.zeros_like(sums), where=known), known, mean
 
 
 def _voxel_lags(
@@ -183,9 +183,9 @@ def _voxel_lags(
         np.zeros(n_voxels),
     )
     for voxels, block in blocks:
-        ratios[:, voxels], known[voxels] = _lag_ratios(block, basis, order)
-        if level is None:
-            means[voxels] = block.mean(axis=0, dtype=np.float64)
+        for part in parts_of(block.shape[1]):
+            at = slice(voxels.start + part.start, voxels.start + part.stop)
+            ratios[:, at], known[at], means[at] = _lag_ratios(block[:, part], basis, order)
     return ratios, known, means if level is None else level
 
 

@@ -6,7 +6,7 @@ the correlation; the linear model gets the unfiltered series, with drift and mot
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +14,20 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Float32, Mask
+from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.confounds import slow_cosines
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
 from bids_sr.stats.glm.linear_model import ContrastModel
 from bids_sr.stats.glm.noise import estimate_noise
 from bids_sr.stats.glm.regressors import Regressors
-from bids_sr.stats.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
+from bids_sr.stats.glm.time_series import (
+    BLOCK_BYTES,
+    FLAT,
+    VoxelTimeSeries,
+    extract_time_series,
+    parts_of,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -77,18 +83,19 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
 def _filtered(signals: Float, temporal: _Filter) -> Float:
     """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
     trend, band = temporal
-    rest = signals - trend @ (trend.T @ signals)
-    return rest if band is None else band.T @ rest
+    if band is None:
+        return signals - trend @ (trend.T @ signals)
+    return (band - trend @ (trend.T @ band)).T @ signals
 
 
-def _cross_correlation(signals: Float, tasks: Float, temporal: _Filter) -> Float:
+def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
 
     It is 0 where a voxel does not vary.
 
     Parameters
     ----------
-    signals : Float
+    signals : Real
         Time series, one voxel a column (T, N).
     tasks : Float
         Predicted time series, one contrast a column (T, C).
@@ -126,8 +133,8 @@ class ActivationSettings:
         S.
     n_dummy : int
         Volumes at the start that are left out.
-    fwhm_mm : float
-        Gaussian smoothing before the statistics (mm).
+    smoothing : tuple[float, ...]
+        Widths of the Gaussian smoothing before the statistics (FWHM, mm), each with its maps.
     high_pass : float
         Hz, cosine drift; 0: straight line.
     slice_time_ref : float
@@ -146,7 +153,7 @@ class ActivationSettings:
 
     tr: float
     n_dummy: int = 0
-    fwhm_mm: float = 0.0
+    smoothing: tuple[float, ...] = (0.0,)
     high_pass: float = 1 / 128
     slice_time_ref: float = 0.5
     has_stc: bool = False
@@ -235,7 +242,9 @@ def _fit(
         )
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            values["cc"][:, voxels] = _cross_correlation(block.astype(np.float64), tasks, temporal)
+            for part in parts_of(block.shape[1]):
+                at = slice(voxels.start + part.start, voxels.start + part.stop)
+                values["cc"][:, at] = _cross_correlation(block[:, part], tasks, temporal)
         if model is not None:
             fitted = model.fit(block, voxels)
             for stat in _STATS["glm"]:
@@ -252,8 +261,11 @@ def map_activation(
     *,
     scratch: Path,
     confounds: pd.DataFrame | None = None,
-) -> ActivationMaps:
-    """Return maps of all contrasts of one series.
+    seen: Callable[[Float32], None] | None = None,
+) -> dict[float, ActivationMaps]:
+    """Return maps of all contrasts of one series, by smoothing (FWHM, mm).
+
+    The series is read once.
 
     Parameters
     ----------
@@ -268,13 +280,16 @@ def map_activation(
     settings : ActivationSettings
         Settings of the correlation and of the linear model.
     scratch : Path
-        Name of a scratch file (4 bytes · volumes · mask voxels), removed at the end.
+        Folder of scratch files (4 bytes · volumes · mask voxels for each width), removed at the
+        end.
     confounds : pd.DataFrame | None, optional
         One row a volume.
+    seen : Callable[[Float32], None] | None, optional
+        What else is done with each volume that is read.
 
     Returns
     -------
-    ActivationMaps
+    dict[float, ActivationMaps]
         Maps of the kinds asked for, with the design.
 
     Raises
@@ -287,13 +302,21 @@ def map_activation(
         [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
     )
     mask = np.asarray(mask, dtype=bool)
+    found: dict[float, ActivationMaps] = {}
     with extract_time_series(
-        reader, mask, scratch, fwhm_mm=settings.fwhm_mm, start=settings.n_dummy
+        reader,
+        mask,
+        scratch,
+        smoothing=settings.smoothing,
+        start=settings.n_dummy,
+        seen=seen,
     ) as signals:
-        values, noise_order = _fit(signals, design, vectors, settings, mask, reader.zooms)
-    maps: dict[tuple[str, str], Float32] = {}
-    for index, name in enumerate(contrasts):
-        for stat, found in values.items():
-            maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
-            maps[name, stat][mask] = found[index]
-    return ActivationMaps(maps=maps, design=design, noise_order=noise_order)
+        for width, each in signals.items():
+            values, noise_order = _fit(each, design, vectors, settings, mask, reader.zooms)
+            maps: dict[tuple[str, str], Float32] = {}
+            for index, name in enumerate(contrasts):
+                for stat, rows in values.items():
+                    maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
+                    maps[name, stat][mask] = rows[index]
+            found[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 
 from bids_sr.io.array_types import Array, Float
 
-_STRIP = 32768  # voxels whose sums stay in the processor's cache
+_STRIP = 8192  # voxels whose sums stay in the processor's cache
 
 
 class StreamedFit:
@@ -39,7 +39,7 @@ class StreamedFit:
         for start in range(0, self.first.size, _STRIP):
             at = slice(start, start + _STRIP)
             y = volumes[:, at] - self.first[at]
-            self.total[at] += y.sum(axis=0, dtype=np.float64)
+            self.total[at] += y.sum(axis=0)
             self.squares[at] += np.einsum("tn,tn->n", y, y)
             self.products[at] += y.T @ part
 

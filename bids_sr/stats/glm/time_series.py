@@ -1,15 +1,15 @@
 """Time series of the voxels in a mask, in blocks of voxels, from a file read volume by volume.
 
-The first pass smooths each volume and appends its mask voxels to a scratch file; the second reads
-that file in blocks whose size follows from a budget in bytes, so that memory depends neither on
-the length of a run nor on the mask.
+The first pass smooths each volume and appends its mask voxels to a scratch file, one for each
+width; the second reads such a file in blocks whose size follows from a budget in bytes, so that
+memory depends neither on the length of a run nor on the mask.
 
 Smoothing is a plain 3D Gaussian in mm over the whole volume (what lies outside the mask counts, as
 in the paper's filter). Beyond the edge of the volume the edge value goes on.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,22 +26,31 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 FLAT = 1e-6
 _Box = tuple[slice, slice, slice]
 _WHOLE: _Box = (slice(None), slice(None), slice(None))
+_PART = 128  # voxels
+_BAND = 32  # samples
 BLOCK_BYTES = 64 * 2**20
-# the block as read, and four copies in double precision while it is fitted
-_BYTES_PER_VALUE = 4 + 4 * 8
+# the block as read, and twice, once in double precision, while all of it is fitted
+_BYTES_PER_VALUE = 4 + 4 + 8
 
 
 @lru_cache(maxsize=64)
-def _gaussian(count: int, sigma: float) -> Float32:
-    """Return the (count, count) matrix that smooths by a Gaussian of `sigma` samples.
+def _gaussian(count: int, sigma: float, start: int, stop: int) -> list[tuple[slice, Float32]]:
+    """Return matrices that smooth `count` samples by a Gaussian of `sigma` samples.
 
-    It is cut off at four sigmas, and the edge value is continued beyond the edge.
+    It is cut off at four sigmas, and the edge value is continued beyond the edge. Each matrix
+    makes some of the samples from `start` to `stop`, of those that it comes with: few numbers of
+    the whole matrix are not 0.
     """
-    out = ndimage.gaussian_filter1d(
+    whole = ndimage.gaussian_filter1d(
         np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0
     ).astype(np.float32)
-    out.setflags(write=False)
-    return out
+    found = []
+    for first in range(start, stop, _BAND):
+        rows = whole[first : min(first + _BAND, stop)]
+        used = np.flatnonzero(rows.any(axis=0))
+        at = slice(int(used[0]), int(used[-1]) + 1)
+        found.append((at, np.ascontiguousarray(rows[:, at])))
+    return found
 
 
 def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WHOLE) -> Float32:
@@ -77,14 +86,18 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return out[box]
+    if out.flags.f_contiguous:  # axes in the order in which they lie in memory
+        return smooth(out.T, zooms[::-1], fwhm_mm, box[::-1]).T
     first, second, third = (
-        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom))[part]
+        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom), *part.indices(count)[:2])
         for count, zoom, part in zip(out.shape, zooms, box, strict=True)
     )
-    # matrix products, which take two thirds of a filter's time or less: a run is smoothed once for
-    # each width
-    along_first = (first @ out.reshape(len(out), -1)).reshape(len(first), *out.shape[1:])
-    return (second @ along_first) @ third.T
+    # matrix products, which take less time than a filter: a run is smoothed once for each width
+    lines = out.reshape(-1, out.shape[2])
+    out = np.hstack([lines[:, at] @ rows.T for at, rows in third]).reshape(*out.shape[:2], -1)
+    out = np.concatenate([rows @ out[:, at] for at, rows in second], axis=1)
+    lines = out.reshape(len(out), -1)
+    return np.vstack([rows @ lines[at] for at, rows in first]).reshape(-1, *out.shape[1:])
 
 
 @frozen
@@ -139,23 +152,55 @@ class VoxelTimeSeries:
                 yield slice(start, stop), block
 
 
-def _box(mask: Mask) -> _Box:
-    """The smallest box around a mask that is not empty."""
+def bounding_box(mask: Mask) -> _Box:
+    """Return the smallest box around a mask that is not empty.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of the brain (3D, boolean).
+
+    Returns
+    -------
+    _Box
+        Range of voxels along each axis.
+    """
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
     return x, y, z
 
 
+def parts_of(count: int) -> Iterator[slice]:
+    """Cut voxels into parts whose time series stay in the processor's cache.
+
+    Parameters
+    ----------
+    count : int
+        Number of voxels.
+
+    Yields
+    ------
+    slice
+        Range of voxels.
+    """
+    for start in range(0, count, _PART):
+        yield slice(start, min(start + _PART, count))
+
+
 @contextmanager
 def extract_time_series(
-    reader: SeriesReader, mask: Mask, path: Path, *, fwhm_mm: float = 0.0, start: int = 0
-) -> Iterator[VoxelTimeSeries]:
-    """Write smoothed time series of the mask's voxels, from volume `start` on, to a scratch file.
+    reader: SeriesReader,
+    mask: Mask,
+    folder: Path,
+    *,
+    smoothing: Sequence[float] = (0.0,),
+    start: int = 0,
+    seen: Callable[[Float32], None] | None = None,
+) -> Iterator[dict[float, VoxelTimeSeries]]:
+    """Write smoothed time series of the mask's voxels, from volume `start` on, to scratch files.
 
-    The file is removed at the end.
-
-    It takes 4 bytes · volumes · voxels at `path`; ValueError where the mask lies on another grid
-    or is empty.
+    The series is read once for all widths, and the files are removed at the end. Each takes 4
+    bytes · volumes · voxels.
 
     Parameters
     ----------
@@ -163,17 +208,19 @@ def extract_time_series(
         Series with all of its volumes (4D).
     mask : Mask
         Voxels of the brain on the grid of the series (3D, boolean).
-    path : Path
-        Name of a scratch file, which is removed in the end.
-    fwhm_mm : float, optional
-        Width of the Gaussian smoothing (FWHM, mm); 0 for none.
+    folder : Path
+        Where the scratch files are.
+    smoothing : Sequence[float], optional
+        Widths of the Gaussian smoothing (FWHM, mm); 0 for none.
     start : int, optional
         Number of the first volume, counted from 0.
+    seen : Callable[[Float32], None] | None, optional
+        What else is done with each volume that is read.
 
     Yields
     ------
-    VoxelTimeSeries
-        Time series, to be read in blocks while the file exists.
+    dict[float, VoxelTimeSeries]
+        Time series by width, to be read in blocks while the files exist.
 
     Raises
     ------
@@ -184,12 +231,25 @@ def extract_time_series(
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")
     if not mask.any():
         raise ValueError(f"{reader.path}: its mask is empty")
-    box = _box(mask)
-    inside = np.flatnonzero(mask[box])
+    box = bounding_box(mask)
+    within = mask[box]
+    # where volumes, stored with X contiguous, have the voxels of the mask
+    inside = np.arange(within.size).reshape(within.shape, order="F")[within]
+    count = reader.shape[3] - start
+    paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
     try:
-        with open(path, "wb") as stream:
+        with ExitStack() as files:
+            streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
             for volume in reader.volumes(start):
-                stream.write(smooth(volume, reader.zooms, fwhm_mm, box).ravel()[inside].tobytes())
-        yield VoxelTimeSeries(path=path, n_times=reader.shape[3] - start, n_voxels=len(inside))
+                for width, stream in streams.items():
+                    kept = smooth(volume, reader.zooms, width, box).ravel(order="F")[inside]
+                    stream.write(memoryview(kept).cast("B"))
+                if seen is not None:
+                    seen(volume)
+        yield {
+            width: VoxelTimeSeries(path=path, n_times=count, n_voxels=len(inside))
+            for width, path in paths.items()
+        }
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths.values():
+            path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -7,8 +8,11 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
 from bids_sr.stats.glm.streamed_fit import StreamedFit
+from bids_sr.stats.glm.time_series import bounding_box
 
 _DEGREE = 2  # of the polynomial trend that is no noise
+_AT_ONCE = 16  # volumes
+_STRIP = 8192  # voxels whose changes stay in the processor's cache
 
 
 @frozen
@@ -49,16 +53,118 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     return tuple(out)
 
 
+class QualitySums:
+    """Running sums over the volumes of a series, from which its quality follows.
+
+    Smoothness comes from differences of successive volumes, which hold little signal and no trend:
+    for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of the brain on the grid of the series (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    n_volumes : int
+        Number of volumes in the steady state that will come, four at least.
+
+    Raises
+    ------
+    ValueError
+        Volumes are too few, or the mask is empty.
+    """
+
+    def __init__(self, mask: Mask, zooms: Sequence[float], n_volumes: int) -> None:
+        if n_volumes < _DEGREE + 2:
+            raise ValueError(f"{n_volumes} volumes are too few for noise over time")
+        if not mask.any():
+            raise ValueError("the mask is empty")
+        self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes
+        self._box = bounding_box(mask)
+        shape = mask[self._box].shape
+        # to the next voxel along each axis of the box, whose voxels are one row as in a file
+        self._steps = (1, shape[0], shape[0] * shape[1])
+        count = math.prod(shape)
+        self._squares, self._products = np.zeros(count), np.zeros((3, count))
+        # the volume before, and those that are not in the sums yet
+        self._rows = np.empty((1 + _AT_ONCE, count), dtype=np.float32)
+        self._waiting = 0
+        self._fit: StreamedFit | None = None
+
+    def add(self, volume: Real) -> None:
+        """The next volume in order of time (X, Y, Z).
+
+        Parameters
+        ----------
+        volume : Real
+            Volume in the steady state.
+
+        Raises
+        ------
+        ValueError
+            The volume lies on another grid than the mask.
+        """
+        if volume.shape != self._mask.shape:
+            raise ValueError(f"volumes of {volume.shape}, mask of {self._mask.shape}")
+        if self._fit is None:
+            times = np.linspace(-1, 1, self._n_volumes)
+            basis = np.linalg.qr(np.vander(times, _DEGREE + 1, increasing=True))[0]
+            self._rows[0] = volume[self._box].ravel(order="F")
+            self._fit = StreamedFit(basis.astype(np.float32), self._rows[0].copy())
+        self._waiting += 1
+        self._rows[self._waiting] = volume[self._box].ravel(order="F")
+        if self._waiting == _AT_ONCE:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Take the waiting volumes into the sums."""
+        if not self._waiting or self._fit is None:
+            return
+        rows, count = self._rows[: 1 + self._waiting], self._squares.size
+        self._fit.add(rows[1:])
+        for start in range(0, count, _STRIP):
+            change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
+            own = change[:, :_STRIP]
+            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", own, own)
+            for product, step in zip(self._products, self._steps, strict=True):
+                near = change[:, step : step + _STRIP]
+                n = near.shape[1]
+                product[start : start + n] += np.einsum("tn,tn->n", own[:, :n], near)
+        self._rows[0], self._waiting = rows[-1], 0
+
+    def quality(self) -> _SeriesQuality:
+        """Return what the sums tell, once all volumes are in them.
+
+        Returns
+        -------
+        _SeriesQuality
+            Mean, noise, tSNR and smoothness inside the mask.
+        """
+        self._sum_up()
+        assert self._fit is not None  # n_volumes is at least 4
+        inside = self._mask[self._box]
+        mean, noise, tsnr = (np.zeros(self._mask.shape) for _ in range(3))
+        found = self._fit.mean.reshape(inside.shape, order="F")[inside]
+        variance = self._fit.residual_variance(self._n_volumes - _DEGREE - 1)
+        spread = np.sqrt(variance).reshape(inside.shape, order="F")[inside]
+        spread[spread <= 1e-6 * np.abs(found)] = 0
+        mean[self._mask], noise[self._mask] = found, spread
+        tsnr[self._mask] = np.divide(found, spread, out=np.zeros_like(found), where=spread > 0)
+        squares = self._squares.reshape(inside.shape, order="F")
+        correlations = [
+            _neighbors(product.reshape(inside.shape, order="F"), squares, inside, axis)
+            for axis, product in enumerate(self._products)
+        ]
+        widths = smoothness(correlations, self._zooms)
+        return _SeriesQuality(
+            mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=self._n_volumes
+        )
+
+
 def series_quality(
     volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int
 ) -> _SeriesQuality:
     """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
-
-    The series is read once, volume by volume.
-
-    Smoothness comes from differences of successive volumes, which hold little signal and no trend:
-    for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
-    ValueError where the mask is on another grid or empty, or the series has too few volumes.
 
     Parameters
     ----------
@@ -75,55 +181,22 @@ def series_quality(
     -------
     _SeriesQuality
         Mean, noise, tSNR and smoothness inside the mask.
-
-    Raises
-    ------
-    ValueError
-        Volumes are too few or on another grid, or the mask is empty.
     """
-    if n_volumes < _DEGREE + 2:
-        raise ValueError(f"{n_volumes} volumes are too few for noise over time")
-    if not mask.any():
-        raise ValueError("the mask is empty")
-    basis = np.linalg.qr(np.vander(np.linspace(-1, 1, n_volumes), _DEGREE + 1, increasing=True))[0]
-    fit = previous = None
-    squares = np.zeros(mask.shape)
-    products = [
-        np.zeros(tuple(n - (i == axis) for i, n in enumerate(mask.shape))) for axis in range(3)
-    ]
+    sums = QualitySums(mask, zooms, n_volumes)
     for volume in volumes:
-        if volume.shape != mask.shape:
-            raise ValueError(f"volumes of {volume.shape}, mask of {mask.shape}")
-        current = np.where(mask, volume, 0).astype(np.float64)
-        if fit is None or previous is None:
-            fit, previous = StreamedFit(basis, current), current
-        fit.add(current.reshape(1, -1))
-        step, previous = current - previous, current
-        squares += step**2
-        for axis, product in enumerate(products):
-            n = step.shape[axis]
-            product += np.take(step, range(1, n), axis) * np.take(step, range(n - 1), axis)
-    assert fit is not None  # n_volumes is at least 2
-    mean = fit.mean.reshape(mask.shape)
-    noise = np.sqrt(fit.residual_variance(n_volumes - _DEGREE - 1)).reshape(mask.shape)
-    noise[noise <= 1e-6 * np.abs(mean)] = 0
-    correlations = [
-        _neighbors(product, squares, mask, axis) for axis, product in enumerate(products)
-    ]
-    tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
-    widths = smoothness(correlations, zooms)
-    return _SeriesQuality(mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=n_volumes)
+        sums.add(volume)
+    return sums.quality()
 
 
-def _neighbors(product: Float, squares: Float, mask: Mask, axis: int) -> float:
+def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
     """Mean correlation of neighbors along one axis; 0 where no pair of them varies."""
-    n = mask.shape[axis]
-    if n < 2:
-        return 0.0
-    low, high = range(n - 1), range(1, n)
-    scale = np.sqrt(np.take(squares, low, axis) * np.take(squares, high, axis))
-    pairs = np.take(mask, low, axis) & np.take(mask, high, axis) & (scale > 0)
-    return float((product[pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
+    low, high = (
+        tuple(part if k == axis else slice(None) for k in range(3))
+        for part in (slice(None, -1), slice(1, None))
+    )
+    scale = np.sqrt(squares[low] * squares[high])
+    pairs = mask[low] & mask[high] & (scale > 0)
+    return float((products[low][pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
 
 
 def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:

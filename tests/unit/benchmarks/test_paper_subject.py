@@ -33,7 +33,7 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (f"{SUBJECT}.pair_1_wf.srgan.train_on_pair", "training"),
         (f"{RUN}.sdmod.estimate_variance", "variance maps of the run"),
         (f"{RUN}.draw_variance", "figures and reports"),
-        (f"{RUN}.inject.fwhm050.map_series", "activation maps"),
+        (f"{RUN}.inject.map_series", "activation maps"),
         (f"{RUN}.compare_halves", "evaluation"),
         (f"{SUBJECT}.anat_figures_wf.draw_normalization", "figures and reports"),
         (f"{RUN}.estimate_motion", "head motion, slice timing, confounds"),

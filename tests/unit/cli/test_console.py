@@ -66,7 +66,7 @@ def node(name: str, of: Step[..., Any] | None, seconds: float = 0.0) -> Node:
 NODES = [
     node(f"{RUN}.estimate_motion", estimate_motion, 60.0),
     node(f"{RUN}.sbl.super_resolve", super_resolve, 300.0),
-    node(f"{RUN}.sbl.fwhm000.map_series", map_series, 240.0),
+    node(f"{RUN}.sbl.map_series", map_series, 240.0),
 ]
 
 

@@ -46,7 +46,7 @@ def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(reader.volume(-1), data[..., -1])
         np.testing.assert_allclose(reader.affine, AFFINE, atol=1e-6)
         assert reader.tr == pytest.approx(0.5)
-        assert reader.volume(0).flags.c_contiguous
+        assert reader.volume(0).flags.f_contiguous
     again = nib.load(path)
     np.testing.assert_array_equal(np.asarray(again.dataobj), data)
     assert again.header.get_xyzt_units() == ("mm", "sec")

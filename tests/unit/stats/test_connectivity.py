@@ -39,8 +39,8 @@ def test_two_networks_are_found_again(tmp_path: Path) -> None:
             Seeds(table),
             {"one": {"one": 1.0}, "two": {"two": 1.0}},
             settings,
-            scratch=tmp_path / "scratch.raw",
-        )
+            scratch=tmp_path,
+        )[0.0]
     for number, name in enumerate(("one", "two"), 1):
         effect = found.maps[name, "effect"]
         assert effect[where == number].mean() == pytest.approx(12, rel=0.05)

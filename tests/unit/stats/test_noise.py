@@ -39,12 +39,13 @@ def estimate(values, mask=None, zooms=ZOOMS, **options):
 def test_ratios_are_those_of_residuals():
     values, matrix = courses(40, np.full(5, 0.4)), design(40)
     values[:, 4] = 3 + 2 * matrix[:, 1]  # fitted to rounding
-    found, known = _lag_ratios(values, orthonormal(matrix), 2)
+    found, known, mean = _lag_ratios(values, orthonormal(matrix), 2)
     rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     for lag in (1, 2):
         expected = (rest[lag:] * rest[:-lag]).sum(axis=0) / (rest**2).sum(axis=0)
         np.testing.assert_allclose(found[lag - 1, :4], expected[:4])
     assert known.tolist() == [True, True, True, True, False]
+    np.testing.assert_allclose(mean, values.mean(axis=0))
     assert (found[:, 4] == 0).all()
 
 

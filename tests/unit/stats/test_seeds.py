@@ -75,8 +75,8 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
             table,
             {"left": {"left": 1.0}},
             settings,
-            scratch=tmp_path / "scratch.raw",
-        ).maps
+            scratch=tmp_path,
+        )[0.0].maps
     assert found["left", "cc"][where == 0].min() > 0.7
     assert np.abs(found["left", "cc"][where == 1]).max() < 0.5
     assert found["left", "effect"][where == 0].mean() == pytest.approx(10, rel=0.1)

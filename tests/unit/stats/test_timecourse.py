@@ -104,11 +104,11 @@ def test_tsnr_by_hand():
 
 def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
     mask = np.random.default_rng(5).random((9, 8, 5)) > 0.4
-    scratch = tmp_path / "scratch.raw"
     with SeriesReader(series) as reader:
         whole = np.stack(list(reader.volumes()))
-        with extract_time_series(reader, mask, scratch, start=4) as courses:
-            blocks = list(courses.blocks(budget=60 * 36 * 7))
+        with extract_time_series(reader, mask, tmp_path, start=4) as courses:
+            blocks = list(courses[0.0].blocks(budget=60 * 36 * 7))
+            (scratch,) = tmp_path.glob("*.raw")
             assert scratch.stat().st_size == 4 * 56 * mask.sum()
     assert len(blocks) > 10
     np.testing.assert_array_equal(np.hstack([block for _, block in blocks]), whole[4:, mask])
@@ -119,13 +119,13 @@ def test_maps_do_not_depend_on_the_block(series, tmp_path):
     mask = np.ones((9, 8, 5), dtype=bool)
     maps = []
     for budget in (60 * 36 * 5, 60 * 36 * 64, 2**30):
-        chosen = ActivationSettings(tr=2.0, fwhm_mm=3.0, confound_names=(), block_bytes=budget)
+        chosen = ActivationSettings(
+            tr=2.0, smoothing=(3.0,), confound_names=(), block_bytes=budget
+        )
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
             maps.append(
-                map_activation(
-                    reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path / "s.raw"
-                ).maps
+                map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path)[3.0].maps
             )
     assert set(maps[0]) == {
         (c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")
@@ -140,9 +140,9 @@ def test_activity_is_where_it_was_put_and_dead_voxels_are_zero(series, tmp_path)
     mask[8] = False
     chosen = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
     with SeriesReader(series) as reader:
-        found = map_activation(
-            reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path / "s.raw"
-        )
+        found = map_activation(reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path)[
+            0.0
+        ]
     for stat in ("cc", "t", "z", "effect"):
         values = found.maps["a", stat]
         assert np.unravel_index(values.argmax(), values.shape) == (4, 4, 2)
@@ -157,7 +157,7 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
     with (
         SeriesReader(series) as reader,
         pytest.raises(RuntimeError, match="in the middle"),
-        extract_time_series(reader, np.ones((9, 8, 5), dtype=bool), tmp_path / "s.raw"),
+        extract_time_series(reader, np.ones((9, 8, 5), dtype=bool), tmp_path),
     ):
         raise RuntimeError("in the middle")
     assert list(tmp_path.glob("*.raw")) == []
@@ -171,6 +171,6 @@ def test_masks_that_do_not_fit_are_refused(series, tmp_path):
         ):
             with (
                 pytest.raises(ValueError, match=why),
-                extract_time_series(reader, mask.astype(bool), tmp_path / "s.raw"),
+                extract_time_series(reader, mask.astype(bool), tmp_path),
             ):
                 pass

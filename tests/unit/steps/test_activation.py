@@ -19,7 +19,7 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.stats.glm.design import MOTION, default_confounds
 from bids_sr.stats.glm.regressors import Events, read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
-from bids_sr.steps.activation import compare_maps, join_quality, map_series, measure_quality
+from bids_sr.steps.activation import compare_maps, join_quality, map_series
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -88,7 +88,7 @@ def mask_of(shape, affine) -> Volume:
 OPTIONS = {
     "n_dummy": 2,
     "tr": 2.0,
-    "fwhm_mm": 5.0,
+    "smoothing": [5.0],
     "contrasts": CONTRASTS,
     "kinds": ["cc", "glm"],
     "low_pass": 0.1,
@@ -125,7 +125,7 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
 
 
 def test_maps_are_named_and_described(run, tmp_path):
-    maps, _ = maps_of(run, "srgan", tmp_path)
+    maps, _, _ = maps_of(run, "srgan", tmp_path)
     assert len(maps) == 3 * 5 + 3 * 3
     found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
     bids = derivative_path(
@@ -174,20 +174,20 @@ def test_maps_are_named_and_described(run, tmp_path):
 
 
 def test_raw_has_no_resolution_and_no_division(run, tmp_path):
-    maps, rows = maps_of(run, "raw", tmp_path, fwhm_mm=0.0)
+    maps, rows, _ = maps_of(run, "raw", tmp_path, smoothing=[0.0])
     assert all("res" not in each.entities for each in maps)
     assert all("Resolution" not in each.sidecar for each in maps)
     assert {each.entities["desc"] for each in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
     found = values(rows)
     assert found["thumb", "quarter_paper"] == found["thumb", "quarter_voxels"]
-    fine = values(maps_of(run, "bspline", tmp_path, fwhm_mm=0.0)[1])
+    fine = values(maps_of(run, "bspline", tmp_path, smoothing=[0.0])[1])
     assert fine["thumb", "quarter_paper"] == fine["thumb", "quarter_voxels"] / 4
     assert [found["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
 
 
 def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
     """A design that leaves few degrees of freedom gets fewer lags; the sidecar says how many."""
-    maps, _ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
+    maps, _, _ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
     told = [
         each.sidecar["Model"]
         for each in maps
@@ -202,29 +202,42 @@ def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
 
 
 def test_options_act(run, tmp_path):
-    plain, _ = maps_of(run, "raw", tmp_path)
+    plain, _, _ = maps_of(run, "raw", tmp_path)
     for name, changes in {
-        "fwhm": {"fwhm_mm": 8.0},
+        "fwhm": {"smoothing": [8.0]},
         "low": {"low_pass": None},
         "high": {"high_pass": 1 / 60},
         "dummy": {"n_dummy": 0},
         "stc": {"has_stc": True, "slice_time_ref": 0.0},
         "conf": {"confounds": False},
     }.items():
-        other, _ = maps_of(run, "raw", tmp_path, **changes)
+        other, _, _ = maps_of(run, "raw", tmp_path, **changes)
         stat = 0 if name == "low" else 2  # cc, effect, t, z of the first contrast
         assert not np.allclose(plain[stat].volume.data, other[stat].volume.data), name
-    only, rows = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
+    only, rows, _ = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
     assert {each.entities.get("stat") for each in only} == {"cc", None}
     assert {each.entities["desc"] for each in only} == {"rawFwhm50", "rawFwhm50Quarter"}
     assert ("n/a", "dof") not in values(rows)
 
 
+def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path, monkeypatch):
+    alone = [maps_of(run, "raw", tmp_path, smoothing=[width]) for width in (0.0, 5.0)]
+    seen, volume = [], SeriesReader.volume
+    monkeypatch.setattr(SeriesReader, "volume", lambda self, t: seen.append(t) or volume(self, t))
+    maps, rows, quality = maps_of(run, "raw", tmp_path, smoothing=[0.0, 5.0])
+    assert seen == list(range(2, 80))
+    assert [each.entities for each in maps] == [e.entities for own, _, _ in alone for e in own]
+    for each, other in zip(maps, (e for own, _, _ in alone for e in own), strict=True):
+        np.testing.assert_array_equal(each.volume.data, other.volume.data)
+    assert rows == [row for _, own, _ in alone for row in own]
+    assert quality == alone[0][2] == alone[1][2]
+
+
 def test_maps_of_series_are_compared(run, tmp_path):
     found = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
     rows, described = compare_maps(
-        [each for maps, _ in found for each in maps],
-        [rows for _, rows in found],
+        [each for maps, _, _ in found for each in maps],
+        [rows for _, rows, _ in found],
         run["mask"]["raw"],
         run["mask"]["fine"],
         run["mask"]["fine"],
@@ -240,11 +253,8 @@ def test_maps_of_series_are_compared(run, tmp_path):
     assert set(described["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
-def test_quality_of_all_series_is_one_table(run):
-    tables = []
-    for name in ("raw", "fine"):
-        with SeriesReader(run["series"][name]) as reader:
-            tables.append(measure_quality(reader, run["mask"][name], series_name=name, n_dummy=2))
+def test_quality_of_all_series_is_one_table(run, tmp_path):
+    tables = [maps_of(run, name, tmp_path, kinds=["cc"])[2] for name in ("raw", "fine")]
     rows, described = join_quality(tables)
     by = {(row.series, measure_of(row)): row.value for row in rows}
     assert by["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
@@ -287,7 +297,7 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
-        maps, _ = map_series(
+        maps, _, _ = map_series(
             reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS
         )
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")
@@ -348,7 +358,7 @@ def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
                 events,
                 CONTRASTS,
                 settings,
-                scratch=tmp_path / "s",
+                scratch=tmp_path,
                 confounds=run["confounds"],
             )
         finally:

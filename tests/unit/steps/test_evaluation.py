@@ -33,7 +33,14 @@ CONTRASTS = {
     "little": {"little": 1.0},
     "all": {"thumb": 0.5, "little": 0.5},
 }
-HOW = {"n_dummy": 2, "tr": 2.0, "high_pass": 1 / 128, "slice_time_ref": 0.5, "has_stc": False}
+HOW = {
+    "n_dummy": 2,
+    "tr": 2.0,
+    "high_pass": 1 / 128,
+    "slice_time_ref": 0.5,
+    "has_stc": False,
+    "has_measured": True,
+}
 FACTOR = (2.0, 2.0, 1.0)
 EVENTS = Events(
     pd.DataFrame(
@@ -92,6 +99,7 @@ def test_options_of_the_effects_act(files, made, tmp_path):
     assert plain.smooth_variance is None
     assert load_effects(made["measured"]).smooth_variance is not None
     assert load_effects(made["bspline"]).ranks == PCA_RANKS
+    assert effects(files, "bspline", tmp_path, has_measured=False).ranks == ()
     assert len(plain.blocks) == 8
     rng = np.random.default_rng(1)
     table = pd.DataFrame({name: rng.standard_normal(N) for name in (*MOTION, "a_comp_cor_00")})

@@ -85,14 +85,14 @@ def roi_of(series: str) -> Volume:
 @pytest.fixture(scope="module")
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
     with SeriesReader(files["raw"]) as reader:
-        return map_series(
+        maps, rows, _ = map_series(
             reader,
             mask_of("raw"),
             roi_of("raw"),
             EVENTS,
             tmp_path_factory.mktemp("raw"),
             series_name="raw",
-            fwhm_mm=0.0,
+            smoothing=[0.0],
             contrasts=CONTRASTS,
             kinds=["cc", "glm"],
             thresholds=("quarter", "fdr", "3.1"),
@@ -101,6 +101,7 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
             axis_order=(0, 1, 2),
             **MODEL,
         )
+    return maps, rows
 
 
 def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():

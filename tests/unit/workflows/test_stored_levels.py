@@ -93,7 +93,7 @@ def test_maps_of_a_baseline_are_no_files_of_the_standard_level_unless_it_is_name
     by_level: dict[str, Graph], tmp_path: Path
 ) -> None:
     def mapped(graph: Graph) -> set[str]:
-        return {name.partition(".")[0] for name in _kept(graph) if name.endswith("fwhm000.maps")}
+        return {name.partition(".")[0] for name in _kept(graph) if name.endswith(".maps")}
 
     assert mapped(by_level["minimal"]) == set()
     assert mapped(by_level["standard"]) == {"raw", "bspline", "sbl"}
@@ -105,7 +105,7 @@ def test_maps_of_a_baseline_are_no_files_of_the_standard_level_unless_it_is_name
 def test_of_each_contrast_the_maps_are_chosen_by_statistic_and_smoothing(
     by_level: dict[str, Graph],
 ) -> None:
-    among = by_level["standard"].settings[_kept(by_level["standard"])["sbl.fwhm000.maps"]]["among"]
+    among = by_level["standard"].settings[_kept(by_level["standard"])["sbl.maps"]]["among"]
     smooth = [("t", "sblFwhm50"), ("effect", "sblFwhm50")]
     maps = [(each["stat"], each["desc"]) for each in among if each["suffix"] == "statmap"]
     assert sorted(maps) == sorted(
