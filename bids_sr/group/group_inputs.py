@@ -191,8 +191,7 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     for _, of_task in tables.groupby("task", sort=False):
         there = set(of_task["table"])
         for (name, who), own in of_task.groupby(["name", "participant"], sort=False)["table"]:
-            lacking = [each for each in TABLES if each in there - set(own)]
-            if lacking:
+            if lacking := sorted(there.difference(own), key=TABLES.index):
                 lines.append((who, f"{name}: no table of {' and of '.join(lacking)} metrics"))
     nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]

@@ -18,7 +18,8 @@ TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 _PROGRAM_SHARE = 0.9
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
-GROUP_MB, GROUP_MIN = 4096, 60
+GROUP_MB, GROUP_MIN = 2048, 60
+_PEOPLE_A_MB = 4  # participants: values of 15,000 lines of tables, twice
 _RAISE = 2
 _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
@@ -79,7 +80,7 @@ def group_request(participants: int) -> Request:
     """
     return Request(
         cpus=1,
-        memory_mb=GROUP_MB + _up(participants, STEP_MB),
+        memory_mb=GROUP_MB + _up(participants / _PEOPLE_A_MB, STEP_MB),
         minutes=GROUP_MIN + participants // 20,
     )
 

@@ -168,6 +168,19 @@ def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
     assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
 
 
+def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
+    """So that those of thousands take no room; each has its own files by them."""
+    first, second, *_ = find_runs(cohort)
+    assert first.maps is second.maps
+    assert first.map_keys() == {
+        ("all", series, 5.0, stat) for series in ("raw", "sbl") for stat in ("effect", "t")
+    }
+    stem = "sub-02_task-tap_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    assert second.map_file(("all", "sbl", 5.0, "t")) == cohort / "sub-02" / "func" / stem
+    assert second.map_file(("all", "sbl", 0.0, "t")) is None
+    assert second.map_file(("all", "sbl", 5.0, "t"), SPACE) is None
+
+
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
     assert list(made.maps["series"]) == ["raw", "sbl"]

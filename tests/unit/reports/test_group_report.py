@@ -145,6 +145,23 @@ def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
     assert drawn == pytest.approx(medians)
 
 
+def test_of_thousands_some_of_every_rank_are_drawn(tmp_path: Path) -> None:
+    (row,) = group_comparisons.primary(made(tmp_path, 5)[1], "sbl").itertuples()
+    count = 2001
+    row = row._replace(
+        n=count,
+        participants=[f"sub-{number}" for number in range(count)],
+        differences=list(np.random.default_rng(0).permutation(count) / count),
+        rivals=["bspline"] * count,
+    )
+    (ax,) = group_figures.primary_figure(row).axes
+    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert drawn == sorted(drawn, reverse=True)
+    assert len(drawn) == 400
+    assert (drawn[0], drawn[-1]) == ((count - 1) / count, 0)
+    assert np.diff(drawn) == pytest.approx(-1 / 399, abs=1 / count)
+
+
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 8)
     own = of_sbl(comparisons)

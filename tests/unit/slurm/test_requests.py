@@ -9,6 +9,7 @@ from bids_sr.slurm.job_requests import (
     as_spec,
     choose,
     enlarged,
+    group_request,
     in_tasks,
     job_mb,
     minutes_of,
@@ -41,6 +42,14 @@ def test_what_the_user_fixed_stays() -> None:
 def test_the_program_has_what_the_user_gives_it(gib: float) -> None:
     told = program_gib(Request(cpus=1, memory_mb=job_mb(gib), minutes=1))
     assert gib - 0.01 <= told <= gib + 0.01
+
+
+def test_the_group_job_asks_for_what_thousands_take() -> None:
+    """What benchmarks/results/scale.md measures of 10,000, and as much again."""
+    small, large = group_request(10), group_request(10_000)
+    assert (small.cpus, small.memory_mb, small.minutes) == (1, 2560, 60)
+    assert 4000 <= large.memory_mb <= 5000
+    assert large.minutes == 560
 
 
 def test_more_for_those_that_had_too_little() -> None:

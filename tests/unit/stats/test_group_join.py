@@ -4,6 +4,7 @@ them.
 
 import io
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,28 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
         ["hum", "sub-09 task-hum", "sbl", "flag_task_not_done"],
         ["tap", "sub-09 task-tap run-2", "sbl", "flag_task_not_done"],
     ]
+
+
+def test_tables_are_not_held_while_they_are_joined(tmp_path: Path) -> None:
+    rows = [
+        MetricRow(series="sbl", statistic="ev", contrast=f"c{number}", value=number)
+        for number in range(200)
+    ]
+    for number in range(60):
+        write_tables(tmp_path, f"{number:02d}", rows=rows)
+    tables = find_tables(tmp_path)
+    size = sum(path.stat().st_size for path in tables["path"])
+    with (tmp_path / "long.tsv").open("w") as stream:
+        tracemalloc.start()
+        try:
+            found = group_values.join_tables(tables, stream)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    numbers = group_values.of_people(found.values).to_numpy()
+    assert numbers.tolist() == [[number] * 60 for number in range(200)]
+    assert size > 5 * numbers.nbytes
+    assert most < 4 * numbers.nbytes + 400_000
 
 
 def test_runs_in_which_a_value_is_not_defined_are_left_out(tmp_path: Path) -> None:
