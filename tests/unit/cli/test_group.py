@@ -111,12 +111,13 @@ def test_tables_have_their_columns_explained_and_hold_everything(
     assert not list(places[1].glob(".*partial*"))
 
 
-@pytest.mark.parametrize("validate", [True, False])
-def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
-    tmp_path: Path, *, validate: bool
-) -> None:
-    """Also where a group level of 0.2.0 left sidecars that the participants' tables inherit."""
-    data, output_dir = BidsMaker(tmp_path / "in"), tmp_path / "out"
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and its outputs after the group level, where one of 0.2.0 left sidecars that the
+    participants' tables inherit.
+    """
+    root = tmp_path_factory.mktemp("gathered")
+    data, output_dir = BidsMaker(root / "in"), root / "out"
     for label in ("01", "02"):
         data.subject(label)
         write_as_finished(output_dir, label)
@@ -128,7 +129,14 @@ def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
         json.dumps({"task": {"Description": "Label of the task"}})
     )
     assert group((data.root, output_dir)) == 0
-    tables = indexed_tables(data.root, output_dir, validate=validate)
+    return data.root, output_dir
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
+    gathered: tuple[Path, Path], *, validate: bool
+) -> None:
+    tables = indexed_tables(*gathered, validate=validate)
     assert [len(each) for each in tables] == [8, 8], tables
     assert all(each.get_metadata()["statistic"]["Levels"] for found in tables for each in found)
 
