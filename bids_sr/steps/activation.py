@@ -286,7 +286,7 @@ def fitted(
     how: ActivationSettings,
     here: Path,
     confounds: Confounds | None = None,
-    seen: Callable[[Float32], None] | None = None,
+    seen: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts that can be made, in one thread.
 
@@ -308,8 +308,8 @@ def fitted(
         Folder in which the step writes.
     confounds : Confounds | None, optional
         Confounds of the run, one row a volume; None: none enter the model.
-    seen : Callable[[Float32], None] | None, optional
-        What else is done with each volume that is read.
+    seen : Callable[[list[Float32]], None] | None, optional
+        What else is done with the volumes that are read, some at a time.
 
     Returns
     -------

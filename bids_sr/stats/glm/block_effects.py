@@ -22,12 +22,11 @@ from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
-from bids_sr.stats.glm.streamed_fit import StreamedFit
+from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
 from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 _ACTIVE_FWHM_MM = 4.0
 _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
-_VOLUMES = 16  # read at a time
 
 
 @frozen
@@ -314,15 +313,11 @@ def _stream(
             smooth(first, reader.zooms, _ACTIVE_FWHM_MM).ravel(order="F"),
         )
     )
-    batch: list[Float32] = []
-    for index, volume in enumerate(reader.volumes(start), 1):
-        batch.append(volume)
-        if len(batch) == _VOLUMES or index == len(columns):
-            sums.add(np.stack([v.ravel(order="F") for v in batch]))
-            if smoothed is not None:
-                fine = [smooth(v, reader.zooms, _ACTIVE_FWHM_MM) for v in batch]
-                smoothed.add(np.stack([v.ravel(order="F") for v in fine]))
-            batch = []
+    for batch in in_batches(reader.volumes(start)):
+        sums.add(np.stack([volume.ravel(order="F") for volume in batch]))
+        if smoothed is not None:
+            fine = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
+            smoothed.add(np.stack([volume.ravel(order="F") for volume in fine]))
     return sums, smoothed
 
 

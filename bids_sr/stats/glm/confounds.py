@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.stats.glm.streamed_fit import StreamedFit
+from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -398,8 +398,8 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
     steady = reader.shape[3] - first
     slow = np.linalg.qr(np.vander(np.linspace(-1, 1, steady), 3))[0]
     fit = StreamedFit(slow, reader.volume(first)[mask].astype(np.float64))
-    for volume in reader.volumes(start=first):
-        fit.add(volume[mask][None])
+    for batch in in_batches(reader.volumes(start=first)):
+        fit.add(np.stack([volume[mask] for volume in batch]))
     left = fit.residual_variance(1)
     found = np.zeros_like(mask)
     found[mask] = left >= np.percentile(left, 98)

@@ -12,7 +12,7 @@ process for each group of like voxels; the first samples are whitened exactly to
 """
 
 import numpy as np
-from scipy.linalg import block_diag, toeplitz
+from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Real
@@ -26,46 +26,45 @@ _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 
 
 @frozen
-class _Whitener:
-    """Whitening of time series that share one autoregressive process.
+class _Precision:
+    """Inverse covariance of series that share one autoregressive process.
 
-    The white series have the variance of what the process cannot predict.
+    It is in units of the variance that the process cannot predict, and has the same diagonals
+    everywhere but in two corners of p rows, which are alike forward and backward.
     """
 
-    # for k = 0 … p, weights (k,) of the k samples before, the latest first
-    predictors: tuple[Float, ...]
-    scale: Float  # (p + 1,) by what the error of each is divided
+    diagonals: Float  # (p + 1,)
+    corner: Float  # (p, p) what is added there
 
     @classmethod
-    def of(cls, rho: Float) -> "_Whitener":
+    def of(cls, rho: Float) -> "_Precision":
         """For autocorrelations (p,) at lags 1 … p."""
         predictors, left = levinson(rho[None])
-        return cls(
-            predictors=tuple(each[0] for each in predictors), scale=np.sqrt(left[0] / left[0, -1])
-        )
+        order = len(rho)
+        # what earlier samples do not predict: with so many rows the corners lie apart
+        white = np.eye(3 * order + 1)
+        for t, row in enumerate(white):
+            known = min(t, order)
+            row[t - known : t] = -predictors[known][0][::-1]
+            row /= np.sqrt(left[0, known] / left[0, -1])
+        whole = white.T @ white
+        diagonals = whole[order, order : 2 * order + 1]
+        return cls(diagonals=diagonals, corner=whole[:order, :order] - toeplitz(diagonals[:order]))
 
     def __call__(self, columns: Float) -> Float:
-        """Whitened columns (T, N)."""
-        order, n = len(self.predictors) - 1, len(columns)
-        out = columns.copy()
-        for back, weight in enumerate(self.predictors[-1], 1):
-            out[order:] -= weight * columns[order - back : n - back]
-        for t in range(min(order, n)):
-            out[t] = (columns[t] - self.predictors[t] @ columns[:t][::-1]) / self.scale[t]
+        """The matrix times columns (T, N)."""
+        out = self.diagonals[0] * columns
+        for lag, value in enumerate(self.diagonals[1:], 1):
+            out[lag:] += value * columns[:-lag]
+            out[:-lag] += value * columns[lag:]
+        for end in (slice(len(self.corner)), slice(None, -len(self.corner) - 1, -1)):
+            out[end] += self.corner @ columns[end]
         return out
 
-    def transposed(self, columns: Float) -> Float:
-        """The transpose of the whitening, applied to columns (T, N)."""
-        order, n = len(self.predictors) - 1, len(columns)
-        out = columns.copy()
-        out[:order] = 0
-        for back, weight in enumerate(self.predictors[-1], 1):
-            out[order - back : n - back] -= weight * columns[order:]
-        for t in range(min(order, n)):
-            scaled = columns[t] / self.scale[t]
-            out[t] += scaled
-            out[:t] -= np.outer(self.predictors[t][::-1], scaled)
-        return out
+    def energy(self, products: Float, ends: Float) -> Float:
+        """Energy (N,) of series with lag products (p + 1, N) and ends (2, p, N), from outside."""
+        inner = 2 * self.diagonals @ products - self.diagonals[0] * products[0]
+        return inner + (ends * (self.corner @ ends)).sum(axis=(0, 1))
 
 
 @frozen
@@ -74,15 +73,12 @@ class _Whitened:
 
     It holds what takes a series (T,) to its whitened coefficients in an orthonormal basis of the
     whitened design, (R, T), the weights (C, R) that read the contrasts off them, and the degrees
-    of freedom of t. The energy of the whitened series follows from lag products and ends of the
-    series as it is: the whitening times its transpose has the same diagonals everywhere but in two
-    corners of p rows.
+    of freedom of t.
     """
 
+    precision: _Precision
     fit: Float
     weights: Float
-    diagonals: Float  # (p + 1,), each but the main one twice, as it stands on both sides
-    corners: Float  # (2 p, 2 p) what is added there
     effective: Float
 
 
@@ -151,25 +147,20 @@ class ContrastModel:
         self._noise = noise
         self._groups: dict[int, _Whitened] = {}
 
-    def _reading(self, whiten: _Whitener) -> tuple[Float, Float]:
-        """Orthonormal basis of the whitened design, (T, R), and weights of the contrasts in it."""
-        basis, inner = np.linalg.qr(whiten(self._basis))
-        return basis, np.linalg.solve(inner.T, self._weights.T).T
+    def _reading(self, precision: _Precision) -> tuple[Float, Float]:
+        """Whitened coefficients from series, (R, T), and weights of the contrasts in them."""
+        reading = precision(self._basis).T
+        root = np.linalg.cholesky(reading @ self._basis)
+        return np.linalg.solve(root, reading), np.linalg.solve(root, self._weights.T).T
 
     def _factors(self, rho: Float) -> Float:
         """(C,) variances of the effects, in units of what the process (p,) leaves unpredicted."""
-        return np.square(self._reading(_Whitener.of(rho))[1]).sum(axis=1)
+        return np.square(self._reading(_Precision.of(rho))[1]).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
         rho, spread = self._noise.rho[group], self._noise.spread[group]
-        whiten = _Whitener.of(rho)
-        basis, weights = self._reading(whiten)
-        factors = np.square(weights).sum(axis=1)
-        order = len(rho)
-        rows = whiten(np.eye(3 * order + 1))
-        gram = rows.T @ rows
-        diagonals = gram[order, order : 2 * order + 1]
-        inner = toeplitz(diagonals[:order])
+        precision, factors = _Precision.of(rho), self._factors(rho)
+        fit, weights = self._reading(precision)
         slopes = np.stack(
             [
                 np.log(self._factors(rho + row) / factors) / _NUDGE
@@ -178,10 +169,9 @@ class ContrastModel:
         )
         uncertainty = np.einsum("pc,pq,qc->c", slopes, spread, slopes)
         return _Whitened(
-            fit=whiten.transposed(basis).T,
+            precision=precision,
+            fit=fit,
             weights=weights,
-            diagonals=diagonals * np.r_[1, np.full(order, 2)],
-            corners=block_diag(gram[:order, :order] - inner, gram[-order:, -order:] - inner),
             effective=effective_dof(self.dof, uncertainty),
         )
 
@@ -219,12 +209,12 @@ class ContrastModel:
         # the voxels of a group side by side
         places = np.argsort(labels, kind="stable")
         signals, labels = np.take(signals, places, axis=1, mode="clip"), labels[places]
-        mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2 * order, n))
+        mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2, order, n))
         for part in parts_of(n):
             y = signals[:, part].astype(np.float64)
             mean[part] = y.mean(axis=0)
             y -= mean[part]
-            ends[:, part] = np.vstack([y[:order], y[-order:]])
+            ends[..., part] = y[:order], y[: -order - 1 : -1]
             for lag, sums in enumerate(products):
                 sums[part] = np.einsum("tn,tn->n", y[: len(y) - lag], y[lag:])
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
@@ -234,8 +224,7 @@ class ContrastModel:
             model = self._groups[group]
             own = slice(*np.searchsorted(labels, [group, group + 1]))
             coefficients = model.fit @ np.subtract(signals[:, own], mean[own], dtype=np.float64)
-            energy = model.diagonals @ products[:, own]
-            energy += (ends[:, own] * (model.corners @ ends[:, own])).sum(axis=0)
+            energy = model.precision.energy(products[:, own], ends[..., own])
             # at least what rounding leaves
             left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
             effect[:, own] = model.weights @ coefficients

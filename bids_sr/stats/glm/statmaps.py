@@ -261,7 +261,7 @@ def map_activation(
     *,
     scratch: Path,
     confounds: pd.DataFrame | None = None,
-    seen: Callable[[Float32], None] | None = None,
+    seen: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Return maps of all contrasts of one series, by smoothing (FWHM, mm).
 
@@ -284,8 +284,8 @@ def map_activation(
         end.
     confounds : pd.DataFrame | None, optional
         One row a volume.
-    seen : Callable[[Float32], None] | None, optional
-        What else is done with each volume that is read.
+    seen : Callable[[list[Float32]], None] | None, optional
+        What else is done with the volumes that are read, some at a time.
 
     Returns
     -------

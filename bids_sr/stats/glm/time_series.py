@@ -11,6 +11,7 @@ in the paper's filter). Beyond the edge of the volume the edge value goes on.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.stats.glm.streamed_fit import in_batches
 
 # Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and
 # not a signal.
@@ -195,7 +197,7 @@ def extract_time_series(
     *,
     smoothing: Sequence[float] = (0.0,),
     start: int = 0,
-    seen: Callable[[Float32], None] | None = None,
+    seen: Callable[[list[Float32]], None] | None = None,
 ) -> Iterator[dict[float, VoxelTimeSeries]]:
     """Write smoothed time series of the mask's voxels, from volume `start` on, to scratch files.
 
@@ -214,8 +216,8 @@ def extract_time_series(
         Widths of the Gaussian smoothing (FWHM, mm); 0 for none.
     start : int, optional
         Number of the first volume, counted from 0.
-    seen : Callable[[Float32], None] | None, optional
-        What else is done with each volume that is read.
+    seen : Callable[[list[Float32]], None] | None, optional
+        What else is done with the volumes that are read, some at a time.
 
     Yields
     ------
@@ -240,12 +242,12 @@ def extract_time_series(
     try:
         with ExitStack() as files:
             streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
-            for volume in reader.volumes(start):
-                for width, stream in streams.items():
+            for batch in in_batches(reader.volumes(start)):
+                for volume, (width, stream) in product(batch, streams.items()):
                     kept = smooth(volume, reader.zooms, width, box).ravel(order="F")[inside]
                     stream.write(memoryview(kept).cast("B"))
                 if seen is not None:
-                    seen(volume)
+                    seen(batch)
         yield {
             width: VoxelTimeSeries(path=path, n_times=count, n_voxels=len(inside))
             for width, path in paths.items()

@@ -7,11 +7,10 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
-from bids_sr.stats.glm.streamed_fit import StreamedFit
+from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
 from bids_sr.stats.glm.time_series import bounding_box
 
 _DEGREE = 2  # of the polynomial trend that is no noise
-_AT_ONCE = 16  # volumes
 _STRIP = 8192  # voxels whose changes stay in the processor's cache
 
 
@@ -86,43 +85,32 @@ class QualitySums:
         self._steps = (1, shape[0], shape[0] * shape[1])
         count = math.prod(shape)
         self._squares, self._products = np.zeros(count), np.zeros((3, count))
-        # the volume before, and those that are not in the sums yet
-        self._rows = np.empty((1 + _AT_ONCE, count), dtype=np.float32)
-        self._waiting = 0
+        times = np.linspace(-1, 1, n_volumes)
+        self._basis = np.linalg.qr(np.vander(times, _DEGREE + 1, increasing=True))[0]
         self._fit: StreamedFit | None = None
 
-    def add(self, volume: Real) -> None:
-        """The next volume in order of time (X, Y, Z).
+    def add(self, volumes: Sequence[Real]) -> None:
+        """The next volumes in order of time (X, Y, Z).
 
         Parameters
         ----------
-        volume : Real
-            Volume in the steady state.
+        volumes : Sequence[Real]
+            Volumes in the steady state.
 
         Raises
         ------
         ValueError
-            The volume lies on another grid than the mask.
+            A volume lies on another grid than the mask.
         """
-        if volume.shape != self._mask.shape:
-            raise ValueError(f"volumes of {volume.shape}, mask of {self._mask.shape}")
+        if any(volume.shape != self._mask.shape for volume in volumes):
+            raise ValueError(f"volumes of {volumes[0].shape}, mask of {self._mask.shape}")
+        rows = np.array([volume[self._box].ravel(order="F") for volume in volumes], np.float32)
         if self._fit is None:
-            times = np.linspace(-1, 1, self._n_volumes)
-            basis = np.linalg.qr(np.vander(times, _DEGREE + 1, increasing=True))[0]
-            self._rows[0] = volume[self._box].ravel(order="F")
-            self._fit = StreamedFit(basis.astype(np.float32), self._rows[0].copy())
-        self._waiting += 1
-        self._rows[self._waiting] = volume[self._box].ravel(order="F")
-        if self._waiting == _AT_ONCE:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        """Take the waiting volumes into the sums."""
-        if not self._waiting or self._fit is None:
-            return
-        rows, count = self._rows[: 1 + self._waiting], self._squares.size
-        self._fit.add(rows[1:])
-        for start in range(0, count, _STRIP):
+            self._last = rows[0].copy()
+            self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
+        self._fit.add(rows)
+        rows, self._last = np.vstack([self._last, rows]), rows[-1]
+        for start in range(0, rows.shape[1], _STRIP):
             change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
             own = change[:, :_STRIP]
             self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", own, own)
@@ -130,7 +118,6 @@ class QualitySums:
                 near = change[:, step : step + _STRIP]
                 n = near.shape[1]
                 product[start : start + n] += np.einsum("tn,tn->n", own[:, :n], near)
-        self._rows[0], self._waiting = rows[-1], 0
 
     def quality(self) -> _SeriesQuality:
         """Return what the sums tell, once all volumes are in them.
@@ -140,7 +127,6 @@ class QualitySums:
         _SeriesQuality
             Mean, noise, tSNR and smoothness inside the mask.
         """
-        self._sum_up()
         assert self._fit is not None  # n_volumes is at least 4
         inside = self._mask[self._box]
         mean, noise, tsnr = (np.zeros(self._mask.shape) for _ in range(3))
@@ -183,8 +169,8 @@ def series_quality(
         Mean, noise, tSNR and smoothness inside the mask.
     """
     sums = QualitySums(mask, zooms, n_volumes)
-    for volume in volumes:
-        sums.add(volume)
+    for batch in in_batches(volumes):
+        sums.add(batch)
     return sums.quality()
 
 

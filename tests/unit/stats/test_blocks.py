@@ -211,7 +211,7 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
     path, design, _, _ = run
     results = []
     for volumes in (1, 7, 500):
-        monkeypatch.setattr("bids_sr.stats.glm.block_effects._VOLUMES", volumes)
+        monkeypatch.setattr("bids_sr.stats.glm.streamed_fit._AT_ONCE", volumes)
         with SeriesReader(path) as reader:
             results.append(
                 block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas
