@@ -67,6 +67,7 @@ WITHOUT = {
     "axe": ("BIDS_SR_AXE names no axe-core",),
     "shellcheck": ("shellcheck is not installed",),
     "slurm": ("BIDS_SR_TEST_SLURM does not name",),
+    "cgroups": ("no control group of this machine keeps memory limits",),
     "container": ("names no container engine",),
 }
 """What tests do without a tool say of their skip; a job of CI has each of the tools."""

@@ -141,6 +141,7 @@ def test_all_is_well(submit: Call, site: Path, capsys: pytest.CaptureFixture[str
     assert [seen(site)[name].job.partition("_")[2] for name in NAMES] == ["1", "1", "2", "2", "3"]
 
 
+@pytest.mark.usefixtures("confined")
 def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, site: Path) -> None:
     for name, play in (
         ("sub-01", "slow"),

@@ -174,6 +174,7 @@ def test_a_job_that_is_killed(kind: Any, tmp_path: Path, cluster: Path) -> None:
     assert done == ALL
 
 
+@pytest.mark.usefixtures("confined")
 @KINDS
 def test_a_job_that_runs_out_of_memory(kind: Any, tmp_path: Path, cluster: Path) -> None:
     done = fails(tmp_path, kind, "OUT_OF_MEMORY", "memory_extra_gb", how="eat")
