@@ -47,6 +47,7 @@ _UNSTEADY = 1.3
 # a relative residual above this many times its running median sends a volume to the coarse levels
 _JUMP = 1.3
 _MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of view
+_PAD = 3  # samples that coefficients are wider: points farther out see the edge alone
 
 
 @frozen
@@ -173,18 +174,23 @@ class _Level:
         )
 
     def coefficients(self, volume: Array) -> Array:
-        return ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
+        """Coefficients of the spline of the smoothed volume, edges repeated `_PAD` times."""
+        spline = ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
+        return np.pad(spline, _PAD, mode="edge")
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
         """Return the volume at the moved samples minus the reference, and samples in the FOV."""
+        from bids_sr.spatial.spline_kernels import sample_points
+
         at = apply_affine(self.inverse @ matrix, self.points)
         # half a voxel inside the outermost samples: there spline and smoothing know no edge
         inside = np.all(
-            (at >= 0.5) & (at <= np.array(coefficients.shape) - 1.5) | self.always, axis=1
+            (at >= 0.5) & (at <= np.array(coefficients.shape) - 2 * _PAD - 1.5) | self.always,
+            axis=1,
         )
-        sampled = ndimage.map_coordinates(
-            coefficients, at.T, order=3, prefilter=False, mode="nearest", output=np.float64
-        )
+        sampled = np.empty(len(at), np.float32)
+        # the last axis of the coefficients comes first
+        sample_points(coefficients, np.ascontiguousarray(at.T[::-1] + _PAD), sampled)
         return np.where(inside, sampled - self.values, 0.0), inside
 
     def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:

@@ -226,3 +226,31 @@ def test_nothing_to_register_is_refused() -> None:
         MotionEstimator(image, np.ones((3, 3, 3)), AFFINE)
     with pytest.raises(ValueError, match="no volumes"):
         estimate_motion([], image, _head()[0], AFFINE)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8, 2), (9, 8, 1)])
+@pytest.mark.parametrize("shift", [0.4, -1.3])
+def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
+    volume = np.random.default_rng(0).random(shape, np.float32)
+    level = hmc._Level(
+        volume,
+        np.ones(shape, bool),
+        np.diag([3.0, 3.0, 3.0, 1.0]),
+        4.0,
+        bias_degree=0,
+        samples=None,
+    )
+    moved = np.eye(4)
+    moved[:3, 3] = 3 * shift
+    found, inside = level.difference(level.coefficients(volume), moved)
+    at = np.argwhere(np.ones(shape, bool)) + shift
+    expected = ndimage.map_coordinates(
+        ndimage.spline_filter(level.smooth(volume), order=3, output=np.float32),
+        at.T,
+        order=3,
+        prefilter=False,
+        mode="nearest",
+        output=np.float64,
+    )
+    assert inside.any()
+    np.testing.assert_allclose(found[inside], (expected - level.values)[inside], atol=1e-6)
