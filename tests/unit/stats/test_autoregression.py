@@ -54,6 +54,14 @@ def test_what_residuals_hide_is_found_again(rho):
     np.testing.assert_allclose(ar.unseen(seen, products), true, atol=1e-4)
 
 
+def test_shifted_traces_are_those_of_dense_matrices():
+    noise = np.random.default_rng(2).standard_normal((30, 30))
+    noise += noise.T
+    moved = [(np.eye(30, k=k) + np.eye(30, k=-k)) / 2 for k in range(4)]
+    expected = [[np.trace(a @ noise @ b @ noise) for b in moved] for a in moved]
+    np.testing.assert_allclose(ar._shifted_traces(noise, 3), expected, atol=1e-9)
+
+
 def test_bias_and_scatter_of_a_voxel_are_those_of_simulation():
     space, rho, count = basis(60, 12), 0.5, 40_000
     noise = signal.lfilter(
