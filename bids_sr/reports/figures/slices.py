@@ -593,7 +593,7 @@ class _Drawing:
         sheet = Rectangle(
             (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
         )
-        self.ax.add_patch(sheet)
+        self.ax.add_artist(sheet)
         for each in panel.shown:
             values, (left, right, bottom, top) = cut_out(each.image, self.cut)
             x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
@@ -645,7 +645,7 @@ class _Drawing:
             drawn = PathPatch(
                 path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round"
             )
-            self.ax.add_patch(drawn)
+            self.ax.add_artist(drawn)
             drawn.set_clip_path(sheet)
 
     def mark(self, panel: Panel, beside: Sequence[Cut], color: str) -> None:

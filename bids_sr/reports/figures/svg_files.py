@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,7 @@ def _once(body: str) -> str:
     return _IMAGE.sub(reference, body)
 
 
+@lru_cache(maxsize=512)  # the backgrounds of maps are in the figures of all contrasts
 def _smaller_image(encoded: str) -> str:
     """Return a URI of the same pixels in fewer bytes.
 
