@@ -71,10 +71,7 @@ def interface_class(
     taken |= {name: _setting_trait(one) for name, one in settings.items()}
     if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
         taken["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
-    given = {
-        name: _file_trait(port, output=True) if port else traits.Any()
-        for name, port in outputs.items()
-    }
+    given = {name: File(exists=True) if port else traits.Any() for name, port in outputs.items()}
     specs = {
         "input_spec": made(".input_spec", BaseInterfaceInputSpec, taken),
         "output_spec": made(".output_spec", TraitedSpec, given),
@@ -82,15 +79,11 @@ def interface_class(
     return made("", SimpleInterface, {**specs, **own, "_run_interface": run_interface})
 
 
-def _file_trait(port: Port, *, output: bool = False) -> traits.TraitType:
-    mandatory = {} if output else {"mandatory": port.default is REQUIRED}
+def _file_trait(port: Port) -> traits.TraitType:
+    needed = port.default is REQUIRED
     if port.many is None:
-        return File(exists=True, **mandatory)
-    return (
-        traits.List(File(exists=True))
-        if output
-        else InputMultiObject(File(exists=True), **mandatory)
-    )
+        return File(exists=True, mandatory=needed)
+    return InputMultiObject(File(exists=True), mandatory=needed)
 
 
 def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:

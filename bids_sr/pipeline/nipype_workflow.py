@@ -44,6 +44,8 @@ def workflow_of(
         if any(s.steps for s in one.inward())
     }
     flows[graph.scope].base_dir = str(base_dir)
+    # what an output lists is not among the outputs
+    flows[graph.scope].config["execution"]["remove_unnecessary_outputs"] = "false"
     for one, flow in flows.items():
         if one is not graph.scope and one.outer is not None:
             flows[one.outer].add_nodes([flow])

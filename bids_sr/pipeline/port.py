@@ -2,7 +2,7 @@
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from bids_sr.pipeline.artifacts import Kind
 
 REQUIRED = inspect.Parameter.empty
+_LISTING = "_files.txt"  # paths, one a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,18 @@ class Port:
             if hasattr(found, "close"):
                 stack.callback(found.close)
             return found
-        given = (Path(each) if isinstance(each, str) else each for each in _several(value))
         own = [
-            each for each in given if not (isinstance(each, Path) and self.kind.is_beside(each))
+            each
+            for each in _listed(value)
+            if not (isinstance(each, Path) and self.kind.is_beside(each))
         ]
         loaded = [Port(self.kind).load(each, stack) for each in own]
         return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
 
-    def save(self, value: object, stem: Path) -> str | list[str]:
-        """Save a value, or a list of values; paths as text.
+    def save(self, value: object, stem: Path) -> str:
+        """Save a value, or a list of values with a file that lists theirs.
+
+        The scheduler then handles one file in the place of hundreds.
 
         Parameters
         ----------
@@ -96,8 +100,8 @@ class Port:
 
         Returns
         -------
-        str | list[str]
-            Path of the file, or paths of all files of several artifacts.
+        str
+            Path of the file.
         """
         if self.many is None:
             return str(self.kind.save(value, stem))
@@ -105,11 +109,21 @@ class Port:
             self.kind.save(each, stem.with_name(f"{stem.name}{number}"))
             for number, each in enumerate(_several(value))
         ]
-        return [
-            str(path)
-            for found in saved
-            for path in (found if isinstance(found, list) else [found])
-        ]
+        listing = stem.with_name(f"{stem.name}{_LISTING}")
+        listing.write_text(
+            "".join(f"{path}\n" for found in saved for path in _several(found)), encoding="utf-8"
+        )
+        return str(listing)
+
+
+def _listed(value: object) -> Iterator[object]:
+    """Files that are given or listed, and what is no file as it is."""
+    for each in _several(value):
+        path = Path(each) if isinstance(each, str) else each
+        if isinstance(path, Path) and path.name.endswith(_LISTING):
+            yield from map(Path, path.read_text(encoding="utf-8").splitlines())
+        else:
+            yield path
 
 
 def _several(value: object) -> Sequence[object]:

@@ -28,7 +28,7 @@ from typing import (
 from bids_sr.config.levels import Level
 from bids_sr.config.memory_model import Need
 from bids_sr.config.seed_options import Seed
-from bids_sr.pipeline.port import bare, port_of
+from bids_sr.pipeline.port import REQUIRED, bare, port_of
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
@@ -285,6 +285,10 @@ class Step(Generic[_P, _R]):
                 for name, value in given.items()
                 if name in self.inputs or name in self.settings
             }
+            # of an empty list nothing is given
+            for name, port in self.inputs.items():
+                if port.many and port.default is not REQUIRED and not values.get(name, True):
+                    del values[name]
             if self.needs_folder:
                 values["here"] = here
             function: Callable[..., object] = self.function

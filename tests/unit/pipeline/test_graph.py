@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -287,6 +288,30 @@ def test_the_interface_of_a_step_reads_and_writes_files(bold, tmp_path, monkeypa
     )
     found = threshold.interface(boldref=made, level=50.0).run(cwd=os.getcwd()).outputs.mask
     assert nib.load(found).get_data_dtype() == np.uint8
+
+
+@step()
+def halves(boldref: Image, *, parts: int) -> list[Image]:
+    """As many images, each half of the one before."""
+    return [boldref.like(boldref.data / 2**k) for k in range(parts)]
+
+
+@step()
+def total(halves: Sequence[Image] | None = None) -> float:
+    """The sum over all; -1 where none is given."""
+    return -1.0 if halves is None else sum(float(each.data.sum()) for each in halves)
+
+
+def test_a_list_is_one_file_and_an_empty_one_is_not_given(tmp_path):
+    save_image(np.full((2, 2, 2), 4.0), np.eye(4), tmp_path / "boldref.nii")
+    sums = []
+    for parts in (3, 0):
+        (here := tmp_path / f"{parts}").mkdir()
+        given = {"boldref": str(tmp_path / "boldref.nii"), "parts": parts}
+        made = halves.on_files(given, here)["halves"]
+        assert len(Path(made).read_text().split()) == parts
+        sums.append(total.on_files({"halves": [made]}, here)["total"])
+    assert sums == [8 * (4 + 2 + 1), -1]
 
 
 def test_the_content_of_a_file_that_is_a_setting_counts(tmp_path, monkeypatch):

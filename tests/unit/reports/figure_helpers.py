@@ -49,7 +49,8 @@ def kept(step: FigureStep, drawn: list[Derivative], folder: Path) -> list[tuple[
     """
     (port,) = step.outputs.values()
     folder.mkdir(exist_ok=True)
-    saved = [Path(path) for path in port.save(drawn, folder / "drawn")]
+    listing = Path(port.save(drawn, folder / "drawn"))
+    saved = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
     paths = [path for path in saved if path.suffix != ".json"]
     assert [path.name for path in saved if path.suffix == ".json"] == [
         f"{path.name}.json" for path in paths

@@ -149,7 +149,8 @@ def test_a_figure_runs_as_a_node(images, tmp_path):
     facts = port.save({"bold_t1w_nmi": 0.25}, tmp_path / "facts")
     interface = draw_registration.show_registration.interface(registration=facts)
     outputs = pickle.loads(pickle.dumps(interface)).run(cwd=str(tmp_path)).outputs
-    path, note = map(Path, outputs.show_registration)
+    listing = Path(outputs.show_registration).read_text(encoding="utf-8")
+    path, note = map(Path, listing.splitlines())
     assert path.name == "desc-registration_bold.html"
     assert ".25" in path.read_text()
     assert json.loads(note.read_text())["figure"] == "registration"

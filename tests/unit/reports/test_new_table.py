@@ -59,7 +59,8 @@ def test_a_declaration_and_a_step_are_all_that_a_table_needs(rows, tmp_path):
     (port,) = draw_amplitudes.outputs.values()
     for folder in ("work", "here"):
         (tmp_path / folder).mkdir()
-    files = [Path(path) for path in port.save(draw_amplitudes(rows), tmp_path / "work" / "drawn")]
+    listing = Path(port.save(draw_amplitudes(rows), tmp_path / "work" / "drawn"))
+    files = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
     own = {"subject": "01", "task": "tap"}
     store.store(tmp_path / "here", files, output_dir=tmp_path, entities=own)
     page = write_subject_page(tmp_path, "01", shown=draw_amplitudes.shown, custom={})

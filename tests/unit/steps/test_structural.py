@@ -259,7 +259,11 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
     (port,) = explain_scans.outputs.values()
     looked_at_by_gates_and_critic(
-        next(path for path in port.save(drawn, tmp_path / "x") if "attention" in path)
+        next(
+            path
+            for path in Path(port.save(drawn, tmp_path / "x")).read_text().splitlines()
+            if "attention" in path
+        )
     )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
     shown = draw_scans(fine, coarse, [], mask, made, [card], rows, facts)
