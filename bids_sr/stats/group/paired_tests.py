@@ -178,10 +178,7 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     Of many differences only those pairs are made that lie between two bounds, which bisection
     brings together until few are left; where nearly all are one value, to rounding.
     """
-    if len(d) <= _EXACT_UP_TO:
-        i, j = np.triu_indices(len(d))
-        return np.sort((d[i] + d[j]) / 2)[list(ranks)].tolist()
-    own, few = np.arange(len(d)), _PAIRS * len(d)
+    own, few = np.arange(len(d)), _PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
     grain = _GRAIN * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
     # of each bound that was tried: how many means are up to it, and where the partners end with
     # which those of each value are
