@@ -307,12 +307,15 @@ def _values_of(
         (effect, affine), *others = map(_load_map, files)
         maps[key, "effect"] = effect, affine
         for t, _ in others:
-            # what is next to an unknown variance is unknown, too
-            variance = (way.scale * effect / np.where(t != 0, t, np.nan)) ** 2
+            known = t != 0
+            variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0)
+            maps[key, "known"] = known.astype(np.float32), affine
             maps[key, "variance"] = variance.astype(np.float32), affine
     sampled = dict(zip(maps, way.sampled(list(maps.values())), strict=True))
     spread = {
-        key: np.nan_to_num(values) for (key, what), values in sampled.items() if what == "variance"
+        key: np.where(sampled[key, "known"] > 1 - 1e-4, values, 0)
+        for (key, what), values in sampled.items()
+        if what == "variance"
     }
     found = {key: values for (key, what), values in sampled.items() if what == "effect"} | found
     return {
