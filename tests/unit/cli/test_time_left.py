@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.cli.time_left import TimeLeft, Work
+from bids_sr.cli.progress import _TimeLeft
 
 RECORDED = sorted((Path(__file__).parent / "recorded_runs").glob("*.tsv"))
 """Steps of runs: kind, processor seconds declared and taken, and what waits for them."""
@@ -35,7 +35,7 @@ def recorded(path: Path) -> dict[str, Step]:
 
 def replay(
     steps: dict[str, Step], load: Callable[[float], float], processors: int = 2
-) -> Iterator[tuple[float, TimeLeft]]:
+) -> Iterator[tuple[float, _TimeLeft]]:
     """Run the steps by a clock of our own; yields each second what would be said then.
 
     At `load` 2 a step takes twice its processor time.
@@ -44,11 +44,8 @@ def replay(
     after: dict[str, float] = {}
     for name, each in reversed(steps.items()):
         after[name] = each.declared + max((after[one] for one in each.then), default=0.0)
-    left = TimeLeft(
-        {
-            name: Work(kind=each.kind, seconds=each.declared, then=each.then)
-            for name, each in steps.items()
-        },
+    left = _TimeLeft(
+        {name: (each.kind, each.declared, each.then) for name, each in steps.items()},
         processors=processors,
         slower=load(0),
     )
@@ -106,18 +103,18 @@ def test_the_time_left_is_wrong_by_less_than_half(path: Path, load: str) -> None
 
 
 def test_steps_run_side_by_side_or_wait_for_each_other() -> None:
-    four = {name: Work(kind="same", seconds=60.0) for name in "abcd"}
-    assert TimeLeft(four, processors=4).seconds(0.0) == 60 + 0.25 * 3 / 4 * 60
+    four = dict.fromkeys("abcd", ("same", 60.0, ""))
+    assert _TimeLeft(four, processors=4).seconds(0.0) == 60 + 0.25 * 3 / 4 * 60
     chain = {
-        name: Work(kind="same", seconds=60.0, then=then)
+        name: ("same", 60.0, then)
         for name, then in {"a": "b", "b": "c", "c": "d", "d": ""}.items()
     }
-    assert TimeLeft(chain, processors=4).seconds(0.0) == 240
+    assert _TimeLeft(chain, processors=4).seconds(0.0) == 240
 
 
 def test_steps_of_a_kind_take_what_those_before_took() -> None:
-    steps = {f"{kind}{k}": Work(kind=kind, seconds=20.0) for kind in "xy" for k in range(2)}
-    left = TimeLeft(steps)
+    steps = {f"{kind}{k}": (kind, 20.0, "") for kind in "xy" for k in range(2)}
+    left = _TimeLeft(steps)
     left.start("x0", 0.0)
     left.end("x0", 80.0)
     assert 70 < left.seconds(80.0) - 20.0 * left._ratio("y") * 2 <= 80  # x1
