@@ -6,8 +6,8 @@ python benchmarks/scale.py FOLDER [--subjects 1000] [--only index dry-run group 
 
 One tiny phantom goes through the participant level once; the crowd is made of hard links of its
 data and results. A dry run would be refused for want of room (some 0.6 GB a participant), so free
-room is feigned; the rest is the command. 10,000 participants need 10 GB and two million directory
-entries in FOLDER; the crowd is removed at the end.
+room is feigned; the rest is the command. 10,000 participants need 5 GB, the long table most of it,
+and a million directory entries in FOLDER; the crowd is removed at the end.
 """
 
 import argparse
