@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Float32, Mask, Real
+from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import MEASURED
@@ -43,8 +43,8 @@ REFERENCE = "bspline"
 MEASURED_MAP = "measuredMap"
 
 
-def average_precision(score: Real, active: Mask) -> float:
-    """Return mean precision at truly active voxels (N,), ties together; NaN where none is.
+def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
+    """Rank voxels (N,) by their score, the first of equals first, and tell how well that does.
 
     Parameters
     ----------
@@ -55,55 +55,20 @@ def average_precision(score: Real, active: Mask) -> float:
 
     Returns
     -------
-    float
-        Mean precision from 0 to 1, or NaN.
+    tuple[Array, float, float]
+        Numbers of the voxels by falling score. Mean precision at truly active voxels, ties
+        together, NaN where none is. Area under the ROC curve, the chance that active voxels
+        outscore inactive ones, ties half, NaN without both.
     """
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(active, score)) if active.any() else math.nan
-
-
-def _roc_auc(score: Real, active: Mask) -> float:
-    """Return the chance that active voxels outscore inactive ones, ties half; NaN without both.
-
-    Parameters
-    ----------
-    score : Real
-        Values by which voxels are ranked (N,).
-    active : Mask
-        Voxels that are truly active (N, boolean).
-
-    Returns
-    -------
-    float
-        Area under the ROC curve from 0 to 1, or NaN.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(active, score)) if active.any() and not active.all() else math.nan
-
-
-def _matched_region(score: Float32, region: Mask, count: int) -> Mask:
-    """The `count` voxels of the region with the highest score (the first in C order of equals).
-
-    Parameters
-    ----------
-    score : Float32
-        Values by which voxels are ranked (3D).
-    region : Mask
-        Voxels to choose from (3D, boolean).
-    count : int
-        Number of voxels to choose.
-
-    Returns
-    -------
-    Mask
-        Chosen voxels (3D, boolean).
-    """
-    out = np.zeros(score.shape, dtype=bool)
-    inside = np.flatnonzero(region)
-    out.ravel()[inside[np.argsort(-score.ravel()[inside], kind="stable")[:count]]] = True
-    return out
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    counts = np.flatnonzero(np.diff(ranked, append=np.nan)) + 1  # up to the last of equals
+    hits = np.cumsum(active[order])[counts - 1]
+    gained, false = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
+    total, others = gained.sum(), false.sum()
+    precision = float((gained * hits / counts).sum() / total) if total else math.nan
+    area = (false * (hits - gained / 2)).sum()
+    return order, precision, float(area / (total * others)) if total and others else math.nan
 
 
 def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
@@ -127,12 +92,13 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
     dict[str, float]
         Average precision, AUC, Dice and distance of centroids (mm), by name.
     """
-    true = active & region
-    found = _matched_region(t, region, int(true.sum()))
+    true, found = active & region, np.zeros(t.shape, dtype=bool)
+    order, precision, auc = _ranking(t[region], active[region])
+    found.ravel()[np.flatnonzero(region)[order[: int(true.sum())]]] = True
     overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
     return {
-        "average_precision": average_precision(t[region], active[region]),
-        "auc": _roc_auc(t[region], active[region]),
+        "average_precision": precision,
+        "auc": auc,
         "active_dice": math.nan if overlap is None else overlap,
         "active_distance": (
             math.nan if here is None or there is None else float(np.linalg.norm(here - there))
