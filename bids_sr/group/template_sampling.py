@@ -202,8 +202,8 @@ class _Sampling:
 
     def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
         """Values of maps (data, affine) at the points, those on one grid together."""
-        # maps that are in the template's space are read, not sampled
-        assert self.points is not None or not maps
+        if self.points is None:  # maps that are in the template's space are read, not sampled
+            return []
         out: list[Array | None] = [None] * len(maps)
         grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
         for number, (data, affine) in enumerate(maps):

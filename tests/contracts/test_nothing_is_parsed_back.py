@@ -165,7 +165,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/sr/training/*": CODE,
     "bids_sr/stats/glm/contrasts.py::*": USERS,
     "bids_sr/stats/glm/imported_confounds.py::*": FOREIGN,
-    "bids_sr/stats/group/metric_tables.py::*": FILES,
+    "bids_sr/stats/group/group_values.py::*": FILES,
     "bids_sr/steps/registration.py::_member.entities": CODE,
     "workflows/facts.py::_description_of": FILES,
     "workflows/run.py::_add_motion": CODE,

@@ -187,7 +187,7 @@ def _rows(
 def _line(about: str, place: tuple[str, ...]) -> _Line:
     """Take apart what a line says before its value; `place` is task, variant and table."""
     series, minus, name, *others, fwhm = about.split("\t")
-    key = (*place, name, *others, float(fwhm), series)
+    key: _Key = (*place, name, *others, float(fwhm), series)
     if len(key) <= len(QUESTION):
         raise ValueError(f"a line has fewer than {len(COLUMNS)} cells")
     tested = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None
