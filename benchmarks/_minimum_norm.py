@@ -6,19 +6,21 @@ WMN is the first step of `sbl` with one correlation and components as they are (
 series, Jung et al. 2009).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.variance_estimation import _floored, _scaled, estimate_prior, filled_sd
+from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.variance_estimation import _floored, estimate_prior, filled_sd
 
 WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
 def minimum_norm(
     components: Tensor,
-    window: Window,
+    whole: Tile,
     *,
     start: Tensor | None = None,
     power: float = 1.0,
@@ -27,27 +29,31 @@ def minimum_norm(
 ) -> Prior:
     """Weights (1, Z, X, Y) from the components (C, z, x, y), estimated again in each round.
 
-    `start` is a standard deviation (Z, X, Y) on the window in the place of that of the zero-filled
-    components.
+    `start` is a standard deviation (Z, X, Y) in the place of that of the zero-filled components.
     """
-    variance = float(components[(slice(None), *window.coarse)].square().sum(0).mean())
+    variance = float(components[:, :, *whole.seen].square().sum(0).mean())
+    level = whole.level
+
+    def prior_with(sd: Tensor) -> Prior:
+        weight = _floored(sd, whole)[None] ** power
+        plain = Prior(whole=whole, weight=weight, fwhm=estimator.fwhm, noise=0.0)
+        return replace(plain.scaled(variance), noise=estimator.noise * variance)
+
     with torch.inference_mode():
-        sd = filled_sd(components, window) if start is None else start
-        prior = _scaled(_floored(sd)[None] ** power, window, estimator, variance)
+        prior = prior_with(filled_sd(components, whole) if start is None else start)
         for _ in range(rounds):
-            total = torch.zeros_like(sd)
-            for image in components:
-                total += (window.level.up(image) + prior.beyond(image))[window.fine].square()
-            prior = _scaled(_floored(total.sqrt())[None] ** power, window, estimator, variance)
+            made = [prior.at(z)(components[:, z]) for z in range(level.fine[2])]
+            total = level.up(components) + level.beyond(torch.stack(made, 1))
+            prior = prior_with(total.square().sum(0).sqrt())
     return prior
 
 
 def prior_by(
-    name: str, components: Tensor, window: Window, sbl: VarianceRecipe, *, seed: int = 0
+    name: str, components: Tensor, whole: Tile, sbl: VarianceRecipe, *, seed: int = 0
 ) -> Prior:
     """What `wmn`, `focuss` or `sbl` makes of components."""
     if name == "sbl":
-        return estimate_prior(components, window, sbl, seed=seed)
+        return estimate_prior(components, whole, sbl, seed=seed)
     return minimum_norm(
-        components, window, **({"power": 0.7, "rounds": 2} if name == "focuss" else {})
+        components, whole, **({"power": 0.7, "rounds": 2} if name == "focuss" else {})
     )

@@ -86,7 +86,7 @@ def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> No
     here.mkdir(exist_ok=True)
     reference, head, poses = given["reference"], given["head"], given["poses"]
     began = time.monotonic()
-    model, card, _, temporal, _, _ = training.estimate_variance(
+    model, card, *_ = training.estimate_variance(
         SeriesReader(work / "preproc.nii"),
         head,
         poses,
@@ -105,7 +105,6 @@ def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> No
         head,
         poses,
         model_file=model,
-        temporal=temporal,
         here=here,
         series_name="sbl",
         factor=FACTOR,

@@ -55,9 +55,9 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import crop_matrix
 from bids_sr.sr.resolution.operators import Level
+from bids_sr.sr.variance.in_reference import Modulation
 from bids_sr.sr.variance.one_level_down import Trial, _added_by, _explained_share, try_maps
-from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.upsampler import Modulation
+from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
@@ -76,7 +76,7 @@ class Problem:
 
     run: Run
     level: Level
-    window: Window
+    whole: Tile
     known: Tensor
     acquired: Tensor
     low: Array
@@ -86,7 +86,9 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Explained share of all measured components."""
         with torch.inference_mode():
-            return _explained_share(_added_by(prior), self.level, self.known, self.mask)
+            return _explained_share(
+                _added_by(prior, self.level), self.level, self.known, self.mask
+            )
 
 
 def brought_down(run: Run) -> Problem:
@@ -99,7 +101,7 @@ def brought_down(run: Run) -> Problem:
     return Problem(
         run=run,
         level=level,
-        window=Window.around(level, low_mask),
+        whole=Tile.around(level, low_mask),
         known=components(run.series, run.mask),
         acquired=components(low, low_mask),
         low=low,
@@ -111,16 +113,14 @@ def brought_down(run: Run) -> Problem:
 def prior_of(name: str, problem: Problem, seed: int = 0) -> Prior | Modulation:
     """What a method makes of the acquired run."""
     if name == "sdmod":
-        return Modulation(
-            window=problem.window, weight=filled_sd(problem.acquired, problem.window)
-        )
-    return prior_by(name, problem.acquired, problem.window, recipe_of("sbl"), seed=seed)
+        return Modulation(whole=problem.whole, weight=filled_sd(problem.acquired, problem.whole))
+    return prior_by(name, problem.acquired, problem.whole, recipe_of("sbl"), seed=seed)
 
 
 def oracle(problem: Problem) -> Prior:
     """The map of the measured components."""
-    sd = problem.known.square().mean(0).sqrt()[problem.window.fine].contiguous()
-    return minimum_norm(problem.acquired, problem.window, start=sd)
+    sd = problem.known.square().mean(0).sqrt()
+    return minimum_norm(problem.acquired, problem.whole, start=sd)
 
 
 def gate_of(problem: Problem, name: str = "sbl") -> float:
@@ -215,7 +215,7 @@ def settings(arguments: list[str]) -> None:
         began = time.monotonic()
         estimator: VarianceRecipe = replace(recipe_of("sbl"), **changed)
         found = [
-            problem.share(estimate_prior(problem.acquired, problem.window, estimator, seed=s))
+            problem.share(estimate_prior(problem.acquired, problem.whole, estimator, seed=s))
             for s in range(3)
         ]
         rows.append(

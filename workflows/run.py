@@ -7,7 +7,7 @@ from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
-from bids_sr.series import INTERPOLATIONS, MEASURED
+from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED
 from bids_sr.steps import (
     activation,
     active_regions,
@@ -318,8 +318,16 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
         own.add(guard_precision)
     own.add(
         super_resolution.super_resolve,
-        wires={**({} if one.guided else NO_GUIDE), "space_grids": grids},
+        wires={**_beside(run, one), "space_grids": grids},
     )
+
+
+def _beside(run: RunOf, one: Wanted) -> Mapping[str, Maker | tuple[Maker, ...]]:
+    """Return what enters a series besides the run: the guide, and the zero-filled series."""
+    filled = run.series.get(ACQUIRED_BAND)
+    if one.learned_from != "run" or filled is None or run.bold.factor[2] != 1:
+        return {} if one.guided else NO_GUIDE
+    return {**({} if one.guided else NO_GUIDE), "zerofilled": filled["series"]}
 
 
 def _add_unstored(run: RunOf, one: Wanted) -> None:
@@ -350,7 +358,7 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
         super_resolution.super_resolve,
         keep=False,
         quiet=True,
-        wires={} if one.guided else NO_GUIDE,
+        wires=_beside(run, one),
         series_name=one.source,
         data_consistency="off",
         displaced=displaced,

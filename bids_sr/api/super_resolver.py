@@ -297,7 +297,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self._found, self.model_ = found, None
         # what are files, with those beside each, by their names
         self._files: dict[str, dict[str, bytes]] = {}
-        of_model = ("model_file", "temporal") if "model_file" in scope.makers else ()
+        of_model = ("model_file",) if "model_file" in scope.makers else ()
         of_guide = ("highres_file",) if "highres2boldref_xfm" in scope.makers else ()
         for name in (*of_model, *of_guide):
             if name in scope.makers:

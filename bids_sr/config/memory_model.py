@@ -153,30 +153,23 @@ class Need:
         return all(getattr(sizes, name) for name in asked if getattr(self, name))
 
 
-def held_of_calibrated(voxels: int, high: float, volumes: int) -> float:
+def held_of_calibrated(high: float) -> float:
     """Return the values (millions) held in memory by a calibrated method.
 
-    These are acquired volumes of `voxels` voxels each, patterns (`high` million voxels) and the
-    matrices of a tile.
-
-    See `bids_sr.sr.variance.in_reference`; 800 volumes more of 64 x 64 x 6 voxels, 79 MB, added 66
-    MB.
+    These are patterns (`high` million voxels) and the matrices of a tile; see
+    `bids_sr.sr.variance.prior`.
 
     Parameters
     ----------
-    voxels : int
-        Number of voxels of an acquired volume.
     high : float
         Millions of voxels of the high-resolution volume.
-    volumes : int
-        Number of volumes of the run.
 
     Returns
     -------
     float
         Millions of values.
     """
-    return voxels * volumes / 1e6 + 40 * high + 60
+    return 40 * high + 60
 
 
 def _of_t1w(always: float, t1w: float) -> Need:

@@ -136,10 +136,7 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
             (_elsewhere(run, settings) for one in every if one.t1w for run in one.runs),
             default=0.0,
         ),
-        calibrated=max(
-            (held_of_calibrated(math.prod(run.shape), high, run.n_volumes) for run in calibrated),
-            default=0.0,
-        ),
+        calibrated=held_of_calibrated(high) if calibrated else 0.0,
     )
 
 

@@ -4,6 +4,7 @@ The series are raw, the baselines, the methods and the measured one.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,6 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.data.temporal_components import load_statistics
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
@@ -82,19 +82,10 @@ def _own_text(setting: Lookup) -> str:
     name = setting("series_name")
     if name in BASELINES:
         return ""
-    method = method_of_series(name)
-    if method.trained_on == "series":
-        if method.calibrated and setting("calibrated") and setting("factor")[2] == 1:
-            return (
-                "With the patterns of the calibration, all volumes were brought to the reference,"
-                " where the change over time was estimated; the part outside the acquired"
-                " band of k-space was added to each zero-filled volume after its interpolation."
-                " If these were unusable, the variance map was moved to the head position of"
-                " each volume.\n"
-            )
+    if method_of_series(name).trained_on == "series":
         return (
-            "The estimate for each volume, with the variance map moved to its head position, was"
-            " added to the zero-filled volume outside the acquired band of k-space.\n"
+            "The change over time of the zero-filled series was estimated in the reference, and"
+            " the part of it outside the acquired band of k-space was added.\n"
         )
     return f"{name} was applied to every volume on its acquired grid.\n"
 
@@ -241,7 +232,7 @@ def super_resolve(
     hmc_xfms: Transforms,
     distortion: Distortion | None = None,
     model_file: File | None = None,
-    temporal: File | None = None,
+    zerofilled: Series | None = None,
     highres_file: File | None = None,
     highres2boldref_xfm: Transforms | None = None,
     space_grids: Sequence[SpaceGrid] = (),
@@ -272,8 +263,8 @@ def super_resolve(
         See `undo_motion`.
     model_file : File | None, optional
         Weights of a trained method, with the card beside them.
-    temporal : File | None, optional
-        Mean and components of the run, for variance methods.
+    zerofilled : Series | None, optional
+        The zero-filled series, to which variance methods add; None: it is made here.
     highres_file : File | None, optional
         T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where
         its static detail is added.
@@ -324,31 +315,48 @@ def super_resolve(
         guide=(
             _guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None
         ),
-        statistics=load_statistics(temporal)[0] if of_run and temporal is not None else None,
         distortion=distortion,
         displaced=displaced,
         precision=precision,
         device="cpu" if model is None else choose_device(device),
         threads=omp_nthreads,
     ).in_run(boldref.data, boldref.affine, bold_mask.data)
-    upsampler = make_upsampler(series_name, acquired, model)
     named = [
         Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"})
         for each in space_grids
     ]
     files = [here / f"{each.name}.nii" for each in named]
-    write_series(
+    elsewhere, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
+    how = (series_name, acquired, model) if not of_run else ("zerofill", acquired)
+    write = partial(
+        write_series,
         stc,
-        target := here / "series.nii",
-        upsampler,
-        hmc_xfms,
-        boldref.affine,
+        upsampler=make_upsampler(*how),
+        xfms=hmc_xfms,
+        reference_affine=boldref.affine,
         factor=factor,
-        consistency=data_consistency,
+        # where slices get thinner, zero filling does not keep their means by itself
+        consistency="enforce" if of_run and factor[2] != 1 else data_consistency,
         distortion=distortion,
         threads=omp_nthreads,
-        elsewhere=dict(zip(files, space_grids, strict=True)),
     )
+    if model is not None and of_run:
+        from bids_sr.sr.variance.in_reference import detail_of
+
+        if zerofilled is None:
+            write(target=here / "zerofilled.nii")
+        filled = zerofilled or SeriesReader(here / "zerofilled.nii")
+        detail_of(model, acquired, stc.shape[:3]).add(filled, target)
+        if elsewhere:
+            made = SeriesReader(target)
+            write(
+                target=None,
+                elsewhere=elsewhere,
+                added=lambda t: made.volume(t) - filled.volume(t),
+            )
+        (here / "zerofilled.nii").unlink(missing_ok=True)
+    else:
+        write(target=target, elsewhere=elsewhere)
     others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
     return SeriesReader(target), others, _applied(model) if of_run else {}
 

@@ -16,7 +16,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
-from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed, save_statistics
+from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
@@ -433,7 +433,7 @@ def train_on_volumes(
 
 
 @step(
-    makes=(*MODEL, "temporal", "weight", "tested"),
+    makes=(*MODEL, "weight", "tested"),
     part=Part.SERIES,
     text=_variance_text,
     keep=KEPT,
@@ -462,7 +462,7 @@ def estimate_variance(
     omp_nthreads: int = 1,
     force: bool = False,
     sloppy: bool = False,
-) -> tuple[File, File, File, File, Image, Facts]:
+) -> tuple[File, File, File, Image, Facts]:
     """Find where a run fluctuates on the high-resolution grid, or use maps found before.
 
     Parameters
@@ -509,10 +509,9 @@ def estimate_variance(
 
     Returns
     -------
-    tuple[File, File, File, File, Image, Facts]
-        model_file, card_file, log_file : maps, their card, rounds of the estimation temporal :
-        acquired grid: mean, standard deviation of the change, then its strongest components weight
-        : high-resolution grid: standard deviation of the fluctuations, signal units tested : what
+    tuple[File, File, File, Image, Facts]
+        model_file, card_file, log_file : maps, their card, rounds of the estimation weight :
+        high-resolution grid: standard deviation of the fluctuations, signal units tested : what
         each series explains one level of resolution down, or why that is not known.
 
     Raises
@@ -560,15 +559,12 @@ def estimate_variance(
             poses=hmc_xfms,
             exemplars=exemplars,
         )
-        save_statistics(
-            data.statistics, data.affine, temporal := here / "temporal.nii", reader.header
-        )
         model_file, card_file, log_file = train_or_reuse(
             training, data, here, data.affine, force=force
         )
         model = load_model(model_file)
         tested = _tested(training.method, model.card, data, interpolations)
-    return model_file, card_file, log_file, temporal, _weight(model, data), tested
+    return model_file, card_file, log_file, _weight(model, data), tested
 
 
 def _tested(
@@ -598,7 +594,7 @@ def _tested(
 def _weight(model: LoadedModel, data: "RunData") -> Volume:
     """Root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.resolution.operators import to_volume
-    from bids_sr.sr.variance.upsampler import onto_grid
+    from bids_sr.sr.variance.in_reference import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
     # half precision does not hold the squares

@@ -11,11 +11,12 @@ from checking import inconsistency
 from features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.data.temporal_components import TemporalStatistics
-from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import enforce, make_upsampler
 from bids_sr.sr.method import (
     REMOVED,
     UnknownMethod,
@@ -30,6 +31,7 @@ from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
+from bids_sr.sr.variance.in_reference import detail_of
 from bids_sr.sr.variance.run_data import RunData
 
 
@@ -78,9 +80,7 @@ def statistics(shape, count=10):
     """Of a run of noise."""
     rng = np.random.default_rng(1)
     images = rng.normal(size=(count, *shape)).astype(np.float32)
-    return TemporalStatistics(
-        mean=100 + images[0], sd=np.abs(images[1]), components=images, checksums={"series": "x"}
-    )
+    return TemporalStatistics(mean=100 + images[0], components=images, checksums={"series": "x"})
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -152,28 +152,25 @@ def test_odd_sizes_both_factors_and_independence_of_the_batch(name, recipe, fact
 def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(
     name, recipe, factor, tmp_path
 ):
-    shape = (13, 11, 6)
-    given = {
-        "affine": np.diag([3.0, 3, 4, 1]),
-        "statistics": statistics(shape),
-        "mask": np.ones(shape),
-    }
+    shape, affine = (13, 11, 6), np.diag([3.0, 3, 4, 1])
     model = loaded(name, recipe, factor, tmp_path, shape)
-    up = make_upsampler(name, UpsamplerInputs(factor=factor, **given), model)
-    volume = given["statistics"].mean + np.random.default_rng(0).normal(size=shape).astype(
-        np.float32
-    )
-    before = volume.copy()
-    fine = up(volume, np.eye(4))
-    assert fine.shape == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
-    assert inconsistency(fine, volume) < 1e-5
-    assert (
-        np.abs(
-            fine - make_upsampler("zerofill", UpsamplerInputs(factor=factor))(volume, np.eye(4))
-        ).max()
-        > 0.01
-    )
-    np.testing.assert_array_equal(volume, before)
+    volumes = 100 + np.random.default_rng(0).normal(size=(*shape, 5)).astype(np.float32)
+    plain = make_upsampler("zerofill", UpsamplerInputs(factor=factor))
+    # where slices get thinner, zero filling alone is not
+    filled = [
+        enforce(plain(volumes[..., t], np.eye(4)), volumes[..., t], factor) for t in range(5)
+    ]
+    filled = np.stack(filled, -1)
+    save_image(filled, np.eye(4), tmp_path / "filled.nii", tr=2.0)
+    given = UpsamplerInputs(factor=factor, affine=affine, mask=np.ones(shape))
+    with SeriesReader(tmp_path / "filled.nii") as reader:
+        detail_of(model, given, shape).add(reader, tmp_path / "fine.nii")
+    fine = load_image(tmp_path / "fine.nii")[0]
+    assert fine.shape[:3] == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
+    assert inconsistency(fine[..., 1], volumes[..., 1]) < 1e-5
+    assert np.abs(fine - filled).max() > 0.01
+    with pytest.raises(InferenceError, match="no single volume"):
+        make_upsampler(name, given, model)
 
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)

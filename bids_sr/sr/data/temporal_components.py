@@ -1,4 +1,4 @@
-"""Temporal statistics of a run: mean, standard deviation and principal components in the mask.
+"""Temporal statistics of a run: mean, and principal components in the mask.
 
 The components are those of its change over time inside the mask.
 
@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, float32_checksum
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import rigid_params
 
 _LOG = logging.getLogger(__name__)
@@ -46,9 +45,7 @@ class TemporalStatistics:
     Parameters
     ----------
     mean : Array
-        (x, y, z), signal units; sd is that of the change over the volumes in the steady state.
-    sd : Array
-        Standard deviation of the change over time (3D, signal units).
+        (x, y, z), signal units.
     components : Array
         (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
         its size.
@@ -59,7 +56,6 @@ class TemporalStatistics:
     """
 
     mean: Array
-    sd: Array
     components: Array
     stretches: tuple[Array, ...] = ()
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +98,7 @@ def temporal_statistics(
     Returns
     -------
     TemporalStatistics
-        Mean, standard deviation and components, with checksums of series and mask.
+        Mean and components, with checksums of series and mask.
 
     Raises
     ------
@@ -118,7 +114,7 @@ def temporal_statistics(
             f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn"
             " from"
         )
-    mean, sd = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    mean = np.empty(shape, np.float32)
     ranges: list[slice | Array] = [slice(None)]
     if stretches:
         parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
@@ -131,7 +127,6 @@ def temporal_statistics(
         seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
-        sd[..., z] = np.sqrt(np.square(slab, dtype=np.float64).mean(0))
         chosen = slab[:, inside[..., z]]
         for gram, each in zip(grams, ranges, strict=True):
             gram += chosen[each] @ chosen[each].T
@@ -165,7 +160,6 @@ def temporal_statistics(
         ).hexdigest()
     return TemporalStatistics(
         mean=mean,
-        sd=sd,
         components=images[0],
         stretches=tuple(images[1:]),
         checksums=checksums,
@@ -211,7 +205,6 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     nothing = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
         mean=mean.astype(np.float32),
-        sd=nothing,
         components=nothing[None],
         checksums={"series": float32_checksum(mean)},
     )
@@ -266,60 +259,6 @@ def _without(slab: Array, regressors: Array) -> Array:
 def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
     """One slice of the volumes that count, (T, x, y)."""
     return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
-
-
-def save_statistics(
-    statistics: TemporalStatistics,
-    affine: Array,
-    path: Path,
-    header_like: nib.Nifti1Header | None = None,
-) -> None:
-    """Write a NIfTI file on the acquired grid: mean, SD of the change, then components.
-
-    Parameters
-    ----------
-    statistics : TemporalStatistics
-        Mean, standard deviation and components of the run.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-    path : Path
-        File that holds the statistics (NIfTI, 4D).
-    header_like : nib.Nifti1Header | None, optional
-        Header whose qform and sform codes are kept; None for new ones.
-    """
-    frames = [
-        statistics.mean[..., None],
-        statistics.sd[..., None],
-        np.moveaxis(statistics.components, 0, -1),
-    ]
-    save_image(np.concatenate(frames, -1), affine, path, header_like=header_like, tr=1.0)
-
-
-def load_statistics(path: Path) -> tuple[TemporalStatistics, Array]:
-    """What `save_statistics` wrote, and the affine.
-
-    Parameters
-    ----------
-    path : Path
-        File that holds the statistics (NIfTI, 4D).
-
-    Returns
-    -------
-    tuple[TemporalStatistics, Array]
-        Statistics without checksums, and voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    SeriesError : not such a file
-    """
-    frames, affine = load_image(path)
-    if frames.ndim != 4 or frames.shape[3] < 3:
-        raise SeriesError(f"{path}: not a file of mean, standard deviation and components")
-    components = np.ascontiguousarray(np.moveaxis(frames[..., 2:], -1, 0))
-    return (
-        TemporalStatistics(mean=frames[..., 0], sd=frames[..., 1], components=components),
-        affine,
-    )
 
 
 @contextmanager

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, Protocol, Self
 
 import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.guided_baselines import PosedImage, match_gain
 from bids_sr.sr.resolution.matrices import Factor
@@ -21,10 +18,7 @@ Displaced = Literal["", "mirror", "shift"]
 
 
 class Upsampler(Protocol):
-    """Upsampler of a series' volumes to the high-resolution grid.
-
-    Subclasses override what they need.
-    """
+    """Upsampler of a series' volumes to the high-resolution grid."""
 
     volumetric: bool = False  # it needs whole volumes: slices of one cannot be taken alone
 
@@ -33,41 +27,6 @@ class Upsampler(Protocol):
 
         The pose (4x4) takes a boldref point to the volume's point.
         """
-
-    def settle(
-        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path
-    ) -> None:
-        """Inspect the whole series before its first volume; files may be kept in the folder.
-
-        xfms : (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm)
-
-        Parameters
-        ----------
-        reader : SeriesReader
-            BOLD run as acquired (4D).
-        xfms : Array
-            Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
-        distortion : Distortion | None
-            Shift of the signal along the phase encoding; None for none.
-        folder : Path
-            Folder in which files may be kept.
-        """
-        return  # most know all that they need
-
-    def added(self, number: int) -> Array | None:
-        """Return what is added after interpolation, on the high-res boldref grid, or None.
-
-        Parameters
-        ----------
-        number : int
-            Number of the volume, counted from 0.
-
-        Returns
-        -------
-        Array | None
-            Values to add to the resampled volume (X, Y, Z).
-        """
-        return None
 
 
 @frozen
@@ -110,8 +69,6 @@ class UpsamplerInputs:
     guide, gain : PosedImage | None
         High-resolution image of `inject` and `ratio`, whose static detail variance maps add, and
         what brings it to the intensity of the run (`match_gain`).
-    statistics : TemporalStatistics | None
-        Of the run, needed by its variance maps.
     distortion : Distortion | None
         Of the volumes (guide and mean bring their own).
     displaced : Displaced
@@ -127,7 +84,6 @@ class UpsamplerInputs:
     mean: PosedImage | None = None
     guide: PosedImage | None = None
     gain: float = 1.0
-    statistics: TemporalStatistics | None = None
     distortion: Distortion | None = None
     displaced: Displaced = ""
     precision: Precision = "auto"

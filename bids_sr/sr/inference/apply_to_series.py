@@ -4,7 +4,7 @@ One intensity scale serves the whole run, because a scale of each volume's own w
 global signal, and with it activity, out of the series.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -61,9 +61,7 @@ def make_upsampler(
     if model is not None:
         method = get_method(model.card.method) if model.card.method else method_of_series(name)
         if method.variance is not None:
-            from bids_sr.sr.variance.upsampler import variance_upsampler
-
-            return variance_upsampler(model, acquired)
+            raise InferenceError(f"{method.name} upsamples a whole run, and no single volume")
         from bids_sr.sr.inference.network_upsampler import network_upsampler
 
         return network_upsampler(model, acquired)
@@ -129,7 +127,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
 def super_resolve_series(
     reader: SeriesReader,
-    writer: SeriesWriter,
+    writer: SeriesWriter | None,
     upsampler: Upsampler,
     xfms: Array,
     hr_shape: tuple[int, int, int],
@@ -139,6 +137,7 @@ def super_resolve_series(
     consistency: Keeping = "off",
     distortion: Distortion | None = None,
     elsewhere: Sequence["_InSpace"] = (),
+    added: Callable[[int], Array] | None = None,
 ) -> None:
     """Upsample each volume as acquired, resample it to the high-resolution boldref grid, write it.
 
@@ -146,8 +145,8 @@ def super_resolve_series(
     ----------
     reader : SeriesReader
         Series whose volumes are upsampled (4D).
-    writer : SeriesWriter
-        Writer of the series on the high-resolution grid.
+    writer : SeriesWriter | None
+        Writer of the series on the high-resolution grid; None: it is wanted elsewhere alone.
     upsampler : Upsampler
         Upsampler of volumes on their acquired grid.
     xfms : Array
@@ -162,6 +161,8 @@ def super_resolve_series(
         Of the volumes, undone by the same interpolation.
     elsewhere : Sequence['_InSpace'], optional
         Grids in other spaces, onto which the upsampled volume is interpolated too.
+    added : Callable[[int], Array] | None, optional
+        By the number of a volume, what is added to it elsewhere, on the high-resolution grid.
 
     Raises
     ------
@@ -180,11 +181,19 @@ def super_resolve_series(
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(fine) if elsewhere else None
-        placed = sample_volume(
-            fine, grid, hr_shape, hr_affine, xfms[t], coefficients=coefficients, shift=shift
-        )
-        more = upsampler.added(t)
-        writer.append(placed if more is None else placed + more)
+        if writer is not None:
+            writer.append(
+                sample_volume(
+                    fine,
+                    grid,
+                    hr_shape,
+                    hr_affine,
+                    xfms[t],
+                    coefficients=coefficients,
+                    shift=shift,
+                )
+            )
+        more = added(t) if elsewhere and added is not None else None
         for one in elsewhere:
             assert coefficients is not None
             one.append(coefficients, grid, xfms[t], more)
@@ -207,8 +216,6 @@ class _InSpace:
         distortion: Distortion | None,
     ) -> None:
         self._placed, self._writer, self._affine = placed, writer, added_affine
-        # what was added, and the same on the grid of this space
-        self._last: tuple[Array, Array] | None = None
         self._shift = None if distortion is None else placed.shift_of(distortion)
         self._step = None if distortion is None else distortion.step
 
@@ -221,15 +228,13 @@ class _InSpace:
         """
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
-            if self._last is None or self._last[0] is not added:
-                self._last = added, self._placed.sampled(spline_coefficients(added), self._affine)
-            values = values + self._last[1]
+            values = values + self._placed.sampled(spline_coefficients(added), self._affine)
         self._writer.append(self._placed.filled(values))
 
 
 def write_series(
     reader: SeriesReader,
-    target: Path,
+    target: Path | None,
     upsampler: Upsampler,
     xfms: Array,
     reference_affine: Array,
@@ -240,6 +245,7 @@ def write_series(
     threads: int = 1,
     tr: float | None = None,
     elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
+    added: Callable[[int], Array] | None = None,
 ) -> None:
     """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
 
@@ -247,8 +253,8 @@ def write_series(
     ----------
     reader : SeriesReader
         Series whose volumes are upsampled (4D).
-    target : Path
-        File of the series (NIfTI, 4D).
+    target : Path | None
+        File of the series (NIfTI, 4D); None: it is wanted elsewhere alone.
     upsampler : Upsampler
         Upsampler of volumes on their acquired grid.
     xfms : Array
@@ -267,6 +273,8 @@ def write_series(
         Repetition time (s), where it is another than the header has.
     elsewhere : Mapping[Path, PlacedGrid], optional
         Files of the same series on grids in other spaces, each by one interpolation too.
+    added : Callable[[int], Array] | None, optional
+        See `super_resolve_series`.
     """
     from threadpoolctl import threadpool_limits
 
@@ -275,14 +283,15 @@ def write_series(
     limits = {"blas": 1, "openmp": threads}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits))
-        writer = stack.enter_context(
-            SeriesWriter(target, size, affine, told, header_like=reader.header)
-        )
+        writer = None
+        if target is not None:
+            writer = stack.enter_context(
+                SeriesWriter(target, size, affine, told, header_like=reader.header)
+            )
         others = []
         for path, placed in elsewhere.items():
             own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
             others.append(_InSpace(placed, stack.enter_context(own), affine, distortion))
-        upsampler.settle(reader, xfms, distortion, Path(target).parent)
         super_resolve_series(
             reader,
             writer,
@@ -294,6 +303,7 @@ def write_series(
             consistency=consistency,
             distortion=distortion,
             elsewhere=others,
+            added=added,
         )
 
 

@@ -289,7 +289,7 @@ class Level:
         ]
         both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
         with torch.inference_mode(False):  # as in `_matrix`
-            self.down_matrices, self._up, self._low = (  # along x, y and across slices
+            self.down_matrices, self._up, self.low_matrices = (  # along x, y and across slices
                 [torch.tensor(each[k], dtype=dtype, device=device) for each in both]
                 for k in range(3)
             )
@@ -324,6 +324,37 @@ class Level:
         """
         return apply_matrices(coarse, *self._up)
 
+    def across(self, coarse: Tensor) -> Tensor:
+        """Return (..., z, x, y) with as many slices as the high-resolution grid has.
+
+        Parameters
+        ----------
+        coarse : Tensor
+            Images on the acquired grid (..., z, x, y).
+
+        Returns
+        -------
+        Tensor
+            Images whose matrix in plane stays (..., Z, x, y).
+        """
+        return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
+
+    def in_plane(self, slices: int | None = None) -> "Level":
+        """Return the step in plane alone.
+
+        Parameters
+        ----------
+        slices : int | None, optional
+            Number of slices of both grids; None: that of the high-resolution grid.
+
+        Returns
+        -------
+        Level
+            Step that keeps the number of slices.
+        """
+        count = self.fine[2] if slices is None else slices
+        return Level((*self.coarse[:2], count), (*self.fine[:2], count))
+
     def low(self, fine: Tensor) -> Tensor:
         """Return up(down(fine)), in one product an axis.
 
@@ -337,7 +368,7 @@ class Level:
         Tensor
             Part within the acquired band, of the same shape.
         """
-        return apply_matrices(fine, *self._low)
+        return apply_matrices(fine, *self.low_matrices)
 
     def beyond(self, fine: Tensor) -> Tensor:
         """The part of a high-resolution image beyond the acquired band.

@@ -133,7 +133,7 @@ class Exemplars:
 
 
 def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
-    """Return a prior with patterns (C, Z, X, Y) on its window as a share of its variance.
+    """Return a prior with patterns (C, Z, X, Y) as a share of its variance.
 
     The mean variance stays.
 
@@ -145,7 +145,7 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
     prior : Prior
         Prior whose maps come from the run alone.
     patterns : Tensor
-        Patterns of a calibration on the high-resolution window (C, Z, X, Y).
+        Patterns of a calibration on the whole high-resolution grid (C, Z, X, Y).
     share : float, optional
         Share of the variance that the patterns get, from 0 to 1.
 
@@ -156,10 +156,11 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
     """
     if share == 0 or not bool(patterns.any()):
         return prior
+    # around the mask alone
+    patterns = patterns * (prior.weight > 0).all(0)
     own = _leaning(prior, patterns.square().sum(0).sqrt(), _LEAN * share)
-    alone = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns))
-    level = (own.mean_variance / alone.mean_variance) ** 0.5
-    weight = torch.cat([(1 - share) ** 0.5 * own.weight, share**0.5 * level * patterns])
+    alone = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns)).scaled(own.mean_variance)
+    weight = torch.cat([(1 - share) ** 0.5 * own.weight, share**0.5 * alone.weight])
     return replace(prior, weight=weight, fwhm=(*prior.fwhm, *alone.fwhm))
 
 
@@ -171,9 +172,9 @@ def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
     A measured map says where, and not how much. Where it is 0, outside its field of view, the maps
     stay.
     """
-    there = measured > 0
+    there = (measured > 0) & (prior.weight > 0).all(0)
     other = measured.clamp_min(_LEAST * float(measured[there].median())).log()
     log = prior.weight.log()
     other = other - other[there].mean() + log[:, there].mean(1)[:, None, None, None]
-    mixed = replace(prior, weight=torch.where(there, torch.lerp(log, other, share), log).exp())
-    return replace(mixed, weight=mixed.weight * (prior.mean_variance / mixed.mean_variance) ** 0.5)
+    mixed = torch.where(there, torch.lerp(log, other, share), log).exp()
+    return replace(prior, weight=mixed).scaled(prior.mean_variance)

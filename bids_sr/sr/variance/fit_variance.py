@@ -25,22 +25,14 @@ from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import torch_threads
 from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
 from bids_sr.sr.variance.exemplars import with_exemplars
-from bids_sr.sr.variance.one_level_down import Explained, quick_map, try_maps
-from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices, level_of_slices
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.one_level_down import Explained, map_of, try_maps
+from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices
+from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 _LOG = logging.getLogger(__name__)
 _HALF_PRECISION = 6e4  # largest value that half precision holds
-
-
-def _whole_grid(prior: Prior) -> Tensor:
-    """The maps of a prior on the whole high-resolution grid, (Q, Z, X, Y)."""
-    x, y, z = prior.window.level.fine
-    out = torch.zeros(len(prior.weight), z, x, y)
-    out[:, *prior.window.fine] = prior.weight
-    return out
 
 
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
@@ -73,21 +65,19 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         log.append({"phase": "map", "iteration": done})
 
     with torch_threads(training.threads):
-        window = Window.around(level_above(data.mask.shape, data.factor), data.mask)
-        components = _slices(data.statistics)
+        level = level_above(data.mask.shape, data.factor)
+        whole = Tile.around(level.in_plane(), data.mask)
+        components = level.across(_slices(data.statistics))
         used, fit, told = _gate(method, recipe, data, seed)
-        widths, size = (
-            recipe.fwhm or (0.0,),
-            [part.stop - part.start for part in window.fine],
-        )
+        widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
         # zero filling
         prior = Prior(
-            window=window, weight=torch.zeros(len(widths), *size), fwhm=widths, noise=0.0
+            whole=whole, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
         )
         if used:
-            prior = estimate_prior(components, window, recipe, seed=seed, progress=tell)
+            prior = estimate_prior(components, whole, recipe, seed=seed, progress=tell)
             if fit is not None and fit.weight:
-                prior = with_exemplars(prior, _patterns(data, fit, window), fit.weight)
+                prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
     _LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
     card = card_entries(training, data.described()) | {
         "applied": used,
@@ -98,7 +88,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "reproducible": True,
         "parameters": int(prior.weight.numel()),
     }
-    weight = _whole_grid(prior)
+    weight = prior.weight
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
         weight = weight.half()  # of many patterns, whose own errors are larger
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
@@ -110,13 +100,11 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _patterns(data: RunData, fit: CalibrationFit, window: Window) -> Tensor:
-    """Return patterns (C, Z, X, Y) on the high-resolution window, where registration put them."""
+def _patterns(data: RunData, fit: CalibrationFit, shape: tuple[int, int, int]) -> Tensor:
+    """Return patterns (C, Z, X, Y) on the high-resolution grid, where registration put them."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.exemplars.on(window.level.fine, affine, fit.correction)[
-        :, *window.fine
-    ].contiguous()
+    return data.exemplars.on(shape, affine, fit.correction)
 
 
 def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
@@ -127,10 +115,11 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
     if level.coarse[2] != level.fine[2]:
         return unrefined()
     slices = chosen_slices(data.mask)
-    window = Window.around(level_of_slices(level, slices), np.asarray(data.mask)[:, :, slices])
+    level = level.in_plane(len(slices))
+    whole = Tile.around(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (quick_map(half, window, recipe, seed) for half in halves)
+        maps = (map_of(half, whole, recipe, seed) for half in halves)
         priors = [each for each in maps if isinstance(each, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)

@@ -1,126 +1,268 @@
-"""Super-resolve a run by a prior with calibration patterns, all volumes of a slice at a time.
+"""What the variance maps of a run add to its zero-filled series, in the frame of the reference.
 
-A prior of some twenty maps is too slow to be carried into each pose of the head and solved for
-each volume. Here the zero-filled volumes are brought to the reference first; downsampled they are
-the data of all volumes in one pose, and one dense system a slice serves them all
-(`bids_sr.sr.variance.dense`). What lies beyond the acquired band is kept in a file, volume by
-volume, and added to each zero-filled volume after its interpolation. The data of all volumes are
-held in memory (`calibrated` in `bids_sr.config.memory_model`).
+The zero-filled series was brought to the reference before. Downsampled in plane it is the data of
+all volumes in one pose, and the change is what differs from the median over time. One slice of all
+volumes is read, raised by what the maps reconstruct of its change beyond the acquired band, and
+written, so that memory holds no more than that.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
-from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import Upsampler
+from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
-from bids_sr.sr.variance.dense import reconstructions
-from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.resolution.operators import level_above, to_slices, to_volume
+from bids_sr.sr.variance.exemplars import FWHM
+from bids_sr.sr.variance.prior import Prior, Tile
+
+# standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
+_SURROUNDINGS = 3.0
+_SHIFT = 3  # acquired voxels, of the placebo
+_AT_ONCE = 128  # volumes
 
 
-class ReferenceUpsampler(Upsampler):
-    """Zero filling of each volume, and what a prior adds to it in the frame of the reference.
+@dataclass(frozen=True, kw_only=True)
+class Modulation:
+    """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
+
+    The scale is its standard deviation over that of its surroundings.
 
     Parameters
     ----------
-    prior : Prior
-        On a window of the boldref's grids; slices keep their thickness.
-    affine : Array
-        Voxel -> RAS mm of the acquired grid.
-    factor : Factor
-        Acquired over wanted voxel size.
-    constant : Array | None
-        Image on the boldref's high-resolution grid that is added to every volume, or None.
+    whole : Tile
+        All that lies around the mask.
+    weight : Tensor
+        (Z, X, Y) standard deviation of the zero-filled change.
     """
 
-    def __init__(
-        self, prior: Prior, affine: Array, factor: Factor, constant: Array | None = None
-    ) -> None:
-        self.prior, self.affine, self.factor, self.constant = (
-            prior,
-            np.asarray(affine, float),
-            factor,
-            constant,
-        )
-        self._added: Array | None = None
+    whole: Tile
+    weight: Tensor
 
-    def __call__(self, volume: Array, pose: Array) -> Array:
-        with torch.inference_mode():
-            return to_volume(level_above(volume.shape, self.factor).up(to_slices(volume)))
+    @cached_property
+    def gain(self) -> Tensor:
+        """Return (Z, X, Y) factor of the zero-filled change around the mask."""
+        own = self.weight[:, *self.whole.fine]
+        low = ndimage.gaussian_filter(own.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
+        return own / torch.from_numpy(low).clamp_min(1e-6 * float(own.max()) + 1e-30)
 
-    def settle(
-        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, folder: Path
-    ) -> None:
-        """Find what is added to each volume of a series.
-
-        It is kept in a file that has no name, so none is left behind.
+    def at(self, z: int) -> Callable[[Tensor], Tensor]:
+        """Return what modulates the changes (T, x, y) of a slice, to (T, X, Y).
 
         Parameters
         ----------
-        reader : SeriesReader
-            Series whose volumes are upsampled (4D).
-        xfms : Array
-            Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
-        distortion : Distortion | None
-            Shift of the signal along the phase encoding; None for none.
-        folder : Path
-            Folder in which files may be kept.
-        """
-        level = self.prior.window.level
-        with torch.inference_mode():
-            change = self._in_reference(reader, xfms, distortion, level)
-            x, y, z = level.fine
-            with TemporaryFile(dir=folder) as file:  # the map keeps it open
-                self._added = np.memmap(file, np.float32, "w+", shape=(len(change), z, x, y))
-            for number, tile, made in reconstructions(self.prior, change):
-                self._added[:, number, tile.made[0], tile.made[1]] = made.numpy()
-
-    def added(self, number: int) -> Array | None:
-        """Return what is added to a volume after its interpolation.
-
-        Parameters
-        ----------
-        number : int
-            Number of the volume, counted from 0.
+        z : int
+            Number of the slice, counted from 0.
 
         Returns
         -------
-        Array | None
-            Detail on the boldref's high-resolution grid (X, Y, Z); None for none.
+        Callable[[Tensor], Tensor]
+            Linear function.
         """
-        if self._added is None:
-            return self.constant
-        with torch.inference_mode():
-            own = to_volume(
-                self.prior.window.level.beyond(torch.from_numpy(np.array(self._added[number])))
+
+        def expect(change: Tensor) -> Tensor:
+            out = self.whole.level.up(change)
+            out[:, *self.whole.fine] *= self.gain[z]
+            return out
+
+        return expect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What is added to a zero-filled series.
+
+    Parameters
+    ----------
+    change : Prior | Modulation | None
+        What is made of the change over time; None: nothing.
+    constant : Array | None
+        Static image on the boldref's high-resolution grid that is added to every volume, or None.
+    """
+
+    change: Prior | Modulation | None
+    constant: Array | None = None
+
+    def add(self, zerofilled: SeriesReader, target: Path) -> None:
+        """Write a series with the detail.
+
+        Parameters
+        ----------
+        zerofilled : SeriesReader
+            Zero-filled series on the boldref's high-resolution grid, head motion undone.
+        target : Path
+            File of the series (NIfTI, 4D).
+
+        Raises
+        ------
+        InferenceError
+            The result is not finite.
+        """
+        with SeriesWriter(
+            target,
+            zerofilled.shape,
+            zerofilled.affine,
+            zerofilled.tr,
+            header_like=zerofilled.header,
+        ) as writer:
+            for z in range(zerofilled.shape[2]):
+                slab = zerofilled.slab(z, z + 1)
+                if self.change is not None:
+                    with torch.inference_mode():
+                        # what lies in memory as (T, 1, Y, X) is changed in place
+                        _raise(self.change, z, torch.from_numpy(slab.T)[:, 0].transpose(1, 2))
+                if self.constant is not None:
+                    slab += self.constant[:, :, z : z + 1, None]
+                if not np.isfinite(slab).all():
+                    raise InferenceError(
+                        f"slice {z}: super-resolution gave values that are not finite"
+                    )
+                writer.put_slab(z, slab)
+
+
+def _raise(source: Prior | Modulation, z: int, slices: Tensor) -> None:
+    """Add to one slice of all volumes (T, X, Y) what is made of its change."""
+    level, expect = source.whole.level, source.at(z)
+    change = level.down(slices)
+    # the median is that of the steady volumes, if some at the start are not
+    change -= change.median(0).values
+    for start in range(0, len(slices), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        slices[part] += level.beyond(expect(change[part]))
+
+
+def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
+    """Return what the variance maps of a run add to it.
+
+    Static detail of the guide, if any, is its `constant`.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Variance maps of the run with their recipe and card.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run.
+    shape : tuple[int, ...]
+        Numbers of voxels of the acquired grid (x, y, z).
+
+    Returns
+    -------
+    Detail
+        Detail in the pose of boldref.
+
+    Raises
+    ------
+    InferenceError : mask or affine of the run are missing
+    """
+    affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
+    if affine is None or mask is None:
+        raise InferenceError(f"{model.card.method} needs the run's mask and its affine")
+    if not isinstance(model.recipe, VarianceRecipe):
+        raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
+    torch.set_num_threads(acquired.threads)
+    level = level_above(shape, factor)
+    constant, change = None, None
+    if acquired.guide is not None:
+        seen = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
+        detail = to_volume(level.beyond(to_slices(seen)))
+        constant = acquired.gain * np.ascontiguousarray(detail)
+    state, own = model.generator.state_dict(), model.recipe.fwhm
+    weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
+    weight, whole = onto_grid(weight, level.fine), Tile.around(level.in_plane(), mask > 0)
+    if bool(weight.any()):
+        change = (
+            # the first maps are the run's own, the others patterns
+            Prior(
+                whole=whole,
+                weight=weight,
+                fwhm=(*own, *(FWHM,) * (len(weight) - len(own))),
+                noise=float(state["noise"]),
             )
-        return own if self.constant is None else own + self.constant
+            if own
+            else Modulation(whole=whole, weight=weight[0])
+        )
+    return Detail(change=change, constant=constant)
 
-    def _in_reference(
-        self, reader: SeriesReader, xfms: Array, distortion: Distortion | None, level: Level
-    ) -> Tensor:
-        """Return the change over time (T, z, x, y) of all volumes in the reference pose.
 
-        It is at the acquired resolution.
-        """
-        shape, grid = hr_grid(reader.shape[:3], self.affine, self.factor)
-        _, own = hr_grid(reader.shape[:3], np.asarray(reader.affine, float), self.factor)
-        shift = None if distortion is None else distortion.onto(shape, grid)
-        x, y, z = level.coarse
-        data = torch.empty(reader.shape[3], z, x, y)
-        for t, volume in enumerate(reader.volumes()):
-            placed = sample_volume(self(volume, xfms[t]), own, shape, grid, xfms[t], shift=shift)
-            data[t] = level.down(to_slices(placed))
-        # the median is that of the steady volumes, if some at the start are not
-        for number in range(z):
-            data[:, number] -= data[:, number].median(0).values
-        return data
+def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
+    """Return maps (Q, Z, X, Y) of another run or person on the grid of this one.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Variance maps on a grid of the same field of view (Q, Z, X, Y).
+    fine : tuple[int, int, int]
+        Numbers of voxels of the wanted grid (X, Y, Z).
+
+    Returns
+    -------
+    Tensor
+        Maps by linear interpolation, or as given where the size fits.
+    """
+    x, y, z = fine
+    if weight.shape[1:] == (z, x, y):
+        return weight
+    ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
+    maps = [
+        ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
+        for each in weight
+    ]
+    return torch.from_numpy(np.stack(maps).astype(np.float32))
+
+
+def _displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
+    """Return maps (Q, Z, X, Y) of the wrong place, as a placebo.
+
+    how : "mirror" exchanges left and right about the middle of the maps, so that a head off center
+        stays where it is, "shift" moves them by three acquired voxels along both axes of the
+        slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
+
+    Parameters
+    ----------
+    weight : Tensor
+        Variance maps on the high-resolution grid (Q, Z, X, Y).
+    how : str
+        Placebo that moves variance maps: ``mirror`` or ``shift``; empty for none.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Tensor
+        Moved maps of the same shape, which wrap around at the edges.
+
+    Raises
+    ------
+    ValueError
+        There is no displacement of that name.
+    """
+    if not how:
+        return weight
+    if how == "shift":
+        return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
+    if how != "mirror":
+        raise ValueError(f"maps can be displaced by mirror or shift, not by {how!r}")
+    across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
+    axis = (2, 3, 1)[across]
+    n = weight.shape[axis]
+    along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    total = float(along.sum())
+    twice = (
+        round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total)
+        if total > 0
+        else n - 1
+    )
+    return weight.index_select(axis, (twice - torch.arange(n)) % n)

@@ -17,7 +17,7 @@ holds the mean share of many runs of one person.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,14 +28,11 @@ from bids_sr.io.array_types import Array
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, interpolate, level_below, to_slices
-from bids_sr.sr.variance.dense import expected
 from bids_sr.sr.variance.exemplars import with_exemplars
-from bids_sr.sr.variance.prior import Prior, Window
-from bids_sr.sr.variance.upsampler import Modulation
+from bids_sr.sr.variance.in_reference import Modulation
+from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
-_ROUNDS, _DRAWS = 4, 32  # fewer than for the map itself: enough to tell something from nothing
-_MANY = 4  # maps of a prior, above which it is written out
 _Added = Callable[[Tensor], Iterable[Tensor]]
 """From data (C, z, x, y), what a series adds to each zero-filled image, (Z, X, Y)."""
 _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
@@ -106,14 +103,16 @@ def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Arr
     return found
 
 
-def _added_by(prior: Prior | Modulation) -> _Added:
-    """Return what a prior adds.
+def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
+    """Return what a prior adds to zero filling on a level."""
+    plane = prior.whole.level
 
-    With many maps it is found for all images at once, which is faster than one after the other.
-    """
-    if isinstance(prior, Prior) and len(prior.weight) > _MANY and not prior.window.thins:
-        return lambda coarse: prior.window.level.beyond(expected(prior, coarse))
-    return lambda coarse: map(prior.beyond, coarse)
+    def added(coarse: Tensor) -> Tensor:
+        images = level.across(coarse)
+        made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
+        return plane.beyond(torch.stack(made, 1))
+
+    return added
 
 
 def _added_by_interpolation(name: str, level: Level) -> _Added:
@@ -154,7 +153,7 @@ class Trial:
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
         self.mask = inside > 0
         low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
-        self.window = Window.around(self.level, low) if low.any() else None
+        self.whole = Tile.around(self.level.in_plane(), low) if low.any() else None
         self.halves = [self._slices(half) for half in halves]
         self.stretches = [[self._slices(each) for each in own] for own in stretches]
 
@@ -162,7 +161,7 @@ class Trial:
         return torch.stack([to_slices(image[self._cut]) for image in components])
 
     def cut(self, patterns: Tensor) -> Tensor:
-        """Return patterns (C, z, x, y) of the acquired grid on the window.
+        """Return patterns (C, z, x, y) of the acquired grid where it can be downsampled.
 
         Parameters
         ----------
@@ -172,11 +171,10 @@ class Trial:
         Returns
         -------
         Tensor
-            Part of them on the fine side of the window (C, Z, X, Y).
+            Part of them on the fine grid of the level (C, Z, X, Y).
         """
-        assert self.window is not None
         x, y, z = self._cut
-        return patterns[:, z, x, y][:, *self.window.fine].contiguous()
+        return patterns[:, z, x, y]
 
     def tried(self, additions: Sequence[_Added]) -> Explained:
         """How each half fares with what is added to it.
@@ -221,7 +219,7 @@ def try_interpolation(trial: Trial, name: str) -> Explained:
     Explained
         Explained share by half and stretch; 0 for a brain that is too small.
     """
-    if trial.window is None:
+    if trial.whole is None:
         return Explained(by_half=(0.0, 0.0))
     with torch.inference_mode():
         return trial.tried([_added_by_interpolation(name, trial.level)] * 2)
@@ -253,12 +251,12 @@ def try_maps(
     dict[float, Explained]
         Dict from weight to what was found.
     """
-    if trial.window is None:
+    if (whole := trial.whole) is None:
         return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
     other = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
         maps = [
-            quick_map(trial.level.down(half), trial.window, recipe, seed)
+            map_of(trial.level.across(trial.level.down(half)), whole, recipe, seed)
             for half in trial.halves[::-1]
         ]
         found = {}
@@ -269,23 +267,23 @@ def try_maps(
                 else with_exemplars(each, other, weight)
                 for each in maps
             ]
-            found[weight] = trial.tried([_added_by(prior) for prior in priors])
+            found[weight] = trial.tried([_added_by(prior, trial.level) for prior in priors])
     return found
 
 
-def quick_map(
-    components: Tensor, window: Window, recipe: VarianceRecipe, seed: int
+def map_of(
+    components: Tensor, whole: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
     """The map of some components.
 
     Parameters
     ----------
     components : Tensor
-        Temporal components on the coarse grid of the window (C, z, x, y).
-    window : Window
-        Both grids around the mask.
+        Temporal components, see `estimate_prior`.
+    whole : Tile
+        All that lies around the mask.
     recipe : VarianceRecipe
-        Settings of the map, whose rounds and draws are limited here.
+        Settings of the map.
     seed : int
         Seed of the random draws.
 
@@ -295,6 +293,5 @@ def quick_map(
         Prior with its maps, or the map of the control ``sdmod``.
     """
     if recipe.kind == "sdmod":
-        return Modulation(window=window, weight=filled_sd(components, window))
-    quick = replace(recipe, rounds=min(recipe.rounds, _ROUNDS), draws=min(recipe.draws, _DRAWS))
-    return estimate_prior(components, window, quick, seed=seed)
+        return Modulation(whole=whole, weight=filled_sd(components, whole))
+    return estimate_prior(components, whole, recipe, seed=seed)

@@ -16,7 +16,7 @@ The same measure tells where the calibration fits best: its registration is refi
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -25,10 +25,9 @@ from torch import Tensor
 
 from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.operators import Level, apply_matrices, to_slices
-from bids_sr.sr.variance.dense import Tile, TileCovariance, tile_covariance
+from bids_sr.sr.resolution.operators import Level, to_slices
 from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
 _KEPT = 0.8  # of the acquired k-space along each axis
 SURE = 2.0  # standard errors by which one prediction must exceed another
@@ -109,32 +108,13 @@ def chosen_slices(mask: Array) -> list[int]:
     ]
 
 
-def level_of_slices(level: Level, slices: Sequence[int]) -> Level:
-    """The level of some slices alone.
-
-    Parameters
-    ----------
-    level : Level
-        Step between the acquired and the high-resolution grid.
-    slices : Sequence[int]
-        Numbers of the slices, counted from 0.
-
-    Returns
-    -------
-    Level
-        Step in plane between stacks of only that many slices.
-    """
-    (x, y, _), (big_x, big_y, _) = level.coarse, level.fine
-    return Level((x, y, len(slices)), (big_x, big_y, len(slices)))
-
-
 class OuterBand:
     """The test on one run.
 
     Parameters
     ----------
     level : Level
-        From the acquired to the high-resolution grid; slices keep their thickness.
+        From the acquired to the high-resolution grid, of these slices, in plane alone.
     slices : Sequence[int]
         Numbers of the slices that are looked at.
     mask : Array
@@ -157,22 +137,24 @@ class OuterBand:
         affine: Array,
     ) -> None:
         self.slices, self.halves, self.priors = list(slices), halves, priors
-        self.level = level_of_slices(level, slices)
+        self.level = level
         inside = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(inside.astype(np.float32)) > 0
-        x, y, n = self.level.coarse
-        ratios = [big / small for big, small in zip(self.level.fine, (x, y, n), strict=True)]
+        x, y, n = level.coarse
+        ratios = [big / small for big, small in zip(level.fine, (x, y, n), strict=True)]
         self._shape, self.affine = hr_grid(mask.shape, affine, ratios)
         self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
         # steps from the acquired and from the high-resolution grid to fewer voxels
         few = (self._sizes[0], self._sizes[1], n)
-        kept, self._direct = Level(few, (x, y, n)), Level(few, self.level.fine).down_matrices
-        self._outer = kept.beyond
-        self.tiles = _counted_tiles(self.priors[0].window, self.mask)
+        kept, self._direct = Level(few, (x, y, n)), Level(few, level.fine).down_matrices
+        self._kept = [
+            low @ down for low, down in zip(kept.low_matrices, level.down_matrices, strict=True)
+        ]
+        self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
         # components without the outermost frequencies, on fewer voxels, and these alone
         self._data = [(kept.down(half), kept.beyond(half)) for half in halves]
         self._base = [
-            [self._covariance(prior.weight, prior, at, prior.fwhm) for at in self.tiles]
+            [self._covariance(prior.weight, at, prior.fwhm) for at in self.tiles]
             for prior in priors
         ]
         self._without = [
@@ -189,37 +171,39 @@ class OuterBand:
             out.append(slice(int(hit[0]), int(hit[-1]) + 1))
         return out[0], out[1]
 
-    def _covariance(
-        self, maps: Tensor, prior: Prior, at: tuple[int, Tile], fwhm: tuple[float, ...]
-    ) -> TileCovariance:
-        """Maps (Q, Z, X, Y) on the window of a prior, of one tile."""
-        z, tile = at
-        own = tile.within(prior.window)
-        kept = self._rows(tile)
-        rows, columns = (
-            m[r, f].contiguous() for m, r, f in zip(self._direct, kept, tile.fine, strict=False)
-        )
-        return tile_covariance(maps[:, z, own[0], own[1]], fwhm, rows, columns)
+    def _covariance(self, maps: Tensor, at: tuple[int, Tile], fwhm: tuple[float, ...]) -> Tensor:
+        """Of the outermost frequencies in a tile with what is kept, and of that with itself.
 
-    def _share(self, half: int, number: int, prior: TileCovariance) -> float:
+        One is above the other, (u v + x y, x y).
+        """
+        z, tile = at
+        right, left, counts = [], [], []
+        for axis, kept in enumerate(self._rows(tile)):
+            inner, fine = tile.inner[axis], tile.fine[axis]
+            right.append(self._direct[axis][kept, fine].contiguous())
+            all_ = self.level.down_matrices[axis][inner, fine]
+            left.append(torch.cat([all_, self._kept[axis][inner, fine], right[axis]]))
+            counts.append(len(all_))
+        (u, v), own = counts, maps[:, z, *tile.fine]
+        out = covariance(own, fwhm, (right[0], right[1]), (left[0], left[1])).view(
+            len(left[0]), len(left[1]), -1
+        )
+        outer = out[:u, :v] - out[u : 2 * u, v : 2 * v]
+        return torch.cat([outer.flatten(0, 1), out[2 * u :, 2 * v :].flatten(0, 1)])
+
+    def _share(self, half: int, number: int, prior: Tensor) -> float:
         """Return the share of the other half's outermost frequencies that a half predicts.
 
-        It is predicted by the half's prior, in a tile.
+        It is predicted by the half's covariance, in a tile.
         """
         (z, tile), (inner, outer) = self.tiles[number], self._data[1 - half]
-        kept, noise = self._rows(tile), self.priors[half].noise
-        data = inner[:, z, kept[0], kept[1]].reshape(len(inner), -1)
-        root = torch.linalg.cholesky(prior.data + noise * torch.eye(len(prior.data)))
-        size = [part.stop - part.start for part in tile.fine]
-        fine = (torch.cholesky_solve(data.T, root).T @ prior.cross).view(-1, *size)
-        down = (m[:, part] for m, part in zip(self.level.down_matrices, tile.fine, strict=False))
-        predicted = self._outer(apply_matrices(fine, *down))
-        counted = torch.zeros(self.level.coarse[:2], dtype=torch.bool)
-        counted[tile.inner] = True
-        counted &= self.mask[z]
-        known = outer[:, z][:, counted]
-        energy = known.square().sum(1)
-        left = (known - predicted[:, counted]).square().sum(1)
+        data = inner[:, z, *self._rows(tile)].flatten(1)
+        across, own = prior[: -data.shape[1]], prior[-data.shape[1] :]
+        root = torch.linalg.cholesky(own + self.priors[half].noise * torch.eye(len(own)))
+        counted = self.mask[z, *tile.inner].flatten()
+        predicted = (across @ torch.cholesky_solve(data.T, root)).T[:, counted]
+        known = outer[:, z, *tile.inner].flatten(1)[:, counted]
+        energy, left = known.square().sum(1), (known - predicted).square().sum(1)
         return float((1 - left / energy.clamp_min(1e-30)).mean())
 
     def predicted(
@@ -243,21 +227,17 @@ class OuterBand:
         Predicted
             Predicted shares, without and with the calibration.
         """
-        window = self.priors[0].window
-        patterns = self._patterns(exemplars, correction)[:, *window.fine]
+        patterns = self._patterns(exemplars, correction)
         without = tuple(each for own in self._without for each in own)
-        if not bool(patterns.any()):
+        if not bool(patterns[:, :, *self.priors[0].whole.fine].any()):
             return Predicted(without=without, having=without)
-        alone = Prior(window=window, weight=patterns, fwhm=(FWHM,) * len(patterns), noise=0.0)
+        alone = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
         having = []
-        on_tiles = [self._covariance(patterns, alone, at, alone.fwhm) for at in self.tiles]
+        on_tiles = [self._covariance(patterns, at, alone.fwhm) for at in self.tiles]
         for half, prior in enumerate(self.priors):
             level = prior.mean_variance / alone.mean_variance
-            for number, own in enumerate(on_tiles):
-                scaled = TileCovariance(cross=level * own.cross, data=level * own.data)
-                having.append(
-                    self._share(half, number, self._base[half][number].mixed(scaled, share))
-                )
+            for number, (own, other) in enumerate(zip(self._base[half], on_tiles, strict=True)):
+                having.append(self._share(half, number, torch.lerp(own, level * other, share)))
         return Predicted(without=without, having=tuple(having))
 
     def _patterns(self, exemplars: Exemplars, correction: Array | None) -> Tensor:
@@ -271,16 +251,16 @@ class OuterBand:
         return torch.stack(out, dim=1)
 
 
-def _counted_tiles(window: Window, mask: Tensor) -> list[tuple[int, Tile]]:
+def _counted_tiles(whole: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
     """Tiles that hold enough brain, as (number of the slice, tile), evenly over all slices."""
     out, parts = [], []
-    for whole in window.coarse[1:]:
-        count = max(1, (whole.stop - whole.start) // _INNER)
-        start = whole.start + (whole.stop - whole.start - count * _INNER) // 2
-        edges = [max(whole.start, start + k * _INNER) for k in range(count + 1)]
-        parts.append([slice(a, min(b, whole.stop)) for a, b in pairwise(edges)])
-    for z in range(window.level.coarse[2]):
+    for own in whole.inner:
+        count = max(1, (own.stop - own.start) // _INNER)
+        start = own.start + (own.stop - own.start - count * _INNER) // 2
+        edges = [max(own.start, start + k * _INNER) for k in range(count + 1)]
+        parts.append([slice(a, min(b, own.stop)) for a, b in pairwise(edges)])
+    for z in range(len(mask)):
         for inner in product(*parts):
             if float(mask[z, inner[0], inner[1]].float().mean()) >= _LEAST_BRAIN:
-                out.append((z, Tile.around(window, inner[0], inner[1], _HALO)))
+                out.append((z, whole.part(inner[0], inner[1], _HALO)))
     return [out[k] for k in evenly_spaced(len(out), _TILES)]

@@ -1,9 +1,8 @@
-"""Gaussian prior of a run's fluctuations, and the reconstruction that follows from it.
+"""Gaussian prior of a run's fluctuations, written out as matrices for a tile of a slice at a time.
 
 A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q =
-diag(w_q) carries where the run fluctuates, K_q is a stationary Gaussian correlation. What was
-acquired is ``y = D x + noise``, where D crops k-space in plane (and averages across slices where
-these get thinner). The conditional mean is
+diag(w_q) carries where the run fluctuates, K_q is a stationary Gaussian correlation in plane. What
+was acquired is ``y = D x + noise``, where D crops k-space in plane. The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
@@ -12,43 +11,44 @@ Only its part beyond the acquired band is used. The covariance of two samples of
 Fourier coefficient of the variance map at their *difference*, so fluctuations carry that map out
 to twice the acquired band (Dertinger et al. 2009).
 
+Slices are independent of one another; where they get thinner, they are interpolated before
+(`Level.across`), and what is modeled is the plane. A large slice is cut into tiles, whose data
+overlap by more than the correlations reach.
+
 Tensors are (..., Z, X, Y), slices first.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise, product
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from bids_sr.io.array_types import Array
 from bids_sr.sr.resolution.operators import Level
 
-# Of conjugate gradients at most: 10, 15 and 20 miss 9, 4 and 1.7 % of what is added (studyforrest,
-# one level down)
-_ITERATIONS = 20
-_TOLERANCE = 2e-3  # residual over data of a system at which it counts as solved
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
-# voxels of an axis that are correlated at once: a third to a half of the time of a whole axis is
-# saved
-_BLOCK = 32
 _REACH = 2.25  # full widths after which a correlation is below 1e-6 and left out
-
 _LEAST = 1e-20  # correlations below it are 0: many processors are slow with subnormal numbers
+# Acquired voxels that are solved for at once, and where few maps are applied: there tiles cost 5 %
+# of the explained share, in the estimate a third of that (studyforrest, four slices)
+_LARGEST, _WHOLE = 1600, 4096
+_FAR = 18  # high-resolution voxels around a tile whose data count where maps are applied
+_MANY = 4  # maps above which what is made of the data is written out as a matrix, too
+# Side of what a tile stands for over the width of what is seen around it: with less the same data
+# are solved for more often, with more the matrices are larger
+_SIDE = 4
 
+_BLOCK = 16  # rows of high-resolution voxels that are correlated at once
 
-@lru_cache(maxsize=64)
-def _correlation(size: int, fwhm: float) -> Tensor:
-    """Return the (size, size) Gaussian correlation along one axis; FWHM in voxels, 0 for none."""
-    with torch.inference_mode(False):
-        if fwhm <= 0:
-            return torch.eye(size)
-        at = torch.arange(size, dtype=torch.float64)
-        return torch.exp(-4 * math.log(2) * (at[:, None] - at) ** 2 / fwhm**2).float()
+_Matrices = tuple[Tensor, Tensor]
+"""Along x and along y."""
 
 
 def reach_of(fwhm: float) -> int:
@@ -57,198 +57,244 @@ def reach_of(fwhm: float) -> int:
     Parameters
     ----------
     fwhm : float
-        Full width at half maximum of the correlation (voxels); 0 for none.
+        Full width at half maximum of the correlation (voxels).
 
     Returns
     -------
     int
         Distance in whole voxels, beyond which the correlation is left out.
     """
-    return math.ceil(_REACH * max(fwhm, 0))
+    return math.ceil(_REACH * fwhm)
 
 
 @lru_cache(maxsize=64)
 def correlation(size: int, fwhm: float) -> Tensor:
-    """Return `_correlation` with 0 in place of what no sum would feel.
-
-    `_root` is of the whole one, so that draws stay.
+    """Return the Gaussian correlation along one axis, with 0 in place of what no sum would feel.
 
     Parameters
     ----------
     size : int
         Number of voxels along the axis.
     fwhm : float
-        Full width at half maximum of the correlation (voxels); 0 for none.
+        Full width at half maximum of the correlation (voxels).
 
     Returns
     -------
     Tensor
-        Gaussian correlation between all voxels of the axis (size, size).
+        Correlation between all voxels of the axis (size, size).
     """
     with torch.inference_mode(False):
-        whole = _correlation(size, fwhm)
-        return torch.where(whole < _LEAST, 0.0, whole)
-
-
-@lru_cache(maxsize=64)
-def _blocks(size: int, fwhm: float) -> tuple[tuple[slice, Tensor], ...]:
-    """Yield rows of `_correlation`, some at a time.
-
-    With them come the voxels that they see, and what they make of them.
-    """
-    whole, reach, out = correlation(size, fwhm), reach_of(fwhm), []
-    for start in range(0, size, _BLOCK):
-        stop = min(size, start + _BLOCK)
-        seen = slice(max(0, start - reach), min(size, stop + reach))
-        out.append((seen, whole[start:stop, seen].contiguous()))
-    return tuple(out)
-
-
-@lru_cache(maxsize=64)
-def _root(size: int, fwhm: float) -> Tensor:
-    """Symmetric square root of `_correlation`."""
-    with torch.inference_mode(False):
-        values, vectors = torch.linalg.eigh(_correlation(size, fwhm).double())
-        return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
-
-
-def _along_slices(matrix: Tensor, image: Tensor) -> Tensor:
-    """A matrix (a, b) times (..., b, x, y)."""
-    return torch.einsum("ab,...bxy->...axy", matrix, image)
+        at = torch.arange(size, dtype=torch.float64)
+        out = torch.exp(-4 * math.log(2) * (at[:, None] - at) ** 2 / fwhm**2).float()
+        return torch.where(out < _LEAST, 0.0, out)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
-    """The part of a `Level` around a mask, with the matrices of D on it.
+class Tile:
+    """Part of every slice of a level, in slices of the axes x and y of the whole grids.
 
     Parameters
     ----------
     level : Level
-        Both grids.
-    coarse : tuple[slice, slice, slice]
-        Slices (Z, X, Y) of the acquired and of the high-resolution grid.
-    fine : tuple[slice, slice, slice]
-        Ranges of the high-resolution voxels along Z, X and Y.
+        From the acquired to the high-resolution grid, in plane alone.
+    inner : tuple[slice, slice]
+        Acquired voxels that it stands for.
+    seen : tuple[slice, slice]
+        Those whose data count.
     """
 
     level: Level
-    coarse: tuple[slice, slice, slice]
-    fine: tuple[slice, slice, slice]
+    inner: tuple[slice, slice]
+    seen: tuple[slice, slice]
 
     @classmethod
-    def around(cls, level: Level, mask: Array, margin: int = _MARGIN) -> Self:
-        """Window around a mask (x, y, z) on the acquired grid.
+    def around(cls, level: Level, mask: Array) -> Self:
+        """All that lies around a mask (x, y, z) on the acquired grid.
 
         Parameters
         ----------
         level : Level
-            Step between the acquired and the high-resolution grid.
+            From the acquired to the high-resolution grid, in plane alone.
         mask : Array
             Voxels of the brain in boldref (3D, boolean).
-        margin : int, optional
-            Acquired voxels in plane that are kept on each side of the mask.
 
         Returns
         -------
         Self
-            Window of all slices, cropped in plane.
+            One tile of all slices.
         """
-        coarse, fine = [], []
-        for axis in (2, 0, 1):
-            hit = np.flatnonzero(np.asarray(mask).any(tuple(a for a in range(3) if a != axis)))
-            m, n = level.coarse[axis], level.fine[axis]
-            start, stop = (
-                (0, m)
-                if axis == 2
-                else (max(0, int(hit[0]) - margin), min(m, int(hit[-1]) + 1 + margin))
-            )
-            coarse.append(slice(start, stop))
-            fine.append(slice(math.floor(start * n / m), math.ceil(stop * n / m)))
-        return cls(
-            level=level, coarse=(coarse[0], coarse[1], coarse[2]), fine=(fine[0], fine[1], fine[2])
+        x, y = (
+            np.flatnonzero(np.asarray(mask).any(tuple(a for a in range(3) if a != axis)))
+            for axis in (0, 1)
         )
+        own = (
+            slice(max(0, int(x[0]) - _MARGIN), min(level.coarse[0], int(x[-1]) + 1 + _MARGIN)),
+            slice(max(0, int(y[0]) - _MARGIN), min(level.coarse[1], int(y[-1]) + 1 + _MARGIN)),
+        )
+        return cls(level=level, inner=own, seen=own)
+
+    def part(self, x: slice, y: slice, halo: int) -> Self:
+        """The tile of some of its acquired voxels, and of what lies around them in this one.
+
+        Parameters
+        ----------
+        x : slice
+            Acquired voxels along x that the tile stands for.
+        y : slice
+            Acquired voxels along y that the tile stands for.
+        halo : int
+            Number of acquired voxels around them whose data count.
+
+        Returns
+        -------
+        Self
+            Tile, cut off where this one ends.
+        """
+        seen = [
+            slice(max(whole.start, own.start - halo), min(whole.stop, own.stop + halo))
+            for own, whole in zip((x, y), self.seen, strict=True)
+        ]
+        return replace(self, inner=(x, y), seen=(seen[0], seen[1]))
+
+    def parts(self, reach: int, largest: int) -> list[Self]:
+        """Cut it into tiles that see more than high-resolution correlations reach.
+
+        Parameters
+        ----------
+        reach : int
+            High-resolution voxels that the widest correlation reaches.
+        largest : int
+            Acquired voxels up to which it stays one.
+
+        Returns
+        -------
+        list[Self]
+            Tiles, which stand for each voxel once.
+        """
+        if math.prod(own.stop - own.start for own in self.inner) <= largest:
+            return [self]
+        halo = math.ceil(reach / min(self._ratios)) + 1
+        edges = []
+        for own in self.inner:
+            count = math.ceil((own.stop - own.start) / (_SIDE * halo))
+            edges.append(np.linspace(own.start, own.stop, count + 1).round().astype(int).tolist())
+        pairs = [[slice(*ends) for ends in pairwise(each)] for each in edges]
+        return [self.part(x, y, halo) for x, y in product(*pairs)]
 
     @cached_property
-    def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of D on the window, along x, y and across slices."""
-        rows, columns, across = self.level.down_matrices
-        return rows[self.coarse[1], self.fine[1]], columns[self.coarse[2], self.fine[2]], across
+    def _ratios(self) -> tuple[float, float]:
+        fine, coarse = self.level.fine, self.level.coarse
+        return fine[0] / coarse[0], fine[1] / coarse[1]
 
-    @property
-    def thins(self) -> bool:
-        """Whether slices get thinner."""
-        return self.level.coarse[2] != self.level.fine[2]
+    @cached_property
+    def fine(self) -> tuple[slice, slice]:
+        """High-resolution voxels that its data see."""
+        x, y = (
+            slice(math.floor(s.start * r), math.ceil(s.stop * r))
+            for s, r in zip(self.seen, self._ratios, strict=True)
+        )
+        return x, y
 
-    def down(self, fine: Tensor) -> Tensor:
-        """D: (..., Z, X, Y) to (..., z, x, y).
+    @cached_property
+    def made(self) -> tuple[slice, slice]:
+        """Those of them that are reconstructed from these data; parts that meet leave none out."""
+        x, y = (
+            slice(math.ceil(s.start * r), math.ceil(s.stop * r))
+            for s, r in zip(self.inner, self._ratios, strict=True)
+        )
+        return x, y
 
-        Parameters
-        ----------
-        fine : Tensor
-            Images on the high-resolution window (..., Z, X, Y).
+    @cached_property
+    def within(self) -> tuple[slice, slice]:
+        """The voxels `made`, counted among those of `fine`."""
+        x, y = (
+            slice(m.start - f.start, m.stop - f.start)
+            for m, f in zip(self.made, self.fine, strict=True)
+        )
+        return x, y
 
-        Returns
-        -------
-        Tensor
-            Images on the acquired window (..., z, x, y).
-        """
-        return self._sampled(fine, self.matrices)
+    @cached_property
+    def down(self) -> _Matrices:
+        """D on it, along x and along y."""
+        x, y, _ = self.level.down_matrices
+        return (
+            x[self.seen[0], self.fine[0]].contiguous(),
+            y[self.seen[1], self.fine[1]].contiguous(),
+        )
 
-    def adjoint(self, coarse: Tensor) -> Tensor:
-        """D': (..., z, x, y) to (..., Z, X, Y).
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Images on the acquired window (..., z, x, y).
+def covariance(
+    maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices | None = None
+) -> Tensor:
+    """L C R' of one slice or tile, for matrices L and R that are products over the axes.
 
-        Returns
-        -------
-        Tensor
-            Images on the high-resolution window (..., Z, X, Y).
-        """
-        rows, columns, across = self.matrices
-        out = _along_slices(across.T, coarse) if self.thins else coarse
-        return rows.T @ out @ columns
+    Where L is R, it is symmetric, and half the work.
 
-    def squared(self, fine: Tensor) -> Tensor:
-        """What D makes of variances: its matrices squared, element by element.
+    Parameters
+    ----------
+    maps : Tensor
+        (Q, X, Y), which may be negative; those of one width are taken together.
+    fwhm : Sequence[float]
+        Q full widths of the correlations (high-resolution voxels).
+    right : tuple[Tensor, Tensor]
+        R along either axis, (x, X) and (y, Y).
+    left : tuple[Tensor, Tensor] | None, optional
+        L along either axis, (u, X) and (v, Y); None: every voxel.
 
-        Parameters
-        ----------
-        fine : Tensor
-            Variances of independent voxels on the high-resolution window (..., Z, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Variances on the acquired window (..., z, x, y).
-        """
-        return self._sampled(fine, [matrix.square() for matrix in self.matrices])
-
-    def _sampled(self, fine: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        rows, columns, across = matrices
-        out = rows @ fine @ columns.T
-        return _along_slices(across, out) if self.thins else out
+    Returns
+    -------
+    Tensor
+        Covariance (u v, x y).
+    """
+    _, count, size = maps.shape
+    reach = min(count - 1, max(map(reach_of, fwhm)))
+    alike = left is right
+    # voxels that are so far apart along x; where both sides are alike, one way is enough
+    steps = range(0 if alike else -reach, reach + 1)
+    near, ahead = pad(maps, (0, 0, reach, reach)), pad(right[0], (reach, reach))
+    windows = ahead[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
+    numbers = {width: [q for q, w in enumerate(fwhm) if w == width] for width in fwhm}
+    u, v = (count, size) if left is None else (len(left[0]), len(left[1]))
+    out = torch.zeros(u, len(right[0]) * v * len(right[1]))
+    for start in range(0, count, _BLOCK):
+        here, seen = slice(start, min(count, start + _BLOCK)), []
+        for step in steps:
+            other = slice(here.start + reach + step, here.stop + reach + step)
+            block = torch.zeros(here.stop - here.start, size, size)
+            for width, own in numbers.items():
+                if abs(step) <= reach_of(width):
+                    pairs = maps[own, here].permute(1, 2, 0) @ near[own, other].transpose(0, 1)
+                    share = float(correlation(count, width)[0, abs(step)])
+                    share *= 0.5 if alike and step == 0 else 1.0
+                    block.addcmul_(pairs, correlation(size, width), value=share)
+            part = block @ right[1].T
+            seen.append(part if left is None else left[1] @ part)
+        rows = torch.bmm(windows[here], torch.stack(seen, 1).flatten(2)).flatten(1)
+        if left is None:
+            out[here] = rows
+        else:
+            out.addmm_(left[0][:, here], rows)
+    found = out.view(u, len(right[0]), v, -1).transpose(1, 2).reshape(u * v, -1)
+    return found + found.T if alike else found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """W, K and the noise on a window; see the module.
+    """W, K and the noise; see the module.
 
     Parameters
     ----------
-    window : Window
-        Both grids around the mask.
+    whole : Tile
+        All that lies around the mask.
     weight : Tensor
-        (Q, Z, X, Y), w_q on the high-resolution window, unit of the change.
+        (Q, Z, X, Y), w_q on the whole high-resolution grid, unit of the change.
     fwhm : tuple[float, ...]
         Q full widths of the correlations (high-resolution voxels).
     noise : float
         s2, in the squared unit of the change.
     """
 
-    window: Window
+    whole: Tile
     weight: Tensor
     fwhm: tuple[float, ...]
     noise: float
@@ -257,82 +303,22 @@ class Prior:
         if len(self.fwhm) != len(self.weight):
             raise ValueError(f"{len(self.weight)} variance maps and {len(self.fwhm)} correlations")
 
-    def correlate(self, number: int, image: Tensor) -> Tensor:
-        """K_q image.
+    def tiles(self, largest: int = _LARGEST, least: int = 0) -> list[Tile]:
+        """Return tiles whose data are solved for together.
 
         Parameters
         ----------
-        number : int
-            Number of the variance map, counted from 0.
-        image : Tensor
-            Images on the high-resolution window (..., Z, X, Y).
+        largest : int, optional
+            Acquired voxels up to which there is but one.
+        least : int, optional
+            High-resolution voxels around a tile whose data count at least.
 
         Returns
         -------
-        Tensor
-            Product with the correlation, of the same shape.
+        list[Tile]
+            Tiles that cover what lies around the mask.
         """
-        width = self.fwhm[number]
-        if width <= 0:
-            return image
-        out = torch.cat(
-            [part @ image[..., seen, :] for seen, part in _blocks(image.shape[-2], width)], -2
-        )
-        out = torch.cat(
-            [out[..., seen] @ part.T for seen, part in _blocks(image.shape[-1], width)], -1
-        )
-        return (
-            _along_slices(correlation(image.shape[-3], width), out) if self.window.thins else out
-        )
-
-    def _colored(self, number: int, white: Tensor) -> Tensor:
-        """The square root of K_q times an image."""
-        width = self.fwhm[number]
-        out = _root(white.shape[-2], width) @ white @ _root(white.shape[-1], width)
-        return _along_slices(_root(white.shape[-3], width), out) if self.window.thins else out
-
-    def prior_times_adjoint(self, coarse: Tensor) -> Tensor:
-        """C D' y: (z, x, y) to (Z, X, Y).
-
-        Parameters
-        ----------
-        coarse : Tensor
-            Image on the acquired window (z, x, y).
-
-        Returns
-        -------
-        Tensor
-            Image on the high-resolution window (Z, X, Y).
-        """
-        back = self.window.adjoint(coarse)
-        out = torch.zeros_like(back)
-        for number, weight in enumerate(self.weight):
-            out.addcmul_(weight, self.correlate(number, weight * back))
-        return out
-
-    def covariance(self, coarse: Tensor) -> Tensor:
-        """Return (D C D' + s2 I) y.
-
-        Parameters
-        ----------
-        coarse : Tensor
-            Image on the acquired window (z, x, y).
-
-        Returns
-        -------
-        Tensor
-            Product with the covariance of the data, of the same shape.
-        """
-        return self.window.down(self.prior_times_adjoint(coarse)).add_(coarse, alpha=self.noise)
-
-    @cached_property
-    def variance(self) -> Tensor:
-        """Return the preconditioner: the diagonal of D C D', (z, x, y), up to a factor.
-
-        It holds for correlations narrower than D.
-        """
-        sizes = self.weight.abs()  # maps that a calibration measured have signs
-        return self.window.squared(sum(w * self.correlate(q, w) for q, w in enumerate(sizes)))
+        return self.whole.parts(max(least, *map(reach_of, self.fwhm)), largest)
 
     @cached_property
     def mean_variance(self) -> float:
@@ -341,113 +327,133 @@ class Prior:
         D'D and K_q are products over the axes, and so is D'D times K_q.
         """
         total = 0.0
-        for number, weight in enumerate(self.weight):
-            rows, columns, across = (
-                (m.T @ m) * _correlation(m.shape[1], self.fwhm[number])
-                for m in self.window.matrices
+        for width, weight in zip(self.fwhm, self.weight, strict=True):
+            rows, columns = (
+                (each.T @ each) * correlation(each.shape[1], width) for each in self.whole.down
             )
-            out = rows @ weight @ columns
-            total += float(
-                (weight * (_along_slices(across, out) if self.window.thins else out)).sum()
+            own = weight[:, *self.whole.fine]
+            total += float((own * (rows @ own @ columns)).sum())
+        return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
+
+    def scaled(self, variance: float) -> "Prior":
+        """The same maps, so that data have another mean variance.
+
+        Parameters
+        ----------
+        variance : float
+            Mean variance of the data without noise.
+
+        Returns
+        -------
+        'Prior'
+            Prior of the same noise.
+        """
+        gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
+        return replace(self, weight=self.weight * gain)
+
+    def root(self, z: int, tile: Tile) -> Tensor:
+        """Return the Cholesky factor of D C D' + s2 I of a tile (m, m).
+
+        Parameters
+        ----------
+        z : int
+            Number of the slice, counted from 0.
+        tile : Tile
+            One of `tiles`.
+
+        Returns
+        -------
+        Tensor
+            Lower triangular matrix.
+        """
+        maps = self.weight[:, z, *tile.fine]
+        return self._factor(covariance(maps, self.fwhm, tile.down, tile.down))
+
+    def _factor(self, data: Tensor) -> Tensor:
+        """The Cholesky factor of a covariance of data, to which the noise is added in place."""
+        data.diagonal().add_(self.noise)
+        root: Tensor = torch.linalg.cholesky(data)
+        return root
+
+    def responses(self, z: int, tile: Tile, solved: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y).
+
+        Parameters
+        ----------
+        z : int
+            Number of the slice, counted from 0.
+        tile : Tile
+            One of `tiles`.
+        solved : Tensor
+            a, in columns (m, N).
+
+        Returns
+        -------
+        tuple[Tensor, list[Tensor]]
+            b, and one response for each map.
+        """
+        rows, columns = tile.down
+        back = rows.T @ (solved.T.reshape(-1, len(rows), len(columns)) @ columns)
+        out = []
+        for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine], strict=True):
+            across, along = (
+                correlation(size, width)[own]
+                for size, own in zip(weight.shape, tile.within, strict=True)
             )
-        return total / math.prod(s.stop - s.start for s in self.window.coarse)
+            out.append(across @ ((weight * back) @ along.T))
+        return back[:, *tile.within], out
 
-    def solve(
-        self, coarse: Tensor, iterations: int = _ITERATIONS, tolerance: float = _TOLERANCE
-    ) -> Tensor:
-        """Return (D C D' + s2 I)^-1 y for one image (z, x, y), by conjugate gradients.
-
-        Where slices stay as they are, each is a system of its own with its own step sizes: a
-        strong slice does not end the others. Step sizes follow from the data: the result is linear
-        in them as far as it is solved.
+    def at(self, z: int) -> Callable[[Tensor], Tensor]:
+        """Return what makes conditional means (T, X, Y) of the changes (T, x, y) of a slice.
 
         Parameters
         ----------
-        coarse : Tensor
-            Image on the acquired window (z, x, y).
-        iterations : int, optional
-            Largest number of steps of the conjugate gradients.
-        tolerance : float, optional
-            Residual over data at which a system counts as solved.
+        z : int
+            Number of the slice, counted from 0.
 
         Returns
         -------
-        Tensor
-            Approximate solution, of the same shape.
+        Callable[[Tensor], Tensor]
+            Linear function, whose matrices are made once.
         """
-        axes = (-3, -2, -1) if self.window.thins else (-2, -1)
-        inverse = 1 / (self.variance + self.noise)
-        out, left = torch.zeros_like(coarse), coarse.clone()
-        preconditioned = inverse * left
-        way, now = preconditioned.clone(), (left * preconditioned).sum(axes, keepdim=True)
-        enough = tolerance**2 * now
-        for _ in range(iterations):
-            if not bool((now > enough).any()):
-                break
-            forward = self.covariance(way)
-            step = now / (way * forward).sum(axes, keepdim=True).clamp_min(1e-30)
-            out.addcmul_(step, way)
-            left.addcmul_(-step, forward)
-            torch.mul(inverse, left, out=preconditioned)
-            after = (left * preconditioned).sum(axes, keepdim=True)
-            way = torch.addcmul(preconditioned, after / now.clamp_min(1e-30), way)
-            now = after
-        return out
+        many = len(self.weight) > _MANY
+        parts = [
+            (tile, (self._written_out if many else self._solver)(z, tile))
+            for tile in self.tiles(_LARGEST if many else _WHOLE, _FAR)
+            if bool(self.weight[:, z, *tile.fine].any())
+        ]
 
-    def expect(self, coarse: Tensor) -> Tensor:
-        """Conditional mean of the fluctuation, (Z, X, Y) of the whole grid, of data (z, x, y).
+        def expect(change: Tensor) -> Tensor:
+            out = torch.zeros(len(change), *self.whole.level.fine[:2])
+            for tile, function in parts:
+                out[:, *tile.made] = function(change[:, *tile.seen].flatten(1))
+            return out
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Change of a volume on the whole acquired grid (z, x, y).
+        return expect
 
-        Returns
-        -------
-        Tensor
-            Fluctuation on the whole high-resolution grid, 0 outside the window.
-        """
-        zi, xi, yi = self.window.coarse
-        inside = self.prior_times_adjoint(self.solve(coarse[zi, xi, yi].contiguous()))
-        x, y, z = self.window.level.fine
-        out = torch.zeros(z, x, y)
-        out[self.window.fine] = inside
-        return out
+    def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+        """From the data of a tile (T, m), what is made of it (T, X, Y)."""
+        root, weights = self.root(z, tile), self.weight[:, z, *tile.made]
 
-    def beyond(self, coarse: Tensor) -> Tensor:
-        """The part of `expect` beyond the acquired band.
+        def expect(data: Tensor) -> Tensor:
+            _, found = self.responses(z, tile, torch.cholesky_solve(data.T, root))
+            out = weights[0] * found[0]
+            for weight, each in zip(weights[1:], found[1:], strict=True):
+                out.addcmul_(weight, each)
+            return out
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Change of a volume on the whole acquired grid (z, x, y).
+        return expect
 
-        Returns
-        -------
-        Tensor
-            Detail on the whole high-resolution grid (Z, X, Y).
-        """
-        return self.window.level.beyond(self.expect(coarse))
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """Data (z, x, y) of the window as the prior and the noise would make them.
-
-        Parameters
-        ----------
-        generator : torch.Generator
-            Source of random numbers.
-
-        Returns
-        -------
-        Tensor
-            Random image on the acquired window, with noise.
-        """
-        fine = torch.zeros_like(self.weight[0])
-        for number, weight in enumerate(self.weight):
-            white = torch.randn(fine.shape, generator=generator)
-            fine.addcmul_(weight, self._colored(number, white))
-        out = self.window.down(fine)
-        return out + math.sqrt(self.noise) * torch.randn(out.shape, generator=generator)
+    def _written_out(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+        """The same for many maps, where one product is faster than one for each map."""
+        cross = covariance(self.weight[:, z, *tile.fine], self.fwhm, tile.down)
+        rows, columns = tile.down
+        fine = cross.view(rows.shape[1], columns.shape[1], -1)
+        data = columns @ (rows @ fine.flatten(1)).view(len(rows), *fine.shape[1:])
+        root = self._factor(data.flatten(0, 1))
+        made = fine[tile.within]
+        sizes, made = made.shape[:2], made.flatten(0, 1)
+        return lambda data: (made @ torch.cholesky_solve(data.T, root)).T.reshape(-1, *sizes)
 
 
 class VarianceMaps(nn.Module):

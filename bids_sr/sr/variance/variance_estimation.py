@@ -7,10 +7,11 @@ map.
 The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and
 ``b = D' a`` the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data
 less the same over draws, voxel by voxel, so w_q is multiplied by a power of their ratio: no
-determinant is needed. Components enter with nearly equal weight, as each is a sample of where the
-run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less than a voxel and
-log w is drawn a little towards its neighborhood. Settings were fixed on one person, one level of
-resolution down (``benchmarks/people.py settings``).
+determinant is needed. For a draw a is ``L'^-1 white``, L the Cholesky factor of the covariance,
+so that many draws cost little. Components enter with nearly equal weight, as each is a sample of
+where the run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less than a
+voxel and log w is drawn a little towards its neighborhood. Settings were fixed on one person, one
+level of resolution down (``benchmarks/people.py settings``).
 """
 
 from collections.abc import Callable
@@ -21,56 +22,48 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior, Tile
 
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
 _RATIO = 20.0  # a step multiplies w by no more than a power of this
 _SCALE = 1e-30  # below what any run has, in any unit
 
 
-def filled_sd(components: Tensor, window: Window) -> Tensor:
-    """Return the RMS over zero-filled components (C, z, x, y), on the fine window (Z, X, Y).
+def filled_sd(components: Tensor, whole: Tile) -> Tensor:
+    """Return the RMS over zero-filled components (C, z, x, y), 0 far from the mask (Z, X, Y).
 
     Parameters
     ----------
     components : Tensor
-        Temporal components on the acquired grid (C, z, x, y).
-    window : Window
-        Both grids around the mask.
+        Temporal components (C, z, x, y), with as many slices as the high-resolution grid has.
+    whole : Tile
+        All that lies around the mask.
 
     Returns
     -------
     Tensor
-        Root mean square on the high-resolution window (Z, X, Y).
+        Root mean square on the high-resolution grid (Z, X, Y).
     """
-    total = torch.zeros(tuple(s.stop - s.start for s in window.fine))
+    x, y, z = whole.level.fine
+    total = torch.zeros(z, x, y)
     for image in components:
-        total += window.level.up(image)[window.fine].square()
+        total[:, *whole.fine] += whole.level.up(image)[:, *whole.fine].square()
     return (total / len(components)).sqrt()
 
 
-def _floored(weight: Tensor) -> Tensor:
-    """Positive everywhere."""
+def _floored(weight: Tensor, whole: Tile) -> Tensor:
+    """Positive around the mask."""
     positive = weight[weight > 0]
     if not len(positive):
         raise ValueError("the components are zero everywhere")
-    return weight.clamp_min(_FLOOR * float(positive.median()))
-
-
-def _scaled(weight: Tensor, window: Window, recipe: VarianceRecipe, variance: float) -> Prior:
-    """A prior (Q maps) that gives the data their mean variance."""
-    plain = Prior(window=window, weight=weight, fwhm=recipe.fwhm, noise=0.0)
-    weight = weight * (variance / max(plain.mean_variance, _SCALE)) ** 0.5
-    return Prior(window=window, weight=weight, fwhm=recipe.fwhm, noise=recipe.noise * variance)
-
-
-def _cut(components: Tensor, window: Window) -> Tensor:
-    return components[(slice(None), *window.coarse)].contiguous()
+    out = torch.zeros_like(weight)
+    out[:, *whole.fine] = weight[:, *whole.fine].clamp_min(_FLOOR * float(positive.median()))
+    return out
 
 
 def estimate_prior(
     components: Tensor,
-    window: Window,
+    whole: Tile,
     recipe: VarianceRecipe,
     *,
     seed: int = 0,
@@ -81,9 +74,10 @@ def estimate_prior(
     Parameters
     ----------
     components : Tensor
-        (C, z, x, y) strongest temporal components on the acquired grid.
-    window : Window
-        Around the mask.
+        (C, z, x, y) strongest temporal components, with as many slices as the high-resolution
+        grid has.
+    whole : Tile
+        All that lies around the mask.
     recipe, seed : VarianceRecipe
         Settings, seed of the draws.
     progress : Callable[[int, int], None] | None, optional
@@ -92,7 +86,7 @@ def estimate_prior(
     Returns
     -------
     Prior
-        Prior with the maps and the noise on the window.
+        Prior with the maps and the noise.
 
     Raises
     ------
@@ -102,57 +96,49 @@ def estimate_prior(
         raise ValueError("the components of the series are not finite")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
-            return Prior(
-                window=window, weight=filled_sd(components, window)[None], fwhm=(0.0,), noise=0.0
-            )
-        return _marginal_likelihood(components, window, recipe, seed, progress)
+            sd = filled_sd(components, whole)
+            return Prior(whole=whole, weight=sd[None], fwhm=(0.0,), noise=0.0)
+        return _marginal_likelihood(components, whole, recipe, seed, progress)
 
 
 def _marginal_likelihood(
     components: Tensor,
-    window: Window,
+    whole: Tile,
     recipe: VarianceRecipe,
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Sparse Bayesian learning; see the module."""
-    data = _cut(components, window)
-    total = float(data.square().sum(0).mean())
-    sizes = data.square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
-    gains = (sizes[:, None, None, None] / sizes.max()) ** -recipe.equalize
-    data = data * gains
-    variance = float(data.square().mean())
-    count = len(recipe.fwhm)
-    first = _floored(filled_sd(components * gains, window))
-    prior = _scaled(first.expand(count, *first.shape) / count**0.5, window, recipe, variance)
-    generator = torch.Generator().manual_seed(seed)
+    total = float(components[:, :, *whole.seen].square().sum(0).mean())
+    sizes = components[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
+    variance = float(data[:, :, *whole.seen].square().mean())
+    first = _floored(filled_sd(data, whole), whole).expand(len(recipe.fwhm), -1, -1, -1)
+    prior = Prior(
+        whole=whole, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+    ).scaled(variance)
+    generator, tiles = torch.Generator().manual_seed(seed), prior.tiles()
     for done in range(recipe.rounds):
-        draws = (prior.draw(generator) for _ in range(recipe.draws))
-        seen, expected = _responses(prior, list(data)), _responses(prior, draws)
-        weight = torch.stack(
-            [
-                _updated(w, s, e, recipe)
-                for w, s, e in zip(prior.weight, seen, expected, strict=True)
-            ]
-        )
+        seen, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
+        for z in range(len(first[0])):
+            for tile in tiles:
+                root = prior.root(z, tile)
+                white = torch.randn(len(root), recipe.draws, generator=generator)
+                for out, solved in (
+                    (seen, torch.cholesky_solve(data[:, z, *tile.seen].flatten(1).T, root)),
+                    (drawn, torch.linalg.solve_triangular(root.T, white, upper=True)),
+                ):
+                    back, found = prior.responses(z, tile, solved)
+                    for number, each in enumerate(found):
+                        out[number, z, *tile.made] = (back * each).mean(0)
+        weight = torch.zeros_like(prior.weight)
+        here = (slice(None), *whole.fine)
+        for new, old, of_data, of_draws in zip(weight, prior.weight, seen, drawn, strict=True):
+            new[here] = _updated(old[here], of_data[here], of_draws[here], recipe)
         prior = replace(prior, weight=weight)
         if progress is not None:
             progress(done + 1, recipe.rounds)
-    return _scaled(prior.weight, window, recipe, total)
-
-
-def _responses(prior: Prior, images) -> Tensor:  # type: ignore[no-untyped-def]
-    """Return the mean over images (z, x, y) of b K_q W_q b, (Q, Z, X, Y).
-
-    Here b = D' (D C D' + s2 I)^-1 y, where y is an image.
-    """
-    total, count = torch.zeros_like(prior.weight), 0
-    for image in images:
-        back = prior.window.adjoint(prior.solve(image, iterations=10))
-        for number, weight in enumerate(prior.weight):
-            total[number].addcmul_(back, prior.correlate(number, weight * back))
-        count += 1
-    return total / max(count, 1)
+    return replace(prior, noise=recipe.noise * total).scaled(total)
 
 
 def _updated(weight: Tensor, seen: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:

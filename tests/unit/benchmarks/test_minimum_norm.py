@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[1] / "sr"))
 
 import _minimum_norm
-from variance_helpers import patchy, window_of
+from variance_helpers import acquired, patchy, whole_of
 
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.prior import Prior
@@ -49,24 +49,24 @@ def prototype(images, rounds, power, lam, width=2.0, floor=0.02):
 
 @pytest.mark.parametrize(("rounds", "power"), [(0, 1.0), (2, 0.7)])
 def test_minimum_norm_is_that_of_dense_matrices(rounds, power):
-    window = window_of((8, 8, 1), (2, 2, 1))
-    known = Prior(window=window, weight=patchy(window)[None] * 300, fwhm=(2.0,), noise=1.0)
+    whole = whole_of((8, 8, 1), (2, 2, 1))
+    known = Prior(whole=whole, weight=patchy(whole)[None] * 300, fwhm=(2.0,), noise=1.0)
     generator = torch.Generator().manual_seed(0)
-    data = torch.stack([known.draw(generator) for _ in range(6)])
+    data = torch.stack([acquired(known, generator) for _ in range(6)])
     prior = _minimum_norm.minimum_norm(
-        data, window, power=power, rounds=rounds, estimator=VarianceRecipe(fwhm=(2.0,), noise=0.02)
+        data, whole, power=power, rounds=rounds, estimator=VarianceRecipe(fwhm=(2.0,), noise=0.02)
     )
-    found = torch.stack([prior.beyond(image)[0] for image in data])
+    found = whole.level.beyond(prior.at(0)(data[:, 0]))
     wanted = prototype(data[:, 0].numpy().astype(float), rounds, power, 0.02)
     assert np.linalg.norm(found.numpy() - wanted) < 0.02 * np.linalg.norm(wanted)
 
 
 def test_the_first_step_of_sbl_is_weighted_minimum_norm():
-    window = window_of((8, 8, 2), (2, 2, 1))
+    whole = whole_of((8, 8, 2), (2, 2, 1))
     data = torch.randn((6, 2, 8, 8), generator=torch.Generator().manual_seed(0))
     one, other = (
-        _minimum_norm.minimum_norm(data, window),
-        _minimum_norm.estimate_prior(data, window, _minimum_norm.WMN),
+        _minimum_norm.minimum_norm(data, whole),
+        _minimum_norm.estimate_prior(data, whole, _minimum_norm.WMN),
     )
     torch.testing.assert_close(one.weight, other.weight)
     assert one.noise == pytest.approx(other.noise)

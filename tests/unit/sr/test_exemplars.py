@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import drawn, patchy, prior_of, sizes, statistics_of
+from variance_helpers import (
+    acquired,
+    drawn,
+    fluctuation,
+    patchy,
+    prior_of,
+    sizes,
+    statistics_of,
+    whole_of,
+)
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.resolution.operators import level_above
@@ -16,7 +25,7 @@ from bids_sr.sr.variance import fit_variance as fitting
 from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _correction, _weight_of
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
 from bids_sr.sr.variance.outer_band import OuterBand, Predicted
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import RunData
 
 SHAPE, FACTOR, VOLUMES = (32, 32, 2), (2.0, 2.0, 1.0), 80
@@ -38,26 +47,20 @@ def person():
     share.
     """
     torch.manual_seed(0)
-    window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
-    shared = drawn(5, 12, *sizes(window))
-    smooth = patchy(window, 3)
+    whole = whole_of(SHAPE, FACTOR)
+    shared = drawn(5, 12, *sizes(whole))
+    smooth = patchy(whole, 3)
     prior = Prior(
-        window=window,
+        whole=whole,
         weight=torch.cat([8 * smooth[None], 25 * smooth * shared]),
         fwhm=(3.0,) + (8.0,) * 12,
         noise=1.0,
     )
     generator = torch.Generator().manual_seed(1)
     series = np.stack(
-        [np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1
+        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1
     )
-    fine = [
-        sum(
-            w * prior._colored(q, torch.randn(w.shape, generator=generator))
-            for q, w in enumerate(prior.weight)
-        )
-        for _ in range(20)
-    ]
+    fine = [fluctuation(prior, generator) for _ in range(20)]
     return 500 + series, np.stack([np.moveaxis(each.numpy(), 0, 2) for each in fine]) / 20**0.5
 
 
@@ -142,7 +145,7 @@ def test_slices_that_get_thinner_are_tried_one_level_down_alone(person):
 
 def test_the_mean_variance_stays_and_nothing_is_added_without_a_share():
     prior = prior_of((10, 8, 2), FACTOR)
-    patterns = drawn(2, 4, *sizes(prior.window))
+    patterns = drawn(2, 4, *sizes(prior.whole))
     mixed = with_exemplars(prior, patterns, 0.4)
     assert mixed.mean_variance == pytest.approx(prior.mean_variance, rel=1e-4)
     assert mixed.fwhm == (*prior.fwhm, 8.0, 8.0, 8.0, 8.0)
@@ -156,8 +159,8 @@ def test_what_a_half_predicts_is_the_other_half():
     """The share of a half's prior follows from the other half alone."""
     mask = np.ones((24, 24, 1), bool)
     level = level_above(mask.shape, FACTOR)
-    window = Window.around(level, mask)
-    prior = Prior(window=window, weight=patchy(window, 3)[None], fwhm=(3.0,), noise=1.0)
+    whole = Tile.around(level, mask)
+    prior = Prior(whole=whole, weight=patchy(whole, 3)[None], fwhm=(3.0,), noise=1.0)
     own, one, another = drawn(7, 3, 2, 1, 24, 24)
 
     def shares(second):

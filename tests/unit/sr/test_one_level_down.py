@@ -5,13 +5,12 @@ what it is called.
 import numpy as np
 import pytest
 import torch
-from variance_helpers import Array4D, patchy
+from variance_helpers import Array4D, acquired, patchy, whole_of
 
 from bids_sr.sr.data.temporal_components import halves_of
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import downsample, upsample
-from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.variance.one_level_down import (
     Explained,
     Trial,
@@ -19,7 +18,7 @@ from bids_sr.sr.variance.one_level_down import (
     try_interpolation,
     try_maps,
 )
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
 QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
@@ -35,16 +34,14 @@ def run_of(seed, volumes, memory, noise):
     before, noise.
     """
     x, y, z = SHAPE
-    window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
-    small = Window.around(
-        level_above((x // 2, y // 2, z), FACTOR), np.ones((x // 2, y // 2, z), bool)
-    )
+    whole = whole_of(SHAPE, FACTOR)
+    small = whole_of((x // 2, y // 2, z), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(window=window, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
+    prior = Prior(whole=whole, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
     generator = torch.Generator().manual_seed(seed)
-    now, series = prior.draw(generator), []
+    now, series = acquired(prior, generator), []
     for _ in range(volumes):
-        now = memory * now + (1 - memory**2) ** 0.5 * prior.draw(generator)
+        now = memory * now + (1 - memory**2) ** 0.5 * acquired(prior, generator)
         series.append(
             np.moveaxis((now + noise * torch.randn(now.shape, generator=generator)).numpy(), 0, 2)
         )

@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import dense_covariance, patchy, prior_of, sizes, window_of
+from variance_helpers import (
+    acquired,
+    dense_covariance,
+    fluctuation,
+    patchy,
+    prior_of,
+    sizes,
+    whole_of,
+)
 
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.one_level_down import _added_by, _explained_share
@@ -20,24 +28,20 @@ FIRST = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 @pytest.fixture(scope="module")
 def scene():
     """(truth as a prior, 40 components of it, 20 further fine images)."""
-    window = window_of((20, 22, 2), (2, 2, 1))
-    map_ = patchy(window, 3) * 50
-    truth = Prior(window=window, weight=torch.stack([map_, map_ * 0.7]), fwhm=SBL.fwhm, noise=0.0)
+    whole = whole_of((20, 22, 2), (2, 2, 1))
+    map_ = patchy(whole, 3) * 50
+    truth = Prior(whole=whole, weight=torch.stack([map_, map_ * 0.7]), fwhm=SBL.fwhm, noise=0.0)
     truth = replace(truth, noise=1e-3 * truth.mean_variance)
     generator = torch.Generator().manual_seed(0)
-    components = torch.stack([truth.draw(generator) for _ in range(40)])
-    fine = []
-    for _ in range(20):
-        white = torch.randn((2, *map_.shape), generator=generator)
-        fine.append(sum(w * truth._colored(q, white[q]) for q, w in enumerate(truth.weight)))
-    return truth, components, torch.stack(fine)
+    components = torch.stack([acquired(truth, generator) for _ in range(40)])
+    return truth, components, torch.stack([fluctuation(truth, generator) for _ in range(20)])
 
 
 @pytest.fixture(scope="module")
 def found(scene):
     truth, components, _ = scene
     return {
-        name: estimate_prior(components, truth.window, e)
+        name: estimate_prior(components, truth.whole, e)
         for name, e in (("sbl", SBL), ("first", FIRST))
     }
 
@@ -64,10 +68,12 @@ def test_learning_explains_images_that_it_has_not_seen_nearly_as_the_true_map_do
     truth, _, fine = scene
     everywhere = torch.ones(fine.shape[1:], dtype=torch.bool)
     share = {
-        k: _explained_share(_added_by(p), truth.window.level, fine, everywhere)
+        k: _explained_share(_added_by(p, truth.whole.level), truth.whole.level, fine, everywhere)
         for k, p in found.items()
     }
-    oracle = _explained_share(_added_by(truth), truth.window.level, fine, everywhere)
+    oracle = _explained_share(
+        _added_by(truth, truth.whole.level), truth.whole.level, fine, everywhere
+    )
     assert share["sbl"] > 0.8 * oracle
     assert oracle > share["sbl"] > share["first"] + 0.02
     assert share["first"] > 0
@@ -75,7 +81,7 @@ def test_learning_explains_images_that_it_has_not_seen_nearly_as_the_true_map_do
 
 def test_a_share_is_one_for_the_truth_zero_for_nothing_and_less_for_harm(scene):
     truth, _, fine = scene
-    level, everywhere = truth.window.level, torch.ones(fine.shape[1:], dtype=torch.bool)
+    level, everywhere = truth.whole.level, torch.ones(fine.shape[1:], dtype=torch.bool)
 
     def fake(gain):
         return lambda coarse: [gain * level.beyond(fine[0])]
@@ -91,7 +97,7 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
     """By the determinant, up to the scale of the covariance, set to the data at the end."""
     truth = prior_of((8, 8, 1), (2, 2, 1), noise=0.01, spread=1.0)
     generator = torch.Generator().manual_seed(1)
-    data = torch.stack([truth.draw(generator) for _ in range(40)])
+    data = torch.stack([acquired(truth, generator) for _ in range(40)])
     flat = data.reshape(40, -1).numpy().astype(float)
 
     def likelihood(prior):
@@ -101,14 +107,14 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
 
     plain = VarianceRecipe(noise=0.01, draws=300, equalize=0.0, smooth=0.0, across=0.0, pull=0.0)
     course = [
-        likelihood(estimate_prior(data, truth.window, replace(plain, rounds=n)))
+        likelihood(estimate_prior(data, truth.whole, replace(plain, rounds=n)))
         for n in (0, 1, 2, 4)
     ]
     assert np.all(np.diff(course) > 0.1), course
     # with ratios smoothed and maps drawn to their neighborhood, as they are by default, it still
     # grows
     gentle = [
-        likelihood(estimate_prior(data, truth.window, replace(SBL, noise=0.01, rounds=n)))
+        likelihood(estimate_prior(data, truth.whole, replace(SBL, noise=0.01, rounds=n)))
         for n in (0, 6)
     ]
     assert gentle[1] > gentle[0] + 0.1, gentle
@@ -120,8 +126,8 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
 def test_the_unit_of_the_data_is_that_of_the_map(scene, estimator, unit):
     truth, components, _ = scene
-    one = estimate_prior(components[:8], truth.window, estimator)
-    other = estimate_prior(components[:8] * unit, truth.window, estimator)
+    one = estimate_prior(components[:8], truth.whole, estimator)
+    other = estimate_prior(components[:8] * unit, truth.whole, estimator)
     # steps of the solver stop at the same residual, but single precision rounds otherwise
     torch.testing.assert_close(other.weight / unit, one.weight, rtol=0.02, atol=0.0)
     assert other.noise / unit**2 == pytest.approx(one.noise, rel=1e-4)
@@ -131,7 +137,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(scene):
     truth, components, _ = scene
     quick = replace(SBL, rounds=2, draws=6)
     one, same, other = (
-        estimate_prior(components[:8], truth.window, quick, seed=s).weight for s in (3, 3, 4)
+        estimate_prior(components[:8], truth.whole, quick, seed=s).weight for s in (3, 3, 4)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -142,10 +148,10 @@ def test_components_that_cannot_be_used_are_refused(scene):
     broken = components[:3].clone()
     broken[1, 0, 3, 3] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
-        estimate_prior(broken, truth.window, SBL)
+        estimate_prior(broken, truth.whole, SBL)
     for estimator in (SBL, FIRST):
         with pytest.raises(ValueError, match="zero everywhere"):
-            estimate_prior(torch.zeros_like(broken), truth.window, estimator)
+            estimate_prior(torch.zeros_like(broken), truth.whole, estimator)
 
 
 def test_where_nothing_fluctuates_the_map_is_small_and_positive(scene):
@@ -153,7 +159,7 @@ def test_where_nothing_fluctuates_the_map_is_small_and_positive(scene):
     half = components[:8].clone()
     half[:, :, :10] = 0
     for estimator in (replace(SBL, rounds=3, draws=8), FIRST):
-        weight = estimate_prior(half, truth.window, estimator).weight
+        weight = estimate_prior(half, truth.whole, estimator).weight
         assert bool((weight > 0).all())
         assert float(weight[:, :, :14].mean()) < 0.2 * float(weight[:, :, 26:].mean())
 
@@ -164,22 +170,22 @@ def test_where_nothing_fluctuates_the_map_is_small_and_positive(scene):
 def test_any_factor(shape, factor):
     truth = prior_of(shape, factor, noise=1e-3)
     generator = torch.Generator().manual_seed(0)
-    data = torch.stack([truth.draw(generator) for _ in range(10)])
+    data = torch.stack([acquired(truth, generator) for _ in range(10)])
     told = []
     for estimator in (replace(SBL, rounds=2, draws=6), FIRST):
         prior = estimate_prior(
-            data, truth.window, estimator, progress=lambda *done: told.append(done)
+            data, truth.whole, estimator, progress=lambda *done: told.append(done)
         )
-        assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.window))
+        assert prior.weight.shape == (len(estimator.fwhm), *sizes(truth.whole))
         assert bool((torch.isfinite(prior.weight) & (prior.weight > 0)).all())
-        assert bool(torch.isfinite(prior.beyond(data[0])).all())
+        assert bool(torch.isfinite(prior.at(0)(data[:, 0])).all())
     assert told == [(1, 2), (2, 2)]
 
 
 def test_the_control_has_the_deviation_of_the_zero_filled_change(scene):
     truth, components, _ = scene
-    window, level = truth.window, truth.window.level
+    whole, level = truth.whole, truth.whole.level
     known = torch.stack([level.up(c) for c in components]).square().mean(0).sqrt()
-    torch.testing.assert_close(filled_sd(components, window), known)
-    control = estimate_prior(components, window, VarianceRecipe(kind="sdmod", fwhm=(), rounds=0))
+    torch.testing.assert_close(filled_sd(components, whole), known)
+    control = estimate_prior(components, whole, VarianceRecipe(kind="sdmod", fwhm=(), rounds=0))
     torch.testing.assert_close(control.weight[0], known)

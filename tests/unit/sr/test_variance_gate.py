@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import patchy, statistics_of
+from variance_helpers import acquired, patchy, statistics_of, whole_of
 
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.operators import level_above, level_below
+from bids_sr.sr.resolution.operators import level_below
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.fit_variance import _whole_grid, fit_variance
+from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
-from bids_sr.sr.variance.prior import Prior, Window
+from bids_sr.sr.variance.prior import Prior
 from bids_sr.sr.variance.run_data import RunData
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
@@ -35,17 +35,15 @@ def noise(volumes=VOLUMES, seed=0):
 
 def fluctuations(volumes=VOLUMES, seed=0):
     """A run that fluctuates where a map finer than the acquired voxels says, with little noise."""
-    window = Window.around(level_above(SHAPE, FACTOR), np.ones(SHAPE, bool))
+    whole = whole_of(SHAPE, FACTOR)
     # patches a little larger than an acquired voxel: the level at which the test is held can
     # resolve some of them
-    small = Window.around(
-        level_above((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR), np.ones((12, 11, 2), bool)
-    )
+    small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
     map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(window=window, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    prior = Prior(whole=whole, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
     generator = torch.Generator().manual_seed(seed)
     series = np.stack(
-        [np.moveaxis(prior.draw(generator).numpy(), 0, 2) for _ in range(volumes)], -1
+        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
     )
     return 500 + series
 
@@ -141,7 +139,7 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     monkeypatch.setattr(
         one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
     )
-    monkeypatch.setattr(one_level_down, "_added_by", lambda prior: prior)
+    monkeypatch.setattr(one_level_down, "_added_by", lambda prior, level: prior)
     monkeypatch.setattr(
         one_level_down,
         "_shares_of",
@@ -173,17 +171,6 @@ def test_grids_that_do_not_belong_together_are_refused():
     for mask, words in ((np.ones((3, 3, 3)), "is not on the grid"), (np.zeros(SHAPE), "is empty")):
         with pytest.raises(SeriesError, match=words):
             RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
-
-
-def test_the_maps_of_a_window_stand_at_their_place():
-    window = Window.around(
-        level_above(SHAPE, FACTOR), np.pad(np.ones((4, 4, 2), bool), ((9, 11), (9, 9), (0, 0)))
-    )
-    size = tuple(s.stop - s.start for s in window.fine)
-    out = _whole_grid(Prior(window=window, weight=torch.ones(1, *size), fwhm=(2.0,), noise=1.0))
-    assert out.shape == (1, 2, 48, 44)
-    assert float(out.sum()) == np.prod(size)
-    assert bool((out[(0, *window.fine)] == 1).all())
 
 
 def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():

@@ -1,6 +1,6 @@
-"""The prior against dense matrices on small grids, and against the prototype's formula."""
+"""The prior against every matrix written down by hand."""
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,25 +8,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from variance_helpers import (
+    acquired,
     dense_covariance,
     dense_down,
     dense_prior,
     drawn,
+    expected,
+    fluctuation,
     patchy,
     prior_of,
     sizes,
-    window_of,
+    whole_of,
 )
 
 from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.variance.prior import _TOLERANCE, Prior, Window, _blocks, _correlation, correlation
+from bids_sr.sr.variance import prior as prior_module
+from bids_sr.sr.variance.prior import Prior, Tile, correlation, covariance
 
-GRIDS = [
-    ((8, 7, 2), (2, 2, 1)),
-    ((6, 9, 2), (1.5, 1.5, 1)),
-    ((5, 6, 3), (2, 2, 2)),
-    ((6, 5, 4), (1.5, 2, 1.5)),
-]
+GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2))]
+FACTOR = (2.0, 2.0, 1.0)
 
 
 def distance(a, b):
@@ -35,195 +35,157 @@ def distance(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
+def signed(shape=(10, 12, 2), noise=0.05):
+    """A prior with two maps and three patterns, which have signs."""
+    whole = whole_of(shape, FACTOR)
+    maps = torch.cat([drawn(1, 2, *sizes(whole)).abs() + 0.1, drawn(2, 3, *sizes(whole))])
+    return Prior(whole=whole, weight=maps, fwhm=(3.0, 1.5, 8.0, 8.0, 8.0), noise=noise)
+
+
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])
 def test_no_correlation_is_a_subnormal_number(fwhm):
     """Many processors are slow with them, and they change no sum."""
-    parts = [correlation(96, fwhm), *(part for _, part in _blocks(96, fwhm))]
-    assert all(float(part[part != 0].min()) >= 1e-20 for part in parts)
-    assert torch.allclose(correlation(96, fwhm), _correlation(96, fwhm), rtol=0, atol=1e-20)
+    found = correlation(96, fwhm)
+    assert float(found[found != 0].min()) >= 1e-20
+    gap = np.subtract.outer(np.arange(96), np.arange(96))
+    np.testing.assert_allclose(found, np.exp(-4 * np.log(2) * gap**2 / fwhm**2), atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.integers(4, 11),
-    st.integers(4, 11),
-    st.integers(2, 5),
-    st.sampled_from([1, 1.25, 1.5, 2, 3]),
-    st.sampled_from([1, 1.5, 2]),
-    st.integers(0, 99),
-)
-def test_the_adjoint_is_that_of_the_way_down(x, y, z, factor, across, seed):
-    window = window_of((x, y, z), (factor, factor, across))
-    fine, coarse = drawn(seed, *sizes(window)).double(), drawn(seed + 1, z, x, y)
-    low, back = window.down(fine.float()).double(), window.adjoint(coarse).double()
-    size = float(low.norm() * coarse.norm())
-    assert abs(float((low * coarse).sum() - (fine * back).sum())) < 1e-5 * size
-
-
-@pytest.mark.parametrize(("shape", "factor"), GRIDS)
-def test_on_the_whole_grid_the_way_down_is_that_of_the_level(shape, factor):
-    window = window_of(shape, factor)
-    fine = drawn(0, *sizes(window))
-    torch.testing.assert_close(window.down(fine), window.level.down(fine), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("shape", "factor"), GRIDS)
-def test_the_covariance_is_the_dense_one_and_positive_definite(shape, factor):
-    prior = prior_of(shape, factor)
-    count = int(np.prod(shape))
-    made = torch.stack(
-        [prior.covariance(e) for e in torch.eye(count).reshape(count, shape[2], *shape[:2])]
-    )
-    made = made.reshape(count, count).numpy().astype(float)
-    assert distance(made, dense_covariance(prior)) < 1e-5
-    assert distance(made, made.T) < 1e-5
-    assert np.linalg.eigvalsh((made + made.T) / 2).min() > 0.99 * prior.noise
-
-
-def test_correlations_in_blocks_are_the_whole_ones():
-    # 45 + 45 fine voxels: more blocks than one along both axes
-    prior = prior_of((8, 7, 1), (2, 2, 1))
-    image = drawn(0, 2, 90, 71)
-    for number, width in enumerate(prior.fwhm):
-        along = [
-            np.exp(-4 * np.log(2) * np.subtract.outer(a, a) ** 2 / width**2)
-            for a in map(np.arange, (90, 71))
-        ]
-        whole = along[0] @ image.numpy().astype(float) @ along[1]
-        assert distance(prior.correlate(number, image), whole) < 1e-5
-
-
-@pytest.mark.parametrize(("shape", "factor"), GRIDS)
-def test_solving_is_the_dense_inverse(shape, factor):
-    prior = prior_of(shape, factor)
-    data = prior.draw(torch.Generator().manual_seed(1))
-    known = np.linalg.solve(dense_covariance(prior), data.numpy().ravel().astype(float)).reshape(
-        data.shape
-    )
-    assert distance(prior.solve(data, iterations=200, tolerance=1e-6), known) < 1e-4
-    # the tolerance is that of the residual, and the inverse multiplies it by no more than the
-    # condition
-    assert (
-        distance(prior.solve(data), known)
-        < _TOLERANCE * np.linalg.cond(dense_covariance(prior)) ** 0.5
-    )
-
-
-def test_a_slice_that_is_solved_early_does_not_end_the_others():
-    prior = prior_of((8, 8, 2), (2, 2, 1), noise=0.02)
-    still = prior.weight.clone()
-    still[:, 0] = 0  # this slice is noise alone, solved by the first step, and its data are large
-    prior = Prior(window=prior.window, weight=still, fwhm=prior.fwhm, noise=prior.noise)
-    data = prior.draw(torch.Generator().manual_seed(1))
-    data[0] *= 1e4
-    known = np.linalg.solve(dense_covariance(prior), data.numpy().ravel().astype(float)).reshape(
-        data.shape
-    )
-    found = prior.solve(data, iterations=100)
-    assert distance(found[1], known[1]) < 0.02
-    alone = data.clone()
-    alone[0] = 0
-    torch.testing.assert_close(
-        prior.solve(alone, iterations=100)[1], found[1], atol=1e-6, rtol=1e-2
-    )
-    assert not prior.solve(torch.zeros_like(data)).any()
+@pytest.mark.parametrize("make", [signed, lambda: prior_of((9, 8, 2), FACTOR)])
+def test_covariances_are_the_dense_ones(make):
+    prior = make()
+    whole, down = prior.whole, dense_down(prior.whole)
+    for z in range(2):
+        maps, known = prior.weight[:, z], dense_prior(prior, z)
+        data = covariance(maps, prior.fwhm, whole.down, whole.down)
+        assert distance(data, down @ known @ down.T) < 1e-5
+        assert distance(covariance(maps, prior.fwhm, whole.down), known @ down.T) < 1e-5
+        left = drawn(7, 3, whole.level.fine[0]), drawn(8, 5, whole.level.fine[1])
+        some = np.kron(left[0].numpy(), left[1].numpy()).astype(float)
+        found = covariance(maps, prior.fwhm, whole.down, left)
+        assert distance(found, some @ known @ down.T) < 1e-5
 
 
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
 def test_what_is_expected_is_the_dense_conditional_mean(shape, factor):
     prior = prior_of(shape, factor)
-    data = prior.draw(torch.Generator().manual_seed(2))
-    down = dense_down(prior.window)
+    data = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
+    found, down = expected(prior, data), dense_down(prior.whole)
+    for z in range(prior.whole.level.fine[2]):
+        solved = np.linalg.solve(dense_covariance(prior, z), data[:, z].flatten(1).numpy().T)
+        known = dense_prior(prior, z) @ down.T @ solved
+        assert distance(found[:, z].flatten(1).T, known) < 1e-3
+
+
+def test_patterns_have_signs():
+    prior, data = signed(), drawn(3, 4, 2, 10, 12)
+    down = dense_down(prior.whole)
     known = (
         dense_prior(prior)
         @ down.T
-        @ np.linalg.solve(dense_covariance(prior), data.numpy().ravel())
+        @ np.linalg.solve(dense_covariance(prior), data[:, 0].flatten(1).numpy().T)
     )
-    assert distance(prior.expect(data).ravel(), known) < 0.01
+    assert distance(expected(prior, data)[:, 0].flatten(1).T, known) < 1e-3
 
 
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
 def test_the_mean_variance_is_exact(shape, factor):
     prior = prior_of(shape, factor)
-    known = np.trace(dense_covariance(prior)) / np.prod(shape) - prior.noise
+    count = prior.whole.level.fine[2]
+    known = np.mean([np.trace(dense_covariance(prior, z)) for z in range(count)])
+    known = known / np.prod(shape[:2]) - prior.noise
     assert prior.mean_variance == pytest.approx(known, rel=1e-4)
+    assert prior.scaled(3.0).mean_variance == pytest.approx(3.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("width", [0.0, 1.5, 3.0])
-def test_the_variance_of_a_constant_map_is_the_dense_diagonal_up_to_a_factor(width):
-    window = window_of((9, 8, 1), (2, 2, 1))
-    prior = Prior(
-        window=window, weight=torch.full((1, *sizes(window)), 2.0), fwhm=(width,), noise=0.0
-    )
-    ratio = prior.variance.numpy().ravel() / np.diag(dense_covariance(prior))
-    # edges, where a correlation is cut; inside it is one number
-    assert ratio.max() / ratio.min() < 1.6
-    inside = ratio.reshape(9, 8)[2:-2, 2:-2]
-    assert inside.max() / inside.min() < 1.1
-    if not width:
-        np.testing.assert_allclose(ratio, 1, rtol=1e-4)
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(8, 70),
+    st.integers(8, 70),
+    st.sampled_from([1, 1.25, 1.5, 2, 3]),
+    st.integers(1, 12),
+)
+def test_tiles_make_each_voxel_once_of_data_around_it(x, y, factor, reach):
+    whole = whole_of((x, y, 1), (factor, factor, 1))
+    count = torch.zeros(whole.level.fine[:2])
+    for tile in whole.parts(reach, 0):
+        count[tile.made] += 1
+        assert tuple(len(range(*s.indices(999))) for s in tile.fine) == tuple(
+            each.shape[1] for each in tile.down
+        )
+        for axis, (made, fine) in enumerate(zip(tile.made, tile.fine, strict=True)):
+            assert made.start - fine.start >= reach or fine.start == 0
+            assert fine.stop - made.stop >= reach or fine.stop == whole.level.fine[axis]
+    assert torch.equal(count, torch.ones_like(count))
 
 
-@pytest.mark.parametrize(("shape", "factor"), [((4, 5, 1), (2, 2, 1)), ((3, 4, 2), (1.5, 2, 2))])
-def test_draws_have_the_covariance_of_the_model(shape, factor):
-    prior, count = prior_of(shape, factor), 3000
-    generator = torch.Generator().manual_seed(0)
-    draws = (
-        torch.stack([prior.draw(generator).ravel() for _ in range(count)]).numpy().astype(float)
-    )
-    known = dense_covariance(prior)
-    # of a sample covariance of normal data: E|S - A|^2 = (tr(A)^2 + |A|^2) / N
-    expected = math.sqrt((np.trace(known) ** 2 + np.square(known).sum()) / count)
-    assert np.linalg.norm(draws.T @ draws / count - known) < 1.5 * expected
-    assert np.trace(draws.T @ draws / count) == pytest.approx(np.trace(known), rel=0.05)
+def test_tiles_agree_with_the_whole(monkeypatch):
+    prior = prior_of((56, 60, 1), FACTOR, noise=0.05, seed=1, spread=0.3)
+    images = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
+    assert (len(prior.tiles()), len(prior.tiles(3360)), len(prior.tiles(3359))) == (9, 1, 9)
+    at_once = expected(prior, images)
+    monkeypatch.setattr(prior_module, "_WHOLE", 1600)
+    assert 1e-6 < distance(expected(prior, images), at_once) < 0.1
 
 
-@pytest.mark.parametrize(("shape", "factor"), GRIDS)
-def test_nothing_of_the_acquired_band_is_added_and_two_changes_give_the_sum(shape, factor):
-    prior = prior_of(shape, factor)
-    generator = torch.Generator().manual_seed(3)
-    one, two = prior.draw(generator), prior.draw(generator)
-    added = prior.beyond(one)
-    assert float(prior.window.level.down(added).norm()) < 1e-5 * float(added.norm())
+@pytest.mark.parametrize("shape", [(10, 12, 2), (44, 13, 1)])
+def test_many_maps_are_written_out_to_the_same_end(shape, monkeypatch):
+    prior, data = signed(shape), drawn(3, 4, shape[2], *shape[:2])
+    monkeypatch.setattr(prior_module, "_LARGEST", 100)
+    written = expected(prior, data)
+    monkeypatch.setattr(prior_module, "_MANY", 9)
+    monkeypatch.setattr(prior_module, "_WHOLE", 100)
+    assert distance(written, expected(prior, data)) < 1e-3
+
+
+def test_nothing_of_the_acquired_band_is_added_and_two_changes_give_the_sum():
+    prior = prior_of((9, 8, 2), FACTOR)
+    generator, beyond = torch.Generator().manual_seed(3), prior.whole.level.beyond
+    one, two = (acquired(prior, generator)[None] for _ in range(2))
+    added = beyond(expected(prior, one))
+    assert float(prior.whole.level.down(added).norm()) < 1e-5 * float(added.norm())
     assert float(added.norm()) > 0.01 * float(one.norm())
-    both = prior.beyond(one - 2 * two)
-    # as far as each of the three is solved
-    assert distance(both, added - 2 * prior.beyond(two)) < 0.02
-    assert not prior.beyond(torch.zeros_like(one)).any()
+    both = expected(prior, one - 2 * two)
+    assert distance(both, expected(prior, one) - 2 * expected(prior, two)) < 1e-4
+    assert not expected(prior, torch.zeros_like(one)).any()
 
 
-def test_a_window_around_the_mask_serves_what_lies_in_the_mask():
+def test_what_lies_around_the_mask_serves_what_lies_in_it():
     shape = (26, 24, 2)
-    level = level_above(shape, (2, 2, 1))
+    level = level_above(shape, FACTOR)
     x, y, _ = np.indices(shape)
     mask = np.hypot(x - 12, y - 12) < 5
-    small, whole = Window.around(level, mask), window_of(shape, (2, 2, 1))
-    assert sizes(small) != sizes(whole)
+    small, whole = Tile.around(level, mask), whole_of(shape, FACTOR)
+    assert small.inner == (slice(4, 21), slice(4, 21))
     weight = patchy(whole, 1)[None] * torch.from_numpy(
         np.kron(mask[..., 0], np.ones((2, 2))).astype(np.float32)
     )
-    weight = weight + 0.02
-    wide = Prior(window=whole, weight=weight, fwhm=(2.0,), noise=0.01)
-    narrow = Prior(
-        window=small, weight=weight[(slice(None), *small.fine)], fwhm=(2.0,), noise=0.01
-    )
-    data = wide.draw(torch.Generator().manual_seed(0))
+    wide = Prior(whole=whole, weight=weight + 0.02, fwhm=(2.0,), noise=0.01)
+    data = acquired(wide, torch.Generator().manual_seed(0))[None]
     inside = torch.from_numpy(np.kron(np.moveaxis(mask, 2, 0), np.ones((1, 2, 2))) > 0)
+    narrow = expected(replace(wide, whole=small), data)
+    # four voxels away the sidelobes of what lies inside are small
+    left = distance(level.beyond(narrow)[0, inside], level.beyond(expected(wide, data))[0, inside])
+    assert left < 0.08
+    assert not narrow[:, :, :8].any()
 
-    def added(prior):
-        cut = data[prior.window.coarse].contiguous()
-        out = torch.zeros(2, 52, 48)
-        out[prior.window.fine] = prior.prior_times_adjoint(
-            prior.solve(cut, iterations=300, tolerance=1e-4)
-        )
-        return level.beyond(out)[inside]
 
-    # four voxels away the sidelobes of what lies inside are small: .04 here
-    assert distance(added(narrow), added(wide)) < 0.08
-    assert not narrow.expect(data)[:, :2].any()
+def test_a_slice_without_maps_gets_nothing():
+    prior = prior_of((9, 8, 2), FACTOR)
+    prior.weight[:, 1] = 0
+    assert not prior.at(1)(drawn(0, 2, 9, 8)).any()
+    assert prior.at(0)(drawn(0, 2, 9, 8)).any()
 
 
 def test_as_many_maps_as_correlations():
-    window = window_of((4, 4, 1), (2, 2, 1))
+    whole = whole_of((4, 4, 1), FACTOR)
     with pytest.raises(ValueError, match="2 variance maps and 1 correlations"):
-        Prior(window=window, weight=torch.ones(2, *sizes(window)), fwhm=(2.0,), noise=0.1)
+        Prior(whole=whole, weight=torch.ones(2, *sizes(whole)), fwhm=(2.0,), noise=0.1)
+
+
+def test_draws_have_the_covariance_of_the_prior():
+    """Of the helper that the other tests draw with."""
+    prior, generator = prior_of((5, 4, 1), FACTOR), torch.Generator().manual_seed(0)
+    draws = torch.stack([fluctuation(prior, generator)[0].flatten() for _ in range(4000)])
+    found = (draws.T @ draws / 4000).numpy()
+    assert distance(found, dense_prior(prior)) < 0.15

@@ -10,6 +10,7 @@ from graphmaker import planned_graph
 
 from bids_sr.config.memory_model import (
     _LARGE,
+    RESOLVE,
     SEGMENT,
     SERIES,
     TRAIN_ON_VOLUMES,
@@ -58,9 +59,12 @@ def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> N
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
 
 
-def test_the_volumes_of_a_calibrated_run_are_held_together() -> None:
-    held = held_of_calibrated(64 * 64 * 30, 0.49, 900)
-    assert largest_gb(Sizes(high=0.49, calibrated=held)) > largest_gb(Sizes(high=0.49)) + 0.44
+def test_the_patterns_of_a_calibrated_run_are_held() -> None:
+    small, large = (Sizes(high=n, calibrated=held_of_calibrated(n)) for n in (0.5, 1.0))
+    added = [
+        step_gb(RESOLVE, each) - step_gb(RESOLVE, Sizes(high=each.high)) for each in (small, large)
+    ]
+    assert 0.3 < added[0] < added[1] < 0.5
 
 
 def test_dense_networks_of_the_paper_count_where_they_are_trained_and_applied() -> None:

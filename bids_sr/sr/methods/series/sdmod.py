@@ -1,7 +1,7 @@
 """Control: the zero-filled change times its standard deviation over that of its surroundings.
 
 What does not exceed it needs no prior and no network. It stands among the baselines
-(`bids_sr.sr.variance.upsampler.Modulation`) and is applied whatever it explains.
+(`bids_sr.sr.variance.in_reference.Modulation`) and is applied whatever it explains.
 """
 
 from bids_sr.sr.method import Cost, Method
