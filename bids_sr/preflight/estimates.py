@@ -229,10 +229,7 @@ def _anatomical(plan: Plan, sizes: Sizes) -> Row:
 
 
 def _calibrations(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
-    """Return the calibration of each run whose method uses one, and the added file.
-
-    The file is that of what the calibration adds to the volumes.
-    """
+    """Return the calibration of each run whose method uses one."""
     found = [(run, run.calibration) for run in plan.runs if run.calibration is not None]
     if not found or not settings.superres.calibrated:
         return []
@@ -240,11 +237,7 @@ def _calibrations(plan: Plan, settings: Settings, sizes: Sizes) -> list[Row]:
         math.prod(run.shape) * math.prod(run.factor) * one.n_volumes / 1e6 for run, one in found
     ]
     seconds = sum(_CALIBRATION_S + _CALIBRATION_S_HIGH * size for size in volumes)
-    at_once = min(settings.resources.nprocs or 1, len(found))
-    added = at_once * max(_run_gigabytes(run)[1] for run, _ in found)
-    return [
-        _row(sizes, "calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3 + added)
-    ]
+    return [_row(sizes, "calibration", seconds, memory_model.CALIBRATE, sum(volumes) * 4e-3)]
 
 
 def _motion(plan: Plan, sizes: Sizes) -> Row:
