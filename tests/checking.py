@@ -1,6 +1,7 @@
 """What several tests check."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,3 +26,8 @@ def problems_of(check: Callable[..., Any], *args: Any, **kwargs: Any) -> list[No
 def inconsistency(fine: np.ndarray, volume: np.ndarray) -> float:
     """|B(fine) - volume| / |volume|, where B crops k-space."""
     return float(np.linalg.norm(downsample(fine, volume.shape) - volume) / np.linalg.norm(volume))
+
+
+def listed(listing: str | Path) -> list[Path]:
+    """Files that a step with a list of artifacts has named in a file of its own."""
+    return [Path(line) for line in Path(listing).read_text(encoding="utf-8").splitlines()]

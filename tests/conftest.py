@@ -44,7 +44,9 @@ def _begin_with_a_copy(manager: Any) -> None:
     kept: dict[tuple[str, ...], Any] = {}
 
     def reset_database(self: Any, init_args: Any, config: Any) -> None:
-        if self.database_file is not None or not {"bids", "derivatives"}.issuperset(config):
+        if self.database_file is not None or any(
+            each not in ("bids", "derivatives") for each in config
+        ):
             written(self, init_args, config)
             return
         names, own = tuple(config), self.engine.raw_connection().driver_connection

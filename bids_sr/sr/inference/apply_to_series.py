@@ -228,7 +228,10 @@ class _InSpace:
         """
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
-            values = values + self._placed.sampled(spline_coefficients(added), self._affine)
+            more = self._placed.sampled(spline_coefficients(added), self._affine)
+            values = np.where(
+                values == 0, 0, values + more
+            )  # outside the field of view it stays 0
         self._writer.append(self._placed.filled(values))
 
 

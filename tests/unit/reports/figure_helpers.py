@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from checking import listed
+
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.figure import FigureStep
 from bids_sr.pipeline.store import derivative_path
@@ -49,8 +51,7 @@ def kept(step: FigureStep, drawn: list[Derivative], folder: Path) -> list[tuple[
     """
     (port,) = step.outputs.values()
     folder.mkdir(exist_ok=True)
-    listing = Path(port.save(drawn, folder / "drawn"))
-    saved = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
+    saved = listed(port.save(drawn, folder / "drawn"))
     paths = [path for path in saved if path.suffix != ".json"]
     assert [path.name for path in saved if path.suffix == ".json"] == [
         f"{path.name}.json" for path in paths

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from checking import listed
 from figure_helpers import kept
 
 from bids_sr.io.nifti import SeriesReader
@@ -59,10 +60,10 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
         drawn = draw_tsnr(preproc, mask, n_dummy=2)
     assert sum(bar.get_height() for bar in drawn[0].content.axes[0].patches) == 256
     assert kept(draw_tsnr, drawn, tmp_path / "work") == [("motion", "tsnr.svg")]
-    files = sorted((tmp_path / "work").iterdir(), reverse=True)  # the figure, and its note
+    (listing,) = (tmp_path / "work").glob("*_files.txt")  # of the figure, and its note
     (tmp_path / "here").mkdir()
     own = {"subject": "01", "task": "tap"}
-    stored = store.store(tmp_path / "here", files, output_dir=tmp_path, entities=own)
+    stored = store.store(tmp_path / "here", listed(listing), output_dir=tmp_path, entities=own)
     assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
     page = write_subject_page(tmp_path, "01", shown=figures.declared(), custom={}).read_text(
         encoding="utf-8"

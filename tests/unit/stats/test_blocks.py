@@ -103,7 +103,7 @@ def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
 
 def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
     events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert "condition once has 1 block" in caplog.text
     weights = {"thumb": 1 / 3, "little": 1 / 3, "once": 1 / 3}

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from checking import listed
 from oldtables import measure_of
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -287,8 +288,8 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
         (tmp_path / name).mkdir()
         step = map_series.interface(**given, series_name="raw", **OPTIONS)
         found = step.run(cwd=str(tmp_path / name)).outputs
-        files = sorted([*found.maps, found.map_metrics])
-        texts.append({Path(file).name: Path(file).read_bytes() for file in files})
+        files = sorted([*listed(found.maps), Path(found.map_metrics)])
+        texts.append({file.name: file.read_bytes() for file in files})
     assert texts[0] == texts[1]
     told = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
     assert told["ContrastWeights"] == {"thumb": 1.0}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checking import listed
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -41,7 +42,7 @@ def test_tissue_maps_bear_the_names_of_their_tissues(tmp_path: Path) -> None:
     maps = [Volume(np.full((3, 3, 3), share, np.float32), GRID) for share in shares.values()]
     port = port_of(list[Map])
     assert port is not None
-    files = map(Path, port.save(label_tissues(maps), tmp_path / "tissue_maps"))
+    files = listed(port.save(label_tissues(maps), tmp_path / "tissue_maps"))
     found = {
         path.name.partition(".")[0]: float(SeriesReader(path).volume(0).mean()) for path in files
     }

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from checking import listed
 from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
@@ -331,17 +332,17 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
     prepared.lr.setdefault("linear", prepared.lr["nearest"])
     out = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
-        (out.fine_scans, "measured", prepared.hr),
-        (out.other_scans[-4:], "nearest", prepared.lr["nearest"]),
+        (listed(out.fine_scans), "measured", prepared.hr),
+        (listed(out.other_scans)[-4:], "nearest", prepared.lr["nearest"]),
     ):
-        images = [path for path in files if path.endswith(".nii")]
-        assert [Path(path).name for path in images] == [
+        images = [path for path in files if path.suffix == ".nii"]
+        assert [path.name for path in images] == [
             f"res-hr_desc-{series}_{c}.nii" for c in CONTRASTS
         ]
         for contrast, path in zip(CONTRASTS, images, strict=True):
-            np.testing.assert_array_equal(load_image(Path(path))[0], stack[contrast])
+            np.testing.assert_array_equal(load_image(path)[0], stack[contrast])
     assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
-    about = json.loads(Path(out.fine_scans[1]).read_text())
+    about = json.loads(listed(out.fine_scans)[1].read_text())
     assert about["Resolution"] == "grid of the high-resolution T1w scan"
 
 
