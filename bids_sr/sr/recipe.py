@@ -469,7 +469,7 @@ class VarianceRecipe:
     kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
     noise: float = 1e-3
-    rounds: int = 3
+    rounds: int = 6
     draws: int = 96
     step: float = 0.5
     equalize: float = 0.75
