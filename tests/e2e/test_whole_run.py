@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nilearn.interfaces.fmriprep import load_confounds_strategy
+from scipy.ndimage import binary_erosion
 
 from bids_sr.bids.layout import merged, sidecars_on_disk
 from bids_sr.io.nifti import SeriesReader
@@ -300,7 +301,8 @@ def test_files_of_one_space_are_on_one_grid(preprocessed, space):
 def test_what_lies_outside_the_field_of_view_is_zero(preprocessed, space):
     """`fslmaths -Tmin -bin` takes all else as brain."""
     series, _, reference = _of_space(preprocessed, space)
-    outside = reference.get_fdata() == 0
+    # a voxel at the edge may lie inside in the pose of a volume
+    outside = binary_erosion(reference.get_fdata() == 0, border_value=1)
     assert outside.mean() > 0.05
     assert (series.get_fdata()[outside] == 0).all()
 
