@@ -8,7 +8,7 @@ import dataclasses
 import io
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from bids_sr.series import RAW
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    from bids_sr.bids import BoldRun
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.pipeline.graph import Placed
     from bids_sr.preflight import Plan
@@ -83,7 +84,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 graph,
                 base_dir=work_dir,
                 need_gb=lambda need: step_gb(need, sizes),
-                seconds=partial(_seconds_of, plan),
+                seconds=partial(_seconds_of, _runs_of(plan), sizes.scans),
             )
             write_citations(graph.methods_text(), out, log_dir)
             exported = [] if run.boilerplate_only else primary_series(graph)
@@ -137,16 +138,27 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     return dataclasses.replace(outcome, reports=reports)
 
 
-def _seconds_of(plan: "Plan", placed: "Placed") -> float:
+def _runs_of(plan: "Plan") -> dict[tuple[str, str], "BoldRun"]:
+    """Return runs by participant and name, the first of each participant without a name, too."""
+    runs: dict[tuple[str, str], BoldRun] = {}
+    for run in plan.runs:
+        subject = run.entities["subject"]
+        runs.setdefault((subject, ""), run)
+        runs.setdefault((subject, run.stem), run)
+    return runs
+
+
+def _seconds_of(
+    runs: Mapping[tuple[str, str], "BoldRun"], scans: float, placed: "Placed"
+) -> float:
     """Return what a step declares for its run, or for the largest scan where there is no run.
 
     Steps of a participant count by its first run.
     """
     subject, name = placed.scope.whom
-    mine = [run for run in plan.runs if run.entities["subject"] == subject]
-    run = next((each for each in mine if each.stem == name), mine[0] if mine else None)
+    run = runs.get((subject, name)) or runs.get((subject, ""))
     if run is None:
-        return placed.cost.seconds(high=plan.estimate.sizes.scans)
+        return placed.cost.seconds(high=scans)
     low = math.prod(run.shape) / 1e6
     high = low * math.prod(run.factor)
     try:
