@@ -127,6 +127,24 @@ def open_(mask: Mask, affine: Array, mm: float) -> Mask:
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
 
+def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
+    """Return the smallest box around a mask that is not empty.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+
+    Returns
+    -------
+    tuple[slice, slice, slice]
+        Range of voxels along each axis.
+    """
+    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
+    return x, y, z
+
+
 def largest_part(mask: Mask) -> Mask:
     """The largest connected part (faces touch).
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bids_sr.io.array_types import Array
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.resolution.operators import Level
 
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
@@ -124,14 +125,10 @@ class Tile:
             One tile of all slices.
         """
         x, y = (
-            np.flatnonzero(np.asarray(mask).any(tuple(a for a in range(3) if a != axis)))
-            for axis in (0, 1)
+            slice(max(0, own.start - _MARGIN), min(count, own.stop + _MARGIN))
+            for own, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
         )
-        own = (
-            slice(max(0, int(x[0]) - _MARGIN), min(level.coarse[0], int(x[-1]) + 1 + _MARGIN)),
-            slice(max(0, int(y[0]) - _MARGIN), min(level.coarse[1], int(y[-1]) + 1 + _MARGIN)),
-        )
-        return cls(level=level, inner=own, seen=own)
+        return cls(level=level, inner=(x, y), seen=(x, y))
 
     def part(self, x: slice, y: slice, halo: int) -> Self:
         """The tile of some of its acquired voxels, and of what lies around them in this one.

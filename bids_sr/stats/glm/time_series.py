@@ -20,6 +20,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm.streamed_fit import in_batches
 
@@ -152,24 +153,6 @@ class VoxelTimeSeries:
                     if stream.readinto(memoryview(block[t]).cast("B")) != 4 * (stop - start):
                         raise OSError(f"{self.path}: scratch file ends early")
                 yield slice(start, stop), block
-
-
-def bounding_box(mask: Mask) -> _Box:
-    """Return the smallest box around a mask that is not empty.
-
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of the brain (3D, boolean).
-
-    Returns
-    -------
-    _Box
-        Range of voxels along each axis.
-    """
-    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
-    return x, y, z
 
 
 def parts_of(count: int) -> Iterator[slice]:

@@ -7,8 +7,8 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
-from bids_sr.stats.glm.time_series import bounding_box
 
 _DEGREE = 2  # of the polynomial trend that is no noise
 _STRIP = 8192  # voxels whose changes stay in the processor's cache
