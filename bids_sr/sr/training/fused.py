@@ -156,7 +156,7 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.sr.training.trainer import torch_threads
+    from bids_sr.sr.threads import torch_threads
 
     ready = _prepared(model, coarse, mask, affine, device)
     generator = model.generator.to(device)

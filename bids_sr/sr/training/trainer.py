@@ -9,12 +9,8 @@ or, with a critic in the loss, the last weights are kept.
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
@@ -23,33 +19,12 @@ from bids_sr.sr.models.card import ModelError, card_entries, plain_recipe, train
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import check_factor
+from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase, Progress, compare
 from bids_sr.sr.training.update_steps import weighted_layers
 
 _LOG = logging.getLogger(__name__)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run with this number of torch's threads.
-
-    Parameters
-    ----------
-    count : int
-        Number of threads of torch.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit(

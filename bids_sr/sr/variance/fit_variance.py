@@ -20,9 +20,9 @@ from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
+from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.training.checkpoint import LogRow
 from bids_sr.sr.training.job import TrainingRequest
-from bids_sr.sr.training.trainer import torch_threads
 from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
 from bids_sr.sr.variance.exemplars import with_exemplars
 from bids_sr.sr.variance.one_level_down import Explained, map_of, try_maps

@@ -24,6 +24,7 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import level_above, to_slices, to_volume
+from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import FWHM
 from bids_sr.sr.variance.prior import Prior, Tile
 
@@ -116,19 +117,22 @@ class Detail:
             zerofilled.tr,
             header_like=zerofilled.header,
         ) as writer:
-            for z in range(zerofilled.shape[2]):
-                slab = zerofilled.slab(z, z + 1)
-                if self.change is not None:
-                    with torch.inference_mode():
-                        # what lies in memory as (T, 1, Y, X) is changed in place
-                        _raise(self.change, z, torch.from_numpy(slab.T)[:, 0].transpose(1, 2))
-                if self.constant is not None:
-                    slab += self.constant[:, :, z : z + 1, None]
-                if not np.isfinite(slab).all():
-                    raise InferenceError(
-                        f"slice {z}: super-resolution gave values that are not finite"
-                    )
-                writer.put_slab(z, slab)
+            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(zerofilled.shape[2]))
+            with torch.inference_mode():
+                for z, slab in side_by_side(self._added, slabs):
+                    writer.put_slab(z, slab)
+
+    def _added(self, of_slice: tuple[int, Array]) -> tuple[int, Array]:
+        """A slice (X, Y, 1, T) with its number, to which the detail is added in place."""
+        z, slab = of_slice
+        if self.change is not None:
+            # what lies in memory as (T, 1, Y, X) is changed in place
+            _raise(self.change, z, torch.from_numpy(slab.T)[:, 0].transpose(1, 2))
+        if self.constant is not None:
+            slab += self.constant[:, :, z : z + 1, None]
+        if not np.isfinite(slab).all():
+            raise InferenceError(f"slice {z}: super-resolution gave values that are not finite")
+        return z, slab
 
 
 def _raise(source: Prior | Modulation, z: int, slices: Tensor) -> None:

@@ -28,6 +28,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, interpolate, level_below, to_slices
+from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import with_exemplars
 from bids_sr.sr.variance.in_reference import Modulation
 from bids_sr.sr.variance.prior import Prior, Tile
@@ -109,8 +110,8 @@ def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
 
     def added(coarse: Tensor) -> Tensor:
         images = level.across(coarse)
-        made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
-        return plane.beyond(torch.stack(made, 1))
+        made = side_by_side(lambda z: prior.at(z)(images[:, z]), range(images.shape[1]))
+        return plane.beyond(torch.stack(list(made), 1))
 
     return added
 

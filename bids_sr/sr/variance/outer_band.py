@@ -15,7 +15,7 @@ The same measure tells where the calibration fits best: its registration is refi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.resolution.operators import Level, to_slices
+from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
@@ -153,14 +154,8 @@ class OuterBand:
         self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
         # components without the outermost frequencies, on fewer voxels, and these alone
         self._data = [(kept.down(half), kept.beyond(half)) for half in halves]
-        self._base = [
-            [self._covariance(prior.weight, at, prior.fwhm) for at in self.tiles]
-            for prior in priors
-        ]
-        self._without = [
-            [self._share(h, number, own[number]) for number in range(len(self.tiles))]
-            for h, own in enumerate(self._base)
-        ]
+        self._base = [self._covariances(prior.weight, prior.fwhm) for prior in priors]
+        self._without = self._shares(self._base)
 
     def _rows(self, tile: Tile) -> tuple[slice, slice]:
         """Voxels of the reduced grid that lie inside what is seen of a tile."""
@@ -190,6 +185,15 @@ class OuterBand:
         )
         outer = out[:u, :v] - out[u : 2 * u, v : 2 * v]
         return torch.cat([outer.flatten(0, 1), out[2 * u :, 2 * v :].flatten(0, 1)])
+
+    def _covariances(self, maps: Tensor, fwhm: tuple[float, ...]) -> list[Tensor]:
+        """`_covariance` in each tile."""
+        return list(side_by_side(lambda at: self._covariance(maps, at, fwhm), self.tiles))
+
+    def _shares(self, priors: Iterable[Iterable[Tensor]]) -> tuple[float, ...]:
+        """`_share` of each half in each tile, one half after the other."""
+        jobs = ((h, n, each) for h, own in enumerate(priors) for n, each in enumerate(own))
+        return tuple(side_by_side(lambda job: self._share(*job), jobs))
 
     def _share(self, half: int, number: int, prior: Tensor) -> float:
         """Return the share of the other half's outermost frequencies that a half predicts.
@@ -228,17 +232,19 @@ class OuterBand:
             Predicted shares, without and with the calibration.
         """
         patterns = self._patterns(exemplars, correction)
-        without = tuple(each for own in self._without for each in own)
         if not bool(patterns[:, :, *self.priors[0].whole.fine].any()):
-            return Predicted(without=without, having=without)
+            return Predicted(without=self._without, having=self._without)
         alone = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
-        having = []
-        on_tiles = [self._covariance(patterns, at, alone.fwhm) for at in self.tiles]
-        for half, prior in enumerate(self.priors):
-            level = prior.mean_variance / alone.mean_variance
-            for number, (own, other) in enumerate(zip(self._base[half], on_tiles, strict=True)):
-                having.append(self._share(half, number, torch.lerp(own, level * other, share)))
-        return Predicted(without=without, having=tuple(having))
+        on_tiles = self._covariances(patterns, alone.fwhm)
+        levels = [prior.mean_variance / alone.mean_variance for prior in self.priors]
+        mixed = (
+            (
+                torch.lerp(own, level * other, share)
+                for own, other in zip(base, on_tiles, strict=True)
+            )
+            for level, base in zip(levels, self._base, strict=True)
+        )
+        return Predicted(without=self._without, having=self._shares(mixed))
 
     def _patterns(self, exemplars: Exemplars, correction: Array | None) -> Tensor:
         """Patterns (C, n, X, Y) in the slices that are looked at."""

@@ -14,7 +14,8 @@ voxel and log w is drawn a little towards its neighborhood. Settings were fixed 
 level of resolution down (``benchmarks/people.py settings``).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.prior import Prior, Tile
 
 _FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
@@ -119,18 +121,7 @@ def _marginal_likelihood(
     ).scaled(variance)
     generator, tiles = torch.Generator().manual_seed(seed), prior.tiles()
     for done in range(recipe.rounds):
-        seen, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
-        for z in range(len(first[0])):
-            for tile in tiles:
-                root = prior.root(z, tile)
-                white = torch.randn(len(root), recipe.draws, generator=generator)
-                for out, solved in (
-                    (seen, torch.cholesky_solve(data[:, z, *tile.seen].flatten(1).T, root)),
-                    (drawn, torch.linalg.solve_triangular(root.T, white, upper=True)),
-                ):
-                    back, found = prior.responses(z, tile, solved)
-                    for number, each in enumerate(found):
-                        out[number, z, *tile.made] = (back * each).mean(0)
+        seen, drawn = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
         here = (slice(None), *whole.fine)
         for new, old, of_data, of_draws in zip(weight, prior.weight, seen, drawn, strict=True):
@@ -139,6 +130,33 @@ def _marginal_likelihood(
         if progress is not None:
             progress(done + 1, recipe.rounds)
     return replace(prior, noise=recipe.noise * total).scaled(total)
+
+
+def _responses(
+    prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mean of b W_q K_q W_q b over data (C, z, x, y), and over draws (Q, Z, X, Y)."""
+    seen, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
+
+    def compare(job: tuple[int, Tile, Tensor]) -> None:
+        z, tile, white = job
+        root = prior.root(z, tile)
+        for out, solved in (
+            (seen, torch.cholesky_solve(data[:, z, *tile.seen].flatten(1).T, root)),
+            (drawn, torch.linalg.solve_triangular(root.T, white, upper=True)),
+        ):
+            back, found = prior.responses(z, tile, solved)
+            for number, each in enumerate(found):
+                out[number, z, *tile.made] = (back * each).mean(0)
+
+    jobs = (
+        (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))
+        for z in range(data.shape[1])
+        for tile in tiles
+    )
+    for _ in side_by_side(compare, jobs):
+        pass
+    return seen, drawn
 
 
 def _updated(weight: Tensor, seen: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:

@@ -1,0 +1,64 @@
+"""Small things computed side by side on torch's threads."""
+
+import threading
+
+import pytest
+import torch
+from variance_helpers import drawn, whole_of
+
+from bids_sr.sr.method import get_method
+from bids_sr.sr.threads import side_by_side, torch_threads
+from bids_sr.sr.variance.variance_estimation import estimate_prior
+
+
+def test_what_is_made_comes_in_order_each_on_one_thread():
+    seen = []
+
+    def make(item: int) -> tuple[int, int, bool]:
+        seen.append(threading.get_ident())
+        return 2 * item, torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    with torch_threads(2):
+        made = list(side_by_side(make, range(9)))
+        assert torch.get_num_threads() == 2  # again
+    assert made == [(2 * item, 1, True) for item in range(9)]
+    assert threading.get_ident() not in seen
+
+
+def test_items_are_taken_no_further_ahead_than_there_are_threads():
+    taken = []
+
+    def items():
+        for item in range(8):
+            taken.append(item)
+            yield item
+
+    with torch_threads(2):
+        first = side_by_side(lambda item: item, items())
+        assert next(first) == 0
+        assert taken == [0, 1]
+        assert list(first) == list(range(1, 8))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_reaches_who_asked(threads):
+    def fail(item: int) -> int:
+        if item == 3:
+            raise ValueError("item 3")
+        return item
+
+    with torch_threads(threads):
+        with pytest.raises(ValueError, match="item 3"):
+            list(side_by_side(fail, range(5)))
+        assert torch.get_num_threads() == threads
+
+
+def test_maps_are_the_same_on_any_number_of_threads():
+    whole = whole_of((16, 16, 3), (2.0, 2.0, 1.0))
+    components = drawn(3, 6, 3, 16, 16)
+    recipe = get_method("sbl").variance
+    maps = []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            maps.append(estimate_prior(components, whole, recipe, seed=1).weight)
+    assert torch.equal(*maps)
