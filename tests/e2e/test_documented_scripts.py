@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from pages import scripts
 
 from bids_sr.spatial.transforms import hr_grid
 
@@ -17,12 +18,6 @@ EXCERPTS = {"architecture.md", "extending.md"}
 OF_OUTPUTS = ["downstream.md"]
 """Pages whose scripts read a finished output; those of all others read series."""
 STEM = "sub-01_task-tap"
-
-
-def scripts(page: Path, language: str = "python") -> list[str]:
-    """The blocks of a page, in order."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [text for name, text in found if name == language]
 
 
 OF_SERIES = [

@@ -19,6 +19,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "README.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *sorted(f"docs/recipes/{path.name}" for path in (ROOT / "docs/recipes").glob("*.md")),
 ]
 
 
@@ -176,6 +177,8 @@ def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
     made = script("make_figures")
     drawn = {"layers.svg", "people.svg", "spaces.svg", "example.png", "accuracy.png", "report.png"}
     drawn |= {f"report/{name.split('_')[0]}.png" for name in made.FIGURES}
+    for path in (ROOT / "docs/recipes").glob("*.md"):
+        assert f"recipes/{path.name}" in menu
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name in menu
         shown = re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", path.read_text())
@@ -255,6 +258,21 @@ def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
         "--help",
         *_WITHOUT_EFFECT,
     }
+
+
+def test_the_descriptor_is_of_today_and_has_every_option() -> None:
+    made = script("descriptor")
+    stored = made.DESCRIPTOR.read_text(encoding="utf-8")
+    assert stored == made.text(), "python docs/options_page.py writes it anew"
+    known = {
+        flag
+        for each in json.loads(stored)["inputs"]
+        for flag in (each.get("command-line-flag"), *each.get("value-choices", ()))
+    }
+    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## bids-sr report")[0], re.MULTILINE)
+    without = [names for names in rows if known.isdisjoint(re.findall(r"`(.+?)`", names))]
+    assert without == ["`bids_dir`", "`output_dir`", "`{participant,group}`", "`--help-all`"]
 
 
 def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:

@@ -53,7 +53,9 @@ def test_every_tool_has_a_job_in_which_no_skip_for_its_want_is_allowed(rules: Mo
     }
     assert all(text in tools for text in named.values())
     assert "BIDS_SR_TEST_CONTAINER=" in str(jobs["container"])
-    assert set(rules.WITHOUT) == {*named, "container", "cgroups"}
+    assert "BIDS_SR_TEST_OTHERS=" in str(jobs["others"])
+    assert "--strict-skips none" in str(jobs["others"])
+    assert set(rules.WITHOUT) == {*named, "container", "cgroups", "others"}
 
 
 def test_what_a_skip_says_is_what_the_tests_say(rules: ModuleType) -> None:

@@ -1,0 +1,82 @@
+"""What tests with programs that call ours share: those programs, a phantom, and `bids-sr` with
+options that make it quick.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import Run
+
+BIN = Path(sys.executable).parent
+QUICK = f'#!/bin/sh\nexec {BIN}/bids-sr "$@" --sloppy --truth none\n'
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The folder with bosh, nipoppy, babs, datalad, snakemake and aws."""
+    named = Path(os.environ.get("BIDS_SR_TEST_OTHERS", "nowhere"))
+    if not (named / "bosh").is_file():
+        pytest.skip("BIDS_SR_TEST_OTHERS does not name the folder of bosh, nipoppy, babs, …")
+    return named
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the program, to which options are given that make it quick."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "bids-sr").write_text(QUICK)
+    (folder / "bids-sr").chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def run(programs: Path, quick: Path, tmp_path: Path) -> Run:
+    """Calls a program in the folder of the test, as somebody whose home that is."""
+
+    def called(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{quick}:{BIN}:{programs}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "USER": "tester",
+            "OMP_NUM_THREADS": "1",
+            "NUMBA_CACHE_DIR": str(quick / "numba"),
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "user.name",
+            "GIT_CONFIG_VALUE_0": "tester",
+            "GIT_CONFIG_KEY_1": "user.email",
+            "GIT_CONFIG_VALUE_1": "tester@example.org",
+            **more,
+        }
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return called
+
+
+@pytest.fixture(scope="session")
+def phantom(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of two participants; it is only read."""
+    root = tmp_path_factory.mktemp("data") / "DATA"
+    subprocess.run(
+        [BIN / "bids-sr-phantom", root, "--preset", "tiny", "--subjects", "2"],
+        check=True,
+        capture_output=True,
+    )
+    return root
+
+
+@pytest.fixture
+def data(phantom: Path, tmp_path: Path) -> Path:
+    """That data set in the folder of the test, under the name that recipes give to it."""
+    return Path(shutil.copytree(phantom, tmp_path / "DATA"))

@@ -1,0 +1,117 @@
+"""BABS makes a project of the recipe, submits a participant, and merges what its script pushed.
+
+Stand-ins: a script that calls our program for the container, one that runs the first task at once
+for SLURM.
+"""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from pages import RECIPES, Run, scripts
+
+from bids_sr.cli.parser import build_parser
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+STAND_INS = {
+    "singularity": """\
+while [[ $1 != */image ]]; do shift; done
+shift
+exec bids-sr "$@"
+""",
+    "sbatch": """\
+while [[ $1 != *.sh ]]; do
+    [[ $1 != --export=* ]] || export "${1#--export=}"
+    shift
+done
+export SLURM_ARRAY_JOB_ID=1 SLURM_ARRAY_TASK_ID=1
+bash "$@" >"$HOME/job.log" 2>&1
+echo "Submitted batch job 1"
+""",
+    "squeue": "",
+}
+
+
+def do(run: Run, *words: object) -> str:
+    """Output of a call that has to succeed."""
+    done = run(*words)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def recipe(run: Run, data: Path, quick: Path, tmp_path: Path) -> str:
+    """The recipe with paths of this machine, beside data and container that it names."""
+    for name, text in STAND_INS.items():
+        (quick / name).write_text(f"#!/bin/bash\n{text}")
+        (quick / name).chmod(0o755)
+    do(run, "datalad", "create", "--force", "-c", "text2git", data)
+    do(run, "datalad", "save", "-d", data, "-m", "data")
+    (tmp_path / "bids-sr.sif").write_text("stands in for an image\n")
+    do(run, "datalad", "create", "containers")
+    image = ("--url", tmp_path / "bids-sr.sif", "bids-sr-0-2-0")
+    do(run, "datalad", "-C", "containers", "containers-add", *image)
+    (tmp_path / "scratch").mkdir()
+    [text] = scripts(RECIPES / "babs.md", "yaml")
+    for said, here in (
+        ("/path/to/DATA", str(data)),
+        ("source /path/to/environment/bin/activate", "'true'"),
+        ("/path/to/scratch", str(tmp_path / "scratch")),
+    ):
+        assert said in text
+        text = text.replace(said, here)
+    return text
+
+
+def started(run: Run, recipe: str, tmp_path: Path, level: str = "subject") -> Path:
+    """The code of a project that `babs init` made of the recipe."""
+    (tmp_path / "bids-sr.yaml").write_text(recipe)
+    [line] = [
+        line
+        for block in scripts(RECIPES / "babs.md", "")
+        for line in block.splitlines()
+        if line.startswith("babs init")
+    ]
+    do(
+        run,
+        "bash",
+        "-c",
+        line.replace("--processing-level subject", f"--processing-level {level}"),
+    )
+    return tmp_path / "project" / "analysis" / "code"
+
+
+def test_a_participant_is_submitted_and_merged(run: Run, recipe: str, tmp_path: Path) -> None:
+    started(run, recipe, tmp_path)
+    do(run, "babs", "check-setup", "project")
+    do(run, "babs", "submit", "project", "--count", "1")
+    log = (tmp_path / "job.log").read_text()
+    assert log.strip().endswith("SUCCESS"), log
+    assert "Total jobs" in do(run, "babs", "status", "project")
+    do(run, "babs", "merge", "project")
+    [archive] = (tmp_path / "project" / "merge_ds").glob("*.zip")
+    assert archive.name == "sub-01_bids-sr-0-2-0.zip"
+    do(run, "datalad", "-C", archive.parent, "get", archive.name)
+    with zipfile.ZipFile(archive) as opened:
+        assert "bids-sr/sub-01.html" in opened.namelist()
+
+
+def test_a_job_of_a_session_names_it(run: Run, recipe: str, data: Path, tmp_path: Path) -> None:
+    """In the script of the job, which is not run here."""
+    for folder in sorted(data.glob("sub-*/*/")):
+        folder.rename(folder.parent / f"ses-1_{folder.name}")
+    for folder in sorted(data.glob("sub-*/ses-1_*")):
+        session = folder.parent / "ses-1"
+        session.mkdir(exist_ok=True)
+        folder.rename(session / folder.name.removeprefix("ses-1_"))
+    do(run, "datalad", "save", "-d", data, "-m", "sessions")
+    config = yaml.safe_load(recipe)
+    config["bids_app_args"]["$SESSION_SELECTION_FLAG"] = "--session-label"
+    code = started(run, yaml.safe_dump(config), tmp_path, "session")
+    text = (code / "bids-sr-0-2-0_zip.sh").read_text()
+    words = text.replace("\\\n", " ").split("participant ", 1)[1].splitlines()[0]
+    words = words.replace("$sesid", "ses-1").replace('"${subid}"', "sub-01").replace('"', "")
+    found = vars(build_parser().parse_args(["in", "out", "participant", *words.split()]))
+    assert found["selection.session_label"] == ["ses-1"]
+    assert found["selection.participant_label"] == ["sub-01"]

@@ -1,0 +1,35 @@
+"""Nipoppy installs the pipeline, runs one participant of two and tracks both."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pages import RECIPES, Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+STUDY = ("--dataset", "study")
+
+
+def test_one_participant_is_processed_and_tracked(run: Run, data: Path, tmp_path: Path) -> None:
+    checked = run("nipoppy", "pipeline", "validate", RECIPES / "nipoppy")
+    assert checked.returncode == 0, checked.stdout
+    for words in (
+        ("init", *STUDY, "--bids-source", "DATA"),
+        ("pipeline", "install", *STUDY, RECIPES / "nipoppy"),
+    ):
+        done = run("nipoppy", *words)
+        assert done.returncode == 0, done.stdout
+    [config] = (tmp_path / "study").rglob("global_config.json")
+    settings = json.loads(config.read_text())
+    settings["CONTAINER_CONFIG"]["COMMAND"] = None
+    config.write_text(json.dumps(settings))
+    for words in (
+        ("process", *STUDY, "--pipeline", "bids-sr", "--participant-id", "01"),
+        ("track-processing", *STUDY, "--pipeline", "bids-sr"),
+    ):
+        done = run("nipoppy", *words)
+        assert done.returncode == 0, done.stdout
+    [table] = (tmp_path / "study").rglob("processing_status.tsv")
+    found = pd.read_csv(table, sep="\t", dtype=str).set_index("participant_id")["status"]
+    assert found.to_dict() == {"01": "SUCCESS", "02": "FAIL"}
