@@ -285,7 +285,7 @@ class Activation(Checked):
             _apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter"
         )
         above = self.low_pass is None or self.low_pass > self.high_pass
-        self._need(above, "low_pass", "it lies above the high-pass frequency")
+        self._need(above, "low_pass", "it must lie above the high-pass frequency")
         numbers = [
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
         ]

@@ -181,7 +181,7 @@ class Checked:
         ):
             if bound is not None and value is not None:
                 within = all(holds(number, bound) for number in each)
-                self._need(within, name, f"it is {word} {bound}")
+                self._need(within, name, f"it must be {word} {bound}")
 
     def _each_once(self, *names: str) -> None:
         for name in names:

@@ -45,7 +45,7 @@ class MachineOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
 
     def _check(self) -> None:
-        self._need(len(self.factor) in (0, 1, 3), "factor", "it is one number or three")
+        self._need(len(self.factor) in (0, 1, 3), "factor", "it must be one number or three")
 
 
 @frozen

@@ -446,7 +446,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "--threads: 0\n  why: it is at least 1",
+        "--threads: 0\n  why: it must be at least 1",
     ),
 }
 

@@ -231,7 +231,7 @@ def test_slurm_that_is_not_there(
     ("given", "told"),
     [
         (("--setup", ""), "the path is empty"),
-        (("--cpus", "0"), "--cpus: 0\n  why: it is at least"),
+        (("--cpus", "0"), "--cpus: 0\n  why: it must be at least"),
     ],
 )
 def test_values_that_cannot_hold(
