@@ -155,7 +155,7 @@ def several_echoes(rng: Rng, maker: BidsMaker) -> list[str]:
     for echo in range(1, int(rng.integers(2, 5))):
         te = pick(rng, (0.01 * echo, 0.02, 10.0 * echo, None, "n/a", float("nan")))
         maker.bold(f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te})
-    return ["--echo", str(rng.integers(1, 5))] if rng.random() < 0.3 else []
+    return ["--echo-idx", str(rng.integers(1, 5))] if rng.random() < 0.3 else []
 
 
 @kind

@@ -92,7 +92,7 @@ def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
     existing = query.participants(bids_dir, found)
     labels = query.choose(bids_dir, existing, selection, found)
-    filters = query.read_filters(selection.bids_filter_file)
+    filters = query.read_filters(selection.bids_filter_file, found)
     return labels, open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
 
 
@@ -360,7 +360,9 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
         if first is not None and header.shape != first.shape:
             reason = f"its shape {header.shape} is not that of {paths[0].name}, {first.shape}"
             seen.refuse(
-                path, reason, "Convert the DICOM images again, or choose one echo with --echo N."
+                path,
+                reason,
+                "Convert the DICOM images again, or choose one echo with --echo-idx N.",
             )
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
@@ -369,7 +371,7 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
                 " by it"
             )
             seen.refuse(
-                path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo N."
+                path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo-idx N."
             )
         else:
             found.append((path, 1000.0 * te))
@@ -379,7 +381,7 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
         reason = f"the echo times of its echoes do not rise ({listed} ms)"
         seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(found) == len(paths):
-        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo N takes one."
+        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo-idx N takes one."
         seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(found)
 

@@ -15,6 +15,15 @@ _LISTED = 20  # labels in a message
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
+_QUERIES = {
+    "*": "ANY",
+    "query.any": "ANY",
+    "query.none": "NONE",
+    "query.optional": "OPTIONAL",
+}
+"""Values of filters to what they ask of pybids; null asks for NONE."""
+_NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
+"""Kinds of image that filter files of other programs name, too."""
 
 
 def check_dataset(bids_dir: Path) -> None:
@@ -282,7 +291,7 @@ def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> t
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
             found.refuse(
-                files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo."
+                files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo-idx."
             )
             return ()
         echoes = [echo] * len(usable)
@@ -300,7 +309,7 @@ def _echo(path: Path) -> int:
     return int(label) if label.isdigit() else 0
 
 
-def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
+def read_filters(path: Path | None, found: Findings) -> dict[str, dict[str, object]]:
     """Read a filter file in fMRIPrep's format.
 
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
@@ -309,6 +318,8 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
     ----------
     path : Path | None
         File of ``--bids-filter-file`` (JSON); None for no filters.
+    found : Findings
+        Takes up a note on filters of images that are not read.
 
     Returns
     -------
@@ -340,6 +351,9 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
         raise refusal(path, "the filter file must hold one query per kind of image", example)
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
+        if kind in _NOT_READ:
+            found.warn(path, f"its filter of {kind} has no effect: such images are not used.")
+            continue
         if kind not in KINDS:
             fix = f"The kinds are {', '.join(KINDS)}. {example}"
             raise refusal(path, f"{kind!r} is not a kind of image that bids-sr reads", fix)
@@ -350,12 +364,11 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
 def _filter_value(path: Path, value: object) -> object:
     if isinstance(value, list):
         return [_filter_value(path, item) for item in value]
-    if value is None or (
-        isinstance(value, str) and value.lower() in ("query.none", "query.any", "query.optional")
-    ):
+    name = "NONE" if value is None else _QUERIES.get(str(value).lower())
+    if name:
         from bids.layout import Query
 
-        return Query.NONE if value is None else Query[str(value).split(".")[1].upper()]
+        return Query[name]
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
         raise refusal(
             path,

@@ -96,6 +96,9 @@ def _run(argv: Sequence[str]) -> int:
         f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
         f" {settings.paths.bids_dir}"
     )
+    for option, why in settings.run.without_effect:
+        notice = Notice(what=f"{option} has no effect", why=why, level="note", code="option")
+        show(line_of(notice), notice)
     for line in settings.summary() if settings.run.verbosity else ():
         show(
             textwrap.fill(

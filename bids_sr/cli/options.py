@@ -23,10 +23,6 @@ Given = dict[str, dict[str, object]]
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=Checked)
 _READERS = {Path: path, int: int, float: float}
-_ELSEWHERE = {"--seed": "--random-seed", "--nthreads": "--nprocs"}
-"""Option of other programs to the one here that does the same, where another is spelled more like
-it.
-"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,6 +48,8 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        self._unused: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
         version = f"{prog.partition(' ')[0]} {__version__}"
         self.add_argument("--version", action="version", version=version)
         for kind in kinds:
@@ -98,6 +96,27 @@ class Parser(argparse.ArgumentParser):
             heading = (known.among or title) if names else ""
             (self.titled(heading) if heading else self).add_argument(*(names or [where]), **how)
 
+    def add_foreign(
+        self, *, unused: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Add options of other programs, which the help does not show.
+
+        Parameters
+        ----------
+        unused : mapping of str to sequence of str
+            Why nothing is done, to options with the name of their value, if they have one.
+        refused : mapping of str to sequence of str
+            What to do, to options that are refused.
+        """
+        self._refused |= {flag: fix for fix, flags in refused.items() for flag in flags}
+        for why, flags in unused.items():
+            for flag, _, value in (each.partition(" ") for each in flags):
+                how: dict[str, Any] = {"action": "store_true"}
+                if value:
+                    how = {"nargs": "+" if value.endswith("...") else None}
+                self.add_argument(flag, dest=flag, help=argparse.SUPPRESS, **how)
+                self._unused[flag] = why
+
     def titled(self, title: str) -> "argparse._ArgumentGroup":
         """The group of options under a heading of the help; made where there is none.
 
@@ -137,10 +156,18 @@ class Parser(argparse.ArgumentParser):
             After ``--help`` and ``--version``.
         """
         given: Given = {}
-        for key, value in vars(self.parse_args(list(hyphens(argv)))).items():
+        tokens = list(hyphens(argv))
+        # before a value of theirs is taken for a positional argument
+        for flag in (token.partition("=")[0] for token in tokens if token.startswith("--")):
+            if flag in self._refused:
+                self.error(f"unrecognized arguments: {flag}")
+        found = vars(self.parse_args(tokens))
+        for key, value in found.items():
             section, _, name = key.partition(".")
-            if name:  # else it is taken without effect
+            if name:
                 given.setdefault(section, {})[name] = _flat(value)
+        if unused := tuple((key, self._unused[key]) for key in found if key in self._unused):
+            given.setdefault("run", {})["without_effect"] = unused
         flags = {each.dest: _named(each) for each in self._actions}
         try:
             return make(given)
@@ -182,16 +209,11 @@ class Parser(argparse.ArgumentParser):
             Always, with what the user can do.
         """
         fix = f"see {self.prog} --help"
-        unknown = re.match(r"unrecognized arguments: .*?(--\S+)", message)
+        unknown = re.match(r"unrecognized arguments: (?:.*?(?=--))?(\S+)", message)
         if unknown:
-            flags, flag = (
-                [each for action in self._actions for each in action.option_strings],
-                unknown[1].split("=")[0],
-            )
-            meant = _ELSEWHERE.get(flag)
-            fix = (
-                f"did you mean {meant!r}?" if meant in flags else nearest_name(flag, flags) or fix
-            )
+            flags = [each for action in self._actions for each in action.option_strings]
+            flag = unknown[1].split("=")[0]
+            fix = self._refused.get(flag) or nearest_name(flag, flags) or fix
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
@@ -224,7 +246,8 @@ def made_of(given: Given, kind: type[_C]) -> _C:
 
 def _named(action: argparse.Action) -> str:
     """An option as the user knows it."""
-    return [str(action.metavar or action.dest), *action.option_strings][-1]
+    long = (each for each in action.option_strings if each.startswith("--"))
+    return next(long, str(action.metavar or action.dest))
 
 
 def _flat(value: object) -> object:

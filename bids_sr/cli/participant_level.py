@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -86,7 +87,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 need_gb=lambda need: step_gb(need, sizes),
                 seconds=partial(_seconds_of, _runs_of(plan), sizes.scans),
             )
-            write_citations(graph.methods_text(), out, log_dir)
+            write_citations(graph.methods_text(), out, log_dir, html=not run.md_only_boilerplate)
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
                 describe(series=series)
@@ -95,6 +96,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
+        if run.clean_workdir:
+            shutil.rmtree(work_dir / graph.scope.name, ignore_errors=True)
         # what is given, less what the program and waiting workers hold
         wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
         workers = max(
@@ -116,7 +119,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 mem_gb=for_steps_gb(given, workers),
                 crash_dir=log_dir,
                 progress=progress,
-                plugin=Plugin.from_toml(resources.use_plugin)
+                plugin=Plugin.from_file(resources.use_plugin)
                 if resources.use_plugin
                 else Plugin(),
                 has_gpu=resources.device != "cpu"

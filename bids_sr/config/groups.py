@@ -63,13 +63,27 @@ class Selection(Checked):
         once=True,
     )
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)", common=True, decides=False
+        (),
+        "--participant-label LABEL",
+        "participants, separated by spaces or commas, or @FILE that lists them (default: all)",
+        common=True,
+        decides=False,
+        type=readers.labels,
     )
     session_label: tuple[str, ...] = option(
-        (), "--session-label LABEL", "sessions (default: all)", decides=False
+        (),
+        "--session-label --session-id LABEL",
+        "sessions (default: all)",
+        decides=False,
+        type=readers.labels,
     )
     task_id: tuple[str, ...] = option(
-        (), "-t --task-id TASK", "tasks (default: all)", common=True, decides=False
+        (),
+        "-t --task-id TASK",
+        "tasks (default: all)",
+        common=True,
+        decides=False,
+        type=readers.labels,
     )
     run_id: tuple[int, ...] = option(
         (), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number, least=0
@@ -77,7 +91,8 @@ class Selection(Checked):
     bids_filter_file: Path | None = option(
         None,
         "--bids-filter-file FILE",
-        "JSON with pybids filters for bold, t2starw, t1w, t2w, flair",
+        "JSON with pybids filters for bold, t2starw, t1w, t2w, flair; others, such as fmap, have"
+        " no effect",
         decides=False,
     )
     bids_database_dir: Path | None = option(
@@ -136,14 +151,15 @@ class Preprocessing(Checked):
     )
     echo: int | None = option(
         None,
-        "--echo N",
+        "--echo-idx N",
         "use only this echo of a multi-echo run (default: optimal combination of all)",
         least=1,
     )
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "reference time for slice-timing correction (fraction of TR)",
+        "reference time for slice-timing correction: a fraction of TR, start or middle",
+        type=readers.fraction,
         least=0,
         most=1,
     )
@@ -165,8 +181,14 @@ class Preprocessing(Checked):
         "all components of CompCor in the confounds, not only those that explain half of the"
         " variance",
     )
-    ignore: tuple[Literal["slicetiming", "events"], ...] = option(
-        (), "--ignore", "steps to skip; a run whose events are ignored is treated as resting state"
+    ignore: tuple[
+        Literal["slicetiming", "events", "fieldmaps", "sbref", "t2w", "flair", "fmap-jacobian"],
+        ...,
+    ] = option(
+        (),
+        "--ignore",
+        "slicetiming: do not correct it; events: treat the run as resting state; the others are"
+        " fMRIPrep's and have no effect",
     )
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
@@ -385,7 +407,7 @@ class Resources(Checked):
 
     nprocs: int | None = option(
         None,
-        "--nprocs --n-cpus N",
+        "--nprocs --nthreads --n-cpus N",
         "processors (default: all)",
         common=True,
         decides=False,
@@ -400,11 +422,13 @@ class Resources(Checked):
     )
     mem_gb: float | None = option(
         None,
-        "--mem --mem-gb SIZE",
-        "memory limit: 8, 8G, 512M (default: free memory)",
+        "--mem --mem-gb --mem-mb SIZE",
+        "memory limit: 8G, 512M; a bare number is in GB, that of --mem-mb in MB (default: free"
+        " memory)",
         common=True,
         decides=False,
-        type=readers.gigabytes,
+        action=readers.Memory,
+        type=str,
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
@@ -415,8 +439,9 @@ class Resources(Checked):
     )
     use_plugin: Path | None = option(
         None,
-        "--use-plugin FILE",
-        "TOML file; each step becomes a SLURM job (default: steps run on this machine)",
+        "--use-plugin --nipype-plugin-file FILE",
+        "Nipype's YAML file, or TOML; with SLURM each step becomes a job (default: steps run on"
+        " this machine)",
         decides=False,
     )
 
@@ -454,6 +479,20 @@ class Run(Checked):
     )
     boilerplate_only: bool = option(
         False, "--boilerplate-only", "write the methods text and stop", decides=False, once=True
+    )
+    md_only_boilerplate: bool = option(
+        False,
+        "--md-only-boilerplate",
+        "write the methods text as Markdown and BibTeX, not as HTML",
+        decides=False,
+    )
+    clean_workdir: bool = option(
+        False,
+        "--clean-workdir",
+        "first remove the steps of earlier runs from the working directory; not while another run"
+        " uses it",
+        decides=False,
+        once=True,
     )
     reports_only: bool = option(
         False,
@@ -503,6 +542,9 @@ class Run(Checked):
         among=WHICH_DATA,
     )
     run_uuid: str = option("", help="name of the call's log folder", decides=False, once=True)
+    without_effect: tuple[tuple[str, ...], ...] = option(
+        (), help="what was given and has no effect, with the reason", decides=False, once=True
+    )
 
     def _check(self) -> None:
         self._need(

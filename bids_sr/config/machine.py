@@ -51,10 +51,12 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
     return max(1, math.floor(min(found) + 1e-6))
 
 
-def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
-    """Return the memory that may be used now (GB).
+def memory_gb(
+    root: Path = Path("/"), environ: Mapping[str, str] = os.environ, *, free: bool = True
+) -> float:
+    """Return the memory that may be used now (GB), or all that there is.
 
-    It is nine tenths of the free memory, within every limit on this process.
+    What may be used is nine tenths of the free memory, within every limit on this process.
 
     Parameters
     ----------
@@ -62,16 +64,19 @@ def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -
         Root of the file system of the machine.
     environ : Mapping[str, str], optional
         Environment variables by name.
+    free : bool, optional
+        Whether what others use is left out.
 
     Returns
     -------
     float
         Memory in GB of 10^9 bytes.
     """
+    known = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
         w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
     }
-    free = [kilobytes["MemAvailable:"] * 1024 if "MemAvailable:" in kilobytes else 4e9]
+    sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
     for folder in _groups(root, "memory"):
         for names in (
             ("memory.max", "memory.current"),
@@ -79,8 +84,8 @@ def memory_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -
         ):
             limit, used = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
-                free.append(limit - max(0.0, (used or 0.0) - _cached(folder)))
-    taken = _SHARE * max(0.0, min(free)) / 1e9
+                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+    taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
     granted = _granted_gb(environ)
     return taken if granted is None else min(taken, granted)
 

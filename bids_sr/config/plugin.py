@@ -1,17 +1,30 @@
-"""Plugin file (``--use-plugin``): run steps on this machine or as SLURM jobs, and how."""
+"""Plugin file (``--use-plugin``): run steps on this machine or as SLURM jobs, and how.
+
+It is TOML, or YAML as Nipype and fMRIPrep have it.
+"""
 
 import dataclasses
 import os
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from bids_sr.config.section import Checked, option
 from bids_sr.config.values import UsageError, nearest_name
 from bids_sr.frozen import frozen
 
 _NAMES = ("MultiProc", "SLURM", "SLURMGraph")
+_OF_MULTIPROC = {"n_procs", "memory_gb"}
+_UNUSED = {
+    "dont_resubmit_completed_jobs",
+    "maxtasksperchild",
+    "non_daemon",
+    "raise_insufficient",
+    "scheduler",
+}
+"""Arguments of Nipype's plugins that are taken and do nothing."""
 _OWN = {
     "-a": "--array",
     "-d": "--dependency",
@@ -52,6 +65,10 @@ class Plugin(Checked):
     ----------
     plugin : Literal['MultiProc', 'SLURM', 'SLURMGraph']
         How steps run: ``MultiProc``, ``SLURM`` or ``SLURMGraph``.
+    n_procs, memory_gb : int | None, float | None
+        Of ``MultiProc``, as ``--nprocs`` and ``--mem``; None where the file has none.
+    unused : tuple[str, ...]
+        Arguments of Nipype in the file that have no effect here.
     sbatch_args : tuple[str, ...]
         Of every job, one string each.
     gpu_args : tuple[str, ...]
@@ -75,6 +92,9 @@ class Plugin(Checked):
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
+    n_procs: int | None = option(None, least=1)
+    memory_gb: float | None = option(None, above=0)
+    unused: tuple[str, ...] = ()
     sbatch_args: tuple[str, ...] = ()
     gpu_args: tuple[str, ...] = ()
     template: str = "#!/bin/bash"
@@ -94,13 +114,13 @@ class Plugin(Checked):
             _check_arguments(name, getattr(self, name))
 
     @classmethod
-    def from_toml(cls, path: Path) -> Self:
-        """Read the file, raising `UsageError` for unreadable, unknown or ineffective entries.
+    def from_file(cls, path: Path) -> Self:
+        """Read the file, raising `UsageError` for unreadable or unknown entries.
 
         Parameters
         ----------
         path : Path
-            Plugin file (.toml).
+            Plugin file: YAML if it ends in ``.yml`` or ``.yaml``, else TOML.
 
         Returns
         -------
@@ -110,44 +130,59 @@ class Plugin(Checked):
         Raises
         ------
         UsageError
-            The file cannot be read, is no TOML, or its entries do not fit the plugin.
+            The file cannot be read, has another form, or its entries do not fit the plugin.
         """
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(
-                f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path"
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"plugin file {path}", f"is no TOML: {error}", "mend that line"
-            ) from error
-        arguments = tables.pop("plugin_args", {})
+        tables = _read(path)
+        arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
-        name = tables.get("plugin")
+        # the same, by its name in fMRIPrep's files
+        name = str(tables.get("plugin")).removeprefix("Legacy")
         if name not in _NAMES:
-            fix = nearest_name(str(name), _NAMES) or 'write plugin = "SLURM" on the first line'
+            fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
             raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
             raise UsageError(
                 f"plugin_args in {path}", "it is a table", "write it as [plugin_args]"
             )
-        known = [item.name for item in dataclasses.fields(cls) if item.name != "plugin"]
-        _refuse_unknown(arguments, known, path)
-        if name == "MultiProc" and arguments:
-            raise UsageError(
-                f"plugin_args in {path}", "MultiProc takes none", "use --nprocs and --mem"
-            )
-        if name == "SLURMGraph" and "max_jobs" in arguments:
+        unused = tuple(sorted(_UNUSED & arguments.keys()))
+        given = {each: value for each, value in arguments.items() if each not in unused}
+        every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
+        known = _OF_MULTIPROC if name == "MultiProc" else every - _OF_MULTIPROC
+        _refuse_unknown(given, sorted(known), path)
+        if name == "SLURMGraph" and "max_jobs" in given:
             fix = 'leave it out, or plugin = "SLURM"'
             raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
-        found = cls(plugin=name, **arguments)
+        if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
+            given["sbatch_args"] = shlex.split(text)
+        found = cls(plugin=name, unused=unused, **given)
         return dataclasses.replace(found, template=_template(found.template, path))
 
     @property
     def is_cluster(self) -> bool:
         """Whether steps become jobs."""
         return self.plugin != "MultiProc"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The entries of a plugin file."""
+    import yaml
+
+    is_yaml = path.suffix in (".yml", ".yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = yaml.safe_load(text) if is_yaml else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(
+            f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        form = "YAML" if is_yaml else "TOML"
+        raise UsageError(
+            f"plugin file {path}", f"is no {form}: {error}", "mend that line"
+        ) from error
+    if not isinstance(found, dict):
+        raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
+    return found
 
 
 def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:

@@ -11,18 +11,20 @@ _PAPER_SMOOTHING_MM = (3.5, 13.2)
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
 
-def gigabytes(text: str) -> float:
+def gigabytes(text: str, unit: str = "g") -> float:
     """Read a size of memory in GB.
 
-    Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``; a bare number is in GB.
+    Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``.
 
-    >>> gigabytes("512M")
-    0.5
+    >>> gigabytes("512M"), gigabytes("512", "m"), gigabytes("8G", "m")
+    (0.5, 0.5, 8.0)
 
     Parameters
     ----------
     text : str
         Text of the option.
+    unit : str, optional
+        Unit of a bare number: ``k``, ``m``, ``g`` or ``t``.
 
     Returns
     -------
@@ -39,7 +41,60 @@ def gigabytes(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a memory size; write it as 8, 8G or 512M"
         )
-    return float(match[1]) * _GIGABYTES[match[2] or "g"]
+    return float(match[1]) * _GIGABYTES[match[2] or unit]
+
+
+class Memory(argparse.Action):
+    """Store a size of memory in GB; the option's name tells the unit of a bare number."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        unit = "m" if option_string == "--mem-mb" else "g"
+        try:
+            setattr(namespace, self.dest, gigabytes(str(values), unit))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Read labels that are separated by commas or spaces; ``@FILE`` is read from a file.
+
+    Of a table, such as ``participants.tsv``, the first column counts.
+
+    >>> labels("sub-01,sub-02"), labels("01 02")
+    (('sub-01', 'sub-02'), ('01', '02'))
+
+    Parameters
+    ----------
+    text : str
+        Text of the option.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Labels as they are written, at least one.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        The file cannot be read, or there is no label, which would mean all.
+    """
+    listed = text
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise argparse.ArgumentTypeError(f"{text[1:]} cannot be read: {error}") from error
+        listed = " ".join(line.partition("\t")[0] for line in lines if line)
+    found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no label; leave the option out for all")
+    return tuple(found)
 
 
 def path(text: str) -> Path:
@@ -159,6 +214,23 @@ def widths(text: str) -> tuple[float, ...]:
         if text == "paper"
         else (_number(text, "number of mm; give the FWHM, or paper"),)
     )
+
+
+def fraction(text: str) -> float:
+    """Read a fraction, or ``start`` or ``middle``.
+
+    Parameters
+    ----------
+    text : str
+        Text of the option.
+
+    Returns
+    -------
+    float
+        Number, 0 for ``start`` and 0.5 for ``middle``.
+    """
+    words = {"start": 0.0, "middle": 0.5}
+    return words[text] if text in words else _number(text, "fraction, start or middle")
 
 
 def frequency(text: str) -> float | None:

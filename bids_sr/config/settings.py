@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import groups, machine
+from bids_sr.config.plugin import Plugin
 from bids_sr.config.section import option_of
 from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
@@ -19,6 +20,7 @@ from bids_sr.io.atomic_files import read_text
 from bids_sr.region_names import is_file
 
 _ANAT_METHODS = ("attunet",)
+_UNUSED = "nothing here uses it"
 
 _T = TypeVar("_T")
 
@@ -180,6 +182,7 @@ class Settings:
             for group, found in dataclasses.asdict(self).items()
         }
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
+        run, unused = values["run"], [*self.run.without_effect]
         if paths["work_dir"] is None:
             digest = hashlib.sha256(os.fsencode(paths["bids_dir"])).hexdigest()[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
@@ -197,13 +200,24 @@ class Settings:
         values["preprocessing"]["derivatives"] = tuple(
             "=".join(filter(None, each)) for each in named
         )
+        if resources["use_plugin"] is not None:
+            plugin = Plugin.from_file(resources["use_plugin"])
+            unused += [(f"{name} of the plugin file", _UNUSED) for name in plugin.unused]
+            if not plugin.is_cluster:  # what it holds are two of the options
+                resources["use_plugin"] = None
+                resources["nprocs"] = resources["nprocs"] or plugin.n_procs
+                resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()
         # small batches train several times slower on two threads
         if resources["omp_nthreads"] is None:
             resources["omp_nthreads"] = 1
-        values["run"]["dry_run"] |= values["run"]["graph"]
-        values["run"]["run_uuid"] = run_uuid
+        asked = self.preprocessing.ignore
+        ignored = tuple(each for each in asked if each in ("slicetiming", "events"))
+        unused += [(f"--ignore {each}", _UNUSED) for each in asked if each not in ignored]
+        values["preprocessing"]["ignore"] = ignored
+        run["dry_run"] |= run["graph"]
+        run["run_uuid"], run["without_effect"] = run_uuid, unused
         return self.from_mapping(values)
 
 

@@ -88,10 +88,9 @@ def _parse_space(text: str) -> Iterator[Space]:
     ['MNI152NLin2009cAsym']
     """
     name, *parts = text.split(":")
+    name = _OTHERS.get(name, name)
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise ValueError(f"{name or 'an empty word'} is no name of a space")
-    if name in _OTHERS:
-        raise ValueError(f"it is called {_OTHERS[name]} here")
     if name.startswith(_SURFACES):
         raise ValueError(
             "results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a"

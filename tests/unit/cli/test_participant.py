@@ -2,10 +2,44 @@
 
 from pathlib import Path
 
+import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.main import main
+from bids_sr.execution import execute
 from bids_sr.notices import Notice, record
+
+
+def call(maker: BidsMaker, *options: str) -> int:
+    """The code of a call that works in the current folder."""
+    line = [str(maker.root), "out", "participant", "-w", "work", "--skip-bids-validation"]
+    return main([*line, *options])
+
+
+def test_the_methods_text_is_written_as_markdown_and_bibtex_alone_where_that_is_asked_for(
+    maker: BidsMaker,
+) -> None:
+    assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
+    assert {path.suffix for path in Path("out").glob("CITATION.*")} == {".md", ".bib"}
+    assert call(maker, "--boilerplate-only") == 0
+    assert Path("out/CITATION.html").exists()
+
+
+def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(execute, "execute", stop)
+    step, own = Path("work/bids_sr_wf/sub_09_wf/step"), Path("work/of-somebody-else")
+    step.mkdir(parents=True)
+    own.mkdir()
+    for options in ([], ["--clean-workdir", "--boilerplate-only"]):
+        call(maker, *options)
+        assert step.exists()
+    call(maker, "--clean-workdir")
+    assert (step.exists(), own.exists()) == (False, True)
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(

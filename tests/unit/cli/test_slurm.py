@@ -183,6 +183,19 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
     assert untouched(tmp_path)
 
 
+def test_tasks_do_not_clean_the_directory_that_they_share(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--clean-workdir") == 2
+    assert "--clean-workdir: tasks share the directory" in capsys.readouterr().err
+    assert untouched(tmp_path)
+
+
+def test_options_without_effect_are_told(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--notrack", "--print-only") == 0
+    assert "note: --notrack has no effect: nothing is ever sent" in capsys.readouterr().out
+
+
 def test_more_tasks_than_an_array_holds(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

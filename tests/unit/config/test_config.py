@@ -196,7 +196,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "A:res-2 is named twice"),
         (Preprocessing, {"output_spaces": ("A:2",)}, "neither res-LABEL nor cohort-LABEL"),
         (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "it takes no res"),
-        (Preprocessing, {"output_spaces": ("anat",)}, "called T1w here"),
+        (Preprocessing, {"output_spaces": ("anat", "T1w")}, "named twice"),
         (Preprocessing, {"output_spaces": ("fsaverage5",)}, "on surfaces"),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),

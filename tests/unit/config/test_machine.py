@@ -1,5 +1,6 @@
 """What containers, jobs and masks leave of a machine, from files made for it."""
 
+import math
 import os
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def test_the_least_limit_counts(
     root = tree(tmp_path, files)
     assert machine.processors(root, {}) == processors
     assert machine.memory_gb(root, {}) == pytest.approx(0.9 * gib * GIB / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("files", "gib"),
+    [({}, 99000000 / 2**20), (V2, 8), (V2_NESTED, 2), (V1, 4), ({"proc/meminfo": ""}, math.inf)],
+    ids=["none", "v2", "v2 above", "v1", "unknown"],
+)
+def test_what_others_use_counts_not_in_all_that_there_is(
+    files: dict[str, object], gib: float, tmp_path: Path
+) -> None:
+    root = tree(tmp_path, files)
+    assert machine.memory_gb(root, {}, free=False) == pytest.approx(gib * GIB / 1e9)
+    environ = {"SLURM_MEM_PER_NODE": "1024"}
+    assert machine.memory_gb(root, environ, free=False) == pytest.approx(GIB / 1e9)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from bids_sr.preflight.directories import check_places
 def read(tmp_path: Path, text: str) -> Plugin:
     path = tmp_path / "plugin.toml"
     path.write_text(text)
-    return Plugin.from_toml(path)
+    return Plugin.from_file(path)
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
@@ -41,6 +41,9 @@ patience_seconds = 4
     assert found.is_cluster
     assert asdict(found) == {
         "plugin": "SLURM",
+        "n_procs": None,
+        "memory_gb": None,
+        "unused": (),
         "sbatch_args": ("--partition=short", "--account", "lab"),
         "gpu_args": ("--gres=gpu:1",),
         "template": "#!/bin/sh\nmodule load python\n",
@@ -72,10 +75,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
         ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
-        (
-            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = "-p short"',
-            "takes a value of kind list",
-        ),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "takes a value of kind list"),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
             'write it as "-p", "short"',
@@ -98,7 +98,9 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\n[plugin_args]\ntime_minutes = 0', "above 0"),
         ('plugin = "SLURM"\n[plugin_args]\nmemory_extra_gb = -1', "at least 0"),
         ('plugin = "SLURM"\n[plugin_args]\ntemplate = "absent.sh"', "No such file"),
-        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "use --nprocs and --mem"),
+        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "there are memory_gb, n_procs"),
+        ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
+        ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
         ('plugin = "SLURMGraph"\n[plugin_args]\nmax_jobs = 2', "submits all jobs at once"),
         ("plugin =", "is no TOML"),
     ],
@@ -107,6 +109,57 @@ def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None
     with pytest.raises(UsageError) as refusal:
         read(tmp_path, text)
     assert says in str(refusal.value)
+
+
+def read_yaml(tmp_path: Path, text: str) -> Plugin:
+    path = tmp_path / "plugin.yml"
+    path.write_text(text)
+    return Plugin.from_file(path)
+
+
+def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
+    """That of fMRIPrep's own tests, and one for SLURM as Nipype documents it."""
+    found = read_yaml(
+        tmp_path,
+        "plugin: LegacyMultiProc\nplugin_args:\n  maxtasksperchild: 1\n"
+        "  raise_insufficient: false\n  n_procs: 3\n  memory_gb: 5\n",
+    )
+    assert (found.plugin, found.n_procs, found.memory_gb) == ("MultiProc", 3, 5.0)
+    assert found.unused == ("maxtasksperchild", "raise_insufficient")
+    slurm = "plugin: SLURM\nplugin_args: {sbatch_args: '-p short --account lab', max_jobs: 4}\n"
+    assert read_yaml(tmp_path, slurm) == Plugin(
+        plugin="SLURM", sbatch_args=("-p", "short", "--account", "lab"), max_jobs=4
+    )
+    assert read_yaml(tmp_path, "plugin: SLURMGraph\nplugin_args:\n").is_cluster
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("plugin: [", "is no YAML"),
+        ("- plugin", "it holds no keys"),
+        ("plugin: SGE", "there are MultiProc, SLURM, SLURMGraph"),
+        ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
+    ],
+)
+def test_yaml_that_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refusal:
+        read_yaml(tmp_path, text)
+    assert says in str(refusal.value)
+
+
+def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.yml"
+    path.write_text("plugin: MultiProc\nplugin_args: {n_procs: 3, memory_gb: 5, scheduler: x}\n")
+    line = ["in", "out", "participant", "--nipype-plugin-file", str(path)]
+    found = parse_settings(line).resolved(run_uuid="x")
+    resources = found.resources
+    assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
+    assert found.run.without_effect == (("scheduler of the plugin file", "nothing here uses it"),)
+    resources = (
+        parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolved(run_uuid="x").resources
+    )
+    assert (resources.nprocs, resources.mem_gb) == (2, 1.0)
 
 
 def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
@@ -119,7 +172,7 @@ def test_options_that_begin_like_refused_ones_are_taken(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent\.toml"):
-        Plugin.from_toml(tmp_path / "absent.toml")
+        Plugin.from_file(tmp_path / "absent.toml")
 
 
 def test_preflight_refuses_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

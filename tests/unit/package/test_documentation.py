@@ -248,7 +248,7 @@ def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, f
 
 
 def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
-    from bids_sr.cli.parser import _WITHOUT_EFFECT, build_parser
+    from bids_sr.cli.parser import _UNUSED, build_parser
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
@@ -256,7 +256,7 @@ def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
     assert {flag for flag in flags if f"`{flag}`" not in text} <= {
         "-h",
         "--help",
-        *_WITHOUT_EFFECT,
+        *(spec.split()[0] for specs in _UNUSED.values() for spec in specs),
     }
 
 
@@ -273,6 +273,13 @@ def test_the_descriptor_is_of_today_and_has_every_option() -> None:
     rows = re.findall(r"^\| (`.*?`) \|", page.partition("## bids-sr report")[0], re.MULTILINE)
     without = [names for names in rows if known.isdisjoint(re.findall(r"`(.+?)`", names))]
     assert without == ["`bids_dir`", "`output_dir`", "`{participant,group}`", "`--help-all`"]
+
+
+def test_the_page_of_the_options_of_the_field_is_of_today() -> None:
+    text = (ROOT / "docs/field_options.md").read_text(encoding="utf-8")
+    assert text == script("field_options_page").page(), (
+        "python docs/field_options_page.py writes it anew"
+    )
 
 
 def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:
@@ -318,6 +325,6 @@ def test_what_users_read_stays_short() -> None:
         "Results that changed",
         "Fixed",
     ]
-    made = {"graph.md", "options.md", "notices.md"}
+    made = {"field_options.md", "graph.md", "options.md", "notices.md"}
     docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
     assert sum(map(words_of, docs)) <= 25_000

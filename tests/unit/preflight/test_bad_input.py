@@ -497,7 +497,7 @@ CASES = {
         spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"
     ),
     "echoes without times": Case(
-        spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo N"
+        spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo-idx N"
     ),
     "phase alone": Case(
         spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"

@@ -67,7 +67,9 @@ def test_a_run_of_several_echoes_is_named_without_them(three: BidsMaker, spoiled
 
 def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None:
     three.bold("sub-02_task-rest_echo-2", n_volumes=1)
-    assert list(check(settings_for(three, "--echo", "2")).left_out) == ["sub-02_task-rest_echo-2"]
+    assert list(check(settings_for(three, "--echo-idx", "2")).left_out) == [
+        "sub-02_task-rest_echo-2"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -560,10 +560,10 @@ def test_echoes_are_one_run_that_is_combined(maker: BidsMaker) -> None:
 
 def test_one_echo_alone(maker: BidsMaker) -> None:
     echoes(maker)
-    (run,) = planned(maker, "--echo", "2").subjects[0].runs
+    (run,) = planned(maker, "--echo-idx", "2").subjects[0].runs
     assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
     assert run.entities["echo"] == "2"
-    (problem,) = planned(maker, "--echo", "4").problems
+    (problem,) = planned(maker, "--echo-idx", "4").problems
     assert "no echo 4" in problem.why
 
 
