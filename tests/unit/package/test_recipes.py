@@ -57,8 +57,8 @@ def test_babs_gives_options_that_there_are() -> None:
     words = [f"{given.pop('$SUBJECT_SELECTION_FLAG')} sub-01", f"{session} ses-1"]
     words += [f"{flag} {value}" for flag, value in given.items()]
     found = understood(shlex.split(f"bids-sr data out participant {' '.join(words)}"))
-    assert found["participant_label"] == ["sub-01"]
-    assert found["session_label"] == ["ses-1"]
+    assert found["participant_label"] == [("sub-01",)]
+    assert found["session_label"] == [("ses-1",)]
 
 
 @pytest.mark.parametrize("page", INDEX)
