@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pages import RECIPES, Run, scripts
 
-from bids_sr.cli.parser import build_parser
+from bids_sr.cli.parser import parse_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STAND_INS = {
@@ -112,6 +112,5 @@ def test_a_job_of_a_session_names_it(run: Run, recipe: str, data: Path, tmp_path
     text = (code / "bids-sr-0-2-0_zip.sh").read_text()
     words = text.replace("\\\n", " ").split("participant ", 1)[1].splitlines()[0]
     words = words.replace("$sesid", "ses-1").replace('"${subid}"', "sub-01").replace('"', "")
-    found = vars(build_parser().parse_args(["in", "out", "participant", *words.split()]))
-    assert found["selection.session_label"] == ["ses-1"]
-    assert found["selection.participant_label"] == ["sub-01"]
+    found = parse_settings(["in", "out", "participant", *words.split()]).selection
+    assert (found.participant_label, found.session_label) == (("01",), ("1",))

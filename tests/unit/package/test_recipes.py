@@ -14,6 +14,7 @@ import yaml
 from pages import RECIPES, scripts
 
 import bids_sr
+from bids_sr.cli.options import _flat
 from bids_sr.cli.parser import build_parser
 
 PIPELINE = RECIPES / "nipoppy"
@@ -26,7 +27,7 @@ def understood(words: list[str]) -> dict[str, object]:
     """What the parser makes of a command line."""
     assert words[0] == "bids-sr"
     found = vars(build_parser().parse_args(words[1:]))
-    return {key.partition(".")[2]: value for key, value in found.items()}
+    return {key.partition(".")[2]: _flat(value) for key, value in found.items()}
 
 
 def test_an_invocation_gives_inputs_of_the_descriptor() -> None:
@@ -57,8 +58,8 @@ def test_babs_gives_options_that_there_are() -> None:
     words = [f"{given.pop('$SUBJECT_SELECTION_FLAG')} sub-01", f"{session} ses-1"]
     words += [f"{flag} {value}" for flag, value in given.items()]
     found = understood(shlex.split(f"bids-sr data out participant {' '.join(words)}"))
-    assert found["participant_label"] == [("sub-01",)]
-    assert found["session_label"] == [("ses-1",)]
+    assert found["participant_label"] == ["sub-01"]
+    assert found["session_label"] == ["ses-1"]
 
 
 @pytest.mark.parametrize("page", INDEX)
