@@ -71,7 +71,7 @@ WITHOUT = {
     "slurm": ("BIDS_SR_TEST_SLURM does not name",),
     "cgroups": ("no control group of this machine keeps memory limits",),
     "container": ("names no container engine",),
-    "others": ("BIDS_SR_TEST_OTHERS does not name",),
+    "others": ("BIDS_SR_TEST_OTHERS does not name", "could not import 'reftrace"),
 }
 """What tests do without a tool say of their skip; a job of CI has each of the tools."""
 ALWAYS = (

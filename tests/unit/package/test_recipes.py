@@ -122,6 +122,19 @@ def fill(line: str) -> str:
     return re.sub(r"\$?\{.*?\}", "1", line)
 
 
+def test_the_workflow_of_nextflow_is_one(tmp_path: Path) -> None:
+    """As a parser of its language reads it; Nextflow itself comes from no package index."""
+    reftrace = pytest.importorskip("reftrace")
+    [text] = scripts(RECIPES / "nextflow.md", "groovy")
+    (tmp_path / "main.nf").write_text(text)
+    found = reftrace.Module.from_file(str(tmp_path / "main.nf"))
+    assert [each.name for each in found.processes] == ["participant", "group"]
+    assert len(found.workflows) == 1
+    (tmp_path / "main.nf").write_text(text.replace("val subject\n", "val subject (\n"))
+    broken = reftrace.Module.from_file(str(tmp_path / "main.nf"))
+    assert isinstance(broken, reftrace.ParseError)
+
+
 @pytest.mark.parametrize("page", ["pbs", "sge", "aws"])
 def test_shellcheck_finds_nothing(page: str, tmp_path: Path) -> None:
     if shutil.which("shellcheck") is None:
