@@ -20,6 +20,7 @@ TEXTS = {
     "mem_mb": "8000",
     "smoothing": "5",
     "low_pass": "0.1",
+    "slice_time_ref": "0.5",
     "run_id": "2",
     "compare": "NORDIC=it's $HOME.nii.gz",
     "truth": "a folder",
@@ -64,6 +65,7 @@ def test_every_option_arrives(run: Run, tmp_path: Path) -> None:
     assert len(found) == len(given)
     assert found["evaluation.compare"] == [TEXTS["compare"]]
     assert found["superres.pretrained"] == [Path("file pretrained")] * 2
+    assert found["resources.mem_gb"] == 8
 
 
 def test_the_phantom_runs(run: Run, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import yaml
 from pages import RECIPES, scripts
 
 import bids_sr
-from bids_sr.cli.options import _flat
-from bids_sr.cli.parser import build_parser
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Settings
 
 PIPELINE = RECIPES / "nipoppy"
 DESCRIPTOR = json.loads((PIPELINE / "descriptor.json").read_text())
@@ -23,11 +23,10 @@ RELEASE = bids_sr.RELEASE.partition(".dev")[0]
 INDEX = {"pbs": "PBS_ARRAY_INDEX", "sge": "SGE_TASK_ID"}
 
 
-def understood(words: list[str]) -> dict[str, object]:
-    """What the parser makes of a command line."""
+def understood(words: list[str]) -> Settings:
+    """The settings of a command line."""
     assert words[0] == "bids-sr"
-    found = vars(build_parser().parse_args(words[1:]))
-    return {key.partition(".")[2]: _flat(value) for key, value in found.items()}
+    return parse_settings(words[1:])
 
 
 def test_an_invocation_gives_inputs_of_the_descriptor() -> None:
@@ -58,8 +57,8 @@ def test_babs_gives_options_that_there_are() -> None:
     words = [f"{given.pop('$SUBJECT_SELECTION_FLAG')} sub-01", f"{session} ses-1"]
     words += [f"{flag} {value}" for flag, value in given.items()]
     found = understood(shlex.split(f"bids-sr data out participant {' '.join(words)}"))
-    assert found["participant_label"] == ["sub-01"]
-    assert found["session_label"] == ["ses-1"]
+    assert found.selection.participant_label == ("01",)
+    assert found.selection.session_label == ("1",)
 
 
 @pytest.mark.parametrize("page", INDEX)
@@ -87,9 +86,9 @@ def test_a_task_of_an_array_works_on_its_participant(page: str, tmp_path: Path) 
         check=True,
     )
     found = understood(done.stdout.splitlines())
-    assert found["participant_label"] == ["sub-B2"]
-    assert found["mem_gb"] == 8
-    assert found["nprocs"] == 4
+    assert found.selection.participant_label == ("B2",)
+    assert found.resources.mem_gb == 8
+    assert found.resources.nprocs == 4
 
 
 def test_a_job_of_aws_works_on_its_participant() -> None:
@@ -100,10 +99,10 @@ def test_a_job_of_aws_works_on_its_participant() -> None:
         job["parameters"].get(word.removeprefix("Ref::"), word) for word in container["command"]
     ]
     found = understood(["bids-sr", *words])
-    assert found["participant_label"] == ["01"]
+    assert found.selection.participant_label == ("01",)
     gives = {each["type"]: float(each["value"]) for each in container["resourceRequirements"]}
-    assert found["nprocs"] == gives["VCPU"]
-    assert float(str(found["mem_gb"])) * 1024 * 10 / 9 <= gives["MEMORY"]
+    assert found.resources.nprocs == gives["VCPU"]
+    assert (found.resources.mem_gb or 0) * 1024 * 10 / 9 <= gives["MEMORY"]
 
 
 @pytest.mark.parametrize(("page", "language"), [("nextflow", "groovy"), ("snakemake", "python")])
@@ -113,8 +112,8 @@ def test_calls_of_a_workflow_are_understood(page: str, language: str) -> None:
     lines = re.findall(r"bids-sr ('?[{$].*?)\"?$", one_line, re.MULTILINE)
     assert len(lines) == 2
     calls = [understood(shlex.split(f"bids-sr {fill(line)}")) for line in lines]
-    assert {call["analysis_level"] for call in calls} == {"participant", "group"}
-    assert [call["participant_label"] for call in calls if "participant_label" in call] == [["1"]]
+    told = {call.selection.analysis_level: call.selection.participant_label for call in calls}
+    assert told == {"participant": ("1",), "group": ()}
 
 
 def fill(line: str) -> str:
