@@ -144,6 +144,7 @@ def _settings(
         "contrasts": {
             name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
         },
+        "nuisance": None if at_rest else planned.plan.nuisance,
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in wanted if one.stored),

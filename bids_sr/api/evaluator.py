@@ -373,6 +373,7 @@ class Evaluator(BaseEstimator):
             "factor": factor,
             "contrasts": given_as.contrasts_of(given, self.contrasts or ()),
             "high_pass": self.high_pass,
+            "nuisance": None,
             "slice_time_ref": self.slice_time_ref,
             "has_stc": self.slice_timing_corrected,
             "n_boot": self.n_boot,

@@ -246,6 +246,11 @@ class Activation(Checked):
         "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each type, all, and"
         " comparisons of up to eight)",
     )
+    stats_model: Path | None = option(
+        None,
+        "--model FILE",
+        "BIDS Stats Model (JSON) of the run level, for its contrasts and confounds",
+    )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
     )

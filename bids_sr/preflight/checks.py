@@ -68,7 +68,14 @@ def check(settings: Settings) -> Plan:
             order = surveyed.type_order.get(named.get("task", ""), ())
             types[bold] = events.ordered(names, order)
     seeds = _seeds_of_runs(surveyed, settings, found)
-    contrasts = events.contrasts_of_runs(types, settings.activation.contrasts, found) | {
+    asked: Sequence[str] = settings.activation.contrasts
+    nuisance: Sequence[str] | None = None
+    if settings.activation.stats_model is not None:
+        from bids_sr.preflight.stats_model import read_model
+
+        of_model, nuisance = read_model(settings.activation.stats_model, types, found)
+        asked = (*of_model, *asked)
+    contrasts = events.contrasts_of_runs(types, asked, found) | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds
@@ -101,6 +108,7 @@ def check(settings: Settings) -> Plan:
         type_order=surveyed.type_order,
         left_out=left_out,
         sources=surveyed.sources,
+        nuisance=nuisance,
     )
     return _costed(plan, frozenset(types), settings, found)
 

@@ -330,7 +330,7 @@ def contrasts_of_runs(
     """
     if not requested:
         return {path: resolve_contrasts(names) for path, names in types.items()}
-    contrasts: dict[Path, dict[str, Contrast]] = {path: {} for path in types}
+    fitting: dict[Path, list[str]] = {path: [] for path in types}
     everything, unfit = (
         tuple(dict.fromkeys(name for names in types.values() for name in names)),
         False,
@@ -339,7 +339,8 @@ def contrasts_of_runs(
         fits = 0
         for path, names in types.items():
             with contextlib.suppress(UsageError):
-                contrasts[path].update(resolve_contrasts(names, [text]))
+                resolve_contrasts(names, [text])
+                fitting[path].append(text)
                 fits += 1
         if 0 < fits < len(types):
             found.tell(f"--contrasts {text}", f"it fits {fits} of {len(types)} runs.")
@@ -355,15 +356,18 @@ def contrasts_of_runs(
             found.refuse_option(
                 f"--contrasts {text}", reason, "A contrast compares trial types within a run."
             )
-    for path, those in contrasts.items():
-        if not those and not unfit:
+    for path, texts in fitting.items():
+        if not texts and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
             with found.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
                 found.refuse(
                     path, reason, "Leave the run out (--task-id, --run-id) or add a contrast."
                 )
             unfit = True  # the first of them tells enough
-    return contrasts
+    return {
+        path: resolve_contrasts(types[path], texts) if texts else {}
+        for path, texts in fitting.items()
+    }
 
 
 def is_estimable(

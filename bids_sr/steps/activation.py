@@ -27,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.design import default_confounds, scaled_weights
+from bids_sr.stats.glm.design import model_confounds, scaled_weights
 from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.stats.image.series_quality import QualitySums, quality_metrics
@@ -70,7 +70,7 @@ def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "m
 
 def _maps_text(setting: Lookup) -> str:
     low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
-    smoothing, kinds = setting("smoothing"), setting("kinds")
+    smoothing, kinds, nuisance = setting("smoothing"), setting("kinds"), setting("nuisance")
     widths = enumerated([f"{width:g}" for width in smoothing])
     what, course = (
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
@@ -89,12 +89,17 @@ def _maps_text(setting: Lookup) -> str:
             " the map's range, at least max - (max - min)/4."
         )
     if "glm" in kinds:
+        named = (
+            "six motion parameters and their derivatives, and the first five aCompCor components"
+            " [@behzadi2007] where there were tissue maps"
+            if nuisance is None
+            else f"and those of the BIDS Stats Model ({', '.join(nuisance) or 'none'})"
+        )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
             "A general linear model was fitted to the unfiltered series by generalized least"
             " squares; regressors were made with nilearn [@nilearn]. Nuisance regressors were"
-            f" {drift}, six motion parameters and their derivatives, and the first five aCompCor"
-            " components [@behzadi2007] where there were tissue maps. The noise model was"
+            f" {drift}, {named}. The noise model was"
             f" {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with"
             " similar noise [@corbin2018] and corrected for the effect of the design on the"
             f" residuals [@worsley2002]; runs with fewer than {FULL_ORDER_DOF} degrees of freedom"
@@ -176,6 +181,7 @@ def map_series(
     slice_time_ref: float,
     has_stc: bool,
     axis_order: tuple[int, int, int],
+    nuisance: Sequence[str] | None,
 ) -> tuple[list[Map], Rows, Rows]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
@@ -220,6 +226,8 @@ def map_series(
         Whether slice timing was corrected.
     axis_order : tuple[int, int, int]
         Stored axis that each axis in use takes.
+    nuisance : Sequence[str] | None
+        Columns of the confounds that enter the model; None: motion and aCompCor.
 
     Returns
     -------
@@ -229,7 +237,7 @@ def map_series(
     """
     how = ActivationSettings(
         kinds=tuple(kinds),
-        confound_names=default_confounds(confounds),
+        confound_names=model_confounds(confounds, nuisance),
         low_pass=low_pass,
         smoothing=tuple(map(float, smoothing)),
         tr=tr,

@@ -36,7 +36,7 @@ from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import load_model
 from bids_sr.stats.controls.t_perturbation import t_change
 from bids_sr.stats.controls.uncertainty import spread_of_effect
-from bids_sr.stats.glm.design import Design, build_design, default_confounds
+from bids_sr.stats.glm.design import Design, build_design, model_confounds
 from bids_sr.stats.regions import map_sidecars
 from bids_sr.steps.activation import Contrasts, Factor
 
@@ -290,7 +290,7 @@ def guard_precision(
         has_stc=has_stc,
         slice_time_ref=slice_time_ref,
         confounds=confounds,
-        confound_names=default_confounds(confounds),
+        confound_names=model_confounds(confounds),
     )
     found = _change_of_t(
         stc,

@@ -30,7 +30,7 @@ from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.method import Cost
 from bids_sr.stats.glm import seeds as arithmetic
 from bids_sr.stats.glm.block_effects import temporal_components
-from bids_sr.stats.glm.design import build_design, default_confounds
+from bids_sr.stats.glm.design import build_design, model_confounds
 from bids_sr.stats.glm.regressors import Seeds
 
 _LOGGER = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def seed_series(
         has_stc=has_stc,
         high_pass=high_pass,
         confounds=confounds,
-        confound_names=default_confounds(confounds),
+        confound_names=model_confounds(confounds),
     )
     return (
         Seeds.of(

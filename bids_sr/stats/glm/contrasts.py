@@ -51,7 +51,7 @@ _SYMBOLS = {
     ".": "dot",
     "_": "underscore",
 }
-_NAMED = re.compile(r"^\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+)$")
+_NAMED = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
 _WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
@@ -103,7 +103,7 @@ def seconds(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     """Return a name in letters and digits only, as for the entity ``contrast-``.
 
     Other scripts are transliterated.
@@ -122,7 +122,7 @@ def _camel(name: str) -> str:
 
     Examples
     --------
-    >>> _camel("left hand"), _camel("-1"), _camel("+1"), _camel("левая рука"), _camel("%")
+    >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
     ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
     """
     from anyascii import anyascii
@@ -140,7 +140,7 @@ def _camel(name: str) -> str:
 
 
 def _capital(name: str) -> str:
-    short = _camel(name)
+    short = camel(name)
     return short[0].upper() + short[1:]
 
 
@@ -162,18 +162,18 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
-        _add(found, _camel(name), {name: 1.0})
+        _add(found, camel(name), {name: 1.0})
     count = len(trial_types)
     if count > 1:
         _add(found, "all", dict.fromkeys(trial_types, 1.0 / count))
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
-            _add(found, f"{_camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+            _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
     elif count <= MAX_TYPES_FOR_OTHERS:
         for one in trial_types:
             _add(
                 found,
-                f"{_camel(one)}MinusOthers",
+                f"{camel(one)}MinusOthers",
                 dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0},
             )
     return found
@@ -224,7 +224,7 @@ def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
 def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
     if expression in trial_types:  # a name may itself hold a dash or a plus
-        return _camel(expression), {expression: 1.0}
+        return camel(expression), {expression: 1.0}
     named = _NAMED.match(expression)
     body = named.group(2) if named else expression
     if body.strip() == "all" and trial_types:
@@ -311,7 +311,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
 
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:
     (first, weight), *others = terms
-    name = _camel(first) if weight > 0 else "minus" + _capital(first)
+    name = camel(first) if weight > 0 else "minus" + _capital(first)
     return name + "".join(
         ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others
     )

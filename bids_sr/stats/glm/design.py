@@ -14,6 +14,7 @@ Choices that the paper leaves open and that are ours:
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from fnmatch import filter as matching
 
 import numpy as np
 import pandas as pd
@@ -73,10 +74,13 @@ class Design:
         return self.matrix.shape[0] - self.rank
 
 
-def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
-    """Return motion, its derivatives and the first five aCompCor components of the table.
+def model_confounds(
+    table: pd.DataFrame | None, named: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Return the confounds that enter the model, those of the table that are named.
 
-    Without tissue maps there are no aCompCor components.
+    By default these are motion, its derivatives and the first five aCompCor components. Without
+    tissue maps there are no aCompCor components.
 
     Without the components breathing and pulse stay in the residuals of smoothed series, and twice
     as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
@@ -86,14 +90,18 @@ def default_confounds(table: pd.DataFrame | None) -> tuple[str, ...]:
     ----------
     table : pd.DataFrame | None
         Confounds of the run, one row a volume; None: none enter the model.
+    named : Sequence[str] | None, optional
+        Names of columns, some with wildcards; what the table lacks is left out. None: the default.
 
     Returns
     -------
     tuple[str, ...]
-        Names of columns, at most seventeen.
+        Names of columns, by default at most seventeen.
     """
     if table is None:
         return ()
+    if named is not None:
+        return tuple(dict.fromkeys(one for name in named for one in matching(table, name)))
     found = [name for name in table if name.startswith("a_comp_cor")]
     return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 

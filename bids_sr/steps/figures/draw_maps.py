@@ -197,6 +197,7 @@ def draw_design(
     slice_time_ref: float,
     has_stc: bool,
     contrasts: Mapping[str, Mapping[str, float]],
+    nuisance: Sequence[str] | None = None,
     n_dummy: int = 0,
 ) -> Content:
     """Draw events, design matrix and contrasts of the run's linear model.
@@ -219,6 +220,8 @@ def draw_design(
         Whether slice timing was corrected.
     contrasts : Mapping[str, Mapping[str, float]]
         Weights of conditions (at rest: seeds) by contrast.
+    nuisance : Sequence[str] | None, optional
+        Columns of the confounds that enter the model; None: motion and aCompCor.
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
 
@@ -228,14 +231,14 @@ def draw_design(
         Events, regressors and contrast weights side by side.
     """
     from bids_sr.reports.figures.design_figures import design_figure
-    from bids_sr.stats.glm.design import build_design, default_confounds
+    from bids_sr.stats.glm.design import build_design, model_confounds
 
     design = build_design(
         regressors,
         n_volumes=len(confounds),
         n_dummy=n_dummy,
         confounds=confounds,
-        confound_names=default_confounds(confounds),
+        confound_names=model_confounds(confounds, nuisance),
         tr=tr,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,

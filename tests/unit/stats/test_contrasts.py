@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from bids_sr.notices import UsageError
 from bids_sr.stats.glm.contrasts import (
     _LONGEST_LABEL,
-    _camel,
     _default_contrasts,
+    camel,
     modeled_types,
     resolve_contrasts,
 )
@@ -150,5 +150,5 @@ def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -
     found = _default_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
     assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)
-    assert all(len(_camel(name)) <= _LONGEST_LABEL for name in types)
-    assert all(resolve_contrasts(types, [name]) == {_camel(name): {name: 1.0}} for name in types)
+    assert all(len(camel(name)) <= _LONGEST_LABEL for name in types)
+    assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)

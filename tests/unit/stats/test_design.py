@@ -8,8 +8,8 @@ from bids_sr.stats.glm.design import (
     MOTION,
     build_design,
     contrast_vector,
-    default_confounds,
     frame_times,
+    model_confounds,
     scaled_weights,
 )
 from bids_sr.stats.glm.regressors import DesignError, Events, read_events
@@ -184,14 +184,14 @@ def test_further_columns_of_the_table_do_not_change_the_model():
             n_volumes=60,
             tr=2.0,
             confounds=table,
-            confound_names=default_confounds(table),
+            confound_names=model_confounds(table),
         )
         for table in (few, many)
     )
-    assert default_confounds(many) == tuple(names)
+    assert model_confounds(many) == tuple(names)
     assert one.columns == other.columns
     np.testing.assert_array_equal(one.matrix, other.matrix)
-    assert default_confounds(many[:49]) == MOTION
+    assert model_confounds(many[:49]) == MOTION
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,7 @@ def test_the_methods_text_gives_width_and_order():
         "smoothing": (0.0,),
         "kinds": ("glm",),
         "thresholds": (),
+        "nuisance": None,
     }
     words = map_series.text(told.__getitem__)
     assert words.startswith("Activation was mapped")

@@ -17,7 +17,7 @@ from bids_sr.metrics.long_tables import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.stats.glm.design import MOTION, default_confounds
+from bids_sr.stats.glm.design import MOTION, model_confounds
 from bids_sr.stats.glm.regressors import Events, read_events
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 from bids_sr.steps.activation import compare_maps, join_quality, map_series
@@ -99,6 +99,7 @@ OPTIONS = {
     "slice_time_ref": 0.5,
     "has_stc": False,
     "axis_order": (0, 1, 2),
+    "nuisance": None,
 }
 
 
@@ -123,6 +124,24 @@ def values(rows):
 
 def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
     return {each.name: each for each in maps}
+
+
+def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path):
+    """In the model, in the sidecar of every map, and in the methods text."""
+    told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
+    maps, _, _ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
+    t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
+    assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
+    for one, other in zip(
+        maps_of(run, "raw", tmp_path, nuisance=list(MOTION))[0],
+        maps_of(run, "raw", tmp_path)[0],
+        strict=True,
+    ):
+        assert one.sidecar == other.sidecar
+        assert np.array_equal(one.content.data, other.content.data, equal_nan=True)
+    text = map_series.text(told.__getitem__)
+    assert "and those of the BIDS Stats Model (trans_[xy], csf). The noise model" in text
+    assert "aCompCor" not in text
 
 
 def test_maps_are_named_and_described(run, tmp_path):
@@ -320,6 +339,7 @@ def test_the_methods_text_tells_what_was_asked_for() -> None:
     run.give(series="s.nii", mask="m.nii", roi="m.nii", regressors="events.tsv")
     run.add(map_series)
     text = Graph(run).methods_text()
+    assert "first five aCompCor components [@behzadi2007]" in text
     assert text.startswith(
         "Activation was mapped in every series with the same model, smoothed by 0 and 5 mm FWHM"
         " (0 mm"
@@ -333,9 +353,9 @@ def test_components_of_acompcor_enter_where_the_run_can_spare_them():
     columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
     for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
         assert (
-            default_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
+            model_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
         )
-    assert default_confounds(None) == ()
+    assert model_confounds(None) == ()
 
 
 def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):

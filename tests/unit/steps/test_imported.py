@@ -21,7 +21,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, read_itk
 from bids_sr.stats.glm.confounds import MOTION as NAMES
 from bids_sr.stats.glm.design import MOTION as IN_MODEL
-from bids_sr.stats.glm.design import default_confounds
+from bids_sr.stats.glm.design import model_confounds
 from bids_sr.steps import imported
 
 SHAPE = (20, 22, 12)
@@ -188,7 +188,7 @@ def test_the_linear_model_takes_of_fmriprep_what_it_takes_of_our_own_table(tmp_p
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, np.tile(SIX, (3, 1)), 0)
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    assert default_confounds(table) == (*IN_MODEL, *(f"a_comp_cor_{k:02d}" for k in range(5)))
+    assert model_confounds(table) == (*IN_MODEL, *(f"a_comp_cor_{k:02d}" for k in range(5)))
 
 
 def test_volumes_that_are_not_steady_are_those_of_this_run(tmp_path):
@@ -224,9 +224,7 @@ def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers
     }
     path.with_suffix(".json").write_text(json.dumps(masks))
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    assert default_confounds(table)[12:] == tuple(
-        f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102)
-    )
+    assert model_confounds(table)[12:] == tuple(f"a_comp_cor_{k}" for k in (98, 99, 100, 101, 102))
 
 
 def test_a_table_without_head_motion_is_refused(tmp_path):

@@ -99,6 +99,7 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
             factor=FACTOR,
             high_pass=1 / 128,
             axis_order=(0, 1, 2),
+            nuisance=None,
             **MODEL,
         )
     return maps, rows

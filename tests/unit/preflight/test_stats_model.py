@@ -1,0 +1,245 @@
+"""A BIDS Stats Model: contrasts and confounds that are taken, and every reason to refuse it."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.bids import Findings
+from bids_sr.cli.main import main
+from bids_sr.cli.parser import parse_settings
+from bids_sr.preflight import check
+from bids_sr.preflight.stats_model import _COLUMN, read_model
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import model_confounds
+
+DOCS = Path(__file__).parents[3] / "docs"
+BOLD = Path("sub-01_task-tap_bold.nii.gz")
+TYPES = {BOLD: ("thumb", "little")}
+MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+
+
+def documented(page: str) -> dict[str, Any]:
+    """The model that a page of the documentation shows."""
+    text = re.search(r"```json\n(.+?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert text is not None
+    found: dict[str, Any] = json.loads(text[1])
+    return found
+
+
+def written(model: object, folder: Path) -> Path:
+    path = folder / "model.json"
+    path.write_text(model if isinstance(model, str) else json.dumps(model))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("page", "contrasts", "confounds"),
+    [
+        (
+            "recipes/stats_model.md",
+            {
+                "thumb": {"thumb": 1.0},
+                "little": {"little": 1.0},
+                "thumbVsLittle": {"thumb": 1.0, "little": -1.0},
+            },
+            ["trans_*", "rot_*", "a_comp_cor_0[0-4]"],
+        ),
+        ("downstream.md", {"thumbVersusLittle": {"thumb": 1.0, "little": -1.0}}, MOTION),
+    ],
+)
+def test_models_of_the_docs_are_taken(
+    page: str, contrasts: dict[str, dict[str, float]], confounds: list[str], tmp_path: Path
+) -> None:
+    """The one of fitlins, too."""
+    found = Findings()
+    asked, named = read_model(written(documented(page), tmp_path), TYPES, found)
+    assert not found.problems
+    assert resolve_contrasts(TYPES[BOLD], asked) == contrasts
+    assert list(named) == confounds
+
+
+def _node(model: dict[str, Any]) -> dict[str, Any]:
+    node: dict[str, Any] = model["Nodes"][0]
+    return node
+
+
+def _x(*names: object) -> Callable[[dict[str, Any]], None]:
+    return lambda model: _node(model)["Model"].update(X=list(names))
+
+
+def _instruction(**what: object) -> Callable[[dict[str, Any]], None]:
+    return lambda model: _node(model)["Transformations"]["Instructions"].append(what)
+
+
+def _contrast(**what: object) -> Callable[[dict[str, Any]], None]:
+    return lambda model: _node(model)["Contrasts"][0].update(what)
+
+
+REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "another level": (lambda model: _node(model).update(Level="Dataset"), "levels are dataset;"),
+    "a second node": (
+        lambda model: model["Nodes"].append(
+            copy.deepcopy(_node(model)) | {"Level": "Subject", "Name": "subject"}
+        ),
+        "levels are run, subject;",
+    ),
+    "other runs": (
+        lambda model: model.update(Input={"task": ["rest"]}),
+        "Input leaves out sub-01",
+    ),
+    "runs together": (
+        lambda model: _node(model).update(GroupBy=["subject"]),
+        "GroupBy joins runs",
+    ),
+    "another response": (
+        lambda model: _node(model)["Model"].update(HRF={"Model": "DoubleGamma"}),
+        "Model has x, type, hrf",
+    ),
+    "another model": (lambda model: _node(model)["Model"].update(Type="meta"), "the Type glm"),
+    "a transformation": (_instruction(Name="Scale", Input=["trans_x"]), "transformation Scale"),
+    "a derivative": (
+        _instruction(Name="Convolve", Input=["trial_type.*"], Derivative=True),
+        "transformation Convolve",
+    ),
+    "a convolved confound": (
+        _instruction(Name="Convolve", Input=["trans_x"]),
+        "transformation Convolve",
+    ),
+    "not convolved": (
+        lambda model: _node(model)["Transformations"]["Instructions"].pop(),
+        "Convolve lacks trial_type.little, trial_type.thumb",
+    ),
+    "a trial type less": (_x(1, "trial_type.thumb", "trans_x"), "X lacks trial_type.little"),
+    "no confound": (_x(1, "trial_type.*", "trans_w", "age"), "X has trans_w, age, neither"),
+    "an F test": (_contrast(Test="F", Weights=[[1, 0], [0, 1]]), "thumb_vs_little is no t test"),
+    "a confound in a contrast": (
+        _contrast(ConditionList=["trial_type.thumb", "trans_x"]),
+        "thumb_vs_little is no t test of trial types",
+    ),
+    "an unknown trial type": (
+        _contrast(ConditionList=["trial_type.thumb", "trial_type.index"]),
+        "thumb_vs_little is no t test of trial types",
+    ),
+    "too few weights": (_contrast(Weights=[1]), "is no BIDS Stats Model"),
+    "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "is no BIDS Stats Model"),
+    "no nodes": (lambda model: model.pop("Nodes"), "is no BIDS Stats Model"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
+    """Nothing of such a model is taken: neither contrasts nor confounds."""
+    spoil, why = REFUSED[what]
+    model, found = documented("recipes/stats_model.md"), Findings()
+    spoil(model)
+    runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in (1, 2)}
+    path = written(model, tmp_path)
+    assert read_model(path, runs, found) == ([], [])
+    (problem,) = found.problems
+    assert why in problem.why
+    assert problem.what == f"--model {path}"
+    assert "docs/recipes/stats_model.md" in problem.remedy
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
+def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
+    """Whatever it holds, in one message."""
+    found = Findings()
+    assert read_model(written(text, tmp_path), TYPES, found) == ([], [])
+    (problem,) = found.problems
+    assert "is no BIDS Stats Model" in problem.why
+
+
+def test_weights_may_be_fractions_and_runs_have_leading_zeros(tmp_path: Path) -> None:
+    """As the specification writes them; a contrast may begin with a digit."""
+    model = documented("recipes/stats_model.md")
+    _contrast(Name="2 of 3", Weights=["2/3", -0.25])(model)
+    model["Input"] = {"task": ["tap"], "run": [1, 2]}
+    runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in ("01", "02")}
+    found = Findings()
+    asked, _ = read_model(written(model, tmp_path), runs, found)
+    assert not found.problems
+    weights = resolve_contrasts(TYPES[BOLD], asked)["2Of3"]
+    assert weights == pytest.approx({"thumb": 2 / 3, "little": -0.25})
+
+
+def test_names_that_differ_in_signs_alone_stay_two(tmp_path: Path) -> None:
+    """A label has letters and digits: the second of `a+b` and `a-b` gets a number."""
+    model = documented("recipes/stats_model.md")
+    _node(model)["DummyContrasts"] = {"Contrasts": [], "Test": "t"}
+    first = _node(model)["Contrasts"][0] | {"Name": "thumb-little"}
+    _node(model)["Contrasts"] = [first, first | {"Name": "thumb+little", "Weights": [1, 1]}]
+    asked, _ = read_model(written(model, tmp_path), TYPES, Findings())
+    assert resolve_contrasts(TYPES[BOLD], asked) == {
+        "thumbLittle": {"thumb": 1.0, "little": -1.0},
+        "thumbLittle2": {"thumb": 1.0, "little": 1.0},
+    }
+
+
+def test_confounds_are_those_of_the_table() -> None:
+    """Wildcards stand for the columns of the run, each once; none are added, none are missed."""
+    table = pd.DataFrame(0.0, index=range(60), columns=[*MOTION, "csf", "a_comp_cor_00"])
+    assert model_confounds(table, ["trans_*", "trans_x", "csf", "rot_[xy]", "white_matter"]) == (
+        *MOTION[:3],
+        "csf",
+        "rot_x",
+        "rot_y",
+    )
+    assert model_confounds(table, []) == ()
+    assert len(model_confounds(table.assign(**{f"{n}_derivative1": 0.0 for n in MOTION}))) == 13
+
+
+def test_every_column_of_our_tables_may_be_named() -> None:
+    """Names that the confounds of a run have, as `describe` and the e2e tests list them."""
+    from bids_sr.stats.glm.confound_table import _SIGNALS, describe
+    from bids_sr.stats.glm.confounds import MOTION as SIX
+
+    names = [
+        *("csf_wm", "rmsd", "dvars", "std_dvars", "framewise_displacement"),
+        *(
+            f"{name}{end}"
+            for name in (*SIX, *_SIGNALS)
+            for end in ("", "_derivative1", "_power2", "_derivative1_power2")
+        ),
+    ]
+    assert set(describe(names)) == set(names)
+    numbered = ["t_comp_cor_00", "cosine03", "motion_outlier12", "non_steady_state_outlier00"]
+    assert all(_COLUMN.fullmatch(name) for name in (*names, *numbered))
+    assert not any(map(_COLUMN.fullmatch, ("trans_w", "csf_power3", "a_comp_cor_", "trial_type.")))
+
+
+def test_a_call_takes_the_model_and_what_is_asked_besides(maker: BidsMaker) -> None:
+    """What the call plans: contrasts of both, and the confounds for the run."""
+    maker.subject()
+    path = written(documented("recipes/stats_model.md"), maker.root.parent)
+    out = str(maker.root.parent / "out")
+    line = [str(maker.root), out, "participant", "--skip-bids-validation"]
+    line += ["--model", str(path), "--contrasts", "all"]
+    plan = check(parse_settings(line).resolved(run_uuid="x"))
+    assert not plan.problems
+    (weights,) = plan.contrasts.values()
+    assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
+    assert plan.nuisance == ["trans_*", "rot_*", "a_comp_cor_0[0-4]"]
+
+
+def test_a_refused_model_ends_the_call(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, with file, reason and fix, before any work."""
+    maker.subject()
+    model = documented("recipes/stats_model.md")
+    _x(1, "trial_type.thumb")(model)
+    path = written(model, maker.root.parent)
+    out = maker.root.parent / "out"
+    line = [str(maker.root), str(out), "participant", "--skip-bids-validation"]
+    assert main([*line, "--model", str(path)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--model {path}" in told
+    assert "X lacks trial_type.little; here it has every trial type" in told
