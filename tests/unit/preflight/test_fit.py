@@ -67,11 +67,13 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
 
 def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = check(settings_for(maker))
-    monkeypatch.setattr(machine, "memory_gb", lambda: 0.4)
+    monkeypatch.setattr(machine, "memory_gb", lambda *, free=True: 0.4 if free else 8.5)
     (problem,) = check_machine(plan, settings_for(maker))
     assert problem.what == "memory"
     assert "0.4 GB are available" in problem.why
     assert check_machine(plan, settings_for(maker, resources=Resources(mem_gb=8.0))) == []
+    (problem,) = check_machine(plan, settings_for(maker, resources=Resources(mem_gb=9.0)))
+    assert (problem.what, problem.code) == ("--mem 9", "option")
 
 
 def test_a_gpu_that_is_not_there(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
