@@ -158,9 +158,12 @@ class Parser(argparse.ArgumentParser):
         given: Given = {}
         tokens = list(hyphens(argv))
         # before a value of theirs is taken for a positional argument
-        for flag in (token.partition("=")[0] for token in tokens if token.startswith("--")):
-            if flag in self._refused:
-                self.error(f"unrecognized arguments: {flag}")
+        names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
+        if refused := [name for name in names if name in self._refused]:
+            fixes = dict.fromkeys(self._refused[name] for name in refused)
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
+            )
         found = vars(self.parse_args(tokens))
         for key, value in found.items():
             section, _, name = key.partition(".")

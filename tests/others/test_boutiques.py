@@ -22,7 +22,6 @@ TEXTS = {
     "low_pass": "0.1",
     "slice_time_ref": "0.5",
     "run_id": "2",
-    "slice_time_ref": "middle",
     "compare": "NORDIC=it's $HOME.nii.gz",
     "truth": "a folder",
 }

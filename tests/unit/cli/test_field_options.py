@@ -206,6 +206,13 @@ def test_other_names_of_the_field() -> None:
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
 
 
+def test_all_options_that_are_refused_are_named_at_once() -> None:
+    refused = refusal_of("--use-aroma --notrack --seed=3 --use-syn-sdc warn").notice
+    assert refused.what == "unrecognized arguments: --use-aroma --seed --use-syn-sdc"
+    assert refused.remedy.count("-d fmriprep=DIR") == 1
+    assert refused.remedy.endswith("; did you mean '--random-seed'?")
+
+
 def test_choices_of_fmriprep_after_force_are_refused_with_what_serves() -> None:
     assert "-d fmriprep=DIR" in refusal_of("--force bbr syn-sdc").notice.remedy
     assert parse("--force").superres.force
