@@ -188,6 +188,51 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
     )
 
 
+def run_program(name: str, arguments: Sequence[str]) -> None:
+    """Run a program of ANTs in this process.
+
+    This and `named` are all that is used of antspyx beyond its public functions, which write no
+    composite transform and pass only some options of Atropos on. Both stay in this module, and
+    ``tests/unit/registration/test_ants.py`` tells of a release that changes them.
+
+    Parameters
+    ----------
+    name : str
+        Name of the program, such as ``antsRegistration``.
+    arguments : Sequence[str]
+        Its command line, with images as `named` gives them.
+
+    Raises
+    ------
+    RuntimeError
+        The program ends with an error code.
+    """
+    import ants
+    from ants.internal import get_lib_fn, process_arguments
+
+    code = get_lib_fn(name)(process_arguments(list(arguments)))
+    if code != 0:
+        raise RuntimeError(f"{name} failed with code {code} (antspyx {ants.__version__})")
+
+
+def named(image: "ANTsImage") -> str:
+    """Return what stands for an image in memory on a command line of `run_program`.
+
+    Parameters
+    ----------
+    image : 'ANTsImage'
+        Image of antspyx; it must live as long as the program runs.
+
+    Returns
+    -------
+    str
+        Name of the image for programs of ANTs in this process.
+    """
+    from ants.internal import get_pointer_string
+
+    return str(get_pointer_string(image))
+
+
 def read_linear(path: Path) -> Array:
     """Read a linear transform (.mat, 4x4, RAS mm) written by antsRegistration.
 
@@ -257,17 +302,14 @@ def register(
     RuntimeError
         antsRegistration ends with an error code.
     """
-    ants = load_ants(seed)
-    from ants.internal import get_lib_fn, get_pointer_string, process_arguments
-
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
     # antsRegistration reads the pixels as --float says, whatever they are
     pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
-    ends = [get_pointer_string(image) for image in images]
+    ends = [named(image) for image in images]
     mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
     inside = None if mask is None else mask.clone("unsigned char")
-    mask_end = "NA" if inside is None else get_pointer_string(inside)
+    mask_end = "NA" if inside is None else named(inside)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
         first = Path(folder) / "start.txt"
         write_itk(first, np.eye(4) if start is None else start)
@@ -283,9 +325,7 @@ def register(
             "--random-seed",
             str(_ants_seed(seed)),
         ]
-        code = get_lib_fn("antsRegistration")(process_arguments(arguments))
-    if code != 0:
-        raise RuntimeError(f"antsRegistration failed with code {code} ({ants.__version__})")
+        run_program("antsRegistration", arguments)
     if deformable:
         return Path(f"{prefix}Composite.h5"), Path(f"{prefix}InverseComposite.h5")
     return (Path(f"{prefix}0GenericAffine.mat"),)

@@ -24,7 +24,7 @@ from scipy import ndimage
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import load_ants, to_ants
+from bids_sr.registration.ants import named, run_program, to_ants
 
 NAMES = ("gm", "wm", "csf")
 # from dark to bright; the first contrast that is there orders the classes that Atropos finds
@@ -67,9 +67,6 @@ def segment_tissues(
         raise ValueError(
             f"the brain mask {inside.shape} is empty or on another grid than the images"
         )
-    ants = load_ants(seed)
-    from ants.internal import get_lib_fn, get_pointer_string, process_arguments
-
     images = [
         to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed)
         for name in known
@@ -77,19 +74,17 @@ def segment_tissues(
     where = to_ants(Volume(data=inside, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
-        arguments = ["-d", "3", "-x", get_pointer_string(where), "-i", "KMeans[3]", "-r", "0"]
+        arguments = ["-d", "3", "-x", named(where), "-i", "KMeans[3]", "-r", "0"]
         for image in images:
-            arguments += ["-a", get_pointer_string(image)]
+            arguments += ["-a", named(image)]
         # weight of the Markov random field over the 26 neighbors; rounds of
         # expectation-maximization
         arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
-        arguments += ["-o", f"[{get_pointer_string(labels)},{folder}/tissue%02d.nii]"]
-        code = get_lib_fn("Atropos")(process_arguments(arguments))
+        arguments += ["-o", f"[{named(labels)},{folder}/tissue%02d.nii]"]
+        run_program("Atropos", arguments)
         found = sorted(Path(folder).glob("tissue*.nii"))
-        if code != 0 or len(found) != 3:
-            raise RuntimeError(
-                f"Atropos failed with code {code} and {len(found)} tissues ({ants.__version__})"
-            )
+        if len(found) != 3:
+            raise RuntimeError(f"Atropos found {len(found)} tissues in the place of 3")
         parts = np.stack([np.asarray(load_image(path)[0], dtype=np.float32) for path in found])
     first = np.asarray(contrasts[known[0]], dtype=np.float64)
     means = [float((part * first).sum() / max(float(part.sum()), 1e-9)) for part in parts]
