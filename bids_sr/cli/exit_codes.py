@@ -1,11 +1,14 @@
 """How every program ends: one exit code, and on standard error what ended it.
 
+The codes of fMRIPrep and MRIQC, where these have one.
+
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
 0       done
 1       something failed; each is named
 2       the command line or the data cannot be used; nothing was done
+70      an error that the program does not know (EX_SOFTWARE)
 130     interrupted (SIGINT, SIGTERM or SIGHUP)
 ======  ====================================================================
 """
@@ -74,7 +77,7 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
         complain(
             f"{prog}: an unexpected error, see above; please report it{told if settings else ''}"
         )
-        return FAILED
+        return os.EX_SOFTWARE
 
 
 def choose_format(name: str) -> None:

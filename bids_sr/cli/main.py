@@ -5,8 +5,10 @@ code    meaning
 ======  ====================================================================
 0       done
 1       a step crashed, an output is missing, a disk is full, or runs were left out; each is named
-2       the command line or the data set cannot be used, or another run works on it; nothing was
-written 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
+2       the command line or the data set cannot be used, or another run works on it; nothing
+        was written
+70      an error that the program does not know; its traceback is printed
+130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
 ======  ====================================================================
 """
 

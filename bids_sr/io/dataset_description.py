@@ -190,8 +190,8 @@ def _described(
     """
     raw, there = _description(sources["raw"]), _description(root)
     generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
-    if container := os.environ.get("BIDS_SR_CONTAINER_TAG"):
-        generated["Container"] = {"Type": "docker", "Tag": container}
+    if container := _container():
+        generated["Container"] = container
     place = f"{further[RESULTS]}/" if RESULTS in further else ""
     cited = f"Cite bids-sr and what it is based on: {place}CITATION.md has the references"
     own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
@@ -210,6 +210,17 @@ def _described(
         "SourceDatasets": [_source(folder, links[key]) for key, folder in sources.items()],
         "DatasetLinks": links,
     }
+
+
+def _container() -> dict[str, str]:
+    """Container of this process, in the words of BIDS and of fMRIPrep; empty outside of one.
+
+    Apptainer and Singularity name their image file themselves; an image that was made from ours
+    still has its tag.
+    """
+    sif = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
+    tag = os.environ.get("BIDS_SR_CONTAINER_TAG") or sif
+    return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
 
 
 def _listed(value: object) -> list[object]:

@@ -113,10 +113,10 @@ def test_a_crash_and_what_is_missing_are_named(
     assert "wf.sink" in shown
 
 
-def test_an_unexpected_error_is_a_failure_with_its_traceback(
+def test_an_unexpected_error_has_its_traceback_and_the_code_of_fmriprep(
     call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(work=RuntimeError("the reason")) == 1
+    assert call(work=RuntimeError("the reason")) == os.EX_SOFTWARE == 70
     assert "RuntimeError: the reason" in capsys.readouterr().err
 
 

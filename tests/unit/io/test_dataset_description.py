@@ -108,6 +108,30 @@ def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp
     )
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"BIDS_SR_CONTAINER_TAG": "bids-sr:1"}, {"Type": "docker", "Tag": "bids-sr:1"}),
+        (
+            {"BIDS_SR_CONTAINER_TAG": "bids-sr:1", "APPTAINER_NAME": "x.sif"},
+            {"Type": "singularity", "Tag": "bids-sr:1"},
+        ),
+        ({"SINGULARITY_NAME": "x.sif"}, {"Type": "singularity", "Tag": "x.sif"}),
+    ],
+)
+def test_results_name_the_container_that_made_them(
+    raw, tmp_path, monkeypatch, environment, expected
+):
+    for name in ("BIDS_SR_CONTAINER_TAG", "APPTAINER_NAME", "SINGULARITY_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    write_dataset(tmp_path / "out", bids_dir=raw, version="1.0")
+    (made,) = told(tmp_path / "out")["GeneratedBy"]
+    assert made.get("Container") == expected
+
+
 def test_what_has_nothing_in_common_is_linked_from_the_root():
     assert _link_to(Path("/input/study"), Path("/output")) == "file:///input/study"
 
