@@ -1,4 +1,4 @@
-ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE_IMAGE} AS dependencies
 
 # cpu or cuda: which build of torch. The package index has only the one with CUDA, of several GB. That for the CPU is taken
@@ -80,10 +80,13 @@ COPY LICENSE NOTICE /opt/bids-sr/
 # the name under which results remember the image that made them, and the commit that it was built from
 ARG IMAGE_TAG=bids-sr
 ARG REVISION=
+ARG BASE_IMAGE
 LABEL org.opencontainers.image.title="bids-sr" \
       org.opencontainers.image.description="Subject-specific super-resolution of fMRI as a BIDS-App" \
       org.opencontainers.image.version="0.2.0.dev0" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="https://example.org/bids-sr" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.licenses="Apache-2.0 AND GPL-1.0-or-later" \
       bids-sr.notice="source code: Apache-2.0; the AAL2 atlas beside it: GNU GPL; templates: /opt/bids-sr/NOTICE"
 

@@ -82,7 +82,7 @@ def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
     labels = config["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == bids_sr.RELEASE
     assert labels["org.opencontainers.image.revision"] == REVISION
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0 AND GPL-1.0-or-later"
     assert config["Config"]["User"] not in ("", "root", "0")
 
 

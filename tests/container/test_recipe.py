@@ -2,6 +2,7 @@
 
 import configparser
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -130,12 +131,30 @@ def test_the_label_is_the_version() -> None:
     assert re.search(r'image\.version="(.+?)"', DOCKERFILE)[1] == bids_sr.RELEASE
 
 
-def test_base_image_can_be_chosen() -> None:
-    assert DOCKERFILE.splitlines()[0] == "ARG BASE_IMAGE=python:3.11-slim-bookworm"
+def test_base_image_is_pinned_and_can_be_chosen() -> None:
+    pinned = r"ARG BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}"
+    assert re.fullmatch(pinned, DOCKERFILE.splitlines()[0])
     stages = [line.split()[1:] for line in DOCKERFILE.splitlines() if line.startswith("FROM ")]
     named = {stage[2] for stage in stages if stage[1:2] == ["AS"]}
     assert {stage[0] for stage in stages} <= {"${BASE_IMAGE}", *named}
     assert stages[-1] == ["${BASE_IMAGE}"]
+
+
+@pytest.mark.parametrize("engine", ["docker run --rm -u ", "apptainer run -e -B "])
+def test_the_documented_lines_fit_the_image(engine: str) -> None:
+    """One line for each engine, with the mounts that the image has places for."""
+    text = (ROOT / "docs/container.md").read_text()
+    (line,) = [each for each in text.splitlines() if each.startswith(engine)]
+    assert line.endswith("/data /out participant")
+    mounted = dict(re.findall(r":(/[\w/]+)(:ro)?", line))
+    assert mounted == {"/data": ":ro", "/out": "", "/work": "", "/opt/templateflow": ":ro"}
+    assert "TEMPLATEFLOW_HOME=/opt/templateflow" in DOCKERFILE
+
+
+def test_apptainer_runs_what_docker_runs() -> None:
+    text = (ROOT / "docker/bids-sr.def").read_text()
+    command = json.loads(re.search(r"^ENTRYPOINT (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
+    assert f'exec {" ".join(command)} "$@"' in text
 
 
 @pytest.fixture

@@ -1,0 +1,159 @@
+"""What a release needs: one version, metadata that follow from it, no bounds, pinned actions."""
+
+import configparser
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[3]
+READ = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
+WRITTEN = {"setup.cfg", "CITATION.cff", "Dockerfile", ".zenodo.json", "codemeta.json"}
+WRITTEN |= {"conda/recipe.yaml"}
+
+
+@pytest.fixture
+def metadata() -> ModuleType:
+    """The script that writes metadata."""
+    spec = importlib.util.spec_from_file_location("metadata", ROOT / ".ci/metadata.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> None:
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+@pytest.fixture
+def released(
+    metadata: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[ModuleType, Path]:
+    """A checkout that is ready to be version 9.1.0; the script works on it."""
+    for name in READ:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "conda").mkdir()
+    version = (ROOT / "bids_sr/version.py").read_text()
+    (line,) = re.findall(r"^RELEASE = .*$", version, re.MULTILINE)
+    edit(tmp_path / "bids_sr/version.py", (line, 'RELEASE = "9.1.0"'))
+    edit(tmp_path / "CHANGES.md", ("(unreleased)", "(2030-01-02)"))
+    (newest,) = re.findall(r"^## (\S+) \(2030", (tmp_path / "CHANGES.md").read_text(), re.M)
+    edit(tmp_path / "CHANGES.md", (f"## {newest} (", "## 9.1.0 ("))
+    edit(
+        tmp_path / "CITATION.cff",
+        ("example.org", "lab.edu"),
+        ("license: ", "date-released: 2030-01-02\nlicense: "),
+        ("  - name: The bids-sr developers\n", "  - family-names: Roe\n    given-names: R.\n"),
+    )
+    monkeypatch.setattr(metadata, "ROOT", tmp_path)
+    return metadata, tmp_path
+
+
+def test_what_describes_the_package_is_of_today(metadata: ModuleType) -> None:
+    assert metadata.stale() == []
+    assert set(metadata.written()) == WRITTEN
+
+
+def test_version_authors_and_address_are_written_everywhere(
+    released: tuple[ModuleType, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, root = released
+    assert script.main(["--check"]) == 1
+    assert all(f"{name} is not of today" in capsys.readouterr().err for name in ["Dockerfile"])
+    assert script.main([]) == 0
+    assert script.main(["--check"]) == 0
+    texts = {name: (root / name).read_text() for name in WRITTEN}
+    assert {name for name, text in texts.items() if "9.1.0" not in text} == {
+        "setup.cfg",  # asks the package
+        ".zenodo.json",  # the archive asks the release
+    }
+    assert not [name for name, text in texts.items() if "example.org" in text]
+    assert "author = Roe, R." in texts["setup.cfg"]
+    assert '"name": "Roe, R."' in texts[".zenodo.json"]
+    assert '"familyName": "Roe"' in texts["codemeta.json"]
+
+
+def test_a_tag_is_released_when_all_agree(released: tuple[ModuleType, Path]) -> None:
+    script, _ = released
+    script.main([])
+    assert script.main(["--tag", "v9.1.0"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("bids_sr/version.py", '"9.1.0"', '"9.1.1"', "the tag is v9.1.0, bids_sr/version.py has"),
+        ("bids_sr/version.py", '"9.1.0"', '"9.1.0.dev0"', "is a development version"),
+        ("CHANGES.md", "## 9.1.0 (2030-01-02)", "## 9.1.0 (2030-01-03)", "does not begin with"),
+        ("CHANGES.md", "## 9.1.0 (2030-01-02)", "## 9.1.0", "does not begin with"),
+        ("CITATION.cff", "date-released: 2030-01-02\n", "", "has no date-released"),
+        ("CITATION.cff", "lab.edu", "example.org", "placeholders instead of addresses"),
+        ("codemeta.json", "9.1.0", "9.0.0", "codemeta.json is not of today"),
+    ],
+)
+def test_what_keeps_a_tag_from_being_released_is_named(
+    released: tuple[ModuleType, Path],
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    old: str,
+    new: str,
+    told: str,
+) -> None:
+    script, root = released
+    script.main([])
+    edit(root / file, (old, new))
+    assert script.main(["--tag", "v9.1.0"]) == 1
+    assert told in capsys.readouterr().err
+
+
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_no_dependency_has_an_upper_bound() -> None:
+    lines = setup()["options"]["install_requires"].strip().splitlines()
+    needed = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert len(needed) > 20
+    assert {part.operator for each in needed for part in each.specifier} == {">="}
+
+
+def test_every_python_that_is_named_is_tried_with_the_wheel() -> None:
+    named = re.findall(r"Python :: (3\.\d+)", setup()["metadata"]["classifiers"])
+    release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    assert release["jobs"]["install"]["strategy"]["matrix"]["python"] == named
+    checks = yaml.safe_load((ROOT / ".circleci/config.yml").read_text())["workflows"]["check"]
+    (wheel,) = [job["wheel"] for job in checks["jobs"] if isinstance(job, dict) and "wheel" in job]
+    assert wheel["matrix"]["parameters"]["python"] == named
+
+
+def test_nothing_is_published_but_from_a_tag_after_the_checks() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    for name in ("index", "pages"):
+        assert jobs[name]["if"] == "github.ref_type == 'tag'"
+    (published,) = [each for each in jobs["image"]["steps"] if each.get("name") == "publish"]
+    assert published["if"] == "github.ref_type == 'tag'"
+    assert jobs["index"]["needs"] == "install"
+    assert {jobs[name]["needs"] for name in ("build", "image", "site")} == {"check"}
+
+
+def test_actions_are_pinned_to_commits() -> None:
+    text = (ROOT / ".github/workflows/release.yml").read_text()
+    used = re.findall(r"uses: (\S+)(.*)$", text, re.MULTILINE)
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
