@@ -154,7 +154,7 @@ class Plugin(Checked):
             raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
         if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
             given["sbatch_args"] = shlex.split(text)
-        found = cls(plugin=name, unused=unused, **given)
+        found = cls(**{**given, "plugin": name, "unused": unused})
         return dataclasses.replace(found, template=_template(found.template, path))
 
     @property
