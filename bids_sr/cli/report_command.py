@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bids_sr.cli.console import item
 from bids_sr.cli.options import Parser
-from bids_sr.config import UsageError
+from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
 
@@ -23,7 +23,7 @@ class _ReportOptions(Checked):
 
     output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)"
+        (), "--participant-label LABEL", "participants (default: all)", type=readers.labels
     )
     open: bool = option(False, "--open", "open them in the browser")
 

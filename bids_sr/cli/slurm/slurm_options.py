@@ -25,7 +25,7 @@ class LaterOptions(_Sent):
 
     output_dir: Path = argument("OUT", "the output directory of the submission")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)"
+        (), "--participant-label LABEL", "participants (default: all)", type=readers.labels
     )
     mem: float | None = option(
         None,

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.cli import report_command
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import _REFUSED, _UNUSED, build_parser, parse_settings
+from bids_sr.cli.slurm.slurm_main import later_parser
+from bids_sr.cli.slurm.slurm_options import LaterOptions
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import fraction, gigabytes, labels
 
@@ -234,6 +237,12 @@ def test_participants_are_listed_by_commas_or_in_a_file(tmp_path: Path) -> None:
     assert found == ("01", "02", "03", "04")
     assert labels(f"@{tmp_path}/participants.tsv") == ("sub-01", "sub-02")
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
+    again = later_parser("retry").options(["OUT", "--participant-label", "01,02"], LaterOptions)
+    assert again.participant_label == ("01", "02")
+    shown = report_command.build_parser().options(
+        ["OUT", "--participant-label", "01,02"], report_command._ReportOptions
+    )
+    assert shown.participant_label == ("01", "02")
 
 
 def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
