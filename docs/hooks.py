@@ -1,15 +1,22 @@
-"""Pages of the site that stand at the top of the repository: what they link to is found from
-`docs/` too.
+"""Pages of the site that stand elsewhere in the repository: the two at its top, and the gallery.
+
+What they link to, and links to them, are found from `docs/` too.
 """
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGES.md"}
+GALLERY = "examples/"
+# the examples show their figures, as scripts do; mkdocs-gallery has no screen and collects them
+warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -20,8 +27,26 @@ def on_files(files: Files, *, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to those pages, which lead out of `docs/` in the repository."""
-    for page, name in PAGES.items():
-        markdown = markdown.replace(f"](../{name}", f"]({page}")
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Links to those pages, which lead out of `docs/` in the repository, and those of the gallery,
+    which lead into it.
+    """
+    if page.file.src_uri.startswith(GALLERY):
+        return _of_the_gallery(markdown, is_index=page.file.name == "index")
+    for name, file in PAGES.items():
+        markdown = markdown.replace(f"](../{file}", f"]({name}")
+    markdown = markdown.replace("](../examples/gallery/README.md", f"]({GALLERY}index.md")
+    return re.sub(r"\]\(\.\./examples/gallery/(plot_\w+)\.py", rf"]({GALLERY}\1.md", markdown)
+
+
+def _of_the_gallery(markdown: str, *, is_index: bool) -> str:
+    """A page of mkdocs-gallery, whose links are those of the script in `examples/gallery`."""
+    markdown = markdown.replace("](../../docs/", "](../")
+    markdown = re.sub(r"\]\((plot_\w+)\.py", r"](\1.md", markdown)
+    # mkdocs-gallery links pictures to folders, and pages of this site are files
+    markdown, linked = re.subn(r'href="(plot_\w+)"', r'href="\1.html"', markdown)
+    if is_index and not linked:
+        raise PluginError(
+            "mkdocs-gallery links to the examples otherwise than docs/hooks.py expects"
+        )
     return markdown

@@ -21,6 +21,9 @@ PAGES = [
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
     *sorted(f"docs/recipes/{path.name}" for path in (ROOT / "docs/recipes").glob("*.md")),
 ]
+GALLERY = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "examples/gallery").iterdir()
+)
 
 
 def script(name):
@@ -86,7 +89,7 @@ def test_every_part_is_in_the_reference(draw_layers):
     assert found - {"bids_sr.series", "bids_sr.region_names"} == wanted
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY])
 def test_files_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
@@ -215,7 +218,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/notebooks/python_api.md"])
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY])
 def test_pages_use_the_words_of_the_field(page):
     text = " ".join((ROOT / page).read_text().split())
     for pattern, better in WORDS.items():
