@@ -35,12 +35,18 @@ def of_comparison(made: Made) -> bool:
     return status == {"smoothed": "less accurate", "components": "not more accurate"}
 
 
+def of_cluster(made: Made) -> bool:
+    ended = {record["participant"]: record["state"] for record in made["records"]}
+    return ended == {"sub-01": "done", "sub-02": "done"}
+
+
 FINDINGS: dict[str, Callable[[Made], bool]] = {
     "plot_1_one_run.py": lambda made: made["resolver"].applied_,
     "plot_2_truth.py": lambda made: explained(made, "bspline", "zerofill", "sdmod", "sbl"),
     "plot_3_calibration.py": of_calibration,
     "plot_4_rest.py": lambda made: explained(made, "bspline", "sdmod", "sbl", "measured"),
     "plot_5_compare.py": of_comparison,
+    "plot_8_cluster.py": of_cluster,
 }
 """What the text of each example says that it finds."""
 

@@ -123,6 +123,14 @@ def test_shellcheck_finds_nothing(site: Site, tmp_path: Path) -> None:
     )
 
 
+def test_shellcheck_finds_nothing_in_the_stand_in_of_the_examples() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    script = Path(__file__).parents[3] / "examples" / "gallery" / "stand_in_slurm.sh"
+    done = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 names = st.text(
     st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=["Cc", "Cs"]),
     min_size=1,
