@@ -24,7 +24,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import check
-from bids_sr.stats.glm.contrasts import _camel, resolve_contrasts
+from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [
@@ -277,7 +277,7 @@ def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
     names = ["../../etc/passwd", EVIL, "a b/c", "..", "\u202e", "x\ny", "{sub}"]
     for found in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
         assert all(name.isascii() and name.isalnum() for name in found)
-    assert _camel("../../etc/passwd") == "etcPasswd"
+    assert camel("../../etc/passwd") == "etcPasswd"
 
 
 def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
