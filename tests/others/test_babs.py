@@ -88,11 +88,17 @@ def test_a_participant_is_submitted_and_merged(run: Run, recipe: str, tmp_path: 
     do(run, "babs", "submit", "project", "--count", "1")
     log = (tmp_path / "job.log").read_text()
     assert log.strip().endswith("SUCCESS"), log
-    assert "Total jobs" in do(run, "babs", "status", "project")
+    assert "1 job(s) successfully finished" in do(run, "babs", "status", "project")
     do(run, "babs", "merge", "project")
-    [archive] = (tmp_path / "project" / "merge_ds").glob("*.zip")
+    [line] = [
+        line
+        for block in scripts(RECIPES / "babs.md", "")
+        for line in block.splitlines()
+        if line.startswith("datalad clone")
+    ]
+    do(run, "bash", "-c", f"cd project && {line}")
+    [archive] = (tmp_path / "project" / "results").glob("*.zip")
     assert archive.name == "sub-01_bids-sr-0-2-0.zip"
-    do(run, "datalad", "-C", archive.parent, "get", archive.name)
     with zipfile.ZipFile(archive) as opened:
         assert "bids-sr/sub-01.html" in opened.namelist()
 
