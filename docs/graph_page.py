@@ -115,6 +115,7 @@ def prepared(maker: BidsMaker, version: str = "24.1.1") -> None:
         FmriprepMaker(maker.root.parent / "prep", version),
     )
     made.anat(maker.path("sub-01_T1w.nii.gz", "anat"))
+    made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
     made.run(bold, n_dummy=3)
     if version.startswith("24"):
         made.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
@@ -171,7 +172,11 @@ CASES = (
         own_volumes,
         ("--sr-method", "tv", "dip", "--sr-factor", "2"),
     ),
-    Case("On fMRIPrep", prepared, ("-d", "prep")),
+    Case(
+        "On fMRIPrep, maps on surfaces",
+        prepared,
+        ("-d", "prep", "--output-spaces", "fsnative", "fsaverage:den-10k"),
+    ),
     Case(
         "On an older fMRIPrep, in another template space",
         prepared_before,

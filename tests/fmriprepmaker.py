@@ -169,6 +169,31 @@ class FmriprepMaker:
         write_composite(folder / f"{stem}_from-{space}_to-T1w_mode-image_xfm.h5", matrix)
         write_linear(folder / f"{stem}_from-T1w_to-fsnative_mode-image_xfm.txt", np.eye(4))
 
+    def surfaces(self, t1w: Path, *, to_std: np.ndarray | None = None) -> None:
+        """White, pial and registration sphere: those of fsaverage in the head of a T1w image.
+
+        `to_std` takes a T1w point to its template point.
+        """
+        from nilearn.datasets import fetch_surf_fsaverage
+        from nilearn.surface import load_surf_mesh
+        from nilearn.surface.surface import mesh_to_gifti
+
+        there, stem = fetch_surf_fsaverage("fsaverage5"), self._folder(t1w, "anat") / _stem(t1w)
+        back = np.linalg.inv(np.eye(4) if to_std is None else to_std)
+        space = "_space-fsaverage" if self.version >= (25, 0) else ""
+        older = self.version < (23, 2)
+        for side, name in (("L", "left"), ("R", "right")):
+            for what in ("white", "pial"):
+                mesh = load_surf_mesh(there[f"{what}_{name}"])
+                points = nb.affines.apply_affine(back, mesh.coordinates).astype("float32")
+                called = "smoothwm" if older and what == "white" else what
+                mesh_to_gifti(points, mesh.faces, Path(f"{stem}_hemi-{side}_{called}.surf.gii"))
+            if not older:
+                mesh_to_gifti(
+                    *load_surf_mesh(there[f"sphere_{name}"]),
+                    Path(f"{stem}_hemi-{side}{space}_desc-reg_sphere.surf.gii"),
+                )
+
     def run(
         self,
         bold: Path,
@@ -370,6 +395,7 @@ def of_phantom(
         np.clip(carried(tissue.data, tissue.affine), 0, 1) * brain for tissue in template.tissues
     )
     maker = FmriprepMaker(root)
+    maker.surfaces(t1w, to_std=np.linalg.inv(to_t1w))
     maker.anat(
         t1w,
         to_std=np.linalg.inv(to_t1w),

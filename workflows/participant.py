@@ -11,7 +11,7 @@ from bids_sr.steps import anatomy, imported, primary, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_training
 from bids_sr.workflows.facts import subject_facts
 from bids_sr.workflows.planned import Planned, named
-from bids_sr.workflows.results_in_spaces import add_brains, add_templates
+from bids_sr.workflows.results_in_spaces import add_other_spaces
 from bids_sr.workflows.run import NO_ATLAS, add_run
 from bids_sr.workflows.wanted import Wanted
 
@@ -126,8 +126,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     anat.add(anatomy.place_atlas)
     by_name = region_labels(str(scope.setting("roi")), planned.settings.activation.atlas)
     anat.add(anatomy.define_region, wires={} if by_name else NO_ATLAS)
-    add_templates(anat, planned, subject)
-    add_brains(anat, planned)
+    add_other_spaces(anat, planned, subject)
     scope.within("anat_figures_wf", beside=(anat,)).add(
         draw_anatomy.draw_brain, draw_anatomy.draw_normalization
     )

@@ -1,13 +1,15 @@
 """Results in spaces other than a run's: registration to further templates, and grids.
 
-The grids are in T1w and in templates.
+The grids are in T1w and in templates; surfaces are those of the participant or of fsaverage.
 """
 
 from bids_sr.bids import Subject
-from bids_sr.config.spaces import FUNC, Space
+from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
+from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy, imported, primary, registration
+from bids_sr.steps.figures.draw_maps import draw_surfaces
 from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.run_scope import RunOf
 
@@ -33,8 +35,8 @@ def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
     return asked if with_anat else (Space(name=FUNC),)
 
 
-def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
-    """Register the T1w image to the templates beyond the first, each in a scope of its own.
+def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
+    """Add what leads from the T1w image to the spaces that results are asked for in.
 
     Parameters
     ----------
@@ -43,8 +45,40 @@ def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
     planned : Planned
         Settings and plan of the call.
     subject : Subject
-        Participant, whose transforms may be given.
+        Participant, whose transforms and surfaces may be given.
     """
+    _add_templates(anat, planned, subject)
+    templates = _templates(anat)
+    given = {} if subject.precomputed is None else subject.precomputed.surfaces
+    ribbon = [path for name in ("white", "pial") for path in given.get(name, ())]
+    ending = "hemi-{}_den-10k_white.surf.gii"
+    whites = {
+        "fsnative": [planned.uri(path) for path in ribbon[:2]],
+        FSAVERAGE.name: [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"],
+    }
+    for space in planned.settings.preprocessing.spaces:
+        if space.name in (FUNC, T1W):
+            continue
+        own = anat.within(
+            "_".join(["anat_in", *space.entities.values()]) + "_wf",
+            beside=(templates.get(space.template, anat),),
+            space_entities=space.entities,
+            resolution=space.resolution,
+            template_space=space.template,
+            surface_uris=whites.get(space.name, ()),
+        )
+        if space.is_template:
+            own.add(primary.mask_in_template)
+        elif space == FSAVERAGE:
+            if ribbon and "sphere" in given:
+                own.give(given_surfaces=ribbon, given_spheres=list(given["sphere"]))
+            own.add(registration.place_fsaverage)
+        else:
+            own.give(surfaces=ribbon)
+
+
+def _add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
+    """Register the T1w image to the templates beyond the first, each in a scope of its own."""
     given = subject.precomputed
     for template in planned.settings.preprocessing.templates:
         if template == anat.setting("template_space"):
@@ -57,29 +91,6 @@ def add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
             own.add(imported.show_in_template, quiet=True)
         else:
             own.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
-
-
-def add_brains(anat: Scope, planned: Planned) -> None:
-    """The brain of the T1w image in every template that results are asked for in.
-
-    Parameters
-    ----------
-    anat : Scope
-        Scope of the participant's T1w image.
-    planned : Planned
-        Settings and plan of the call.
-    """
-    templates = _templates(anat)
-    for space in (space for space in planned.settings.preprocessing.spaces if space.is_template):
-        name = "_".join(["template_brain", *space.entities.values()]) + "_wf"
-        own = anat.within(
-            name,
-            beside=(templates[space.template],),
-            space_entities=space.entities,
-            resolution=space.resolution,
-            template_space=space.template,
-        )
-        own.add(primary.mask_in_template)
 
 
 def _templates(anat: Scope) -> dict[object, Scope]:
@@ -106,23 +117,18 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
     list[Maker]
         Makers of the grids; empty where no other space was requested.
     """
-    wanted = [space for space in spaces_of(run.planned, with_anat=True) if space.name != FUNC]
+    spaces = spaces_of(run.planned, with_anat=True)
+    wanted = [space for space in spaces if space.name != FUNC and not space.is_surface]
     templates, grids = _templates(anat), []
     for space in wanted:
-        name = "_".join(["space", *space.entities.values()]) + "_wf"
-        if space.is_template:
-            beside = (templates[space.template],)
-            own = run.scope.within(
-                name,
-                beside=beside,
-                space_entities=space.entities,
-                resolution=space.resolution,
-                template_space=space.template,
-            )
-            own.add(registration.grid_in_template)
-        else:
-            own = run.scope.within(name, space_entities=space.entities)
-            own.add(registration.grid_in_t1w)
+        own = run.scope.within(
+            "_".join(["space", *space.entities.values()]) + "_wf",
+            beside=(templates.get(space.template, anat),),
+            space_entities=space.entities,
+            resolution=space.resolution,
+            template_space=space.template,
+        )
+        own.add(registration.grid_in_template if space.is_template else registration.grid_in_t1w)
         grids.append(own["space_grid"])
     if grids:
         run.scope.say(Part.SERIES, registration.spaces_text([str(space) for space in wanted]))
@@ -146,3 +152,22 @@ def show_spaces(run: RunOf) -> None:
             f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities")
         )
         own.add(primary.show_in_space, wires={"series_mean": series["series_mean"]})
+
+
+def map_on_surfaces(run: RunOf, anat: Scope) -> None:
+    """Bring the maps of every series to the surfaces, and draw those of the primary one.
+
+    Parameters
+    ----------
+    run : RunOf
+        Run with the scopes of its series.
+    anat : Scope
+        Scope of the participant's T1w image.
+    """
+    for there in (one for one in anat.inner if "surfaces" in one.makers):
+        known = there.settings
+        for name in run.mapped:
+            own = run.series[name].within(f"{name}_{there.name}", known, beside=(there,))
+            own.add(registration.maps_to_surfaces)
+            if name == run.scope.setting("primary"):
+                own.add(draw_surfaces)

@@ -35,7 +35,12 @@ from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
-from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_of
+from bids_sr.workflows.results_in_spaces import (
+    add_spaces,
+    map_on_surfaces,
+    show_spaces,
+    spaces_of,
+)
 from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import TRAINING, Wanted
 
@@ -100,6 +105,8 @@ def add_run(
     grids = add_spaces(run, anat) if anat is not None else []
     _add_series(run, grids)
     _add_maps(run, grids)
+    if anat is not None:
+        map_on_surfaces(run, anat)
     add_evaluation(run)
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
 
@@ -113,7 +120,9 @@ def _settings(
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
     dummies, truth, how = settings.preprocessing.dummy_scans, bold.truth, settings.activation
     known = {} if truth is None else truth.activations
-    places = {space.name for space in spaces_of(planned, with_anat=with_anat)}
+    spaces = spaces_of(planned, with_anat=with_anat)
+    # of the series there is nothing on surfaces
+    places = {space.name for space in spaces if not space.is_surface} or {FUNC}
     calibrates = any(
         one.method is not None and one.method.calibrated
         for one in wanted

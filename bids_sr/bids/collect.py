@@ -12,7 +12,7 @@ from bids_sr.bids import pairs, query
 from bids_sr.bids.calibration_runs import calibrations, check_named
 from bids_sr.bids.companions import ratio_of, read_run
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.fmriprep import precomputed_anat, precomputed_run
+from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     DEFAULT_FACTOR,
     BoldRun,
@@ -186,6 +186,8 @@ def _subject(
     images = query.well_named(index.find("t1w", label), seen)
     anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
+    if t1w:
+        check_surfaces(label, anat, settings.preprocessing.spaces, seen)
     stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []

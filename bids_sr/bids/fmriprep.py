@@ -17,8 +17,9 @@ images of DataLad that nobody needs may stay where they are.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings, InputError, absent
@@ -34,6 +35,7 @@ from bids_sr.bids.precomputed import (
     check_transforms,
 )
 from bids_sr.bids.query import some
+from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.template_cache import CARRIED
 
 _TISSUES = ("GM", "WM", "CSF")
@@ -189,6 +191,7 @@ def _anat_of(
             dseg=_only(files, images[0], "_dseg"),
             tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
             spaces=_spaces(folder),
+            surfaces=dict(_surfaces(folder, images[0])),
         )
     return None
 
@@ -216,6 +219,63 @@ def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
             space, way = (ends[2], "there") if ends[1] == "T1w" else (ends[1], "back")
             both.setdefault(space, {})[way] = path
     return {space: (ways["there"], ways["back"]) for space, ways in both.items() if len(ways) == 2}
+
+
+def _surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
+    """Surfaces beside a T1w image of which both hemispheres are there, by what they are."""
+    stem = image.name.partition("_desc-preproc_T1w")[0]
+    spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
+    for ending in ("smoothwm", "white", "pial", *spheres):
+        sides = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
+        if len(sides) == 2:
+            # versions before 23.2 have the smoothed white surface alone
+            yield ending.replace("smoothwm", "white").rpartition("_")[2], (sides[0], sides[1])
+
+
+def check_surfaces(
+    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space], found: Findings
+) -> None:
+    """Refuse spaces of surfaces that a participant has none for, and surfaces that do not fit.
+
+    Parameters
+    ----------
+    label : str
+        Of the participant.
+    anat : PrecomputedAnat | None
+        Files of its anatomy; None for none.
+    spaces : Sequence[Space]
+        Spaces that results are asked for in.
+    found : Findings
+        Takes up what speaks against it.
+    """
+    surfaces = {} if anat is None else anat.surfaces
+    asked = {space for space in spaces if space.is_surface}
+    if asked - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
+        found.refuse(
+            f"sub-{label} (--output-spaces fsnative)",
+            "no --derivatives have its surfaces, anat/*_hemi-{L,R}_{white,pial}.surf.gii",
+            "Give fMRIPrep's folder by -d fmriprep=DIR (it has them unless it was called with"
+            " --fs-no-reconall), or leave fsnative out.",
+        )
+    for own in zip(*surfaces.values(), strict=True) if asked else ():
+        counts = {_vertices(path) for path in own if found.fetched(path)}
+        if len(counts) > 1 or "" in counts:
+            found.refuse(
+                own[0],
+                "it and the other surfaces of the hemisphere are not GIFTI files with one number"
+                " of vertices",
+                "Copy the anat folder again; all come from one reconstruction.",
+            )
+
+
+def _vertices(path: Path) -> str:
+    """Number of vertices of a surface, from the opening tag of its first array; "" for none."""
+    try:
+        with path.open("rb") as stream:
+            tags = ElementTree.iterparse(stream, events=("start",))
+            return next((tag.attrib["Dim0"] for _, tag in tags if tag.tag == "DataArray"), "")
+    except (ElementTree.ParseError, OSError, KeyError):
+        return ""
 
 
 def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -> None:

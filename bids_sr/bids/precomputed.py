@@ -96,6 +96,8 @@ class PrecomputedAnat:
         Probabilities of GM, WM and CSF, or none of them.
     spaces : Mapping[str, tuple[Path, Path]]
         Transforms from T1w to each template and back, by its name.
+    surfaces : Mapping[str, tuple[Path, Path]]
+        Left and right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
     """
 
     origin: Derivatives
@@ -104,6 +106,7 @@ class PrecomputedAnat:
     dseg: Path | None = None
     tpms: tuple[Path, ...] = ()
     spaces: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    surfaces: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
     def files(self, space: str) -> dict[str, Path]:
         """Return files that stand for outputs of the anatomical stage, by the name of the output.

@@ -107,7 +107,8 @@ _REFUSED = {
         "--template-resampling-grid",
         "--output-grid-reference",
     ),
-    "CIFTI is not written; give templates to --output-spaces": ("--cifti-output", "--file-format"),
+    "CIFTI needs fsLR and subcortical voxels, which no package here carries; GIFTI is written by"
+    " --output-spaces fsnative fsaverage:den-10k": ("--cifti-output", "--file-format"),
     "give --sr-target anat, by which structural scans are super-resolved": (
         "--anat-only",
         "--modalities",

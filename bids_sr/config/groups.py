@@ -194,7 +194,7 @@ class Preprocessing(Checked):
         (FUNC,),
         "--output-spaces SPACE",
         "spaces of the super-resolved series and the maps: func, T1w, templates such as"
-        " MNI152NLin2009cAsym:res-2",
+        " MNI152NLin2009cAsym:res-2; of the maps alone: fsnative, fsaverage:den-10k",
         common=True,
         decides=False,
     )
@@ -224,8 +224,9 @@ class Preprocessing(Checked):
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates among them, each once, as transforms name them."""
-        return tuple(dict.fromkeys(space.template for space in self.spaces if space.is_template))
+        """The templates among them, or that lead to them, each once, as transforms name them."""
+        found = (each.template for each in self.spaces if each.is_template or each.density)
+        return tuple(dict.fromkeys(found))
 
 
 @frozen

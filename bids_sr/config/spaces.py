@@ -13,10 +13,16 @@ from collections.abc import Iterable, Iterator
 from bids_sr.frozen import frozen
 
 FUNC, T1W = "func", "T1w"
-_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
-_NATIVE = "native"
-_OTHERS = {"anat": T1W, "run": FUNC, "bold": FUNC, "boldref": FUNC}
-"""Words of other programs for the two spaces that are no template."""
+_OF_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
+_NATIVE, _MNI152 = "native", "MNI152NLin2009cAsym"
+_OTHERS = {
+    "anat": T1W,
+    "run": FUNC,
+    "bold": FUNC,
+    "boldref": FUNC,
+    "fsaverage5": "fsaverage:den-10k",
+}
+"""Words of other programs for spaces that are no template."""
 
 
 @frozen
@@ -31,10 +37,12 @@ class Space:
         Label of the template's grid; empty for the voxel size of the series.
     cohort : str
         Label of the template's cohort; empty for none.
+    density : str
+        Label of the number of vertices of a template's surfaces; empty for volumes.
 
     Attributes
     ----------
-    name : `func`, that of the run; `T1w`; or the name of a template
+    name : `func`, that of the run; `T1w`; the name of a template; `fsnative` or `fsaverage`
     resolution : of the template's grids; "" is the voxel size of the series
     cohort : of a template that has some
     """
@@ -42,20 +50,28 @@ class Space:
     name: str
     resolution: str = ""
     cohort: str = ""
+    density: str = ""
+
+    @property
+    def is_surface(self) -> bool:
+        """Whether the space is that of surfaces, which maps alone are written on."""
+        return self in _SURFACES.values()
 
     @property
     def is_template(self) -> bool:
-        """Whether the space is that of a template."""
-        return self.name not in (FUNC, T1W)
+        """Whether the space is that of a template, of volumes."""
+        return self.name not in (FUNC, T1W) and not self.is_surface
 
     @property
     def template(self) -> str:
         """Name of the template with its cohort, as names of transforms have it.
 
+        Of fsaverage it is the template that leads to it where no registration sphere does.
+
         >>> Space(name="MNIPediatricAsym", cohort="2").template
         'MNIPediatricAsym+2'
         """
-        return "+".join(filter(None, (self.name, self.cohort)))
+        return "+".join(filter(None, (_MNI152 if self.density else self.name, self.cohort)))
 
     @property
     def entities(self) -> dict[str, str]:
@@ -68,41 +84,42 @@ class Space:
             "space": "" if self.name == FUNC else self.name,
             "cohort": self.cohort,
             "res": self.resolution,
+            "den": self.density,
         }
         return {name: label for name, label in told.items() if label}
 
     def __str__(self) -> str:
-        parts = [
-            self.name,
-            *(f"{key}-{v}" for key, v in (("cohort", self.cohort), ("res", self.resolution)) if v),
-        ]
-        return ":".join(parts)
+        told = {"cohort": self.cohort, "res": self.resolution, "den": self.density}
+        return ":".join([self.name, *(f"{key}-{label}" for key, label in told.items() if label)])
+
+
+FSAVERAGE = Space(name="fsaverage", density="10k")
+_SURFACES = {str(space): space for space in (Space(name="fsnative"), FSAVERAGE)}
 
 
 def _parse_space(text: str) -> Iterator[Space]:
     """The spaces that a text names: several resolutions or cohorts of a template are several.
 
-    >>> [str(each) for each in parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
+    >>> [str(each) for each in _parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
     ['MNIPediatricAsym:cohort-1:res-1', 'MNIPediatricAsym:cohort-1:res-2']
-    >>> [str(each) for each in parse_space("MNI152NLin2009cAsym:res-native")]
+    >>> [str(each) for each in _parse_space("MNI152NLin2009cAsym:res-native")]
     ['MNI152NLin2009cAsym']
     """
     name, *parts = text.split(":")
     name = _OTHERS.get(name, name)
+    if (surface := ":".join((name, *parts))) in _SURFACES:
+        yield _SURFACES[surface]
+        return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise ValueError(f"{name or 'an empty word'} is no name of a space")
-    if name.startswith(_SURFACES):
+    if name.startswith(_OF_SURFACES):
         raise ValueError(
-            "results on surfaces (GIFTI, CIFTI) are not written; sample those in T1w, or in a"
-            " template"
+            f"of surfaces there are {' and '.join(_SURFACES)}: no package here carries another"
+            " density, nor fsLR with the subcortical voxels that CIFTI needs"
         )
     found: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
         key, _, value = part.partition("-")
-        if key == "den":
-            raise ValueError(
-                "a density belongs to a surface, and results on surfaces are not written"
-            )
         if key not in found or not re.fullmatch(r"[A-Za-z0-9]+", value):
             raise ValueError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
         found[key].append("" if (key, value) == ("res", _NATIVE) else value)

@@ -67,8 +67,8 @@ def _listed() -> frozenset[str]:
         return frozenset(skeleton.namelist())
 
 
-def template_uri(space: str, resolution: str = "") -> str:
-    """URI of the T1w image of a template at TemplateFlow; "" for no template.
+def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -> str:
+    """URI of a file of a template at TemplateFlow, its T1w image; "" for no template.
 
     It is that of the resolution (a label), else that at 1 mm where there are several.
     TemplateFlow's list of files is read, nothing is imported or downloaded.
@@ -79,6 +79,8 @@ def template_uri(space: str, resolution: str = "") -> str:
         Name of the template as in TemplateFlow, cohort after a plus sign.
     resolution : str, optional
         Label of the resolution (``res``); empty for label 1, or the only one.
+    ending : str, optional
+        Of the name, such as ``hemi-L_den-10k_white.surf.gii``.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def template_uri(space: str, resolution: str = "") -> str:
         Address of the file; empty where TemplateFlow lists none.
     """
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
-    found = (name for name in template_files(space, "T1w.nii.gz", numbers) if name in _listed())
+    found = (name for name in template_files(space, ending, numbers) if name in _listed())
     return next((f"{_TEMPLATEFLOW}/{name}" for name in found), "")
 
 

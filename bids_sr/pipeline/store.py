@@ -81,11 +81,11 @@ def derivative_path(entities: Mapping[str, str]) -> str:
 
 
 def _full_extension(path: Path) -> str:
-    """Extension of a file, ``.nii.gz`` as one; derivatives are always compressed."""
+    """Extension of a file, ``.nii.gz`` and ``.func.gii`` as one; images are compressed."""
     name = path.name
     if name.endswith((".nii", ".nii.gz")):
         return ".nii.gz"
-    return Path(name).suffix
+    return name[name.index(".") :] if name.endswith(".gii") else path.suffix
 
 
 def _dimensions(path: Path) -> int:

@@ -146,7 +146,7 @@ def _elsewhere(run: BoldRun, settings: Settings) -> float:
     grids = [
         grid_of(space.template, space.resolution) if space.resolution else None
         for space in settings.preprocessing.spaces
-        if space.name != FUNC
+        if space.name != FUNC and not space.is_surface
     ]
     return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from bids_sr.bids import Findings
 from bids_sr.config import Settings
-from bids_sr.config.spaces import T1W, Space
+from bids_sr.config.spaces import FUNC, Space
 from bids_sr.io.template_cache import (
     cached,
     described_resolutions,
@@ -53,13 +53,9 @@ def check_spaces(
     labels, without_anat : Sequence[str]
         Of all participants, and of those that have no T1w image.
     """
-    spaces = [
-        space for space in settings.preprocessing.spaces if space.is_template or space.name == T1W
-    ]
+    spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
-        reason = (
-            "no participant has a T1w image, which the way to T1w and to templates leads through"
-        )
+        reason = "no participant has a T1w image, which the way to any other space leads through"
         found.refuse_option("--output-spaces", reason, "Leave the option out, or add a T1w image.")
         return
     for label in without_anat if spaces else ():

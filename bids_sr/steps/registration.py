@@ -35,11 +35,25 @@ from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
+_SIDES = ("left", "right")
+_RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
+_NEAR = 12  # vertices of a sphere that a point between them is interpolated from
+_SURFACES = Need(always=0.3, high=0.05)
+_MNI305_TO_152 = (
+    (0.9975, -0.0073, 0.0176, -0.0429),
+    (0.0146, 1.0009, -0.0024, 1.5496),
+    (-0.0130, -0.0093, 0.9971, 1.1840),
+    (0, 0, 0, 1),
+)
+"""Takes a point of fsaverage to its point in MNI152 (RAS mm), as FreeSurfer's documentation of
+its coordinate systems has it.
+"""
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
 
@@ -610,6 +624,138 @@ def maps_to_spaces(
             save_image(data, placed.affine, path := here / f"{named.name}.nii")
             carried.append(Derivative(path, named.entities, named.sidecar))
     return carried
+
+
+@step(
+    makes="surfaces",
+    part=Part.ANATOMY,
+    text=(
+        "The vertices of fsaverage, 10,242 a hemisphere as nilearn carries them [@nilearn], were"
+        " placed on the participant's surfaces by the registration of the spheres, where there"
+        " was one, and else brought to the T1-weighted image through MNI152.\n"
+    ),
+    memory=_SURFACES,
+    cost=Cost(always=3.0),
+)
+def place_fsaverage(
+    t1w2std_xfm: File,
+    given_surfaces: list[File] | None = None,
+    given_spheres: list[File] | None = None,
+    *,
+    here: Path,
+    random_seed: int,
+) -> list[File]:
+    """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
+
+    Parameters
+    ----------
+    t1w2std_xfm : File
+        Takes a point of an MNI152 template to its T1w point, which is used without spheres.
+    given_surfaces : list[File] | None, optional
+        White and pial surfaces of the participant, each left and right.
+    given_spheres : list[File] | None, optional
+        Their spheres, registered to fsaverage, left and right.
+    here : Path
+        Folder in which the step writes.
+    random_seed : int
+        Seed of the random samples of ANTs.
+
+    Returns
+    -------
+    list[File]
+        White and pial surfaces with the vertices of fsaverage, each left and right, in the frame
+        of the T1w image.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_mesh
+    from nilearn.surface.surface import mesh_to_gifti
+    from scipy.interpolate import RBFInterpolator
+
+    fsaverage, found = fetch_surf_fsaverage("fsaverage5"), []
+    for k, name in enumerate(_RIBBON):
+        points, faces = load_surf_mesh(fsaverage[name])
+        if given_surfaces and given_spheres:
+            # all spheres are of one radius
+            target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
+            (own, _), (sphere, _) = map(load_surf_mesh, (given_surfaces[k], given_spheres[k % 2]))
+            points = RBFInterpolator(sphere, own, neighbors=_NEAR, kernel="linear")(target)
+        else:
+            in_mni = apply_affine(_MNI305_TO_152, points)
+            points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
+        mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
+        found.append(here / f"{name}.surf.gii")
+    return found
+
+
+@step(
+    makes="surface_maps",
+    part=Part.MAPS,
+    text=lambda setting: (
+        "Maps were also averaged across the cortical ribbon of"
+        f" {setting('space_entities')['space']} by nilearn [@nilearn], at ten depths from the"
+        " white to the pial surface, each by one linear interpolation.\n"
+    ),
+    memory=_SURFACES,
+    keep={"surface_maps": Keep(among=stored_maps)},
+    cost=Cost(always=20.0),
+)
+def maps_to_surfaces(
+    maps: list[Map],
+    mask: Mask,
+    surfaces: list[File],
+    boldref2t1w_xfm: Transforms,
+    *,
+    here: Path,
+    space_entities: Mapping[str, str],
+    surface_uris: Sequence[str],
+) -> list[Map]:
+    """Average statistical maps across the cortical ribbon, each by one interpolation.
+
+    Parameters
+    ----------
+    maps, mask : list[Map]
+        On one grid in the frame of the boldref; brain there, outside which they are 0.
+    surfaces : list[File]
+        White and pial surfaces, each left and right, in the frame of the T1w image.
+    boldref2t1w_xfm : Transforms
+        Takes a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    here : Path
+        Folder in which the step writes.
+    space_entities : Mapping[str, str]
+        Entities of the files, long names to labels.
+    surface_uris : Sequence[str]
+        What the values lie on, left and right.
+
+    Returns
+    -------
+    list[Map]
+        Files of values at the vertices (GIFTI), those of the left hemisphere first.
+    """
+    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+    from nilearn.surface import load_surf_mesh
+
+    wanted = [each for each in maps if each.entities["suffix"] == "statmap"]
+    affine, found = invert(boldref2t1w_xfm[0]) @ mask.affine, []
+    for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
+        white, pial = (tuple(load_surf_mesh(file)) for file in files)
+        about = {
+            "SpatialReference": uri,
+            "Resolution": "mean across the cortical ribbon, one linear interpolation of the map",
+            "Density": f"{len(white[0])} vertices",
+        }
+        meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
+        images = (each.volume.data for each in wanted)
+        values = ribbon_means(images, mask.data, affine, white, pial)
+        for each, data in zip(wanted, values, strict=True):
+            own = {key: label for key, label in each.entities.items() if key != "res"}
+            entities = {"hemi": side[0].upper(), **space_entities, **own}
+            named = Derivative(None, entities, {**each.sidecar, **about})
+            array = GiftiDataArray(data, datatype="float32")
+            GiftiImage(darrays=[array], meta=meta).to_filename(
+                path := here / f"{named.name}.func.gii"
+            )
+            found.append(Derivative(path, named.entities, named.sidecar))
+    return found
 
 
 def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:

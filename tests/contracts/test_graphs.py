@@ -51,7 +51,7 @@ EXTENSIONS = {
     "metrics": ".tsv",
     "timeseries": ".tsv",
 }
-TELLS_APART = ("series_name", "fwhm_mm", "method", "method_label")
+TELLS_APART = ("series_name", "fwhm_mm", "method", "method_label", "space_entities")
 
 
 def _without(maker: BidsMaker, *patterns: str) -> None:
@@ -201,6 +201,7 @@ def _with_field(maker: BidsMaker, version: str = "24.1.1") -> FmriprepMaker:
         sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, "SliceTiming": TIMES}
     )
     found = prepared(maker, version=version)
+    found.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
     found.field(bold, np.zeros((8, 8, 8)), np.diag([6.0, 6, 6, 1]))
     return found
 
@@ -234,13 +235,17 @@ def _echoes(maker: BidsMaker) -> None:
 TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 PREPARED = ["-d", "fmriprep={root}/prep"]
 SPACES = ["MNI152NLin2009cAsym:res-2:res-1", "T1w", "MNI152NLin6Asym"]
+SURFACES = ["fsnative", "fsaverage:den-10k"]
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (
         _two_subjects,
         ["--baselines", "all", "--contrasts", "thumb-little", "--level", "full"],
     ),
-    "two sessions, output spaces": (_two_sessions, ["--output-spaces", "func", *SPACES]),
+    "two sessions, output spaces": (
+        _two_sessions,
+        ["--output-spaces", "func", *SPACES, "fsaverage:den-10k"],
+    ),
     "two sessions, one of them": (_two_sessions, ["--session-label", "b", "--roi", "brain"]),
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (
@@ -337,6 +342,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "inject",
             "--output-spaces",
             *SPACES,
+            *SURFACES,
         ],
     ),
     "some of fMRIPrep, pair held out": (
@@ -472,7 +478,7 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
                 f"{space}_desc-brain_mask",
             }
             if anat is not None and not space.startswith("space-T1w"):
-                name = "_".join(["template_brain", *shown.settings["space_entities"].values()])
+                name = "_".join(["anat_in", *shown.settings["space_entities"].values()])
                 assert found[series, f"{anat.path}.{name}_wf"] == {f"{space}_desc-brain_mask"}, (
                     "XCP-D asks for it"
                 )
@@ -481,7 +487,7 @@ def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
             assert there >= OF_T1W
             assert len(there - OF_T1W) == 2, "to the template and back"
     assert all(
-        scope.endswith("anat_wf") or scope.split(".")[-1].startswith("template_")
+        scope.endswith("anat_wf") or scope.split(".")[-1].startswith(("template_", "anat_in_"))
         for _, scope in found
     )
 
@@ -511,6 +517,33 @@ def test_results_in_the_spaces_that_are_asked_for(
         len(placed_of(graph, "map_series")) if spaces else 0
     )
     assert len(placed_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
+
+
+@pytest.mark.parametrize("spheres", [True, False])
+def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
+    """By the participant's own spheres where there are some; the series stays in its space."""
+    (maker := BidsMaker(tmp_path / "bids")).subject()
+    made = prepared(maker)
+    made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for sphere in () if spheres else made.root.rglob("*_sphere.surf.gii"):
+        sphere.unlink()
+    options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", *SURFACES)]
+    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
+    assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
+    mapped = placed_of(graph, "map_series")
+    onto = placed_of(graph, "maps_to_surfaces")
+    assert len(onto) == 2 * len(mapped)
+    assert all(len(made_by(graph, placed, "maps")) == 1 for placed in onto)
+    assert {graph.settings[each]["space_entities"].get("den", "") for each in onto} == {"", "10k"}
+    uris = {uri for each in onto for uri in graph.settings[each]["surface_uris"]}
+    assert {uri.partition(":")[0] for uri in uris} == {"bids", "https"}
+    assert len(uris) == 4, "of each hemisphere"
+    [placing] = placed_of(graph, "place_fsaverage")
+    assert ("given_spheres" in graph.wires[placing]) == spheres
+    [drawn, other] = placed_of(graph, "draw_surfaces")
+    assert drawn.scope.outer is other.scope.outer, "of the primary series"
+    assert drawn.scope.setting("in_func")
+    assert not placed_of(graph, "maps_to_spaces")
 
 
 @pytest.mark.parametrize(
@@ -545,7 +578,8 @@ def _about(graph: Graph, placed: Placed) -> list[str]:
     that it moves.
     """
     known = graph.settings[placed]
-    moved = made_by(graph, placed, "maps") if placed.step.__name__ == "maps_to_spaces" else []
+    moves = placed.step.__name__ in ("maps_to_spaces", "maps_to_surfaces")
+    moved = made_by(graph, placed, "maps") if moves else []
     own = [str(known[name]) for name in TELLS_APART if name in known]
     return own + [word for each in moved for word in _about(graph, each)]
 

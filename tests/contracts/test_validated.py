@@ -46,6 +46,8 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
 )
 """Entities of images, of the scope and their own."""
 OTHERS = (
+    "sub-01/func/sub-01_task-tap_hemi-L_space-fsaverage_den-10k_contrast-thumb_stat-t_desc-sbl"
+    "_statmap.func.gii",
     "sub-01/anat/sub-01_atlas-AAL2_dseg.tsv",
     "sub-01/func/sub-01_task-tap_desc-confounds_timeseries.tsv",
     "sub-01/func/sub-01_task-tap_desc-image_metrics.tsv",

@@ -1,6 +1,8 @@
 """A whole run on top of what fMRIPrep left: nothing is estimated again, field map and all."""
 
 import json
+import subprocess
+import warnings
 from pathlib import Path
 
 import nibabel as nb
@@ -9,12 +11,14 @@ import pandas as pd
 import pytest
 from fmriprepmaker import of_phantom
 
+from bids_sr.preflight.validator import _find_validator
 from bids_sr.spatial.transforms import read_itk
 
 from .conftest import BIN, Finished, call
 
 pytestmark = pytest.mark.slow
 FUNC = "sub-01/func/sub-01_task-tap"
+SIDES = ("left", "right")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,8 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
         "0",
         "--output-spaces",
         "MNI152NLin2009cAsym",
+        "fsnative",
+        "fsaverage:den-10k",
         "--truth",
         "none",
         "--nprocs",
@@ -94,8 +100,10 @@ def test_confounds_are_those_of_fmriprep(on_top):
 
 def test_outputs_say_what_they_were_made_from(on_top):
     described = json.loads((on_top.out / "dataset_description.json").read_text())
-    assert described["DatasetLinks"]["fmriprep"] == (on_top.out.parent / "prep").resolve().as_uri()
-    for name in (f"{FUNC}_res-hr_desc-bspline_bold", "sub-01/anat/sub-01_desc-preproc_T1w"):
+    link = described["DatasetLinks"]["fmriprep"]
+    assert (on_top.out / link).resolve() == (on_top.out.parent / "prep").resolve()
+    motion = f"{FUNC}_from-orig_to-boldref_mode-image_desc-hmc_xfm"
+    for name in (motion, "sub-01/anat/sub-01_desc-preproc_T1w"):
         uris = json.loads((on_top.out / f"{name}.json").read_text())["Sources"]
         taken = [
             uri.removeprefix("bids:fmriprep:") for uri in uris if uri.startswith("bids:fmriprep:")
@@ -119,3 +127,78 @@ def test_maps_come_to_the_template_of_fmriprep(on_top):
     maps = list((on_top.out / "sub-01/func").glob("*_space-MNI152NLin2009cAsym_*_statmap.nii.gz"))
     assert maps
     assert any(np.abs(nb.load(path).get_fdata()).max() > 0 for path in maps)
+
+
+@pytest.mark.parametrize("space", ["fsnative", "fsaverage_den-10k"])
+def test_maps_come_to_surfaces_that_nilearn_plots(on_top, space):
+    """Both spaces have the vertices of fsaverage here, the stand-in for a reconstruction."""
+    import matplotlib.pyplot as plt
+    from nilearn.plotting import plot_surf_stat_map
+    from nilearn.surface import SurfaceImage
+
+    maps = sorted(
+        (on_top.out / "sub-01/func").glob(f"*hemi-L_space-{space}_*stat-t_desc-bspline_*.func.gii")
+    )
+    assert maps
+    prep = on_top.out.parent / "prep/sub-01/anat"
+    for left in maps:
+        right = left.with_name(left.name.replace("hemi-L", "hemi-R"))
+        image = SurfaceImage(
+            {side: prep / f"sub-01_hemi-{side[0].upper()}_pial.surf.gii" for side in SIDES},
+            dict(zip(SIDES, (left, right), strict=True)),
+        )
+        for values in image.data.parts.values():
+            assert np.isfinite(values).mean() > 0.3
+            assert np.nanmax(np.abs(values)) > 2
+        assert plot_surf_stat_map(stat_map=image, hemi="left") is not None
+        plt.close("all")
+        told = json.loads(left.with_name(left.name.replace(".func.gii", ".json")).read_text())
+        assert told["SpatialReference"].endswith("_white.surf.gii")
+        assert told["Sources"]
+
+
+def test_surfaces_hold_the_map_of_their_place(on_top):
+    """Vertices brought to the run by the registration, in the place of the map to the vertices."""
+    from nibabel.affines import apply_affine
+    from nilearn.surface import load_surf_data, load_surf_mesh, vol_to_surf
+
+    func, prep = on_top.out / "sub-01/func", on_top.out.parent / "prep/sub-01"
+    to_bold = read_itk(next(prep.glob("func/*_desc-coreg_xfm.txt")))[0]
+    for side in "LR":
+        left = sorted(func.glob(f"*hemi-{side}_space-fsnative_*stat-t_desc-bspline_*.func.gii"))[0]
+        volume = next(
+            func.glob(f"*_res-hr_contrast-{left.name.split('contrast-')[1].split('.')[0]}.nii.gz")
+        )
+        white, pial = (
+            load_surf_mesh(prep / f"anat/sub-01_hemi-{side}_{name}.surf.gii")
+            for name in ("white", "pial")
+        )
+        inner, outer = (
+            (apply_affine(to_bold, mesh.coordinates), mesh.faces) for mesh in (white, pial)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # vertices beyond the field of view
+            expected = vol_to_surf(volume, outer, inner_mesh=inner)
+        found = load_surf_data(left)
+        both = np.isfinite(expected) & np.isfinite(found)
+        assert both.sum() > 1000
+        assert np.corrcoef(expected[both], found[both])[0, 1] > 0.95
+
+
+def test_the_report_shows_both_hemispheres(on_top):
+    page = (on_top.out / "sub-01.html").read_text()
+    for space in ("Fsnative", "Fsaverage"):
+        assert f"contrast-thumb_desc-surface{space}_bold" in page
+
+
+def test_the_validator_accepts_surfaces(on_top):
+    program = _find_validator()
+    assert program is not None
+    done = subprocess.run(
+        [program, "--format", "json", "--ignoreWarnings", on_top.out],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    issues = json.loads(done.stdout[done.stdout.index("{") :])["issues"]["issues"]
+    assert not [each["location"] for each in issues if each["severity"] == "error"]

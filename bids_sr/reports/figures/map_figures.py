@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from bids_sr.frozen import frozen
@@ -673,3 +676,51 @@ def series_figure(
         scale=change[reference],
         label=f"difference to {reference} (signal units)",
     )
+
+
+def surface_figure(
+    values: Sequence[Array], surfaces: Sequence[tuple[Array, Array]], display: Display, title: str
+) -> Figure:
+    """Plot a map on both hemispheres, each from outside and from inside.
+
+    Parameters
+    ----------
+    values : Sequence[Array]
+        Values at the vertices of the left and the right hemisphere (N,); NaN is not drawn.
+    surfaces : Sequence[tuple[Array, Array]]
+        Vertices (N, 3; RAS+ mm) and triangles (F, 3) of both.
+    display : Display
+        Statistic with its threshold and the least end of its scale.
+    title : str
+        What is shown.
+
+    Returns
+    -------
+    Figure
+        Figure with four panels.
+    """
+    high = max(display.floor, float(f"{_largest(np.concatenate(values), 99.9):.2g}"))
+    scale = ScalarMappable(Normalize(-high, high), _MAP_CMAP)
+    fig = s.new_figure(slices.WIDTH, 2.8)
+    fig.set_label(title)
+    fig.suptitle(title)
+    for column in range(4):
+        (points, faces), own = surfaces[column // 2], values[column // 2]
+        corners, shown = points[faces], own[faces].mean(axis=1)
+        normals = np.cross(*np.diff(corners, axis=1).swapaxes(0, 1))
+        light = np.abs(normals[:, :1]) / np.linalg.norm(normals, axis=1, keepdims=True)
+        above = np.abs(shown)[:, None] > display.threshold
+        colors = (0.4 + 0.6 * light) * np.where(above, scale.to_rgba(shown)[:, :3], 0.75)
+        # seen from the left or from the right, what is nearest is drawn last
+        from_right = 1 if column % 2 else -1
+        order = np.argsort(from_right * corners[..., 0].mean(axis=1))
+        flat: Any = corners[order][..., 1:] * [from_right, 1]
+        ax = fig.add_axes((0.01 + 0.235 * column, 0.02, 0.225, 0.86))
+        drawn = PolyCollection(flat, facecolors=colors[order], linewidths=0, antialiaseds=False)
+        drawn.set_rasterized(True)
+        ax.add_collection(drawn)
+        ax.autoscale_view()
+        ax.set_aspect("equal")
+        s.blank(ax)
+    s.color_bar(fig, scale, (0.957, 0.12, 0.008, 0.7), display.label)
+    return fig

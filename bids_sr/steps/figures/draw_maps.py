@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from bids_sr.config.memory_model import MAPS
+from bids_sr.io.json_values import real
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
+    File,
     Image,
     Map,
     Mask,
@@ -335,6 +337,62 @@ def draw_activation(
                 significant={name: regions[name].volume for name in names if name in regions},
             )
             yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)
+
+
+@figure(
+    Shown(
+        "surface",
+        "activation",
+        heading="{contrast}, {smoothing}",
+        tab="Surfaces",
+        caption=(
+            "Mean of the map across the cortical ribbon, drawn on the white surface; gray: below"
+            " the threshold, or not measured."
+        ),
+    ),
+    cost=Cost(always=10.0),
+)
+def draw_surfaces(
+    surface_maps: list[Map],
+    surfaces: list[File],
+    *,
+    series_name: str,
+    space_entities: Mapping[str, str],
+) -> Iterator[Drawn]:
+    """Draw the t maps (CC, where there are none) on both hemispheres.
+
+    Parameters
+    ----------
+    surface_maps : list[Map]
+        Maps of a series on surfaces, those of the left hemisphere first.
+    surfaces : list[File]
+        White and pial surfaces, each left and right, in the frame of the T1w image.
+    series_name : str
+        Name of the series.
+    space_entities : Mapping[str, str]
+        Entities of the files, long names to labels.
+
+    Yields
+    ------
+    Drawn
+        One figure for each contrast and smoothing.
+    """
+    from nilearn.surface import load_surf_data, load_surf_mesh
+
+    from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY, surface_figure
+    from bids_sr.reports.tables.evaluation_rows import series_text
+
+    drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
+    stats = {each.entities["stat"] for each in surface_maps}
+    display = T_DISPLAY if "t" in stats else CC_DISPLAY
+    half, space = len(surface_maps) // 2, space_entities["space"]
+    for left, right in zip(surface_maps[:half], surface_maps[half:], strict=True):
+        if left.entities["stat"] == display.statistic:
+            values = [load_surf_data(str(each.content)) for each in (left, right)]
+            title = f"{series_text(series_name)} on {space}"
+            drawn = surface_figure(values, drawn_on, display, title)
+            fwhm_mm = real(left.sidecar["SmoothingFWHM"])
+            yield Drawn("surface", drawn, left.entities["contrast"], fwhm_mm, space)
 
 
 @figure(

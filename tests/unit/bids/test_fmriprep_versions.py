@@ -46,6 +46,12 @@ def dangle(path: Path) -> None:
     path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--00/MD5E-s9--00")
 
 
+def on_surfaces(data: BidsMaker, *spaces: str) -> list[str]:
+    """Options of a call for maps on surfaces."""
+    wanted = spaces or ("fsnative", "fsaverage:den-10k")
+    return ["-d", f"fmriprep={data.root.parent / 'prep'}", "--output-spaces", *wanted]
+
+
 @pytest.mark.parametrize(
     ("version", "hmc", "coreg", "table"),
     [
@@ -433,3 +439,68 @@ def test_a_folder_of_smriprep_gives_its_anatomy(data):
         "sMRIPrep 1 output has nothing of this run; head motion, registration, mask and confounds"
         " are computed" in said(plan)
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "names"),
+    [
+        ("21.0.1", {"white": "smoothwm", "pial": "pial"}),
+        ("24.1.1", {"white": "white", "pial": "pial", "sphere": "desc-reg_sphere"}),
+        (
+            "25.2.5",
+            {"white": "white", "pial": "pial", "sphere": "space-fsaverage_desc-reg_sphere"},
+        ),
+    ],
+)
+def test_surfaces_are_found_under_the_names_of_every_version(data, version, names):
+    maker = prepared(data, version=version)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    found = planned(data, *on_surfaces(data)).subjects[0].precomputed.surfaces
+    assert found == {
+        what: tuple(maker.root / f"{ANAT}_hemi-{side}_{name}.surf.gii" for side in "LR")
+        for what, name in names.items()
+    }
+
+
+def test_surfaces_of_another_sphere_are_not_taken(data):
+    maker = prepared(data)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    for side in "LR":
+        sphere = maker.root / f"{ANAT}_hemi-{side}_desc-reg_sphere.surf.gii"
+        sphere.rename(sphere.with_name(f"sub-01_hemi-{side}_space-fsLR_desc-reg_sphere.surf.gii"))
+    assert set(planned(data, *on_surfaces(data)).subjects[0].precomputed.surfaces) == {
+        "white",
+        "pial",
+    }
+
+
+def test_without_surfaces_fsnative_is_refused_and_fsaverage_is_not(data):
+    maker = prepared(data)
+    text = refusals(data, *on_surfaces(data))
+    assert "sub-01 (--output-spaces fsnative)" in text
+    assert "hemi-{L,R}_{white,pial}.surf.gii" in text
+    assert "--fs-no-reconall" in text
+    assert not refusals(data, *on_surfaces(data, "fsaverage:den-10k"))
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    assert not refusals(data, *on_surfaces(data))
+    (maker.root / f"{ANAT}_hemi-R_pial.surf.gii").unlink()
+    assert "leave fsnative out" in refusals(data, *on_surfaces(data))
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
+def test_a_surface_that_is_none_or_of_another_reconstruction_is_refused(data, content):
+    maker = prepared(data)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    (maker.root / f"{ANAT}_hemi-R_pial.surf.gii").write_bytes(content)
+    assert not refusals(data)
+    text = refusals(data, *on_surfaces(data))
+    assert "sub-01_hemi-R_white.surf.gii" in text
+    assert "one number of vertices" in text
+
+
+def test_surfaces_that_were_not_downloaded_are_named(data):
+    maker = prepared(data)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    dangle(maker.root / f"{ANAT}_hemi-L_white.surf.gii")
+    assert f"{ANAT}_hemi-L_white.surf.gii" in refusals(data, *on_surfaces(data))
+    assert not refusals(data)
