@@ -69,7 +69,7 @@ def check(settings: Settings) -> Plan:
             types[bold] = events.ordered(names, order)
     seeds = _seeds_of_runs(surveyed, settings, found)
     asked: Sequence[str] = settings.activation.contrasts
-    nuisance: Sequence[str] | None = None
+    nuisance: list[str] | None = None
     if settings.activation.stats_model is not None:
         from bids_sr.preflight.stats_model import read_model
 

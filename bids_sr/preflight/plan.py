@@ -103,7 +103,7 @@ class Plan:
         Trial types in order, by task.
     sources : tuple[Derivatives, ...]
         Folders whose contents are taken over.
-    nuisance : Sequence[str] | None
+    nuisance : list[str] | None
         Columns of the confounds in the model of tasks; None: motion and aCompCor.
     """
 
@@ -118,7 +118,7 @@ class Plan:
     left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[Derivatives, ...] = ()
-    nuisance: Sequence[str] | None = None
+    nuisance: list[str] | None = None
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:

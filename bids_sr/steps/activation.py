@@ -181,7 +181,7 @@ def map_series(
     slice_time_ref: float,
     has_stc: bool,
     axis_order: tuple[int, int, int],
-    nuisance: Sequence[str] | None,
+    nuisance: list[str] | None,
 ) -> tuple[list[Map], Rows, Rows]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
@@ -226,7 +226,7 @@ def map_series(
         Whether slice timing was corrected.
     axis_order : tuple[int, int, int]
         Stored axis that each axis in use takes.
-    nuisance : Sequence[str] | None
+    nuisance : list[str] | None
         Columns of the confounds that enter the model; None: motion and aCompCor.
 
     Returns

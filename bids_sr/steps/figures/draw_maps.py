@@ -199,7 +199,7 @@ def draw_design(
     slice_time_ref: float,
     has_stc: bool,
     contrasts: Mapping[str, Mapping[str, float]],
-    nuisance: Sequence[str] | None = None,
+    nuisance: list[str] | None = None,
     n_dummy: int = 0,
 ) -> Content:
     """Draw events, design matrix and contrasts of the run's linear model.
@@ -222,7 +222,7 @@ def draw_design(
         Whether slice timing was corrected.
     contrasts : Mapping[str, Mapping[str, float]]
         Weights of conditions (at rest: seeds) by contrast.
-    nuisance : Sequence[str] | None, optional
+    nuisance : list[str] | None, optional
         Columns of the confounds that enter the model; None: motion and aCompCor.
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.

@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
+from graphmaker import planned_graph
 
 from bids_sr.bids import Findings
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
+from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
 from bids_sr.preflight.stats_model import _COLUMN, read_model
 from bids_sr.stats.glm.contrasts import resolve_contrasts
@@ -227,6 +229,21 @@ def test_a_call_takes_the_model_and_what_is_asked_besides(maker: BidsMaker) -> N
     (weights,) = plan.contrasts.values()
     assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
     assert plan.nuisance == ["trans_*", "rot_*", "a_comp_cor_0[0-4]"]
+
+
+def test_what_nipype_is_given_are_the_confounds_of_the_model(maker: BidsMaker) -> None:
+    """Every series is mapped with them; without a model, with those of default."""
+    maker.subject()
+    folder = maker.root.parent
+    path = written(documented("recipes/stats_model.md"), folder)
+    for options, given in ((["--model", str(path)], ["trans_*", "rot_*"]), ([], None)):
+        graph = planned_graph(maker, folder, "--sr-method", "zerofill", *options)
+        flow = workflow_of(graph, base_dir=folder, need_gb=lambda need: 0.1)
+        named = [name for name in flow.list_node_names() if name.endswith(".map_series")]
+        assert len(named) > 1
+        for name in named:
+            found = flow.get_node(name).inputs.nuisance
+            assert found is None if given is None else found[:2] == given
 
 
 def test_a_refused_model_ends_the_call(
