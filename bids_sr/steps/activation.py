@@ -93,7 +93,7 @@ def _maps_text(setting: Lookup) -> str:
             "six motion parameters and their derivatives, and the first five aCompCor components"
             " [@behzadi2007] where there were tissue maps"
             if nuisance is None
-            else f"and those of the BIDS Stats Model ({', '.join(nuisance) or 'none'})"
+            else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`)"
         )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(

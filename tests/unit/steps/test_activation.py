@@ -140,7 +140,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
         assert one.sidecar == other.sidecar
         assert np.array_equal(one.content.data, other.content.data, equal_nan=True)
     text = map_series.text(told.__getitem__)
-    assert "and those of the BIDS Stats Model (trans_[xy], csf). The noise model" in text
+    assert "and those of the BIDS Stats Model (`trans_[xy], csf`). The noise model" in text
     assert "aCompCor" not in text
 
 
