@@ -9,6 +9,7 @@ command line, `bids-sr-evaluate` does the same.
 Two series are judged here: the run smoothed, and the run reduced to its principal components.
 """
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -59,7 +60,7 @@ evaluator = Evaluator(factor=2, baselines=["zerofill"], n_boot=500).fit(
     other_events=other_events,
 )
 for verdict in evaluator.compared_:
-    print(verdict["text"], end="\n\n")
+    print(textwrap.fill(verdict["text"], 88), end="\n\n")
 
 # %%
 # The numbers behind them
