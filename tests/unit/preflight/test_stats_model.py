@@ -51,7 +51,7 @@ def written(model: object, folder: Path) -> Path:
                 "little": {"little": 1.0},
                 "thumbVsLittle": {"thumb": 1.0, "little": -1.0},
             },
-            ["trans_*", "rot_*", "a_comp_cor_0[0-4]"],
+            ["trans_?", "rot_?", "a_comp_cor_0[0-4]"],
         ),
         ("downstream.md", {"thumbVersusLittle": {"thumb": 1.0, "little": -1.0}}, MOTION),
     ],
@@ -228,7 +228,7 @@ def test_a_call_takes_the_model_and_what_is_asked_besides(maker: BidsMaker) -> N
     assert not plan.problems
     (weights,) = plan.contrasts.values()
     assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
-    assert plan.nuisance == ["trans_*", "rot_*", "a_comp_cor_0[0-4]"]
+    assert plan.nuisance == ["trans_?", "rot_?", "a_comp_cor_0[0-4]"]
 
 
 def test_what_nipype_is_given_are_the_confounds_of_the_model(maker: BidsMaker) -> None:
@@ -236,7 +236,7 @@ def test_what_nipype_is_given_are_the_confounds_of_the_model(maker: BidsMaker) -
     maker.subject()
     folder = maker.root.parent
     path = written(documented("recipes/stats_model.md"), folder)
-    for options, given in ((["--model", str(path)], ["trans_*", "rot_*"]), ([], None)):
+    for options, given in ((["--model", str(path)], ["trans_?", "rot_?"]), ([], None)):
         graph = planned_graph(maker, folder, "--sr-method", "zerofill", *options)
         flow = workflow_of(graph, base_dir=folder, need_gb=lambda need: 0.1)
         named = [name for name in flow.list_node_names() if name.endswith(".map_series")]
