@@ -9,7 +9,6 @@ from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy, imported, primary, registration
-from bids_sr.steps.figures.draw_maps import draw_surfaces
 from bids_sr.workflows.planned import Planned
 from bids_sr.workflows.run_scope import RunOf
 
@@ -152,22 +151,3 @@ def show_spaces(run: RunOf) -> None:
             f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities")
         )
         own.add(primary.show_in_space, wires={"series_mean": series["series_mean"]})
-
-
-def map_on_surfaces(run: RunOf, anat: Scope) -> None:
-    """Bring the maps of every series to the surfaces, and draw those of the primary one.
-
-    Parameters
-    ----------
-    run : RunOf
-        Run with the scopes of its series.
-    anat : Scope
-        Scope of the participant's T1w image.
-    """
-    for there in (one for one in anat.inner if "surfaces" in one.makers):
-        known = there.settings
-        for name in run.mapped:
-            own = run.series[name].within(f"{name}_{there.name}", known, beside=(there,))
-            own.add(registration.maps_to_surfaces)
-            if name == run.scope.setting("primary"):
-                own.add(draw_surfaces)

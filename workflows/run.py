@@ -35,12 +35,7 @@ from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
 from bids_sr.workflows.judge import add_evaluation
 from bids_sr.workflows.planned import Planned
-from bids_sr.workflows.results_in_spaces import (
-    add_spaces,
-    map_on_surfaces,
-    show_spaces,
-    spaces_of,
-)
+from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.run_scope import RunOf, methods_of
 from bids_sr.workflows.wanted import TRAINING, Wanted
 
@@ -104,9 +99,7 @@ def add_run(
         _add_calibration(run, bold.calibration)
     grids = add_spaces(run, anat) if anat is not None else []
     _add_series(run, grids)
-    _add_maps(run, grids)
-    if anat is not None:
-        map_on_surfaces(run, anat)
+    _add_maps(run, grids, [] if anat is None else anat.inner)
     add_evaluation(run)
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
 
@@ -376,8 +369,11 @@ def _add_unstored(run: RunOf, one: Wanted) -> None:
     )
 
 
-def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
-    """Add maps, regions and quality of every mapped series, their comparison and clusters."""
+def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> None:
+    """Add maps, regions and quality of every mapped series, their comparison and clusters.
+
+    `spaces` are those of the anatomy; maps come to the surfaces among them.
+    """
     scope, settings = run.scope, run.planned.settings
     if settings.evaluation.roi_grow and run.bold.events is not None:
         scope.add(active_regions.grow_region)
@@ -388,6 +384,11 @@ def _add_maps(run: RunOf, grids: Sequence[Maker]) -> None:
         own.add(activation.map_series)
         if grids:
             own.add(registration.maps_to_spaces, wires={"space_grids": grids})
+        for there in (one for one in spaces if "surfaces" in one.makers):
+            on_them = own.within(f"{name}_{there.name}", there.settings, beside=(there,))
+            on_them.add(registration.maps_to_surfaces)
+            if name == scope.setting("primary"):
+                on_them.add(draw_maps.draw_surfaces)
     scope.add(activation.compare_maps, activation.join_quality)
     scope.add(active_regions.list_clusters)
 
