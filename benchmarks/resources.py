@@ -23,6 +23,7 @@ from _resources import Usage, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.stages import expected
 from bids_sr.preflight import Estimate, check
 from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds
 
@@ -141,7 +142,8 @@ def main() -> int:
             str(args.procs),
         ]
         asked += [*options, *(["--mem", str(args.mem)] if args.mem else [])]
-        told = check(parse_settings(asked).resolved(run_uuid="estimate")).estimate
+        settings = parse_settings(asked).resolved(run_uuid="estimate")
+        told = expected(check(settings), settings)
         table = args.scratch / f"{case}-resources.tsv"
         table.unlink(missing_ok=True)
         usage = watch(monitored(table, asked), log=args.scratch / f"{case}.log")

@@ -5,6 +5,8 @@ from pathlib import Path
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.stages import expected
+from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.preflight import check
 from bids_sr.workflows.base import graph_of
@@ -24,6 +26,11 @@ def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     plan = check(settings)
     assert plan.problems == ()
     return graph_of(settings, plan, "0")
+
+
+def stage_minutes(settings: Settings) -> dict[str, float]:
+    """Processor minutes of each stage of a call, as its dry run tells them."""
+    return {row.stage: row.minutes for row in expected(check(settings), settings).rows}
 
 
 def steps_of(graph: Graph) -> set[str]:

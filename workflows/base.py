@@ -76,6 +76,34 @@ def stores_atlas(graph: Graph) -> bool:
     return any(graph.settings[placed]["in_output"] for placed in kept)
 
 
+def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
+    """Place the steps of all participants; they are not connected yet.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    plan : Plan
+        What the call will do, without problems.
+    version : str
+        Version of the program.
+
+    Returns
+    -------
+    Scope
+        Outermost scope.
+    """
+    planned = Planned(settings=settings, plan=plan, version=version)
+    root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
+    root.say(Part.OPENING, _OPENING.format(version=version))
+    if scans := [subject for subject in plan.subjects if subject.structural]:
+        add_structural(root, planned, scans)
+    for subject in plan.subjects:
+        if not subject.structural:
+            add_participant(root, planned, subject)
+    return root
+
+
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     """The graph of all participants; nothing is computed, and nipype is not imported.
 
@@ -97,12 +125,4 @@ def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     ------
     GraphError : a step is asked for what no other makes, or for a setting that is not there
     """
-    planned = Planned(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
-    root.say(Part.OPENING, _OPENING.format(version=version))
-    if scans := [subject for subject in plan.subjects if subject.structural]:
-        add_structural(root, planned, scans)
-    for subject in plan.subjects:
-        if not subject.structural:
-            add_participant(root, planned, subject)
-    return Graph(root)
+    return Graph(place_all(settings, plan, version))

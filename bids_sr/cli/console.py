@@ -84,7 +84,7 @@ def made(head: str, text: str) -> Notice:
 
 
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
-    """Yield the output folder, runs, expected duration, steps per run, and warnings.
+    """Yield the output folder, runs, steps per run, and warnings.
 
     Parameters
     ----------
@@ -119,7 +119,6 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     yield made(
         f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}"
     )
-    yield made("estimate", preflight.cost_text(plan, settings))
     for title, line in preflight.choice_lines(plan, settings):
         yield made(title, line)
     yield from (each for each in told if each.level != "warning")

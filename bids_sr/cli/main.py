@@ -120,6 +120,9 @@ def _participants(settings: Settings) -> int:
     from bids_sr import preflight
 
     if settings.run.dry_run:
+        from bids_sr.cli.stages import expected
+
+        plan = dataclasses.replace(plan, estimate=expected(plan, settings))
         say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
         text = preflight.dry_run_text(plan, settings)
         show(text, made("plan", text), *_found_before(plan))
@@ -138,7 +141,9 @@ def _participants(settings: Settings) -> int:
     anew = paths.work_dir is not None and not paths.work_dir.exists()
     if computes and anew and settings.resources.use_plugin is None:
         from bids_sr.execution.fork_server import start_fork_server
+        from bids_sr.preflight.pace import pace_now
 
+        pace_now(plan.estimate.processors)  # measured while nothing else of this call runs
         start_fork_server()  # loads while the voxels are read and the graph is built
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):

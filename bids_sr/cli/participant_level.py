@@ -6,29 +6,30 @@ Every participant gets a report.
 import contextlib
 import dataclasses
 import io
-import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.cli.console import line_of, made
+from bids_sr.cli.exit_codes import show
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
+from bids_sr.cli.stages import declared_seconds, expected
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
+from bids_sr.preflight import cost_text
 from bids_sr.preflight.pace import pace_now
 from bids_sr.region_names import find_atlas
-from bids_sr.series import RAW
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from bids_sr.bids import BoldRun
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.pipeline.graph import Placed
+    from bids_sr.pipeline.graph import Graph
     from bids_sr.preflight import Plan
 
 
@@ -54,9 +55,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.usage import limit_threads
 
     limit_threads()
-    from bids_sr.execution.execute import RunOutcome, configure_nipype, execute
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
     from bids_sr.io.dataset_description import write_atlas, write_dataset
-    from bids_sr.pipeline.nipype_workflow import workflow_of
     from bids_sr.reports.figure_archive import packed_figures
     from bids_sr.reports.participants_page import INDEX, write_index, write_participants
     from bids_sr.reports.run_notes import is_last, note_run
@@ -64,9 +65,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.steps.figures import declared
     from bids_sr.workflows.base import graph_of, primary_series, stores_atlas
 
-    out = settings.paths.output_dir
-    run = settings.run
-    resources = settings.resources
+    out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
     labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
     links, exported = {each.name: each.root for each in plan.sources}, list[str]()
@@ -74,19 +73,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
     )
     digest, changed = analysis_digest(settings), True
-    configure_nipype(
-        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
-    )
     if not run.reports_only:
         with still(say, "building the graph of steps"):
-            graph, sizes = graph_of(settings, plan, __version__), plan.estimate.sizes
-            work_dir = settings.paths.work_dir or Path()
-            workflow = workflow_of(
-                graph,
-                base_dir=work_dir,
-                need_gb=lambda need: step_gb(need, sizes),
-                seconds=partial(_seconds_of, _runs_of(plan), sizes.scans),
-            )
+            graph = graph_of(settings, plan, __version__)
+            finish = Finish(graph, settings.paths.work_dir or Path())
             write_citations(graph.methods_text(), out, log_dir, html=not run.md_only_boilerplate)
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
@@ -96,36 +86,17 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
-        if run.clean_workdir:
-            shutil.rmtree(work_dir / graph.scope.name, ignore_errors=True)
-        # what is given, less what the program and waiting workers hold
-        wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-        workers = max(
-            workers_that_fit(given, wanted, largest_gb(sizes)), resources.omp_nthreads or 1
-        )
-        if workers < wanted and resources.use_plugin is None:
-            say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
-        progress = Progress(
-            workflow._create_flat_graph(),
-            say,
-            processors=workers,
-            slower=pace_now(plan.estimate.processors).slower,
-            stream=sys.stdout if run.log_format == "text" else io.StringIO(),
-        )
-        with contextlib.closing(progress), packed_figures(settings.figures_dir, out, labels):
-            outcome = execute(
-                workflow,
-                nprocs=workers,
-                mem_gb=for_steps_gb(given, workers),
-                crash_dir=log_dir,
-                progress=progress,
-                plugin=Plugin.from_file(resources.use_plugin)
-                if resources.use_plugin
-                else Plugin(),
-                has_gpu=resources.device != "cpu"
-                and bool(settings.superres.learned)
-                and machine.has_gpu(),
-            )
+        if run.clean_workdir and settings.paths.work_dir is not None:
+            shutil.rmtree(settings.paths.work_dir / graph.scope.name, ignore_errors=True)
+        with packed_figures(settings.figures_dir, out, labels):
+            if finish.is_reached():
+                say("all steps are done, as an earlier call left them")
+            else:
+                finish.forget()
+                outcome = _executed(graph, settings, plan, say)
+                if not (outcome.crashes or outcome.missing):
+                    finish.note()
+            finish.retell(log_dir)
         changed = note_run(log_dir, labels, settings=digest)
     say("reports")
     with still(say, "reports"):
@@ -141,33 +112,51 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     return dataclasses.replace(outcome, reports=reports)
 
 
-def _runs_of(plan: "Plan") -> dict[tuple[str, str], "BoldRun"]:
-    """Return runs by participant and name, the first of each participant without a name, too."""
-    runs: dict[tuple[str, str], BoldRun] = {}
-    for run in plan.runs:
-        subject = run.entities["subject"]
-        runs.setdefault((subject, ""), run)
-        runs.setdefault((subject, run.stem), run)
-    return runs
+def _executed(
+    graph: "Graph", settings: Settings, plan: "Plan", say: Callable[[str], None]
+) -> "RunOutcome":
+    """Run the steps of a graph that are not done; what it returns names no reports."""
+    from bids_sr.execution.execute import configure_nipype, execute
+    from bids_sr.pipeline.nipype_workflow import workflow_of
 
-
-def _seconds_of(
-    runs: Mapping[tuple[str, str], "BoldRun"], scans: float, placed: "Placed"
-) -> float:
-    """Return what a step declares for its run, or for the largest scan where there is no run.
-
-    Steps of a participant count by its first run.
-    """
-    subject, name = placed.scope.whom
-    run = runs.get((subject, name)) or runs.get((subject, ""))
-    if run is None:
-        return placed.cost.seconds(high=scans)
-    low = math.prod(run.shape) / 1e6
-    high = low * math.prod(run.factor)
-    try:
-        is_raw = placed.setting("series_name") == RAW
-    except KeyError:  # of the participant
-        is_raw = True
-    return placed.cost.seconds(
-        low=low, high=high, volumes=(low if is_raw else high) * run.n_volumes
+    run, resources = settings.run, settings.resources
+    log_dir = settings.paths.output_dir / "logs" / run.run_uuid
+    configure_nipype(
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
+    cost = expected(plan, settings, graph.scope)
+    told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
+    show(line_of(told), told)
+    with still(say, "preparing the steps"):
+        workflow = workflow_of(
+            graph,
+            base_dir=settings.paths.work_dir or Path(),
+            need_gb=lambda need: step_gb(need, cost.sizes),
+            seconds=declared_seconds(plan, cost.sizes.scans),
+        )
+    # what is given, less what the program and waiting workers hold
+    wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    workers = max(
+        workers_that_fit(given, wanted, largest_gb(cost.sizes)), resources.omp_nthreads or 1
+    )
+    if workers < wanted and resources.use_plugin is None:
+        say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
+    progress = Progress(
+        workflow._create_flat_graph(),
+        say,
+        processors=workers,
+        slower=pace_now(cost.processors).slower,
+        stream=sys.stdout if run.log_format == "text" else io.StringIO(),
+    )
+    with contextlib.closing(progress):
+        return execute(
+            workflow,
+            nprocs=workers,
+            mem_gb=for_steps_gb(given, workers),
+            crash_dir=log_dir,
+            progress=progress,
+            plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
+            has_gpu=resources.device != "cpu"
+            and bool(settings.superres.learned)
+            and machine.has_gpu(),
+        )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
+from bids_sr.cli.stages import STAGES, stage_of
 from bids_sr.execution.usage import kind_of
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.graph import whom_of
@@ -26,48 +27,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _OTHER = ""
-_STAGES: Mapping[str, str] = {
-    "register_pair": "registration",
-    "estimate_variance": "variance maps of the run",
-    "prepare_scans": "structural scans: bias field, brain, registration",
-    "structural": "structural scans: training and super-resolution of all contrasts",
-    "anatomy": "anatomy: bias field, brain mask, template, atlas",
-    "registration": "registration",
-    "imported": "what other programs made",
-    "motion": "head motion and slice timing",
-    "seed_regressors": "time series of the seeds",
-    "calibration_run": "calibration",
-    "training": "training",
-    "super_resolution": "super-resolution and baselines",
-    "activation": "activation maps",
-    "active_regions": "evaluation",
-    "evaluation": "evaluation",
-    "quality": "evaluation",
-    "judgment": "evaluation",
-    "primary": "files for other tools",
-    "figures": "figures",
-}
-"""Step, or the module in which it stands → what its stage is called."""
-_BETWEEN = frozenset({_OTHER, "primary", "figures"})
+_BETWEEN = frozenset({_OTHER, "primary", "figures", "store"})
 """What runs in between as soon as it can, and begins no stage."""
-
-
-def _stage_of(node: "Node") -> str:
-    """Return the key of `_STAGES` for a node, or ``_OTHER`` if it only stores or joins.
-
-    Parameters
-    ----------
-    node : 'Node'
-        Step with its interface.
-
-    Returns
-    -------
-    str
-        Name of a step or module, or an empty text.
-    """
-    step = getattr(node.interface, "step", None)
-    known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
-    return next((name for name in known if name in _STAGES), _OTHER)
 
 
 _LOOK_S = 2.0
@@ -235,15 +196,15 @@ class Progress:
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label, stage = whom_text(*whom_of(node)), _stage_of(node)
+        label, stage = whom_text(*whom_of(node)), stage_of(getattr(node.interface, "step", None))
         with self._lock:
             if status == "exception":
                 self.line(f"failed: {node.fullname}")
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
                 self._left.start(node.fullname, self._clock())
-                if stage not in _BETWEEN and (label, _STAGES[stage]) not in self._told:
-                    self._told.add((label, _STAGES[stage]))
+                if stage not in _BETWEEN and (label, STAGES[stage]) not in self._told:
+                    self._told.add((label, STAGES[stage]))
                     self._tell(label, stage)
                 return
             began = self._running.pop(node.fullname, None)
@@ -266,7 +227,7 @@ class Progress:
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
-        text = f"{label}: {_STAGES[stage]}" if stage != _OTHER else "working"
+        text = f"{label}: {STAGES[stage]}" if stage != _OTHER else "working"
         if self._bar is None:
             self._said = self._clock()
             left = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""

@@ -311,9 +311,9 @@ def _decisive(settings: Settings) -> dict[str, object]:
     return found
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     if isinstance(value, tuple):
-        return sorted(value)
+        return sorted(map(_plain, value))
     if isinstance(value, Path):
         return (
             hashlib.sha256(value.read_bytes()).hexdigest()

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-
-from nipype.pipeline import engine as pe
-from nipype.pipeline.plugins.base import PluginBase
+from typing import TYPE_CHECKING
 
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
@@ -19,8 +17,12 @@ from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
 
+if TYPE_CHECKING:
+    from nipype.pipeline import engine as pe
+    from nipype.pipeline.plugins.base import PluginBase
+
 _LOGGER = logging.getLogger(__name__)
-_Told = Callable[[pe.Node, str], None]
+_Told = Callable[["pe.Node", str], None]
 """Is called with a node and "start", "end" or "exception"."""
 _SILENT = logging.CRITICAL + 1
 """Level of nipype's loggers: what failed and why is in the crash files, and said once."""
@@ -85,7 +87,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
         logging.getLogger(name).setLevel(level)
 
 
-def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
+def _nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
     """The nodes of a graph, as copies that know where they will run."""
     nodes = list(workflow._create_flat_graph().nodes())
     for node in nodes:
@@ -95,7 +97,7 @@ def _nodes(workflow: pe.Workflow) -> list[pe.Node]:
 
 def _runner(
     plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _Told | None
-) -> PluginBase:
+) -> "PluginBase":
     """The plugin of nipype; nothing of the others is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
@@ -150,7 +152,7 @@ def _results_read_once() -> Iterator[None]:
 
 
 def execute(
-    workflow: pe.Workflow,
+    workflow: "pe.Workflow",
     *,
     nprocs: int,
     mem_gb: float,
@@ -163,7 +165,7 @@ def execute(
 
     Parameters
     ----------
-    workflow : pe.Workflow
+    workflow : 'pe.Workflow'
         Graph of all steps, with its working directory.
     nprocs, mem_gb : int
         What all the nodes that run at one time may take together.

@@ -29,4 +29,9 @@ def start_fork_server() -> None:
     limit_threads()
     os.environ["NIPYPE_NO_ET"] = "1"
     get_context("forkserver").set_forkserver_preload(list(_SHARED))
-    forkserver.ensure_running()
+    given = os.environ.get("PYTHONSAFEPATH", "")
+    os.environ["PYTHONSAFEPATH"] = "1"  # else a checkout in the current directory comes first
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ["PYTHONSAFEPATH"] = given  # which, empty, is as if it were not there

@@ -8,24 +8,31 @@ of a clock matters.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.io import atomic_files
+from bids_sr.notices import record, recorded
 from bids_sr.pipeline.store import RECORD as WRITTEN
+from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
+    from bids_sr.pipeline.graph import Graph
+
 _LOGGER = logging.getLogger(__name__)
-_RECORD = "_left.json"
+# the number changes with what the files of steps are, so that those left before are made anew
+_RECORD = "_left-2.json"
 # nipype rewrites the first two, and reads neither to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD}
 _HASH = "_0x*.json"
+_FINISHED = "finished-"
 
 _Stamp = list[int]
 
@@ -95,6 +102,77 @@ def all_stored(folder: Path) -> bool:
         )
     except (OSError, ValueError):
         return False
+
+
+class Finish:
+    """Whether all steps of a graph have ended, as an empty file in the folder of work says.
+
+    Its name follows from the version, and from what each step is given, with size and time stamp
+    of files. A call that finds it, and all files of the steps as they were left, has nothing to
+    compute, and need not ask nipype.
+
+    Parameters
+    ----------
+    graph : Graph
+        All steps of a call.
+    work_dir : Path
+        Folder of work.
+    """
+
+    def __init__(self, graph: "Graph", work_dir: Path) -> None:
+        told = [
+            (each, each.step.__module__, each.step.__qualname__, graph.wires[each], settings)
+            for each, settings in graph.settings.items()
+        ]
+        digest = hashlib.sha256(repr(_told([__version__, told])).encode()).hexdigest()
+        self._mark = work_dir / f"{_FINISHED}{digest}"
+        self._folders = [
+            Path(work_dir, *placed.scope.path.split("."), placed.name) for placed in graph.placed
+        ]
+
+    def is_reached(self) -> bool:
+        """Return whether an earlier call has noted it, and nothing has changed since.
+
+        Returns
+        -------
+        bool
+            True if no step has to run.
+        """
+        return self._mark.exists() and all(map(_intact, self._folders))
+
+    def forget(self) -> None:
+        """Take back what calls have noted in this folder of work, before any step runs."""
+        for mark in self._mark.parent.glob(f"{_FINISHED}*"):
+            mark.unlink(missing_ok=True)
+
+    def note(self) -> None:
+        """Note that all steps have ended well."""
+        with contextlib.suppress(OSError):
+            self._mark.touch()
+
+    def retell(self, logs: Path) -> None:
+        """Add what the steps warned of when they last ran to the record in `logs`.
+
+        Parameters
+        ----------
+        logs : Path
+            Folder of the logs of this call.
+        """
+        told = dict.fromkeys(each for folder in self._folders for each in recorded(folder))
+        known = set(recorded(logs))
+        with contextlib.suppress(OSError):
+            record(logs, [each for each in told if each not in known])
+
+
+def _told(value: object) -> object:
+    """Return texts that are others where a value is another one."""
+    if isinstance(value, Mapping):
+        return [(name, _told(each)) for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        return [_told(each) for each in value]
+    return (
+        (str(value), _stamp(value)) if isinstance(value, Path) and value.is_file() else str(value)
+    )
 
 
 def forget_damaged(nodes: "Iterable[Node]") -> list[str]:

@@ -111,7 +111,8 @@ def kind_of(node: "Node") -> str:
 def keep_warnings(folder: Path, node: "Node") -> None:
     """Write the warnings of bids-sr in this process to the record in a folder, as of a step.
 
-    One that cannot be written is done without. Nothing goes to the terminal from here on where the
+    The folder of the step keeps them too, for calls that do not run it again. One that cannot be
+    written is done without. Nothing goes to the terminal from here on where the
     logger has no other handler above it, as in `start_worker`.
 
     Parameters
@@ -152,8 +153,9 @@ class _Kept(logging.Handler):
             run=run,
             code="step",
         )
-        with contextlib.suppress(OSError):
-            notices.record(self.folder, [found])
+        for folder in (self.folder, Path(self.node.output_dir())):
+            with contextlib.suppress(OSError):
+                notices.record(folder, [found])
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A step goes on where its warning cannot be written."""

@@ -21,7 +21,7 @@ from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.notices import Notice
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.compared_series import with_compared
-from bids_sr.preflight.estimates import check_memory, estimate, estimate_structural
+from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
 from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
@@ -291,7 +291,7 @@ def _check_structural(settings: Settings, found: Findings) -> Plan:
                 _check_model(settings, subject, header, file, found)
     subjects = surveyed.subjects
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
-    cost = estimate_structural(plan, settings)
+    cost = estimate(plan, settings)
     if subjects:
         _check_beside(settings, surveyed, found)
         with found.about(code="room"):

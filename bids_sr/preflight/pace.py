@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 
 REFERENCE_S = 0.0039
-"""Processor seconds of the kernel on the processors of `preflight.estimates`
+"""Processor seconds of the kernel on the processors that steps were measured on
 (``benchmarks/resources.py --pace``).
 """
 _REPEATS = 5

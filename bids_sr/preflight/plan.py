@@ -15,7 +15,7 @@ from bids_sr.notices import Notice
 
 @frozen
 class Row:
-    """Cost of one stage over all runs: processor minutes, peak memory and disk (GB).
+    """Cost of one stage over all runs: processor minutes and peak memory (GB).
 
     Parameters
     ----------
@@ -25,19 +25,16 @@ class Row:
         Processor time over all runs (min).
     memory_gb : float
         Peak memory of the largest step (GB).
-    disk_gb : float
-        Disk in the working directory (GB).
     """
 
     stage: str
     minutes: float
     memory_gb: float
-    disk_gb: float
 
 
 @frozen
 class Estimate:
-    """Cost of a call on idle processors of `preflight.estimates`.
+    """Cost of a call; time, on idle processors of 2024, is known with its steps (`cli.stages`).
 
     Parameters
     ----------
@@ -54,7 +51,7 @@ class Estimate:
     output_gb : float
         Disk in the output directory.
     rows : tuple[Row, ...]
-        By stage.
+        By stage, where time is known.
     """
 
     minutes: float = 0.0

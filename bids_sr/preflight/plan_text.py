@@ -94,34 +94,23 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
 
 
 def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
-    """Return a table of stages with wall-clock minutes, memory, disk and total.
+    """Return a table of stages with wall-clock minutes, memory and total.
 
-    The minutes and disk sizes add up to the total as shown.
+    The minutes add up to the total as shown.
 
     Parameters
     ----------
     cost : of a plan
     slower : what time is multiplied by, see `bids_sr.preflight.pace`
     """
-    rows = cost.rows
-    minutes = _adding_up([row.minutes / cost.processors * slower for row in rows], 1)
-    disk = _adding_up([row.disk_gb for row in rows], 2)
-    total = ("total", sum(minutes), cost.memory_gb, sum(disk))
-    shown = [
-        *zip(
-            (row.stage for row in rows),
-            minutes,
-            (row.memory_gb for row in rows),
-            disk,
-            strict=True,
-        ),
-        total,
-    ]
+    minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
+    shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
+    wide = max(len(stage) for stage, _ in shown)
     return [
-        f"  {'':<28}{'wall-clock min':>15}{'GB memory':>12}{'GB work disk':>14}",
+        f"  {'':<{wide}}{'wall-clock min':>16}{'GB memory':>12}",
         *(
-            f"  {stage:<28}{time:15.1f}{memory:12.1f}{space:14.2f}"
-            for stage, time, memory, space in shown
+            f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
+            for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
         ),
         (
             "  Memory: for a stage, that of its largest step; in total, that of all processes at"

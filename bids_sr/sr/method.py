@@ -42,6 +42,8 @@ class Cost:
     series : float
         Of applying the network, for a million voxels of all volumes on that grid, without the
         interpolation.
+    limit : float
+        Seconds after which it stops on the clock.
     """
 
     always: float = 0.0
@@ -50,6 +52,7 @@ class Cost:
     most: float = inf
     volumes: float = 0.0
     series: float = 0.0
+    limit: float = inf
 
     def seconds(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
         """Return seconds of a training, or a step, on so many million voxels of each kind.
@@ -68,12 +71,8 @@ class Cost:
         float
             Processor time (s).
         """
-        return (
-            self.always
-            + self.low * low
-            + self.high * min(high, self.most)
-            + self.volumes * volumes
-        )
+        found = self.always + self.low * low + self.high * min(high, self.most)
+        return min(self.limit, found + self.volumes * volumes)
 
 
 # fast, as published

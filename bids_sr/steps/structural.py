@@ -7,6 +7,7 @@ brain.
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,11 @@ _ALIGNED = {
 }
 
 
+_TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
+"""Of the preparation: an affine measured; a deformation by its further iterations."""
+_TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
+
+
 def _grid(first: str) -> str:
     return f"grid of the high-resolution {first} scan"
 
@@ -56,6 +62,11 @@ def _text_of_preparation(setting: Lookup) -> str:
         " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
         " resolutions."
     )
+
+
+def _cost_of_preparation(setting: Lookup) -> Cost:
+    scans = len(setting("suffixes"))
+    return Cost(always=30.0, high=45.0 * scans * _TIMES_AS_LONG[setting("anat_align")])
 
 
 @step(
@@ -76,7 +87,7 @@ def _text_of_preparation(setting: Lookup) -> str:
             },
         ),
     },
-    cost=Cost(always=30.0, high=45.0),
+    cost=_cost_of_preparation,
 )
 def prepare_scans(
     highres_files: list[File],
@@ -247,6 +258,13 @@ def _text_of_network(setting: Lookup) -> str:
     )
 
 
+def _cost_of_training(setting: Lookup) -> Cost:
+    if setting("pretrained") is not None or setting("model_source") == "reuse":
+        return Cost(always=0.5)
+    seconds = _TRAINING_S[setting("recipe") != "fast"] * len(setting("suffixes"))
+    return Cost(high=seconds, limit=60 * (setting("max_train_minutes") or math.inf))
+
+
 def _of_scans(kept: Keep) -> Keep:
     """How a model of structural scans is stored: told from those of a pair."""
     entities = kept.entities
@@ -263,7 +281,7 @@ def _of_scans(kept: Keep) -> Keep:
     memory=TRAIN_ON_SCANS,
     resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},
-    cost=Cost(high=220.0),
+    cost=_cost_of_training,
 )
 def train_on_scans(
     scan_mask: Mask,
@@ -364,7 +382,7 @@ def train_on_scans(
     makes="made_scans",
     memory=RESOLVE_SCANS,
     keep={"made_scans": Keep(level="minimal")},
-    cost=Cost(always=5.0, high=5.0),
+    cost=lambda setting: Cost(always=5.0, high=5.0 * len(setting("suffixes"))),
 )
 def super_resolve_scans(
     coarse_scans: list[Map],
@@ -435,7 +453,7 @@ def super_resolve_scans(
             },
         ),
     },
-    cost=Cost(always=10.0, high=36.0),
+    cost=lambda setting: Cost(always=10.0, high=36.0 * len(setting("suffixes"))),
 )
 def measure_scans(
     fine_scans: list[Map],

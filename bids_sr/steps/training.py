@@ -3,6 +3,8 @@
 The variance maps are of the run; the tests score another pair.
 """
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -221,7 +223,10 @@ def train_or_reuse(
 def _cost(setting: Lookup) -> Cost:
     if setting("pretrained") is not None or setting("model_source") == "reuse":
         return Cost(always=0.5)
-    return get_method(setting("method")).cost(setting("recipe"))
+    method = get_method(setting("method"))
+    cost, minutes = method.cost(setting("recipe")), setting("max_train_minutes")
+    limit = math.inf if method.trained_on == "series" else 60 * (minutes or math.inf)
+    return replace(cost, limit=limit)
 
 
 @step(

@@ -119,7 +119,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/models/*": FILES,
     "bids_sr/cli/interrupts.py::*": FOREIGN,
     "bids_sr/cli/rerun.py::main": CODE,
-    "bids_sr/cli/progress.py::_stage_of": CODE,
+    "bids_sr/cli/stages.py::stage_of": CODE,
     "bids_sr/bids/*": FILES,
     "bids_sr/region_names.py::*": USERS,
     "bids_sr/preflight/compared_series.py::_split": USERS,

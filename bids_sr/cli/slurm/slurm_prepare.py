@@ -53,7 +53,6 @@ def prepare(
         Submission, settings as TOML, and what became of earlier submissions or None.
     """
     from bids_sr import preflight
-    from bids_sr.preflight.estimates import estimates
 
     given = settings.resources.mem_gb
     # the memory of the machine that submits tells nothing
@@ -79,7 +78,7 @@ def prepare(
     )
     arrays: tuple[Job, ...] = ()
     try:
-        arrays = _arrays(plan, estimates(plan, settings_there), settings, own)
+        arrays = _arrays(_costs(plan, settings_there), settings, own)
     except UsageError as error:
         problems.append(str(error))
     problems += _clashes(arrays, seen, printed=printed)
@@ -109,8 +108,20 @@ def prepare(
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
 
 
+def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
+    """Cost of each participant (``sub-01``) alone; without time where the plan has problems."""
+    from bids_sr.cli.stages import expected
+
+    return {
+        f"sub-{one.label}": plan.estimate
+        if plan.problems
+        else expected(dataclasses.replace(plan, subjects=(one,)), settings)
+        for one in plan.subjects
+    }
+
+
 def _arrays(
-    plan: "Plan", costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
+    costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
 ) -> "tuple[Job, ...]":
     """The one array of a submission."""
     minutes = minutes_of(own.time) if own.time else None

@@ -29,8 +29,9 @@ _KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB = ("https://", "http://")
 
 
+@cache
 def _read_entry(raw: str) -> Entry:
-    """An entry as pybtex reads it."""
+    """An entry as pybtex reads it; nobody changes it."""
     return next(iter(parse_string(raw, "bibtex").entries.values()))
 
 
@@ -199,9 +200,11 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
         if token.type in ("heading_open", "heading_close"):  # below the headings of the report
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
     body = Markup(_parser().renderer.render(tokens, _parser().options, cited))
+    if not references:
+        return body
     order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
     listed = [(key, _reference_html(entries[key])) for key in order]
-    return joined([body, render("references", listed)]) if listed and references else body
+    return joined([body, render("references", listed)]) if listed else body
 
 
 def write_citations(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import made_by, placed_of, planned_graph
+from graphmaker import made_by, placed_of, planned_graph, stage_minutes
 
 from bids_sr.bids import Survey, survey
 from bids_sr.cli.parser import parse_settings
@@ -353,10 +353,7 @@ def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: Bi
 
 def test_it_has_its_row_in_the_estimate(calibrated: BidsMaker) -> None:
     def rows(*options: str) -> dict[str, float]:
-        return {
-            row.stage: row.minutes
-            for row in check(settings_for(calibrated, *options)).estimate.rows
-        }
+        return stage_minutes(settings_for(calibrated, *options))
 
     assert rows()["calibration"] > 0.1
     assert "calibration" not in rows("--calibration", "none")

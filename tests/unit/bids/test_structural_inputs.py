@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of
+from graphmaker import placed_of, stage_minutes
 
 from bids_sr.bids import Survey, survey_structural
 from bids_sr.cli.parser import parse_settings
@@ -188,7 +188,9 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
             == (given or ("rigid",))[0]
         )
         assert words in graph.methods_text()
-        minutes.append(plan.estimate.rows[0].minutes)
+        minutes.append(
+            stage_minutes(settings)["structural scans: bias field, brain, registration"]
+        )
     assert minutes == sorted(set(minutes))
 
 
@@ -265,9 +267,9 @@ def test_a_given_model_is_held_against_every_participant_before_the_work(
 def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[..., Path]) -> None:
     scans(maker)
     methods, given = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
-    both, one = (
-        check(settings_for(maker, *methods, *more)).estimate.rows[1].minutes
-        for more in ((), given)
+    stage = "structural scans: training and super-resolution of all contrasts"
+    neither, one, both = (
+        stage_minutes(settings_for(maker, *options))[stage]
+        for options in ((*methods[:2], *given), (*methods, *given), methods)
     )
-    assert one == pytest.approx(both / 2)
-    assert check(settings_for(maker, "--sr-method", "unet", *given)).estimate.rows[1].minutes == 0
+    assert 0 < neither < one < both

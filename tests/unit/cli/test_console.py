@@ -21,7 +21,8 @@ from networkx import DiGraph
 from bids_sr.cli.console import end_lines, line_of, start_lines
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import _COMMANDS, main
-from bids_sr.cli.progress import _OTHER, Progress, _stage_of
+from bids_sr.cli.progress import _OTHER, Progress
+from bids_sr.cli.stages import stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.io.dataset_description import dataset_of
@@ -30,7 +31,7 @@ from bids_sr.notices import Notice
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
-from bids_sr.preflight import Estimate, Plan
+from bids_sr.preflight import Plan
 from bids_sr.preflight.pace import REFERENCE_S, _Pace, _processors_had, kernel_seconds, pace
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import _neighbors_of, _reported, write_index
@@ -83,11 +84,15 @@ def chain(nodes: Sequence[Node]) -> DiGraph:
 
 
 def test_stages_have_the_names_of_their_steps() -> None:
-    assert [_stage_of(each) for each in NODES] == ["motion", "super_resolution", "activation"]
-    assert _stage_of(node("bids_sr_wf.sub_01_wf.anat_wf.mask_brain", mask_brain)) == "anatomy"
-    assert _stage_of(node(f"{RUN}.keep_boldref", store)) == _OTHER
+    assert [stage_of(each.interface.step) for each in NODES] == [
+        "motion",
+        "super_resolution",
+        "activation",
+    ]
+    assert stage_of(mask_brain) == "anatomy"
+    assert stage_of(store) == "store"
     # joins
-    assert _stage_of(SimpleNamespace(fullname=f"{RUN}.summary_series", interface=None)) == _OTHER
+    assert stage_of(None) == _OTHER
 
 
 def test_progress_moves_from_the_estimate_to_what_steps_took() -> None:
@@ -174,12 +179,8 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
         progress(each, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    unnamed = {
-        placed.step.__name__
-        for placed in graph.placed
-        if _stage_of(node(str(placed), placed.step)) == _OTHER
-    }
-    assert unnamed == {"store"}, "a line a minute says what runs"
+    unnamed = {str(placed) for placed in graph.placed if stage_of(placed.step) == _OTHER}
+    assert unnamed == set(), "a line a minute says what runs"
 
 
 def test_the_pace_of_a_machine() -> None:
@@ -246,17 +247,16 @@ def settings(out: Path) -> Settings:
     return Settings(paths=Paths(bids_dir=Path("/data"), output_dir=out, work_dir=Path("/work")))
 
 
-def test_the_start_says_where_which_runs_how_long_and_each_note_once(tmp_path: Path) -> None:
+def test_the_start_says_where_which_runs_and_each_note_once(tmp_path: Path) -> None:
     notes = (
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    told = start_lines(Plan(estimate=Estimate(minutes=10.0), warnings=notes), settings(tmp_path))
+    told = start_lines(Plan(warnings=notes), settings(tmp_path))
     lines = [*map(line_of, told)]
-    assert [line.split()[0] for line in lines] == ["results", "runs", "estimate", "note"]
+    assert [line.split()[0] for line in lines] == ["results", "runs", "note"]
     assert str(tmp_path) in lines[0]
     assert "sub-01 and 1 more" in lines[-1]
-    assert "min of wall-clock time with 1 process" in lines[2]
 
 
 def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from bidsmaker import BidsMaker
 from slurmmaker import program
 
 from bids_sr.cli.slurm import slurm_main
+from bids_sr.cli.slurm.slurm_prepare import _costs
+from bids_sr.cli.stages import expected
 from bids_sr.config import Settings
 from bids_sr.preflight import check
-from bids_sr.preflight.estimates import estimates
 from bids_sr.slurm.submission import submissions
 
 ROOT = Path(__file__).parents[3]
@@ -285,9 +286,10 @@ def test_each_participant_is_estimated_alone(data: Path, tmp_path: Path) -> None
         }
     )
     plan = check(settings)
-    each = estimates(plan, settings)
+    each = _costs(plan, settings)
     assert list(each) == ["sub-01", "sub-02", "sub-03"]
-    assert all(0 < cost.minutes < plan.estimate.minutes for cost in each.values())
+    together = expected(plan, settings).minutes
+    assert all(0 < cost.minutes < together for cost in each.values())
     assert all(0 < cost.memory_gb <= plan.estimate.memory_gb for cost in each.values())
 
 

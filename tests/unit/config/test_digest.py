@@ -66,6 +66,8 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != analysis_digest(settings())
     other.write_bytes(b"2")
     assert analysis_digest(settings(activation={"roi": str(other)})) != digests[0]
+    models = [settings(superres={"pretrained": (str(path),)}) for path in (one, other)]
+    assert len({analysis_digest(each) for each in (*models, settings())}) == 3
 
 
 def test_of_how_it_runs_only_seed_and_sloppiness_decide() -> None:

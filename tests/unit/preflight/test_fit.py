@@ -88,4 +88,4 @@ def test_memory_given_bounds_the_processes(maker: BidsMaker) -> None:
     free = check(settings_for(maker, Resources(nprocs=8))).estimate
     tight = check(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
     assert tight.memory_gb <= 1.5 < free.memory_gb
-    assert tight.minutes > free.minutes
+    assert tight.processors < free.processors

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
+from graphmaker import stage_minutes
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import Truth
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import line_of, start_lines
+from bids_sr.cli.stages import expected
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
 from bids_sr.notices import Notice
@@ -30,7 +32,6 @@ from bids_sr.preflight import (
     cost_text,
     directories,
     dry_run_text,
-    estimates,
     format_problems,
     plan_text,
     validator,
@@ -39,7 +40,8 @@ from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
 from bids_sr.preflight.pace import _Pace
 from bids_sr.preflight.plan_text import _cost_table, notes
-from bids_sr.sr.method import get_method
+from bids_sr.sr.method import Cost, get_method
+from bids_sr.steps import motion
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
 Planned = Callable[..., Plan]
@@ -357,69 +359,87 @@ class TestEstimate:
         minimal, standard, full = (each.output_gb for each in rooms)
         assert minimal < standard < full
         assert full - standard > standard - minimal, "series of all baselines, and their maps"
-        assert len({(each.minutes, each.work_gb, each.memory_gb) for each in rooms}) == 1
-
-    """A linear model: doubling the data doubles what depends on them."""
+        assert len({(each.work_gb, each.memory_gb) for each in rooms}) == 1
 
     def test_volumes(self, maker: BidsMaker) -> None:
+        """Doubling the data doubles what depends on them."""
         settings = settings_for(maker)
         few = check(settings)
         maker.bold(n_volumes=60)
         many = check(settings)
-        rows = (
-            {row.stage: row for row in few.estimate.rows},
-            {row.stage: row for row in many.estimate.rows},
-        )
-        always = {"series srgan": estimates._SERIES_S / 60}  # however long the run is
-        for stage in ("motion", "series srgan", "evaluation"):
-            fixed = always.get(stage, 0.0)
-            assert rows[1][stage].minutes - fixed == pytest.approx(
-                2 * (rows[0][stage].minutes - fixed)
-            )
-        assert rows[1]["series srgan"].disk_gb == pytest.approx(
-            2 * rows[0]["series srgan"].disk_gb
-        )
-        assert rows[1]["start-up"] == rows[0]["start-up"]
+        maker.bold(n_volumes=90)
+        most = check(settings)
+        added = [
+            {
+                row.stage: row.minutes - before.minutes
+                for row, before in zip(
+                    expected(later, settings).rows, expected(plan, settings).rows, strict=True
+                )
+            }
+            for plan, later in ((few, many), (many, most))
+        ]
+        grows = {stage for stage, minutes in added[0].items() if minutes > 0}
+        assert grows >= {
+            "head motion and slice timing",
+            "super-resolution and baselines",
+            "activation maps",
+            "storing",
+        }
+        assert grows.isdisjoint({"training", "registration"})
+        assert added[1] == pytest.approx(added[0])
+        disk = [each.estimate.work_gb for each in (few, many, most)]
+        assert disk[2] - disk[1] == pytest.approx(disk[1] - disk[0])
         assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
 
     def test_size_of_a_series(self, planned: Planned) -> None:
-        rows = {row.stage: row for row in planned().estimate.rows}
-        assert rows["series bspline"].disk_gb == pytest.approx(16 * 16 * 6 * 30 * 4 / 1e9)
+        few, many = (planned(superres=SuperRes(baselines=each)) for each in ("default", "all"))
+        one, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
+        added = (len(many.series) - len(few.series)) * one * (1 + effects + maps)
+        assert many.estimate.work_gb - few.estimate.work_gb == pytest.approx(added)
 
-    def test_constants_act(self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_stage_is_the_sum_of_its_steps(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         settings = settings_for(maker)
-        plan = check(settings)
-        monkeypatch.setattr(estimates, "_REPORT_S", 6000.0)
-        dear = estimates.estimate(plan, settings)
-        assert dear.minutes > plan.estimate.minutes + 30
-        assert dear.memory_gb == pytest.approx(plan.estimate.memory_gb)
-        assert dear.disk_gb == pytest.approx(plan.estimate.disk_gb)
+        before = stage_minutes(settings)
+        dear = Cost(always=6000.0)
+        monkeypatch.setattr(motion.average_volumes, "cost", dear)
+        after = stage_minutes(settings)
+        stage = "head motion and slice timing"
+        assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
+        assert after == before
+
+    def test_each_participant_has_its_own_time(self, maker: BidsMaker) -> None:
+        alone = sum(stage_minutes(settings_for(maker)).values())
+        maker.subject("02")
+        both = sum(stage_minutes(settings_for(maker)).values())
+        start = stage_minutes(settings_for(maker))["start of the program, pages of the report"]
+        assert both - start == pytest.approx(2 * (alone - start))
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
-        one, two, many = (
-            check(settings_for(maker, resources=Resources(nprocs=n))).estimate for n in (1, 2, 64)
-        )
+        asked = [settings_for(maker, resources=Resources(nprocs=n)) for n in (1, 2, 64)]
+        one, two, many = (expected(check(each), each) for each in asked)
         assert two.minutes < one.minutes / 1.5
         assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
         assert one.memory_gb < two.memory_gb < many.memory_gb
         assert many.memory_gb < one.memory_gb + 64 * 0.3
 
-    def test_training_can_be_bounded_or_skipped(self, planned: Planned) -> None:
+    def test_training_can_be_bounded_or_skipped(self, maker: BidsMaker) -> None:
         def minutes(**given: Any) -> float:
-            return sum(
-                row.minutes
-                for row in planned(superres=SuperRes(recipe="paper", **given)).estimate.rows
-            )
+            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **given)
+            return stage_minutes(settings_for(maker, superres=superres))["training"]
 
-        bounded = minutes(methods=("srgan",), max_train_minutes=1.0)
-        cost = get_method("srgan").cost("paper")
-        assert minutes(methods=("srgan",)) - bounded == pytest.approx(cost.always / 60, rel=0.01)
-        reused = planned(superres=SuperRes(recipe="paper", model_source="reuse")).estimate.rows
-        assert "training" not in [row.stage for row in reused]
+        bounded = minutes(max_train_minutes=1.0)
+        assert 1 <= bounded < 1.1
+        cost = get_method("srgan").cost("paper-mse")
+        assert minutes() - bounded == pytest.approx(cost.always / 60, rel=0.01)
+        assert minutes(model_source="reuse", model_dir=maker.root) < 0.1
 
 
 def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
-    text = dry_run_text(planned(), settings_for(maker))
+    settings = settings_for(maker)
+    plan = planned()
+    text = dry_run_text(dataclasses.replace(plan, estimate=expected(plan, settings)), settings)
     for part in (
         "sub-01_task-tap: 8×8×6 voxels of 6×6×4 mm, 30 volumes, TR 1 s",
         "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
@@ -439,19 +459,17 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
 
 
 def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Planned) -> None:
-    """Wall-clock minutes at the processes of the call, on this machine as it is; disk too."""
-    plan = planned()
+    """Wall-clock minutes at the processes of the call, on this machine as it is."""
+    cost = expected(planned(), settings_for(maker))
     for slower in (1.0, 7.3):
-        table = [line.split() for line in _cost_table(plan.estimate, slower)]
-        assert table[0] == ["wall-clock", "min", "GB", "memory", "GB", "work", "disk"]
-        rows = [[float(cell) for cell in cells[-3:]] for cells in table[1:-1]]
-        *stages, (minutes, memory, disk) = rows
-        assert len(stages) == len(plan.estimate.rows)
+        table = [line.split() for line in _cost_table(cost, slower)]
+        assert table[0] == ["wall-clock", "min", "GB", "memory"]
+        *stages, (minutes, memory) = [[float(cell) for cell in row[-2:]] for row in table[1:-1]]
+        assert len(stages) == len(cost.rows) > 5
         assert sum(row[0] for row in stages) == pytest.approx(minutes)
-        assert minutes == pytest.approx(plan.estimate.minutes * slower, abs=0.051)
-        assert sum(row[2] for row in stages) == pytest.approx(disk)
-        assert disk == pytest.approx(plan.estimate.work_gb, abs=0.0051)
-        assert memory == pytest.approx(plan.estimate.memory_gb, abs=0.051)
+        assert minutes == pytest.approx(cost.minutes * slower, abs=0.051)
+        assert memory == pytest.approx(cost.memory_gb, abs=0.051)
+        assert all(0 < row[1] <= memory for row in stages)
 
 
 def test_a_busy_machine_is_named(

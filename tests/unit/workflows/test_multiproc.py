@@ -32,6 +32,7 @@ def _workflow(base: Path, **second) -> pe.Workflow:
         "crashdump_dir": str(base),
         "crashfile_format": "txt",
         "stop_on_first_crash": "false",
+        "remove_unnecessary_outputs": "false",
     }
     first, other, last = (
         pe.Node(Die(), name=name, mem_gb=0.1) for name in ("first", "other", "last")
@@ -115,11 +116,45 @@ def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path)
     )
     assert "the value" not in done.stdout + done.stderr
     assert len(recorded(tmp_path)) == 3
+    own = [recorded(tmp_path / "wf" / name) for name in ("first", "other", "last")]
+    assert {each.what for (each,) in own} == {"wf.first", "wf.other", "wf.last"}
     assert sorted((each.why, each.what) for each in recorded(tmp_path)) == [
         ("the value is 0", "wf.last"),
         ("the value is 0", "wf.other"),
         ("the value is 1", "wf.first"),
     ]
+
+
+SHARED = """
+from multiprocessing import get_context
+
+from bids_sr.execution import fork_server
+
+if __name__ == "__main__":
+    fork_server._SHARED = ("bids_sr",)
+    fork_server.start_fork_server()
+    worker = get_context("forkserver").Process(target=print, args=("worked",))
+    worker.start()
+    worker.join()
+"""
+
+
+@pytest.mark.timeout(120)
+def test_workers_are_of_the_program_and_not_of_a_checkout_in_the_current_directory(tmp_path):
+    script, other = tmp_path / "program" / "script.py", tmp_path / "checkout" / "bids_sr"
+    for folder in (script.parent, other):
+        folder.mkdir(parents=True)
+    script.write_text(SHARED)
+    (other / "__init__.py").write_text("raise SystemExit('of another version')")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=other.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONSAFEPATH": ""},
+    )
+    assert (done.stdout, done.stderr) == ("worked\n", "")
 
 
 def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
@@ -149,7 +184,9 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
 
 
 def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
-    step = SimpleNamespace(fullname="wf.b", whom=("01", "sub-01_task-a"))
+    own = tmp_path / "b"
+    whom = ("01", "sub-01_task-a")
+    step = SimpleNamespace(fullname="wf.b", whom=whom, output_dir=lambda: str(own))
     keep_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
     assert recorded(tmp_path / "nowhere") == []

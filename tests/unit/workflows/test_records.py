@@ -15,7 +15,12 @@ from nipype.interfaces.base import (
 )
 from nipype.pipeline import engine as pe
 
-from bids_sr.execution.records import _RECORD, _intact, forget_damaged, note_left
+from bids_sr.execution.records import _RECORD, Finish, _intact, forget_damaged, note_left
+from bids_sr.notices import RECORD, Notice, record, recorded
+from bids_sr.pipeline.artifacts import Facts
+from bids_sr.pipeline.artifacts import File as GivenFile
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import RECORD as WRITTEN
 
 
@@ -123,6 +128,13 @@ def test_without_a_note_that_can_be_read_nothing_is_trusted(
     assert len(forget_damaged([_node(tmp_path)])) == 1
 
 
+def test_what_an_earlier_version_left_is_made_anew(node: pe.Node, tmp_path: Path) -> None:
+    """Lists were lists of files before they were one file: nipype could not load them."""
+    folder = Path(node.output_dir())
+    (folder / _RECORD).rename(folder / "_left.json")
+    assert len(forget_damaged([_node(tmp_path)])) == 1
+
+
 def test_a_step_that_never_ended_is_left_to_nipype(tmp_path: Path) -> None:
     """Its directory may hold a checkpoint of training, from which it goes on."""
     waiting = _node(tmp_path)
@@ -131,3 +143,80 @@ def test_a_step_that_never_ended_is_left_to_nipype(tmp_path: Path) -> None:
     (folder / "_0x0_unfinished.json").write_text("{}")
     assert forget_damaged([waiting]) == []
     assert (folder / "_0x0_unfinished.json").exists()
+
+
+@step()
+def first(given: GivenFile, *, gain: float) -> Facts:
+    return {"gain": gain, "size": given.stat().st_size}
+
+
+@step()
+def second(first: Facts) -> Facts:
+    return first
+
+
+def _finish(work: Path, given: Path, gain: float = 1.0) -> Finish:
+    root = Scope("wf", {"gain": gain})
+    root.give(given=given)
+    root.add(first)
+    root.within("inner").add(second)
+    return Finish(Graph(root), work)
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> tuple[Path, Path]:
+    """Folder of work of two steps that have ended, and the file that they were given."""
+    work, given = tmp_path / "work", tmp_path / "given.txt"
+    given.write_text("1")
+    for folder in (work / "wf/first", work / "wf/inner/second"):
+        folder.mkdir(parents=True)
+        (folder / "made.json").write_text("{}")
+        note_left(folder)
+    return work, given
+
+
+def test_a_call_that_ended_well_is_known_by_all_that_its_steps_were_given(
+    ended: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, given = ended
+    assert not _finish(work, given).is_reached(), "nobody has noted it"
+    _finish(work, given).note()
+    assert _finish(work, given).is_reached()
+    assert not _finish(work, given, gain=2.0).is_reached()
+    given.write_text("12")
+    assert not _finish(work, given).is_reached()
+    _finish(work, given).note()
+    monkeypatch.setattr("bids_sr.execution.records.__version__", "another")
+    assert not _finish(work, given).is_reached()
+
+
+@pytest.mark.parametrize("name", ["wf/first/made.json", "wf/inner/second/_left-2.json"])
+def test_a_call_has_not_ended_where_a_file_of_a_step_is_gone(
+    ended: tuple[Path, Path], name: str
+) -> None:
+    work, given = ended
+    _finish(work, given).note()
+    (work / name).unlink()
+    assert not _finish(work, given).is_reached()
+
+
+def test_a_call_that_runs_steps_takes_back_what_others_have_noted(
+    ended: tuple[Path, Path],
+) -> None:
+    work, given = ended
+    _finish(work, given).note()
+    _finish(work, given, gain=2.0).forget()
+    assert not _finish(work, given).is_reached()
+
+
+def test_what_steps_warned_of_is_told_once_by_a_call_that_does_not_run_them(
+    ended: tuple[Path, Path], tmp_path: Path
+) -> None:
+    work, given = ended
+    found = [Notice(what=name, why="odd", level="warning", code="step") for name in ("a", "b")]
+    record(work / "wf/first", found)
+    record(work / "wf/inner/second", found[1:])
+    record(tmp_path, found[:1])
+    _finish(work, given).retell(tmp_path)
+    assert (tmp_path / RECORD).read_text().count("\n") == 2
+    assert recorded(tmp_path) == found
