@@ -62,11 +62,6 @@ class Estimate:
     output_gb: float = 0.0
     rows: tuple[Row, ...] = ()
 
-    @property
-    def disk_gb(self) -> float:
-        """Disk in both directories."""
-        return self.work_gb + self.output_gb
-
 
 @frozen
 class Plan:
