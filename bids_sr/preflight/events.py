@@ -32,6 +32,7 @@ _HALF_AT_REST = 5.0
 _MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
 _MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
+_UNSURE = 0.1  # of a share, by which the rough response may be wrong
 _NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
@@ -399,11 +400,16 @@ def is_estimable(
         or run.events is None
     ):
         return True
-    from bids_sr.stats.glm.design import build_design, contrast_vector
+    from bids_sr.stats.glm.design import build_design, contrast_vector, frame_times
     from bids_sr.stats.glm.regressors import DesignError, read_events
+    from bids_sr.stats.glm.rough_model import surely_estimable
 
     events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
+    asked = {name for weights in contrasts.values() for name in weights}
+    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    if surely_estimable(events, asked, times, run.tr, high_pass):
+        return True
     try:
         design = build_design(
             events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass
@@ -450,11 +456,15 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
     from bids_sr.stats.glm.design import frame_times
     from bids_sr.stats.glm.regressors import read_events
+    from bids_sr.stats.glm.rough_model import rough_courses
 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
-    for block, share in zip(blocks, response_shares(blocks, times, run.tr), strict=True):
+    shares = response_shares(blocks, times, run.tr, rough_courses)
+    if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
+        shares = response_shares(blocks, times, run.tr)
+    for block, share in zip(blocks, shares, strict=True):
         counts[block.condition] += share >= MIN_SHARE
     few = [
         f"{name} ({count} block{'s' * (count != 1)})"

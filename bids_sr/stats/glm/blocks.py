@@ -11,7 +11,7 @@ is a multiple of the others' (13 times, for a block of 16 s that ended 12 s befo
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -226,7 +226,12 @@ def _within(blocks: Sequence[Block], courses: Mapping[str, Float], tr: float) ->
     return Seeds(pd.DataFrame(parts))
 
 
-def response_shares(blocks: Sequence[Block], times: Float, tr: float) -> list[float]:
+def response_shares(
+    blocks: Sequence[Block],
+    times: Float,
+    tr: float,
+    courses: Callable[[Events, Float], Mapping[str, Float]] = Events.courses,
+) -> list[float]:
     """Share of each block's squared response that falls on evenly spaced times (s).
 
     Only blocks near the ends of the run are worked out: the response to any other lies inside it.
@@ -239,6 +244,8 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float) -> list[fl
         Times of the volumes that count (s).
     tr : float
         Repetition time, TR (s).
+    courses : Callable[[Events, Float], Mapping[str, Float]], optional
+        Gives the responses.
 
     Returns
     -------
@@ -265,7 +272,7 @@ def response_shares(blocks: Sequence[Block], times: Float, tr: float) -> list[fl
     )
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
-    for index, signal in zip(cut, _events(near).courses(wide).values(), strict=True):
+    for index, signal in zip(cut, courses(_events(near), wide).values(), strict=True):
         shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
 

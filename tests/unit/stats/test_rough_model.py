@@ -1,0 +1,66 @@
+"""The rough model never takes a design for sound that nilearn's is not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.stats.glm.blocks import find_blocks, response_shares
+from bids_sr.stats.glm.design import build_design, contrast_vector, frame_times
+from bids_sr.stats.glm.regressors import DesignError, Events
+from bids_sr.stats.glm.rough_model import rough_courses, surely_estimable
+
+N_DUMMY, HIGH_PASS = 2, 1 / 128
+
+
+def _events(rng: np.random.Generator, *, duration: float, length: float) -> Events:
+    rows = [
+        (onset, duration, name)
+        for name in "abc"[: rng.integers(1, 4)]
+        for onset in rng.uniform(-30, length + 5, rng.integers(2, 8))
+    ]
+    if rng.random() < 0.3:  # two names of the same events
+        rows += [(onset, length, "same") for onset, length, name in rows if name == "a"]
+    return Events(pd.DataFrame(sorted(rows), columns=["onset", "duration", "trial_type"]))
+
+
+def _is_estimable(events: Events, n_volumes: int, tr: float) -> bool:
+    try:
+        design = build_design(
+            events, n_volumes=n_volumes, tr=tr, n_dummy=N_DUMMY, high_pass=HIGH_PASS
+        )
+        for name in events.conditions:
+            contrast_vector(design, name, {name: 1.0})
+    except DesignError:
+        return False
+    return True
+
+
+def test_what_it_calls_estimable_is_and_most_sound_designs_are_seen_at_once() -> None:
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(80):
+        tr, n_volumes = float(rng.choice([0.7, 2.0, 3.0])), int(rng.integers(60, 200))
+        duration = float(rng.choice([0.0, 1.0, 4.0, 16.0]))
+        events = _events(rng, duration=duration, length=n_volumes * tr)
+        times = frame_times(n_volumes, tr)[N_DUMMY:]
+        sure = surely_estimable(events, events.conditions, times, tr, HIGH_PASS)
+        assert not (sure and duration == 0)
+        assert not surely_estimable(events, ["d", *events.conditions], times, tr, HIGH_PASS)
+        seen.append((sure, _is_estimable(events, n_volumes, tr)))
+    assert (True, False) not in seen
+    assert seen.count((True, True)) > 30
+    assert seen.count((False, False)) > 5
+
+
+@pytest.mark.parametrize("duration", [4.0, 16.0])
+def test_courses_and_shares_are_near_those_of_nilearn(duration: float) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        events = _events(rng, duration=duration, length=200.0)
+        times = frame_times(100, 2.0)
+        exact = events.courses(times)
+        for name, course in rough_courses(events, times).items():
+            np.testing.assert_allclose(course, exact[name], atol=0.03)
+        blocks = find_blocks(events)
+        rough = response_shares(blocks, times, 2.0, rough_courses)
+        np.testing.assert_allclose(rough, response_shares(blocks, times, 2.0), atol=0.05)
