@@ -400,9 +400,9 @@ def is_estimable(
         or run.events is None
     ):
         return True
+    from bids_sr.preflight.rough_model import surely_estimable
     from bids_sr.stats.glm.design import build_design, contrast_vector, frame_times
     from bids_sr.stats.glm.regressors import DesignError, read_events
-    from bids_sr.stats.glm.rough_model import surely_estimable
 
     events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
@@ -453,10 +453,10 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
             text = "too short for split halves, which the evaluation skips."
             found.tell(run.bold, text)
         return split
+    from bids_sr.preflight.rough_model import rough_courses
     from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
     from bids_sr.stats.glm.design import frame_times
     from bids_sr.stats.glm.regressors import read_events
-    from bids_sr.stats.glm.rough_model import rough_courses
 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]
