@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.retrospective_plan import as_downsampled
@@ -120,22 +119,20 @@ def declared_seconds(plan: Plan, scans: float) -> "Callable[[Placed], float]":
         subject = run.entities["subject"]
         runs.setdefault((subject, ""), run)  # for steps of the participant
         runs.setdefault((subject, run.stem), run)
-    return partial(_seconds_of, runs, scans)
 
+    def seconds(placed: "Placed") -> float:
+        subject, name = placed.scope.whom
+        run = runs.get((subject, name)) or runs.get((subject, ""))
+        if run is None:
+            return placed.cost.seconds(high=scans)
+        low = math.prod(run.shape) / 1e6
+        high = low * math.prod(run.factor)
+        try:
+            is_raw = placed.setting("series_name") == RAW
+        except KeyError:  # of the participant
+            is_raw = True
+        return placed.cost.seconds(
+            low=low, high=high, volumes=(low if is_raw else high) * run.n_volumes
+        )
 
-def _seconds_of(
-    runs: Mapping[tuple[str, str], "BoldRun"], scans: float, placed: "Placed"
-) -> float:
-    subject, name = placed.scope.whom
-    run = runs.get((subject, name)) or runs.get((subject, ""))
-    if run is None:
-        return placed.cost.seconds(high=scans)
-    low = math.prod(run.shape) / 1e6
-    high = low * math.prod(run.factor)
-    try:
-        is_raw = placed.setting("series_name") == RAW
-    except KeyError:  # of the participant
-        is_raw = True
-    return placed.cost.seconds(
-        low=low, high=high, volumes=(low if is_raw else high) * run.n_volumes
-    )
+    return seconds
