@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -35,6 +36,13 @@ def of_comparison(made: Made) -> bool:
     return status == {"smoothed": "less accurate", "components": "not more accurate"}
 
 
+def of_group(made: Made) -> bool:
+    """The largest effect lies where the simulation has the thumb."""
+    effect = made["effect"]
+    found = np.unravel_index(effect.argmax(), effect.shape)
+    return bool(np.abs(np.subtract(found, (26, 40, 8))).max() <= 1)
+
+
 def of_cluster(made: Made) -> bool:
     ended = {record["participant"]: record["state"] for record in made["records"]}
     return ended == {"sub-01": "done", "sub-02": "done"}
@@ -47,6 +55,7 @@ FINDINGS: dict[str, Callable[[Made], bool]] = {
     "plot_4_rest.py": lambda made: explained(made, "bspline", "sdmod", "sbl", "measured"),
     "plot_5_compare.py": of_comparison,
     "plot_6_network.py": lambda made: explained(made, "bspline", "srgan", "sdmod"),
+    "plot_7_group_map.py": of_group,
     "plot_8_cluster.py": of_cluster,
 }
 """What the text of each example says that it finds."""
