@@ -78,6 +78,7 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
             default=0.0,
         ),
         calibrated=held_of_calibrated(high) if calibrated else 0.0,
+        threads=(settings.resources.omp_nthreads or 1) - 1 if settings.superres.calibrated else 0,
     )
 
 

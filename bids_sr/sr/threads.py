@@ -37,8 +37,8 @@ def torch_threads(count: int) -> Iterator[None]:
 def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
     """Compute many small things, each on one thread, as many at once as torch has threads.
 
-    The matrices of a tile are too small to be shared: two threads on each took 77 s where one took
-    88 s (``benchmarks/calibrated_cost.py``). What is made is the same for any number of threads.
+    The matrices of a tile are too small to be shared by threads. What is made is the same for any
+    number of them.
 
     Parameters
     ----------

@@ -84,15 +84,18 @@ def test_images_lie_on_one_grid_in_one_range_and_are_described(fused):
             sidecar = json.loads(Path(f"{stem}.json").read_text())
             assert sidecar["SkullStripped"] is True
             assert sidecar["Resolution"]
-            assert len(sidecar["Sources"]) == 6
+            *scans, template = sidecar["Sources"]
+            assert len(scans) == 6
+            assert all(scan.startswith("bids:raw:") for scan in scans)
+            assert template.startswith("pkg:pypi/nilearn@")
 
 
 def test_measures_are_those_of_the_stored_images(fused):
     anat = fused.out / "sub-01" / "anat"
     rows = pd.read_csv(anat / "sub-01_desc-anat_metrics.tsv", sep="\t")
-    assert set(rows.columns) == set(
-        json.loads((anat / "sub-01_desc-anat_metrics.json").read_text())
-    )
+    described = json.loads((anat / "sub-01_desc-anat_metrics.json").read_text())
+    assert described.pop("Sources")
+    assert set(rows.columns) == set(described)
     card = json.loads(
         (
             fused.out / "sourcedata/models/sub-01/sub-01_acq-anat_desc-attunet_model.json"
