@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,6 +29,7 @@ OF_ARGPARSE = ("help", "version", "help_all")
 EXIT_CODES = {
     FAILED: "A step crashed, an output is missing, a disk ran full, or runs were left out",
     REFUSED: "The command line or the data cannot be used; nothing was written",
+    os.EX_SOFTWARE: "An unexpected error",
     INTERRUPTED: "Interrupted; the same command resumes",
 }
 

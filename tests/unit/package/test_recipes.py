@@ -16,6 +16,7 @@ from pages import RECIPES, scripts
 import bids_sr
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
+from bids_sr.config.readers import gigabytes
 
 PIPELINE = RECIPES / "nipoppy"
 DESCRIPTOR = json.loads((PIPELINE / "descriptor.json").read_text())
@@ -37,6 +38,12 @@ def test_an_invocation_gives_inputs_of_the_descriptor() -> None:
         needed = {name for name, each in known.items() if not each["optional"]}
         assert needed <= set(given) <= set(known)
         assert all(isinstance(given[name], list) == ("list" in known[name]) for name in given)
+
+
+def test_the_descriptor_has_the_exit_codes_of_the_docs() -> None:
+    usage = (RECIPES.parent / "usage.md").read_text().partition("| exit code |")[2]
+    told = [int(code) for code in re.findall(r"^\| (\d+) \|", usage.partition("\n\n")[0], re.M)]
+    assert [0, *(each["code"] for each in DESCRIPTOR["error-codes"])] == told
 
 
 def test_the_bundle_for_nipoppy_is_whole_and_of_this_version() -> None:
@@ -102,7 +109,31 @@ def test_a_job_of_aws_works_on_its_participant() -> None:
     assert found.selection.participant_label == ("01",)
     gives = {each["type"]: float(each["value"]) for each in container["resourceRequirements"]}
     assert found.resources.nprocs == gives["VCPU"]
-    assert (found.resources.mem_gb or 0) * 1024 * 10 / 9 <= gives["MEMORY"]
+
+
+@pytest.mark.parametrize(
+    ("file", "job", "gb"),
+    [
+        ("pbs.md", r"ncpus=4:mem=(\d+)gb", 1),
+        ("sge.md", r"h_vmem=([\d.]+)G", 4),  # of each slot
+        ("aws.md", r'"MEMORY", "value": "(\d+)"', 1 / 1024),
+        ("babs.md", r"hard_memory_limit: (\d+)G", 1),
+        ("nextflow.md", r"memory '(\d+) GB'", 1),
+        ("snakemake.md", r"mem_mb=(\d+)", 1e6 / 2**30),
+        ("nipoppy/hpc.json", r'"MEMORY": "(\d+)G"', 1),
+    ],
+)
+def test_a_tenth_of_the_memory_of_a_job_is_left(file: str, job: str, gb: float) -> None:
+    """The program keeps below `--mem` by estimates: a job that had no more could be killed."""
+    text = (RECIPES / file).read_text()
+    [number] = re.findall(job, text)
+    has = float(number) * gb
+    if file == "nipoppy/hpc.json":
+        given = json.loads((PIPELINE / "invocation.json").read_text())["mem"]
+    else:
+        [told] = re.findall(r'--mem[":,]* "?(\\?\$\(\(.*?\)\)M|\d+[GM])', text)
+        [given] = words_of(fill(told, mem=round(has * 1024)))
+    assert has / 2 < gigabytes(given) <= has * 0.9
 
 
 @pytest.mark.parametrize(("page", "language"), [("nextflow", "groovy"), ("snakemake", "python")])
@@ -111,14 +142,23 @@ def test_calls_of_a_workflow_are_understood(page: str, language: str) -> None:
     one_line = re.sub(r'\\\\\n|"\n *"', " ", text)
     lines = re.findall(r"bids-sr ('?[{$].*?)\"?$", one_line, re.MULTILINE)
     assert len(lines) == 2
-    calls = [understood(shlex.split(f"bids-sr {fill(line)}")) for line in lines]
+    calls = [understood(words_of(f"bids-sr {fill(line, mem=9000)}")) for line in lines]
     told = {call.selection.analysis_level: call.selection.participant_label for call in calls}
     assert told == {"participant": ("1",), "group": ()}
 
 
-def fill(line: str) -> str:
-    """A template with a number for each expression in it."""
-    return re.sub(r"\$?\{.*?\}", "1", line)
+def fill(line: str, mem: int) -> str:
+    """What a template gives to the shell: the memory of the job where an expression asks for it,
+    1 for all others.
+    """
+    filled = re.sub(r"\$?\{(.*?)\}", lambda each: str(mem if "mem" in each[1] else 1), line)
+    return filled.replace(r"\$", "$")
+
+
+def words_of(line: str) -> list[str]:
+    """The words that a shell makes of a line."""
+    command = ["bash", "-c", f"printf '%s\\n' {line}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_the_workflow_of_nextflow_is_one(tmp_path: Path) -> None:
