@@ -1,9 +1,12 @@
-"""What pages of the documentation hold, for tests that try it."""
+"""What pages and scripts of the documentation hold, for tests that try it."""
 
+import importlib.util
 import re
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "docs" / "recipes"
@@ -11,7 +14,22 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 """The fixture of tests/others that calls a program."""
 
 
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and code of the blocks of a text, in order."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
+    return [(language, textwrap.dedent(code)) for _, language, code in found]
+
+
 def scripts(page: Path, language: str = "python") -> list[str]:
-    """The blocks of a page, in order."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [text for name, text in found if name == language]
+    """The blocks of a page in a language, in order."""
+    return [code for name, code in blocks(page.read_text(encoding="utf-8")) if name == language]
+
+
+def loaded(path: Path) -> ModuleType:
+    """A script that stands in no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

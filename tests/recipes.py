@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import NamedTuple
+
+from pages import blocks
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,10 +38,7 @@ def changes_of(title: str) -> list[Change]:
     their place.
     """
     found = []
-    for kind, code in re.findall(
-        r"^ *```(diff|python)\n(.*?)^ *```", chapter_of(title), flags=re.S | re.M
-    ):
-        text = textwrap.dedent(code)
+    for kind, text in blocks(chapter_of(title)):
         if kind == "python" and (place := re.match(r"# (\S+\.py)\n", text)):
             found.append(Change(place[1], "", text[place.end() :]))
         for part in text.split("--- a/")[1:] if kind == "diff" else ():

@@ -1,7 +1,7 @@
 """Documents that are made from the code, or that speak of it, still fit it."""
 
 import ast
-import importlib.util
+import importlib
 import json
 import re
 import shlex
@@ -9,6 +9,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
+from pages import loaded, scripts
 
 from bids_sr import steps
 from bids_sr.pipeline.step import Step
@@ -28,12 +29,7 @@ GALLERY = sorted(
 
 def script(name):
     """A script of docs/."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "docs" / f"{name}.py")
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +132,7 @@ def command_lines():
     of forms, is none.
     """
     for page in PAGES:
-        blocks = re.findall(
-            r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
-        )
-        for text in (text for language, text in blocks if not language):
+        for text in scripts(ROOT / page, ""):
             for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
                 if not re.search(r"\.\.\.|…|\[|  ", line):
                     yield pytest.param(line, id=f"{page}: {line}")

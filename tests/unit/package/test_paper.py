@@ -1,6 +1,5 @@
 """The paper: numbers of stored results, references that agree, claims that the docs make."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from pages import loaded
 from PIL import Image
 from pybtex.database import parse_file
 
@@ -20,12 +20,7 @@ NAMES = ("T2", "5 mm", ".001", "900 volumes", "95 %")
 
 @pytest.fixture(scope="module")
 def making() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_paper", PAPER / "make_paper.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PAPER / "make_paper.py")
 
 
 def body(name: str) -> str:
@@ -70,7 +65,8 @@ def test_numbers_are_what_the_tables_say(making: ModuleType) -> None:
     verdicts = json.loads((results / "compared.json").read_text(encoding="utf-8"))["rows"]
     otherwise = [row for row in verdicts if "otherwise" in row["so"]]
     assert int(found["verdicts"]) - int(found["verdicts_expected"]) == len(otherwise) > 0
-    assert found["example_low"] <= found["example_sbl"] <= found["example_high"]
+    low, sbl, high = (int(found[f"example_{name}"]) for name in ("low", "sbl", "high"))
+    assert low <= sbl <= high
 
 
 def test_claims_are_those_of_the_docs(making: ModuleType) -> None:

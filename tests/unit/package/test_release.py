@@ -1,7 +1,6 @@
 """What a release needs: one version, metadata that follow from it, no bounds, pinned actions."""
 
 import configparser
-import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from pages import loaded
 
 ROOT = Path(__file__).parents[3]
 READ = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
@@ -20,12 +20,7 @@ WRITTEN |= {"conda/recipe.yaml"}
 @pytest.fixture
 def metadata() -> ModuleType:
     """The script that writes metadata."""
-    spec = importlib.util.spec_from_file_location("metadata", ROOT / ".ci/metadata.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / ".ci" / "metadata.py")
 
 
 def edit(path: Path, *changes: tuple[str, str]) -> None:

@@ -1,11 +1,11 @@
 """Which skips are expected, and that each tool without which tests are skipped has a job in CI."""
 
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
+from pages import loaded
 
 ROOT = Path(__file__).parents[3]
 
@@ -13,12 +13,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def rules() -> ModuleType:
     """tests/conftest.py as a module of its own."""
-    spec = spec_from_file_location("rules_of_skips", ROOT / "tests" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "tests" / "conftest.py")
 
 
 def unexpected(rules: ModuleType, tools: str | None, *reasons: str) -> list[str]:

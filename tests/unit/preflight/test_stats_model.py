@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
+from pages import scripts
 
 from bids_sr.bids import Findings
 from bids_sr.cli.main import main
@@ -29,9 +29,8 @@ MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 def documented(page: str) -> dict[str, Any]:
     """The model that a page of the documentation shows."""
-    text = re.search(r"```json\n(.+?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert text is not None
-    found: dict[str, Any] = json.loads(text[1])
+    [text] = scripts(DOCS / page, "json")
+    found: dict[str, Any] = json.loads(text)
     return found
 
 

@@ -2,16 +2,15 @@
 that places it.
 """
 
-import re
-import textwrap
 from importlib import import_module
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from checking import listed
 from figure_helpers import kept
+from pages import blocks
+from recipes import chapter_of
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
@@ -20,18 +19,15 @@ from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.reports.assembler import write_subject_page
 from bids_sr.steps import figures
 
-DOCS = Path(__file__).parents[3] / "docs" / "extending.md"
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 
 
 @pytest.fixture
 def draw_tsnr(tmp_path, monkeypatch):
     """The step of the documentation, in a file of its own."""
-    chapter = (
-        DOCS.read_text(encoding="utf-8").partition("## Add a figure")[2].partition("\n## ")[0]
-    )
-    (code,) = re.findall(r"```python\n(.*?)```", chapter, flags=re.DOTALL)
-    (tmp_path / "draw_tsnr.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    chapter = chapter_of("Add a figure")
+    [(_, code)] = blocks(chapter)
+    (tmp_path / "draw_tsnr.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
     assert "`scope.add(draw_tsnr.draw_tsnr)`" in chapter
     return import_module("bids_sr.steps.figures.draw_tsnr").draw_tsnr
