@@ -87,7 +87,9 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         if run.boilerplate_only:
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
-            shutil.rmtree(settings.paths.work_dir / graph.scope.name, ignore_errors=True)
+            steps = settings.paths.work_dir / graph.scope.name
+            for part in graph.scope.inner:  # others may be in use by calls on other participants
+                shutil.rmtree(steps / part.name, ignore_errors=True)
         with packed_figures(settings.figures_dir, out, labels):
             if finish.is_reached():
                 say("all steps are done, as an earlier call left them")

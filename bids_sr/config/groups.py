@@ -64,7 +64,7 @@ class Selection(Checked):
     )
     participant_label: tuple[str, ...] = option(
         (),
-        "--participant-label LABEL",
+        "--participant-label --participant-labels LABEL",
         "participants, separated by spaces or commas, or @FILE that lists them (default: all)",
         common=True,
         decides=False,
@@ -118,7 +118,7 @@ class Selection(Checked):
             for label in labels:
                 why = (
                     f"{label!r} is no BIDS label: letters, digits and +, several of them separated"
-                    " by spaces"
+                    " by spaces or commas"
                 )
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
@@ -413,7 +413,7 @@ class Resources(Checked):
 
     nprocs: int | None = option(
         None,
-        "--nprocs --nthreads --n-cpus N",
+        "--nprocs --n-procs --nthreads --n-cpus N",
         "processors (default: all)",
         common=True,
         decides=False,
@@ -495,8 +495,7 @@ class Run(Checked):
     clean_workdir: bool = option(
         False,
         "--clean-workdir",
-        "first remove the steps of earlier runs from the working directory; not while another run"
-        " uses it",
+        "first remove what earlier runs left of the participants' steps in the working directory",
         decides=False,
         once=True,
     )

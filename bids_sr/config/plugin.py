@@ -153,7 +153,10 @@ class Plugin(Checked):
             fix = 'leave it out, or plugin = "SLURM"'
             raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
         if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
-            given["sbatch_args"] = shlex.split(text)
+            try:
+                given["sbatch_args"] = shlex.split(text)
+            except ValueError as error:
+                raise UsageError(f"sbatch_args in {path}: {error}") from error
         found = cls(**{**given, "plugin": name, "unused": unused})
         return dataclasses.replace(found, template=_template(found.template, path))
 
@@ -188,7 +191,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:
     for name in found:
         if name not in known:
-            fix = nearest_name(name, known) or f"there are {', '.join(known)}"
+            fix = nearest_name(str(name), known) or f"there are {', '.join(known)}"
             raise UsageError(
                 f"unknown key {name!r} in {path}", "the plugin has no such setting", fix
             )

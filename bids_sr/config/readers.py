@@ -34,14 +34,17 @@ def gigabytes(text: str, unit: str = "g") -> float:
     Raises
     ------
     argparse.ArgumentTypeError
-        The text is no size of memory.
+        The text is no size of memory, or so large that it may be of another unit.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a memory size; write it as 8, 8G or 512M"
         )
-    return float(match[1]) * _GIGABYTES[match[2] or unit]
+    size = float(match[1]) * _GIGABYTES[match[2] or unit]
+    if size > 2000 and not match[2]:  # such a number is one of MB
+        raise argparse.ArgumentTypeError(f"{text} would be {size:g} GB; write {text}M or {text}G")
+    return size
 
 
 class Memory(argparse.Action):
@@ -87,10 +90,11 @@ def labels(text: str) -> tuple[str, ...]:
     listed = text
     if text.startswith("@"):
         try:
-            lines = Path(text[1:]).expanduser().read_text(encoding="utf-8").splitlines()
+            table = Path(text[1:]).expanduser().read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise argparse.ArgumentTypeError(f"{text[1:]} cannot be read: {error}") from error
-        listed = " ".join(line.partition("\t")[0] for line in lines if line)
+        mark = "," if table.startswith("participant_id,") else "\t"
+        listed = " ".join(line.partition(mark)[0] for line in table.splitlines())
     found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} holds no label; leave the option out for all")

@@ -216,6 +216,9 @@ class Settings:
         ignored = tuple(each for each in asked if each in ("slicetiming", "events"))
         unused += [(f"--ignore {each}", _UNUSED) for each in asked if each not in ignored]
         values["preprocessing"]["ignore"] = ignored
+        group = self.selection.analysis_level == "group"
+        if run["clean_workdir"] and (group or run["reports_only"]):
+            unused.append(("--clean-workdir", _UNUSED))
         run["dry_run"] |= run["graph"]
         run["run_uuid"], run["without_effect"] = run_uuid, unused
         return self.from_mapping(values)

@@ -22,6 +22,7 @@ from bids_sr.cli.parser import add_settings, settings_of
 from bids_sr.cli.slurm.slurm_options import LaterOptions, SlurmOptions
 from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import Settings
+from bids_sr.config.plugin import Plugin
 from bids_sr.slurm import submissions
 from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of, time_text
 from bids_sr.slurm.job_states import Fate, State, failures, summary, table
@@ -132,7 +133,9 @@ def _options_of(given: Given) -> tuple[Settings, SlurmOptions, Site]:
     if own.cpus is not None:
         settings["resources"] = {**resources, "nprocs": own.cpus}
     elif "config_file" not in given.get("run", {}):
-        settings["resources"] = {"nprocs": DEFAULT_CPUS, **resources}
+        file = resources.get("use_plugin")
+        cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
+        settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
     return settings_of(settings).resolved(run_uuid=""), own, made_of(given, Site)
 
 

@@ -239,6 +239,8 @@ def write_citations(
     if html:
         style = Markup(carried("report.css").read_text(encoding="utf-8"))
         texts["html"] = render("page", "Methods", style, methods_html(markdown, source))
+    else:
+        (folder / "CITATION.html").unlink(missing_ok=True)
     for suffix, text in texts.items():
         for place in (folder, *(logs if suffix == "md" else ())):
             atomic_files.write_whole(place / f"CITATION.{suffix}", text + "\n")

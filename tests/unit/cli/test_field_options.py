@@ -66,6 +66,23 @@ def test_every_option_of_the_field_is_answered(name: str) -> None:
     assert "see bids-sr --help" not in refused.notice.remedy
 
 
+def test_names_that_share_a_row_are_answered_alike() -> None:
+    acts = {
+        flag: each.dest
+        for each in build_parser()._actions
+        if each.dest not in UNUSED
+        for flag in each.option_strings
+    }
+    for names in (names.split() for each in PROGRAMS for names in each["options"]):
+        assert len({acts.get(name) for name in names}) == 1, names
+
+
+@pytest.mark.parametrize("line", ["group", "participant --reports-only"])
+def test_a_call_without_steps_tells_that_it_cleans_nothing(line: str) -> None:
+    told = parse_settings(["in", "out", *line.split(), "--clean-workdir"]).resolved(run_uuid="x")
+    assert told.run.without_effect == (("--clean-workdir", "nothing here uses it"),)
+
+
 def test_what_serves_is_there() -> None:
     """Options that a refusal names exist, and no option is both refused and taken."""
     flags = {flag for action in build_parser()._actions for flag in action.option_strings}
@@ -176,10 +193,10 @@ def test_more_memory_than_the_machine_has_is_refused_with_both_units(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "memory_gb", lambda **_: 16.5)
-    assert dry("IN OUT participant --mem 8000", maker, tmp_path) == 2
+    assert dry("IN OUT participant --mem 1999", maker, tmp_path) == 2
     told = capsys.readouterr().err
-    assert "--mem 8000" in told
-    assert "8000 GB are more than the 16.5 GB of this machine or job" in told
+    assert "--mem 1999" in told
+    assert "1999 GB are more than the 16.5 GB of this machine or job" in told
     assert "Give at most --mem-gb 16, which is --mem-mb 16384." in told
     assert dry("IN OUT participant --mem-mb 8000", maker, tmp_path) == 0
 
@@ -237,6 +254,8 @@ def test_participants_are_listed_by_commas_or_in_a_file(tmp_path: Path) -> None:
     assert found == ("01", "02", "03", "04")
     assert labels(f"@{tmp_path}/participants.tsv") == ("sub-01", "sub-02")
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
+    (tmp_path / "excel.csv").write_text("\ufeffparticipant_id,age\nsub-01,20\nsub-02,30\n")
+    assert labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
     again = later_parser("retry").options(["OUT", "--participant-label", "01,02"], LaterOptions)
     assert again.participant_label == ("01", "02")
     shown = report_command.build_parser().options(

@@ -104,7 +104,7 @@ def test_underscores_stay_in_values() -> None:
     ("line", "says"),
     [
         ("--sr-methd srgan", "--sr-method"),
-        ("--participant-labels 01", "--participant-label"),
+        ("--participant-lables 01", "--participant-label"),
         ("--part 01", "unrecognized"),
         ("--sr-method srgn", "'srgan'"),
         ("--sr-method bsplin", "'bspline'"),
@@ -195,7 +195,8 @@ def test_sizes_of_memory(number: float, unit: str, ending: str, upper: bool) -> 
     text = f"{number:.3f}{unit}{ending}"
     expected = float(f"{number:.3f}") * 1024.0 ** ("kmgt".index(unit) - 2)
     assert gigabytes(text.upper() if upper else text) == pytest.approx(expected)
-    assert gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
+    if number <= 2000:  # more may be meant in MB
+        assert gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
 
 
 @given(st.text(max_size=6).filter(lambda text: not any(character.isdigit() for character in text)))

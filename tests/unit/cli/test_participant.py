@@ -23,6 +23,8 @@ def test_the_methods_text_is_written_as_markdown_and_bibtex_alone_where_that_is_
     assert {path.suffix for path in Path("out").glob("CITATION.*")} == {".md", ".bib"}
     assert call(maker, "--boilerplate-only") == 0
     assert Path("out/CITATION.html").exists()
+    assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
+    assert not Path("out/CITATION.html").exists()  # it may say something else
 
 
 def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
@@ -32,14 +34,15 @@ def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
         raise RuntimeError("far enough")
 
     monkeypatch.setattr(execute, "execute", stop)
-    step, own = Path("work/bids_sr_wf/sub_09_wf/step"), Path("work/of-somebody-else")
-    step.mkdir(parents=True)
-    own.mkdir()
+    step, own = Path("work/bids_sr_wf/sub_01_wf/step"), Path("work/of-somebody-else")
+    other = Path("work/bids_sr_wf/sub_09_wf/step")  # where another call may work
+    for folder in (step, own, other):
+        folder.mkdir(parents=True)
     for options in ([], ["--clean-workdir", "--boilerplate-only"]):
         call(maker, *options)
         assert step.exists()
     call(maker, "--clean-workdir")
-    assert (step.exists(), own.exists()) == (False, True)
+    assert (step.exists(), own.exists(), other.exists()) == (False, True, True)
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(

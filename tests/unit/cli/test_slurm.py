@@ -184,6 +184,24 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
     assert untouched(tmp_path)
 
 
+def test_processors_of_a_plugin_file_are_those_of_the_tasks(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "plugin.yml").write_text("plugin: MultiProc\nplugin_args: {n_procs: 3}\n")
+    assert call("--use-plugin", "plugin.yml", "--print-only") == 0
+    (made,) = submissions(tmp_path / "out")
+    assert made.arrays[0].request.cpus == 3
+
+
+@pytest.mark.parametrize("command", ["submit", "retry"])
+def test_memory_that_may_be_in_mb_is_refused(
+    command: str, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "submit":
+        assert call("--mem", "8000") == 2
+    else:
+        assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
+    assert "write 8000M or 8000G" in capsys.readouterr().err
+
+
 def test_tasks_do_not_clean_the_directory_that_they_share(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,7 +183,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (SuperRes, {"recipe": "slow"}, "fast, paper"),
         (SuperRes, {"max_train_minutes": 0}, "it must be above 0"),
         (SuperRes, {"max_train_minutes": float("nan")}, "kind float"),
-        (Selection, {"participant_label": ("01,02",)}, "separated by spaces"),
+        (Selection, {"participant_label": ("01,02",)}, "by spaces or commas"),
         (Selection, {"task_id": "tap"}, "kind list"),
         (Selection, {"run_id": (-1,)}, "at least 0"),
         (Preprocessing, {"dummy_scans": -1}, "at least 0"),

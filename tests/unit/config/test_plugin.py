@@ -140,6 +140,11 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
         ("- plugin", "it holds no keys"),
         ("plugin: SGE", "there are MultiProc, SLURM, SLURMGraph"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
+        ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
+        (
+            "plugin: SLURM\nplugin_args:\n  sbatch_args: -p short --comment='x",
+            "No closing quotation",
+        ),
     ],
 )
 def test_yaml_that_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
