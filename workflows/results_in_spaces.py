@@ -69,7 +69,7 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
         if space.is_template:
             own.add(primary.mask_in_template)
         elif space == FSAVERAGE:
-            if ribbon and "sphere" in given:
+            if {"white", "pial", "sphere"} <= given.keys():
                 own.give(given_surfaces=ribbon, given_spheres=list(given["sphere"]))
             own.add(registration.place_fsaverage)
         else:

@@ -546,6 +546,19 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     assert not placed_of(graph, "maps_to_spaces")
 
 
+def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
+    """Pial surfaces that are missing: fsaverage is placed through MNI152."""
+    (maker := BidsMaker(tmp_path / "bids")).subject()
+    made = prepared(maker)
+    made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for pial in made.root.rglob("*_pial.surf.gii"):
+        pial.unlink()
+    options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", SURFACES[-1])]
+    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
+    [placing] = placed_of(graph, "place_fsaverage")
+    assert not {"given_surfaces", "given_spheres"} & graph.wires[placing].keys()
+
+
 @pytest.mark.parametrize(
     ("make", "options", "primary"),
     [
