@@ -3,6 +3,8 @@
 The grids are in T1w and in templates; surfaces are those of the participant or of fsaverage.
 """
 
+from collections.abc import Iterable
+
 from bids_sr.bids import Subject
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.io.uris import template_uri
@@ -46,16 +48,19 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
     subject : Subject
         Participant, whose transforms and surfaces may be given.
     """
-    _add_templates(anat, planned, subject)
-    templates = _templates(anat)
     given = {} if subject.precomputed is None else subject.precomputed.surfaces
+    by_spheres = {"white", "pial", "sphere"} <= given.keys()
+    wanted = planned.settings.preprocessing
+    through = () if by_spheres or FSAVERAGE not in wanted.spaces else (FSAVERAGE.template,)
+    _add_templates(anat, dict.fromkeys(wanted.templates + through), subject)
+    templates = _templates(anat)
     ribbon = [path for name in ("white", "pial") for path in given.get(name, ())]
     ending = "hemi-{}_den-10k_white.surf.gii"
     whites = {
         "fsnative": [planned.uri(path) for path in ribbon[:2]],
         FSAVERAGE.name: [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"],
     }
-    for space in planned.settings.preprocessing.spaces:
+    for space in wanted.spaces:
         if space.name in (FUNC, T1W):
             continue
         own = anat.within(
@@ -69,17 +74,17 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
         if space.is_template:
             own.add(primary.mask_in_template)
         elif space == FSAVERAGE:
-            if {"white", "pial", "sphere"} <= given.keys():
+            if by_spheres:
                 own.give(given_surfaces=ribbon, given_spheres=list(given["sphere"]))
             own.add(registration.place_fsaverage)
         else:
             own.give(surfaces=ribbon)
 
 
-def _add_templates(anat: Scope, planned: Planned, subject: Subject) -> None:
+def _add_templates(anat: Scope, templates: Iterable[str], subject: Subject) -> None:
     """Register the T1w image to the templates beyond the first, each in a scope of its own."""
     given = subject.precomputed
-    for template in planned.settings.preprocessing.templates:
+    for template in templates:
         if template == anat.setting("template_space"):
             continue
         own = anat.within(f"template_{template.replace('+', '_')}_wf", template_space=template)

@@ -224,9 +224,8 @@ class Preprocessing(Checked):
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates among them, or that lead to them, each once, as transforms name them."""
-        found = (each.template for each in self.spaces if each.is_template or each.density)
-        return tuple(dict.fromkeys(found))
+        """The templates among them, each once, as transforms name them."""
+        return tuple(dict.fromkeys(each.template for each in self.spaces if each.is_template))
 
 
 @frozen

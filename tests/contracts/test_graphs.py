@@ -527,6 +527,8 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
     for sphere in () if spheres else made.root.rglob("*_sphere.surf.gii"):
         sphere.unlink()
+    for path in [*made.root.rglob("*MNI152NLin2009cAsym*_xfm.h5")]:
+        path.rename(str(path).replace("NLin2009cAsym", "NLin6Asym"))
     options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", *SURFACES)]
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
@@ -540,6 +542,7 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     assert len(uris) == 4, "of each hemisphere"
     [placing] = placed_of(graph, "place_fsaverage")
     assert ("given_spheres" in graph.wires[placing]) == spheres
+    assert bool(placed_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
     [drawn, other] = placed_of(graph, "draw_surfaces")
     assert drawn.scope.outer is other.scope.outer, "of the primary series"
     assert drawn.scope.setting("in_func")
