@@ -26,6 +26,7 @@ from bids_sr.preflight.method_checks import check_card, check_methods, tell_reci
 from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.validator import validate
+from bids_sr.stats.glm.contrasts import Contrast
 
 
 def check(settings: Settings) -> Plan:
@@ -68,7 +69,7 @@ def check(settings: Settings) -> Plan:
             order = surveyed.type_order.get(named.get("task", ""), ())
             types[bold] = events.ordered(names, order)
     seeds = _seeds_of_runs(surveyed, settings, found)
-    asked: Sequence[str] = settings.activation.contrasts
+    asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     nuisance: list[str] | None = None
     if settings.activation.stats_model is not None:
         from bids_sr.preflight.stats_model import read_model

@@ -308,7 +308,9 @@ def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
 
 
 def contrasts_of_runs(
-    types: Mapping[Path, Sequence[str]], requested: Sequence[str], found: Findings
+    types: Mapping[Path, Sequence[str]],
+    requested: Sequence[str | tuple[str, Contrast]],
+    found: Findings,
 ) -> dict[Path, dict[str, Contrast]]:
     """Return contrasts of each run.
 
@@ -319,8 +321,9 @@ def contrasts_of_runs(
     ----------
     types : Mapping[Path, Sequence[str]]
         BOLD file → modeled trial types, in order.
-    requested : Sequence[str]
-        Contrasts as the user wrote them; empty: the default ones.
+    requested : Sequence[str | tuple[str, Contrast]]
+        Contrasts as the user wrote them, or name and weights as ``--model`` has them; empty: the
+        default ones.
     found : Findings
         Takes up problems and notes.
 
@@ -329,34 +332,29 @@ def contrasts_of_runs(
     dict[Path, dict[str, Contrast]]
         Weights of trial types by contrast, for each BOLD file.
     """
-    if not requested:
-        return {path: resolve_contrasts(names) for path, names in types.items()}
-    fitting: dict[Path, list[str]] = {path: [] for path in types}
-    everything, unfit = (
-        tuple(dict.fromkeys(name for names in types.values() for name in names)),
-        False,
-    )
+    fitting: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
+    everything = tuple(dict.fromkeys(name for names in types.values() for name in names))
+    unfit = not requested
     for text in requested:
         fits = 0
+        where = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
         for path, names in types.items():
             with contextlib.suppress(UsageError):
                 resolve_contrasts(names, [text])
                 fitting[path].append(text)
                 fits += 1
         if 0 < fits < len(types):
-            found.tell(f"--contrasts {text}", f"it fits {fits} of {len(types)} runs.")
+            found.tell(where, f"it fits {fits} of {len(types)} runs.")
         elif not fits:
             unfit = True
             try:
                 resolved = resolve_contrasts(everything, [text])
             except UsageError as error:
-                found.refuse_option(f"--contrasts {text}", error.notice.why, error.notice.remedy)
+                found.refuse_option(where, error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run holds all of its trial types ({names}) together"
-            found.refuse_option(
-                f"--contrasts {text}", reason, "A contrast compares trial types within a run."
-            )
+            found.refuse_option(where, reason, "A contrast compares trial types within a run.")
     for path, texts in fitting.items():
         if not texts and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
@@ -366,7 +364,7 @@ def contrasts_of_runs(
                 )
             unfit = True  # the first of them tells enough
     return {
-        path: resolve_contrasts(types[path], texts) if texts else {}
+        path: resolve_contrasts(types[path], texts) if texts or not requested else {}
         for path, texts in fitting.items()
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 from bids_sr.bids import Findings
 from bids_sr.bids.inputs import entities_of, same_run
 from bids_sr.io.atomic_files import read_text
-from bids_sr.stats.glm.contrasts import camel
+from bids_sr.stats.glm.contrasts import Contrast, camel
 
 _TYPE = "trial_type."  # what `Factor` puts before the name of a trial type
 # columns that X may have; wildcards mean those of the run
@@ -29,7 +29,7 @@ _NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of
 
 def read_model(
     path: Path, types: Mapping[Path, Iterable[str]], found: Findings
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return the contrasts of a model, as `resolve_contrasts` takes them, and its confounds.
 
     Parameters
@@ -43,9 +43,9 @@ def read_model(
 
     Returns
     -------
-    tuple[list[str], list[str]]
-        Expressions of contrasts, and columns of the confounds, some with wildcards; none where
-        the model is refused.
+    tuple[list[tuple[str, Contrast]], list[str]]
+        Names and weights of contrasts, and columns of the confounds, some with wildcards; none
+        where the model is refused.
     """
     from bids.modeling import BIDSStatsModelsNode
     from bids.modeling.statsmodels import validate_model
@@ -64,8 +64,16 @@ def read_model(
         refused = [*_asks_more(nodes, document.get("input", {}), types, every, contrasts)]
         if not refused:
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
-            return list(map(_expression, contrasts)), confounds
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            return list(map(_weighted, contrasts)), confounds
+    except (
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         refused = [f"it is no BIDS Stats Model ({error!r})"]
     for why in refused:
         fix = "Change the model (docs/recipes/stats_model.md), or fit the results by fitlins."
@@ -73,10 +81,14 @@ def read_model(
     return [], []
 
 
-def _expression(contrast: Mapping[str, Any]) -> str:
-    pairs = zip(contrast["condition_list"], contrast["weights"], strict=True)
-    terms = (f"{float(Fraction(w)):+.12g}*{name.removeprefix(_TYPE)}" for name, w in pairs)
-    return f"{camel(contrast['name'].removeprefix(_TYPE))}={''.join(terms)}"
+def _weighted(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
+    found: Contrast = {}
+    for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
+        name = term.removeprefix(_TYPE)
+        found[name] = found.get(name, 0.0) + float(Fraction(weight))
+    if not any(found.values()):
+        raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
+    return camel(contrast["name"].removeprefix(_TYPE)), found
 
 
 def _asks_more(
@@ -88,6 +100,9 @@ def _asks_more(
 ) -> Iterator[str]:
     """What is asked for besides t contrasts of trial types, with confounds, in each run."""
     node, runs = nodes[0], {bold.name: entities_of(bold) for bold in types}
+    if not runs:
+        yield "no run has events that it could model; select runs of a task, or leave it out"
+        return
     if [each.level for each in nodes] != ["run"]:
         yield f"its levels are {', '.join(each.level for each in nodes)}; here it is run alone"
     for key, labels in chosen.items():

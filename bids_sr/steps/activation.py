@@ -1,5 +1,6 @@
 """Maps of each series at each smoothing, its quality, and the tables that compare all series."""
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -39,6 +40,8 @@ from bids_sr.stats.regions.map_summary import (
     find_regions,
     raised_rows,
 )
+
+_LOGGER = logging.getLogger(__name__)
 
 Factor = tuple[float, float, float]
 Contrasts = Mapping[str, Mapping[str, float]]
@@ -91,9 +94,10 @@ def _maps_text(setting: Lookup) -> str:
     if "glm" in kinds:
         named = (
             "six motion parameters and their derivatives, and the first five aCompCor components"
-            " [@behzadi2007] where there were tissue maps"
+            " [@behzadi2007] of both tissues together where there were tissue maps"
             if nuisance is None
-            else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`)"
+            else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`) that the"
+            " run has"
         )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
@@ -235,6 +239,9 @@ def map_series(
         Maps and regions by smoothing and contrast, rows of their metrics, and rows of the quality
         of the series.
     """
+    lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
+    if lacking and series_name == RAW:
+        _LOGGER.warning("no confound %s of the BIDS Stats Model in this run", ", ".join(lacking))
     how = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),

@@ -373,11 +373,7 @@ def import_mask(
 @step(
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
-    text=lambda setting: (
-        f"Taken over from {setting('origin')} [@fmriprep]: the confounds. Of these, linear models"
-        " had the six motion parameters, their differences, and the first five components of"
-        " anatomical CompCor [@behzadi2007] in white matter and cerebrospinal fluid together."
-    ),
+    text=lambda setting: f"Taken over from {setting('origin')} [@fmriprep]: the confounds.",
     keep={"confounds": KEEP_CONFOUNDS},
 )
 def import_confounds(

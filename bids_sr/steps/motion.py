@@ -333,9 +333,7 @@ _NO_TISSUES = (
         " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
         f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
         f" above {setting('dvars_spike_threshold'):g}, slow cosines, and components of anatomical"
-        " and temporal CompCor [@behzadi2007]. Of these, linear models had the six motion"
-        " parameters, their differences, and the first five components of anatomical CompCor in"
-        " white matter and cerebrospinal fluid together."
+        " and temporal CompCor [@behzadi2007]."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
     cost=Cost(volumes=0.047),

@@ -220,6 +220,7 @@ def guard_precision(
     high_pass: float,
     slice_time_ref: float,
     has_stc: bool,
+    nuisance: list[str] | None,
 ) -> tuple[str, Rows]:
     """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
 
@@ -265,6 +266,8 @@ def guard_precision(
         Moment within a TR (0 to 1) to which slice timing was corrected.
     has_stc : bool
         Whether slice timing was corrected.
+    nuisance : list[str] | None
+        Columns of the confounds that enter the model; None: motion and aCompCor.
 
     Returns
     -------
@@ -290,7 +293,7 @@ def guard_precision(
         has_stc=has_stc,
         slice_time_ref=slice_time_ref,
         confounds=confounds,
-        confound_names=model_confounds(confounds),
+        confound_names=model_confounds(confounds, nuisance),
     )
     found = _change_of_t(
         stc,

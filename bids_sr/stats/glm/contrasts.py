@@ -180,7 +180,7 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
 
 def resolve_contrasts(
-    trial_types: Sequence[str], requested: Sequence[str] = ()
+    trial_types: Sequence[str], requested: Sequence[str | tuple[str, Contrast]] = ()
 ) -> dict[str, Contrast]:
     """Return weights of every contrast of a run, by name, in the order requested.
 
@@ -188,9 +188,10 @@ def resolve_contrasts(
     ----------
     trial_types : Sequence[str]
         Names that are modeled, see `modeled_types`.
-    requested : Sequence[str], optional
+    requested : Sequence[str | tuple[str, Contrast]], optional
         Forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all``
-        (mean of all types); a plain sum weighs each term by 1; empty: `_default_contrasts`.
+        (mean of all types); a plain sum weighs each term by 1; or name and
+        weights; empty: `_default_contrasts`.
 
     Returns
     -------
@@ -205,8 +206,10 @@ def resolve_contrasts(
     if not requested:
         return _default_contrasts(trial_types)
     found: dict[str, Contrast] = {}
-    for text in requested:
-        name, weights = _parse(text, trial_types)
+    for each in requested:
+        name, weights = _parse(each, trial_types) if isinstance(each, str) else each
+        if unknown := weights.keys() - set(trial_types):
+            raise _unknown(name, min(unknown), 0, trial_types)
         if weights not in found.values():
             _add(found, name, weights)
     return found

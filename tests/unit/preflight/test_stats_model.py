@@ -17,6 +17,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
+from bids_sr.preflight.events import contrasts_of_runs
 from bids_sr.preflight.stats_model import _COLUMN, read_model
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 from bids_sr.stats.glm.design import model_confounds
@@ -128,6 +129,8 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         _contrast(ConditionList=["trial_type.thumb", "trial_type.index"]),
         "thumb_vs_little is no t test of trial types",
     ),
+    "no weight": (_contrast(Weights=[0, "0/5"]), "thumb_vs_little are zero"),
+    "no number": (_contrast(Weights=[1, "1/0"]), "is no BIDS Stats Model"),
     "too few weights": (_contrast(Weights=[1]), "is no BIDS Stats Model"),
     "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "is no BIDS Stats Model"),
     "no nodes": (lambda model: model.pop("Nodes"), "is no BIDS Stats Model"),
@@ -169,6 +172,33 @@ def test_weights_may_be_fractions_and_runs_have_leading_zeros(tmp_path: Path) ->
     assert not found.problems
     weights = resolve_contrasts(TYPES[BOLD], asked)["2Of3"]
     assert weights == pytest.approx({"thumb": 2 / 3, "little": -0.25})
+
+
+def test_weights_may_be_small_and_names_repeated(tmp_path: Path) -> None:
+    """Weights are numbers, and never text that is read again."""
+    model, found = documented("recipes/stats_model.md"), Findings()
+    terms = [f"trial_type.{name}" for name in ("thumb", "little", "thumb")]
+    _contrast(ConditionList=terms, Weights=[1e-05, -1, 2])(model)
+    asked, _ = read_model(written(model, tmp_path), TYPES, found)
+    assert not found.problems
+    weights = resolve_contrasts(TYPES[BOLD], asked)["thumbVsLittle"]
+    assert weights == {"thumb": 2.00001, "little": -1.0}
+
+
+def test_a_contrast_of_the_model_that_fits_some_runs_is_told_as_such(tmp_path: Path) -> None:
+    """The notice names the model, not an option that nobody gave."""
+    types = {**TYPES, Path("sub-01_task-tap_run-2_bold.nii.gz"): ("thumb",)}
+    asked, _ = read_model(
+        written(documented("recipes/stats_model.md"), tmp_path), types, Findings()
+    )
+    found = Findings()
+    runs = contrasts_of_runs(types, asked, found)
+    assert list(runs[BOLD]) == ["thumb", "little", "thumbVsLittle"]
+    assert [list(each) for each in runs.values()][1] == ["thumb"]
+    assert [each.what for each in found.notices] == [
+        "--model, contrast little",
+        "--model, contrast thumbVsLittle",
+    ]
 
 
 def test_names_that_differ_in_signs_alone_stay_two(tmp_path: Path) -> None:
@@ -259,3 +289,14 @@ def test_a_refused_model_ends_the_call(
     told = " ".join(capsys.readouterr().err.split())
     assert f"--model {path}" in told
     assert "X lacks trial_type.little; here it has every trial type" in told
+
+
+def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> None:
+    """It would change nothing, which nobody would notice."""
+    maker.bold("sub-01_task-rest", n_volumes=90)
+    path = written(documented("recipes/stats_model.md"), maker.root.parent)
+    line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
+    line += ["--skip-bids-validation", "--task-id", "rest", "--model", str(path)]
+    (problem,) = check(parse_settings(line).resolved(run_uuid="x")).problems
+    assert problem.what == f"--model {path}"
+    assert problem.why.startswith("no run has events that it could model")

@@ -126,10 +126,12 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
     return {each.name: each for each in maps}
 
 
-def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path):
+def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
     """In the model, in the sidecar of every map, and in the methods text."""
     told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
     maps, _, _ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
+    [said] = caplog.messages
+    assert "no confound csf of the BIDS Stats Model in this run" in said
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for one, other in zip(
@@ -140,7 +142,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
         assert one.sidecar == other.sidecar
         assert np.array_equal(one.content.data, other.content.data, equal_nan=True)
     text = map_series.text(told.__getitem__)
-    assert "and those of the BIDS Stats Model (`trans_[xy], csf`). The noise model" in text
+    assert "and those of the BIDS Stats Model (`trans_[xy], csf`) that the run has. The" in text
     assert "aCompCor" not in text
 
 

@@ -22,6 +22,7 @@ from bids_sr.sr.models import model
 from bids_sr.sr.models.compatibility import _domain_entry
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block
+from bids_sr.stats.glm.design import MOTION, Design
 from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import quality
 
@@ -163,6 +164,7 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "slice_time_ref": 0.5,
         "has_stc": False,
         "omp_nthreads": 1,
+        "nuisance": None,
     }
 
 
@@ -188,6 +190,20 @@ def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     assert 0.001 < max(row.value for row in rows) < 3
     monkeypatch.setattr(quality, "_LARGEST_CHANGE", 10.0)
     assert quality.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
+
+
+def test_bf16_is_tried_with_the_confounds_of_the_maps(
+    bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.DataFrame(np.random.default_rng(1).random((40, 13)), columns=[*MOTION, "csf"])
+    designs: list[Design] = []
+    monkeypatch.setattr(
+        quality, "_change_of_t", lambda *given: designs.append(given[4]) or {"a": 0.0}
+    )
+    for nuisance, n in ((None, 12), (["csf"], 1)):
+        given = {**bold, "confounds": table, "nuisance": nuisance}
+        quality.guard_precision(**given, precision="bf16", force=False)
+        assert len({*designs[-1].columns} & {*table}) == n
 
 
 def test_the_domain_gate_passes_its_own_and_warns_of_others(
