@@ -24,7 +24,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 BOLD_LEVEL = 800.0  # mean of the brain in the written images
-DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
+_DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
 _LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
 _CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
 _Courses = Callable[[str, Array], Array]
@@ -209,7 +209,7 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
         > 0.5
     )
     scanner = replace(
-        plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, DISTORTION_MM)
+        plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, _DISTORTION_MM)
     )
     transient = approach(head, p, scanner)
     events = [] if subject.task == "rest" else block_design(p)

@@ -174,7 +174,7 @@ def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
     return combined, changes
 
 
-def resting_image(echoes: Sequence[SimulatedRun]) -> Array:
+def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid.
 
     With several echoes, it is their optimal combination.
@@ -303,7 +303,7 @@ def _write_images(
         )
     put(
         "desc-noisefree_boldref",
-        resting_image(echoes),
+        _resting_image(echoes),
         run.subject.bold_grid[1],
         "Resting image as the BOLD would be without noise",
         "arbitrary",

@@ -95,12 +95,12 @@ class Preset:
     @property
     def bold_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the BOLD."""
-        return centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
+        return _centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
 
     @property
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the T1w."""
-        return centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+        return _centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
 
     @property
     def epi(self) -> PulseSequence:
@@ -129,7 +129,7 @@ class Preset:
         return start
 
 
-def centered_affine(
+def _centered_affine(
     shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
 ) -> npt.NDArray[np.float64]:
     """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm).

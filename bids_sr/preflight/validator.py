@@ -73,7 +73,7 @@ def validate(
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            problems_of(issues, messages, bids_dir, participants, runs, found)
+            _problems_of(issues, messages, bids_dir, participants, runs, found)
         except subprocess.TimeoutExpired:
             found.tell(
                 bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s."
@@ -126,7 +126,7 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-def problems_of(
+def _problems_of(
     issues: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,

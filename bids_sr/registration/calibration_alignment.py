@@ -185,7 +185,7 @@ def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
 
-def task_regressors(events: Path, tr: float, volumes: int) -> Array:
+def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
     """Return (T, C) predicted response of each condition that happens.
 
     Parameters
@@ -322,7 +322,7 @@ def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, d
     if events is None:
         return None, {"task": "no events"}
     try:
-        return task_regressors(events, tr, volumes), {"task": Path(events).name}
+        return _task_regressors(events, tr, volumes), {"task": Path(events).name}
     except DesignError as error:
         _LOGGER.warning("The task of the calibration stays in its variance: %s", error)
         return None, {"task": f"not taken out: {error}"}

@@ -227,7 +227,7 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     return facts
 
 
-ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
+_ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
 """Interpolations that bring a coarse scan to the fine grid, with their spline order."""
 _REGISTERED_MM = 2.0
 
@@ -263,7 +263,7 @@ def prepare(
 
     Raise ValueError if a brain is nowhere above zero.
 
-    The template is skull-stripped; of the `interpolations` (names in `ORDERS`) "bspline" is one,
+    The template is skull-stripped; of the `interpolations` (names in `_ORDERS`) "bspline" is one,
     which networks are fed with.
 
     Parameters
@@ -359,7 +359,7 @@ def assemble(
             hr[contrast] = place.seen(image, frame, 3)
             continue
         seen = {
-            name: place.seen(image, frame, order) for name, order in ORDERS.items() if name in lr
+            name: place.seen(image, frame, order) for name, order in _ORDERS.items() if name in lr
         }
         _, units[contrast] = unit_range(seen["bspline"], mask)
         for name, data in seen.items():

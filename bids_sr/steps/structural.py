@@ -496,13 +496,13 @@ def measure_scans(
         by_series(fine_scans)["measured"],
     )
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    rows, labels = measured_rows(
+    rows, labels = _measured_rows(
         measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
     )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
 
-def measured_rows(
+def _measured_rows(
     measured: Mapping[str, Array],
     series: Mapping[str, Mapping[str, Array]],
     mask: Array,

@@ -361,7 +361,7 @@ def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     return found
 
 
-def spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
+def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     """Return places (mm) of planes spread over a mask, its ends excluded.
 
     The fewer the planes, the more of the ends is excluded; where the mask is empty, they are
@@ -452,7 +452,7 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
     """
     box = box_of(mask, margin_mm)
     return [
-        cut for axis, count in views for cut in cuts(spread_planes(mask, count, axis), box, axis)
+        cut for axis, count in views for cut in cuts(_spread_planes(mask, count, axis), box, axis)
     ]
 
 

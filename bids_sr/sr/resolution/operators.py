@@ -184,7 +184,7 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind)
 
 
-def apply_matrices(
+def _apply_matrices(
     image: Tensor, rows: Tensor, columns: Tensor, across: Tensor | None = None
 ) -> Tensor:
     """Apply matrices along the last two axes (x, y), and along that of the slices before them.
@@ -307,7 +307,7 @@ class Level:
         Tensor
             Images on the acquired grid (..., z, x, y).
         """
-        return apply_matrices(fine, *self.down_matrices)
+        return _apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) to (..., Z, X, Y).
@@ -322,7 +322,7 @@ class Level:
         Tensor
             Images on the high-resolution grid (..., Z, X, Y).
         """
-        return apply_matrices(coarse, *self._up)
+        return _apply_matrices(coarse, *self._up)
 
     def across(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) with as many slices as the high-resolution grid has.
@@ -368,7 +368,7 @@ class Level:
         Tensor
             Part within the acquired band, of the same shape.
         """
-        return apply_matrices(fine, *self.low_matrices)
+        return _apply_matrices(fine, *self.low_matrices)
 
     def beyond(self, fine: Tensor) -> Tensor:
         """The part of a high-resolution image beyond the acquired band.
@@ -457,7 +457,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
         torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
-    return apply_matrices(image, *(each.to(image.device) for each in made))
+    return _apply_matrices(image, *(each.to(image.device) for each in made))
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> Level:

@@ -52,7 +52,7 @@ _Matrices = tuple[Tensor, Tensor]
 """Along x and along y."""
 
 
-def reach_of(fwhm: float) -> int:
+def _reach_of(fwhm: float) -> int:
     """Return voxels over which a correlation of some full width reaches.
 
     Parameters
@@ -244,7 +244,7 @@ def covariance(
         Covariance (u v, x y).
     """
     _, count, size = maps.shape
-    reach = min(count - 1, max(map(reach_of, fwhm)))
+    reach = min(count - 1, max(map(_reach_of, fwhm)))
     alike = left is right
     # voxels that are so far apart along x; where both sides are alike, one way is enough
     steps = range(0 if alike else -reach, reach + 1)
@@ -259,7 +259,7 @@ def covariance(
             other = slice(here.start + reach + step, here.stop + reach + step)
             block = torch.zeros(here.stop - here.start, size, size)
             for width, own in numbers.items():
-                if abs(step) <= reach_of(width):
+                if abs(step) <= _reach_of(width):
                     pairs = maps[own, here].permute(1, 2, 0) @ near[own, other].transpose(0, 1)
                     share = float(correlation(count, width)[0, abs(step)])
                     share *= 0.5 if alike and step == 0 else 1.0
@@ -315,7 +315,7 @@ class Prior:
         list[Tile]
             Tiles that cover what lies around the mask.
         """
-        return self.whole.parts(max(least, *map(reach_of, self.fwhm)), largest)
+        return self.whole.parts(max(least, *map(_reach_of, self.fwhm)), largest)
 
     @cached_property
     def mean_variance(self) -> float:

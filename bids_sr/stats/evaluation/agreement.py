@@ -457,7 +457,7 @@ def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[K
     return scores, settings
 
 
-def controls_of(
+def _controls_of(
     run: RunEffects, reference: Reference, bspline: Effects
 ) -> dict[str, tuple[_Scores, dict[Key, float]]]:
     """Return scores and settings, by control, of denoising controls of the B-spline series.
@@ -528,7 +528,7 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
             if name != reference.itself:
                 found[name] = reference.scores(maps)
             if name == "bspline" and reference.has_controls:
-                for control, (own, settings) in controls_of(run, reference, effects).items():
+                for control, (own, settings) in _controls_of(run, reference, effects).items():
                     found[control] = own
                     yield from _setting_rows(control, settings)
     for reference, found in zip(references, scores, strict=True):

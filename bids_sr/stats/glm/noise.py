@@ -237,7 +237,7 @@ class _Neighborhood:
         return out
 
 
-def pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
+def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
     """Return ratios (p, N) that a voxel's neighborhood and its brightness within it let expect.
 
     Parameters
@@ -362,7 +362,7 @@ def estimate_noise(
     neighbors = _Neighborhood(known, mask, zooms, fwhm_mm)
     products = expected_products(basis, order)
     ratios, bias, groups, doubts = _own_share(
-        own, pooled_ratios(own, level, neighbors), neighbors, basis, products
+        own, _pooled_ratios(own, level, neighbors), neighbors, basis, products
     )
     labels, means = _like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])

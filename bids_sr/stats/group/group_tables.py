@@ -125,7 +125,7 @@ def write_tables(
     with whole_file(output_dir / "group_metrics.tsv") as beside:
         with beside.open("w", encoding="utf-8") as stream:
             joined = group_values.join_tables(tables, stream)
-        found = all_comparisons(joined, method, margin)
+        found = _all_comparisons(joined, method, margin)
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
@@ -135,7 +135,7 @@ def write_tables(
     return joined, found
 
 
-def all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
+def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
     """The primary comparisons of a method, then the exploratory ones of all.
 
     Parameters

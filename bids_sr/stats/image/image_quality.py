@@ -28,7 +28,7 @@ _LESION_SD = 1.3  # standard deviations above the brain's mean
 _TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manual does
 
 
-def summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
+def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
     """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
 
     The statistics are the mean, the SD (population), and the 5 % and 95 % percentiles.
@@ -197,7 +197,7 @@ def wm2max(image: Real, wm: Mask) -> float:
     return float(np.median(_inside(image, wm, "wm")) / top)
 
 
-def white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
+def _white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
     """Return voxels of a bias-corrected FLAIR (X, Y, Z) above the brain's mean + 1.3 SD.
 
     Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is
@@ -274,7 +274,9 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
     return {name: part / whole if whole else None for name, (part, whole) in ratios.items()}
 
 
-def tissue_volumes(tissues: Mapping[str, Mask | Real], zooms: Sequence[float]) -> dict[str, float]:
+def _tissue_volumes(
+    tissues: Mapping[str, Mask | Real], zooms: Sequence[float]
+) -> dict[str, float]:
     """Return the volume (ml) of each tissue, given as a mask or a probability map.
 
     Each voxel counts by its probability.
@@ -385,7 +387,7 @@ def quality(
         if whole:
             found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
-            for pair, ratios in summary_ratios(image, tissues).items():
+            for pair, ratios in _summary_ratios(image, tissues).items():
                 yield from metric_rows(name, ratios, contrast=contrast, region=pair)
         yield from metric_rows(name, found, contrast=contrast, region="brain")
 
@@ -414,7 +416,7 @@ def segmentations(
         Rows of each series and class.
     """
     for name, classes in found.items():
-        for label, volume in tissue_volumes(classes, zooms).items():
+        for label, volume in _tissue_volumes(classes, zooms).items():
             yield from metric_rows(
                 name, {"tissue_volume": volume}, contrast=contrast, region=label
             )
@@ -442,5 +444,6 @@ def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]
         Voxels of the class ``wmh`` (3D, boolean), for each series.
     """
     return {
-        name: {"wmh": white_matter_hyperintensities(image, mask)} for name, image in series.items()
+        name: {"wmh": _white_matter_hyperintensities(image, mask)}
+        for name, image in series.items()
     }

@@ -91,7 +91,7 @@ def cutoff(image: Real) -> float | None:
     float | None
         Radius from 0 to 1 (the Nyquist limit), or None.
     """
-    spectrum = np.abs(np.fft.fft2(apodized(image)))
+    spectrum = np.abs(np.fft.fft2(_apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
     order = order[radius.ravel()[order] <= 1]
@@ -116,7 +116,7 @@ def cutoff(image: Real) -> float | None:
     return float(max([best, *(peak for peak in again if peak is not None)]))
 
 
-def apodized(image: Real) -> Float:
+def _apodized(image: Real) -> Float:
     """Return the demeaned image, tapered by a cosine at its edges so that they add no detail.
 
     Parameters

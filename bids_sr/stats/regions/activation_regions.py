@@ -49,7 +49,7 @@ def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
+def _fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
@@ -204,7 +204,7 @@ class Threshold:
         """
         if self.stat == "cc":
             return _quarter_region(values, roi & mask)
-        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
+        return _fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:

@@ -17,7 +17,7 @@ from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import SimulatedRun, echo_of
-from bids_sr.phantom.ground_truth import _weights, effects, resting_image
+from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -118,7 +118,7 @@ def test_the_truth_is_that_of_the_optimal_combination(
     weights = _weights(means, echoes)
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
     rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
-    np.testing.assert_allclose(resting_image(echoes), rest, rtol=1e-5)
+    np.testing.assert_allclose(_resting_image(echoes), rest, rtol=1e-5)
     change = (
         np.sum(
             [w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0

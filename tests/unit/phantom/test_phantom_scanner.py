@@ -7,14 +7,14 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom import scanner as scanner_module
-from bids_sr.phantom.presets import centered_affine
+from bids_sr.phantom.presets import _centered_affine
 from bids_sr.phantom.scanner import Scanner, _readout_blur, distortion, magnitude
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 SHAPE = (32, 32, 12)
-AFFINE = centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))
-HEAD = centered_affine((100, 100, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 10.0))
+AFFINE = _centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))
+HEAD = _centered_affine((100, 100, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 10.0))
 CENTER = (0.0, 0.0, 10.0)
 
 

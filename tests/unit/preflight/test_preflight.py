@@ -571,7 +571,7 @@ class TestValidator:
         before = [Notice(what=str(path)) for path in known]
         found = Findings(problems=[*before])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator.problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
+        validator._problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
         return found.problems[len(before) :]
 
     def test_one_kind_is_one_problem(self) -> None:

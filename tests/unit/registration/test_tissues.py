@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
-from bids_sr.stats.image.image_quality import overlap, tissue_volumes
+from bids_sr.stats.image.image_quality import _tissue_volumes, overlap
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 LEVELS = {
@@ -43,7 +43,7 @@ def test_tissues_are_found_and_named_whatever_contrast_is_there(head, used):
         assert overlap(truth[name], masks[name], mask)["dice"] > 0.95
     np.testing.assert_allclose(sum(found.values())[mask], 1, atol=1e-5)
     assert not sum(found.values())[~mask].any()
-    volumes = tissue_volumes(masks, (2, 2, 2))
+    volumes = _tissue_volumes(masks, (2, 2, 2))
     for name in truth:
         assert volumes[name] == pytest.approx(truth[name].sum() * 0.008, rel=0.05)
 

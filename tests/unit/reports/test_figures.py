@@ -130,11 +130,11 @@ def test_a_volume_must_have_three_axes():
 def test_planes_lie_inside_the_mask_and_apart():
     mask = np.zeros((4, 4, 40), dtype=bool)
     mask[:, :, 10:30] = True
-    found = slices.spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
+    found = slices._spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
     assert len(found) == 5
     assert min(found) > 20
     assert max(found) < 58
-    assert len(slices.spread_planes(Volume(np.zeros((4, 4, 40)), np.eye(4)), 3)) == 3
+    assert len(slices._spread_planes(Volume(np.zeros((4, 4, 40)), np.eye(4)), 3)) == 3
 
 
 @given(low=st.integers(2, 9), factor=st.integers(1, 3))

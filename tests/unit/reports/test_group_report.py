@@ -56,7 +56,7 @@ def content(folder: Path, count: int, **how: object) -> GroupContent:
     given = {
         "tables": find_tables(folder),
         "joined": found,
-        "comparisons": group_tables.all_comparisons(found, "sbl"),
+        "comparisons": group_tables._all_comparisons(found, "sbl"),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",

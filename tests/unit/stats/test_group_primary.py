@@ -71,7 +71,7 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    marked = group_tables.all_comparisons(joined(tmp_path), "sbl")
+    marked = group_tables._all_comparisons(joined(tmp_path), "sbl")
     found = next(marked.itertuples())
     assert {name: getattr(found, name) for name in BEYOND} == BEYOND
     assert set(found.rivals) == {"inject"}

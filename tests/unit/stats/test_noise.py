@@ -180,7 +180,7 @@ def test_brightness_may_be_given(monkeypatch):
     seen = []
     monkeypatch.setattr(
         pooling,
-        "pooled_ratios",
+        "_pooled_ratios",
         lambda ratios, level, around: seen.append(level) or around(ratios),
     )
     level = np.arange(COUNT, dtype=float)

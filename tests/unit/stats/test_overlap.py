@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.image.image_quality import overlap, tissue_volumes
+from bids_sr.stats.image.image_quality import _tissue_volumes, overlap
 
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
 FOUND = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
@@ -35,5 +35,5 @@ def test_only_what_lies_within_counts_and_nothing_over_nothing_is_none():
 def test_volumes_count_probability_by_its_part():
     mask = np.zeros((10, 10, 10), bool)
     mask[:5] = True
-    found = tissue_volumes({"gm": mask, "wm": 0.25 * np.ones((10, 10, 10))}, (1.0, 2.0, 1.5))
+    found = _tissue_volumes({"gm": mask, "wm": 0.25 * np.ones((10, 10, 10))}, (1.0, 2.0, 1.5))
     assert found == pytest.approx({"gm": 1.5, "wm": 0.75})

@@ -5,10 +5,10 @@ import pytest
 
 from bids_sr.stats.regions.activation_regions import (
     Threshold,
+    _fdr_region,
     _quarter_region,
     centroid,
     dice,
-    fdr_region,
     parse_thresholds,
     peak,
 )
@@ -45,7 +45,7 @@ def test_fdr_region_is_one_sided_and_within_the_mask():
     z[:2], z[8:] = 6.0, -6.0
     mask = np.ones(z.shape, dtype=bool)
     mask[0] = False
-    region, lowest = fdr_region(z, mask)
+    region, lowest = _fdr_region(z, mask)
     assert region[1].all()
     assert not region[0].any()
     assert not region[8:].any()
@@ -56,7 +56,7 @@ def test_fdr_region_is_one_sided_and_within_the_mask():
 def test_fdr_region_of_noise_is_empty_most_times():
     rng = np.random.default_rng(3)
     mask = np.ones((8, 8, 8), dtype=bool)
-    found = sum(fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
+    found = sum(_fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
     assert found <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 

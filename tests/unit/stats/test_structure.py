@@ -19,16 +19,16 @@ def head():
 
 def test_summary_and_ratios_by_hand(head):
     image, masks = head
-    ratios = image_quality.summary_ratios(image, masks)
+    ratios = image_quality._summary_ratios(image, masks)
     assert ratios["gm/wm"]["ratio_mean"] == pytest.approx(12 / (68 / 3))
     assert ratios["csf/gm"]["ratio_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
     assert ratios["csf/wm"]["ratio_p05"] == pytest.approx(2.1 / 20.4)
     assert ratios["gm/wm"]["ratio_p95"] == pytest.approx(13.8 / 24)
     assert sum(map(len, ratios.values())) == 12
     with pytest.raises(ValueError, match="no voxel of wm"):
-        image_quality.summary_ratios(image, masks | {"wm": image > 99})
+        image_quality._summary_ratios(image, masks | {"wm": image > 99})
     with pytest.raises(ValueError, match="grid"):
-        image_quality.summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
+        image_quality._summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
 
 
 def test_joint_variation_by_hand(head):
@@ -88,6 +88,6 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = image_quality.white_matter_hyperintensities(flair, brain)
+    found = image_quality._white_matter_hyperintensities(flair, brain)
     assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert found.sum() == 3

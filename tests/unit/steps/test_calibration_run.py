@@ -125,7 +125,7 @@ def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(made: Made)
 def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
-    course = tools.task_regressors(events, 2.0, 20)
+    course = tools._task_regressors(events, 2.0, 20)
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
     kept, before = made.measure()

@@ -137,7 +137,7 @@ def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
 
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
-    rows, labels = structural.measured_rows(
+    rows, labels = structural._measured_rows(
         prepared.hr,
         {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
         prepared.mask,
@@ -166,7 +166,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
         raise RuntimeError("Atropos failed")
 
     monkeypatch.setattr(tissues, "segment_tissues", fails)
-    rows, labels = structural.measured_rows(
+    rows, labels = structural._measured_rows(
         prepared.hr,
         {"bspline": prepared.lr["bspline"]},
         prepared.mask,
