@@ -163,6 +163,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/sr/models/*": FILES,
     "bids_sr/sr/inference/*": FOREIGN,
     "bids_sr/sr/training/*": CODE,
+    "bids_sr/preflight/stats_model.py::*": USERS,
     "bids_sr/stats/glm/contrasts.py::*": USERS,
     "bids_sr/stats/glm/imported_confounds.py::*": FOREIGN,
     "bids_sr/stats/group/group_values.py::*": FILES,
