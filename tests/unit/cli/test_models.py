@@ -285,7 +285,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*it is"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*it must be"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
