@@ -1,7 +1,8 @@
 """The process that all workers are forked from: it loads what they share, once."""
 
 import os
-from multiprocessing import forkserver, get_context
+import tempfile
+from multiprocessing import forkserver, get_context, util
 
 from bids_sr.execution.usage import limit_threads
 
@@ -18,6 +19,7 @@ _SHARED = (
     "skimage.metrics",
 )
 """Loaded before the first worker: each then shares 0.2 GB and 3 s of a processor."""
+_LONGEST = 64  # characters of a folder for sockets, whose whole path may have 107
 
 
 def start_fork_server() -> None:
@@ -29,6 +31,10 @@ def start_fork_server() -> None:
     limit_threads()
     os.environ["NIPYPE_NO_ET"] = "1"
     get_context("forkserver").set_forkserver_preload(list(_SHARED))
+    if len(tempfile.gettempdir()) > _LONGEST:
+        given_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        util.get_temp_dir()  # of all sockets; it is kept, and removed at the end
+        tempfile.tempdir = given_dir
     given = os.environ.get("PYTHONSAFEPATH", "")
     os.environ["PYTHONSAFEPATH"] = "1"  # else a checkout in the current directory comes first
     try:

@@ -334,3 +334,13 @@ def test_no_worker_outlives_a_killed_scheduler(tmp_path):
     ):
         assert time.monotonic() < until, "the worker still runs"
         time.sleep(0.05)
+
+
+def test_sockets_are_made_where_the_temporary_folder_has_a_long_name(tmp_path):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    code = "from bids_sr.execution.fork_server import start_fork_server as f; f()"
+    run = [sys.executable, "-c", code]
+    given = os.environ | {"TMPDIR": str(folder)}
+    ended = subprocess.run(run, env=given, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
