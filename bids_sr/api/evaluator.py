@@ -22,6 +22,7 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     in_plane,
     opened,
+    told_once,
     working_folder,
 )
 from bids_sr.api.placed_evaluation import (
@@ -293,6 +294,7 @@ class Evaluator(BaseEstimator):
         if frame is not None:
             check_is_fitted(frame)
         with (
+            told_once(),
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):

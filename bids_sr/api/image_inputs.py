@@ -6,6 +6,7 @@ Images, masks and poses become arrays.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -161,6 +162,39 @@ def working_folder() -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
         yield Path(name)
+
+
+class _Once(logging.Handler):
+    """Hands each message on once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._told:
+            self._told.add(text)
+            logging.getLogger().handle(record)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Let the log tell once what several steps have to tell, as each reads the same table.
+
+    Yields
+    ------
+    None
+        The block of the ``with`` statement runs.
+    """
+    logger, once = logging.getLogger("bids_sr"), _Once()
+    upward, logger.propagate = logger.propagate, False
+    logger.addHandler(once)
+    try:
+        yield
+    finally:
+        logger.removeHandler(once)
+        logger.propagate = upward
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def _check_methods(settings: Settings, found: Findings) -> None:
         "--n-ensemble": superres.n_ensemble > 1,
         "--sr-factor": superres.factor is not None,
         "--derivatives": bool(settings.preprocessing.derivatives),
+        "--model": settings.activation.stats_model is not None,
     }
     fix = "Leave one of the two options out."
     refuse_all(

@@ -14,22 +14,19 @@ code    meaning
 """
 
 import contextlib
-import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.config import UsageError
-from bids_sr.io.atomic_files import FULL, DiskFullError
-from bids_sr.notices import Level, Notice, as_json
+from bids_sr.notices import Notice, as_json
 
 DONE, FAILED, REFUSED = 0, 1, 2
-_TIME = "%Y-%m-%dT%H:%M:%S%z"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
 _as_json = False
 
 
@@ -65,6 +62,10 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
     except SystemExit as stop:  # --help and --version end the parsing this way
         return stop.code if isinstance(stop.code, int) else DONE
     except Exception as error:
+        import traceback
+
+        from bids_sr.io.atomic_files import FULL, DiskFullError
+
         if isinstance(error, OSError) and error.errno in FULL:
             place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
             full = error if isinstance(error, DiskFullError) else DiskFullError(place)
@@ -133,28 +134,5 @@ def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
     lines = [text]
     if _as_json:
         found = notices or (Notice(what=text, level="note", code="progress"),)
-        lines = [as_json(each, time=time.strftime(_TIME)) for each in found]
+        lines = [as_json(each, time=time.strftime(TIME)) for each in found]
     print("\n".join(lines), file=stream or sys.stdout, flush=True)
-
-
-def log_handler() -> logging.Handler:
-    """What writes the program's own log, in the chosen format.
-
-    Returns
-    -------
-    logging.Handler
-        Handler to standard error, for plain lines or lines of JSON.
-    """
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if _as_json else plain)
-    return handler
-
-
-class _JsonLines(logging.Formatter):
-    """Messages of the log as notices."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level: Level = "note" if record.levelno < logging.WARNING else "warning"
-        found = Notice(what=record.name, why=super().format(record), level=level, code="log")
-        return as_json(found, time=self.formatTime(record, _TIME))

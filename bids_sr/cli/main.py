@@ -13,16 +13,13 @@ code    meaning
 """
 
 import dataclasses
-import logging
 import sys
 import textwrap
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli import report_command
 from bids_sr.cli.console import count_text, end_lines, line_of, made, start_lines, warning_lines
 from bids_sr.cli.exit_codes import (
     DONE,
@@ -30,25 +27,18 @@ from bids_sr.cli.exit_codes import (
     choose_format,
     complain,
     ended,
-    log_handler,
     say,
     show,
 )
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.lock import output_lock
-from bids_sr.io.atomic_files import remove_leftovers, write_whole
-from bids_sr.io.dataset_description import dataset_of
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
-
-_COMMANDS = {"report": report_command.main}
-"""What works on finished outputs, in the place of a data set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,27 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _command_of(argv: Sequence[str]) -> str:
-    """Return the command of `_COMMANDS` in a command line, or "" for a data set.
-
-    A data set in a folder with the name of a command counts as a data set.
-
-    >>> command_of(["report", "out", "--open"]), command_of(["report", "out", "participant"])
-    ('report', '')
-    """
-    name = argv[0] if argv else ""
-    return name if name in _COMMANDS and not {"participant", "group"} & set(argv) else ""
+def _is_report(argv: Sequence[str]) -> bool:
+    """Whether a command line is ``bids-sr report``, and not about a data set of that name."""
+    return list(argv[:1]) == ["report"] and not {"participant", "group"} & set(argv)
 
 
 def _run(argv: Sequence[str]) -> int:
-    if command := _command_of(argv):
-        return _COMMANDS[command](argv[1:])
+    if _is_report(argv):
+        from bids_sr.cli import report_command
+
+        return report_command.main(argv[1:])
+    settings = parse_settings(argv)
+    import uuid  # and more only now, so that --help answers at once
+
+    from bids_sr.cli.log_lines import start_log
+
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
-    settings = parse_settings(argv).resolved(run_uuid=identifier)
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(settings.run.verbosity, 2)]
+    settings = settings.resolved(run_uuid=identifier)
     choose_format(settings.run.log_format)
-    logging.basicConfig(handlers=[log_handler()], level=level)
-    logging.getLogger("bids_sr").setLevel(level)
+    start_log(settings)
     say(
         f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
         f" {settings.paths.bids_dir}"
@@ -118,6 +106,9 @@ def _participants(settings: Settings) -> int:
     """The participant level."""
     plan = _check(settings)
     from bids_sr import preflight
+    from bids_sr.config.lock import output_lock
+    from bids_sr.io.atomic_files import remove_leftovers
+    from bids_sr.io.dataset_description import dataset_of
 
     if settings.run.dry_run:
         from bids_sr.cli.stages import expected
@@ -244,6 +235,7 @@ def _group(settings: Settings) -> int:
     """The group level: needs the participants' outputs and no image of the data set."""
     say("checking the participants' tables")
     from bids_sr.cli import group_level
+    from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
     with still(say, "checking the participants' tables"):
@@ -284,6 +276,8 @@ def _refuse(problems: "Sequence[Notice]") -> None:
 
 
 def _write_settings(settings: Settings) -> None:
+    from bids_sr.io.atomic_files import write_whole
+
     write_whole(
         settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
         settings.to_toml(),

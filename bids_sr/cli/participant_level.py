@@ -8,7 +8,7 @@ import dataclasses
 import io
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.pipeline.graph import Graph
+    from bids_sr.pipeline.graph import Graph, Placed
     from bids_sr.preflight import Plan
 
 
@@ -91,13 +91,13 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             for part in graph.scope.inner:  # others may be in use by calls on other participants
                 shutil.rmtree(steps / part.name, ignore_errors=True)
         with packed_figures(settings.figures_dir, out, labels):
-            if finish.is_reached():
-                say("all steps are done, as an earlier call left them")
-            else:
-                finish.forget()
-                outcome = _executed(graph, settings, plan, say)
+            if left := finish.left():
+                finish.note(left)
+                outcome = _executed(graph, settings, plan, say, left)
                 if not (outcome.crashes or outcome.missing):
                     finish.note()
+            else:
+                say("all steps are done, as an earlier call left them")
             finish.retell(log_dir)
         changed = note_run(log_dir, labels, settings=digest)
     say("reports")
@@ -115,9 +115,13 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
 
 
 def _executed(
-    graph: "Graph", settings: Settings, plan: "Plan", say: Callable[[str], None]
+    graph: "Graph",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+    left: "Collection[Placed]",
 ) -> "RunOutcome":
-    """Run the steps of a graph that are not done; what it returns names no reports."""
+    """Run the steps of a graph that are left; what it returns names no reports."""
     from bids_sr.execution.execute import configure_nipype, execute
     from bids_sr.pipeline.nipype_workflow import workflow_of
 
@@ -126,7 +130,7 @@ def _executed(
     configure_nipype(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
-    cost = expected(plan, settings, graph.scope)
+    cost = expected(plan, settings, left)
     told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
     show(line_of(told), told)
     with still(say, "preparing the steps"):
@@ -147,7 +151,7 @@ def _executed(
         workflow._create_flat_graph(),
         say,
         processors=workers,
-        slower=pace_now(cost.processors).slower,
+        slower=pace_now(cost.processors)[0],
         stream=sys.stdout if run.log_format == "text" else io.StringIO(),
     )
     with contextlib.closing(progress):

@@ -6,7 +6,6 @@ Needs the output directory alone, neither the data set nor the working directory
 """
 
 import sys
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = build_parser().options(argv, _ReportOptions)
     pages = _make_reports(options.output_dir, options.participant_label)
+    import webbrowser  # here, so that --help answers at once
+
     for page in pages:
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):

@@ -1,7 +1,7 @@
 """Stages of a call, and what each takes: sums over the steps that it places."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.bids import BoldRun
-    from bids_sr.pipeline.graph import AnyStep, Placed, Scope
+    from bids_sr.pipeline.graph import AnyStep, Placed
 
 STAGES: Mapping[str, str] = {
     "prepare_scans": "structural scans: bias field, brain, registration",
@@ -61,7 +61,7 @@ def stage_of(step: "AnyStep | None") -> str:
     return next((name for name in known if name in STAGES), "")
 
 
-def expected(plan: Plan, settings: Settings, scope: "Scope | None" = None) -> Estimate:
+def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = None) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
     Parameters
@@ -70,8 +70,8 @@ def expected(plan: Plan, settings: Settings, scope: "Scope | None" = None) -> Es
         What the call will do, without problems.
     settings : Settings
         All settings of the call.
-    scope : 'Scope | None', optional
-        Its steps; None places them, of downsampled data with ``--retrospective``.
+    steps : 'Iterable[Placed] | None', optional
+        Those that it runs; None places all, of downsampled data with ``--retrospective``.
 
     Returns
     -------
@@ -84,12 +84,14 @@ def expected(plan: Plan, settings: Settings, scope: "Scope | None" = None) -> Es
     cost = estimate(plan, settings)
     seconds, memory = {_START: _START_S}, {_START: BASE_GB}
     seconds_of = declared_seconds(plan, cost.sizes.scans)
-    for one in (scope or place_all(settings, plan, __version__)).inward():
-        for placed in one.steps:
-            stage = STAGES[stage_of(placed.step)]
-            seconds[stage] = seconds.get(stage, 0.0) + seconds_of(placed)
-            own = step_gb(placed.step.memory, cost.sizes)
-            memory[stage] = max(memory.get(stage, 0.0), own)
+    if steps is None:
+        scopes = place_all(settings, plan, __version__).inward()
+        steps = (placed for one in scopes for placed in one.steps)
+    for placed in steps:
+        stage = STAGES[stage_of(placed.step)]
+        seconds[stage] = seconds.get(stage, 0.0) + seconds_of(placed)
+        own = step_gb(placed.step.memory, cost.sizes)
+        memory[stage] = max(memory.get(stage, 0.0), own)
     rows = tuple(
         Row(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
         for stage in dict.fromkeys([_START, *STAGES.values()])

@@ -6,8 +6,6 @@ program that takes what the machine has is throttled or killed. So the least of 
 
 import math
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -137,6 +135,9 @@ def has_gpu(
         return False
     if ask is not None:
         return ask()
+    import shutil
+    import subprocess
+
     python = sys.executable or shutil.which("python3") or "python3"
     return (
         subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False).returncode

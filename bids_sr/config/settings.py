@@ -1,22 +1,18 @@
 """All settings of one call: from options or a file, written, resolved for a machine, compared."""
 
 import dataclasses
-import hashlib
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import groups, machine
-from bids_sr.config.plugin import Plugin
 from bids_sr.config.section import option_of
 from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_text
 from bids_sr.region_names import is_file
 
 _ANAT_METHODS = ("attunet",)
@@ -77,7 +73,7 @@ class Settings:
         out, work = self.paths.output_dir, self.paths.work_dir
         if self.run.level == "full" or work is None:
             return out
-        return work / "figures" / hashlib.sha256(os.fsencode(out)).hexdigest()[:8]
+        return work / "figures" / _sha256(os.fsencode(out))[:8]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
@@ -184,7 +180,7 @@ class Settings:
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
         run, unused = values["run"], [*self.run.without_effect]
         if paths["work_dir"] is None:
-            digest = hashlib.sha256(os.fsencode(paths["bids_dir"])).hexdigest()[:8]
+            digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
         if is_file(activation["roi"]):
             activation["roi"] = str(_absolute(Path(activation["roi"])))
@@ -201,6 +197,8 @@ class Settings:
             "=".join(filter(None, each)) for each in named
         )
         if resources["use_plugin"] is not None:
+            from bids_sr.config.plugin import Plugin
+
             plugin = Plugin.from_file(resources["use_plugin"])
             unused += [(f"{name} of the plugin file", _UNUSED) for name in plugin.unused]
             if not plugin.is_cluster:  # what it holds are two of the options
@@ -216,12 +214,22 @@ class Settings:
         ignored = tuple(each for each in asked if each in ("slicetiming", "events"))
         unused += [(f"--ignore {each}", _UNUSED) for each in asked if each not in ignored]
         values["preprocessing"]["ignore"] = ignored
-        group = self.selection.analysis_level == "group"
-        if run["clean_workdir"] and (group or run["reports_only"]):
-            unused.append(("--clean-workdir", _UNUSED))
+        if run["reports_only"] or self.selection.analysis_level == "group":
+            of_steps = {
+                "--clean-workdir": run["clean_workdir"],
+                "--md-only-boilerplate": run["md_only_boilerplate"],
+                "--model": activation["stats_model"],
+            }
+            unused += [(flag, _UNUSED) for flag, given in of_steps.items() if given]
         run["dry_run"] |= run["graph"]
         run["run_uuid"], run["without_effect"] = run_uuid, unused
         return self.from_mapping(values)
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _absolute(path: Path) -> Path:
@@ -268,6 +276,10 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     UsageError
         The file cannot be read, or is no TOML.
     """
+    import tomllib
+
+    from bids_sr.io.atomic_files import read_text
+
     try:
         tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
@@ -318,11 +330,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return sorted(map(_plain, value))
     if isinstance(value, Path):
-        return (
-            hashlib.sha256(value.read_bytes()).hexdigest()
-            if value.is_file()
-            else "a file that is not there"
-        )
+        return _sha256(value.read_bytes()) if value.is_file() else "a file that is not there"
     return value
 
 
@@ -344,7 +352,7 @@ def analysis_digest(settings: Settings) -> str:
         First digits of a SHA-256.
     """
     text = json.dumps(_decisive(settings), sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+    return _sha256(text.encode("utf-8"))[:12]
 
 
 def differing(one: Settings, other: Settings) -> list[str]:

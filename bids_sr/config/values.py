@@ -1,7 +1,6 @@
 """Read values from files of others, check and convert their types, and write them as TOML."""
 
 import dataclasses
-import difflib
 import json
 import sys
 import types
@@ -66,9 +65,11 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
         for each in bare
         if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
     ]
-    close = (
-        part if len(part) == 1 else difflib.get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
-    )
+    close = part
+    if len(part) != 1:
+        from difflib import get_close_matches
+
+        close = get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
     return f"did you mean {bare[close[0]]!r}?" if close else ""
 
 

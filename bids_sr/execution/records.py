@@ -12,19 +12,19 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.io import atomic_files
 from bids_sr.notices import record, recorded
+from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
-
-    from bids_sr.pipeline.graph import Graph
 
 _LOGGER = logging.getLogger(__name__)
 # the number changes with what the files of steps are, so that those left before are made anew
@@ -32,7 +32,6 @@ _RECORD = "_left-2.json"
 # nipype rewrites the first two, and reads neither to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD}
 _HASH = "_0x*.json"
-_FINISHED = "finished-"
 
 _Stamp = list[int]
 
@@ -105,11 +104,11 @@ def all_stored(folder: Path) -> bool:
 
 
 class Finish:
-    """Whether all steps of a graph have ended, as an empty file in the folder of work says.
+    """Which steps of a graph have ended, as a file beside the folder of each tells.
 
-    Its name follows from the version, and from what each step is given, with size and time stamp
-    of files. A call that finds it, and all files of the steps as they were left, has nothing to
-    compute, and need not ask nipype.
+    It holds what the step was last asked for: a digest of the version and of all that it is given,
+    with size and time stamp of files. A call whose steps have all ended with what it asks for has
+    nothing to compute, and need not ask nipype.
 
     Parameters
     ----------
@@ -119,36 +118,48 @@ class Finish:
         Folder of work.
     """
 
-    def __init__(self, graph: "Graph", work_dir: Path) -> None:
-        told = [
-            (each, each.step.__module__, each.step.__qualname__, graph.wires[each], settings)
-            for each, settings in graph.settings.items()
-        ]
-        digest = hashlib.sha256(repr(_told([__version__, told])).encode()).hexdigest()
-        self._mark = work_dir / f"{_FINISHED}{digest}"
-        self._folders = [
-            Path(work_dir, *placed.scope.path.split("."), placed.name) for placed in graph.placed
-        ]
+    def __init__(self, graph: Graph, work_dir: Path) -> None:
+        self._wires, self._steps = graph.wires, dict[Placed, tuple[Path, str]]()
+        for each, settings in graph.settings.items():
+            step, folder = each.step, Path(work_dir, *each.scope.path.split("."), each.name)
+            given = [__version__, step.__module__, step.__qualname__, graph.wires[each], settings]
+            digest = hashlib.sha256(repr(_told(given)).encode()).hexdigest()
+            self._steps[each] = folder, digest
 
-    def is_reached(self) -> bool:
-        """Return whether an earlier call has noted it, and nothing has changed since.
+    def left(self) -> set[Placed]:
+        """Return the steps that have to run, as far as can be told without nipype.
 
         Returns
         -------
-        bool
-            True if no step has to run.
+        set[Placed]
+            Steps that have not ended with what they are given, and all that follow from them.
         """
-        return self._mark.exists() and all(map(_intact, self._folders))
 
-    def forget(self) -> None:
-        """Take back what calls have noted in this folder of work, before any step runs."""
-        for mark in self._mark.parent.glob(f"{_FINISHED}*"):
-            mark.unlink(missing_ok=True)
+        @cache
+        def has_ended(each: Placed) -> bool:
+            folder, digest = self._steps[each]
+            given = (one.placed for wire in self._wires[each].values() for one in wire.makers)
+            return (
+                _has_ended(folder, digest)
+                and all(one is None or has_ended(one) for one in given)
+                and _intact(folder)
+            )
 
-    def note(self) -> None:
-        """Note that all steps have ended well."""
-        with contextlib.suppress(OSError):
-            self._mark.touch()
+        return {each for each in self._steps if not has_ended(each)}
+
+    def note(self, left: Collection[Placed] = ()) -> None:
+        """Note what steps are asked for, those that are left before any of them runs.
+
+        Parameters
+        ----------
+        left : Collection[Placed], optional
+            Steps that have to run: what they have left before does not count; none at the end.
+        """
+        for each, (folder, digest) in self._steps.items():
+            with contextlib.suppress(OSError):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                before = _note_of(folder) if each in left else ""
+                _asked(folder).write_text(f"{digest} {before}", encoding="utf-8")
 
     def retell(self, logs: Path) -> None:
         """Add what the steps warned of when they last ran to the record in `logs`.
@@ -158,10 +169,32 @@ class Finish:
         logs : Path
             Folder of the logs of this call.
         """
-        told = dict.fromkeys(each for folder in self._folders for each in recorded(folder))
+        told = dict.fromkeys(
+            each for folder, _ in self._steps.values() for each in recorded(folder)
+        )
         known = set(recorded(logs))
         with contextlib.suppress(OSError):
             record(logs, [each for each in told if each not in known])
+
+
+def _asked(folder: Path) -> Path:
+    """Where it stands what a step was last asked for."""
+    return folder.with_name(f"{folder.name}.asked")
+
+
+def _has_ended(folder: Path, digest: str) -> bool:
+    """Whether a step that was last asked for this has left its note since."""
+    try:
+        asked, _, before = _asked(folder).read_text(encoding="utf-8").partition(" ")
+    except OSError:
+        return False
+    return asked == digest and before != _note_of(folder)
+
+
+def _note_of(folder: Path) -> str:
+    """What tells the note of a step from an earlier one."""
+    note = folder / _RECORD
+    return str(_stamp(note)) if note.exists() else "none"
 
 
 def _told(value: object) -> object:

@@ -8,8 +8,6 @@ from functools import cache
 
 import numpy as np
 
-from bids_sr.frozen import frozen
-
 REFERENCE_S = 0.0039
 """Processor seconds of the kernel on the processors that steps were measured on
 (``benchmarks/resources.py --pace``).
@@ -17,27 +15,6 @@ REFERENCE_S = 0.0039
 _REPEATS = 5
 _WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some milliseconds weigh
 _BLOCK = bytes(2**18)
-
-
-@frozen
-class _Pace:
-    """Factors for wall-clock time: slower processors, and other load on them.
-
-    Parameters
-    ----------
-    processor : float
-        Time of a processor over that of the reference.
-    busy : float
-        Processors wanted over those that other load leaves, at least 1.
-    """
-
-    processor: float = 1.0
-    busy: float = 1.0
-
-    @property
-    def slower(self) -> float:
-        """Ratio to unshared processors of the reference, between 0.25 and 40."""
-        return float(np.clip(self.processor * self.busy, 0.25, 40.0))
 
 
 def kernel_seconds() -> float:
@@ -92,38 +69,25 @@ def _processors_had(threads: int) -> float:
     return (time.process_time() - used) / (time.perf_counter() - began)
 
 
-def pace(processors: float, *, kernel_s: float | None = None, had: float | None = None) -> _Pace:
-    """Measure this machine, for a run that keeps so many processors busy.
+@cache
+def pace_now(processors: float) -> tuple[float, float]:
+    """Measure this machine once a process, so that the start and the progress tell the same.
 
     Parameters
     ----------
     processors : float
         That the estimate rests on.
-    kernel_s : float | None, optional
-        Processor seconds of the kernel; measured by default.
-    had : float | None, optional
-        Processors that as many threads, rounded up, are given; measured by default.
 
     Returns
     -------
-    Pace
-        Both factors, 1 on idle processors of the reference.
-
-    Examples
-    --------
-    >>> pace(2, kernel_s=REFERENCE_S, had=2.0)
-    Pace(processor=1.0, busy=1.0)
-    >>> pace(1.7, kernel_s=2 * REFERENCE_S, had=0.5).slower
-    8.0
+    tuple[float, float]
+        How many times as long as on idle processors of the reference it takes, between 0.25 and
+        40, and how many times other load makes it slower, at least 1.
     """
     threads = math.ceil(processors)
-    own = kernel_seconds() if kernel_s is None else kernel_s
-    given = _processors_had(threads) if had is None else had
-    return _Pace(processor=own / REFERENCE_S, busy=max(1.0, threads / max(given, 1e-3)))
-
-
-pace_now = cache(pace)
-"""The pace measured once a process, so that the start and the progress tell the same."""
+    own = kernel_seconds() / REFERENCE_S
+    busy = max(1.0, threads / max(_processors_had(threads), 1e-3))
+    return min(40.0, max(0.25, own * busy)), busy
 
 
 def duration(minutes: float) -> str:

@@ -88,7 +88,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines += left_out_text(plan.left_out)
     cost = [
         f"estimate: {cost_text(plan, settings)}",
-        *_cost_table(plan.estimate, pace_now(plan.estimate.processors).slower),
+        *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
     ]
     return "\n".join([*lines, *cost, *told[n_warnings:]])
 
@@ -334,11 +334,11 @@ def cost_text(plan: Plan, settings: Settings) -> str:
         Phrase without a period.
     """
     cost, workers = plan.estimate, settings.resources.nprocs or 1
-    here = pace_now(cost.processors)
-    why = f" (machine busy: {here.busy:.1f} times slower)" if here.busy >= _NOTICEABLE else ""
+    slower, busy = pace_now(cost.processors)
+    why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
-        f"{duration(cost.minutes * here.slower)} of wall-clock time with {on}{why},"
+        f"{duration(cost.minutes * slower)} of wall-clock time with {on}{why},"
         f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk for intermediate files"
         f" and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

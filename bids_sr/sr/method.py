@@ -4,7 +4,8 @@ A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by
 file. Its fields are all that settings, estimates, workflows and tables know of it.
 """
 
-import difflib
+from __future__ import annotations
+
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from dataclasses import field
 from functools import cache
 from math import inf
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
-from bids_sr.series import series_name
+from bids_sr.series import BASELINES, series_name
 from bids_sr.sr import methods
-from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
+
+if TYPE_CHECKING:
+    from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "focuss": "sbl"})
 """Methods of earlier versions, and what takes their place."""
@@ -150,7 +153,7 @@ class Method:
         The name for `--sr-method`, also that of its file (with _ where the name has -).
     ndim : Literal[2, 3]
         2 (slice by slice) or 3.
-    recipes : Mapping[RecipeName, Recipe]
+    recipes : Mapping[str, Recipe]
         By name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may
         stand beside, or in the place of, features of VGG-19; none where nothing is trained.
     variance : VarianceRecipe | None
@@ -164,14 +167,12 @@ class Method:
         "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a
         set of high-resolution images whose low-resolution ones are made by the degradation (a pair
         counts as a set of one, with its measured low-resolution image).
-    costs : Mapping[RecipeName, Cost]
+    costs : Mapping[str, Cost]
         By name of recipe, as far as measured.
     large : bool
         Training by the published recipe keeps whole volumes of some 2,000 channels in memory.
     fuses : bool
         Several contrasts may be its channels (``--sr-target anat``).
-    control : bool
-        It stands among the baselines and is not under test.
     placebos : tuple[Placebo, ...]
         Negative controls that can be made of it.
     calibrated : bool
@@ -185,15 +186,14 @@ class Method:
 
     name: str
     ndim: Literal[2, 3]
-    recipes: Mapping[RecipeName, Recipe] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     variance: VarianceRecipe | None = None
     reference: str
     summary: str
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
-    costs: Mapping[RecipeName, Cost] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
     large: bool = False
     fuses: bool = False
-    control: bool = False
     placebos: tuple[Placebo, ...] = ()
     calibrated: bool = False
     draws: bool = True
@@ -203,6 +203,11 @@ class Method:
     def about(self) -> str:
         """What it is, with its reference, for texts."""
         return f"{self.summary} [@{self.reference}]"
+
+    @property
+    def control(self) -> bool:
+        """Whether it stands among the baselines and is not under test."""
+        return self.name in BASELINES
 
     @property
     def of_the_run(self) -> bool:
@@ -248,8 +253,7 @@ class Method:
             Processor seconds of training and application, by what they grow with.
         """
         name = "fast" if self.variance is not None else recipe
-        known = {str(name): each for name, each in self.costs.items()}
-        return known.get(name, _UNMEASURED[name != "fast"])
+        return self.costs.get(name, _UNMEASURED[name != "fast"])
 
 
 class UnknownMethod(KeyError):
@@ -300,7 +304,9 @@ def get_method(name: str) -> Method:
             f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place"
         )
     if name not in _modules():
-        near = difflib.get_close_matches(name, method_names(), n=1)
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UnknownMethod(
             f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}"
@@ -345,7 +351,7 @@ def offered_methods() -> tuple[str, ...]:
     tuple[str, ...]
         Names in alphabetical order.
     """
-    return tuple(method.name for method in all_methods() if not method.control)
+    return tuple(name for name in method_names() if name not in BASELINES)
 
 
 def method_of_series(label: str) -> Method:
@@ -402,9 +408,8 @@ def get_recipe(method: Method, name: str) -> Recipe:
     UnknownMethod
         The method has no recipe of this name.
     """
-    for known, recipe in method.recipes.items():
-        if known == name:
-            return recipe
+    if name in method.recipes:
+        return method.recipes[name]
     raise UnknownMethod(
         f"method {method.name} has no recipe {name!r}; there are: {', '.join(method.recipes)}"
     )

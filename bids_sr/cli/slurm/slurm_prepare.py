@@ -190,7 +190,10 @@ def _unfit(settings: Settings, site: Site) -> list[str]:
             "--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it"
         )
     if settings.run.clean_workdir:
-        wrong.append("--clean-workdir: tasks share the directory; remove it, or give another -w")
+        wrong.append(
+            "--clean-workdir: a task that is requeued would lose what it has done; give -w a new"
+            " directory"
+        )
     for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
             wrong.append(f"--{name} {text}: there is no such file; check the path")

@@ -1,6 +1,7 @@
 """The evaluator: what comes out for truth, halves and seeds, and what it refuses."""
 
 import copy
+import logging
 
 import nibabel as nib
 import numpy as np
@@ -268,6 +269,17 @@ def test_baselines_are_those_that_there_are(run, lanczos):
         )
     with pytest.raises(NotFittedError):
         Evaluator().fit(run / "bold.nii", series={"mine": SuperResolver()}, events=EVENTS)
+
+
+def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
+    """Every step that reads the events has it to tell."""
+    early = EVENTS.iloc[:1].assign(onset=-40.0)
+    events = pd.concat([EVENTS, early], ignore_index=True)
+    Evaluator(**PLAIN).fit(
+        run / "bold.nii", series={"mine": lanczos}, events=events, mask=run / "mask.nii"
+    )
+    assert sum("lies outside the run" in text for text in caplog.messages) == 1
+    assert logging.getLogger("bids_sr").propagate
 
 
 def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, measured, capsys):

@@ -116,7 +116,13 @@ def test_methods_that_fuse_nothing_are_refused_and_the_default_is_one_that_does(
 
 @pytest.mark.parametrize(
     "option",
-    [["--truth", "x"], ["--retrospective"], ["--n-ensemble", "2"], ["--sr-factor", "2"]],
+    [
+        ["--truth", "x"],
+        ["--retrospective"],
+        ["--n-ensemble", "2"],
+        ["--sr-factor", "2"],
+        ["--model", "x"],
+    ],
 )
 def test_options_of_functional_runs_are_refused(maker: BidsMaker, option: list[str]) -> None:
     scans(maker)

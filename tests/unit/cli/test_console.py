@@ -20,7 +20,7 @@ from networkx import DiGraph
 
 from bids_sr.cli.console import end_lines, line_of, start_lines
 from bids_sr.cli.heartbeat import still
-from bids_sr.cli.main import _COMMANDS, main
+from bids_sr.cli.main import main
 from bids_sr.cli.progress import _OTHER, Progress
 from bids_sr.cli.stages import stage_of
 from bids_sr.config import Settings
@@ -32,7 +32,7 @@ from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
-from bids_sr.preflight.pace import REFERENCE_S, _Pace, _processors_had, kernel_seconds, pace
+from bids_sr.preflight.pace import REFERENCE_S, _processors_had, kernel_seconds, pace_now
 from bids_sr.reports import participants_page
 from bids_sr.reports.participants_page import _neighbors_of, _reported, write_index
 from bids_sr.steps.activation import map_series
@@ -183,12 +183,27 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
     assert unnamed == set(), "a line a minute says what runs"
 
 
-def test_the_pace_of_a_machine() -> None:
+@pytest.mark.parametrize(
+    ("processors", "kernel_s", "had", "slower", "busy"),
+    [
+        (1, 2 * REFERENCE_S, 1.0, 2, 1),
+        (1.7, REFERENCE_S, 0.5, 4, 4),
+        (8, REFERENCE_S, 2.0, 4, 4),  # more processes than processors
+        (1, 1e3, 1.0, 40, 1),
+    ],
+)
+def test_the_pace_of_a_machine(
+    processors: float,
+    kernel_s: float,
+    had: float,
+    slower: float,
+    busy: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert 0 < kernel_seconds() < 5
-    assert pace(1, kernel_s=2 * REFERENCE_S, had=1.0) == _Pace(processor=2.0, busy=1.0)
-    assert pace(1.7, kernel_s=REFERENCE_S, had=0.5).slower == 4
-    assert pace(8, kernel_s=REFERENCE_S, had=2.0).slower == 4  # more processes than processors
-    assert pace(1, kernel_s=1e3, had=1.0).slower == 40
+    monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
+    monkeypatch.setattr("bids_sr.preflight.pace._processors_had", lambda threads: had)
+    assert pace_now.__wrapped__(processors) == (slower, busy)
 
 
 def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy() -> None:
@@ -509,7 +524,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     def broken(*_: object) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setitem(_COMMANDS, "report", broken)
+    monkeypatch.setattr("bids_sr.cli.report_command.main", broken)
     try:
         assert main(["report", str(outputs)]) == 0
     finally:

@@ -78,9 +78,10 @@ def test_names_that_share_a_row_are_answered_alike() -> None:
 
 
 @pytest.mark.parametrize("line", ["group", "participant --reports-only"])
-def test_a_call_without_steps_tells_that_it_cleans_nothing(line: str) -> None:
-    told = parse_settings(["in", "out", *line.split(), "--clean-workdir"]).resolved(run_uuid="x")
-    assert told.run.without_effect == (("--clean-workdir", "nothing here uses it"),)
+def test_a_call_without_steps_tells_what_it_does_not_use(line: str) -> None:
+    asked = ["--clean-workdir", "--md-only-boilerplate", "--model", "model.json"]
+    told = parse_settings(["in", "out", *line.split(), *asked]).resolved(run_uuid="x")
+    assert told.run.without_effect == tuple((flag, "nothing here uses it") for flag in asked[:3])
 
 
 def test_what_serves_is_there() -> None:

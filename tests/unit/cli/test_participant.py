@@ -1,13 +1,18 @@
 """The participant level around the graph: which logs a report belongs to."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
+from bids_sr.cli.stages import stage_of
 from bids_sr.execution import execute
+from bids_sr.execution.records import Finish
 from bids_sr.notices import Notice, record
+from bids_sr.preflight.plan import Estimate
 
 
 def call(maker: BidsMaker, *options: str) -> int:
@@ -43,6 +48,29 @@ def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
         assert step.exists()
     call(maker, "--clean-workdir")
     assert (step.exists(), own.exists(), other.exists()) == (False, True, True)
+
+
+def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise RuntimeError("far enough")
+
+    def expected(*given: Any) -> Estimate:
+        told.append(stages.expected(*given))
+        return told[-1]
+
+    told: list[Estimate] = []
+    monkeypatch.setattr(execute, "execute", stop)
+    monkeypatch.setattr(participant_level, "expected", expected)
+    call(maker)
+    left = Finish.left
+    monkeypatch.setattr(
+        Finish, "left", lambda self: {one for one in left(self) if stage_of(one.step) == "figures"}
+    )
+    call(maker)
+    assert [row.stage for row in told[1].rows] == [told[0].rows[0].stage, "figures"]
+    assert told[1].minutes < told[0].minutes / 2
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(

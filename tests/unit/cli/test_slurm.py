@@ -202,11 +202,12 @@ def test_memory_that_may_be_in_mb_is_refused(
     assert "write 8000M or 8000G" in capsys.readouterr().err
 
 
-def test_tasks_do_not_clean_the_directory_that_they_share(
+def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--clean-workdir") == 2
-    assert "--clean-workdir: tasks share the directory" in capsys.readouterr().err
+    assert "--clean-workdir: a task that is requeued" in (told := capsys.readouterr().err)
+    assert "give -w a new directory" in told
     assert untouched(tmp_path)
 
 

@@ -38,7 +38,6 @@ from bids_sr.preflight import (
 )
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
-from bids_sr.preflight.pace import _Pace
 from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.steps import motion
@@ -476,11 +475,11 @@ def test_a_busy_machine_is_named(
     planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned()
-    monkeypatch.setattr(plan_text, "pace_now", lambda processors: _Pace(processor=1.0, busy=4.0))
+    monkeypatch.setattr(plan_text, "pace_now", lambda processors: (4.0, 4.0))
     long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
     assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
-    monkeypatch.setattr(plan_text, "pace_now", lambda processors: _Pace(processor=2.0, busy=1.1))
+    monkeypatch.setattr(plan_text, "pace_now", lambda processors: (2.2, 1.1))
     assert "busy" not in cost_text(long, settings_for(maker))
 
 

@@ -175,38 +175,60 @@ def ended(tmp_path: Path) -> tuple[Path, Path]:
     return work, given
 
 
-def test_a_call_that_ended_well_is_known_by_all_that_its_steps_were_given(
+def _left(*call: object, **asked: float) -> list[str]:
+    return sorted(str(each) for each in _finish(*call, **asked).left())  # type: ignore[arg-type]
+
+
+_BOTH = ["wf.first", "wf.inner.second"]
+
+
+def test_steps_that_ended_are_known_by_all_that_they_were_given(
     ended: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, given = ended
-    assert not _finish(work, given).is_reached(), "nobody has noted it"
-    _finish(work, given).note()
-    assert _finish(work, given).is_reached()
-    assert not _finish(work, given, gain=2.0).is_reached()
-    given.write_text("12")
-    assert not _finish(work, given).is_reached()
-    _finish(work, given).note()
+    assert _left(*ended) == _BOTH, "nobody has noted it"
+    _finish(*ended).note()
+    assert _left(*ended) == []
+    assert _left(*ended, gain=2.0) == _BOTH
+    ended[1].write_text("12")
+    assert _left(*ended) == _BOTH
+    _finish(*ended).note()
     monkeypatch.setattr("bids_sr.execution.records.__version__", "another")
-    assert not _finish(work, given).is_reached()
+    assert _left(*ended) == _BOTH
 
 
-@pytest.mark.parametrize("name", ["wf/first/made.json", "wf/inner/second/_left-2.json"])
-def test_a_call_has_not_ended_where_a_file_of_a_step_is_gone(
-    ended: tuple[Path, Path], name: str
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("wf/first/made.json", _BOTH), ("wf/inner/second/_left-2.json", ["wf.inner.second"])],
+)
+def test_a_step_whose_file_is_gone_is_left_with_what_follows(
+    ended: tuple[Path, Path], name: str, left: list[str]
 ) -> None:
-    work, given = ended
-    _finish(work, given).note()
-    (work / name).unlink()
-    assert not _finish(work, given).is_reached()
+    _finish(*ended).note()
+    (ended[0] / name).unlink()
+    assert _left(*ended) == left
 
 
 def test_a_call_that_runs_steps_takes_back_what_others_have_noted(
     ended: tuple[Path, Path],
 ) -> None:
-    work, given = ended
-    _finish(work, given).note()
-    _finish(work, given, gain=2.0).forget()
-    assert not _finish(work, given).is_reached()
+    _finish(*ended).note()
+    other = _finish(*ended, gain=2.0)
+    other.note(other.left())
+    assert _left(*ended) == _BOTH
+
+
+def test_of_a_call_that_was_stopped_the_steps_that_ended_since_are_not_left(
+    ended: tuple[Path, Path],
+) -> None:
+    """The second step had ended before, with another gain in the first."""
+    _finish(*ended).note()
+    stopped = _finish(*ended, gain=2.0)
+    stopped.note(stopped.left())
+    assert _left(*ended, gain=2.0) == _BOTH
+    first = ended[0] / "wf/first"
+    (first / "made.json").write_text("{ }")
+    note_left(first)
+    assert _left(*ended, gain=2.0) == ["wf.inner.second"]
 
 
 def test_what_steps_warned_of_is_told_once_by_a_call_that_does_not_run_them(

@@ -17,7 +17,6 @@ METHOD = Method(
         "zero filling times its temporal standard deviation relative to its surroundings: a"
         " control"
     ),
-    control=True,
     draws=False,
     costs={"fast": Cost(always=0.5, volumes=0.015, series=0.01)},
 )
