@@ -220,14 +220,20 @@ class FmriprepMaker:
         mean, version = data[..., n_dummy:].mean(3), self.version
         coreg = np.eye(4) if coreg is None else coreg
         inside = mean > 0.4 * np.percentile(mean, 98) if mask is None else mask
+        space, reference = ("_space-run", "run") if version >= (26, 0) else ("", "boldref")
         if func or version >= (24, 0):
-            self._put(inside, image, Path(f"{stem}_desc-brain_mask.nii.gz"), "uint8")
+            self._put(inside, image, Path(f"{stem}{space}_desc-brain_mask.nii.gz"), "uint8")
         self._put(mean, image, Path(f"{stem}_space-T1w_boldref.nii.gz"))
         if version >= (23, 2):
-            for kind in ("hmc", "coreg"):
-                self._put(mean, image, Path(f"{stem}_desc-{kind}_boldref.nii.gz"))
-            write_linear(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"), motion)
-            write_linear(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"), coreg)
+            newest = ("space-orig_desc-hmc", "space-run")
+            for kind in newest if space else ("desc-hmc", "desc-coreg"):
+                self._put(mean, image, Path(f"{stem}_{kind}_boldref.nii.gz"))
+            write_linear(
+                Path(f"{stem}_from-orig_to-{reference}_mode-image_desc-hmc_xfm.txt"), motion
+            )
+            write_linear(
+                Path(f"{stem}_from-{reference}_to-T1w_mode-image_desc-coreg_xfm.txt"), coreg
+            )
         else:
             if func or version >= (22, 1):
                 self._put(mean, image, Path(f"{stem}_boldref.nii.gz"))
@@ -308,9 +314,10 @@ class FmriprepMaker:
         _json(
             Path(f"{stem}_desc-preproc_fieldmap.json"), {"Units": "Hz", "B0FieldIdentifier": name}
         )
+        reference = "run" if self.version >= (26, 0) else "boldref"
         func = (
             self._folder(bold, "func")
-            / f"{_stem(bold)}_from-boldref_to-{name}_mode-image_desc-fmap_xfm.txt"
+            / f"{_stem(bold)}_from-{reference}_to-{name}_mode-image_desc-fmap_xfm.txt"
         )
         write_linear(func, np.linalg.inv(np.eye(4) if to_field is None else to_field))
 

@@ -12,6 +12,8 @@ brain mask   with ``func`` among the ``--output-spaces``           always since 
 field map                                                          boldref to its identifier
 ===========  ===============  ===============  ==================  ==============================
 
+Since 26.0, ``boldref`` is ``run`` in the names of transforms and, as ``space-run``, of images.
+
 Nothing but names, headers, tables and transform files is read, and of those only what is used:
 images of DataLad that nobody needs may stay where they are.
 """
@@ -44,6 +46,7 @@ SPACES = tuple(CARRIED)
 download.
 """
 _ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
+_NO_FIELDS = (*_ANATOMIES, "T2w", "session", "subject")
 _HMC = (
     "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
     "from-scanner_to-boldref_mode-image_xfm.txt",
@@ -62,7 +65,9 @@ _ANATOMY, _MAPS, _MOTION = (
 )
 _OPTIONS = {
     _MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
-    _COREGISTRATION: "every call since fMRIPrep 20.2 writes it",
+    _COREGISTRATION: (
+        "every call since fMRIPrep 20.2 writes it, since 26.0 with `--bold-coreg-level run`"
+    ),
     _TABLE: "`--level full`, the default, writes them",
     _MOTION: (
         "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it"
@@ -197,7 +202,7 @@ def _anat_of(
 
 
 def _own_space(path: Path) -> bool:
-    return not {"space", "hemi"} & {part.partition("-")[0] for part in path.name.split("_")}
+    return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
 
 
 def _only(files: Sequence[Path], beside: Path, ending: str) -> Path | None:
@@ -385,7 +390,8 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     for path in sorted(own, key=lambda path: ("echo" in known[path], path.name)):
         if known[path].get("part", "mag") == "mag":
             name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
-            found.setdefault(re.sub(r"(echo|part)-[^_]+_", "", name), path)
+            name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
+            found.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
     return found
 
 
@@ -499,7 +505,7 @@ def _field_of(
         r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
     )
     ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
-    fields = {name: path for name, path in ways.items() if name not in (*_ANATOMIES, "T2w")}
+    fields = {name: path for name, path in ways.items() if name not in _NO_FIELDS}
     if not fields:  # the report shows a run before and after correction for distortion
         figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob(
             "sub-*_desc-sdc_bold.svg"

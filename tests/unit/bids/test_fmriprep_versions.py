@@ -70,6 +70,12 @@ def on_surfaces(data: BidsMaker, *spaces: str) -> list[str]:
             "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
             "desc-confounds_timeseries.tsv",
         ),
+        (
+            "26.0.0",
+            "from-orig_to-run_mode-image_desc-hmc_xfm.txt",
+            "from-run_to-T1w_mode-image_desc-coreg_xfm.txt",
+            "desc-confounds_timeseries.tsv",
+        ),
     ],
 )
 def test_names_of_every_version_are_known(data, version, hmc, coreg, table):
@@ -79,7 +85,8 @@ def test_names_of_every_version_are_known(data, version, hmc, coreg, table):
     assert found.confounds == Path(f"{stem}_{table}")
     assert found.hmc == (Path(f"{stem}_{hmc}") if hmc else None)
     assert found.coreg == (Path(f"{stem}_{coreg}") if coreg else None)
-    assert found.mask == Path(f"{stem}_desc-brain_mask.nii.gz")
+    space = "_space-run" if version == "26.0.0" else ""
+    assert found.mask == Path(f"{stem}{space}_desc-brain_mask.nii.gz")
     assert found.n_dummy == 2
 
 
@@ -88,6 +95,28 @@ def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
     old = maker.root / f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
     assert run_of(planned(data)).coreg == new
+
+
+@pytest.mark.parametrize("name", ["space-run_boldref", "space-orig_desc-hmc_boldref"])
+def test_a_reference_by_its_newest_name_is_looked_at(data, name):
+    path = prepared(data, version="26.0.0").root / f"{STEM}_{name}.nii.gz"
+    nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
+    assert f"{path}\n  why: its matrix" in refusals(data)
+
+
+def test_a_template_of_several_runs_is_no_field_map(data):
+    """What `--bold-coreg-level session` leaves."""
+    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
+    maker = prepared(data, version="26.0.0")
+    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4))
+    own = maker.root / f"{STEM}_from-run_to-T1w_mode-image_desc-coreg_xfm.txt"
+    own.rename(own.with_name(own.name.replace("to-T1w", "to-session")))
+    plan = planned(data)
+    found = run_of(plan)
+    assert found.coreg is None
+    assert found.field is not None
+    assert found.field.name == "auto00000"
+    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it, since" in said(plan)
 
 
 def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
@@ -131,7 +160,7 @@ def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
         path.unlink()
     text = said(planned(data))
     assert "no brain mask on its own grid (`--output-spaces func` writes it" in text
-    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it)" in text
+    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it, since 26.0" in text
     assert "no confounds (`--level full`, the default, writes them)" in text
     assert (
         "no tissue maps (label-{GM,WM,CSF}_probseg) (every call writes them to the anat folder)"
