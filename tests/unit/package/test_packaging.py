@@ -103,11 +103,30 @@ def test_wheel_holds_every_file_of_the_package(source: Path, wheel: dict[str, by
     assert "bids_sr/boilerplate/io_spec.json" in wheel
 
 
+def test_links_of_the_readme_lead_somewhere_on_the_package_index(
+    wheel: dict[str, bytes], setup: configparser.ConfigParser
+) -> None:
+    (metadata,) = (data.decode() for name, data in wheel.items() if name.endswith("/METADATA"))
+    place = rf"{re.escape(setup['metadata']['url'])}/(blob|raw)/v{re.escape(bids_sr.RELEASE)}/"
+    links = re.findall(r"\]\(([^)#]+)", metadata)
+    assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text())) > 30
+    found = {re.fullmatch(f"{place}(.+)", link) for link in links}
+    assert None not in found
+    named = {(each[1], each[2]) for each in found if each}
+    assert all((ROOT / name).is_file() for _, name in named)
+    pictures = {name for kind, name in named if kind == "raw"}
+    assert pictures == {"docs/figures/example.png", "docs/figures/people.svg"}
+
+
 def test_sdist_gives_the_same_wheel(source: Path, wheel: dict[str, bytes]) -> None:
+    for name in ("usage.md", "examples/plot_1_one_run.md"):  # the second as mkdocs leaves it
+        (source / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / "docs" / name).write_text("text")
     sdist = build(source, "build_sdist", source.parent / "sdist")
     with tarfile.open(sdist) as archive:
         archive.extractall(source.parent / "unpacked", filter="data")
     (unpacked,) = (source.parent / "unpacked").iterdir()
+    assert [path.name for path in (unpacked / "docs").rglob("*")] == ["usage.md"]
     assert {"LICENSE", "NOTICE", "CITATION.cff", "CHANGES.md", "README.md"} <= {
         path.name for path in unpacked.iterdir()
     }
