@@ -36,7 +36,7 @@ from bids_sr.reports.sections import (
 )
 
 _CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
-_ESCAPED = {ord(sign): f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
+_ESCAPED = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
 _Key = tuple[str | None, ...]
 _NO_RUN: _Key = (None,) * len(RUN_ENTITIES)
@@ -186,7 +186,10 @@ def data_uri(data: bytes) -> str:
         Address of the kind ``data:image/svg+xml``.
     """
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
-    return min(encoded, "data:image/svg+xml," + data.decode("utf-8").translate(_ESCAPED), key=len)
+    text = data.decode("utf-8")
+    for sign, instead in _ESCAPED.items():  # ten times as fast as `str.translate`
+        text = text.replace(sign, instead)
+    return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
 
 def _embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:

@@ -190,9 +190,10 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
         packed = archive.stat().st_mtime_ns
-        manifest = zipfile.Path(archive, _MANIFEST)
+        inside = zipfile.Path(archive)  # opened once for all figures
+        manifest = inside / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
-            found[note["file"]] = _archived(zipfile.Path(archive, note["file"]), note)
+            found[note["file"]] = _archived(inside / note["file"], note)
     for path, note in _loose(archive.parent):
         if path.name not in found or path.stat().st_mtime_ns > packed:
             found[path.name] = _archived(path, note)

@@ -15,7 +15,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markupsafe import Markup, escape
-from pybtex.database import Entry, Person, parse_string
+from pybtex.database import Entry, Person
+from pybtex.database.input.bibtex import Parser
 from pybtex.richtext import Text
 
 from bids_sr.boilerplate import bibliography, split_bibtex
@@ -32,7 +33,7 @@ _WEB = ("https://", "http://")
 @cache
 def _read_entry(raw: str) -> Entry:
     """An entry as pybtex reads it; nobody changes it."""
-    return next(iter(parse_string(raw, "bibtex").entries.values()))
+    return next(iter(Parser().parse_string(raw).entries.values()))
 
 
 def plain(value: str) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
@@ -66,7 +66,7 @@ class Explained:
         if count < 2:
             return float("nan"), float("nan")
         error = float(np.std(self.by_stretch, ddof=1)) / count**0.5
-        reach = _WIDER * float(stats.t.ppf(0.975, count - 1)) * error
+        reach = _WIDER * float(special.stdtrit(count - 1, 0.975)) * error
         return self.share - reach, self.share + reach
 
 

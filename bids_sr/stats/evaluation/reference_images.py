@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from bids_sr.io.array_types import Float, Mask
 from bids_sr.io.nifti import SeriesReader
@@ -113,7 +113,8 @@ def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tu
     if not len(drawn) or not np.isfinite(values).all():
         return math.nan, math.nan
     mean = float(values.mean())
-    wide = math.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
+    wide = math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.975)
+    wide /= special.ndtri(0.975)
     low, high = np.quantile(values[drawn].mean(axis=1) - mean, [0.025, 0.975]) * wide
     return mean + float(low), mean + float(high)
 

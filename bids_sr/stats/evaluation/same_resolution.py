@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize
 
 from bids_sr.io.array_types import Array, Mask
 from bids_sr.io.nifti import SeriesReader
@@ -123,6 +122,8 @@ def same_resolution(
         return math.nan
     if not lacking(0.0) < -_ALIKE:
         return 0.0
+    from scipy import optimize  # long to import, and few runs have a compared series
+
     return (
         _WIDEST_MM
         if lacking(_WIDEST_MM) < 0
