@@ -23,10 +23,10 @@ from typing import TextIO
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.config import UsageError
-from bids_sr.notices import Notice, as_json
+from bids_sr.notices import Level, Notice, as_json
 
 DONE, FAILED, REFUSED = 0, 1, 2
-TIME = "%Y-%m-%dT%H:%M:%S%z"
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
 _as_json = False
 
 
@@ -134,5 +134,31 @@ def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
     lines = [text]
     if _as_json:
         found = notices or (Notice(what=text, level="note", code="progress"),)
-        lines = [as_json(each, time=time.strftime(TIME)) for each in found]
+        lines = [as_json(each, time=time.strftime(_TIME)) for each in found]
     print("\n".join(lines), file=stream or sys.stdout, flush=True)
+
+
+def start_log(verbosity: int) -> None:
+    """Write the program's own log to standard error, in the chosen format.
+
+    Parameters
+    ----------
+    verbosity : int
+        0: warnings; 1: what is done, too; 2: everything.
+    """
+    import logging  # which takes as long to be imported as a command line to be read
+
+    class JsonLines(logging.Formatter):
+        """Messages as notices."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            level: Level = "note" if record.levelno < logging.WARNING else "warning"
+            found = Notice(what=record.name, why=super().format(record), level=level, code="log")
+            return as_json(found, time=self.formatTime(record, _TIME))
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if _as_json else plain)
+    logging.basicConfig(handlers=[handler], level=level)
+    logging.getLogger("bids_sr").setLevel(level)

@@ -29,6 +29,7 @@ from bids_sr.cli.exit_codes import (
     ended,
     say,
     show,
+    start_log,
 )
 from bids_sr.cli.heartbeat import still
 from bids_sr.cli.parser import parse_settings
@@ -76,12 +77,10 @@ def _run(argv: Sequence[str]) -> int:
     settings = parse_settings(argv)
     import uuid  # and more only now, so that --help answers at once
 
-    from bids_sr.cli.log_lines import start_log
-
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolved(run_uuid=identifier)
     choose_format(settings.run.log_format)
-    start_log(settings)
+    start_log(settings.run.verbosity)
     say(
         f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
         f" {settings.paths.bids_dir}"

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import bids_sr
-from bids_sr.cli import log_lines, main
+from bids_sr.cli import exit_codes, main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import DiskFullError, beside
@@ -223,9 +223,15 @@ def test_as_json_all_lines_are_notices(
     assert capsys.readouterr().out.startswith(time.strftime("%H:"))
 
 
-def test_messages_of_the_log_are_notices_too() -> None:
+def test_messages_of_the_log_are_notices_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(exit_codes, "_as_json", True)
+    exit_codes.start_log(0)
     made = logging.LogRecord("bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None)
-    line = json.loads(log_lines._JsonLines().format(made))
+    logging.getLogger(made.name).handle(made)
+    line = json.loads(capsys.readouterr().err)
     assert (line["what"], line["why"], line["level"], line["code"]) == (
         "bids_sr.x",
         "mind {this}",
