@@ -138,7 +138,7 @@ def _executed(
             graph,
             base_dir=settings.paths.work_dir or Path(),
             need_gb=lambda need: step_gb(need, cost.sizes),
-            seconds=declared_seconds(plan, cost.sizes.scans),
+            seconds=declared_seconds(plan, cost.sizes),
         )
     # what is given, less what the program and waiting workers hold
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings
-from bids_sr.config.memory_model import BASE_GB, step_gb
+from bids_sr.config.memory_model import BASE_GB, Sizes, step_gb
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.series import RAW
@@ -41,7 +41,7 @@ STAGES: Mapping[str, str] = {
     "store": "storing",
 }
 """Step, or the module in which it stands → what its stage is called, in the order of the work."""
-_START, _START_S = "start of the program, pages of the report", 20.0
+_START, _START_S = "start of the program, pages of the report", 14.0
 
 
 def stage_of(step: "AnyStep | None") -> str:
@@ -83,7 +83,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
     seconds, memory = {_START: _START_S}, {_START: BASE_GB}
-    seconds_of = declared_seconds(plan, cost.sizes.scans)
+    seconds_of = declared_seconds(plan, cost.sizes)
     if steps is None:
         scopes = place_all(settings, plan, __version__).inward()
         steps = (placed for one in scopes for placed in one.steps)
@@ -101,15 +101,15 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
     return replace(cost, minutes=minutes, rows=rows)
 
 
-def declared_seconds(plan: Plan, scans: float) -> "Callable[[Placed], float]":
+def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Placed], float]":
     """Return what tells the processor time that a step declares for its run (s).
 
     Parameters
     ----------
     plan : Plan
         What the call will do.
-    scans : float
-        Millions of voxels of the largest structural scan, for steps of participants without runs.
+    sizes : Sizes
+        Of the largest structural images, for steps of participants.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def declared_seconds(plan: Plan, scans: float) -> "Callable[[Placed], float]":
         subject, name = placed.scope.whom
         run = runs.get((subject, name)) or runs.get((subject, ""))
         if run is None:
-            return placed.cost.seconds(high=scans)
+            return placed.cost.seconds(high=sizes.scans)
         low = math.prod(run.shape) / 1e6
         high = low * math.prod(run.factor)
         try:
@@ -134,7 +134,10 @@ def declared_seconds(plan: Plan, scans: float) -> "Callable[[Placed], float]":
         except KeyError:  # of the participant
             is_raw = True
         return placed.cost.seconds(
-            low=low, high=high, volumes=(low if is_raw else high) * run.n_volumes
+            low=low,
+            high=high,
+            volumes=(low if is_raw else high) * run.n_volumes,
+            t1w=sizes.t1w,
         )
 
     return seconds

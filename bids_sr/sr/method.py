@@ -45,6 +45,8 @@ class Cost:
     series : float
         Of applying the network, for a million voxels of all volumes on that grid, without the
         interpolation.
+    t1w : float
+        For a million voxels of the T1w image.
     limit : float
         Seconds after which it stops on the clock.
     """
@@ -55,9 +57,12 @@ class Cost:
     most: float = inf
     volumes: float = 0.0
     series: float = 0.0
+    t1w: float = 0.0
     limit: float = inf
 
-    def seconds(self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0) -> float:
+    def seconds(
+        self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
+    ) -> float:
         """Return seconds of a training, or a step, on so many million voxels of each kind.
 
         Parameters
@@ -68,6 +73,8 @@ class Cost:
             Millions of voxels of one volume on the high-resolution grid.
         volumes : float, optional
             Millions of voxels of all volumes on the high-resolution grid.
+        t1w : float, optional
+            Millions of voxels of the T1w image.
 
         Returns
         -------
@@ -75,7 +82,7 @@ class Cost:
             Processor time (s).
         """
         found = self.always + self.low * low + self.high * min(high, self.most)
-        return min(self.limit, found + self.volumes * volumes)
+        return min(self.limit, found + self.volumes * volumes + self.t1w * t1w)
 
 
 # fast, as published

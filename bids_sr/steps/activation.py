@@ -162,7 +162,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     text=_maps_text,
     memory=MAPS,
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=Cost(always=0.5, volumes=0.025),
+    cost=Cost(always=1.1, volumes=0.029),
 )
 def map_series(
     series: Series,

@@ -41,7 +41,7 @@ _BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
     reads=lambda setting: [templates.template_source(setting("template_space"))],
-    cost=Cost(always=2.0),
+    cost=Cost(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is on this machine; nothing is downloaded.
@@ -61,7 +61,9 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     return found.t1, found.mask, found.tissues
 
 
-@step(makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0), cost=Cost(always=4.0))
+@step(
+    makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0), cost=Cost(always=2.0, t1w=0.4)
+)
 def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     """Bring a T1w image to right, anterior, superior, and divide it by the bias field of the head.
 
@@ -86,7 +88,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
     keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, exported_as={})},
-    cost=Cost(always=4.0),
+    cost=Cost(always=2.0, t1w=0.3),
 )
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field estimated in its brain.
@@ -127,7 +129,7 @@ def _text_of_mask(setting: Lookup) -> str:
     text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
     keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, exported_as={})},
-    cost=Cost(always=4.0),
+    cost=Cost(always=3.0, t1w=0.4),
 )
 def mask_brain(
     t1w_head: Image,
@@ -256,7 +258,7 @@ _KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", 
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=Need(always=0.25, t1w=0.010, high=0.0),
     keep=_KEPT_XFMS,
-    cost=Cost(always=17.0),
+    cost=Cost(always=11.0, t1w=1.3),
 )
 def normalize_t1w(
     t1w_preproc: Image,
@@ -324,7 +326,7 @@ def normalize_t1w(
             {"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, exported_as={}
         )
     },
-    cost=Cost(always=4.5),
+    cost=Cost(always=0.1, t1w=0.6),
 )
 def segment_tissues(
     t1w_preproc: Image,
@@ -389,7 +391,7 @@ def _kept_atlas(extension: str) -> Keep:
     memory=REGION,
     keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
     reads=lambda setting: [find_atlas(setting("atlas"), setting("template_space")).image],
-    cost=Cost(always=1.0),
+    cost=Cost(always=0.1, t1w=0.12),
 )
 def place_atlas(
     t1w_preproc: Image,
@@ -460,7 +462,7 @@ def _text_of_region(setting: Lookup) -> str:
         )
     },
     reads=lambda setting: [Path(setting("roi"))] if is_file(setting("roi")) else [],
-    cost=Cost(always=1.5),
+    cost=Cost(t1w=0.15),
 )
 def define_region(
     t1w_preproc: Image,

@@ -49,7 +49,7 @@ _MOST_VOLUMES = 60
 """Evenly spaced volumes of which single images are scored, at most."""
 
 
-@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.3, volumes=0.008))
+@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.1, volumes=0.008))
 def measure_effects(
     series: Series,
     mask: Mask,
@@ -258,7 +258,7 @@ def _halves_text(setting: Lookup) -> str:
     part=Part.EVALUATION,
     text=_halves_text,
     memory=EFFECTS,
-    cost=Cost(always=2.0),
+    cost=Cost(always=2.5),
 )
 def compare_halves(
     effects: dict[str, File],
@@ -314,7 +314,7 @@ KNOWN_TEXT = (
 """Methods text of a run whose activation is known, without a measured series."""
 
 
-@step(makes="truth", memory=EFFECTS, cost=Cost(always=5.0))
+@step(makes="truth", memory=EFFECTS, cost=Cost(always=1.2, low=29.0))
 def compare_with_truth(
     maps: Sequence[Map],
     bold_mask_hr: Mask,
@@ -379,7 +379,7 @@ def compare_with_truth(
         )
 
 
-@step(makes="truth_images", memory=EFFECTS, cost=Cost(always=2.0))
+@step(makes="truth_images", memory=EFFECTS, cost=Cost(always=3.5))
 def compare_images(
     series: dict[str, Series],
     bold_mask_hr: Mask,

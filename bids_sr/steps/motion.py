@@ -146,7 +146,7 @@ def _text_of_reference(setting: Lookup) -> str:
     part=Part.PREPROCESSING,
     text=_text_of_reference,
     keep={"boldref": KEEP_BOLDREF},
-    cost=Cost(always=1.8, volumes=0.01),
+    cost=Cost(always=0.7, volumes=0.0125),
 )
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average steady volumes after bringing them into register.
@@ -194,7 +194,7 @@ def mask_head(boldref: Image) -> Mask:
         " with a gain and a quadratic intensity bias; volumes were not resampled at this stage."
     ),
     keep={"hmc_xfms": KEEP_MOTION},
-    cost=Cost(always=2.0, volumes=0.21),
+    cost=Cost(always=0.8, volumes=0.135),
 )
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
@@ -336,7 +336,7 @@ _NO_TISSUES = (
         " and temporal CompCor [@behzadi2007]."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
-    cost=Cost(volumes=0.047),
+    cost=Cost(volumes=0.063),
 )
 def gather_confounds(
     preproc: Series,

@@ -104,7 +104,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
             sidecar={"Description": "probability of the tissue"}, dataset="primary"
         )
     },
-    cost=Cost(always=0.8),
+    cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Name the probabilities of gray matter, white matter and CSF, which come in this order.

@@ -367,7 +367,7 @@ def _change_of_t(
         "Distortion was measured as the displacement at which the edges of the BOLD reference and"
         " of the T2*-weighted image agree best locally, regardless of contrast. "
     ),
-    cost=Cost(always=1.0),
+    cost=Cost(low=8.0),
 )
 def compare_edges(
     boldref: Image,

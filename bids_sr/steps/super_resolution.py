@@ -156,7 +156,7 @@ def _level(setting: Lookup) -> Level:
 def _cost(setting: Lookup) -> Cost:
     name = setting("series_name")
     added = 0.0 if name in BASELINES else method_of_series(name).cost(setting("recipe")).series
-    return Cost(always=0.5, volumes=0.035 + added)
+    return Cost(volumes=0.025 + added)
 
 
 @step(

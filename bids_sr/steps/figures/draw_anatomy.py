@@ -45,7 +45,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
         missing="brain mask and tissues (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
-    cost=Cost(always=4.5),
+    cost=Cost(always=0.7, t1w=0.5),
 )
 def draw_brain(
     t1w_preproc: Image,

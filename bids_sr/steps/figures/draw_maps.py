@@ -282,7 +282,7 @@ def draw_design(
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=Cost(always=5.0),
+    cost=lambda setting: Cost(always=1.0 + 0.95 * len(setting("contrasts"))),
 )
 def draw_activation(
     maps: list[Map],

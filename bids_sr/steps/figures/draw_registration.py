@@ -54,7 +54,7 @@ def show_registration(registration: Facts) -> Content:
         missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
-    cost=Cost(always=2.5),
+    cost=Cost(always=0.4, t1w=0.27),
 )
 def draw_coregistration(
     boldref: Image,

@@ -13,7 +13,7 @@ METHOD = Method(
         "sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data"
     ),
     placebos=PLACEBOS_OF_A_RUN,
-    costs={"fast": Cost(always=2.0, low=250.0, volumes=0.02, series=0.08)},
+    costs={"fast": Cost(always=2.0, low=145.0, volumes=0.005, series=0.02)},
     calibrated=True,
     text={
         "any": (
