@@ -26,6 +26,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
+TOGETHER = (
+    ("tests/e2e/test_documented_scripts.py", "tests/e2e/test_whole_run.py"),
+    ("tests/unit/api/",),
+    ("tests/unit/phantom/",),
+)
+"""Tests that share what takes long to make, by how their names begin: two workers would each make
+it.
+"""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one worker, and so does each of `TOGETHER`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getoption("dist") != "loadscope":
+        return None
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((names[0] for names in TOGETHER if file.startswith(names)), file)
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(autouse=True)
 def one_list_of_entities() -> None:
     """pybids writes its entities, which are always the same, one by one into the database of every

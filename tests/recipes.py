@@ -59,7 +59,8 @@ def files_of(title: str) -> set[str]:
 
 def copy_with(title: str, folder: Path) -> Path:
     """A copy of the program with the lines of a chapter, below a folder."""
-    ignored = shutil.ignore_patterns("__pycache__")
+    # what is compiled comes along, but for what another process is writing
+    ignored = shutil.ignore_patterns("*.pyc.*")
     shutil.copytree(ROOT / "bids_sr", folder / "bids_sr", ignore=ignored)
     for part in ("workflows", "boilerplate"):
         shutil.copytree(ROOT / part, folder / "bids_sr" / part, ignore=ignored)

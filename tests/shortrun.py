@@ -23,12 +23,12 @@ EVENTS = pd.DataFrame(
 )
 
 
-def make_run(folder: Path) -> Path:
+def make_run(folder: Path, shape: tuple[int, int, int] = (60, 56, 5)) -> Path:
     """Write fine.nii, low.nii (a pair), truth.nii, bold.nii, mask.nii, events.tsv and hmc.txt;
-    returns the folder.
+    returns the folder. On a smaller matrix the head is smaller, too.
     """
     rng = np.random.default_rng(0)
-    x, y, _ = np.indices((60, 56, 5), dtype=float)
+    x, y, _ = np.indices(shape, dtype=float) * 60 / shape[0]
     head = ((x - 29) / 23) ** 2 + ((y - 28) / 25) ** 2 < 1
     anatomy = (
         head * (600 + 300 * gaussian_filter(rng.standard_normal(head.shape), (1.2, 1.2, 0)))

@@ -25,10 +25,10 @@ RUN = "sub-01_task-tap"
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, a measured series and a calibration."""
-    folder = make_run(tmp_path_factory.mktemp("images"))
+    folder = make_run(tmp_path_factory.mktemp("images"), (44, 40, 5))
     data, affine = load_image(folder / "truth.nii")
     rng = np.random.default_rng(4)
-    noisy = data[..., :60] + rng.normal(0, 2, (*data.shape[:3], 60))
+    noisy = data[..., :30] + rng.normal(0, 2, (*data.shape[:3], 30))
     save_image(noisy.astype(np.float32), affine, folder / "calibration.nii", tr=TR)
     return folder
 

@@ -1,12 +1,14 @@
 """One vocabulary of decisions, one formatter of numbers, one idea to a name."""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from syntax import statements
 
 from bids_sr.stats.evaluation.evidence import STRONGEST, WORTH, Decision, Status
 from bids_sr.stats.evaluation.words import DECISIONS, MARKS
@@ -17,10 +19,12 @@ ROOT = Path(__file__).parents[2]
 FORMATTED = ("reports", "steps", "stats", "group", "api", "cli")
 
 
-def trees(*parts: str) -> Iterator[tuple[Path, ast.Module]]:
+def trees(*parts: str, having: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Modules in whose text something (a regular expression) stands."""
     for part in parts:
         for path in sorted((ROOT / part).rglob("*.py")):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+            if re.search(having, text := path.read_text(encoding="utf-8")):
+                yield path, ast.parse(text)
 
 
 def signs(tree: ast.AST) -> list[int]:
@@ -52,7 +56,7 @@ def test_references_have_one_name_and_one_order():
 def test_numbers_are_formatted_in_one_place():
     found = {
         f"{path.relative_to(ROOT)}:{line}"
-        for path, tree in trees(*(f"bids_sr/{part}" for part in FORMATTED))
+        for path, tree in trees(*(f"bids_sr/{part}" for part in FORMATTED), having="−|2212|MINUS")
         for line in signs(tree)
     }
     assert found == set()
@@ -66,8 +70,8 @@ def test_a_sign_that_is_set_by_hand_is_seen(code):
 def test_a_name_of_a_class_is_one_idea():
     names = Counter(
         node.name
-        for _, tree in trees("bids_sr", "workflows")
-        for node in ast.walk(tree)
+        for _, tree in trees("bids_sr", "workflows", having="class ")
+        for node in statements(tree)
         if isinstance(node, ast.ClassDef)
     )
     assert {name for name, count in names.items() if count > 1} == set()

@@ -1,12 +1,16 @@
 """One whole run on the smallest phantom, shared by all end-to-end tests."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
 
 BIN = Path(sys.executable).parent
@@ -74,6 +78,49 @@ def finished(tmp_path_factory) -> Finished:
     return Finished(
         bids_dir=data, out=base / "out", command=command, code=code, text=text, seconds=seconds
     )
+
+
+@pytest.fixture(scope="session")
+def copied(finished, tmp_path_factory) -> Path:
+    """A folder with RAW and OUT as the pages call them; the second participant is the first with
+    other noise and no dummy volumes. Of the template there is the middle of the brain alone, as
+    programs take twenty times as long for the whole.
+    """
+    root = tmp_path_factory.mktemp("two")
+    primary = "derivatives/bids-sr-sbl"
+    for name, source in (("RAW", finished.bids_dir), (f"OUT/{primary}", finished.out / primary)):
+        shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("derivatives"))
+    func = root / "OUT" / primary / "sub-01" / "func"
+    stem = func / "sub-01_task-tap_space-MNI152NLin2009cAsym_res-2"
+    brain = np.argwhere(np.asarray(nib.load(f"{stem}_desc-brain_mask.nii.gz").dataobj))
+    box = tuple(slice(n - 12, n + 12) for n in np.median(brain, axis=0).astype(int))
+    for kind in ("desc-preproc_bold", "desc-brain_mask", "boldref"):
+        path = Path(f"{stem}_{kind}.nii.gz")
+        image = nib.load(path)
+        part = nib.Nifti1Image(
+            image.get_fdata(dtype=np.float32)[box], image.slicer[box].affine, image.header
+        )
+        path.unlink()
+        nib.save(part, path)
+    for name in ("RAW", f"OUT/{primary}"):
+        for path in sorted((root / name / "sub-01").rglob("*")):
+            copy = root / name / str(path.relative_to(root / name)).replace("sub-01", "sub-02")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                shutil.copy(path, copy)
+    shutil.copy(finished.out / "dataset_description.json", root / "OUT")
+    shutil.copytree(finished.out / "sub-01", root / "OUT" / "sub-01")
+    bold = Path(str(stem).replace("sub-01", "sub-02") + "_desc-preproc_bold.nii.gz")
+    image = nib.load(bold)
+    data = image.get_fdata(dtype=np.float32)
+    data += np.random.default_rng(0).normal(0, 1, data.shape) * (data != 0)
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), bold)
+    (table,) = bold.parent.glob("*_desc-confounds_timeseries.tsv")
+    confounds = pd.read_csv(table, sep="\t", na_values="n/a")
+    steady = confounds.loc[:, ~confounds.columns.str.startswith("non_steady")]
+    assert steady.shape < confounds.shape, "the first participant has dummy volumes"
+    steady.to_csv(table, sep="\t", index=False, na_rep="n/a")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -35,41 +35,14 @@ def run(page: str, **given: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def two_participants(finished, tmp_path, monkeypatch):
-    """RAW and OUT as the pages call them; the second participant is the first with other noise and
-    no dummy volumes.
-    """
-    primary = "derivatives/bids-sr-sbl"
-    for name, source in (("RAW", finished.bids_dir), (f"OUT/{primary}", finished.out / primary)):
-        shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("derivatives"))
-        for path in sorted((tmp_path / name / "sub-01").rglob("*")):
-            copy = (
-                tmp_path
-                / name
-                / str(path.relative_to(tmp_path / name)).replace("sub-01", "sub-02")
-            )
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                shutil.copy(path, copy)
-    shutil.copy(finished.out / "dataset_description.json", tmp_path / "OUT")
-    shutil.copytree(finished.out / "sub-01", tmp_path / "OUT" / "sub-01")
-    func = tmp_path / "OUT" / primary / "sub-02" / "func"
-    bold = func / "sub-02_task-tap_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
-    image = nib.load(bold)
-    data = image.get_fdata(dtype=np.float32)
-    data += np.random.default_rng(0).normal(0, 1, data.shape) * (data != 0)
-    nib.save(nib.Nifti1Image(data, image.affine, image.header), bold)
-    (table,) = func.glob("*_desc-confounds_timeseries.tsv")
-    confounds = pd.read_csv(table, sep="\t", na_values="n/a")
-    steady = confounds.loc[:, ~confounds.columns.str.startswith("non_steady")]
-    assert steady.shape < confounds.shape, "the first participant has dummy volumes"
-    steady.to_csv(table, sep="\t", index=False, na_rep="n/a")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def two_participants(copied, monkeypatch):
+    """Stand in the folder of both."""
+    monkeypatch.chdir(copied)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_other_programs_read_an_output_as_the_page_says(two_participants):
+@pytest.mark.usefixtures("two_participants")
+def test_other_programs_read_an_output_as_the_page_says():
     """nilearn to the second level, also of a run without dummy volumes; pybids, with the entities
     of maps.
     """
@@ -87,7 +60,8 @@ def test_other_programs_read_an_output_as_the_page_says(two_participants):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_model_for_fitlins_is_one(two_participants):
+@pytest.mark.usefixtures("two_participants")
+def test_the_model_for_fitlins_is_one():
     """As pybids, on which fitlins stands, reads it: the design has its columns, and the contrast
     its conditions.
     """

@@ -15,14 +15,15 @@ def global_settings() -> Iterator[None]:
     """
     from nipype import config
 
-    before = {name: dict(config._config[name]) for name in config._config.sections()}
+    before = {name: dict(options) for name, options in config._config._sections.items()}
     levels = {
         name: logging.getLogger(name).level
         for name in ("bids_sr", "nipype.workflow", "nipype.interface")
     }
     yield
-    config._config.clear()
-    config._config.read_dict(before)
+    if config._config._sections != before:
+        config._config.clear()
+        config._config.read_dict(before)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 

@@ -10,6 +10,7 @@ from pkgutil import walk_packages
 
 import pytest
 from pages import loaded, scripts
+from syntax import statements
 
 from bids_sr import steps
 from bids_sr.pipeline.step import Step
@@ -122,7 +123,7 @@ def _docstrings():
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for top in ("bids_sr", "workflows", "boilerplate", "benchmarks", "docs", "tests"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in statements(ast.parse(path.read_text())):
                 if isinstance(node, documented) and (text := ast.get_docstring(node)):
                     yield path.relative_to(ROOT), text.splitlines()
 

@@ -61,7 +61,7 @@ def build(source: Path, what: str, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is built from, so that the checkout stays clean."""
+    """A copy of what is built from, committed: this checkout stays clean."""
     copy = tmp_path_factory.mktemp("copy") / "source"
     copy.mkdir()
     for name in TOGETHER:
@@ -69,12 +69,40 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, copy)
+    (copy / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    for name in ("usage.md", "examples/plot_1_one_run.md"):  # the second as mkdocs leaves it
+        (copy / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "docs" / name).write_text("text")
+    git(copy, "init", "-q")
+    git(copy, "add", "-A")
+    git(copy, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", "x")
     return copy
 
 
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.fixture(scope="module")
-def wheel(source: Path) -> dict[str, bytes]:
-    return contents(build(source, "build_wheel", source.parent / "wheel"))
+def built(source: Path) -> dict[str, Path]:
+    """What is built of it, and of its sdist; of a changed checkout first."""
+    here = source.parent
+    (source / "README.md").write_text("changed")
+    made = {"changed": build(source, "build_wheel", here / "changed")}
+    git(source, "checkout", "-q", "README.md")
+    for kind in ("wheel", "sdist", "editable"):
+        made[kind] = build(source, f"build_{kind}", here / kind)
+    with tarfile.open(made["sdist"]) as archive:
+        archive.extractall(here / "unpacked", filter="data")
+    (unpacked,) = (here / "unpacked").iterdir()
+    return {**made, "of the sdist": build(unpacked, "build_wheel", here / "again")}
+
+
+@pytest.fixture(scope="module")
+def wheel(built: dict[str, Path]) -> dict[str, bytes]:
+    return contents(built["wheel"])
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -118,25 +146,21 @@ def test_links_of_the_readme_lead_somewhere_on_the_package_index(
     assert pictures == {"docs/figures/example.png", "docs/figures/people.svg"}
 
 
-def test_sdist_gives_the_same_wheel(source: Path, wheel: dict[str, bytes]) -> None:
-    for name in ("usage.md", "examples/plot_1_one_run.md"):  # the second as mkdocs leaves it
-        (source / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / "docs" / name).write_text("text")
-    sdist = build(source, "build_sdist", source.parent / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(source.parent / "unpacked", filter="data")
-    (unpacked,) = (source.parent / "unpacked").iterdir()
+def test_sdist_gives_the_same_wheel(built: dict[str, Path], wheel: dict[str, bytes]) -> None:
+    (unpacked,) = (built["sdist"].parents[1] / "unpacked").iterdir()
     assert [path.name for path in (unpacked / "docs").rglob("*")] == ["usage.md"]
     assert {"LICENSE", "NOTICE", "CITATION.cff", "CHANGES.md", "README.md"} <= {
         path.name for path in unpacked.iterdir()
     }
-    again = contents(build(unpacked, "build_wheel", source.parent / "again"))
+    again = contents(built["of the sdist"])
     assert package_of(again) == package_of(wheel)
     assert set(again) == set(wheel)
 
 
-def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, bytes]) -> None:
-    editable = contents(build(source, "build_editable", source.parent / "editable"))
+def test_editable_install_reaches_the_same_files(
+    built: dict[str, Path], wheel: dict[str, bytes]
+) -> None:
+    editable = contents(built["editable"])
     finder = next(data for name, data in editable.items() if name.endswith("finder.py")).decode()
     mapping = next(
         ast.literal_eval(node.value)
@@ -156,37 +180,19 @@ def test_editable_install_reaches_the_same_files(source: Path, wheel: dict[str, 
     assert scripts == [data for name, data in wheel.items() if name.endswith("entry_points.txt")]
 
 
-def test_a_build_is_stamped_with_its_commit(source: Path, tmp_path: Path) -> None:
-    """Wheel, sdist and editable installation name the commit; a second build of a changed checkout
-    says so.
+def test_a_build_is_stamped_with_its_commit(
+    source: Path, built: dict[str, Path], tmp_path: Path
+) -> None:
+    """Wheel, sdist and editable installation name the commit; a build of a changed checkout says
+    so.
     """
-    checkout = shutil.copytree(source, tmp_path / "checkout")
-    (checkout / ".gitignore").write_text((ROOT / ".gitignore").read_text())
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
-        subprocess.run([*git, *words], cwd=checkout, check=True)
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
-    ).stdout
-    wanted = f"{bids_sr.RELEASE}+g{head[:9]}"
-    sdist = build(checkout, "build_sdist", tmp_path / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
-    made = {
-        "wheel": build(checkout, "build_wheel", tmp_path / "wheel"),
-        "editable": build(checkout, "build_editable", tmp_path / "editable"),
-        "of the sdist": build(unpacked, "build_wheel", tmp_path / "again"),
-    }
-    (checkout / "README.md").write_text("changed")
-    assert {name: path.name.split("-")[1] for name, path in made.items()} == dict.fromkeys(
-        made, wanted
-    )
-    assert f"-{wanted}.dirty-" in build(checkout, "build_wheel", tmp_path / "changed").name
+    wanted = f"{bids_sr.RELEASE}+g{git(source, 'rev-parse', 'HEAD')[:9]}"
+    names = ("wheel", "editable", "of the sdist")
+    assert [built[name].name.split("-")[1] for name in names] == [wanted] * 3
+    assert f"-{wanted}.dirty-" in built["changed"].name
     asked = [sys.executable, "-c", "import bids_sr; print(bids_sr.__version__)"]
-    installed = tmp_path / "installed"
-    zipfile.ZipFile(made["of the sdist"]).extractall(installed)
-    shown = subprocess.run(asked, cwd=installed, check=True, capture_output=True, text=True).stdout
+    zipfile.ZipFile(built["of the sdist"]).extractall(tmp_path)
+    shown = subprocess.run(asked, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert shown.strip() == wanted
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import nibabel as nib
@@ -86,7 +87,7 @@ def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: SimulatedRun
     """Drift, breathing and pulse, without motion and thermal noise."""
     lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
     series = [
-        np.stack(list(echo_of(lying, 1, te).volumes(2, noise=False)), -1)
+        np.stack(list(islice(echo_of(lying, 1, te).volumes(2, noise=False), 30)), -1)
         for te in (TES[0], TES[2])
     ]
     brain = series[0].mean(-1) > 400

@@ -27,6 +27,7 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
 
 
+@cache
 def scene(levels: tuple[float, float, float], seed: int) -> Volume:
     """The brain in one contrast: levels of gray, white and fluid, with texture of its own."""
     parts, affine = tissues()
@@ -46,9 +47,17 @@ def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarra
     fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
     seen = heads.seen(bold, low, np.eye(4), noise=20)
     raised = sample_volume(seen.data, seen.affine, shape, affine)
+    return raised, heads.seen(guide, fine, np.eye(4), noise=20, seed=3).data, brain(), affine
+
+
+@cache
+def brain() -> np.ndarray:
+    """Mask on the fine grid of `pair`."""
+    low = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    shape, affine = hr_grid(low.data.shape, low.affine, (2, 2, 1))
     parts, grid = tissues()
-    mask = heads.seen(Volume(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
-    return raised, heads.seen(guide, fine, np.eye(4), noise=20, seed=3).data, mask, affine
+    fine = Volume(data=np.zeros(shape, np.float32), affine=affine)
+    return heads.seen(Volume(data=parts[3], affine=grid), fine, np.eye(4)).data > 0.5
 
 
 def moved(image: Volume, mm: np.ndarray | float) -> Volume:

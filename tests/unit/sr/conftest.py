@@ -7,7 +7,7 @@ from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_pair():
     """24 x 24 x 6 textured ellipse and its k-space crop, ten slices."""
     rng = np.random.default_rng(5)

@@ -46,10 +46,14 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
-def test_ten_stop_ten_equals_twenty(small_pair, tmp_path, kill_at):
-    whole = fit(small_pair, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(small_pair, tmp_path_factory):
+    """A training that nothing has stopped."""
+    return fit(small_pair, tmp_path_factory.mktemp("whole"))
 
+
+@pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
+def test_ten_stop_ten_equals_twenty(small_pair, whole, tmp_path, kill_at):
     def stop(phase, iteration, _total):
         if (phase, iteration) == kill_at:
             raise Stopped
@@ -69,9 +73,7 @@ def test_ten_stop_ten_equals_twenty(small_pair, tmp_path, kill_at):
 
 
 @pytest.mark.parametrize("phase", ["search", "refit"])
-def test_a_checkpoint_cut_short_is_made_anew(small_pair, tmp_path, phase, caplog):
-    whole = fit(small_pair, tmp_path / "whole")
-
+def test_a_checkpoint_cut_short_is_made_anew(small_pair, whole, tmp_path, phase, caplog):
     def stop(name, iteration, _total):
         if (name, iteration) == ("refit", 6):
             raise Stopped
@@ -84,10 +86,9 @@ def test_a_checkpoint_cut_short_is_made_anew(small_pair, tmp_path, phase, caplog
     assert f"{damaged}: not a checkpoint" in caplog.text
 
 
-def test_same_seed_same_bits_other_seed_others(small_pair, tmp_path):
-    first, again = (fit(small_pair, tmp_path / name) for name in ("a", "b"))
-    assert same(first.state, again.state)
-    assert not same(first.state, fit(small_pair, tmp_path / "c", seed=4).state)
+def test_same_seed_same_bits_other_seed_others(small_pair, whole, tmp_path):
+    assert same(whole.state, fit(small_pair, tmp_path / "again").state)
+    assert not same(whole.state, fit(small_pair, tmp_path / "other", seed=4).state)
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_with(small_pair, tmp_path):
@@ -123,7 +124,7 @@ def test_a_critic_step_leaves_the_generator_alone(small_pair):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
-    small_pair, tmp_path, monkeypatch
+    small_pair, whole, tmp_path, monkeypatch
 ):
     real_step = Networks.generators_step
 
@@ -137,7 +138,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
-    assert same(fit(small_pair, tmp_path).state, fit(small_pair, tmp_path / "clean").state)
+    assert same(fit(small_pair, tmp_path).state, whole.state)
 
 
 def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
@@ -168,11 +169,11 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     assert list(made.card["phases"]) == ["search"]
 
 
-def test_the_clock_marks_the_card(small_pair, tmp_path):
+def test_the_clock_marks_the_card(small_pair, whole, tmp_path):
     card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_train_minutes=0.01).card
     assert card["reproducible"] is False
     assert "clock" in card["not_reproducible_because"]
-    assert fit(small_pair, tmp_path / "free").card["reproducible"] is True
+    assert whole.card["reproducible"] is True
 
 
 def test_held_out_slices_are_not_trained_on():
@@ -183,8 +184,8 @@ def test_held_out_slices_are_not_trained_on():
     assert split(slices, 0) == (slices, ())
 
 
-def test_the_card_says_why_no_perceptual_term(small_pair, tmp_path):
-    card = fit(small_pair, tmp_path).card
+def test_the_card_says_why_no_perceptual_term(whole):
+    card = whole.card
     assert card["perceptual"]["active"] is False
     assert "--vgg-weights" in card["perceptual"]["reason"]
     assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
