@@ -179,8 +179,13 @@ def test_a_repetition_time_without_a_unit_is_not_made_up(run, tmp_path):
         assert told_tr(made.header) == 0
 
 
-def test_fitting_twice_forgets_the_first_run(run, tmp_path):
-    other = SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+@pytest.fixture(scope="module")
+def fitted(run):
+    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+
+
+def test_fitting_twice_forgets_the_first_run(run, fitted, tmp_path):
+    other = pickle.loads(pickle.dumps(fitted))
     bold, affine = load_image(run / "bold.nii")
     save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
     with pytest.raises(ImageInputError, match="sbl learned from another run"):
@@ -193,8 +198,7 @@ def test_fitting_twice_forgets_the_first_run(run, tmp_path):
     assert plain.transform(tmp_path / "other.nii").shape[3] == COUNT
 
 
-def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, tmp_path):
-    fitted = SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, fitted, tmp_path):
     assert fitted.applied_
     assert fitted.facts_["held_out"]["explained_over_zerofill"] > 0.02
     again = pickle.loads(pickle.dumps(fitted))

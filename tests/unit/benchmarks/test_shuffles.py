@@ -238,7 +238,7 @@ def test_shuffles_of_a_short_run_with_confounds_pass_as_often_as_fresh_noise(tmp
     assert found.rates.mean() == pytest.approx(np.mean(fresh), rel=0.15)
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.3])
+@pytest.mark.parametrize("rho", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_rate_on_noise_is_nominal(tmp_path, rho):
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 4000, rho), n_shuffles=30)
     # all shuffles share these voxels, whose rates differ: the interval over shuffles is narrower
@@ -250,10 +250,10 @@ def test_rate_on_noise_is_nominal(tmp_path, rho):
 def test_a_task_that_stays_in_the_series_shows(tmp_path, monkeypatch):
     matrix = build_design(EVENTS, n_volumes=60, tr=2.0, confound_names=()).matrix
     courses = 500 + 5 * ar_noise(1, 60, 1000, 0.0) + 30 * matrix[:, [0]]
-    clean = rates(tmp_path, courses)
+    clean = rates(tmp_path, courses, n_shuffles=20)
     real = _shuffles.orthonormal
     monkeypatch.setattr(_shuffles, "orthonormal", lambda m: real(np.ones((len(m), 1))))
-    leaked = rates(tmp_path, courses)
+    leaked = rates(tmp_path, courses, n_shuffles=20)
     assert clean.rates.mean() < 0.002
     # all voxels share the task, so that few shuffles make the mean
     assert leaked.rates.mean() > 0.01

@@ -28,7 +28,7 @@ from bids_sr.sr.variance.outer_band import OuterBand, Predicted
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import RunData
 
-SHAPE, FACTOR, VOLUMES = (32, 32, 2), (2.0, 2.0, 1.0), 80
+SHAPE, FACTOR, VOLUMES = (24, 24, 2), (2.0, 2.0, 1.0), 80
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 FINE = np.diag([1.5, 1.5, 4.0, 1.0])
 FINE[:2, 3] = -0.75
@@ -38,7 +38,7 @@ RECIPE = replace(METHOD.variance, rounds=3, draws=8)
 
 def head():
     x, y, _ = np.indices(SHAPE)
-    return np.hypot((x - 15.5) / 15, (y - 15.5) / 14) < 1
+    return np.hypot((x - 11.5) / 11.2, (y - 11.5) / 10.5) < 1
 
 
 @pytest.fixture(scope="module")

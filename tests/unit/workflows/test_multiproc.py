@@ -25,6 +25,14 @@ from bids_sr.steps.figures.draw_anatomy import draw_brain
 from bids_sr.steps.motion import mask_head
 
 
+@pytest.fixture(autouse=True, scope="module")
+def little_to_load():
+    """The nodes of these tests compute nothing: their workers share what runs a node alone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bids_sr.execution.fork_server._SHARED", ("nipype.pipeline.engine",))
+        yield
+
+
 def _workflow(base: Path, **second) -> pe.Workflow:
     workflow = pe.Workflow("wf", base_dir=str(base))
     workflow.config["execution"] = {
@@ -93,7 +101,9 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_multiproc import _run, _workflow
+from bids_sr.execution import fork_server
 
+fork_server._SHARED = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     _run(_workflow(Path({base!r})))
 """
@@ -301,8 +311,10 @@ from pathlib import Path
 from dyingnode import Spin
 from nipype import config
 from nipype.pipeline import engine as pe
+from bids_sr.execution import fork_server
 from bids_sr.execution.multiproc import ResilientMultiProc
 
+fork_server._SHARED = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     workflow = pe.Workflow("wf", base_dir={base!r})
     workflow.add_nodes([pe.Node(Spin(file={file!r}), name="spin")])
@@ -339,7 +351,10 @@ def test_no_worker_outlives_a_killed_scheduler(tmp_path):
 def test_sockets_are_made_where_the_temporary_folder_has_a_long_name(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
-    code = "from bids_sr.execution.fork_server import start_fork_server as f; f()"
+    code = (
+        "from bids_sr.execution import fork_server; fork_server._SHARED = ();"
+        "fork_server.start_fork_server()"
+    )
     run = [sys.executable, "-c", code]
     given = os.environ | {"TMPDIR": str(folder)}
     ended = subprocess.run(run, env=given, capture_output=True, text=True, check=False)
