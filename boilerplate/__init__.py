@@ -1,6 +1,9 @@
 """Data that the program carries: names of derivatives, report outline and looks, references."""
 
+import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,6 +23,13 @@ def path(name: str) -> Path:
     found = HERE / name
     if not found.exists():
         raise FileNotFoundError(f"{name} does not come with this installation of bids-sr ({HERE})")
+    return found
+
+
+@cache
+def data_of(name: str) -> dict[str, Any]:
+    """Content of a JSON file that comes with the program, read once."""
+    found: dict[str, Any] = json.loads(path(name).read_text(encoding="utf-8"))
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
 from bids_sr.metrics.registry import statistic as registered
 
@@ -18,90 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "n/a"
-COLUMNS: Mapping[str, Mapping[str, object]] = {
-    "series": {
-        "Description": (
-            "Series that the value is about: raw is the acquired grid, rawSpline its maps brought"
-            " to the high-resolution grid by a cubic spline; a baseline, a method, a control"
-            " (bsplineSmooth, bsplinePca), a placebo (such as sblMirror), measured"
-            " (high-resolution BOLD) or run (no single series)"
-        )
-    },
-    "minus": {"Description": "Series that was subtracted; n/a for a value by itself"},
-    "statistic": {"Description": "What was computed"},
-    "band": {
-        "Description": (
-            "Spatial frequencies in plane that entered; n/a where the statistic has no such"
-            " distinction"
-        ),
-        "Levels": {
-            "all": "all, signal units",
-            "within": "within the acquired Nyquist limit",
-            "beyond": "at or beyond the acquired Nyquist limit",
-        },
-    },
-    "reference": {
-        "Description": "What the series is held against; n/a where there is nothing of the kind",
-        "Levels": {
-            "measured": (
-                "what was measured at the high resolution: effects of the other half of the"
-                " blocks, single volumes, structural scans"
-            ),
-            "measuredMap": (
-                "maps of the whole measured run, whose noise is that of the same blocks"
-            ),
-            "truth": "known activation, at rest known connectivity",
-            "otherRun": "another acquired run of the task",
-            "oneLevelDown": (
-                "acquired volumes, of which the series was made again from a lower resolution"
-            ),
-            "heldOut": "images that no model was trained on",
-        },
-    },
-    "region": {
-        "Description": (
-            "Voxels that entered: brain, roi, or activeNN (measured |t| of at least NN/10 in the"
-            " half of the blocks that is not the target, 4 mm FWHM), or of the whole run for its"
-            " maps; active: where known activation is at least a quarter of its maximum; of"
-            " structural scans a tissue, or two whose ratio it is"
-        )
-    },
-    "threshold": {
-        "Description": (
-            "How the region whose size or place it is was made from the map; n/a for all else"
-        ),
-        "Levels": {
-            "quarter": "CC of at least max - (max - min)/4 of the region of interest",
-            "fdr": "false discovery rate of .05",
-        },
-    },
-    "contrast": {
-        "Description": (
-            "Contrast, or two joined by + where two are compared; of structural scans their suffix"
-        )
-    },
-    "fwhm_mm": {
-        "Description": "Full width at half maximum of the Gaussian smoothing before statistics",
-        "Units": "mm",
-    },
-    "value": {"Description": "The value, in the unit of its row; n/a where it is not defined"},
-    "lower": {
-        "Description": "Lower end of its 95 % interval (resampled blocks or volumes); n/a without"
-    },
-    "upper": {"Description": "Upper end of its 95 % interval"},
-    "n": {
-        "Description": (
-            "Units resampled for the interval: blocks, slices, stretches of volumes; n/a without"
-        )
-    },
-    "unit": {
-        "Description": (
-            "Unit of the value; 1 for pure numbers, signal for the unit of the series (structural"
-            " scans are scaled to [0, 1])"
-        )
-    },
-}
-"""Columns of every table of metrics, with what the sidecar says of them."""
+COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
+"""Columns of the tables of metrics, with what the sidecar says of them."""
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _DTYPES = {
     name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS

@@ -10,7 +10,6 @@ links to those of the first, where it has them.
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -29,20 +28,6 @@ _WITHOUT_SIDECAR = frozenset({"xfm"})
 spares files.
 """
 _NOTHING_VARIES: Varies = {}
-
-
-@cache
-def _io_spec() -> dict[str, list[str]]:
-    """Return entities and path patterns of the derivatives, from ``boilerplate/io_spec.json``.
-
-    Returns
-    -------
-    dict[str, list[str]]
-        Lists under ``entities`` and ``default_path_patterns``.
-    """
-    from bids_sr.boilerplate import path
-
-    return json.loads(path("io_spec.json").read_text(encoding="utf-8"))
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:
@@ -67,7 +52,9 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     """
     from bids.layout.writing import build_path
 
-    spec = _io_spec()
+    from bids_sr.boilerplate import data_of
+
+    spec = data_of("io_spec.json")
     given = {key: value for key, value in entities.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(spec["entities"]))
     if unknown:

@@ -24,7 +24,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.training import KEPT, MODEL, Model, Source, train_or_reuse
+from bids_sr.steps.training import KEPT, MODEL, Model, Source, is_given, train_or_reuse
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
@@ -243,7 +243,7 @@ def untrained_slices(
 
 def _text_of_network(setting: Lookup) -> str:
     method = setting("method")
-    if setting("pretrained") is not None or setting("model_source") == "reuse":
+    if is_given(setting):
         network = f"A network trained beforehand ({method})"
     else:
         whose = (
@@ -259,7 +259,7 @@ def _text_of_network(setting: Lookup) -> str:
 
 
 def _cost_of_training(setting: Lookup) -> Cost:
-    if setting("pretrained") is not None or setting("model_source") == "reuse":
+    if is_given(setting):
         return Cost(always=0.5)
     seconds = _TRAINING_S[setting("recipe") != "fast"] * len(setting("suffixes"))
     return Cost(high=seconds, limit=60 * (setting("max_train_minutes") or math.inf))

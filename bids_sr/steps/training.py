@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bids_sr.boilerplate import data_of
 from bids_sr.config.memory_model import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
@@ -39,53 +40,6 @@ Model = tuple[File, File, File]
 """Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
 Source = Literal["auto", "train", "reuse"]
 MODEL = ("model_file", "card_file", "log_file")
-_LOG_COLUMNS = {
-    name: {"Description": text, "Units": unit}
-    for name, text, unit in (
-        (
-            "phase",
-            (
-                "search: some slices are held out; refit: again on all slices, for as many steps"
-                " as did best before; map: variance maps of a run are found, in which nothing is"
-                " trained"
-            ),
-            "n/a",
-        ),
-        ("iteration", "number of the training step, or of the round of variance maps", "1"),
-        ("loss", "weighted sum of the generator's terms", "1"),
-        ("content", "difference to the measured high-resolution patch", "1"),
-        (
-            "adversarial",
-            (
-                "how far the critic tells generated patches from measured ones; n/a before it"
-                " takes part"
-            ),
-            "1",
-        ),
-        ("perceptual", "difference in features of VGG-19; n/a without its weights", "1"),
-        ("critic", "loss of the critic", "1"),
-        (
-            "backward_critic",
-            "loss of the critic of the way back; of methods with a cycle only",
-            "1",
-        ),
-        (
-            "tv",
-            "total variation of the output; of methods with that term only, as the next four",
-            "1",
-        ),
-        ("ssim", "one minus the structural similarity", "1"),
-        ("cycle", "difference to the image after the way there and back", "1"),
-        ("identity", "difference of what the network makes of a fine image, to that image", "1"),
-        (
-            "sparsify",
-            "total variation of the output and of its difference to the measured image",
-            "1",
-        ),
-        ("learning_rate", "of the generator", "1"),
-        ("psnr", "peak signal-to-noise ratio on the held-out slices", "dB"),
-    )
-}
 # in what a method says of itself that is known from others alone
 _WITHOUT_PAPER = "written without its paper"
 
@@ -95,7 +49,8 @@ def _kept(suffix: str, extension: str) -> Keep:
         name = series_name(setting("method"))
         return {"datatype": "models", "desc": name, "suffix": suffix, "extension": extension}
 
-    return Keep(entities, _LOG_COLUMNS, level="full") if suffix == "log" else Keep(entities)
+    columns = data_of("columns.json")["training"]
+    return Keep(entities, columns, level="full") if suffix == "log" else Keep(entities)
 
 
 KEPT = {
@@ -106,12 +61,25 @@ KEPT = {
 """How a model is stored; not that of a placebo, a control, or a further member of an ensemble."""
 
 
+def is_given(setting: Lookup) -> bool:
+    """Return whether the model is one that was trained before.
+
+    Parameters
+    ----------
+    setting : Lookup
+        Gives the value of a setting by its name.
+
+    Returns
+    -------
+    bool
+        False where it is to be trained, or found among those of this output.
+    """
+    return setting("pretrained") is not None or setting("model_source") == "reuse"
+
+
 def _asked(setting: Lookup) -> tuple[Method, bool]:
     """The method, and whether its model was given instead of trained."""
-    return (
-        get_method(setting("method")),
-        setting("pretrained") is not None or setting("model_source") == "reuse",
-    )
+    return get_method(setting("method")), is_given(setting)
 
 
 def _pair_text(setting: Lookup) -> str:
@@ -221,7 +189,7 @@ def train_or_reuse(
 
 
 def _cost(setting: Lookup) -> Cost:
-    if setting("pretrained") is not None or setting("model_source") == "reuse":
+    if is_given(setting):
         return Cost(always=0.5)
     method = get_method(setting("method"))
     cost, minutes = method.cost(setting("recipe")), setting("max_train_minutes")

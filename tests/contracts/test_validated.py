@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.boilerplate import data_of
 from bids_sr.io.dataset_description import (
     _BIDS_VERSION,
     _IGNORED,
@@ -22,7 +23,7 @@ from bids_sr.io.dataset_description import (
     write_atlas,
     write_dataset,
 )
-from bids_sr.pipeline.store import _io_spec, store
+from bids_sr.pipeline.store import store
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.region_names import find_atlas
 
@@ -143,7 +144,9 @@ def test_every_kind_that_is_left_out_is_unknown_and_every_page_no_data(made):
 def test_all_that_is_stored_is_tried(made):
     """A kind that a pattern allows and that no file here is of would not be seen."""
     suffixes = {
-        name for each in _io_spec()["default_path_patterns"] for name in _options(each, "suffix")
+        name
+        for each in data_of("io_spec.json")["default_path_patterns"]
+        for name in _options(each, "suffix")
     }
     here = {path.name.partition(".")[0].rpartition("_")[2] for path in made.rglob("sub-*_*")}
     assert suffixes - here <= {"T2w", "FLAIR", "log"}, "the first two are named as T1w is"

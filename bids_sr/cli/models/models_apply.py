@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import progress_line, table_text
 from bids_sr.cli.models import models_files as files
 from bids_sr.cli.models.models_options import ApplyOptions, EvaluateOptions, ImageOptions
@@ -32,27 +33,6 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
 from bids_sr.stats.image.image_resolution import effective_resolution
 from bids_sr.version import __version__
-
-_DESCRIPTIONS = {
-    "name": "method or interpolation; file where there are several of one method",
-    "psnr": "peak signal-to-noise ratio inside the mask (dB), mean over volumes",
-    "ssim": (
-        "structural similarity, slice by slice (Gaussian window of 1.5 voxels), mean over the mask"
-        " and volumes"
-    ),
-    "rmse": (
-        "root mean square error inside the mask, in the unit of the reference, mean over volumes"
-    ),
-    "mae": "mean absolute error inside the mask, in the unit of the reference, mean over volumes",
-    "nmse": "squared error over the squared reference, inside the mask, mean over volumes",
-    "resolution_mm": (
-        "effective resolution of the first volume in plane by image decorrelation (voxel size /"
-        " cut-off); detail that it counts need not be true; n/a where it finds none"
-    ),
-    "seconds": "wall clock a volume; n/a for images made elsewhere",
-    "parameters": "of the network",
-}
-_COLUMNS = tuple(_DESCRIPTIONS)
 
 
 @frozen
@@ -414,18 +394,19 @@ def _report(rows: list[dict[str, str | float]], task: _Task, options: EvaluateOp
         f" {int(task.mask.sum())} voxels in the mask; data range {task.data_range:.6g} (maximum"
         " minus minimum of the reference in the mask)"
     )
+    columns = data_of("columns.json")["models_apply"]
     cells = [
-        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in _COLUMNS]
+        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in columns]
         for row in rows
     ]
-    lines = [_COLUMNS, *map(tuple, cells)]
+    lines = [tuple(columns), *map(tuple, cells)]
     print(table_text(lines))
     if options.out is None:
         return
     files.make_folder(options.out)
     write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
     described: Mapping[str, object] = {
-        **{key: {"Description": words} for key, words in _DESCRIPTIONS.items()},
+        **columns,
         "DataRange": task.data_range,
         "Factor": list(task.factor),
         "CoarseImage": made,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
+from bids_sr.boilerplate import data_of
 from bids_sr.io.json_values import real, texts
 from bids_sr.metrics.number_text import number, short
 from bids_sr.reports.markup import render
@@ -84,31 +85,23 @@ def card_html(card: Mapping[str, _Value]) -> Markup:
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
-def _labeled(facts: Mapping[str, _Value], labels: Mapping[str, str]) -> Markup:
-    """Facts that have a label, in the order of the labels."""
+def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
+    """Return facts that have a label, in the order of the labels; others are left out.
+
+    Parameters
+    ----------
+    facts : Mapping[str, object]
+        Values by name.
+    of : str
+        What they are of: registration, pair or calibration.
+
+    Returns
+    -------
+    Markup
+        Markup of two columns.
+    """
+    labels = data_of("facts.json")[of]
     return facts_html({label: facts[key] for key, label in labels.items() if key in facts})
-
-
-_REGISTRATION_FACTS = {
-    "brain_volume_ml": "Brain of the T1w image (ml)",
-    "brain_determinant": (
-        "Template to T1w: volume of the registered template brain relative to the original"
-    ),
-    "brain_template_dice": "Template to T1w: Dice of the brain mask and the template's brain",
-    "bold_t1w_origin": "BOLD to T1w: taken from",
-    "bold_t1w_displacement_rms_mm": (
-        "BOLD to T1w: shift from header alignment (RMS over the brain, mm)"
-    ),
-    "bold_t1w_nmi": "BOLD to T1w: normalized mutual information",
-    "bold_t1w_mask_dice": "BOLD to T1w: Dice of the two brain masks",
-    "bold_pair_displacement_rms_mm": (
-        "T2* to BOLD: shift from header alignment (RMS over the brain, mm)"
-    ),
-    "bold_pair_nmi": "T2* to BOLD: normalized mutual information",
-    "mask_source": "Brain mask of the BOLD",
-    "roi_fraction_in_fov": "Share of the region of interest inside the field of view",
-    "roi_voxels": "Voxels of the region of interest on the acquired grid",
-}
 
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
@@ -166,65 +159,9 @@ def registration_html(facts: Mapping[str, object]) -> Markup:
         Boxes with warnings, then two columns of facts.
     """
     warnings = messages_html("warning", registration_warnings(facts))
-    return warnings + _labeled(facts, _REGISTRATION_FACTS)
+    return warnings + labeled_html(facts, "registration")
 
 
-_PAIR_FACTS = {
-    "truncated": "Low-resolution image made from the high-resolution one (k-space truncation)",
-    "offset_mm": "Translation (mm)",
-    "offset_deg": "Rotation (°)",
-    "displacement_rms_mm": "Shift from header alignment (RMS over the brain, mm)",
-    "displacement_max_mm": "Shift from header alignment (largest, mm)",
-    "tolerance_mm": "Largest shift that is not corrected (mm)",
-    "same_grid": "High-resolution grid divides the low-resolution voxels evenly",
-    "resampled": "High-resolution image resampled",
-    "start": "Registration started from",
-    "nmi": "Normalized mutual information",
-}
-
-
-def pair_html(facts: Mapping[str, object]) -> Markup:
-    """Return facts of a pair's registration; unknown keys are left out.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Figures of the pair's registration by name.
-
-    Returns
-    -------
-    Markup
-        Markup of two columns.
-    """
-    return _labeled(facts, _PAIR_FACTS)
-
-
-_CALIBRATION_FACTS = {
-    "use": "Use",
-    "n_volumes": "Volumes",
-    "n_dummy": "Volumes before the steady state",
-    "censored": "Volumes excluded (counted from 0)",
-    "n_used": "Volumes used",
-    "dof": "Degrees of freedom",
-    "n_drift": "Drift regressors",
-    "n_motion": "Head motion regressors",
-    "n_task": "Task regressors",
-    "task": "Events",
-    "voxel_mm": "Voxel (mm)",
-    "fd_mean_mm": "Framewise displacement, mean (mm)",
-    "fd_max_mm": "Framewise displacement, largest (mm)",
-    "motion_max_mm": "Largest displacement from the reference (mm)",
-    "far_share": "Share of volumes more than 1 mm from the reference (excluded)",
-    "noise_sd": "Thermal noise (standard deviation, signal units)",
-    "noise_share": "Share of the variance that is noise",
-    "displacement_rms_mm": "Shift from header alignment with the run (RMS over the brain, mm)",
-    "overlap": "Share of the run's brain that the calibration covers",
-    "dice": "Dice of the two brain masks",
-    "correlation": "Correlation of the two references after registration",
-    "nmi": "Normalized mutual information",
-    "edges_apart_mm": "Distance of the edges of the two references, median (mm)",
-    "edges_apart_p90_mm": "90th percentile of that distance (mm)",
-}
 _FAIR_OVERLAP = 0.9
 _MOSTLY_NOISE = 0.9
 _HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
@@ -249,7 +186,7 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
     known = {key: value for key, value in facts.items() if value is not None}
-    return warnings + _labeled(known, _CALIBRATION_FACTS)
+    return warnings + labeled_html(known, "calibration")
 
 
 def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:

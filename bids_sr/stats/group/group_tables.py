@@ -6,88 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_sr.boilerplate import data_of
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.long_tables import COLUMNS, MISSING, columns_json
 from bids_sr.stats.group import comparisons, group_values
-from bids_sr.stats.group.group_values import QUESTION, Joined
+from bids_sr.stats.group.group_values import Joined
 
-_P = "p value, two-sided"
-_TEXT = {
-    "task": "Label of the task",
-    "variant": ("Other entities in the names of the runs; n/a where there are none"),
-    "table": "The participants' table that the values come from",
-    "series": "The series under test",
-    "minus": "The series that it is compared with, and that is subtracted",
-    "role": (
-        "Of the series in minus: acquired, baseline, control, method or placebo; strongest:"
-        " the largest value of each participant among baselines, denoising controls and simple"
-        " arithmetic"
-    ),
-    "better": (
-        "What is better: higher, lower, near 1, or neither (a difference is no merit by itself)"
-    ),
-    "n": ("Participants that enter, one value each; runs were combined by fixed effects"),
-    "n_undefined": ("Participants left out because a value is not defined (an empty region)"),
-    "n_above": "Participants whose difference (series - minus) is above 0",
-    **{
-        f"{part}_{whose}": f"{words} of the {text} over participants"
-        for whose, text in (("series", "series"), ("minus", "series in minus"))
-        for part, words in (
-            ("median", "Median"),
-            ("q1", "First quartile"),
-            ("q3", "Third quartile"),
-        )
-    },
-    "difference": (
-        "Hodges-Lehmann estimate of series - minus; distances from 1 where that counts"
-    ),
-    "lower": "Lower end of its exact interval from the signed-rank test",
-    "upper": "Upper end of its interval",
-    "level": (
-        "Confidence of the interval; below .95 where there are too few participants for that"
-    ),
-    "effect_size": "Matched-pairs rank-biserial correlation, -1 to 1",
-    "w_plus": "Sum of the ranks of the positive differences (Wilcoxon)",
-    "n_nonzero": ("Differences that are not zero; the others do not enter the signed-rank test"),
-    "method": (
-        "How its p value was computed: exact, normal, or identical (all differences are zero)"
-    ),
-    "p_wilcoxon": f"{_P}, Wilcoxon signed-rank test, not corrected",
-    "p_smallest": ("Smallest p value that this test could have reached with so many differences"),
-    "family": ("Comparisons corrected together: one series and question, placebos apart"),
-    "p_holm": "p_wilcoxon corrected within the family (Holm)",
-    "p_fdr": ("False discovery rate over all comparisons of the measure (Benjamini and Hochberg)"),
-    "t": "Paired t; n/a where the differences do not vary",
-    "dof": "Its degrees of freedom",
-    "p_t": f"{_P}, paired t test, not corrected",
-    "p_friedman": (
-        "p value of Friedman's test over all series of this question, of participants that"
-        " have them all"
-    ),
-    "margin": (
-        "Margin of equivalence: --margin for pure numbers, else a tenth of the median gap"
-        " between bspline and measured; n/a without a gap"
-    ),
-    "p_equivalence": ("p value of two one-sided paired t tests within the margin, not corrected"),
-    "p_equivalence_holm": "The same, corrected within the family (Holm)",
-    "word": (
-        "better, worse, larger, smaller: p_holm < .05; same: p_equivalence_holm < .05 or all"
-        " identical; unclear: neither; not comparable: fewer than two participants"
-    ),
-    "part": (
-        "primary: the one comparison of a task that was fixed beforehand (default method minus"
-        " each participant's strongest reference, explained variance beyond the acquired"
-        " Nyquist limit), which is corrected for the number of tasks alone; exploratory: every"
-        " other"
-    ),
-    "n_needed": (
-        "Participants for 80 % power of the primary comparison if its effect is as observed"
-    ),
-    "note": "What else must be known",
-}
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
-    name: {"Description": _TEXT[name]} if name in _TEXT else COLUMNS[name]
-    for name in dict.fromkeys([*QUESTION, *_TEXT])
+    name: told or COLUMNS[name] for name, told in data_of("columns.json")["comparisons"].items()
 }
 """Columns of the table of comparisons, with what the sidecar says of them."""
 _COLUMNS_OF = "_columns"

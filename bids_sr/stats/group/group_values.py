@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
+from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.metrics import flags
@@ -26,23 +27,8 @@ from bids_sr.stats.evaluation.compared_verdict import COMPARED
 from bids_sr.stats.evaluation.evidence import APPLIED, derives_from
 
 TABLES = ("image", "activation", "evaluation")
-RUN: Mapping[str, dict[str, str]] = {
-    "participant": {"Description": "Participant, with sub-"},
-    "session": {"Description": "Label of the session; n/a where there are none"},
-    "task": {"Description": "Label of the task"},
-    "run": {"Description": "Number of the run; n/a where there is one"},
-    "variant": {
-        "Description": (
-            "Other entities in the name of the run (such as dir-AP); variants are not combined"
-        )
-    },
-    "table": {
-        "Description": (
-            "The participant's table that the row comes from: image, activation or evaluation"
-        )
-    },
-}
-COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {**RUN, **COLUMNS}
+RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]
+COLUMN_TEXT = {**RUN, **COLUMNS}
 QUESTION = [
     "task",
     "variant",

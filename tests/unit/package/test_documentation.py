@@ -245,7 +245,8 @@ def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, f
 
 
 def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
-    from bids_sr.cli.parser import _UNUSED, build_parser
+    from bids_sr.boilerplate import data_of
+    from bids_sr.cli.parser import build_parser
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
@@ -253,7 +254,11 @@ def test_the_page_of_options_is_of_today_and_has_all_of_them() -> None:
     assert {flag for flag in flags if f"`{flag}`" not in text} <= {
         "-h",
         "--help",
-        *(spec.split()[0] for specs in _UNUSED.values() for spec in specs),
+        *(
+            spec.split()[0]
+            for specs in data_of("foreign_options.json")["unused"].values()
+            for spec in specs
+        ),
     }
 
 
