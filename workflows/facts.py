@@ -1,12 +1,12 @@
 """Inputs found and steps planned, in words: first report lines of a participant and of a run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 
 _Facts = dict[str, object]
@@ -82,6 +82,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
     Facts
         Texts and numbers by the words that stand before them.
     """
+    short = run.calibration
     return {
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
@@ -92,7 +93,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
         "Slice timing": "corrected" if timed else "not corrected",
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor),
         "Pair": _pair_words(run.pair),
-        "Calibration": _calibration_words(run.calibration),
+        "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
     }
 
@@ -102,17 +103,9 @@ def _pair_words(pair: Pair | None) -> str:
     if pair is None:
         return "none: only interpolations and methods that need no pair"
     lowres = "its own k-space-truncated copy" if pair.lowres is None else pair.lowres.name
-    described = _description_of(pair.highres)
+    sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
+    described = read_json(sidecar).get("Description")
     return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
-
-
-def _description_of(image: Path) -> str:
-    """What the sidecar beside an image says of it (`Description`); "" where it says nothing."""
-    sidecar = image.with_name(image.name.partition(".")[0] + ".json")
-    try:
-        return str(json.loads(sidecar.read_text(encoding="utf-8")).get("Description", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def _taken_over(
@@ -122,8 +115,3 @@ def _taken_over(
     if found is None:
         return {}
     return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
-
-
-def _calibration_words(found: BoldRun | None) -> str:
-    """Which short run at the high resolution a run is calibrated with."""
-    return "none" if found is None else f"{found.bold.name}, {found.n_volumes} volumes"

@@ -25,12 +25,7 @@ def add_evaluation(run: RunOf) -> None:
     """
     scope = run.scope
     split = run.bold.bold not in run.planned.plan.unsplit
-    tables = [
-        scope[name]
-        for scope in run.models.values()
-        for name in ("holdout",)
-        if name in scope.makers
-    ]
+    tables = [each["holdout"] for each in run.models.values() if "holdout" in each.makers]
     tables += scope.gather("precision_rows").values()
     if split:
         tables += add_split_halves(

@@ -73,18 +73,13 @@ class RunOf:
         return tuple(self.bold.compared)
 
     @property
-    def measured(self) -> tuple[str, ...]:
-        """The measured series, where there is one."""
-        return (MEASURED,) if MEASURED in self.series else ()
-
-    @property
     def mapped(self) -> tuple[str, ...]:
         """Return the mapped series: raw, the plan's, other programs', and the measured one."""
         return (
             "raw",
             *(one.name for one in self.wanted if one.stored),
             *self.compared,
-            *self.measured,
+            *([MEASURED] if MEASURED in self.series else []),
         )
 
     @property

@@ -3,7 +3,6 @@
 Static detail is taken from an image.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import BoldRun, Subject
 from bids_sr.config import Settings, SuperRes
+from bids_sr.io.atomic_files import read_json
 from bids_sr.series import PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method
 
@@ -263,11 +263,7 @@ def method_of_model(model: Path) -> str | None:
     str | None
         Name of the method that the model belongs to, or None.
     """
-    try:
-        card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    method = card.get("method") if isinstance(card, dict) else None
+    method = read_json(model.with_suffix(".json")).get("method")
     return method if isinstance(method, str) else None
 
 

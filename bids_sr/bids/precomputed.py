@@ -261,45 +261,34 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
         found.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
-        fix = _proposal(root) or fix
-        found.refuse(described, "it is the data set itself, not its derivatives", fix)
+        reason = "it is the data set itself, not its derivatives"
+    elif not found.fetched(described):
         return None
-    if not found.fetched(described):
-        return None
-    try:
-        program, version = _made_by(described)
-    except FileNotFoundError:
-        reason = "the file is missing, so it is not known which program made the folder"
-        found.refuse(described, reason, _proposal(root) or fix)
-        return None
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = f"it does not say which program made the folder ({type(error).__name__})"
-        found.refuse(
-            described,
-            reason,
-            _proposal(root) or "Copy the file again; it names the program in GeneratedBy.",
-        )
-        return None
-    if program.lower() == _OWN:
-        reason = (
-            "it was made by bids-sr itself: what it holds is super-resolved, and no preprocessing"
-            " of a run"
-        )
-        fix = (
-            "Leave --derivatives out: with the same output and working directory (-w) no finished"
-            " step is repeated."
-        )
-        found.refuse(described, reason, _proposal(root) or fix)
-        return None
-    if program.lower() not in _PROGRAMS:
-        fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
-        found.refuse(
-            described,
-            f"it was made by {program or 'unknown software'}, not by fMRIPrep",
-            _proposal(root) or fix,
-        )
-        return None
-    return Derivatives(root=root, name=name or program.lower(), program=program, version=version)
+    else:
+        try:
+            program, version = _made_by(described)
+        except FileNotFoundError:
+            reason = "the file is missing, so it is not known which program made the folder"
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            reason = f"it does not say which program made the folder ({type(error).__name__})"
+            fix = "Copy the file again; it names the program in GeneratedBy."
+        else:
+            own = program.lower()
+            if own in _PROGRAMS:
+                return Derivatives(root=root, name=name or own, program=program, version=version)
+            reason = f"it was made by {program or 'unknown software'}, not by fMRIPrep"
+            fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
+            if own == _OWN:
+                reason = (
+                    "it was made by bids-sr itself: what it holds is super-resolved, and no"
+                    " preprocessing of a run"
+                )
+                fix = (
+                    "Leave --derivatives out: with the same output and working directory (-w) no"
+                    " finished step is repeated."
+                )
+    found.refuse(described, reason, _proposal(root) or fix)
+    return None
 
 
 def _made_by(described: Path) -> tuple[str, str]:

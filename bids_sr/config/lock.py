@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
 
 _LOGGER = logging.getLogger(__name__)
 _BEAT_S = 5.0
@@ -86,8 +87,8 @@ def _ticks(pid: int) -> str | None:
 def _read_holder(path: Path) -> _Holder | None:
     """Who holds a lock; None where the file is not there or cannot be read."""
     try:
-        return _Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return _Holder(**read_json(path))
+    except TypeError:
         return None
 
 

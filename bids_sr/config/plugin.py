@@ -6,13 +6,12 @@ It is TOML, or YAML as Nipype and fMRIPrep have it.
 import dataclasses
 import os
 import shlex
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from bids_sr.config.section import Checked, option
-from bids_sr.config.values import UsageError, nearest_name
+from bids_sr.config.values import UsageError, nearest_name, read_tables
 from bids_sr.frozen import frozen
 
 _NAMES = ("MultiProc", "SLURM", "SLURMGraph")
@@ -132,7 +131,9 @@ class Plugin(Checked):
         UsageError
             The file cannot be read, has another form, or its entries do not fit the plugin.
         """
-        tables = _read(path)
+        tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
+        if not isinstance(tables, dict):
+            raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
         arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         # the same, by its name in fMRIPrep's files
@@ -164,28 +165,6 @@ class Plugin(Checked):
     def is_cluster(self) -> bool:
         """Whether steps become jobs."""
         return self.plugin != "MultiProc"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The entries of a plugin file."""
-    import yaml
-
-    is_yaml = path.suffix in (".yml", ".yaml")
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = yaml.safe_load(text) if is_yaml else tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(
-            f"plugin file {path}", f"cannot be read: {error.strerror}", "check the path"
-        ) from error
-    except (ValueError, yaml.YAMLError) as error:
-        form = "YAML" if is_yaml else "TOML"
-        raise UsageError(
-            f"plugin file {path}", f"is no {form}: {error}", "mend that line"
-        ) from error
-    if not isinstance(found, dict):
-        raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
-    return found
 
 
 def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:

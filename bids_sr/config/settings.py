@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 from bids_sr.config import groups, machine
 from bids_sr.config.section import option_of
 from bids_sr.config.superres import SuperRes
-from bids_sr.config.values import UsageError, as_toml, nearest_name, split_named
+from bids_sr.config.values import UsageError, as_toml, nearest_name, read_tables, split_named
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 
@@ -276,20 +276,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     UsageError
         The file cannot be read, or is no TOML.
     """
-    import tomllib
-
-    from bids_sr.io.atomic_files import read_text
-
-    try:
-        tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
-    except OSError as error:
-        raise UsageError(
-            f"settings file {path}", f"cannot be read: {error.strerror}", "check the path"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"settings file {path}", f"is no TOML: {error}", "mend that line"
-        ) from error
+    tables = read_tables(path, "settings file")
     for group, names in tables.items():
         _check_keys(group, names)
     superres = tables.get("superres", {})

@@ -5,9 +5,9 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bids_sr.notices import UsageError
 
@@ -33,6 +33,45 @@ class SettingError(UsageError):
     def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
         super().__init__(f"{setting}: {value}", why, fix)
         self.setting, self.value = setting, value
+
+
+def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a file of TOML, or of YAML by the ending of its name.
+
+    Parameters
+    ----------
+    path : Path
+        File to read.
+    what : str
+        What it is, for errors.
+    yaml : Sequence[str], optional
+        Endings of names of files of YAML.
+
+    Returns
+    -------
+    dict[str, Any]
+        Values by key; of YAML whatever it holds.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or it is of another form.
+    """
+    import tomllib
+
+    from yaml import YAMLError, safe_load
+
+    from bids_sr.io.atomic_files import read_text
+
+    form, parse = ("YAML", safe_load) if path.suffix in yaml else ("TOML", tomllib.loads)
+    try:
+        return parse(read_text(path).replace("\r\n", "\n"))  # type: ignore[no-any-return]
+    except OSError as error:
+        why, fix = f"cannot be read: {error.strerror}", "check the path"
+        raise UsageError(f"{what} {path}", why, fix) from error
+    except (ValueError, RecursionError, YAMLError) as error:
+        why, fix = f"is no {form}: {error}", "mend that line"
+        raise UsageError(f"{what} {path}", why, fix) from error
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Types of NumPy arrays by their elements, for annotations, and the checksum of an array."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,25 @@ def float32_checksum(values: Array) -> str:
         Hexadecimal digest of 64 characters.
     """
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
+
+
+def parts_of(count: int, size: int = 128) -> Iterator[slice]:
+    """Cut a range into parts; of voxels, by default, whose time series stay in the cache.
+
+    Parameters
+    ----------
+    count : int
+        Length of the range.
+    size : int, optional
+        Length of each part but the last.
+
+    Yields
+    ------
+    slice
+        Part of the range.
+    """
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def evenly_spaced(count: int, most: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bids_sr.notices import Notice
 
@@ -339,6 +340,26 @@ def regular(path: Path) -> os.stat_result:
     if not stat.S_ISREG(state.st_mode):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and no file", str(path))
     return state
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where there is none that can be read.
+
+    Parameters
+    ----------
+    path : Path
+        File, whether it exists or not.
+
+    Returns
+    -------
+    dict[str, Any]
+        Values by key.
+    """
+    try:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:

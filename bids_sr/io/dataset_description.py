@@ -3,7 +3,6 @@
 ``.bidsignore`` lists what is no part of the data set.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -120,7 +119,7 @@ def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
         dataset_of(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
     ):
         told[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
-            _read(path).get("Applied") is not False
+            atomic_files.read_json(path).get("Applied") is not False
         )
     return told
 
@@ -263,15 +262,7 @@ def _link_to(folder: Path, root: Path) -> str:
 
 def _description(folder: Path) -> dict[str, object]:
     """The description of a data set; empty where it has none that can be read."""
-    return _read(folder / "dataset_description.json")
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(atomic_files.read_text(path))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return atomic_files.read_json(folder / "dataset_description.json")
 
 
 def _write_readme(root: Path, text: str) -> None:

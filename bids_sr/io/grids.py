@@ -136,27 +136,6 @@ def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     return best[0], best[1], best[2]
 
 
-def finer_text(factor: Sequence[float], axis_order: Sequence[int]) -> str:
-    """By what voxels are finer, in the order of axes of the file.
-
-    >>> finer_text((2.0, 2.0, 1.0), (1, 2, 0))
-    'voxels 1x2x2 times finer'
-
-    Parameters
-    ----------
-    factor : Sequence[float]
-        How many times finer voxels are along each axis in use.
-    axis_order : Sequence[int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    str
-        Phrase with the factors in the order of the stored axes.
-    """
-    return f"voxels {'x'.join(f'{factor[axis]:g}' for axis in inverse(axis_order))} times finer"
-
-
 def inverse(order: Sequence[int]) -> AxisOrder:
     """The order that leads back.
 

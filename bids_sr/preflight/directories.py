@@ -3,16 +3,14 @@
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bids_sr.bids import Findings, pretrained_for
 from bids_sr.config import Settings
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
@@ -167,10 +165,9 @@ def check_region(settings: Settings, found: Findings) -> None:
         _check_atlas(how.atlas, found)
 
 
-def _values(image: Path, where: str, fix: str, found: Findings) -> "np.ndarray | None":
+def _values(image: Path, where: str, fix: str, found: Findings) -> np.ndarray | None:
     """Voxels of a 3D image that an option names; None, with a problem, where it is none."""
     import nibabel as nb
-    import numpy as np
 
     from bids_sr.bids.headers import read_header, squeeze_3d
 
@@ -185,8 +182,6 @@ def _values(image: Path, where: str, fix: str, found: Findings) -> "np.ndarray |
 
 def _check_atlas(named: str, found: Findings) -> None:
     """Check that a label image is 3D, holds integers, and has a name for each label."""
-    import numpy as np
-
     atlas, where, fix = find_atlas(named), f"--atlas {named}", "Give a label image, or AAL2."
     values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", found)
     if values is None:

@@ -21,6 +21,7 @@ from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
+from bids_sr.spatial.masks import correlation
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 _CHUNK = 1 << 20
@@ -220,11 +221,11 @@ def _check_truth(run: BoldRun, found: Findings) -> None:
     mean = np.mean([own[t] for t in wanted], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
     lowered = np.mean([low[t] for t in wanted], axis=0)[inside]
-    alike, gain = _correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
+    alike, gain = correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
     changes = [
         np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)
     ]
-    together = _correlation(*changes)
+    together = correlation(*changes)
     fix = (
         "Give the high-resolution series of this run with --truth, or ignore the reference with"
         " --truth none."
@@ -280,12 +281,6 @@ def _check_compared(run: BoldRun, found: Findings) -> None:
             continue
         if refused := refusal_of(seen):
             found.refuse(each.bold, *refused)
-
-
-def _correlation(first: _Array, second: _Array) -> float:
-    a, b = first - first.mean(), second - second.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
 
 
 def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, _Array]:

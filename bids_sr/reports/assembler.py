@@ -31,7 +31,6 @@ from bids_sr.reports.sections import (
     SECTIONS,
     SectionSpec,
     Shown,
-    of_section,
     run_text,
 )
 
@@ -257,8 +256,13 @@ def _assemble(
     there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
     for figure in figures:
         there.setdefault((figure.figure, figure.html), []).append(figure)
+    in_order = sorted(shown, key=lambda each: each.place)
     found = {
-        each: [(one, there.get((one.desc, one.html), [])) for one in of_section(each, shown)]
+        each: [
+            (one, there.get((one.desc, one.html), []))
+            for one in in_order
+            if one.section == each.name
+        ]
         for each in SECTIONS
     }
     special = {each for each in SECTIONS if each.only in {figure.figure for figure in figures}}

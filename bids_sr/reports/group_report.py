@@ -233,6 +233,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
 
     Each participant is shown, and who and what is missing.
     """
+    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     forests = [
         _figure(
             partial(group_figures.primary_figure, row),
@@ -242,7 +243,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             " (of many, some of every rank); the square is the Hodges-Lehmann estimate with its"
             " interval.",
         )
-        for k, row in enumerate(_primary_rows(content))
+        for k, row in enumerate(primary.itertuples())
     ]
     found, tasks = content.joined, _runs_of_tasks(content.tables)
     reasons = {
@@ -266,11 +267,6 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             ),
         ]
     )
-
-
-def _primary_rows(content: GroupContent) -> list[words.Row]:
-    """The primary comparisons."""
-    return list(content.comparisons[content.comparisons["part"] == PRIMARY].itertuples())
 
 
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:

@@ -4,7 +4,7 @@ Figures are declared by the functions that draw them (`bids_sr.steps.figures`); 
 sections alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bids_sr.frozen import frozen
@@ -159,23 +159,3 @@ class Shown:
             raise ValueError(
                 f"{self.desc}: no section {self.section}; there are {', '.join(known)}"
             )
-
-
-def of_section(section: SectionSpec, shown: Iterable[Shown]) -> list[Shown]:
-    """Return figures of a section in the order in which they stand there.
-
-    Parameters
-    ----------
-    section : SectionSpec
-        Section of the page.
-    shown : Iterable[Shown]
-        Figures that are declared.
-
-    Returns
-    -------
-    list[Shown]
-        Figures of that section; empty for none.
-    """
-    return sorted(
-        (each for each in shown if each.section == section.name), key=lambda each: each.place
-    )

@@ -33,7 +33,7 @@ from bids_sr.bids.retrospective_plan import (
 )
 from bids_sr.config import Settings
 from bids_sr.io.array_types import Array
-from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.io.atomic_files import read_json, write_json, write_whole
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.image_header import Triple
@@ -170,10 +170,7 @@ def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
 
 def _stands(record: Path, digest: str, root: Path) -> bool:
     """Whether what a record names is there, whole, and follows from the same."""
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    known = read_json(record)
     sizes = known.get("files", {})
     there = all(
         (root / name).is_file() and (root / name).stat().st_size == size
@@ -205,7 +202,7 @@ def _make(subject: Subject, settings: Settings, type_order: _Types) -> None:
             target = building / "data" / path.relative_to(settings.paths.bids_dir)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-            if sidecar := _sidecar_beside(path):
+            if sidecar := read_json(_json_of(path)):
                 write_json(_json_of(target), sidecar)
         for made, root in ((building / "data", data), (building / "truth", truth)):
             place = root / f"sub-{subject.label}"
@@ -295,7 +292,7 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
         folder,
         _stem(subject, session),
         number,
-        _sidecar_beside(source),
+        read_json(_json_of(source)),
         factor,
     )
 
@@ -334,12 +331,6 @@ def _write_pair(
 
 def _json_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
-def _sidecar_beside(image: Path) -> dict[str, object]:
-    path = _json_of(image)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _moved_events(table: Path, seconds: float) -> str:
@@ -397,8 +388,7 @@ def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     dict[str, object]
         Metadata for the JSON file, by key.
     """
-    path = table.with_suffix(".json")
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(table.with_suffix(".json"))
     described = content.get("trial_type")
     described = (
         dict(described) if isinstance(described, dict) else {"Description": "Kind of trial"}

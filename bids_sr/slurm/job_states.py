@@ -1,7 +1,6 @@
 """States of participants from status files, the queue and SLURM messages in logs; their table."""
 
 import contextlib
-import json
 import shlex
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
 from bids_sr.notices import CODES, Notice, failed_steps
 from bids_sr.slurm.job_endings import code_of, message_state
 from bids_sr.slurm.job_requests import enlarged, time_text
@@ -137,8 +137,8 @@ class Fate:
 def _read_status(path: Path) -> _Status | None:
     """Read a status file; None if it is missing or not a valid status file."""
     try:
-        return _Status(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return _Status(**read_json(path))
+    except TypeError:
         return None
 
 

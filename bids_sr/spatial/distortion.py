@@ -14,6 +14,7 @@ own resampling.
 from pathlib import Path
 from typing import Any
 
+import nibabel as nb
 import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
@@ -162,7 +163,6 @@ def save_distortion(distortion: Distortion, path: Path) -> None:
     path : Path
         NIfTI file that holds the shift, in acquired voxels.
     """
-    import nibabel as nb
 
     image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
     image.header.set_dim_info(phase=distortion.axis)
@@ -187,7 +187,6 @@ def load_distortion(path: Path) -> Distortion:
     DistortionError
         The header names no axis of phase encoding.
     """
-    import nibabel as nb
 
     image: Any = nb.load(path)
     axis = image.header.get_dim_info()[1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array, Float, Float32, Mask
+from bids_sr.io.array_types import Array, Float, Float32, Mask, parts_of
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.transforms import linear_values, moved
@@ -101,7 +101,7 @@ class PlacedGrid:
         to_voxel = np.linalg.inv(affine)
         matrix = to_voxel if pose is None else to_voxel @ pose
         out = np.empty(len(self.points), dtype=np.float32)
-        for part in _parts(len(out)):
+        for part in parts_of(len(out), _POINTS):
             at = moved(matrix, self.points[part].astype(np.float64))
             if shift is not None and step is not None:
                 at += shift[part, None] * (to_voxel[:3, :3] @ step)
@@ -128,7 +128,7 @@ class PlacedGrid:
             Values on this grid, float32 or uint8.
         """
         back, near, parts, ways = np.linalg.inv(affine), [], [], []
-        for part in _parts(len(self.points)):
+        for part in parts_of(len(self.points), _POINTS):
             at = moved(back, self.points[part].astype(np.float64)).T
             hit = linear_values(mask[..., None], at)[:, 0] > 0
             index = np.clip(np.rint(at[:, hit]).astype(int), 0, np.array(mask.shape)[:, None] - 1)
@@ -162,10 +162,6 @@ class PlacedGrid:
         return self.sampled(spline_coefficients(distortion.shift), distortion.affine)
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + _POINTS) for start in range(0, count, _POINTS))
-
-
 def place_grid(
     entities: Mapping[str, str],
     shape: _Shape,
@@ -193,7 +189,7 @@ def place_grid(
     inside = np.zeros(shape, dtype=bool)
     flat, points = inside.reshape(-1), []
     edges, back = np.array(reference_shape) - 0.5, np.linalg.inv(reference_affine)
-    for part in _parts(flat.size):
+    for part in parts_of(flat.size, _POINTS):
         voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
             np.float64
         )

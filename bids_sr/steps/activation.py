@@ -288,7 +288,7 @@ def map_series(
             affine=series.affine,
             series=series_name,
             fwhm_mm=fwhm_mm,
-            per_acquired=_per_acquired(series_name, factor),
+            per_acquired=1 if series_name == RAW else prod(factor),
         )
     return maps, rows, metric_rows(series_name, quality_metrics(quality.quality(), mask.data))
 
@@ -343,11 +343,6 @@ def fitted(
             confounds=confounds,
             seen=seen,
         )
-
-
-def _per_acquired(series: str, factor: Factor) -> float:
-    """Voxels of the grid of a series in one acquired voxel."""
-    return 1 if series == RAW else prod(factor)
 
 
 def _images(
@@ -454,22 +449,6 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     return stats, regions
 
 
-def values_of(image: Derivative) -> Array:
-    """Return maps of a run on the template's voxels (percent); those that it lacks are absent.
-
-    Parameters
-    ----------
-    image : Derivative
-        Map or region, in memory or in a file.
-
-    Returns
-    -------
-    Array
-        Value at each voxel (3D).
-    """
-    return image.volume.data
-
-
 @step(
     makes=("activation", "activation_columns"),
     part=Part.MAPS,
@@ -521,7 +500,7 @@ def compare_maps(
     among = {name: contrasts[name] for name in contrasts if name in made}
     rows = [row for table in map_metrics for row in table]
     for fwhm_mm, of_series in by_smoothing(maps, _COMPARED).items():
-        if raw := {key: values_of(each) for key, each in of_series.get(RAW, {}).items()}:
+        if raw := {key: each.volume.data for key, each in of_series.get(RAW, {}).items()}:
             rows += raised_rows(
                 raw,
                 among,

@@ -44,7 +44,6 @@ from bids_sr.steps.activation import (
     fitted,
     kept_table,
     sorted_maps,
-    values_of,
 )
 
 _SEED = 1  # of antspyx, which draws nothing when it resamples
@@ -122,7 +121,7 @@ def list_clusters(
             atlases[grid] = (
                 _atlas_on(image, atlas_source, to_atlas) if atlas_source is not None else None
             )
-        clusters = largest_clusters(image.data, values_of(region) > 0.5, image.affine)
+        clusters = largest_clusters(image.data, region.volume.data > 0.5, image.affine)
         rows += cluster_rows(
             clusters, where, affine=image.affine, atlas=atlases[grid], names=names
         )

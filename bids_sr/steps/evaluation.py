@@ -33,7 +33,7 @@ from bids_sr.stats.evaluation.references import known_activation, measured_halve
 from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
-from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, values_of
+from bids_sr.steps.activation import Contrasts, Factor, by_smoothing
 
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
 """Methods text of a run in the place of that of `compare_halves`."""
@@ -367,7 +367,14 @@ def compare_with_truth(
     finer = {
         width: {name: own[name] for name in own if name != RAW} for width, own in found.items()
     }
-    rows = truth_rows(finer, values_of, contrasts, grid=bold_mask_hr, roi=roi_hr.data, known=known)
+    rows = truth_rows(
+        finer,
+        lambda each: each.volume.data,
+        contrasts,
+        grid=bold_mask_hr,
+        roi=roi_hr.data,
+        known=known,
+    )
     if not effects:
         return rows
     run = run_effects(

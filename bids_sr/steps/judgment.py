@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
@@ -24,7 +25,7 @@ from bids_sr.stats.evaluation.compared_verdict import compared_verdict
 from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
 from bids_sr.stats.evaluation.verdict import make_verdict
 from bids_sr.stats.evaluation.verdict_text import ADVICE, Audience
-from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps, values_of
+from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.evaluation import widths_of
 
@@ -83,14 +84,15 @@ def raise_flags(
     names = judged_contrasts({} if at_rest else contrasts)
     given = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
+    stats, regions = sorted_maps(maps)
     distortion = distortion_flag(given, acquired)
     flags = [
         *activation_flags(
-            {name: values_of(each) for name, each in _correlation_maps(maps, names).items()},
+            _of_raw(stats, "cc", names),
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
-            {name: values_of(each) > 0.5 for name, each in _fdr_regions(maps, names).items()},
+            {name: each > 0.5 for name, each in _of_raw(regions, "Fdr", names).items()},
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
@@ -105,35 +107,16 @@ def raise_flags(
     return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
 
 
-def _correlation_maps(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
-    """Return correlation maps of raw at its widest smoothing, by contrast; only of those named.
-
-    Parameters
-    ----------
-    maps : Sequence[Derivative]
-        Maps and regions of all series.
-    names : Sequence[str]
-        Names of the contrasts to take.
-
-    Returns
-    -------
-    dict[str, Derivative]
-        Map of correlation by contrast; contrasts without one are left out.
-    """
-    stats = sorted(sorted_maps(maps)[0].items(), key=lambda each: each[0][2])
+def _of_raw(
+    found: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    wanted: str,
+    names: Sequence[str],
+) -> dict[str, Array]:
+    """One kind of maps or regions of raw at its widest smoothing, by contrast of those named."""
     return {
-        contrast: own[RAW]
-        for (contrast, stat, _), own in stats
-        if stat == "cc" and contrast in names and RAW in own
-    }
-
-
-def _fdr_regions(maps: Sequence[Derivative], names: Sequence[str]) -> dict[str, Derivative]:
-    """Raw's FDR regions, by contrast."""
-    return {
-        contrast: own[RAW]
-        for (contrast, kind, _), own in sorted_maps(maps)[1].items()
-        if kind == "Fdr" and contrast in names and RAW in own
+        contrast: own[RAW].volume.data
+        for (contrast, kind, _), own in sorted(found.items(), key=lambda each: each[0][2])
+        if kind == wanted and contrast in names and RAW in own
     }
 
 

@@ -26,7 +26,7 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, Varies, enumerated, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
@@ -188,11 +188,6 @@ _KEPT_COREG = Keep(
 _BRAIN_HR = "brain on the grid of the super-resolved series"
 
 
-def _mask_of_primary(setting: Lookup) -> dict[str, str] | None:
-    """Store the mask beside the primary series where that is requested in the run's space."""
-    return {"res": ""} if setting("in_func") else None
-
-
 _KEPT_MASKS = {
     "bold_mask": Keep(
         {"desc": map_label(RAW, region="Brain"), "suffix": "mask"},
@@ -205,7 +200,8 @@ _KEPT_MASKS = {
             "Type": "Brain",
             "Resolution": "grid of the super-resolved series",
         },
-        exported_as=_mask_of_primary,
+        # beside the primary series, where that is requested in the run's space
+        exported_as=lambda setting: {"res": ""} if setting("in_func") else None,
     ),
 }
 
@@ -573,20 +569,17 @@ def grid_in_template(
     )
 
 
-def _in_space(setting: Lookup) -> Varies:
-    """What sidecars of maps in a template's space share: of the acquired series nothing.
-
-    Its maps on the grid of the run have no entity that those in the space lack, so that a sidecar
-    shared by the former applies to the latter, and BIDS lets one of them apply.
-    """
-    return {} if setting("series_name") == RAW else OF_CONTRAST
-
-
 @step(
     makes="space_maps",
     part=Part.MAPS,
     memory=TO_TEMPLATE,
-    keep={"space_maps": Keep(among=stored_maps, varies=_in_space)},
+    # of the acquired series sidecars share nothing in a template's space
+    keep={
+        "space_maps": Keep(
+            among=stored_maps,
+            varies=lambda setting: {} if setting("series_name") == RAW else OF_CONTRAST,
+        )
+    },
     cost=Cost(always=3.0),
 )
 def maps_to_spaces(

@@ -6,14 +6,13 @@ The series are raw, the baselines, the methods and the measured one.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_sr.config.levels import Level, series_level
 from bids_sr.config.memory_model import RESOLVE, SERIES, Need
 from bids_sr.io.array_types import Array
-from bids_sr.io.grids import finer_text
+from bids_sr.io.grids import inverse
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
@@ -38,13 +37,10 @@ from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_
 from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
-from bids_sr.sr.models.model import load_model
+from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import was_applied
-
-if TYPE_CHECKING:
-    from bids_sr.sr.models.model import LoadedModel
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -90,13 +86,6 @@ def _own_text(setting: Lookup) -> str:
     return f"{name} was applied to every volume on its acquired grid.\n"
 
 
-def _raw_text(setting: Lookup) -> str:
-    return (
-        "The acquired series was resampled once on its own grid to undo"
-        f" {_undone(bool(setting('readout')))}."
-    )
-
-
 def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
     timed = bool(setting("has_stc"))
@@ -116,7 +105,9 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
 
 def _kept(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series on the high-resolution grid."""
-    finer = finer_text(setting("factor"), setting("axis_order"))
+    # in the order of axes of the file
+    factor = [setting("factor")[axis] for axis in inverse(setting("axis_order"))]
+    finer = f"voxels {'x'.join(f'{each:g}' for each in factor)} times finer"
     return _of_raw(setting) | {
         "Resolution": f"acquired field of view, {finer}, by {setting('series_name')}"
     }
@@ -163,7 +154,10 @@ def _cost(setting: Lookup) -> Cost:
     makes="preproc",
     part=Part.PREPROCESSING,
     memory=SERIES,
-    text=_raw_text,
+    text=lambda setting: (
+        "The acquired series was resampled once on its own grid to undo"
+        f" {_undone(bool(setting('readout')))}."
+    ),
     keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
     cost=Cost(volumes=0.026),
 )
@@ -361,7 +355,7 @@ def super_resolve(
     return SeriesReader(target), others, _applied(model) if of_run else {}
 
 
-def _applied(model: "LoadedModel | None") -> dict[str, object]:
+def _applied(model: LoadedModel | None) -> dict[str, object]:
     """Return sidecar entries on a run-trained method: whether it was applied."""
     if model is None or was_applied(model.card.json):
         return {"Applied": True}
@@ -374,8 +368,8 @@ def _applied(model: "LoadedModel | None") -> dict[str, object]:
 def _guide(
     name: str,
     highres_file: Path | None,
-    highres2boldref_xfm: "Array | None",
-    distortion: "Distortion | None",
+    highres2boldref_xfm: Array | None,
+    distortion: Distortion | None,
 ) -> PosedImage:
     """The high-resolution image, in whatever pose it is asked for."""
     if highres_file is None or highres2boldref_xfm is None:

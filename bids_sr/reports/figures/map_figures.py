@@ -366,7 +366,6 @@ def overlay_figure(
     background: Volume | None = None,
     *,
     label: str,
-    colors: str = "viridis",
 ) -> Figure:
     """Plot nonnegative maps in the brain over an image, one per row, on one scale.
 
@@ -383,8 +382,6 @@ def overlay_figure(
         Image below the maps (3D); None for none.
     label : str
         What the color scale is of.
-    colors : str, optional
-        Name of the color map in matplotlib.
 
     Returns
     -------
@@ -407,7 +404,7 @@ def overlay_figure(
             image=each.like(np.where(inside, each.data, np.nan)),
             low=0.0,
             high=high,
-            colors=colors,
+            colors="viridis",
             alpha=0.9,
         )
         for name, each in maps.items()

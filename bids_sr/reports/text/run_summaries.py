@@ -3,12 +3,12 @@
 A row is read from the run's files by the functions of the first screen of its report.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.json_values import listed, mapped, texts
 from bids_sr.io.tables import column
 from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
@@ -111,7 +111,8 @@ def compared_of(verdict_file: Path) -> list[str]:
         Sentences; empty for none.
     """
     return [
-        str(mapped(each).get("text", "")) for each in listed(_json(verdict_file).get("compared"))
+        str(mapped(each).get("text", ""))
+        for each in listed(read_json(verdict_file).get("compared"))
     ]
 
 
@@ -154,12 +155,12 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
     verdict, rows, displacement = (
-        _json(verdict_file),
+        read_json(verdict_file),
         _rows(table_file),
         _displacement(confounds_file),
     )
     idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
-    checks = [*motion_checks(displacement), *registration_checks(_json(registration_file))]
+    checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(
         rows, idle, "" if evidence is not None else ", tested only one level down"
     )
@@ -184,14 +185,6 @@ def _accuracy(evidence: Evidence, best: str) -> str:
     ends = "" if below_zero(row) and row.statistic != "r" else ends_text(row)
     value = f"{'r ' * (row.statistic == 'r')}{level_text(row)} {ends}".strip()
     return f"{best} {value.replace(' ', nbsp)}{where}"
-
-
-def _json(file: Path) -> dict[str, object]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _rows(file: Path) -> list[MetricRow]:

@@ -40,12 +40,6 @@ _CONVERT = (
 )
 
 
-def _sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _load_vgg19(path: Path) -> nn.Sequential:
     """Load VGG-19's features from a weights file; `ValueError` names file and fault."""
     from safetensors.torch import load_file
@@ -96,7 +90,8 @@ class VGGPerceptual(nn.Module):
     def __init__(self, weights: Path) -> None:
         super().__init__()
         self.features = _load_vgg19(weights)
-        self.checksum = _sha256(weights)
+        with weights.open("rb") as stream:
+            self.checksum = hashlib.file_digest(stream, "sha256").hexdigest()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 

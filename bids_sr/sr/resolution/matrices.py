@@ -353,6 +353,13 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     )
 
 
+def _as_image(values: Array) -> Array:
+    values = np.asarray(values)
+    if values.ndim not in (3, 4):
+        raise ResolutionError(f"an image has 3 or 4 axes, not {values.ndim}")
+    return values
+
+
 def degrade(
     hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]
 ) -> tuple[Array, Array]:
@@ -381,9 +388,7 @@ def degrade(
     ResolutionError
         The image does not have three or four axes.
     """
-    hr = np.asarray(hr)
-    if hr.ndim not in (3, 4):
-        raise ResolutionError(f"an image has 3 or 4 axes, not {hr.ndim}")
+    hr = _as_image(hr)
     window, shape = divided(hr.shape[:3], check_factor(factor))
     seen = hr[tuple(slice(*part) for part in window)]
     out = _apply(seen, shape, lambda _, n, m: matrix(n, m))
@@ -560,8 +565,6 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     ResolutionError
         The image does not have three or four axes.
     """
-    lr = np.asarray(lr)
-    if lr.ndim not in (3, 4):
-        raise ResolutionError(f"an image has 3 or 4 axes, not {lr.ndim}")
+    lr = _as_image(lr)
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
     return _apply(lr, sizes, lambda axis, m, n: matrix_for(name, m, n, axis))

@@ -130,25 +130,19 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     Flag
         Flag of the acquired series; unknown without voxels inside and outside.
     """
-    inside, outside = roi & mask, mask & ~roi
-    if not inside.any() or not outside.any():
-        text = (
-            "The region of interest contains all of the brain, or none of it: activity inside and"
-            " outside cannot be compared."
-        )
-        return Flag(name="task_not_done", raised=None, text=text, contrast=contrast, series="raw")
-    here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
+    inside, outside, raised = roi & mask, mask & ~roi, None
     text = (
-        f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f} elsewhere"
-        " in the brain."
+        "The region of interest contains all of the brain, or none of it: activity inside and"
+        " outside cannot be compared."
     )
-    return Flag(
-        name="task_not_done",
-        raised=here < ACTIVE_CC < elsewhere,
-        text=text,
-        contrast=contrast,
-        series="raw",
-    )
+    if inside.any() and outside.any():
+        here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
+        text = (
+            f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f}"
+            " elsewhere in the brain."
+        )
+        raised = here < ACTIVE_CC < elsewhere
+    return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def _broad_flag(
@@ -222,16 +216,15 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     Flag
         Flag of the acquired series; unknown where brain is lacking in or around it.
     """
-    inside, around = roi & mask, ring(roi, mask, affine)
-    if not inside.any() or not around.any():
-        text = "The region of interest, or its surroundings, contain no brain voxels."
-        return Flag(name="roi_misplaced", raised=None, text=text, contrast=contrast, series="raw")
-    here, near = float(cc[inside].max()), float(cc[around].max())
-    text = (
-        f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
-        f" {REACH_MM:g} mm around it."
-    )
-    raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
+    inside, around, raised = roi & mask, ring(roi, mask, affine), None
+    text = "The region of interest, or its surroundings, contain no brain voxels."
+    if inside.any() and around.any():
+        here, near = float(cc[inside].max()), float(cc[around].max())
+        text = (
+            f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
+            f" {REACH_MM:g} mm around it."
+        )
+        raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 

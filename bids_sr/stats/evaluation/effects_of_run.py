@@ -13,6 +13,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of, same_name
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.glm.block_effects import Effects, load_effects
@@ -360,15 +361,9 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
     able = [name for name, weights in whole.items() if weights is not None]
     contrast = "all" if "all" in able else next(iter(able), "")
-    where = np.argwhere(mask)
-    low, high = (
-        (where.min(axis=0), where.max(axis=0) + 1)
-        if len(where)
-        else (np.zeros(3, int), np.array(mask.shape))
-    )
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    box = bounding_box(mask if mask.any() else np.ones_like(mask))
     moved = np.array(run.affine, dtype=np.float64)
-    moved[:3, 3] += moved[:3, :3] @ low
+    moved[:3, 3] += moved[:3, :3] @ [part.start for part in box]
     arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
     weights, names = whole.get(contrast), []
     if weights is not None and max(run.factor) > 1:

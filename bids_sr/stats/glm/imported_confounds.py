@@ -1,6 +1,5 @@
 """Confounds that fMRIPrep has made, taken over as they are."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_sr.io.atomic_files import read_json
 from bids_sr.stats.glm.confound_table import Described, describe, mark_nonsteady
 from bids_sr.stats.glm.confounds import MOTION
 
@@ -43,7 +43,8 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     missing = [name for name in MOTION if name not in theirs]
     if missing:
         raise ValueError(f"{path}: the table has no column {', '.join(missing)}")
-    said = _said(path.with_suffix(".json"))
+    told = read_json(path.with_suffix(".json"))
+    said = {name: about for name, about in told.items() if isinstance(about, dict)}
     components = _in_order(
         [name for name in theirs if re.fullmatch(r"a_comp_cor_\d+", name)], said
     )
@@ -70,19 +71,6 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     for about in described.values():
         about["Origin"] = origin
     return table, described
-
-
-def _said(sidecar: Path) -> Mapping[str, dict[str, object]]:
-    """Return the column descriptions in a table's JSON sidecar; empty if it is unreadable."""
-    try:
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return (
-        {name: about for name, about in found.items() if isinstance(about, dict)}
-        if isinstance(found, dict)
-        else {}
-    )
 
 
 def _in_order(found: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:

@@ -15,10 +15,9 @@ import numpy as np
 from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Real
+from bids_sr.io.array_types import Float, Real, parts_of
 from bids_sr.stats.glm.autoregression import effective_dof, levinson, orthonormal
 from bids_sr.stats.glm.noise import Noise, moving
-from bids_sr.stats.glm.time_series import parts_of
 
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _ROUNDING = 1e-15  # of a sum of squares

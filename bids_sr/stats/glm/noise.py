@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.io.array_types import Float, Mask, Real, parts_of
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.stats.glm.autoregression import (
     expected_products,
@@ -36,7 +36,7 @@ from bids_sr.stats.glm.autoregression import (
     slopes,
     unseen,
 )
-from bids_sr.stats.glm.time_series import FLAT, parts_of
+from bids_sr.stats.glm.time_series import FLAT
 
 _Labels = npt.NDArray[np.intp]
 _Blocks = Iterable[tuple[slice, Real]]

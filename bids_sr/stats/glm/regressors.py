@@ -326,14 +326,6 @@ def read_events(path: Path) -> Events:
     return Events.of(columns, rows, str(path), path.name)
 
 
-def _read_seeds(path: Path) -> Seeds:
-    """Read what `Seeds.write` wrote and standardize each seed.
-
-    Each seed has mean 0 and is in units of its standard deviation; n/a becomes NaN.
-    """
-    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)
-
-
 def read_regressors(path: Path) -> Regressors:
     """Read seeds from a file with the suffix ``timeseries``, events from any other.
 
@@ -347,4 +339,6 @@ def read_regressors(path: Path) -> Regressors:
     Regressors
         Events of the task, or time series of seeds at rest.
     """
-    return _read_seeds(path) if str(path).endswith("_timeseries.tsv") else read_events(path)
+    if not str(path).endswith("_timeseries.tsv"):
+        return read_events(path)
+    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)

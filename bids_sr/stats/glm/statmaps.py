@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Float32, Mask, Real
+from bids_sr.io.array_types import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.stats.glm.confounds import slow_cosines
 from bids_sr.stats.glm.design import MOTION, Design, build_design, contrast_vector
@@ -26,7 +26,6 @@ from bids_sr.stats.glm.time_series import (
     FLAT,
     VoxelTimeSeries,
     extract_time_series,
-    parts_of,
 )
 
 _LOGGER = logging.getLogger(__name__)

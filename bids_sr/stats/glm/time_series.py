@@ -29,7 +29,7 @@ from bids_sr.stats.glm.streamed_fit import in_batches
 FLAT = 1e-6
 _Box = tuple[slice, slice, slice]
 _WHOLE: _Box = (slice(None), slice(None), slice(None))
-_PART = 128  # voxels
+
 _BAND = 32  # samples
 BLOCK_BYTES = 64 * 2**20
 # the block as read, and twice, once in double precision, while all of it is fitted
@@ -153,23 +153,6 @@ class VoxelTimeSeries:
                     if stream.readinto(memoryview(block[t]).cast("B")) != 4 * (stop - start):
                         raise OSError(f"{self.path}: scratch file ends early")
                 yield slice(start, stop), block
-
-
-def parts_of(count: int) -> Iterator[slice]:
-    """Cut voxels into parts whose time series stay in the processor's cache.
-
-    Parameters
-    ----------
-    count : int
-        Number of voxels.
-
-    Yields
-    ------
-    slice
-        Range of voxels.
-    """
-    for start in range(0, count, _PART):
-        yield slice(start, min(start + _PART, count))
 
 
 @contextmanager
