@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bids_sr.boilerplate import data_of
 from bids_sr.cli import parser
 
 PAGE = Path(__file__).parent / "field_options.md"
@@ -24,8 +25,9 @@ starts. Made by `python docs/field_options_page.py` from the parsers of the vers
 def answers() -> dict[str, tuple[str, str]]:
     """Option → what is here (an option, or nothing), and the difference."""
     ours = parser.build_parser(everything=True)
-    unused = {each.split()[0]: why for why, flags in parser._UNUSED.items() for each in flags}
-    refused = {flag: fix for fix, flags in parser._REFUSED.items() for flag in flags}
+    foreign = data_of("foreign_options.json")
+    unused = {each.split()[0]: why for why, flags in foreign["unused"].items() for each in flags}
+    refused = {flag: fix for fix, flags in foreign["refused"].items() for flag in flags}
     found = {flag: ("", f"refused: {fix}") for flag, fix in refused.items()}
     for action in ours._actions:
         for flag in action.option_strings:

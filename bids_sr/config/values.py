@@ -65,7 +65,7 @@ def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, An
 
     form, parse = ("YAML", safe_load) if path.suffix in yaml else ("TOML", tomllib.loads)
     try:
-        return parse(read_text(path).replace("\r\n", "\n"))  # type: ignore[no-any-return]
+        return parse(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
         why, fix = f"cannot be read: {error.strerror}", "check the path"
         raise UsageError(f"{what} {path}", why, fix) from error

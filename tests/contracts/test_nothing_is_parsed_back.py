@@ -168,7 +168,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/stats/glm/imported_confounds.py::*": FOREIGN,
     "bids_sr/stats/group/group_values.py::*": FILES,
     "bids_sr/steps/registration.py::_member.entities": CODE,
-    "workflows/facts.py::_description_of": FILES,
+    "workflows/facts.py::_pair_words": FILES,
     "workflows/run.py::_add_motion": CODE,
 }
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""

@@ -83,7 +83,9 @@ def test_what_is_noted_is_shown_without_reading_tables(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _note(out, "01", "02")
-    monkeypatch.setattr(run_summaries, "_json", lambda file: {"headline": f"read {file.name[:6]}"})
+    monkeypatch.setattr(
+        run_summaries, "read_json", lambda file: {"headline": f"read {file.name[:6]}"}
+    )
     run_summaries._summary.cache_clear()
     page = write_index(out).read_text()
     assert "Found in 01." in page

@@ -14,9 +14,9 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.stats.glm.regressors import Events
-from bids_sr.steps.activation import map_series
+from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.active_regions import grow_region
-from bids_sr.steps.judgment import _correlation_maps, judge, raise_flags
+from bids_sr.steps.judgment import _of_raw, judge, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -108,7 +108,8 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
 def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
     def own(desc, contrast="thumb", stat="cc"):
         return mapped(
-            desc, {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"}
+            Volume(np.zeros((1, 1, 1)), np.eye(4)),
+            {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
         )
 
     maps = [
@@ -119,7 +120,9 @@ def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
         own("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    assert _correlation_maps(maps, ["thumb"]) == {"thumb": maps[1]}
+    found = _of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
+    assert list(found) == ["thumb"]
+    assert found["thumb"] is maps[1].volume.data
 
 
 def grown(files, tmp_path, roi=None, smoothing=(0.0,)):
