@@ -2,6 +2,7 @@
 skipped.
 """
 
+import gc
 import os
 import sqlite3
 import sys
@@ -49,6 +50,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((names[0] for names in TOGETHER if file.startswith(names)), file)
 
     return ByFile(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: who looks for garbage need not look through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
