@@ -164,37 +164,32 @@ def working_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-class _Once(logging.Handler):
-    """Hands each message on once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._told = set[str]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if text not in self._told:
-            self._told.add(text)
-            logging.getLogger().handle(record)
-
-
 @contextmanager
-def told_once() -> Iterator[None]:
-    """Let the log tell once what several steps have to tell, as each reads the same table.
+def told_once(logger: str) -> Iterator[None]:
+    """Let a log tell once what several steps have to tell, as each reads the same table.
+
+    Parameters
+    ----------
+    logger : str
+        Name of the log.
 
     Yields
     ------
     None
         The block of the ``with`` statement runs.
     """
-    logger, once = logging.getLogger("bids_sr"), _Once()
-    upward, logger.propagate = logger.propagate, False
-    logger.addHandler(once)
+    told = set[str]()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before, text = len(told), record.getMessage()
+        told.add(text)
+        return len(told) > before
+
+    logging.getLogger(logger).addFilter(is_new)
     try:
         yield
     finally:
-        logger.removeHandler(once)
-        logger.propagate = upward
+        logging.getLogger(logger).removeFilter(is_new)
 
 
 @contextmanager

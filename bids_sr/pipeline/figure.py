@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.artifacts import Figure as FigureKind
-from bids_sr.pipeline.step import Keep, Step
+from bids_sr.pipeline.step import Keep, Lookup, Step
 from bids_sr.reports.sections import Shown
 from bids_sr.series import map_label
 from bids_sr.sr.method import Cost
@@ -63,7 +63,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: Shown, memory: Need | None = None, cost: Cost = _USUAL
+    *shown: Shown, memory: Need | None = None, cost: Cost | Callable[[Lookup], Cost] = _USUAL
 ) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
@@ -74,7 +74,7 @@ def figure(
         nothing to see; one of several yields `Drawn`, each with the desc of one of these.
     memory : Need | None, optional
         What it adds to a process.
-    cost : Cost, optional
+    cost : Cost | Callable[[Lookup], Cost], optional
         Processor time.
 
     Returns

@@ -105,13 +105,16 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     if source == root or not folder.is_dir():
         return
     target = _archive_of(root, label)
-    found = _members(target)
+    before = _members(target)
+    found = dict(before)
     notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
     for path, note in _loose(folder):
         found[path.name], notes[path.name] = path.read_bytes(), note
     found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
         "utf-8"
     )
+    if found == before:
+        return
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(found):
