@@ -1,4 +1,4 @@
-"""Folders as fMRIPrep (20.0 to 25) leaves them, made from a data set and from what a test wants to
+"""Folders as fMRIPrep (20.0 to 26) leaves them, made from a data set and from what a test wants to
 be true of it.
 
 Transforms and motion parameters are written by nitransforms and h5py, not by this program: a test

@@ -31,7 +31,7 @@ model = Path(temporary.name) / "pair.safetensors"
 # Every fifth slice is held out, and the weights that are most accurate there are kept. The model
 # is written with a card, which says what it was made from and what it reached, and with the log.
 command = ["bids-sr-models", "train", "srgan", model, "--fine", highres, "--coarse", lowres]
-subprocess.run([*command, "--threads", "2"], check=True, capture_output=True)
+subprocess.run(command, check=True, capture_output=True)
 
 card = json.loads(model.with_suffix(".json").read_text())
 log = pd.read_csv(model.with_suffix(".tsv"), sep="\t", na_values="n/a")
@@ -62,8 +62,8 @@ events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
 events = events[events.onset > -5].assign(trial_type="images")
 measured = study / "derivatives/highres-reference/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 
-network = SuperResolver(method="srgan", factor=2, pretrained=model, n_jobs=2).fit(bold)
-evaluator = Evaluator(factor=2, baselines=["bspline", "sdmod"], n_boot=500).fit(
+network = SuperResolver(method="srgan", factor=2, pretrained=model).fit(bold)
+evaluator = Evaluator(factor=2, baselines=["bspline", "sdmod"], n_boot=200).fit(
     bold, series={"srgan": network}, events=events, truth=measured
 )
 wanted = (

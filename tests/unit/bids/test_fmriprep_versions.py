@@ -1,4 +1,4 @@
-"""Folders of fMRIPrep 20 to 25 and real ones in their states: other names, parts missing or not
+"""Folders of fMRIPrep 20 to 26 and real ones in their states: other names, parts missing or not
 downloaded.
 """
 
