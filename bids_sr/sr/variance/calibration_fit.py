@@ -2,8 +2,9 @@
 
 The registration of the two references is refined: rigidly, then by scale and shear in the plane of
 the slices, because two echo-planar scans need not be distorted alike. Each parameter is moved a
-step up and down, and taken to the vertex of the parabola through three values, if clearly more is
-predicted there.
+step up and down, which is looked at in every third slice. Where the parabola through the three
+values promises more, its vertex is looked at in all slices, and taken if clearly more is predicted
+there.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from nibabel.affines import voxel_sizes
 from bids_sr.io.array_types import Array
 from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars
-from bids_sr.sr.variance.outer_band import SURE, OuterBand, Predicted
+from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 
 _CAUTIOUS = 0.25
 """Weight at which it is decided whether a calibration helps at all, and with which a doubtful one
@@ -27,6 +28,10 @@ _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, a
 _FINER = 0.4  # of the steps, in the last round
 _TOLD_MM = 0.05
 _REACH = 2.0  # steps to which a parabola is trusted
+_EVERY = 3  # slices of which one is looked at for the parabola
+
+_Look = Callable[..., Predicted | None]
+"""What is predicted at some parameters, in one of so many slices; None where they are too far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,17 +153,18 @@ def fit_calibration(
         voxel_sizes(band.affine),
     )
 
-    def predicted(params: Array) -> Predicted | None:
+    def predicted(params: Array, every: int = 1) -> Predicted | None:
         matrix = _correction(params, center, axes, fine)
         return (
             None
             if rms_distance(np.eye(4), matrix, points) > farthest
-            else band.predicted(exemplars, matrix)
+            else band.predicted(exemplars, matrix, every=every)
         )
 
     farthest = _FARTHEST * float(fine[:2].max())
-    found = _correction(_climb(predicted), center, axes, fine)
-    cautious, full = (band.predicted(exemplars, found, share) for share in (_CAUTIOUS, SHARE))
+    params, full = _climb(predicted)
+    found = _correction(params, center, axes, fine)
+    cautious = band.predicted(exemplars, found, _CAUTIOUS)
     return CalibrationFit(
         weight=_weight_of(cautious, full),
         correction=found,
@@ -211,41 +217,39 @@ def _rotation(degrees: Array) -> Array:
     return out
 
 
-def _climb(predicted: Callable[[Array], Predicted | None]) -> Array:
-    """Parameters at which most is predicted, one after the other from nothing."""
+def _climb(predicted: _Look) -> tuple[Array, Predicted]:
+    """Parameters at which most is predicted, one after the other from nothing, and how much."""
     at = np.zeros(len(_STEPS))
-    best = predicted(at)
+    best, few = predicted(at), predicted(at, _EVERY)
     assert best is not None
+    assert few is not None
     for numbers, finer in ((range(2), 2.0), (range(9), 1.0), (range(3), _FINER)):
+        if finer < 1 and not at.any():
+            break  # steps as small were promised nothing
         for number in numbers:
-            at, best = _along(predicted, at, best, number, finer * _STEPS[number])
-    return at
+            way = _promising(predicted, at, few, number, finer * _STEPS[number])
+            there = at if way is None else _moved(at, number, way)
+            if way is None or (found := predicted(there)) is None or not found.exceeds(best):
+                continue
+            at, best, few = there, found, predicted(there, _EVERY)
+            assert few is not None
+    return at, best
 
 
-def _along(
-    predicted: Callable[[Array], Predicted | None],
-    at: Array,
-    best: Predicted,
-    number: int,
-    step: float,
-) -> tuple[Array, Predicted]:
-    """Find the best place along one parameter.
-
-    It stays where it is unless another place is clearly better.
-    """
-    down, up = (predicted(_moved(at, number, way * step)) for way in (-1.0, 1.0))
+def _promising(
+    predicted: _Look, at: Array, here: Predicted, number: int, step: float
+) -> float | None:
+    """By how much to move one parameter so that more is predicted; None: stay."""
+    down, up = (predicted(_moved(at, number, way * step), _EVERY) for way in (-1.0, 1.0))
     if down is None or up is None:
-        return at, best
-    ways = {-1.0: down, 1.0: up}
-    curve = (down.gain + up.gain) / 2 - best.gain
-    if curve < 0:
-        vertex = float(np.clip((down.gain - up.gain) / (4 * curve), -_REACH, _REACH))
-        if (there := predicted(_moved(at, number, vertex * step))) is not None:
-            ways[vertex] = there
-    way = max(ways, key=lambda each: ways[each].gain)
-    if not ways[way].exceeds(best):
-        return at, best
-    return _moved(at, number, way * step), ways[way]
+        return None
+    slope, curve = (up.gain - down.gain) / 2, (down.gain + up.gain) / 2 - here.gain
+    way = (
+        float(np.clip(-slope / (2 * curve), -_REACH, _REACH))
+        if curve < 0
+        else float(np.sign(slope))
+    )
+    return way * step if slope * way + curve * way**2 > WORTH else None
 
 
 def _moved(at: Array, number: int, by: float) -> Array:

@@ -33,6 +33,9 @@ from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 _LOG = logging.getLogger(__name__)
 _HALF_PRECISION = 6e4  # largest value that half precision holds
+# Of the maps of a run with a calibration, whose patterns add most of the detail: what further
+# rounds explain of it is .002 of zero filling's error at most (two people)
+_ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
 
 
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
@@ -75,6 +78,8 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
             whole=whole, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
         )
         if used:
+            if fit is not None and fit.weight:
+                recipe = _beside_patterns(recipe)
             prior = estimate_prior(components, whole, recipe, seed=seed, progress=tell)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
@@ -93,6 +98,11 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         weight = weight.half()  # of many patterns, whose own errors are larger
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
+
+
+def _beside_patterns(recipe: VarianceRecipe) -> VarianceRecipe:
+    """How the maps of a run are found that has a calibration: in fewer and larger steps."""
+    return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:
@@ -119,7 +129,7 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
     whole = Tile.around(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (map_of(half, whole, recipe, seed) for half in halves)
+        maps = (map_of(half, whole, _beside_patterns(recipe), seed) for half in halves)
         priors = [each for each in maps if isinstance(each, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
@@ -149,6 +159,7 @@ def _gate(
         patterns = None
         if fit is not None and fit.weight:
             assert data.exemplars is not None
+            recipe = _beside_patterns(recipe)
             patterns = data.exemplars.seen_by(
                 data.mask.shape, data.affine, data.factor, fit.correction
             )

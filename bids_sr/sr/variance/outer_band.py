@@ -32,9 +32,10 @@ from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
 _KEPT = 0.8  # of the acquired k-space along each axis
 SURE = 2.0  # standard errors by which one prediction must exceed another
-# of the predicted share, which is what a fifth of a fine voxel costs: no place is found more
-# exactly
-_WORTH = 0.003
+WORTH = 0.003
+"""Of the predicted share, which is what a fifth of a fine voxel costs: no place is found more
+exactly.
+"""
 _SLICES, _TILES = 6, 16
 _INNER, _HALO = 12, 6  # acquired voxels of a tile that count, and around it that are seen
 _LEAST_BRAIN = 0.6  # of a tile
@@ -79,7 +80,7 @@ class Predicted:
             True if more by 0.003 and by two standard errors.
         """
         added = np.subtract(self.having, other.having)
-        return bool(added.mean() > max(_WORTH, SURE * _standard_error(added)))
+        return bool(added.mean() > max(WORTH, SURE * _standard_error(added)))
 
 
 def _standard_error(values: Array) -> float:
@@ -87,7 +88,7 @@ def _standard_error(values: Array) -> float:
 
 
 def chosen_slices(mask: Array) -> list[int]:
-    """Return slices (x, y, z) with much brain, spread over it.
+    """Return slices (x, y, z) with much brain, evenly spread over it.
 
     Parameters
     ----------
@@ -97,16 +98,15 @@ def chosen_slices(mask: Array) -> list[int]:
     Returns
     -------
     list[int]
-        Numbers of the slices, counted from 0, in ascending order.
+        Numbers of the slices, counted from 0, in ascending order, as far apart from one another.
     """
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
-    return [
-        int(z)
-        for z in full[
-            np.unique(np.linspace(0, len(full) - 1, _SLICES + 2).round().astype(int)[1:-1])
-        ]
-    ]
+    first, last = int(full[0]), int(full[-1])
+    count = min(_SLICES, last - first + 1)
+    step = max(1, round((last - first) / (count + 1)))
+    start = first + (last - first - step * (count - 1)) // 2
+    return list(range(start, start + step * count, step))
 
 
 class OuterBand:
@@ -117,7 +117,7 @@ class OuterBand:
     level : Level
         From the acquired to the high-resolution grid, of these slices, in plane alone.
     slices : Sequence[int]
-        Numbers of the slices that are looked at.
+        Numbers of the slices that are looked at, as far apart from one another.
     mask : Array
         (x, y, z) brain.
     halves : Sequence[Tensor]
@@ -154,8 +154,8 @@ class OuterBand:
         self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
         # components without the outermost frequencies, on fewer voxels, and these alone
         self._data = [(kept.down(half), kept.beyond(half)) for half in halves]
-        self._base = [self._covariances(prior.weight, prior.fwhm) for prior in priors]
-        self._without = self._shares(self._base)
+        self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]
+        self._without = self._shares(self._base, range(len(self.tiles)))
 
     def _rows(self, tile: Tile) -> tuple[slice, slice]:
         """Voxels of the reduced grid that lie inside what is seen of a tile."""
@@ -186,13 +186,21 @@ class OuterBand:
         outer = out[:u, :v] - out[u : 2 * u, v : 2 * v]
         return torch.cat([outer.flatten(0, 1), out[2 * u :, 2 * v :].flatten(0, 1)])
 
-    def _covariances(self, maps: Tensor, fwhm: tuple[float, ...]) -> list[Tensor]:
+    def _covariances(
+        self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[tuple[int, Tile]]
+    ) -> list[Tensor]:
         """`_covariance` in each tile."""
-        return list(side_by_side(lambda at: self._covariance(maps, at, fwhm), self.tiles))
+        return list(side_by_side(lambda at: self._covariance(maps, at, fwhm), tiles))
 
-    def _shares(self, priors: Iterable[Iterable[Tensor]]) -> tuple[float, ...]:
-        """`_share` of each half in each tile, one half after the other."""
-        jobs = ((h, n, each) for h, own in enumerate(priors) for n, each in enumerate(own))
+    def _shares(
+        self, priors: Iterable[Iterable[Tensor]], numbers: Sequence[int]
+    ) -> tuple[float, ...]:
+        """`_share` of each half in the tiles of these numbers, one half after the other."""
+        jobs = (
+            (h, n, each)
+            for h, own in enumerate(priors)
+            for n, each in zip(numbers, own, strict=True)
+        )
         return tuple(side_by_side(lambda job: self._share(*job), jobs))
 
     def _share(self, half: int, number: int, prior: Tensor) -> float:
@@ -211,7 +219,11 @@ class OuterBand:
         return float((1 - left / energy.clamp_min(1e-30)).mean())
 
     def predicted(
-        self, exemplars: Exemplars, correction: Array | None = None, share: float = SHARE
+        self,
+        exemplars: Exemplars,
+        correction: Array | None = None,
+        share: float = SHARE,
+        every: int = 1,
     ) -> Predicted:
         """Return what a calibration of a given weight adds, in place or moved by a correction.
 
@@ -225,36 +237,45 @@ class OuterBand:
             Transform of a boldref point before its look-up (4 x 4, RAS+ mm); None: identity.
         share : float, optional
             Share of the variance that the patterns get, from 0 to 1.
+        every : int, optional
+            Look at one of so many slices of the test, where it has tiles in them.
 
         Returns
         -------
         Predicted
-            Predicted shares, without and with the calibration.
+            Predicted shares in these slices, without and with the calibration.
         """
-        patterns = self._patterns(exemplars, correction)
+        places = range(every // 2, len(self.slices), every)
+        numbers = [n for n, (z, _) in enumerate(self.tiles) if z in places]
+        if not numbers:
+            return self.predicted(exemplars, correction, share)
+        tiles = [(places.index(z), tile) for z, tile in (self.tiles[n] for n in numbers)]
+        halves = np.reshape(self._without, (2, -1))
+        without = tuple(halves[:, numbers].ravel().tolist())
+        patterns = self._patterns(exemplars, correction, places)
         if not bool(patterns[:, :, *self.priors[0].whole.fine].any()):
-            return Predicted(without=self._without, having=self._without)
+            return Predicted(without=without, having=without)
         alone = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
-        on_tiles = self._covariances(patterns, alone.fwhm)
-        levels = [prior.mean_variance / alone.mean_variance for prior in self.priors]
+        on_tiles = self._covariances(patterns, alone.fwhm, tiles)
+        own = (replace(prior, weight=prior.weight[:, list(places)]) for prior in self.priors)
+        levels = [each.mean_variance / alone.mean_variance for each in own]
         mixed = (
             (
-                torch.lerp(own, level * other, share)
-                for own, other in zip(base, on_tiles, strict=True)
+                torch.lerp(base[n], level * other, share)
+                for n, other in zip(numbers, on_tiles, strict=True)
             )
             for level, base in zip(levels, self._base, strict=True)
         )
-        return Predicted(without=self._without, having=self._shares(mixed))
+        return Predicted(without=without, having=self._shares(mixed, numbers))
 
-    def _patterns(self, exemplars: Exemplars, correction: Array | None) -> Tensor:
-        """Patterns (C, n, X, Y) in the slices that are looked at."""
+    def _patterns(self, exemplars: Exemplars, correction: Array | None, places: range) -> Tensor:
+        """Patterns (C, n, X, Y) in these of the slices that are looked at."""
         x, y, _ = self._shape
-        out = []
-        for z in self.slices:
-            slab = np.array(self.affine)
-            slab[:3, 3] += slab[:3, 2] * z
-            out.append(exemplars.on((int(x), int(y), 1), slab, correction)[:, 0])
-        return torch.stack(out, dim=1)
+        numbers = [self.slices[n] for n in places]
+        some = np.array(self.affine)
+        some[:3, 3] += some[:3, 2] * numbers[0]
+        some[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
+        return exemplars.on((int(x), int(y), len(numbers)), some, correction)
 
 
 def _counted_tiles(whole: Tile, mask: Tensor) -> list[tuple[int, Tile]]:

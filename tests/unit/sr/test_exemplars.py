@@ -22,7 +22,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.resolution.operators import level_above
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import fit_variance as fitting
-from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _correction, _weight_of
+from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _climb, _correction, _weight_of
 from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
 from bids_sr.sr.variance.outer_band import OuterBand, Predicted
 from bids_sr.sr.variance.prior import Prior, Tile
@@ -113,12 +113,36 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     assert bool((model.state["weight"][2:] < 0).any())
 
 
-def test_a_displaced_calibration_is_put_back(person):
+@pytest.mark.parametrize("moved", [(1.5, 0.0), (0.0, -1.5), (-1.2, 0.9)])
+def test_a_displaced_calibration_is_put_back(person, moved):
     series, patterns = person
-    told = fit(data_of(series, patterns, moved=shifted(1.5))).card["held_out"]
-    assert told["weight"] == SHARE
-    assert told["position_correction_mm"] == pytest.approx(1.5, abs=0.4)
-    assert "used with weight 0.4; its position was corrected by 1." in told["model"]
+    there = np.eye(4)
+    there[:2, 3] = moved
+    fitted = fitting._fitted(data_of(series, patterns, moved=there), RECIPE, 0)
+    assert fitted.weight == SHARE
+    assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
+    np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
+    assert "used with weight 0.4; its position was corrected by 1." in fitted.text
+
+
+WIDTHS = np.array([1.2, 1.2, 0.6, 2.5, 2.5, 2.5, 0.025, 0.025, 0.025])
+
+
+@pytest.mark.parametrize("place", [[0] * 9, [0.9, -1.6, 0, 0, 0, 1.5, 0, 0.012, 0]])
+def test_the_climb_finds_a_known_place(place):
+    looks = []
+
+    def look(params, every=1):
+        looks.append(every)
+        far = ((params - np.array(place)) / WIDTHS) ** 2
+        return Predicted(without=(0.3,) * 4, having=(0.29 + 0.06 * np.exp(-far.sum() / 2),) * 4)
+
+    at, best = _climb(look)
+    np.testing.assert_array_less(np.abs(at - place) / WIDTHS, 0.25)
+    assert best.gain == look(at).gain > 0.047
+    if not any(place):
+        assert not at.any()
+        assert (looks.count(1) - 1, len(looks) - 2) == (1, 23)
 
 
 @pytest.mark.parametrize("spoil", ["mirrored", "another's", "far"])
