@@ -261,7 +261,7 @@ class Findings:
         """
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
-    def warn(self, what: Path | str, why: str) -> None:
+    def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a warning.
 
         Parameters
@@ -270,8 +270,10 @@ class Findings:
             File, option or request that it is about.
         why : str
             Whole text of the warning.
+        code : str, optional
+            Kind of notice, as in `bids_sr.notices.CODES`.
         """
-        self.add([Notice(what=str(what), why=why, level="warning")])
+        self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem, or a note where ``--force`` was given.
