@@ -276,7 +276,11 @@ def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
     early = EVENTS.iloc[:1].assign(onset=-40.0)
     events = pd.concat([EVENTS, early], ignore_index=True)
     Evaluator(**PLAIN).fit(
-        run / "bold.nii", series={"mine": lanczos}, events=events, mask=run / "mask.nii"
+        run / "bold.nii",
+        series={"mine": lanczos},
+        events=events,
+        mask=run / "mask.nii",
+        truth=run / "truth.nii",
     )
     assert sum("lies outside the run" in text for text in caplog.messages) == 1
     assert logging.getLogger("bids_sr.stats.glm.blocks").filters == []
