@@ -107,7 +107,7 @@ def copy_series(
         Whether NaN and infinity become 0 instead of being refused.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
-        _copy(reader, dst, order, tr or reader.tr)
+        _copy(reader, dst, order, tr or reader.tr, masked=masked)
 
 
 def save_reordered(
@@ -152,6 +152,7 @@ def _copy(
     slope: float = 1.0,
     inter: float = 0.0,
     compressed: bool | None = None,
+    masked: bool = False,
 ) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
@@ -168,4 +169,5 @@ def _copy(
         compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
-            writer.append(reordered(np.nan_to_num(volume, posinf=0, neginf=0), order))
+            finite = np.nan_to_num(volume, posinf=0, neginf=0) if masked else volume
+            writer.append(reordered(finite, order))

@@ -437,7 +437,7 @@ class SeriesWriter:
         if self._written >= self.shape[3]:
             raise ImageError(f"{self.path}: more than {self.shape[3]} volumes")
         stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
-        self._stream.write(stored.tobytes(order="F"))
+        self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
 
     def put_slab(self, z0: int, slab: Array) -> None:

@@ -29,17 +29,27 @@ from bids_sr.io.array_types import Float, Float32
 
 # Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity
 # keep their meaning.
-_njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"})
+_njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"}, nogil=True)
 _inlined = _njit(inline="always")
 # One folder a kind of processor: machines that share a disk and begin at the same moment would mix
 # their codes
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
 
 
-def _compiled(signature: str) -> Callable[[Any], Any]:
+def compiled(signature: str) -> Callable[[Any], Any]:
     """Compile a function for these argument types when the module is imported.
 
     The code is kept.
+
+    Parameters
+    ----------
+    signature : str
+        Types of the function's arguments and of what it returns, as numba writes them.
+
+    Returns
+    -------
+    Callable[[Any], Any]
+        Decorator of the function.
     """
 
     def decorate(function: Any) -> Any:
@@ -63,7 +73,7 @@ _SHORT = 8  # voxels; runs that are shorter are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
-@_compiled("void(float32[:,::1])")
+@compiled("void(float32[:,::1])")
 def filter_first(c: Float32) -> None:
     """Compute coefficients along the first axis of (N, M), in place.
 
@@ -93,7 +103,7 @@ def filter_first(c: Float32) -> None:
             c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
 
 
-@_compiled("void(float32[:,::1])")
+@compiled("void(float32[:,::1])")
 def filter_last(c: Float32) -> None:
     """Apply `filter_first` along the last axis of (K, N), by blocks turned to be contiguous.
 
@@ -167,7 +177,7 @@ def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     return total
 
 
-@_compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
+@compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
 def sample_points(c: Float32, points: Float, out: Float32) -> None:
     """Return values at points (3, N), x, y and z in voxels of the array of coefficients.
 
@@ -228,7 +238,7 @@ def _run(
             out[i] += wz[i] * plane
 
 
-@_compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
+@compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
 def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
     """Sample at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X).
 
@@ -274,7 +284,7 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                     x += steps + 1
 
 
-@_compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
+@compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
     """Interpolate maps (X, Y, Z, K) linearly at points (3, N), in voxels: (N, K).
 

@@ -1,27 +1,26 @@
 """CPU-optimized copies of trained networks for inference.
 
-- Residual blocks write over what nobody reads again, and PReLU goes over rows of voxels x
-  channels: as channels lie innermost, that is one long run of memory with one long run of slopes.
+- Residual blocks of slice-wise networks multiply a quarter as often (`sr.networks.winograd`).
 - A convolution fills a processor's registers with output channels, sixteen at a time. The last one
   of a network has one to four: here it is a matrix product that makes every tap's image, and a sum
   of these, shifted.
 - A dense layer, which would copy all earlier ones into one image first, is the sum of one
   convolution for each of them.
 
-Values are those of the plain network but for the order of the sums in the last two.
+Values are those of the plain network but for rounding.
 """
 
 import copy
 from collections.abc import Sequence
-from itertools import product
+from itertools import groupby, product
 from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.networks.residual3d import DenseResidualNet
+from bids_sr.sr.networks.winograd import TrainedBlocks
 
 # voxels whose taps are made at once: they stay in the cache
 _AT_ONCE = 1 << 16
@@ -92,7 +91,14 @@ def widest(network: nn.Module) -> int:
 def _changed(module: nn.Module) -> nn.Module:
     """The module, or what stands for it, with its parts changed likewise."""
     if isinstance(module, ResidualBlock):
-        return _FastBlock(module)
+        return TrainedBlocks([module])
+    if type(module) is nn.Sequential:
+        parts: list[nn.Module] = []
+        for _, found in groupby(module, lambda part: isinstance(part, ResidualBlock)):
+            some = list(found)
+            blocks = [part for part in some if isinstance(part, ResidualBlock)]
+            parts += [TrainedBlocks(blocks)] if blocks else map(_changed, some)
+        return nn.Sequential(*parts)
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
     if isinstance(module, DenseResidualNet):
@@ -102,24 +108,6 @@ def _changed(module: nn.Module) -> nn.Module:
     for name, part in module.named_children():
         setattr(module, name, _changed(part))
     return module
-
-
-class _FastBlock(nn.Module):
-    """`ResidualBlock`."""
-
-    def __init__(self, block: ResidualBlock) -> None:
-        super().__init__()
-        self.first, self.activation, self.second = block.first, block.activation, block.second
-        self._slopes: dict[int, Tensor] = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x)
-        n, channels, rows, columns = y.shape
-        if columns not in self._slopes:
-            self._slopes[columns] = self.activation.weight.repeat(columns)
-        runs = y.permute(0, 2, 3, 1).reshape(n * rows, columns * channels)
-        runs = functional.prelu(runs, self._slopes[columns])
-        return self.second(runs.reshape(n, rows, columns, channels).permute(0, 3, 1, 2)).add_(x)
 
 
 class _Block3d(nn.Module):

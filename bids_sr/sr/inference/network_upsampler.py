@@ -98,13 +98,15 @@ class NetworkUpsampler(Upsampler):
     def _of_all_slices(self, volume: Array, base: Array) -> Array:
         """Return what the network adds to an interpolated volume, (X, Y, Z) on its scale."""
         slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
-        detail = np.empty((len(slices), *base.shape[:2]), np.float32)
+        # in memory as the interpolated volume, to which it is added
+        detail = np.empty(base.shape[::-1], np.float32)
         size = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
         on_cpu = self.device == "cpu"
         step = max(1, (_AT_ONCE * torch.get_num_threads() if on_cpu else _AT_ONCE_CUDA) // size)
         for z in range(0, len(slices), step):
-            detail[z : z + step] = self._of_slices(slices[z : z + step]).cpu().numpy()[:, 0]
-        return np.moveaxis(detail, 0, 2)
+            made = self._of_slices(slices[z : z + step])[:, 0]
+            detail[z : z + step] = made.transpose(1, 2).cpu().numpy()
+        return detail.T
 
     def _of_slices(self, slices: Tensor) -> Tensor:
         """The departure, (Z, 1, x, y) -> (Z, 1, X, Y)."""

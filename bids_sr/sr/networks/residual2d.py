@@ -52,8 +52,11 @@ class SRResNet(nn.Module):
         Tensor
             Images of the same shape.
         """
+        from bids_sr.sr.networks.winograd import apply_blocks
+
         features = self.head(x)
-        return self.tail(features + self.body(features))
+        *blocks, last = self.body
+        return self.tail(features + last(apply_blocks(blocks, features)))
 
 
 class SubPixelNet(nn.Module):
@@ -126,5 +129,7 @@ class SubPixelNet(nn.Module):
 
     def _detail(self, x: Tensor) -> Tensor:
         """The network's image on the high-resolution grid, all of k-space."""
-        detail = self.tail(self.body(self.head(x)))
+        from bids_sr.sr.networks.winograd import apply_blocks
+
+        detail = self.tail(apply_blocks(self.body, self.head(x)))
         return shuffle(detail, self.steps) if self.steps else detail

@@ -201,6 +201,8 @@ class ContrastModel:
         ValueError
             The time series and the noise model have different numbers of voxels.
         """
+        from bids_sr.stats.lag_products import add_lag_products
+
         n, order = signals.shape[1], self._noise.rho.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
@@ -210,12 +212,13 @@ class ContrastModel:
         signals, labels = np.take(signals, places, axis=1, mode="clip"), labels[places]
         mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2, order, n))
         for part in parts_of(n):
-            y = signals[:, part].astype(np.float64)
+            y = signals[:, part].astype(np.float64, order="C")
             mean[part] = y.mean(axis=0)
             y -= mean[part]
             ends[..., part] = y[:order], y[: -order - 1 : -1]
-            for lag, sums in enumerate(products):
-                sums[part] = np.einsum("tn,tn->n", y[: len(y) - lag], y[lag:])
+            sums = np.zeros((order + 1, y.shape[1]))
+            add_lag_products(y, sums)
+            products[:, part] = sums
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
         for group in np.unique(labels):
             if group not in self._groups:

@@ -158,15 +158,18 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
     tuple[Float, Mask, Float]
         Ratios by lag from 1, voxels with residuals (N, boolean), and means (N,).
     """
-    rest = signals.astype(np.float64)
+    from bids_sr.stats.lag_products import add_lag_products
+
+    rest = signals.astype(np.float64, order="C")
     mean = rest.mean(axis=0)
     rest -= mean
     size = np.einsum("tn,tn->n", rest, rest)
     rest -= basis @ (basis.T @ rest)
-    power = np.einsum("tn,tn->n", rest, rest)
+    sums = np.zeros((order + 1, len(mean)))
+    add_lag_products(rest, sums)
+    power, later = sums[0], sums[1:]
     known = moving(signals, size) & (power > _FITTED**2 * size)
-    sums = np.stack([np.einsum("tn,tn->n", rest[:-k], rest[k:]) for k in range(1, order + 1)])
-    return np.divide(sums, power, out=np.zeros_like(sums), where=known), known, mean
+    return np.divide(later, power, out=np.zeros_like(later), where=known), known, mean
 
 
 def _voxel_lags(

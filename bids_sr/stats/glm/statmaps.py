@@ -37,7 +37,7 @@ _Filter = tuple[Float, Float | None]
 def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     """Return linear detrending and a low-pass for n samples, tr seconds apart.
 
-    Two sets of orthonormal time series: constant and slope (T, 2), and the cosines kept (T, K), or
+    Two sets of time series: constant and slope (T, 2), and the cosines kept (T, K), detrended, or
     None where nothing is filtered out. A low-pass of None, 0 or at or above the Nyquist frequency
     (Hz) is detrending alone; ValueError where it leaves no cosine, as the run is shorter than half
     a period.
@@ -76,7 +76,7 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     band = np.sqrt(2 / n) * slow_cosines(n, tr, low_pass)[:, 1:]
     if band.shape[1] < 2:
         raise ValueError(f"a low-pass of {low_pass} Hz leaves nothing of {n * tr:.0f} s")
-    return trend, band
+    return trend, band - trend @ (trend.T @ band)
 
 
 def _filtered(signals: Float, temporal: _Filter) -> Float:
@@ -84,7 +84,7 @@ def _filtered(signals: Float, temporal: _Filter) -> Float:
     trend, band = temporal
     if band is None:
         return signals - trend @ (trend.T @ signals)
-    return (band - trend @ (trend.T @ band)).T @ signals
+    return band.astype(signals.dtype).T @ signals
 
 
 def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
@@ -106,9 +106,8 @@ def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     Float
         Correlations from -1 to 1, one contrast a row.
     """
-    x, y = (
-        _filtered(np.asarray(values, dtype=np.float64), temporal) for values in (tasks, signals)
-    )
+    # less the first volume, as single precision is enough for what changes
+    x, y = (_filtered(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]

@@ -122,7 +122,9 @@ def test_a_lean_network_gives_the_same_values_and_leaves_network_and_image_alone
     state, image = copy.deepcopy(net.state_dict()), x.clone()
     changed = optimize_for_cpu(net)
     with torch.inference_mode():
-        torch.testing.assert_close(changed(x), net(x), rtol=1e-6, atol=1e-6)
+        expected = net(x)
+        most = float(expected.abs().max())
+        torch.testing.assert_close(changed(x), expected, rtol=0, atol=3e-6 * most)
     assert torch.equal(x, image)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert all(
