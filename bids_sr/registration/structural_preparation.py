@@ -138,11 +138,11 @@ def _register_to(
     tuple[Placement, dict[str, float]]
         Place of the scan, and figures of its displacement in mm, degrees and percent.
     """
-    placed = placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
+    placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
 
 
-def placements(
+def _placements(
     frame: Volume, image: Volume, *, align: Align, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[Align, Placement]:
     """Register a scan to the frame by each transform type up to the requested one.
@@ -314,10 +314,10 @@ def prepare(
             places[contrast, kind], facts[key] = _register_to(
                 frame, image, mask, align=align, seed=seed, prefix=f"{prefix}{key}_", mm=mm
             )
-    return assemble(even, places, frame, mask, facts, interpolations)
+    return _assemble(even, places, frame, mask, facts, interpolations)
 
 
-def assemble(
+def _assemble(
     even: Mapping[_Key, Volume],
     places: Mapping[_Key, Placement],
     frame: Volume,
