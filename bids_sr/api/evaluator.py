@@ -44,7 +44,7 @@ from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.stats.evaluation.verdict_text import verdict_line
-from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.blocks import TooFewBlocks
 from bids_sr.steps.judgment import judge
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Evaluator(BaseEstimator):
         if frame is not None:
             check_is_fitted(frame)
         with (
-            told_once(block_design.__module__),
+            told_once(TooFewBlocks.__module__),
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):
