@@ -131,5 +131,5 @@ class SubPixelNet(nn.Module):
         """The network's image on the high-resolution grid, all of k-space."""
         from bids_sr.sr.networks.winograd import apply_blocks
 
-        detail = self.tail(apply_blocks(self.body, self.head(x)))
+        detail = self.tail(apply_blocks([*self.body], self.head(x)))
         return shuffle(detail, self.steps) if self.steps else detail
