@@ -159,7 +159,7 @@ class Finish:
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 before = _note_of(folder) if each in left else ""
-                _asked(folder).write_text(f"{digest} {before}", encoding="utf-8")
+                _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
 
     def retell(self, logs: Path) -> None:
         """Add what the steps warned of when they last ran to the record in `logs`.
@@ -185,8 +185,8 @@ def _asked(folder: Path) -> Path:
 def _has_ended(folder: Path, digest: str) -> bool:
     """Whether a step that was last asked for this has left its note since."""
     try:
-        asked, _, before = _asked(folder).read_text(encoding="utf-8").partition(" ")
-    except OSError:
+        asked, before = json.loads(_asked(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return asked == digest and before != _note_of(folder)
 

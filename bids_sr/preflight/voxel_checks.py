@@ -21,7 +21,6 @@ from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
-from bids_sr.spatial.masks import correlation
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 _CHUNK = 1 << 20
@@ -208,6 +207,8 @@ def _check_truth(run: BoldRun, found: Findings) -> None:
 
     Both are sound images with the same number of volumes.
     """
+    from bids_sr.spatial.masks import correlation
+
     if run.truth is None or (measured := run.truth.series) is None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
