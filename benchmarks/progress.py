@@ -26,7 +26,7 @@ def main() -> int:
         for time, (_, text) in zip(times, lines, strict=True):
             if (said := SAID.search(text)) and int(said[1]) >= 20:
                 came = (times[-1] - time).total_seconds() % DAY_S / 60
-                told = int(said[2] or 0.5)
+                told = float(said[2] or 0.5)
                 error = max(0, abs(told - came) - 0.5) / came
                 rows.append((path.name, int(said[1]), told, came, error))
     columns = ("run", "% done", "min said", "min that came", "error")

@@ -102,7 +102,7 @@ METHOD = Method(
     # `fast` from whole runs on grids of many sizes, the others from
     # ``benchmarks/results/paper_subject.md``
     costs={
-        "fast": Cost(always=10.0, low=775.0, series=0.42),
+        "fast": Cost(always=10.0, low=650.0, series=0.33),
         "paper": Cost(always=250_000.0, series=19.0),
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
