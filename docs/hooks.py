@@ -43,7 +43,8 @@ def _of_the_gallery(markdown: str, *, is_index: bool) -> str:
     """A page of mkdocs-gallery, whose links are those of the script in `examples/gallery`."""
     markdown = markdown.replace("](../../docs/", "](../")
     markdown = re.sub(r"\]\((plot_\w+)\.py", r"](\1.md", markdown)
-    # mkdocs-gallery links pictures to folders, and pages of this site are files
+    # mkdocs-gallery takes pages for folders, which those of this site are not
+    markdown = markdown.replace('srcset="../images/', 'srcset="images/')
     markdown, linked = re.subn(r'href="(plot_\w+)"', r'href="\1.html"', markdown)
     if is_index and not linked:
         raise PluginError(
