@@ -80,8 +80,10 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
 
 def one(given: dict[str, Any], calibrated: bool, work: Path, threads: int) -> None:
     """Find the maps and apply them; times, memory and what was decided are left in a file."""
+    from bids_sr.execution.usage import keep_freed_memory
     from bids_sr.steps import super_resolution, training
 
+    keep_freed_memory()  # as each worker of a run does
     here = work / ("calibrated" if calibrated else "blind")
     here.mkdir(exist_ok=True)
     reference, head, poses = given["reference"], given["head"], given["poses"]
@@ -132,9 +134,8 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     given = prepared(Path(sys.argv[1]), Path(sys.argv[2]), work)
     rows: list[dict[str, object]] = []
-    spawn = multiprocessing.get_context("fork")
     for calibrated in (True, False, True, False):
-        child = spawn.Process(target=one, args=(given, calibrated, work, threads))
+        child = multiprocessing.Process(target=one, args=(given, calibrated, work, threads))
         child.start()
         child.join()
         name = "calibrated" if calibrated else "blind"

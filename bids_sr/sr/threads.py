@@ -1,9 +1,9 @@
 """Threads of torch: how many an operation takes, and operations side by side on one each."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -45,7 +45,7 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
     make : Callable[[_Item], _Made]
         Function of one item, which needs no gradients.
     items : Iterable[_Item]
-        Items, taken by the calling thread and never further ahead than there are threads.
+        Items, taken by the calling thread: one more than there are threads, so that none waits.
 
     Yields
     ------
@@ -62,6 +62,10 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
             return make(item)
 
     with torch_threads(1), ThreadPoolExecutor(count) as pool:
-        left = iter(items)
-        while some := list(islice(left, count)):
-            yield from pool.map(alone, some)
+        ahead: deque[Future[_Made]] = deque()
+        for item in items:
+            ahead.append(pool.submit(alone, item))
+            if len(ahead) > count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

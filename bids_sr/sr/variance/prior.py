@@ -19,7 +19,7 @@ Tensors are (..., Z, X, Y), slices first.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
@@ -220,9 +220,7 @@ class Tile:
         )
 
 
-def covariance(
-    maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices | None = None
-) -> Tensor:
+def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
     """L C R' of one slice or tile, for matrices L and R that are products over the axes.
 
     Where L is R, it is symmetric, and half the work.
@@ -235,44 +233,63 @@ def covariance(
         Q full widths of the correlations (high-resolution voxels).
     right : tuple[Tensor, Tensor]
         R along either axis, (x, X) and (y, Y).
-    left : tuple[Tensor, Tensor] | None, optional
-        L along either axis, (u, X) and (v, Y); None: every voxel.
+    left : tuple[Tensor, Tensor]
+        L along either axis, (u, X) and (v, Y).
 
     Returns
     -------
     Tensor
         Covariance (u v, x y).
     """
+    alike, (u, v) = left is right, map(len, left)
+    out = torch.zeros(u, len(right[0]), v, len(right[1]))
+    for here, rows in _by_rows(maps, fwhm, right, left[1], alike=alike):
+        out.flatten(1).addmm_(left[0][:, here], rows.flatten(1))
+    found = out.transpose(1, 2).reshape(u * v, -1)
+    return found + found.T if alike else found
+
+
+def _by_rows(
+    maps: Tensor,
+    fwhm: Sequence[float],
+    right: _Matrices,
+    along: Tensor | None,
+    *,
+    alike: bool = False,
+) -> Iterator[tuple[slice, Tensor]]:
+    """C R' in rows of high-resolution voxels (n, x, Y, y), a few at once and in the same memory.
+
+    along : (v, Y), applied to the second axis, for (n, x, v, y); None: every voxel
+    alike : of what is symmetric the part that, with its transpose, is all
+    """
     _, count, size = maps.shape
     reach = min(count - 1, max(map(_reach_of, fwhm)))
-    alike = left is right
     # voxels that are so far apart along x; where both sides are alike, one way is enough
     steps = range(0 if alike else -reach, reach + 1)
-    near, ahead = pad(maps, (0, 0, reach, reach)), pad(right[0], (reach, reach))
+    ahead = pad(right[0], (reach, reach))
     windows = ahead[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
-    numbers = {width: [q for q, w in enumerate(fwhm) if w == width] for width in fwhm}
-    u, v = (count, size) if left is None else (len(left[0]), len(left[1]))
-    out = torch.zeros(u, len(right[0]) * v * len(right[1]))
+    sides = []
+    for width in dict.fromkeys(fwhm):
+        own = maps[[q for q, w in enumerate(fwhm) if w == width]]
+        near = pad(own, (0, 0, reach, reach)).transpose(0, 1)
+        sides.append((width, own.permute(1, 2, 0), near))
+    block, pairs = torch.zeros(2, _BLOCK, size, size)
+    seen = torch.empty(len(steps), _BLOCK, size if along is None else len(along), len(right[1]))
     for start in range(0, count, _BLOCK):
-        here, seen = slice(start, min(count, start + _BLOCK)), []
-        for step in steps:
-            other = slice(here.start + reach + step, here.stop + reach + step)
-            block = torch.zeros(here.stop - here.start, size, size)
-            for width, own in numbers.items():
+        n = min(_BLOCK, count - start)
+        for step, part in zip(steps, seen[:, :n], strict=True):
+            other = start + reach + step
+            block.zero_()
+            for width, here, near in sides:
                 if abs(step) <= _reach_of(width):
-                    pairs = maps[own, here].permute(1, 2, 0) @ near[own, other].transpose(0, 1)
+                    torch.bmm(here[start : start + n], near[other : other + n], out=pairs[:n])
                     share = float(correlation(count, width)[0, abs(step)])
                     share *= 0.5 if alike and step == 0 else 1.0
                     block.addcmul_(pairs, correlation(size, width), value=share)
-            part = block @ right[1].T
-            seen.append(part if left is None else left[1] @ part)
-        rows = torch.bmm(windows[here], torch.stack(seen, 1).flatten(2)).flatten(1)
-        if left is None:
-            out[here] = rows
-        else:
-            out.addmm_(left[0][:, here], rows)
-    found = out.view(u, len(right[0]), v, -1).transpose(1, 2).reshape(u * v, -1)
-    return found + found.T if alike else found
+            own = block[:n] @ right[1].T
+            part[:] = own if along is None else along @ own
+        rows = windows[start : start + n] @ seen[:, :n].flatten(2).transpose(0, 1)
+        yield slice(start, start + n), rows.unflatten(2, seen.shape[2:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,13 +460,16 @@ class Prior:
 
     def _written_out(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """The same for many maps, where one product is faster than one for each map."""
-        cross = covariance(self.weight[:, z, *tile.fine], self.fwhm, tile.down)
         rows, columns = tile.down
-        fine = cross.view(rows.shape[1], columns.shape[1], -1)
-        data = columns @ (rows @ fine.flatten(1)).view(len(rows), *fine.shape[1:])
-        root = self._factor(data.flatten(0, 1))
-        made = fine[tile.within]
-        sizes, made = made.shape[:2], made.flatten(0, 1)
+        maps, sizes = self.weight[:, z, *tile.fine], [s.stop - s.start for s in tile.made]
+        half = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
+        fine = torch.empty(maps.shape[1], sizes[1], len(rows), len(columns))
+        for here, found in _by_rows(maps, self.fwhm, tile.down, None):
+            half[here] = columns @ found
+            fine[here] = found[:, :, tile.within[1]].transpose(1, 2)
+        data = (rows @ half.flatten(1)).unflatten(1, half.shape[1:]).transpose(1, 2)
+        root = self._factor(data.flatten(2).flatten(0, 1))
+        made = fine[tile.within[0]].flatten(2).flatten(0, 1)
         return lambda data: (made @ torch.cholesky_solve(data.T, root)).T.reshape(-1, *sizes)
 
 

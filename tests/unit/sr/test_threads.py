@@ -25,7 +25,7 @@ def test_what_is_made_comes_in_order_each_on_one_thread():
     assert threading.get_ident() not in seen
 
 
-def test_items_are_taken_no_further_ahead_than_there_are_threads():
+def test_items_are_taken_one_further_ahead_than_there_are_threads():
     taken = []
 
     def items():
@@ -36,7 +36,7 @@ def test_items_are_taken_no_further_ahead_than_there_are_threads():
     with torch_threads(2):
         first = side_by_side(lambda item: item, items())
         assert next(first) == 0
-        assert taken == [0, 1]
+        assert taken == [0, 1, 2]
         assert list(first) == list(range(1, 8))
 
 
