@@ -169,8 +169,10 @@ def _select(
     if every and not any(chosen.values()) and not seen.problems:
         seen.refuse(
             "sub-*/func",
-            "there is no BOLD run in the data set",
-            "Add `func/sub-…_task-…_bold.nii.gz`.",
+            "there is no BOLD run in the data set"
+            + (" that --bids-filter-file takes" if selection.bids_filter_file else ""),
+            "Add `func/sub-…_task-…_bold.nii.gz`"
+            + (", or change the filter file." if selection.bids_filter_file else "."),
         )
     return chosen
 

@@ -265,6 +265,10 @@ class TestFilterFile:
             ([1], "one query per kind of image"),
             ({"bold": {"nonsense": "x"}}, "does not occur in the data set"),
             ({"bold": {"task": ["tap", "../.."]}}, "not a BIDS label"),
+            (
+                {"bold": {"task": "nope"}},
+                "no BOLD run in the data set that --bids-filter-file takes",
+            ),
         ],
     )
     def test_what_is_refused(self, maker: BidsMaker, content: object, reason: str) -> None:
