@@ -68,12 +68,8 @@ def verdict_html(
             sign, word, _ = DECISIONS.get(str(each.get("decision")), ("", "", ""))
             text = str(each.get("text", ""))
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
-    decisions = {
-        (str(each["series"]), str(each["minus"]), str(each["region"])): str(each["decision"])
-        for each in sentences
-        if each.get("decision")
-    }
-    values = _evidence_html(evidence, best, decisions) if evidence else Markup("")
+    margins = {each.region: each.value for each in rows if each.statistic == "verdict_margin"}
+    values = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
     limits = texts(verdict.get("limits"))
@@ -102,15 +98,12 @@ def compared_html(verdict: Mapping[str, object]) -> Markup:
     return render("headed", title, render("items", said))
 
 
-def _evidence_html(
-    evidence: Evidence, best: str, decisions: Mapping[tuple[str, str, str], str]
-) -> Markup:
+def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) -> Markup:
     """Render each series' values and the best method's gain, in active voxels first if known.
 
-    `decisions` are those of the verdict by method, other series and region; a difference has its
-    sign.
+    `margins` are those of the verdict by region; the sign of a difference is of its own interval.
     """
-    lead, turned = evidence.regions[0], {"better": "worse", "worse": "better"}
+    lead = evidence.regions[0]
     others = [words for words, _ in beside(evidence, best, lead)]
     what = statistic(evidence.reference.statistic).label
     heads: list[Head] = ["series", *((what, region_text(region)) for region in evidence.regions)]
@@ -121,12 +114,10 @@ def _evidence_html(
         more = dict(beside(evidence, name, lead))
         differences = []
         for region in evidence.regions:
-            its = decisions.get((name, best, region), "")
-            sign, *_ = DECISIONS.get(
-                decisions.get((best, name, region)) or turned.get(its, its), ("",)
-            )
-            value = cell(evidence.row(best, region, name)) if name != best else "–"
-            differences.append(joined([sign, " " * bool(sign), value]))
+            margin = margins.get(region, evidence.margin(region))
+            sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
+            found = evidence.row(best, region, name)
+            differences.append(joined([f"{sign} " if found else "", cell(found)]))
         lines.append(
             [
                 pick.series_text(name),

@@ -297,6 +297,27 @@ def test_the_evidence_is_one_table_of_the_best_method():
     assert len(words.split()) < 330
 
 
+def test_the_sign_of_a_difference_is_of_its_own_interval():
+    """A sentence on images of the same two series says nothing of their maps."""
+    rows = evidence_rows()
+    said = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    images = {"series": "sbl", "minus": "bspline", "region": "brain", "statistic": "psnr"}
+    said["sentences"].append({**images, "text": "Images alike.", "decision": "unclear"})
+    lines = table_cells(
+        text.verdict_html(said, rows), "Detail beyond the acquired Nyquist limit, all"
+    )
+    assert lines[1][7] == "▲ 0.200 [0.180, 0.220]"
+    # the margin of the verdict makes all of them equivalent
+    margins = [
+        MetricRow(series="run", statistic="verdict_margin", value=0.5, region=region)
+        for region in ("active40", "brain")
+    ]
+    lines = table_cells(
+        text.verdict_html(said, [*rows, *margins]), "Detail beyond the acquired Nyquist limit, all"
+    )
+    assert [line[7][:1] for line in lines[1:]] == ["=", "=", "=", "–", "–"]
+
+
 def test_a_measured_half_without_a_value_is_explained():
     rows = evidence_rows()
     verdict = {"best": "sbl"}
