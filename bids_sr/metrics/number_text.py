@@ -8,6 +8,8 @@ from bids_sr.metrics.long_tables import MISSING
 def number(value: float, form: str = "") -> str:
     """A number with a true minus and no negative zero; n/a where it is not defined.
 
+    A percentage below -100 is no share: the error is more than twice of what is to be explained.
+
     Parameters
     ----------
     value : float
@@ -24,11 +26,13 @@ def number(value: float, form: str = "") -> str:
     --------
     >>> number(0.12345), number(-12.345), number(0.274, ".0%")
     ('0.123', '−12.3', '27 %')
-    >>> number(-0.0004, "+.3f"), number(math.nan)
-    ('0.000', 'n/a')
+    >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
+    ('0.000', 'n/a', 'no value (below −100 %)')
     """
     if not math.isfinite(value):
         return MISSING
+    if form.endswith("%") and value < -1:
+        return "no value (below −100 %)"
     if not form:
         form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
     text = f"{value:{form}}"
@@ -60,10 +64,10 @@ def short(value: float) -> str:
 def interval(lower: float, upper: float, form: str = "") -> str:
     """Format an interval in brackets.
 
-    It is of numbers or percentages without their sign, and empty where there is none.
+    It is empty where there is none.
 
-    >>> interval(-0.04, 0.1), interval(0.39, 0.41, ".0%"), interval(math.nan, 1.0)
-    ('[−0.040, 0.100]', '[39, 41]', '')
+    >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
+    ('[−0.040, 0.100]', '[below −100, 41] %', '')
 
     Parameters
     ----------
@@ -77,11 +81,14 @@ def interval(lower: float, upper: float, form: str = "") -> str:
     Returns
     -------
     str
-        Text such as ``[39, 41]``, or an empty text.
+        Text such as ``[39, 41] %``, or an empty text.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return ""
-    return f"[{number(lower, form)}, {number(upper, form)}]".replace(" %", "")
+    if not form.endswith("%"):
+        return f"[{number(lower, form)}, {number(upper, form)}]"
+    low, high = ("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
+    return f"[{low}, {high}] %"
 
 
 def estimate(value: float, lower: float, upper: float, form: str = "") -> str:

@@ -203,7 +203,7 @@ def ends_text(row: MetricRow) -> str:
     Returns
     -------
     str
-        Text such as ``[21, 33]``, or an empty text.
+        Text such as ``[21, 33] %``, or an empty text.
     """
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%")
 

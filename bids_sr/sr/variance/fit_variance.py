@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.metrics.number_text import number
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
@@ -203,7 +204,8 @@ def _gate(
     elif not used:
         told["model"] = (
             f"{fallback}one level of resolution down the map of one half of the run explains"
-            f" {share:.1%} of what zero filling misses in the other half, less than {least:.0%}"
+            f" {number(share, '.1%')} of what zero filling misses in the other half, less than"
+            f" {least:.0%}"
         )
     return used, fit, told
 

@@ -432,8 +432,8 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
 def _harm_text(row: MetricRow) -> str:
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
-        return f"tested one level down: {share} of what zero filling misses is explained"
-    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
+        return f"tested one level down, of what zero filling misses it explains: {share}"
+    return f"explained variance: {share}, {region_text(row.region)}, contrast {row.contrast}"
 
 
 def activation_flags(

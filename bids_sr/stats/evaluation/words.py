@@ -405,19 +405,18 @@ def share_text(row: MetricRow) -> str:
     str
         Clause without a period.
     """
-    share, ends = (
-        f"{number(row.value, '.0%')} of what zero filling misses",
-        interval(row.lower, row.upper, ".0%"),
-    )
-    over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends} %" if ends else ""
+    share, ends = number(row.value, ".0%"), interval(row.lower, row.upper, ".0%")
+    over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends}" if ends else ""
     if not (below_zero(row) or row.lower <= 0):
-        return f"{row.series} explains {share}" + (f" ({over})" if over else "")
+        text = f"{row.series} explains {share} of what zero filling misses"
+        return text + (f" ({over})" if over else "")
     told = (
         "is worse than zero filling"
         if below_zero(row)
         else "does not differ detectably from zero filling"
     )
-    return f"{row.series} {told} ({'; '.join(filter(None, [f'{share} is explained', over]))})"
+    text = f"of what zero filling misses it explains: {share}"
+    return f"{row.series} {told} ({'; '.join(filter(None, [text, over]))})"
 
 
 def idle_text(not_applied: Sequence[str]) -> str:

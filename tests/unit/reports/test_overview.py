@@ -77,7 +77,7 @@ def test_the_best_method_leads_with_active_voxels_beside_bspline():
         found.label
         == "explained variance beyond the acquired Nyquist limit, active voxels (|t| > 4)"
     )
-    assert found.note == "95 % interval over blocks [39, 41]; B-spline: 2 %; whole brain: 20 %"
+    assert found.note == "95 % interval over blocks [39, 41] %; B-spline: 2 %; whole brain: 20 %"
 
 
 def test_below_zero_is_said_in_words():
@@ -224,7 +224,7 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
     (found,) = _right_number(accuracy(rows, ["sbl"]), "sbl")
     assert (found.value, found.note) == (
         "sbl 50 %",
-        "95 % interval over blocks [49, 51]; whole brain: 34 %",
+        "95 % interval over blocks [49, 51] %; whole brain: 34 %",
     )
     assert (
         found.label

@@ -307,13 +307,17 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     assert harm.headline.endswith(
         "Do not use the srgan maps: one level down (12 → 6 mm), it is worse than zero filling."
     )
-    assert any("srgan is worse than zero filling (−20 % of" in s.text for s in harm.sentences)
+    assert any(
+        "srgan is worse than zero filling (of what zero filling misses it explains: −20 %;"
+        in s.text
+        for s in harm.sentences
+    )
     unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
     assert "Do not use" not in unsure.headline
     (said,) = [s.text for s in unsure.sentences if s.row and s.row.series == "srgan"]
     assert (
-        "srgan does not differ detectably from zero filling (−2 % of what zero filling misses is"
-        " explained; " in said
+        "srgan does not differ detectably from zero filling (of what zero filling misses it"
+        " explains: −2 %; " in said
     )
     assert said.endswith("volumes: [−6, 2] %).")
     assert "worse" not in said
