@@ -14,7 +14,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import texts
 from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.markup import render
@@ -327,14 +327,28 @@ def flag_checks(
     list[_Check]
         Checks of the flags that are known for this run.
     """
-    found = []
-    for name, up in raised_flags(
-        row for row in rows if not derives_from(row.series, not_applied)
-    ).items():
+    found, rows = [], [row for row in rows if not derives_from(row.series, not_applied)]
+    for name, up in raised_flags(rows).items():
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
-        found.append(_Check(not up, text + (harm_tested if name == "harm" else ""), "guards"))
+        text += f"{harm_tested}{_below_over_brain(rows)}" if name == "harm" else ""
+        found.append(_Check(not up, text, "guards"))
     return sorted(found, key=lambda each: each.passed)
+
+
+def _below_over_brain(rows: Sequence[MetricRow]) -> str:
+    """In how many contrasts each applied method explains less than nothing over the brain."""
+    text = ""
+    for method in applied_methods(rows):
+        values = {
+            row.contrast: row.value
+            for row in rows
+            if (row.series, row.statistic, row.band) == (method, "ev", "beyond")
+            and (row.region, row.minus) == ("brain", MISSING)
+        }
+        if below := sum(value < 0 for value in values.values()):
+            text += f"; over the brain {method} is below 0 in {below} of {len(values)} contrasts"
+    return text
 
 
 def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:

@@ -423,7 +423,7 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
             text = (
                 f"{method}: worse than adding no detail ({worst})."
                 if below
-                else f"{method}: not worse than none."
+                else f"{method}: not shown to be worse than none."
             )
             found.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return found

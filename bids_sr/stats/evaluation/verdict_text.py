@@ -200,6 +200,10 @@ _NO_AGREEMENT = (
     "The two halves of the measured series do not agree detectably beyond the acquired resolution:"
     " at least one region has no reproducible detail to explain."
 )
+_BEYOND_ALONE = (
+    "This holds for detail finer than your scan; over all spatial frequencies, denoising may be"
+    " more accurate (section Accuracy)."
+)
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 
 
@@ -241,6 +245,10 @@ def limits(
         out.append(f"No high-resolution reference: {advice.reference}.")
     if evidence is not None:
         out += _limits_of(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
+    if accurate and _series(claims, "function", holds=True):
+        out.append(_BEYOND_ALONE)
+    if accurate and "srgan" in _series(claims, "function", holds=False):
+        out.append("srgan: its published recipe was never run to its end.")
     if _series(claims, "image", holds=None):
         both = "this needs both of them, and "
         out.append(

@@ -231,6 +231,8 @@ def comparison(each: Comparison) -> Sentence:
         text = f"{row.series} was not compared with {other}, {where}"
     if placebo and each.decision == "better":
         text += f"; this part depends on {placebo.attributable_to}"
+    if images and (row.minus, row.reference) == ("bspline", "measured"):
+        text += "; static detail counts, and a pair made of this run's volumes favors it"
     return Sentence(f"{'Images: ' * images}{text}.", row, each.decision)
 
 

@@ -162,11 +162,11 @@ def test_a_check_names_what_it_rests_on(measured):
         for series, value in (("sbl", 0.0), ("srgan", 1.0))
     ]
     assert texts == [
-        [f"at least as good as adding no detail{rest}"],
+        [f"not shown to be worse than adding no detail{rest}"],
         [f"srgan: worse than adding no detail{rest}"],
     ]
     said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
-    assert f"✓ at least as good as adding no detail{rest}</a>" in overview_html(
+    assert f"✓ not shown to be worse than adding no detail{rest}</a>" in overview_html(
         said, rows, {}, RUN, ONE_LEVEL
     )
 
@@ -335,3 +335,27 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
+
+
+def test_contrasts_below_zero_over_the_brain_are_counted():
+    own = [
+        MetricRow(
+            series=series,
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            contrast=contrast,
+            region=region,
+            value=value,
+        )
+        for series, region, contrast, value in (
+            ("sbl", "brain", "all", 0.3),
+            ("sbl", "brain", "faceMinusOthers", -0.2),
+            ("sbl", "active40", "all", -0.5),
+            ("bspline", "brain", "all", -0.1),
+        )
+    ]
+    rows = [*own, row("sbl", "verdict_applied", 1.0), row("sbl", "flag_harm", 0.0)]
+    (said,) = [each.text for each in flag_checks(rows) if "detail" in each.text]
+    assert said.endswith("no detail; over the brain sbl is below 0 in 1 of 2 contrasts")
+    assert not any("over the brain" in each.text for each in flag_checks(rows, ["sbl"]))

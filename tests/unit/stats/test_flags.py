@@ -205,8 +205,8 @@ def test_detail_that_is_worse_than_none_is_flagged():
     }
     assert (
         found["srgan"].text
-        == "srgan: worse than adding no detail (explained variance −164 %, active voxels (|t| >"
-        " 4), contrast all)."
+        == "srgan: worse than adding no detail (explained variance: no value (below −100 %),"
+        " active voxels (|t| > 4), contrast all)."
     )
     assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy

@@ -104,6 +104,8 @@ def test_who_beats_all_may_claim_function():
         " denoising. srgan does not."
     )
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
+    assert sum("over all spatial frequencies" in each for each in verdict.limits) == 1
+    assert sum("never run to its end" in each for each in verdict.limits) == 1
     found = {
         (s.row.series, s.row.minus): s
         for s in verdict.sentences
@@ -312,6 +314,12 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
         in s.text
         for s in harm.sentences
     )
+    wild = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
+    assert any(
+        "it explains: no value (below −100 %); 95 %" in s.text
+        and s.text.endswith("[below −100, below −100] %).")
+        for s in wild.sentences
+    )
     unsure = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
     assert "Do not use" not in unsure.headline
     (said,) = [s.text for s in unsure.sentences if s.row and s.row.series == "srgan"]
@@ -430,9 +438,12 @@ def test_image_quality_needs_bspline_and_inject_beaten():
     ]
     # measured volumes outrank the second pair
     assert flagged(judge([*both, *measured]), "image")["srgan"] == 0.0
-    assert "] dB, against the measured volumes." in next(
-        s.text for s in judge([*both, *measured]).sentences if s.decision
+    said = [s.text for s in judge([*both, *measured]).sentences if s.decision]
+    assert said[0].endswith(
+        "] dB, against the measured volumes; static detail counts, and a pair made of this run's"
+        " volumes favors it."
     )
+    assert said[1].endswith("] dB, against the measured volumes.")
     assert flagged(
         judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image"
     )["srgan"]
