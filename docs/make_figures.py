@@ -150,7 +150,7 @@ def number_lines(found: Mapping[str, Any]) -> str:
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
-            "| image quality (PSNR) | " + " | ".join(quality) + " |",
+            "| image quality (PSNR; the pair is of the same run) | " + " | ".join(quality) + " |",
             "",
             f"Verdict of the run: *{found['headline']}*",
         ]
