@@ -57,19 +57,19 @@ T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
 _FDR_COLOR = "white"
 MAP_COLORS = (
-    "#b3f3ff",
-    "#4fb6f2",
-    "#1f6fd6",
-    "#123a9c",
-    "#0b1f66",
-    "#6b1200",
-    "#b33100",
-    "#ea6a00",
-    "#ffb000",
-    "#fff3a0",
+    "#d9fbff",
+    "#98e2ff",
+    "#62bdf8",
+    "#3f98f0",
+    "#2f78e8",
+    "#d84014",
+    "#ea6410",
+    "#f9931f",
+    "#ffc64a",
+    "#fff6b3",
 )
-"""Blue below 0, orange above, as color-blind readers tell them; dark near 0 and light far from it,
-never gray.
+"""Blue below 0, orange above, as color-blind readers tell them; light far from 0, never as dark as
+a brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9

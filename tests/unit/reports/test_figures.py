@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 from PIL import Image
 
 from bids_sr.io.volume import Volume
@@ -467,3 +467,13 @@ def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     fig = map_figures.activation_figure(maps_of(9.0), scene, n_slices=1)
     assert scene.roi_is_brain
     assert to_rgba(style.ROI_COLOR) not in outlines_of(fig)
+
+
+def test_values_just_above_the_threshold_show_on_a_dark_brain():
+    """Luminance (WCAG 2) against black, of each color of the scale of maps; more far from 0."""
+    values = np.array([to_rgb(color) for color in map_figures.MAP_COLORS])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    contrast = (linear @ [0.2126, 0.7152, 0.0722] + 0.05) / 0.05
+    assert contrast.min() > 4
+    assert (np.diff(contrast[:5]) < 0).all()
+    assert (np.diff(contrast[5:]) > 0).all()
