@@ -32,6 +32,7 @@ from bids_sr.stats.evaluation.words import (
     specific_text,
     value_text,
 )
+from bids_sr.stats.regions.map_sidecars import NO_ERROR
 
 NOTHING_APPLIED = (
     "No method was applied, so no detail was added: use the acquired or the B-spline maps."
@@ -201,8 +202,8 @@ _NO_AGREEMENT = (
     " at least one region has no reproducible detail to explain."
 )
 _BEYOND_ALONE = (
-    "This holds for detail finer than your scan; over all spatial frequencies, denoising may be"
-    " more accurate (section Accuracy)."
+    "This holds for detail finer than your scan; over all frequencies denoising may be more"
+    " accurate."
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 
@@ -260,6 +261,7 @@ def limits(
         out.append(
             f"No control analysis was run for {names(lacking)}; {unknown} ({advice.controls})."
         )
+    out.append(f"Maps of interpolations and networks {NO_ERROR}.")
     up = [FLAGS[name].failed for name in raised]
     out += [f"Flags were raised: {', '.join(up)}."] if up else []
     return [

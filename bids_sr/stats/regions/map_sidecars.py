@@ -8,14 +8,21 @@ from bids_sr.stats.glm.noise import noise_words
 from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
+NO_ERROR = (
+    "carry no error of reconstruction: in runs of three people 11 to 18 % of the voxels in FDR"
+    " regions of interpolations had the wrong sign"
+)
 _STAT_TEXT = {
     "cc": (
         "Correlation of the voxel's time series with the task, both detrended and filtered",
         "1",
     ),
     "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
-    "variance": ("Variance of the estimated effect, in the square of its unit", "arbitrary"),
-    "t": ("t statistic of the contrast, two-sided sign", "1"),
+    "variance": (
+        "Variance of the effect by noise of the scan alone, in the square of its unit",
+        "arbitrary",
+    ),
+    "t": ("t statistic of the contrast by noise of the scan alone, two-sided sign", "1"),
     "z": (
         (
             "Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an"
@@ -77,6 +84,10 @@ def common_sidecar(
         # in the order of axes of the file
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
+    if series == "sbl":
+        common["ErrorOfReconstruction"] = "in stat-sd where the method was applied"
+    elif series not in ("raw", "measured"):
+        common["ErrorOfReconstruction"] = f"maps of {series} {NO_ERROR}"
     return common
 
 
