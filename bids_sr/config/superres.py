@@ -131,7 +131,7 @@ class SuperRes(Checked):
     n_ensemble: int = option(
         1,
         "--n-ensemble N",
-        "models per method, with different seeds; their spread is the uncertainty map",
+        "models per method, with different seeds; the spread of their effects is a map",
         least=1,
         most=20,
     )
