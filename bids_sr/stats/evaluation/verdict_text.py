@@ -202,8 +202,8 @@ _NO_AGREEMENT = (
     " at least one region has no reproducible detail to explain."
 )
 _BEYOND_ALONE = (
-    "This holds for detail finer than your scan; over all frequencies denoising may be more"
-    " accurate."
+    "The headline is on detail finer than your scan; over all frequencies denoising may be"
+    " more accurate."
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 

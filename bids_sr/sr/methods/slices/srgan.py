@@ -95,8 +95,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": _PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
     summary=(
-        "network trained on the participant's own T2*-weighted pair, slice by slice; GAN only with"
-        " --recipe paper"
+        "network trained on the participant's own T2*-weighted pair, slice by slice;"
+        " adversarial in effect only with --recipe paper"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # `fast` from whole runs on grids of many sizes, the others from
