@@ -173,12 +173,12 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
 
     known = set(plan.warnings)
     with still(say, "reading all images"):
-        problems = preflight.check_data(plan)
+        told = preflight.check_data(plan, forced=settings.superres.force)
+    problems = tuple(notice for notice in told if notice.level == "error")
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *told[len(problems) :]))
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.without_unfit_references(plan, problems)
-        for notice in plan.warnings:
-            if notice not in known:
-                show(line_of(notice), notice)
+    _show_lines(notice for notice in plan.warnings if notice not in known)
     left = plan if settings.run.strict else preflight.without(plan, problems)
     _refuse(problems if left is plan else ())
     if left is not plan:

@@ -150,7 +150,8 @@ class SuperRes(Checked):
     force: bool = option(
         False,
         "--force",
-        "apply a model to a resolution or orientation for which it was not trained",
+        "apply a model to a resolution or orientation for which it was not trained, and process a"
+        " run whose k-space is empty below the limit of its voxels",
         decides=False,
     )
 

@@ -22,6 +22,7 @@ from bids_sr.notices import Notice
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
+from bids_sr.preflight.kspace import warn_of_header
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe
 from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
@@ -59,6 +60,10 @@ def check(settings: Settings) -> Plan:
     tell_recipe(settings.superres, found)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
+    for run in (run for one in surveyed.subjects for run in one.runs):
+        with found.about(run.entities["subject"], run.stem):
+            for series in filter(None, (run, run.calibration)):
+                warn_of_header(series, found)
     for name, (bold, table) in surveyed.chosen.items():
         if table is None:
             continue

@@ -20,6 +20,7 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import AxisOrder, reordered
 from bids_sr.notices import Notice
+from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.resolution.matrices import kspace_crop
 
@@ -36,20 +37,23 @@ _BRIGHT = 0.25  # of the 98th percentile
 _Array = npt.NDArray[np.float64]
 
 
-def check_data(plan: Plan) -> tuple[Notice, ...]:
+def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     """Return damaged, constant or nonfinite images, reading each once and writing nothing.
 
-    Brain masks of another program are read too: those that can be no brain's are returned.
+    Brain masks of another program are read too: those that can be no brain's are returned, and
+    runs whose k-space does not reach the limit of the voxels.
 
     Parameters
     ----------
     plan : Plan
         What the call will do.
+    forced : bool, optional
+        Whether ``--force`` was given, by which empty k-space becomes a note.
 
     Returns
     -------
     tuple[Notice, ...]
-        Problems, each with its participant or run.
+        Problems, then warnings and notes, each with its participant or run.
     """
     found, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
@@ -69,7 +73,9 @@ def check_data(plan: Plan) -> tuple[Notice, ...]:
             with found.about(run.entities["subject"], run.stem):
                 _check_truth(run, found)
                 _check_compared(run, found)
-    return tuple(found.problems)
+                for one in filter(None, (run, run.calibration)):
+                    check_kspace(one, found, forced=forced)
+    return (*found.problems, *found.notices)
 
 
 def _check_mask(path: Path, found: Findings) -> None:

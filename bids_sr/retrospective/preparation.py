@@ -47,7 +47,11 @@ from bids_sr.version import __version__
 _LOGGER = logging.getLogger(__name__)
 _RECORDS = "retrospective-records"
 """Folder beside the two data sets with one record for each participant."""
-_GEOMETRY_KEYS = ("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize")
+# of the measured matrix; what partial Fourier leaves out lies beyond the band that is kept
+_GEOMETRY_KEYS = (
+    *("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize"),
+    "PartialFourier",
+)
 _Types = Mapping[str, Sequence[str]]
 
 

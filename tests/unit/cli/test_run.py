@@ -65,7 +65,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
             check_machine=lambda checked, settings: (),
-            check_data=lambda checked: data,
+            check_data=lambda checked, forced: tuple(Notice(what=each) for each in data),
             without=lambda checked, problems: checked,
             without_unfit_references=lambda checked, problems: (checked, problems),
             left_out_text=list,

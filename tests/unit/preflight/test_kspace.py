@@ -1,0 +1,138 @@
+"""Runs that are not full k-space up to the Nyquist limit of their voxels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+from scipy import ndimage
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.notices import Notice
+from bids_sr.preflight import check, check_data
+
+FINE = (1.0, 1.0, 4.0)  # 48 x 48 x 6 voxels
+PLAIN = ["--skip-bids-validation", "--sr-method", "bspline", "--sr-factor", "2"]
+
+
+def magnitudes(keep: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.ndarray:
+    """Magnitudes of a disk with complex noise, its k-space multiplied by `keep` along x and y."""
+    rng = np.random.default_rng(0)
+    size, volumes = 48, 30
+    radius = np.hypot(*np.meshgrid(*2 * [np.linspace(-1, 1, size)], indexing="ij"))
+    shape = (size, size, 6, volumes)
+    disk = 800 * ndimage.gaussian_filter((radius < 0.8).astype(float), 1)[..., None, None]
+    image = disk + 20 * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+    window = keep(np.abs(2 * np.fft.fftfreq(size)))
+    spectrum = np.fft.fft2(image, axes=(0, 1)) * np.multiply.outer(window, window)[..., None, None]
+    made: np.ndarray = np.abs(np.fft.ifft2(spectrum, axes=(0, 1)))
+    return made
+
+
+CLEAN = magnitudes()
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
+    """Notices on k-space of a run with these voxels and fields, before and after reading."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
+
+    def _found(data: np.ndarray = CLEAN, forced: bool = False, **sidecar: object) -> list[Notice]:
+        maker = BidsMaker(tmp_path / "bids")
+        maker.bold(zooms=FINE, data=data.astype(np.float32), sidecar=sidecar)
+        maker.events()
+        argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
+        plan = check(parse_settings(argv).resolved(run_uuid="x"))
+        assert plan.problems == ()
+        every = (*plan.warnings, *check_data(plan, forced=forced))
+        return [each for each in every if "limit" in each.why]
+
+    return _found
+
+
+def test_full_kspace_is_told_nothing_of(found: Callable[..., list[Notice]]) -> None:
+    fields = {"PartialFourier": 1, "AcquisitionMatrixPE": 47, "BaseResolution": 48}
+    assert found(ReconMatrixPE=48, PhaseEncodingDirection="j-", **fields) == []
+    assert found(PartialFourier="6/8", AcquisitionMatrixPE=[24], BaseResolution=True) == []
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "said"),
+    [
+        ({"PartialFourier": 0.75}, "one side of k-space ends at 50% of it"),
+        ({"AcquisitionMatrixPE": 36}, "AcquisitionMatrixPE is 36 for 48 voxels"),
+        ({"AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}, "but at 75% of it; detail beyond"),
+        ({"BaseResolution": 32}, "BaseResolution is 32 for 48 voxels"),
+        ({"ReconMatrixPE": 64}, "ReconMatrixPE is 64, but the image has 48 voxels"),
+    ],
+)
+def test_fields_are_warned_of_with_the_consequence(
+    found: Callable[..., list[Notice]], sidecar: dict[str, float], said: str
+) -> None:
+    (notice,) = found(**sidecar)
+    assert notice.level == "warning"
+    assert notice.run == "sub-01_task-tap"
+    assert said in notice.why
+    assert "the acquired Nyquist limit is not where the voxels say" in notice.why
+
+
+def test_phase_encoding_says_which_axis_a_field_is_of(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    data = CLEAN[:, 6:42].astype(np.float32)
+    for direction, n_warnings in (("i", 1), ("j", 0)):
+        sidecar = {"AcquisitionMatrixPE": 36, "PhaseEncodingDirection": direction}
+        maker.bold(zooms=FINE, data=data, sidecar=sidecar)
+        maker.events()
+        argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
+        plan = check(parse_settings(argv).resolved(run_uuid="x"))
+        told = [each for each in plan.warnings if "AcquisitionMatrixPE" in each.why]
+        assert len(told) == n_warnings
+
+
+def test_an_interpolated_matrix_is_refused(found: Callable[..., list[Notice]]) -> None:
+    half = magnitudes(lambda k: (k < 0.5).astype(float))
+    (problem,) = found(half)
+    assert problem.level == "error"
+    assert problem.what.endswith("sub-01_task-tap_bold.nii.gz")
+    assert "its k-space is empty beyond" in problem.why
+    assert "along i and" in problem.why
+    assert "--force" in problem.remedy
+    (note,) = found(half, forced=True)
+    assert note.level == "note"
+    assert "--force was given" in note.why
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda k: 0.5 + 0.5 * np.cos(np.pi * k),  # Hann
+        lambda k: 1 / (1 + np.exp((k - 0.85) / 0.05)),  # Fermi
+        lambda k: (k < 0.9).astype(float),  # a tenth is filled with zeros
+    ],
+)
+def test_a_weak_edge_is_warned_of(
+    found: Callable[..., list[Notice]], keep: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    (notice,) = found(magnitudes(keep))
+    assert notice.level == "warning"
+    assert "filtered, smoothed or resampled" in notice.why
+
+
+def test_a_smoothed_series_is_warned_of(found: Callable[..., list[Notice]]) -> None:
+    (notice,) = found(ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0)))  # 2 voxels FWHM
+    assert notice.level == "warning"
+
+
+def test_what_header_and_voxels_agree_on_is_said_once(found: Callable[..., list[Notice]]) -> None:
+    weak = magnitudes(lambda k: (k < 0.85).astype(float))
+    assert [each.level for each in found(weak, AcquisitionMatrixPE=41)] == ["warning"]
+    # filtered as well: the spectrum alone looks smoothed, the field says that it was interpolated
+    soft = ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))
+    assert "error" in [each.level for each in found(soft, AcquisitionMatrixPE=24)]
+
+
+def test_a_series_without_changes_is_left_alone(found: Callable[..., list[Notice]]) -> None:
+    still = np.broadcast_to(CLEAN[..., :1], CLEAN.shape).copy()
+    still[..., -1] += 1
+    assert found(still) == []
