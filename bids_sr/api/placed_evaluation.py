@@ -17,8 +17,9 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError
-from bids_sr.series import MEASURED, PAIR_BASELINES
+from bids_sr.series import MEASURED, PAIR_BASELINES, RAW
 from bids_sr.stats.glm.regressors import Seeds
+from bids_sr.steps.activation import map_series
 from bids_sr.steps.motion import motion_confounds
 from bids_sr.steps.seed_regressors import seed_series
 from bids_sr.steps.super_resolution import place_measured, super_resolve
@@ -27,6 +28,9 @@ from bids_sr.workflows.compare import place_compared
 from bids_sr.workflows.judge import add_other_rows, add_split_halves, add_truth
 from bids_sr.workflows.run import NO_GUIDE
 from bids_sr.workflows.wanted import TRAINING
+
+_T_MAP = {"smoothing": (0.0,), "kinds": ("glm",), "thresholds": (), "low_pass": None}
+"""Settings of the map of the acquired series, which tells where the run is active."""
 
 
 def place_design(
@@ -212,6 +216,11 @@ def place_comparisons(
         own = series[MEASURED] = series_scope(scope, MEASURED)
         own.give(stc=series_file(given.measured, folder, "truth"))
         own.add(place_measured, quiet=True)
+        raw = scope.within(
+            "raw", alias={"mask": "bold_mask", "roi": "bold_mask"}, series_name=RAW, **_T_MAP
+        )
+        raw.give(series=scope["preproc"])
+        raw.add(map_series, quiet=True)
     tables = add_split_halves(scope, series, compared)
     tables += add_truth(scope, [*series], has_known=bool(known), with_models=True, split=True)
     if compared and given.other_run is not None and given.other_events is not None:

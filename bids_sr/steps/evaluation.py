@@ -24,6 +24,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
@@ -164,6 +165,7 @@ def run_effects(
     factor: Factor,
     n_boot: int,
     seed: int,
+    maps: Sequence[Map] = (),
 ) -> RunEffects:
     """Return effects of all series of a run and how they are compared, from what steps are given.
 
@@ -185,6 +187,8 @@ def run_effects(
         Number of resamples of blocks.
     seed : int
         Seed of the resampling.
+    maps : Sequence[Map], optional
+        Maps of the run, of which the unsmoothed t of raw tells where the acquired run is active.
 
     Returns
     -------
@@ -200,6 +204,12 @@ def run_effects(
         factor=factor,
         n_boot=n_boot,
         seed=seed,
+        acquired_t={
+            contrast: sample_volume(
+                each.volume.data, each.volume.affine, mask.data.shape, mask.affine
+            )
+            for (contrast, _), each in by_smoothing(maps, ("t",)).get(0, {}).get(RAW, {}).items()
+        },
         same_widths=widths_of(same_widths),
     )
 
@@ -264,6 +274,7 @@ def compare_halves(
     effects: dict[str, File],
     bold_mask_hr: Mask,
     roi_hr: Mask,
+    maps: Sequence[Map] = (),
     same_widths: Facts | None = None,
     *,
     contrasts: Contrasts,
@@ -282,6 +293,8 @@ def compare_halves(
         Voxels of the brain on the high-resolution grid (3D, boolean).
     roi_hr : Mask
         Voxels of the region of interest on the high-resolution grid (3D, boolean).
+    maps : Sequence[Map], optional
+        As of `run_effects`.
     same_widths : Facts | None, optional
         Smoothing (mm) that gives the acquired series the smoothness of those of other programs, by
         name.
@@ -300,7 +313,7 @@ def compare_halves(
         Rows of agreement between independent halves.
     """
     run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
+        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
     )
     with threadpool_limits(1):
         return agreement_rows(run, measured_halves)
@@ -378,7 +391,7 @@ def compare_with_truth(
     if not effects:
         return rows
     run = run_effects(
-        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
+        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
     )
     with threadpool_limits(1):
         return replaced(

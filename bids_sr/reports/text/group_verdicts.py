@@ -19,7 +19,7 @@ from bids_sr.reports.markup import joined, render
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.reports.text.overview_text import Number
 from bids_sr.series import PLAIN
-from bids_sr.stats.evaluation.evidence import APPLIED
+from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
 from bids_sr.stats.evaluation.words import (
     DECISIONS,
     MARKS,
@@ -74,7 +74,7 @@ _CLAIMS = {
     IMAGE: ("gives better images", "Image quality"),
 }
 """What a method does that is better, and what is not assessed, by kind of evidence."""
-_REGIONS = ("brain", "active40", MISSING)
+_REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
 
 
 def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row]]:

@@ -54,6 +54,9 @@ class RunEffects:
         n_boot, seed: resamples of blocks.
     seed : int
         Seed of the resampling.
+    acquired_t : Mapping[str, Float32]
+        By contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
+        high-resolution grid (X, Y, Z); empty where it was not mapped.
     same_widths : Mapping[str, float]
         Smoothing (mm FWHM) that gives the acquired series the smoothness of series of other
         programs, by their names; NaN where it is not known. With them the acquired band is scored
@@ -68,6 +71,7 @@ class RunEffects:
     factor: Sequence[float]
     n_boot: int = 1000
     seed: int = 0
+    acquired_t: Mapping[str, Float32] = field(default_factory=dict)
     same_widths: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -33,6 +33,8 @@ WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "u
 _MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40
+ACQUIRED_ACTIVE = "acquired40"
+"""Region of voxels that the acquired run shows active, |t| > 4, on the high-resolution grid."""
 
 
 @frozen
@@ -141,12 +143,15 @@ def tenths_of(region: str) -> int:
 
 
 def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
-    """Return the truly active voxels, else those of the |t| nearest to 4, then the brain.
+    """Return the truly active voxels, else those active in the acquired run, then the brain.
 
-    Most of the brain holds noise alone.
+    Where neither is there, those of the measured |t| nearest to 4. Most of the brain holds noise
+    alone.
 
     >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
     (('active50', 'brain'), ('roi',))
+    >>> main_regions(["brain", "active40", "acquired40"])
+    ('acquired40', 'brain')
 
     Parameters
     ----------
@@ -159,7 +164,7 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
         One or two names; the first one given where neither is there.
     """
     found = list(dict.fromkeys(regions))
-    active = [name for name in found if name == "active"]
+    active = [name for name in ("active", ACQUIRED_ACTIVE) if name in found]
     active += sorted(
         filter(tenths_of, found), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS)
     )
@@ -449,6 +454,10 @@ def _gather(
     with a value.
     """
     every = [row for row in rows if row.reference == reference.name and row.band == _BAND[kind]]
+    if (
+        kind == "within"
+    ):  # the acquired map, which selects these voxels, has the noise of this band
+        every = [row for row in every if row.region != ACQUIRED_ACTIVE]
     own = [row for row in every if row.statistic == reference.statistic]
     asked = [row for row in own if row.series in series]
     if kind in ("within", "beyond"):  # the acquired series has values wherever this one has any

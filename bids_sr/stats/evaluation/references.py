@@ -18,6 +18,7 @@ from bids_sr.stats.evaluation.agreement import (
     resampled,
 )
 from bids_sr.stats.evaluation.effects_of_run import RunEffects, on_grid
+from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.stats.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
 from bids_sr.stats.glm.block_effects import Effects
 
@@ -30,7 +31,8 @@ def measured_halves(run: RunEffects) -> Reference | None:
 
     Each half is held against the other one's measured effects, both ways.
 
-    Active voxels are those of the measured half that is not the target.
+    Active voxels are those of the acquired run, and those of the measured half that is not the
+    target. The acquired map has the blocks of both halves, but only the noise within its own band.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def measured_halves(run: RunEffects) -> Reference | None:
     return Reference(
         name=MEASURED,
         targets=_targets(run, measured, run.bands),
-        regions=[*_everywhere(run, ways), *active],
+        regions=[*_everywhere(run, ways), *_acquired(run, ways), *active],
         units=_units(measured, run.contrasts),
         has_controls=True,
     )
@@ -101,7 +103,7 @@ def measured_map(run: RunEffects) -> Reference | None:
     return Reference(
         name=MEASURED_MAP,
         targets=_targets(run, measured, ("beyond",)),
-        regions=[*_everywhere(run, ways), *active],
+        regions=[*_everywhere(run, ways), *_acquired(run, ways), *active],
         units={},
         statistics=("r",),
         itself=MEASURED,
@@ -227,6 +229,14 @@ def _everywhere(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[
             voxels=voxels[run.mask],
             ways=[way for both in ways.values() for way in both],
         )
+
+
+def _acquired(run: RunEffects, ways: Mapping[str, Sequence[Way]]) -> Iterator[ComparedVoxels]:
+    """Voxels that the acquired run shows active, for each contrast that it has a t map of."""
+    for contrast, own in ways.items():
+        if contrast in run.acquired_t:
+            t = np.abs(run.acquired_t[contrast])[run.mask]
+            yield ComparedVoxels(name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, ways=own)
 
 
 def _active(

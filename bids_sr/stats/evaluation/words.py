@@ -17,6 +17,7 @@ from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, ser
 from bids_sr.sr.method import UnknownMethod, method_of_series
 from bids_sr.stats.controls.negative_controls import PLACEBOS, placebos_of
 from bids_sr.stats.evaluation.evidence import (
+    ACQUIRED_ACTIVE,
     HALVES,
     STRONGEST,
     Claim,
@@ -143,8 +144,9 @@ def region_text(region: str) -> str:
         Words for the region; a name that is not known stays.
     """
     if tenths := tenths_of(region):
-        return f"active voxels (|t| > {tenths / 10:g})"
+        return f"voxels active in half of the reference (|t| > {tenths / 10:g})"
     known = {
+        ACQUIRED_ACTIVE: "voxels active in the acquired run (|t| > 4)",
         "roi": "region of interest",
         "active": "truly active voxels",
         "brain": "whole brain",

@@ -413,7 +413,7 @@ def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(
     """
     func, run = outputs / "sub-01" / "func", "sub-01_task-tap"
     func.mkdir()
-    here = {"region": "active40", "contrast": "all", "series": "sbl"}
+    here = {"region": "acquired40", "contrast": "all", "series": "sbl"}
     measured = [
         MetricRow(
             **here,

@@ -38,7 +38,7 @@ def evaluation(
     """Rows as a run has them: halves, truth, placebos, no signal, guards."""
     rows = []
     for number, contrast in enumerate(contrasts if truth else ()):
-        for region, factor in (("brain", 1.0), ("active40", 2.0)):
+        for region, factor in (("brain", 1.0), ("acquired40", 2.0)):
             share = {"contrast": contrast, "region": region, "n": 24, "reference": "measured"}
             for name, level in LEVELS.items():
                 value = level * factor / (1 + number)
@@ -123,7 +123,7 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     for name, level in LEVELS.items():
         assert evaluation_figures.number(level) in found, name
         assert evaluation_figures.number(2 * level) in found, name
-    assert {"Whole brain", "Active voxels (|t| > 4)"} <= set(found)
+    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(found)
 
 
 def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
@@ -303,7 +303,7 @@ def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
         for name, factor in zip(names, (100, 1, 1, 1), strict=True)
     }
     scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
-    told = "explained variance, active voxels (|t| > 4)"
+    told = "explained variance, voxels active in the acquired run (|t| > 4)"
     fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=told)
     fig.canvas.draw()
     images = fig.axes[0].images

@@ -47,7 +47,7 @@ def rows() -> list[MetricRow]:
             contrast=contrast,
         )
         for contrast in ("faces", "all")
-        for region in ("brain", "active40")
+        for region in ("brain", "acquired40")
         for series, value in (("sbl", 0.8), ("bspline", 0.6))
         for statistic in ("amplitude", "r")
     ]
@@ -73,7 +73,7 @@ def test_a_declaration_and_a_step_are_all_that_a_table_needs(rows, tmp_path):
         r"<th scope='col'[^>]*>([^<]*)</th>", table.replace("<br><small></small>", "")
     ) == [
         "series",
-        "recovered amplitude, active voxels (|t| &gt; 4)",
+        "recovered amplitude, voxels active in the acquired run (|t| &gt; 4)",
         "recovered amplitude, whole brain",
     ]
     line = "<th scope='row'>{}</th><td>{}<br><small>[{}]</small></td>"

@@ -46,7 +46,7 @@ def row(series, statistic, value, half=0.01, **where):
 
 def rows_of(gain=0.1):
     found = []
-    for region, factor in (("brain", 1), ("active40", 2)):
+    for region, factor in (("brain", 1), ("acquired40", 2)):
         place = {"contrast": "all", "region": region, "reference": "measured", "band": "beyond"}
         for series, value in (("sbl", 0.2), ("srgan", 0.05), ("bspline", 0.01)):
             found.append(row(series, "ev", factor * value, **place))
@@ -75,7 +75,8 @@ def test_the_best_method_leads_with_active_voxels_beside_bspline():
     assert found.value == "sbl 40 %"
     assert (
         found.label
-        == "explained variance beyond the acquired Nyquist limit, active voxels (|t| > 4)"
+        == "explained variance beyond the acquired Nyquist limit, voxels active in the acquired"
+        " run (|t| > 4)"
     )
     assert found.note == "95 % interval over blocks [39, 41] %; B-spline: 2 %; whole brain: 20 %"
 
@@ -218,7 +219,7 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
         *rows_of(),
         *(
             row("sbl", "correct_fraction", value, region=region, **place)
-            for region, value in (("brain", 0.34), ("active40", 0.5))
+            for region, value in (("brain", 0.34), ("acquired40", 0.5))
         ),
     ]
     (found,) = _right_number(accuracy(rows, ["sbl"]), "sbl")
@@ -228,8 +229,8 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
     )
     assert (
         found.label
-        == "correct fraction: of the detail that sbl shows, how much is true, active voxels (|t|"
-        " > 4)"
+        == "correct fraction: of the detail that sbl shows, how much is true, voxels active in the"
+        " acquired run (|t| > 4)"
     )
     assert _right_number(accuracy(rows_of(), ["sbl"]), "sbl") == []
     html = overview_html(

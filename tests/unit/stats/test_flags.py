@@ -192,9 +192,9 @@ def level(
 
 def test_detail_that_is_worse_than_none_is_flagged():
     rows = [
-        level("srgan", -1.64, 0.3, "active40"),
+        level("srgan", -1.64, 0.3, "acquired40"),
         level("srgan", -0.1, 0.2),
-        level("sbl", 0.5, 0.02, "active40"),
+        level("sbl", 0.5, 0.02, "acquired40"),
     ]
     rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
     found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
@@ -206,7 +206,7 @@ def test_detail_that_is_worse_than_none_is_flagged():
     assert (
         found["srgan"].text
         == "srgan: worse than adding no detail (explained variance: no value (below −100 %),"
-        " active voxels (|t| > 4), contrast all)."
+        " voxels active in the acquired run (|t| > 4), contrast all)."
     )
     assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy

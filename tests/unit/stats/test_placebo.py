@@ -119,6 +119,6 @@ def test_one_placebo_that_keeps_up_takes_the_claim_away():
 def test_the_brain_decides():
     rows = [
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
-        gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="active40"),
+        gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="acquired40"),
     ]
     assert judged(*rows).holds

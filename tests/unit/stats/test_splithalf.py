@@ -309,6 +309,21 @@ def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
     )
 
 
+def test_voxels_active_in_the_acquired_run_are_the_same_both_ways_and_of_one_contrast(run):
+    files, measured, series = run
+    t = np.random.default_rng(5).normal(scale=4, size=SHAPE).astype(np.float32)
+    rows, mask, _ = rows_of(files, acquired_t={"all": t})
+    weights = np.array([[(b.half == h) / 6 for b in blocks_of("ab" * 6)] for h in (0, 1)])
+    active = mask & (np.abs(t) > 4)
+    ways = [
+        np.corrcoef((series["sbl"] @ one)[active], (measured @ other)[active])[0, 1]
+        for one, other in (weights, weights[::-1])
+    ]
+    found = rows["sbl", "measured", "all", "acquired40", "split_r_signal"]
+    assert found.value == pytest.approx(np.mean(ways), abs=1e-4)
+    assert {contrast for _, _, contrast, region, _ in rows if region == "acquired40"} == {"all"}
+
+
 def test_true_detail_beats_made_detail_and_intervals_say_so(run):
     rows, _, _ = rows_of(run[0])
     at = ("all", "brain")

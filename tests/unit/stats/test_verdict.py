@@ -56,9 +56,9 @@ def evidence(rows, series) -> Evidence:
 def truth_rows(**changes):
     """Guided beats all by .08; srgan beats all but inject, by .05."""
     rows = [level(s, v) for s, v in LEVELS.items()] + [
-        level(s, 2 * v, "active40") for s, v in LEVELS.items()
+        level(s, 2 * v, "acquired40") for s, v in LEVELS.items()
     ]
-    for region in ("brain", "active40"):
+    for region in ("brain", "acquired40"):
         rows += [gain("sbl", other, 0.08, region=region) for other in REFERENCES]
         rows += [
             gain("srgan", other, 0.0 if other == "inject" else 0.05, 0.03, region)
@@ -128,7 +128,7 @@ def test_margin_is_a_tenth_of_the_gap_to_measured():
     verdict = judge(truth_rows())
     margins = {r.region: r.value for r in verdict.rows if r.statistic == "verdict_margin"}
     assert margins["brain"] == pytest.approx(0.02)
-    assert margins["active40"] == pytest.approx(0.04)
+    assert margins["acquired40"] == pytest.approx(0.04)
     rows = truth_rows(swap={("srgan", "inject", "brain"): gain("srgan", "inject", 0.001, 0.01)})
     found = {
         (r.series, r.minus): r.value
@@ -173,7 +173,7 @@ def test_plain_arithmetic_must_be_beaten_where_the_run_has_it(plain):
     rows = [
         *truth_rows(),
         level(plain, 0.1),
-        *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "active40")),
+        *(gain("sbl", plain, 0.0, region=r) for r in ("brain", "acquired40")),
     ]
     rows = [r for r in rows if not (r.minus == plain and r.value > 0.05)]
     given = {"methods": ("sbl",), "baselines": [name for name in BASELINES if name != plain]}
@@ -209,13 +209,13 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
 def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     beside = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
     verdict = judge(
-        [*truth_rows(), *(level("sbl", v, "active40", name) for name, v in beside.items())]
+        [*truth_rows(), *(level("sbl", v, "acquired40", name) for name, v in beside.items())]
     )
     text = next(s.text for s in verdict.sentences if s.row and s.row.series == "sbl")
     assert (
         text
-        == "sbl: 0.242 [0.232, 0.252], active voxels (|t| > 4); correlation r 0.415; recovered"
-        " amplitude 0.310; correct fraction 0.230; whole brain 0.121."
+        == "sbl: 0.242 [0.232, 0.252], voxels active in the acquired run (|t| > 4); correlation r"
+        " 0.415; recovered amplitude 0.310; correct fraction 0.230; whole brain 0.121."
     )
     undefined = [
         level("measured", math.nan, r.region) if r.series == "measured" else r
@@ -228,11 +228,11 @@ def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
 
 def test_worse_in_the_active_region_forbids_the_claim_unclear_does_not():
     unclear = truth_rows(
-        swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", 0.0, 0.2, "active40")}
+        swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", 0.0, 0.2, "acquired40")}
     )
     assert flagged(judge(unclear), "function")["sbl"] == 1.0
     worse = truth_rows(
-        swap={("sbl", "ratio", "active40"): gain("sbl", "ratio", -0.2, 0.05, "active40")}
+        swap={("sbl", "ratio", "acquired40"): gain("sbl", "ratio", -0.2, 0.05, "acquired40")}
     )
     assert flagged(judge(worse), "function")["sbl"] == 0.0
 
@@ -512,7 +512,7 @@ def test_a_reference_without_reproducible_detail_assesses_nothing():
     """Halves of the measured series that have no detail in common leave every level and difference
     undefined.
     """
-    rows = undefined(truth_rows(), region=("brain", "active40"))
+    rows = undefined(truth_rows(), region=("brain", "acquired40"))
     maps = [
         level("sbl", 0.9, statistic="r", reference="measuredMap"),
         gain("sbl", "bspline", 0.5, statistic="r", reference="measuredMap"),
@@ -540,17 +540,21 @@ def test_a_verdict_is_given_where_the_reference_has_reproducible_detail():
     first has none.
     """
     rows = undefined(truth_rows(), region=("brain",))
-    assert evidence(rows, ["sbl"]).regions == ("active40",)
+    assert evidence(rows, ["sbl"]).regions == ("acquired40",)
     assert judge(rows).status == "more accurate"
     assert judge(rows).headline.startswith(
-        "sbl recovers real detail finer than your scan in active voxels (|t| > 4),"
+        "sbl recovers real detail finer than your scan in voxels active in the acquired run"
+        " (|t| > 4),"
     )
     lost = judge(rows, methods=("srgan",))
     assert lost.status == "not more accurate"
-    assert "finer than your scan in active voxels (|t| > 4) more accurately than" in lost.headline
+    assert (
+        "finer than your scan in voxels active in the acquired run (|t| > 4) more accurately than"
+        in lost.headline
+    )
     others = [replace(r, contrast="second") for r in truth_rows()]
     found = evidence([*undefined(truth_rows(), contrast=("all",)), *others], ["sbl"])
-    assert (found.contrast, found.regions) == ("second", ("active40", "brain"))
+    assert (found.contrast, found.regions) == ("second", ("acquired40", "brain"))
     assert evidence([*others, *truth_rows()], ["sbl"]).contrast == "all"
 
 
