@@ -27,6 +27,7 @@ def add_evaluation(run: RunOf) -> None:
     split = run.bold.bold not in run.planned.plan.unsplit
     tables = [each["holdout"] for each in run.models.values() if "holdout" in each.makers]
     tables += scope.gather("precision_rows").values()
+    tables += scope.gather("error_rows").values()
     if split:
         tables += add_split_halves(
             scope, {name: run.series[name] for name in run.judged}, run.compared

@@ -14,6 +14,7 @@ from bids_sr.steps import (
     calibration_run,
     imported,
     motion,
+    posterior,
     primary,
     registration,
     seed_regressors,
@@ -322,6 +323,7 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
     own.add(
         super_resolution.super_resolve,
         wires={**_beside(run, one), "space_grids": grids},
+        draws=one.method is not None and one.method.has_prior,
     )
 
 
@@ -379,14 +381,25 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
         scope.add(active_regions.grow_region)
     else:
         scope.alias |= {"roi": "roi_bold", "roi_hr": "roi_bold_hr"}
+    with_prior = [
+        one.name
+        for one in run.wanted
+        if one.stored and one.method is not None and one.method.has_prior
+    ]
     for name in run.mapped:
         own = run.series[name]
         own.add(activation.map_series)
+        maps: tuple[Maker, ...] = (own["maps"],)
+        if name in with_prior and "glm" in settings.activation.kinds:
+            own.add(posterior.check_intervals)
+            wires = {"acquired_maps": run.series["raw"]["maps"]}
+            own.add(posterior.measure_error, wires=wires)
+            maps += (own["error_maps"],)
         if grids:
-            own.add(registration.maps_to_spaces, wires={"space_grids": grids})
+            own.add(registration.maps_to_spaces, wires={"space_grids": grids, "maps": maps})
         for there in (one for one in spaces if "surfaces" in one.makers):
             on_them = own.within(f"{name}_{there.name}", there.settings, beside=(there,))
-            on_them.add(registration.maps_to_surfaces)
+            on_them.add(registration.maps_to_surfaces, wires={"maps": maps})
             if name == scope.setting("primary"):
                 on_them.add(draw_maps.draw_surfaces)
     scope.add(activation.compare_maps, activation.join_quality)

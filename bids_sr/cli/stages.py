@@ -35,6 +35,7 @@ STAGES: Mapping[str, str] = {
     "active_regions": "evaluation",
     "evaluation": "evaluation",
     "quality": "evaluation",
+    "posterior": "error of the reconstruction",
     "judgment": "evaluation",
     "primary": "files for other tools",
     "figures": "figures",

@@ -222,6 +222,11 @@ class Method:
         return self.trained_on in ("series", "self")
 
     @property
+    def has_prior(self) -> bool:
+        """Whether draws from its maps tell the error of its reconstruction."""
+        return self.variance is not None and bool(self.variance.fwhm)
+
+    @property
     def needs_pair(self) -> bool:
         """Whether a T2*-weighted pair is needed to train it."""
         return not self.of_the_run

@@ -121,6 +121,10 @@ OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
 """What sidecars of maps and of regions say of their contrast alone."""
 
 
+_BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
+"""Maps of `steps.posterior`, and beside which they are stored."""
+
+
 def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     """Return the maps and regions of a series to be stored, by their entities.
 
@@ -148,10 +152,12 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     )
     for fwhm_mm, own in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
-        found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in own.stats]
+        stats = [each for stat in own.stats for each in (stat, *_BESIDE.get(stat, ()))]
+        found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
         regions = [
             map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)
         ]
+        regions += [desc + "Reliable"] * ("effect" in own.stats)
         found += [{"suffix": "mask", "desc": region} for region in regions]
     return found
 

@@ -134,7 +134,11 @@ def measure_uncertainty(
             )
         )
         own = map_sidecars.entities(
-            series=series_name, contrast=name, stat="sd", desc=series_name, suffix="statmap"
+            series=series_name,
+            contrast=name,
+            stat="ensemblesd",
+            desc=series_name,
+            suffix="statmap",
         )
         common = map_sidecars.common_sidecar(
             series=series_name,

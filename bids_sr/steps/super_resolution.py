@@ -205,7 +205,7 @@ def undo_motion(
 
 
 @step(
-    makes=("series", "space_series", "series_facts"),
+    makes=("series", "space_series", "series_facts", "error_draws", "acquired_draws"),
     part=Part.SERIES,
     memory=RESOLVE,
     cost=_cost,
@@ -239,9 +239,14 @@ def super_resolve(
     force: bool,
     omp_nthreads: int,
     device: Device,
+    random_seed: int,
     displaced: Displaced = "",
-) -> tuple[Series, list[Map], Facts]:
+    draws: bool = False,
+) -> tuple[Series, list[Map], Facts, Series | None, Series | None]:
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
+
+    Of maps of a run with a prior, `draws` makes draws of the reconstruction's error (4D, scale 1)
+    on the grid of the series, and what is acquired of them; see `bids_sr.sr.variance.posterior`.
 
     Parameters
     ----------
@@ -340,7 +345,8 @@ def super_resolve(
         if zerofilled is None:
             write(target=here / "zerofilled.nii")
         filled = zerofilled or SeriesReader(here / "zerofilled.nii")
-        detail_of(model, acquired, stc.shape[:3]).add(filled, target)
+        drawn = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
+        detail_of(model, acquired, stc.shape[:3]).add(filled, target, drawn, seed=random_seed)
         if elsewhere:
             made = SeriesReader(target)
             write(
@@ -352,7 +358,11 @@ def super_resolve(
     else:
         write(target=target, elsewhere=elsewhere)
     others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
-    return SeriesReader(target), others, _applied(model) if of_run else {}
+    errors, seen = (
+        SeriesReader(path) if path.exists() else None
+        for path in (here / "error_draws.nii", here / "acquired_draws.nii")
+    )
+    return SeriesReader(target), others, _applied(model) if of_run else {}, errors, seen
 
 
 def _applied(model: LoadedModel | None) -> dict[str, object]:

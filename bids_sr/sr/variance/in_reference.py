@@ -6,7 +6,8 @@ volumes is read, raised by what the maps reconstruct of its change beyond the ac
 written, so that memory holds no more than that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +19,15 @@ from torch import Tensor
 
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.spatial.transforms import hr_grid
+from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.resolution.operators import level_above, to_slices, to_volume
+from bids_sr.sr.resolution.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import FWHM
+from bids_sr.sr.variance.posterior import DRAWS, error_draws
 from bids_sr.sr.variance.prior import Prior, Tile
 
 # standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
@@ -95,49 +97,63 @@ class Detail:
     change: Prior | Modulation | None
     constant: Array | None = None
 
-    def add(self, zerofilled: SeriesReader, target: Path) -> None:
-        """Write a series with the detail.
+    def add(
+        self,
+        zerofilled: SeriesReader,
+        target: Path,
+        draws: tuple[Path, Path] | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Write the zero-filled series, on the boldref's high-resolution grid, with the detail.
 
-        Parameters
-        ----------
-        zerofilled : SeriesReader
-            Zero-filled series on the boldref's high-resolution grid, head motion undone.
-        target : Path
-            File of the series (NIfTI, 4D).
-
-        Raises
-        ------
-        InferenceError
-            The result is not finite.
+        `draws` are files for the draws of a prior (`error_draws`), none for another change: their
+        errors, and what is acquired of them in slices as thin as those of the series.
+        InferenceError: the result is not finite.
         """
-        with SeriesWriter(
-            target,
-            zerofilled.shape,
-            zerofilled.affine,
-            zerofilled.tr,
-            header_like=zerofilled.header,
-        ) as writer:
-            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(zerofilled.shape[2]))
-            with torch.inference_mode():
-                for z, slab in side_by_side(self._added, slabs):
+        (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
+        files = [(target, zerofilled.shape, affine)]
+        if draws is not None and isinstance(self.change, Prior):
+            for path, grid in zip(draws, ((x, y), self.change.whole.level.coarse), strict=True):
+                shape = (grid[0], grid[1], depth)
+                there = resized_affine(affine, (x, y, depth), shape)
+                files.append((path, (*shape, DRAWS), there))
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(
+                    SeriesWriter(*file, zerofilled.tr, header_like=zerofilled.header)
+                )
+                for file in files
+            ]
+            stack.enter_context(torch.inference_mode())
+            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(depth))
+
+            def made(of_slice: tuple[int, Array]) -> tuple[int, list[Array]]:
+                return self._added(*of_slice, seed + of_slice[0] if len(files) > 1 else None)
+
+            for z, found in side_by_side(made, slabs):
+                for writer, slab in zip(writers, found, strict=True):
                     writer.put_slab(z, slab)
 
-    def _added(self, of_slice: tuple[int, Array]) -> tuple[int, Array]:
-        """A slice (X, Y, 1, T) with its number, to which the detail is added in place."""
-        z, slab = of_slice
+    def _added(self, z: int, slab: Array, seed: int | None) -> tuple[int, list[Array]]:
+        """A slice (X, Y, 1, T) to which the detail is added in place, then draws with a seed."""
+        drawn: Sequence[Tensor] = ()
         if self.change is not None:
+            expect = self.change.at(z)
             # what lies in memory as (T, 1, Y, X) is changed in place
-            _raise(self.change, z, torch.from_numpy(slab.T)[:, 0].transpose(1, 2))
+            slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
+            raise_slice(self.change.whole.level, expect, slices)
+            if seed is not None and isinstance(self.change, Prior):
+                drawn = error_draws(self.change, z, expect, DRAWS, seed)
         if self.constant is not None:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
             raise InferenceError(f"slice {z}: super-resolution gave values that are not finite")
-        return z, slab
+        return z, [slab, *(each.permute(1, 2, 0)[:, :, None].numpy() for each in drawn)]
 
 
-def _raise(source: Prior | Modulation, z: int, slices: Tensor) -> None:
+def raise_slice(level: Level, expect: Callable[[Tensor], Tensor], slices: Tensor) -> None:
     """Add to one slice of all volumes (T, X, Y) what is made of its change."""
-    level, expect = source.whole.level, source.at(z)
     change = level.down(slices)
     # the median is that of the steady volumes, if some at the start are not
     change -= change.median(0).values

@@ -18,19 +18,24 @@ holds the mean share of many runs of one person.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 
-from bids_sr.io.array_types import Array
+from bids_sr.io.array_types import Array, Float32, Mask
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.data.temporal_components import temporal_statistics
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.sr.resolution.operators import Level, interpolate, level_below, to_slices
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import with_exemplars
-from bids_sr.sr.variance.in_reference import Modulation
+from bids_sr.sr.variance.in_reference import Modulation, raise_slice
+from bids_sr.sr.variance.posterior import DRAWS, error_draws
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
@@ -296,3 +301,80 @@ def map_of(
     if recipe.kind == "sdmod":
         return Modulation(whole=whole, weight=filled_sd(components, whole))
     return estimate_prior(components, whole, recipe, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorsBelow:
+    """A run brought down in plane, what its reconstruction misses, and unit draws of both."""
+
+    low: Path  # series (4D) as seen at the lower resolution
+    errors: Path  # reconstruction of it less what was acquired (4D)
+    mask: Mask  # where it counts on the acquired grid, (x, y, z)
+    low_mask: Mask
+    power: Float32  # mean square of draws as seen at the lower resolution
+    error_power: Float32  # mean square of the errors of draws, (x, y, z)
+
+
+def errors_below(
+    reader: SeriesReader,
+    mask: Array,
+    factor: Factor,
+    recipe: VarianceRecipe,
+    here: Path,
+    *,
+    n_dummy: int = 0,
+    nuisance: Array | None = None,
+    seed: int = 0,
+) -> ErrorsBelow:
+    """Reconstruct a run (uncompressed, head motion undone) one level of resolution down, in plane.
+
+    Its own maps are estimated there. SeriesError, ResolutionError: the run does not allow it.
+    """
+    level, (x, y, z) = level_below(mask.shape, (factor[0], factor[1], 1.0))
+    inside = np.asarray(mask)[x, y, z] > 0
+    low_mask = np.moveaxis(level.down(to_slices(inside)).numpy(), 0, 2) > 0.5
+    grid = reader.affine.copy()
+    grid[:3, 3] = (reader.affine @ (x.start, y.start, z.start, 1))[:3]
+    low, errors = here / "low.nii", here / "errors.nii"
+    shapes = {low: level.coarse, errors: level.fine}
+    power, error_power = (np.zeros(shape, np.float32) for shape in shapes.values())
+    plane = level.in_plane()
+
+    def measured(number: int) -> Tensor:
+        slab = reader.slab(number, number + 1)[x, y, 0]
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
+
+    def writer(path: Path) -> SeriesWriter:
+        affine = resized_affine(grid, level.fine, shapes[path])
+        return SeriesWriter(path, (*shapes[path], reader.shape[3]), affine, reader.tr)
+
+    def put(target: SeriesWriter, number: int, images: Tensor) -> None:
+        target.put_slab(number, np.moveaxis(images.numpy(), 0, -1)[:, :, None])
+
+    with torch.inference_mode():
+        with writer(low) as target:
+            for k in range(z.start, z.stop):
+                put(target, k - z.start, plane.down(measured(k)))
+        with SeriesReader(low) as seen:
+            found = temporal_statistics(
+                seen, low_mask, n_dummy, recipe.components, nuisance=nuisance
+            )
+        components = torch.stack([to_slices(image) for image in found.components])
+        prior = estimate_prior(components, Tile.around(plane, low_mask), recipe, seed=seed)
+        with writer(errors) as target:
+            for k in range(len(components[0])):
+                known, expect = measured(k + z.start), prior.at(k)
+                raised = plane.up(plane.down(known))
+                raise_slice(plane, expect, raised)
+                put(target, k, raised - known)
+                missed, drawn = error_draws(prior, k, expect, DRAWS, seed + k)
+                power[..., k] = drawn.square().mean(0)
+                error_power[..., k] = missed.square().mean(0)
+    return ErrorsBelow(
+        low=low,
+        errors=errors,
+        mask=inside,
+        low_mask=low_mask,
+        power=power,
+        error_power=error_power,
+    )

@@ -51,7 +51,7 @@ def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def _fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
+def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
@@ -75,6 +75,20 @@ def _fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     inside = np.asarray(z[mask], dtype=np.float64)
     region[mask] = stats.false_discovery_control(special.ndtr(-inside)) <= _FDR
     return region, float(z[region].min()) if region.any() else None
+
+
+def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
+    """Voxels of a region, in the order of t, until the mean of `wrong` over them exceeds .05.
+
+    `wrong` is the posterior probability that the effect has the opposite sign.
+    """
+    at = np.flatnonzero(region)
+    at = at[np.argsort(-t.ravel()[at], kind="stable")]
+    expected = np.cumsum(wrong.ravel()[at], dtype=np.float64) / np.arange(1, len(at) + 1)
+    kept = np.flatnonzero(expected <= _FDR)
+    found = np.zeros(region.shape, dtype=bool)
+    found.ravel()[at[: kept[-1] + 1 if len(kept) else 0]] = True
+    return found
 
 
 def dice(a: Mask, b: Mask) -> float | None:
@@ -205,7 +219,7 @@ class Threshold:
         """
         if self.stat == "cc":
             return _quarter_region(values, roi & mask)
-        return _fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
+        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:

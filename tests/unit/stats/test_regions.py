@@ -5,7 +5,7 @@ import pytest
 
 from bids_sr.stats.regions.activation_regions import (
     Threshold,
-    _fdr_region,
+    fdr_region,
     _quarter_region,
     centroid,
     dice,
@@ -39,13 +39,13 @@ def test_quarter_region_of_nothing_is_empty():
     assert not region.any()
 
 
-def test_fdr_region_is_one_sided_and_within_the_mask():
+def testfdr_region_is_one_sided_and_within_the_mask():
     rng = np.random.default_rng(0)
     z = rng.standard_normal((10, 10, 10))
     z[:2], z[8:] = 6.0, -6.0
     mask = np.ones(z.shape, dtype=bool)
     mask[0] = False
-    region, lowest = _fdr_region(z, mask)
+    region, lowest = fdr_region(z, mask)
     assert region[1].all()
     assert not region[0].any()
     assert not region[8:].any()
@@ -53,10 +53,10 @@ def test_fdr_region_is_one_sided_and_within_the_mask():
     assert (z[mask & ~region] < lowest).all()
 
 
-def test_fdr_region_of_noise_is_empty_most_times():
+def testfdr_region_of_noise_is_empty_most_times():
     rng = np.random.default_rng(3)
     mask = np.ones((8, 8, 8), dtype=bool)
-    found = sum(_fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
+    found = sum(fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
     assert found <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
