@@ -14,7 +14,6 @@ from bids_sr.steps import (
     calibration_run,
     imported,
     motion,
-    posterior,
     primary,
     registration,
     seed_regressors,
@@ -30,7 +29,7 @@ from bids_sr.steps.figures import (
     draw_registration,
     draw_training,
 )
-from bids_sr.steps.quality import guard_precision
+from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
 from bids_sr.workflows.acquired_runs import add_calibration, add_motion
 from bids_sr.workflows.compare import add_compared
 from bids_sr.workflows.facts import run_facts
@@ -391,9 +390,9 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
         own.add(activation.map_series)
         maps: tuple[Maker, ...] = (own["maps"],)
         if name in with_prior and "glm" in settings.activation.kinds:
-            own.add(posterior.check_intervals)
+            own.add(check_intervals)
             wires = {"acquired_maps": run.series["raw"]["maps"]}
-            own.add(posterior.measure_error, wires=wires)
+            own.add(measure_error, wires=wires)
             maps += (own["error_maps"],)
         if grids:
             own.add(registration.maps_to_spaces, wires={"space_grids": grids, "maps": maps})

@@ -35,7 +35,6 @@ STAGES: Mapping[str, str] = {
     "active_regions": "evaluation",
     "evaluation": "evaluation",
     "quality": "evaluation",
-    "posterior": "error of the reconstruction",
     "judgment": "evaluation",
     "primary": "files for other tools",
     "figures": "figures",

@@ -122,7 +122,7 @@ OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
 
 
 _BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
-"""Maps of `steps.posterior`, and beside which they are stored."""
+"""Maps of `steps.quality`, and beside which they are stored."""
 
 
 def stored_maps(setting: Lookup) -> list[dict[str, str]]:

@@ -239,14 +239,11 @@ def super_resolve(
     force: bool,
     omp_nthreads: int,
     device: Device,
-    random_seed: int,
+    random_seed: int = 0,
     displaced: Displaced = "",
     draws: bool = False,
 ) -> tuple[Series, list[Map], Facts, Series | None, Series | None]:
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
-
-    Of maps of a run with a prior, `draws` makes draws of the reconstruction's error (4D, scale 1)
-    on the grid of the series, and what is acquired of them; see `bids_sr.sr.variance.posterior`.
 
     Parameters
     ----------
@@ -287,8 +284,12 @@ def super_resolve(
         Number of threads that compute side by side.
     device : Device
         Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
+    random_seed : int, optional
+        Seed of the draws.
     displaced : Displaced, optional
         Placebo: variance maps that are mirrored or shifted.
+    draws : bool, optional
+        Whether to draw the reconstruction's error, of maps of a run that are a prior.
 
     Returns
     -------
@@ -297,6 +298,8 @@ def super_resolve(
         upsampled volumes
     series_facts : for run-trained methods, whether the method was applied, and what the series
         is where it was not
+    error_draws, acquired_draws : draws of the reconstruction's error (4D, unit scale), and what is
+        acquired of them; see `bids_sr.sr.variance.posterior`; None without
 
     Raises
     ------

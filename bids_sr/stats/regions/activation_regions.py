@@ -78,7 +78,7 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
 
 
 def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
-    """Voxels of a region, in the order of t, until the mean of `wrong` over them exceeds .05.
+    """Return voxels of a region, in order of t, until the mean of `wrong` over them exceeds .05.
 
     `wrong` is the posterior probability that the effect has the opposite sign.
     """

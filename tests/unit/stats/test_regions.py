@@ -5,10 +5,10 @@ import pytest
 
 from bids_sr.stats.regions.activation_regions import (
     Threshold,
-    fdr_region,
     _quarter_region,
     centroid,
     dice,
+    fdr_region,
     parse_thresholds,
     peak,
 )
