@@ -11,6 +11,7 @@ from bids_sr.stats.regions.activation_regions import (
     fdr_region,
     parse_thresholds,
     peak,
+    reliable_region,
 )
 
 
@@ -30,6 +31,31 @@ def test_quarter_region_by_hand():
     region, threshold = _quarter_region(cc, roi)
     assert threshold == pytest.approx(0.625)
     assert region.ravel().tolist() == [False, False, True, True, True, True]
+
+
+def test_the_reliable_region_goes_by_t_until_its_expected_share():
+    t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
+    wrong = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
+    active = np.ones(t.shape, dtype=bool)
+    # means in the order of t: .01, .015, .05, .0425, .062, .102
+    found = reliable_region(t, wrong, active)
+    assert found.ravel().tolist() == [False, True, True, True, False, True]
+    # one of high t that is in doubt is taken in with the certain ones behind it
+    first = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
+    assert first.all()
+    # voxels outside of the region count for nothing
+    active[..., 1] = False
+    found = reliable_region(t, np.where(t == 9, 0.5, wrong), active)
+    assert found.ravel().tolist() == [False, False, False, False, False, True]
+
+
+def test_a_reliable_region_may_be_empty():
+    t, active = np.arange(24.0).reshape(2, 3, 4), np.ones((2, 3, 4), dtype=bool)
+    for wrong, region in ((0.2, active), (0.01, ~active)):
+        found = reliable_region(t, np.full(t.shape, wrong), region)
+        assert found.shape == t.shape
+        assert found.dtype == bool
+        assert not found.any()
 
 
 def test_quarter_region_of_nothing_is_empty():
