@@ -101,6 +101,7 @@ def test_the_scale_of_an_effect_is_recovered_above_its_noise(shape):
     effect[~mask] = np.nan
     found = effect_scale(effect, variance, power, mask, sizes_mm)
     assert found.dtype == np.float32
+    assert np.isfinite(found).all()
     assert not found[~mask].any()
     inside = mask.copy()
     inside[:6] = False
