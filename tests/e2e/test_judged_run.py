@@ -90,7 +90,9 @@ def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
 
 def test_uncertainty_is_kept(judged):
     found = list(
-        (judged.out / "sub-01" / "func").glob("*_contrast-all_stat-sd_desc-sbl_statmap.nii.gz")
+        (judged.out / "sub-01" / "func").glob(
+            "*_contrast-all_stat-ensemblesd_desc-sbl_statmap.nii.gz"
+        )
     )
     assert len(found) == 1
 

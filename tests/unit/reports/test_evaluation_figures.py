@@ -383,7 +383,7 @@ def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
     images look active.
     """
     sd = Derivative(
-        images["sd"], {"desc": "sbl", "stat": "sd", "contrast": "all", "suffix": "statmap"}
+        images["sd"], {"desc": "sbl", "stat": "ensemblesd", "contrast": "all", "suffix": "statmap"}
     )
     beyond = content_of(of_evaluation(evaluation(), images, halves), "beyond")
     for figure in (beyond, content_of(of_quality(images, [sd]), "uncertainty")):
@@ -423,7 +423,8 @@ def test_an_empty_table_has_a_verdict_alone(images):
 def test_guards(images, tmp_path):
     maps = [
         Derivative(
-            images["sd"], {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "sd"}
+            images["sd"],
+            {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "ensemblesd"},
         )
     ]
     drawn = of_quality(images, maps)

@@ -106,7 +106,7 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
     rows, maps = quality.measure_uncertainty(
         effects("srgan", 0), MASK, members, series_name="srgan", **GIVEN
     )
-    check_maps(maps, "sd", "srgan")
+    check_maps(maps, "ensemblesd", "srgan")
     # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
     # for the difference
     assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
