@@ -198,6 +198,16 @@ def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, 
     assert table[: len(rows)] == rows
 
 
+def test_a_reliable_region_ends_with_the_active_voxels(draws, tmp_path):
+    """Those below the threshold are not taken in, sure as the active ones may be."""
+    fine = np.full(FINE, 2.0)
+    fine[10:14, 8:14] = 14.0
+    maps, own = both([{"hand": np.zeros(SHAPE)}, {"hand": fine}])
+    found, _ = measured(maps, own, draws, tmp_path, covered(hand=0.95))
+    region = found["label-hand_desc-sblReliable_mask"].volume.data > 0
+    np.testing.assert_array_equal(region, fine > 7)
+
+
 def test_smoothed_errors_are_smaller(effects, draws, tmp_path):
     maps, own = both(effects)
     found, _ = measured(maps, own, draws, tmp_path, [])
