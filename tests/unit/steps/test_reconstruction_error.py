@@ -16,7 +16,9 @@ from bids_sr.metrics.long_tables import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.in_reference import Detail
 from bids_sr.sr.variance.posterior import effect_scale
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
@@ -374,6 +376,30 @@ def test_intervals_hold_one_level_down_and_leave_no_series(tmp_path):
         assert row.n > 500
     assert not (tmp_path / "low.nii").exists()
     assert not (tmp_path / "errors.nii").exists()
+
+
+def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkeypatch):
+    """Fluctuations of a known prior over its draws: alike in the errors and in what was seen."""
+
+    def known(_, whole, __, *, seed):
+        weight = 10 * patchy(whole, 5)[None]
+        return Prior(whole=whole, weight=weight, fwhm=(3.0,), noise=0.04)
+
+    monkeypatch.setattr(one_level_down, "estimate_prior", known)
+    run = run_of(strength=0.0, thermal=0.2)
+    save_image(run.bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
+    recipe = get_method("sbl").variance
+    with SeriesReader(tmp_path / "bold.nii") as reader:
+        found = one_level_down.errors_below(reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path)
+    scales = []
+    for path, power, mask in (
+        (found.low, found.power, found.low_mask),
+        (found.errors, found.error_power, found.mask),
+    ):
+        with SeriesReader(path) as reader:
+            values = reader.slab(0, LARGE[2])
+        scales.append(values.var(-1)[mask].mean() / power[mask].mean())
+    assert scales[1] == pytest.approx(scales[0], rel=0.2)
 
 
 def test_intervals_of_one_slice_of_seeds_and_of_a_design_that_repeats_itself(tmp_path):
