@@ -217,7 +217,7 @@ def place_comparisons(
         own.give(stc=series_file(given.measured, folder, "truth"))
         own.add(place_measured, quiet=True)
         raw = scope.within(
-            "raw", alias={"mask": "bold_mask", "roi": "bold_mask"}, series_name=RAW, **_T_MAP
+            "raw", _T_MAP, alias={"mask": "bold_mask", "roi": "bold_mask"}, series_name=RAW
         )
         raw.give(series=scope["preproc"])
         raw.add(map_series, quiet=True)

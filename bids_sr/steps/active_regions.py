@@ -76,6 +76,7 @@ def list_clusters(
     atlas_source: Image | None = None,
     atlas_labels: Table | None = None,
     atlas_xfms: Sequence[File] = (),
+    error_maps: list[Map] | None = None,
     *,
     method_names: Sequence[str],
 ) -> tuple[Table, Facts]:
@@ -97,6 +98,8 @@ def list_clusters(
         Take a T1w point to its boldref point, and to its template point; none without a T1w image.
     atlas_source, atlas_labels, atlas_xfms : Image | None, optional
         Label image, its table, what takes T1w points to it.
+    error_maps : list[Map] | None, optional
+        Error of the reconstruction, of series with a prior, and their reliable regions.
     method_names : Sequence[str]
         Names of the series that methods make.
 
@@ -114,7 +117,8 @@ def list_clusters(
     atlases: dict[tuple[float, ...], Array | None] = {}
     rows: list[dict[str, str]] = []
     points: list[Array] = []
-    for where, found, region in _thresholded(maps, (RAW, "bspline", *method_names, MEASURED)):
+    wanted = (RAW, "bspline", *method_names, MEASURED)
+    for where, found, region, beside in _thresholded([*maps, *(error_maps or ())], wanted):
         image = found.volume
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
@@ -123,7 +127,7 @@ def list_clusters(
             )
         clusters = largest_clusters(image.data, region.volume.data > 0.5, image.affine)
         rows += cluster_rows(
-            clusters, where, affine=image.affine, atlas=atlases[grid], names=names
+            clusters, where, affine=image.affine, atlas=atlases[grid], names=names, beside=beside
         )
         peaks = [at for each in clusters for at in each.peaks]
         points += [apply_affine(image.affine, at) for at in peaks]
@@ -145,10 +149,14 @@ def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
 
 def _thresholded(
     maps: Sequence[Derivative], wanted: Sequence[str]
-) -> Iterator[tuple[dict[str, str], Derivative, Derivative]]:
-    """Yield what a map is of, the map and its region, by contrast, smoothing and series."""
+) -> Iterator[tuple[dict[str, str], Derivative, Derivative, dict[str, Array]]]:
+    """Yield what a map is of, the map, its region, and the maps beside it, series by series.
+
+    Where t with the error of the reconstruction is mapped, that and its region are taken.
+    """
     stats, regions = sorted_maps(maps)
-    kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind != "Quarter"))
+    of_others = ("Quarter", "Reliable")
+    kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind not in of_others))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
     stat = (
         "t" if any(found == "t" for _, found, _ in stats) else "cc" if kind == "Quarter" else "z"
@@ -157,13 +165,24 @@ def _thresholded(
         own = stats.get((contrast, stat, fwhm_mm), {})
         for series in wanted if each_kind == kind else ():
             if series in own and series in by_series:
+                total = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
+                sure = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
+                shown, region, kept = own[series], by_series[series], kind
+                if total is not None and sure is not None:
+                    shown, region, kept = total, sure, "Reliable"
                 where = {
                     "series": series,
                     "fwhm_mm": f"{fwhm_mm:g}",
                     "contrast": contrast,
-                    "threshold": kind,
+                    "threshold": kept,
+                    "statistic": shown.entities["stat"],
                 }
-                yield {**where, "statistic": stat}, own[series], by_series[series]
+                beside = {
+                    name: stats[contrast, name, fwhm_mm][series].volume.data
+                    for name in ("effect", "variance", "sd", "wrongsign")
+                    if series in stats.get((contrast, name, fwhm_mm), {})
+                }
+                yield where, shown, region, beside
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:

@@ -301,6 +301,7 @@ def zoomed_figure(
     display: Display = T_DISPLAY,
     limit: float | None = None,
     at: tuple[int, int, int] | None = None,
+    region: Volume | None = None,
 ) -> Figure:
     """Plot maps of one part of one axial plane side by side on one color scale.
 
@@ -322,6 +323,8 @@ def zoomed_figure(
         End of the color scale; None takes `common_scale` of the maps.
     at : tuple[int, int, int] | None, optional
         Voxel of the scene in the middle (RAS order); None takes the first map's peak.
+    region : Volume | None, optional
+        Mask that is outlined on every map.
 
     Returns
     -------
@@ -342,7 +345,8 @@ def zoomed_figure(
     center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
     layers = _on_one_scale(maps, display, limit, alpha=0.95)
-    stacks = {name: scene.around(each) for name, each in layers.items()}
+    lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
+    stacks = {name: scene.around(each, *lines) for name, each in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
     far = Panel(
         cut=Cut(axis=2, at=center[2], box=whole),

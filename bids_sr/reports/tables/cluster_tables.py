@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import number, short
+from bids_sr.metrics.number_text import interval, number, short
 from bids_sr.reports.markup import Head, picked, render, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _LISTED = 1
 """Clusters of a contrast that is not the first, that the page has; the table has them all."""
 _NUMBERS = (
     *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z"),
-    *("peak", "volume_mm3"),
+    *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
 
 
@@ -58,11 +58,13 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
         if tables:
             own = [row for row in own if str(row.cluster).isdigit()][:_LISTED]
         if own:
-            title = f"Largest clusters of {series}: {contrast}, {smoothing}"
+            title = f"Largest clusters of {series}: {contrast}, {smoothing}, by {own[0].threshold}"
             at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
             heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³")]
+            heads += [("effect", "95 % interval"), ("opposite sign", "probability at the peak")]
+            heads += [("expected wrong", "share of the cluster")]
             heads += ["label at the peak", "labels of the cluster"]
-            tables.append((title, table(title, heads, map(_line, own), texts={4, 5})))
+            tables.append((title, table(title, heads, map(_line, own), texts={7, 8})))
     return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 
 
@@ -72,4 +74,7 @@ def _line(row: Any) -> list[str]:
     smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
     peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
     labels = (each if isinstance(each, str) else MISSING for each in (row.label, row.labels))
-    return [str(row.cluster), peak, short(row.peak), short(row.volume_mm3), *labels]
+    ends = f" {interval(row.lower, row.upper, '.3g')}" if math.isfinite(row.lower) else ""
+    wrong = ("< .001" if p < 1e-3 else short(p) for p in (row.wrongsign, row.expected_wrong))
+    belief = [f"{short(row.effect)}{ends}", *wrong]
+    return [str(row.cluster), peak, short(row.peak), short(row.volume_mm3), *belief, *labels]

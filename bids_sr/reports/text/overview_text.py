@@ -102,6 +102,7 @@ def overview_html(
     registration: Mapping[str, object],
     run: RunFacts,
     one_level: Mapping[str, object] | None = None,
+    contrast: str = "",
 ) -> Markup:
     """Render header line, sentence, numbers, checks and next steps of one run.
 
@@ -119,6 +120,8 @@ def overview_html(
         What the series of the run is, before and after.
     one_level : Mapping[str, object] | None, optional
         What was tested one level down, as read from JSON; None for nothing.
+    contrast : str, optional
+        Contrast whose map is shown.
 
     Returns
     -------
@@ -148,6 +151,7 @@ def overview_html(
         numbers = [_level_number(evidence, best), *_right_number(evidence, best)]
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
+    numbers += _reliable_number(rows, best, contrast)
     undecided = bool(applied) and not (found is not None and found.no_detail)
     return render(
         "overview",
@@ -249,6 +253,37 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     )
     label = f"how much of the true fine detail {best} explains in this run"
     return [Number("not measured", label, told if best == "sbl" else "")]
+
+
+def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> list[Number]:
+    """Which voxels of the best method's map to believe; nothing where no error is known."""
+    own = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
+    widths = [row.fwhm_mm for row in own if row.statistic == "expected_wrong"]
+    if not widths:
+        return []
+    told = {(row.statistic, row.threshold): row.value for row in own if row.fwhm_mm == min(widths)}
+    tested = [row.value for row in own if row.statistic == "coverage_one_level_down"]
+    smoothing = f"smoothed by {min(widths):g} mm" if min(widths) else "not smoothed"
+    active, kept = told["voxels", "fdr"], told.get(("voxels", "reliable"))
+    label = f"voxels of {best} to believe: {contrast}, {smoothing}"
+    if not active:
+        return [Number("0", label, "no voxel is active at a false discovery rate of .05")]
+    wrong = number(told["expected_wrong", "fdr"], ".0%")
+    note = (
+        f"of the {active:.0f} voxels active at a false discovery rate of .05 {wrong} are expected"
+        " to have the opposite sign, by noise and error of the reconstruction together"
+    )
+    held = (
+        f"its 95 % intervals held in {number(tested[0], '.0%')} of the voxels"
+        if tested
+        else "its intervals could not be tested"
+    )
+    where = f"{held} one level of resolution down"
+    if kept is None:
+        return [Number("none", label, f"{note}; {where}: no region is called reliable")]
+    if kept:
+        note += f"; of the reliable ones {number(told['expected_wrong', 'reliable'], '.0%')}"
+    return [Number(f"{kept:.0f} of {active:.0f} reliable", label, f"{note}; {where}")]
 
 
 def _check_number(checks: Sequence[_Check], *, measured: bool) -> Number:

