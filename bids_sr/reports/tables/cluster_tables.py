@@ -48,7 +48,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             " cluster.</p>"
         )
     # as made, a table holds text; as read from its file, numbers
-    told = clusters.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
+    told = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
+    told = told.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
     widest = told["fwhm_mm"].max()
     shown = told[(told["series"] == series) & (told["fwhm_mm"] == widest)]
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
