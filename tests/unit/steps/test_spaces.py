@@ -149,7 +149,7 @@ def test_a_known_point_lies_where_it_belongs_in_every_space(scene: Scene) -> Non
     """
     mask = scene.boldref.like(np.ones(scene.shape, bool))
     with SeriesReader(scene.folder / "bold.nii") as stc:
-        series, others, _ = super_resolve(
+        series, others, _, *_ = super_resolve(
             stc,
             scene.boldref,
             mask,
