@@ -1,0 +1,74 @@
+"""What the posterior adds to the time and memory of the program."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from _monitored import Meter, NodeUsage, monitored
+from _posterior_maps import OPTIONS, Stored, rounded
+from _table import keep
+
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.sr.variance.in_reference import Detail
+
+NEW_STEPS = ("measure_error", "test_intervals")
+PAIRS = 3
+
+
+def cost(arguments: Sequence[str]) -> None:
+    """What draws, maps and the test one level down take of the whole program."""
+    out, rows = Path(arguments[0]), []
+    for low in map(Path, arguments[1:]):
+        place, table = out / low.name, out / f"{low.name}.tsv"
+        if not table.exists():
+            options = [str(low), str(place), "participant", *OPTIONS, "--truth", "none"]
+            work = ["-w", str(out / f"work-{low.name}")]
+            subprocess.run(monitored(table, [*options, *work]), check=True)
+        steps = pd.read_csv(table, sep="\t")
+        added = steps[steps["kind"].isin(NEW_STEPS)]
+        without, drawn = _adding(Stored(place, low, ("all",)))
+        whole = float(steps["cpu_seconds"].sum())
+        more = drawn.cpu_seconds - without.cpu_seconds
+        by_step = added.groupby("kind")["cpu_seconds"].sum()
+        rows.append(
+            {"data": low.name, "steps, processor s": whole, "draws": more}
+            | {name: float(by_step.get(name, 0.0)) for name in NEW_STEPS}
+            | {
+                "share": (more + float(by_step.sum())) / (whole - more - float(by_step.sum())),
+                "largest step, GB": float(steps["grown_gb"].max()),
+                "draws, GB more": drawn.grown_gb - without.grown_gb,
+            }
+            | {
+                f"{name}, GB": float(added[added["kind"] == name]["grown_gb"].max())
+                for name in NEW_STEPS
+            }
+        )
+    keep(
+        "posterior_cost",
+        "Processor time and memory of what the posterior adds",
+        [rounded(row) for row in rows],
+        remarks=[
+            f"Draws: adding detail to the series with draws less without, the least of {PAIRS}"
+            " turns; share: of all else that the program does."
+        ],
+    )
+
+
+def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
+    """The series without draws, and with them, by turns."""
+    zerofilled = stored.file("res-hr_desc-zerofill_bold.nii.gz")
+    found: list[list[NodeUsage]] = [[], []]
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        draws = here / "errors.nii", here / "acquired.nii"
+        for _ in range(PAIRS):
+            for own, files in zip(found, (None, draws), strict=True):
+                meter = Meter()
+                Detail(change=stored.prior).add(SeriesReader(zerofilled), here / "a.nii", files)
+                own.append(meter.read())
+    least = [min(own, key=lambda usage: usage.cpu_seconds) for own in found]
+    return least[0], least[1]

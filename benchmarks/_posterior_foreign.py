@@ -1,0 +1,243 @@
+"""Effects that follow the prior of a run, and effects that do not, as the prior reconstructs them.
+
+The prior is that of a stored model. Without noise: coverage of the interval effect +- 1.96 SD.
+With thermal noise as large as that of the run, the effect as strong as its own: the region called
+reliable, and its voxels of the wrong sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from _labels import label
+from _posterior_maps import BELOW, FDR, Array, Stored, onto, share
+from scipy import ndimage
+
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign
+from bids_sr.sr.variance.prior import Prior, covariance
+from bids_sr.stats.evaluation.reference_maps import known_truths
+from bids_sr.stats.regions.activation_regions import fdr_region, reliable_region
+
+REPEATS, NOISES = 4, 32
+ENVELOPE_MM = 12.0
+
+
+class _Made:
+    """Effects (X, Y, Z) on the fine grid of a run."""
+
+    def __init__(self, stored: Stored, seed: int) -> None:
+        self.rng, self.stored, self.mask = np.random.default_rng(seed), stored, stored.mask()
+        self.random = torch.Generator().manual_seed(seed)
+
+    def smooth(self, values: Array, fwhm_mm: float) -> Array:
+        sigma = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in self.stored.zooms[1]]
+        return np.asarray(ndimage.gaussian_filter(values, sigma))
+
+    def field(self, fwhm_mm: float) -> Array:
+        """Smooth noise of unit variance."""
+        found = self.smooth(self.rng.standard_normal(self.mask.shape), fwhm_mm * FWHM_PER_SIGMA)
+        return np.asarray(found / found.std())
+
+    def own(self) -> Array:
+        """A draw from the prior."""
+        prior, out = self.stored.prior, np.zeros(self.mask.shape, np.float32)
+        for z in range(self.mask.shape[2]):
+            for width, weight in zip(prior.fwhm, prior.weight[:, z], strict=True):
+                along_x, along_y = (_root(size, width) for size in weight.shape)
+                white = torch.randn(weight.shape, generator=self.random)
+                out[..., z] += (weight * (along_x @ white @ along_y)).numpy()
+        return out
+
+    def foci(self, fwhm_mm: float) -> Array:
+        out = np.zeros(self.mask.shape, np.float32)
+        places = np.argwhere(self.mask)
+        out[tuple(places[self.rng.choice(len(places), 40, replace=False)].T)] = 1
+        return self.smooth(out, fwhm_mm)
+
+    def texture(self, fwhm_mm: float) -> Array:
+        fine = self.field(fwhm_mm / FWHM_PER_SIGMA)
+        return np.asarray(fine * np.maximum(self.field(ENVELOPE_MM) - 1, 0))
+
+    def all(self) -> dict[str, Array]:
+        found = {"prior, one scale": self.own()}
+        found["prior, local scale varies"] = self.own() * np.maximum(
+            self.field(ENVELOPE_MM) - 1, 0.1
+        )
+        found |= {f"foci of {mm:g} mm": self.foci(mm) for mm in (4, 6, 8, 12)}
+        found |= {f"texture of {mm:g} mm": self.texture(mm) for mm in (3, 4.5, 9)}
+        return {name: each * self.mask for name, each in found.items()}
+
+
+def _reconstructed(prior: Prior, data: Array) -> Array:
+    """What zero filling and the prior make of acquired volumes (N, x, y, Z)."""
+    level = prior.whole.level
+    found = []
+    with torch.inference_mode():
+        for z in range(data.shape[3]):
+            own = torch.from_numpy(np.ascontiguousarray(data[..., z], dtype=np.float32))
+            found.append((level.up(own) + level.beyond(prior.at(z)(own))).numpy())
+    return np.stack(found, axis=-1)
+
+
+def foreign(stored: Stored) -> list[dict[str, Any]]:
+    """A row for each kind of effect, mean over `REPEATS`."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for seed in range(REPEATS):
+        for name, row in _once(stored, seed):
+            rows.setdefault(name, []).append(row)
+    return [
+        {"effect": name} | {k: float(np.nanmean([row[k] for row in own])) for k in own[0]}
+        for name, own in rows.items()
+    ]
+
+
+def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
+    made, prior, mask, low_mask = (
+        _Made(stored, seed),
+        stored.prior,
+        stored.mask(),
+        stored.mask("raw"),
+    )
+    effects, level = made.all(), prior.whole.level
+    down = [
+        np.moveaxis(
+            level.down(torch.from_numpy(np.moveaxis(x, 2, 0).astype(np.float32))).numpy(), 0, 2
+        )
+        for x in effects.values()
+    ]
+    spread = stored.map("all", "variance", "raw")
+    # as strong as the run's own: the highest percent of |t|
+    t = np.abs(stored.map("all", "t", "raw")[low_mask])
+    se = np.sqrt(np.where(low_mask, spread, 0))
+    strong = [
+        np.quantile(t, 0.99) / np.quantile(np.abs(y[low_mask] / se[low_mask]), 0.99) for y in down
+    ]
+    noises = made.rng.standard_normal((NOISES, *se.shape)) * se
+    data = list(down) + [y * a + noises[0] for y, a in zip(down, strong, strict=True)]
+    found = _reconstructed(prior, np.stack([*data, *noises[1:]]))
+    count = len(effects)
+    variance = np.square(found[2 * count :]).mean(0)
+    errors, power = stored.draws
+    unit = np.square(errors).mean(0)
+    for k, ((name, truth), a) in enumerate(zip(effects.items(), strong, strict=True)):
+        scale = onto(
+            effect_scale(down[k], 0 * spread, power, low_mask, stored.zooms[0]), mask.shape
+        )
+        whole = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
+        error = (found[k] - truth)[mask]
+        sd = np.sqrt(scale * unit)[mask]
+        zero = stored_detail(prior, truth, down[k])[mask]
+        b = data[count + k]
+        seen = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
+        effect, total = found[count + k], variance + onto(seen, mask.shape) * unit
+        t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
+        wrong = wrong_sign(effect, total)
+        active = fdr_region(t_map, mask)[0]
+        reliable = reliable_region(t_map, wrong, active)
+        where = {"active": active, "reliable": reliable}
+        yield (
+            name,
+            {
+                "coverage": float(np.mean(np.abs(error) < 1.96 * sd)),
+                "coverage, one scale for all": float(
+                    np.mean(error**2 < 1.96**2 * (whole * unit)[mask])
+                ),
+                "coverage with noise": float(
+                    np.mean((found[count + k] - a * truth)[mask] ** 2 < 1.96**2 * total[mask])
+                ),
+                "coverage, tenth of largest SD": float(
+                    np.mean((np.abs(error) < 1.96 * sd)[sd >= np.quantile(sd, 0.9)])
+                ),
+                "rms error / SD": float(np.sqrt(np.mean(error**2) / np.mean(sd**2))),
+                "explained": float(1 - np.mean(error**2) / np.mean(zero**2)),
+            }
+            | {f"{at}, voxels": float(region.sum()) for at, region in where.items()}
+            | {
+                f"{at}, {label}": float(values[region].mean()) if region.any() else float("nan")
+                for at, region in where.items()
+                for label, values in (("expected wrong", wrong), ("wrong", truth < 0))
+            },
+        )
+
+
+def stored_detail(prior: Prior, truth: Array, seen: Array) -> Array:
+    """What zero filling misses."""
+    slices = torch.from_numpy(np.moveaxis(seen, 2, 0).astype(np.float32))
+    return np.asarray(truth - np.moveaxis(prior.whole.level.up(slices).numpy(), 0, 2))
+
+
+def exact_sd(prior: Prior, z: int) -> Array:
+    """SD of the error of a slice by its covariance, diag(C - C D' (D C D' + s2)^-1 D C)^1/2."""
+    tile = prior.whole
+    weight = prior.weight[:, z, *tile.fine]
+    with torch.inference_mode():
+        both = covariance(
+            weight, prior.fwhm, tile.down, (torch.eye(weight.shape[1]), torch.eye(weight.shape[2]))
+        )
+        solved = torch.cholesky_solve(both.T, prior.root(z, tile))
+        # K has a unit diagonal
+        left = weight.square().sum(0).flatten() - (both * solved.T).sum(1)
+    out = np.zeros(prior.whole.level.fine[:2], np.float32)
+    out[tile.fine] = left.clamp_min(0).sqrt().reshape(weight.shape[1:]).numpy()
+    return out
+
+
+def draws_against_exact(stored: Stored) -> dict[str, Any]:
+    """How far the SD of the draws lies from the exact one, in the brain."""
+    mask, sd = stored.mask(), np.sqrt(np.square(stored.draws[0]).mean(0))
+    exact = np.stack([exact_sd(stored.prior, z) for z in range(mask.shape[2])], axis=2)
+    own, known = sd[mask & (exact > 0)], exact[mask & (exact > 0)]
+    return {
+        "correlation": float(np.corrcoef(own, known)[0, 1]),
+        "ratio of mean squares": float(np.mean(own**2) / np.mean(known**2)),
+        "scatter (SD of the logarithm)": float(np.std(np.log(own / known))),
+    }
+
+
+def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
+    """Coverage over the brain and where the phantom is active, and voxels of no activity."""
+    mask = stored.mask()
+    images = {
+        name: nib.load(next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz")))  # type: ignore[attr-defined]
+        for name in stored.events.conditions
+    }
+    known = {
+        name: (each.get_fdata(dtype=np.float32), each.affine) for name, each in images.items()
+    }
+    grid = Volume(mask, stored.image("res-hr_desc-brain_mask").affine)
+    truth = known_truths(known, stored.contrasts, grid)["all"].effect
+    effect, variance, t, z, sd = (
+        stored.map("all", stat, "sbl") for stat in ("effect", "variance", "t", "z", "sd")
+    )
+    inside = (effect - truth) ** 2 < 1.96**2 * (variance + sd**2)
+    wrong = wrong_sign(effect, variance + sd**2)
+    active = FDR.region(z, mask, mask)[0]
+    regions = {"fdr": active, "reliable": reliable_region(t, wrong, active)}
+    none = truth < 0.01 * truth.max()
+    below = (row for row in stored.rows("activation") if row.statistic == BELOW)
+    return {
+        "coverage, brain": share(inside, mask),
+        "coverage, active": share(inside, mask & (truth > 0.1 * truth.max())),
+        "one level down": next((row.value for row in below if row.contrast == "all"), ""),
+        "explained beyond Nyquist, active": next(
+            row.value
+            for row in stored.rows("evaluation")
+            if label(row) == "truth_ev_beyond"
+            and (row.series, row.region, row.contrast, row.fwhm_mm) == ("sbl", "active", "all", 0)
+        ),
+    } | {
+        f"{name}, {what}": value
+        for name, region in regions.items()
+        for what, value in (
+            ("voxels", int(region.sum())),
+            ("expected wrong", share(wrong, region)),
+            ("not active", share(none, region)),
+        )
+    }

@@ -1,0 +1,291 @@
+"""What a call of the program stored of a run, and linear models of the halves of its blocks.
+
+Nothing but stored files is read: series, maps, masks, confounds, model, tables and sidecars, and
+the events of the data set. What is not stored, maps of halves, is made by the program's functions.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from _people_measured import FACTOR
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.metrics.long_tables import MetricRow, read_table
+from bids_sr.series import map_label
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.models.model import load_model
+from bids_sr.sr.variance.in_reference import detail_of
+from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
+from bids_sr.sr.variance.prior import Prior
+from bids_sr.stats.glm.blocks import block_design, half_weights
+from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import contrast_vector
+from bids_sr.stats.glm.regressors import Events, read_events
+from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
+from bids_sr.stats.glm.time_series import smooth
+from bids_sr.stats.regions.activation_regions import parse_thresholds
+
+Array = NDArray[Any]
+CONTRASTS = {
+    "A": ("all", "faceBody=0.5*face+0.5*body-0.5*house-0.5*scene"),
+    "B1": ("all", "living-gaussian"),
+    "B2": ("all", "living-gaussian"),
+    "C": ("all",),
+}
+OPTIONS = (
+    *("--sr-method", "sbl", "--activation", "glm", "--smoothing", "0", "5"),
+    *("--threshold", "fdr", "--level", "full", "--skip-bids-validation", "--nprocs", "1"),
+)
+
+BELOW = "coverage_one_level_down"
+(FDR,) = parse_thresholds(["fdr"])
+
+
+def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored:
+    """The whole program on a data set of one run, unless that was done.
+
+    Calls with outputs beside each other share a working directory.
+    """
+    if not (place / "done").exists():
+        program = [str(Path(sys.executable).with_name("bids-sr")), str(low), str(place)]
+        program += ["participant", *OPTIONS, "--contrasts", *contrasts, *more]
+        subprocess.run([*program, "-w", str(place.parent / f"work-{low.name}")], check=True)
+        (place / "done").touch()
+    return Stored(place, low, tuple(contrasts))
+
+
+def onto(values: Array, shape: Sequence[int]) -> Array:
+    """A map of the acquired grid on the fine one, linearly."""
+    ratio = [n / m for n, m in zip(shape, values.shape, strict=True)]
+    return np.asarray(ndimage.zoom(values, ratio, order=1, mode="nearest", grid_mode=True))
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Maps of both halves of the blocks in one series, by contrast, half, and statistic."""
+
+    found: ActivationMaps
+    vectors: Mapping[tuple[str, int], Array]  # weights of the columns of the design
+
+    def map(self, contrast: str, half: int, stat: str) -> Array:
+        """(X, Y, Z)."""
+        return self.found.maps[f"{contrast} {half}", stat]
+
+    def other(self, contrast: str, half: int) -> tuple[Array, Array]:
+        """Effect of the other half and its standard error, made independent of this half.
+
+        Estimates of one model are correlated: B' = (B - lambda A) / (1 - lambda).
+        """
+        inverse = np.linalg.pinv(self.found.design.matrix)
+        a, b = (inverse.T @ self.vectors[contrast, h] for h in (half, 1 - half))
+        share, r = (a @ b) / (a @ a), (a @ b) / np.sqrt((a @ a) * (b @ b))
+        own, else_ = (self.map(contrast, h, "effect") for h in (half, 1 - half))
+        error = np.sqrt(self.map(contrast, 1 - half, "variance"))
+        return (else_ - share * own) / (1 - share), error * np.sqrt(1 - r**2) / (1 - share)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Output of one call on one run."""
+
+    place: Path
+    low: Path
+    expressions: tuple[str, ...]
+
+    @cached_property
+    def stem(self) -> str:
+        """Entities of the run."""
+        (file,) = (self.place / "sub-01/func").glob("*_desc-confounds_timeseries.tsv")
+        return file.name.removesuffix("_desc-confounds_timeseries.tsv")
+
+    def file(self, ending: str) -> Path:
+        """A file of the run."""
+        return self.place / "sub-01/func" / f"{self.stem}_{ending}"
+
+    def image(self, ending: str) -> Any:
+        """A stored image."""
+        return nib.load(self.file(f"{ending}.nii.gz"))  # type: ignore[attr-defined]
+
+    def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
+        """(X, Y, Z), on the acquired grid where the series is raw."""
+        res = "" if series == "raw" else "res-hr_"
+        desc = map_label(series, fwhm_mm)
+        own = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
+        return np.asarray(own.dataobj, dtype=np.float32)
+
+    def mask(self, series: str = "") -> Array:
+        """The brain on the acquired grid (raw), or on the fine one."""
+        own = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
+        return np.asarray(own.dataobj) > 0
+
+    def rows(self, table: str) -> list[MetricRow]:
+        """A table of metrics."""
+        return read_table(self.file(f"desc-{table}_metrics.tsv"))
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        """Sidecars of the series and of its maps."""
+        series = json.loads(self.file("res-hr_desc-sbl_bold.json").read_text())
+        return series | json.loads(self.file("res-hr_stat-t_desc-sbl_statmap.json").read_text())
+
+    @property
+    def applied(self) -> bool:
+        """Whether the gate let the method in."""
+        return bool(self._about["Applied"])
+
+    @cached_property
+    def events(self) -> Events:
+        """Of the data set."""
+        return read_events(next(self.low.glob("sub-*/func/*_events.tsv")))
+
+    @cached_property
+    def contrasts(self) -> dict[str, Mapping[str, float]]:
+        """Weights of conditions by the name of the contrast."""
+        return dict(resolve_contrasts(self.events.conditions, self.expressions))
+
+    def _settings(self, smoothing: Sequence[float]) -> ActivationSettings:
+        model = self._about["Model"]
+        return ActivationSettings(
+            tr=self._about["RepetitionTime"],
+            n_dummy=model["DummyVolumes"],
+            smoothing=tuple(smoothing),
+            high_pass=model["HighPassHz"],
+            has_stc=self._about["SliceTimingCorrected"],
+            confound_names=tuple(model["Confounds"]),
+            kinds=("glm",),
+        )
+
+    @cached_property
+    def _confounds(self) -> pd.DataFrame:
+        return pd.read_csv(self.file("desc-confounds_timeseries.tsv"), sep="\t")
+
+    def _fit(
+        self,
+        path: Path,
+        series: str,
+        events: Events,
+        contrasts: Mapping[str, Mapping[str, float]],
+        smoothing: Sequence[float],
+    ) -> dict[float, ActivationMaps]:
+        with tempfile.TemporaryDirectory() as here:
+            return map_activation(
+                SeriesReader(path),
+                self.mask(series),
+                events,
+                contrasts,
+                self._settings(smoothing),
+                scratch=Path(here),
+                confounds=self._confounds,
+            )
+
+    def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
+        """Maps of the series `sbl` less the measured one, by the model of the run."""
+        images = [self.image(f"res-hr_desc-{name}_bold") for name in ("sbl", "measured")]
+        made, measured = (np.asarray(each.dataobj, dtype=np.float32) for each in images)
+        made -= measured
+        with tempfile.TemporaryDirectory() as here:
+            path = Path(here) / "difference.nii"
+            save_image(made, images[0].affine, path, header_like=images[0].header)
+            return self._fit(path, "", self.events, self.contrasts, smoothing)
+
+    def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
+        """Maps of halves: first, third, ... block of each condition, and second, fourth, ..."""
+        path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
+        how = self._settings(smoothing)
+        blocks = block_design(
+            self.events, n_volumes=len(self._confounds), tr=how.tr, n_dummy=how.n_dummy
+        ).blocks
+        rows = [
+            (*event, f"{block.condition} {block.half if block.used else 'unused'}")
+            for block in blocks
+            for event in block.events
+        ]
+        events = Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+        contrasts: dict[str, dict[str, float]] = {}
+        for name, weights in self.contrasts.items():
+            # a condition that one half lacks is left out of both
+            shares = half_weights(blocks, weights)
+            assert shares is not None
+            for half in (0, 1):
+                own = contrasts[f"{name} {half}"] = {}
+                for block, each in zip(blocks, shares[half], strict=True):
+                    if each:
+                        key = f"{block.condition} {half}"
+                        own[key] = own.get(key, 0.0) + float(each)
+        found = self._fit(path, series, events, contrasts, smoothing)
+        design = found[smoothing[0]].design
+        vectors = {
+            (name, half): contrast_vector(design, name, contrasts[f"{name} {half}"])
+            for name in self.contrasts
+            for half in (0, 1)
+        }
+        return {width: Halves(own, vectors) for width, own in found.items()}
+
+    @cached_property
+    def prior(self) -> Prior:
+        """Of the stored model."""
+        model = load_model(
+            next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
+        )
+        raw = self.image("desc-rawBrain_mask")
+        own = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
+        prior = detail_of(model, own, raw.shape).change
+        assert isinstance(prior, Prior)
+        return prior
+
+    @cached_property
+    def draws(self) -> tuple[Array, Array]:
+        """Errors of draws (N, X, Y, Z), and the mean square of what is acquired of draws."""
+        shape, coarse = self.mask().shape, self.mask("raw").shape
+        errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
+        with torch.inference_mode():
+            for z in range(shape[2]):
+                missed, seen = error_draws(self.prior, z, self.prior.at(z), DRAWS, 1000 + z)
+                errors[..., z], power[..., z] = missed, seen.square().mean(0)
+        return errors, power
+
+    @cached_property
+    def zooms(self) -> tuple[Array, Array]:
+        """Voxel sizes of the acquired and of the fine grid (mm)."""
+        names = ("desc-rawBrain_mask", "res-hr_desc-brain_mask")
+        low, fine = (nib.affines.voxel_sizes(self.image(name).affine) for name in names)
+        return low, fine
+
+    def error_variance(self, acquired: Halves, contrast: str, half: int, fwhm_mm: float) -> Array:
+        """SD^2 of the effect of one half, from the same half of the acquired series."""
+        errors, power = self.draws
+        effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
+        scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
+        fine = onto(scale, errors.shape[1:])
+        if fwhm_mm == 0:
+            return np.asarray(fine * np.square(errors).mean(0))
+        root = np.sqrt(fine)
+        return np.mean([smooth(e * root, self.zooms[1], fwhm_mm) ** 2 for e in errors], axis=0)
+
+
+def share(of: Array, where: Array) -> float:
+    """Mean over a region, NaN where it is empty."""
+    return float(of[where].mean()) if where.any() else float("nan")
+
+
+def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it stands in a table."""
+    return {
+        k: (round(v, 3) if abs(v) < 100 else round(v)) if isinstance(v, float) else v
+        for k, v in row.items()
+    }

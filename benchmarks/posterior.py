@@ -1,0 +1,320 @@
+"""Whether the program's maps know their own error: coverage, voxels of the wrong sign, 5 mm maps.
+
+python benchmarks/posterior.py runs DATA OUT [ONLY ...]
+    every run of people at half its resolution, blind and calibrated, against its measured series
+python benchmarks/posterior.py foreign DATA OUT
+    effects that follow the prior of a run, and effects that do not
+python benchmarks/posterior.py draws DATA OUT
+    the standard deviation of 64 draws against the exact one
+python benchmarks/posterior.py phantom OUT PHANTOM ...
+    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, against what is known
+python benchmarks/posterior.py cost OUT BIDS_DIR ...
+    processor time and memory of what the posterior adds, of the whole program's
+
+DATA is the folder of `people.py`, ONLY is RUN or RUN:KIND, such as B2 or B2:blind. The output of
+each call stays in OUT/RUN/KIND, its figures in OUT/RUN/KIND.json; what is there is not made again.
+
+Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), where SE is that
+of the linear model of the difference of both series, so that measured noise counts once. Wrong:
+the measured effect of the other half of the blocks, made independent of this half, is negative.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _people_calibrations import make_calibration
+from _people_data import TESTED, Tested, make_tested
+from _posterior_cost import cost
+from _posterior_foreign import REPEATS, against_known, draws_against_exact, foreign
+from _posterior_maps import BELOW, CONTRASTS, FDR, Array, Halves, Stored, call, rounded, share
+from _table import keep
+from scipy import ndimage, special
+
+from bids_sr.sr.variance.posterior import wrong_sign
+from bids_sr.stats.regions.activation_regions import dice, reliable_region
+
+KINDS = ("blind", "fine")
+WIDTHS = (0.0, 5.0)
+Rows = list[dict[str, Any]]
+
+
+def rms(values: Array) -> float:
+    """Of a mean square that noise may have made negative."""
+    return float(np.sqrt(max(0.0, float(np.mean(values)))))
+
+
+def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
+    """Coverage of the stored intervals, by contrast and smoothing."""
+    mask, found = stored.mask(), stored.difference(WIDTHS)
+    below = {
+        row.contrast: row.value
+        for table in ("evaluation", "activation")
+        for row in stored.rows(table)
+        if row.statistic == BELOW and row.series == "sbl"
+    }
+    for contrast in stored.contrasts:
+        for width, difference in found.items():
+            effect, zero, known = (
+                stored.map(contrast, "effect", series, width)
+                for series in ("sbl", "zerofill", "measured")
+            )
+            error, detail = effect - known, np.abs(effect - zero)
+            noise = difference.maps[contrast, "variance"]
+            sd = stored.map(contrast, "sd", "sbl", width)
+            regions = {
+                "brain": mask,
+                "strongest 5 %": mask & (detail >= np.quantile(detail[mask], 0.95)),
+                "active in the truth": mask
+                & (np.abs(stored.map(contrast, "t", "measured", width)) > 4),
+            }
+            row: dict[str, Any] = {"contrast": contrast, "mm": width}
+            for what, variance in (("noise alone", noise), ("", noise + sd**2)):
+                inside = error**2 < 1.96**2 * variance
+                row |= {
+                    f"{name}{', ' * bool(what)}{what}": float(inside[where].mean())
+                    for name, where in regions.items()
+                }
+            yield row | {
+                "one level down": below.get(contrast, "") if width == 0 else "",
+                "r(SD, error)": float(np.corrcoef(sd[mask], np.abs(error[mask]))[0, 1]),
+                "rms error / SD": rms((error**2 - noise)[mask]) / max(1e-9, rms(sd[mask] ** 2)),
+            }
+
+
+def highest(values: Array, count: int, mask: Array) -> Array:
+    """So many voxels of the mask."""
+    if count == 0:
+        return np.zeros_like(mask)
+    return np.asarray(mask & (values >= np.partition(values[mask], -count)[-count]))
+
+
+def of_halves(stored: Stored, known: Mapping[str, Mapping[float, Halves]]) -> tuple[Rows, Rows]:
+    """Regions of one half and smoothed maps against the measured other half, both ways."""
+    mask, made = stored.mask(), stored.halves("sbl", WIDTHS)
+    regions: Rows = []
+    smoothed: Rows = []
+    for contrast in stored.contrasts:
+        for half in (0, 1):
+            for width in WIDTHS:
+                truth, noise = known["measured"][width].other(contrast, half)
+                variance = stored.error_variance(known["raw"][0.0], contrast, half, width)
+                own = {"sbl": made[width]} | {
+                    name: each[width]
+                    for name, each in known.items()
+                    if width in each and name != "raw"
+                }
+                maps = {
+                    name: {s: h.map(contrast, half, s) for s in ("effect", "variance", "t", "z")}
+                    for name, h in own.items()
+                }
+                at = {"contrast": contrast, "half": half}
+                if width == 0:
+                    regions += [at | row for row in _regions(maps, variance, truth, noise, mask)]
+                else:
+                    smoothed += [at | row for row in _smoothed(maps, variance, truth, noise, mask)]
+    return regions, smoothed
+
+
+def _regions(
+    maps: Mapping[str, Mapping[str, Array]],
+    variance: Array,
+    truth: Array,
+    noise: Array,
+    mask: Array,
+) -> Iterator[dict[str, Any]]:
+    sbl = maps["sbl"]
+    claimed, total = sbl["variance"], sbl["variance"] + variance
+    wrong = wrong_sign(sbl["effect"], total)
+    active = FDR.region(sbl["z"], mask, mask)[0]
+    for name, region in (("fdr", active), ("reliable", reliable_region(sbl["t"], wrong, active))):
+        count = int(region.sum())
+        yield {
+            "region": name,
+            "voxels": count,
+            "claimed": share(_below_zero(sbl["effect"], claimed + noise**2), region),
+            "expected": share(_below_zero(sbl["effect"], total + noise**2), region),
+            "actual": share(truth < 0, region),
+            "without the half's noise": share(wrong, region),
+            "measured": share(truth < 0, highest(maps["measured"]["t"], count, mask)),
+            "bspline": share(truth < 0, highest(maps["bspline"]["t"], count, mask)),
+        }
+
+
+def _below_zero(effect: Array, variance: Array) -> Array:
+    return np.asarray(special.ndtr(-effect / np.sqrt(np.maximum(variance, 1e-12))))
+
+
+def _smoothed(
+    maps: Mapping[str, Mapping[str, Array]],
+    variance: Array,
+    truth: Array,
+    noise: Array,
+    mask: Array,
+) -> Iterator[dict[str, Any]]:
+    t = truth / np.maximum(noise, 1e-12)
+    active = mask & (t > 4)
+    near = mask & ndimage.binary_dilation(active, iterations=2) & (np.abs(t) < 1)
+    reference = FDR.region(t, mask, mask)[0]
+    for series, own in maps.items():
+        for name, more in (("t", 0 * variance), ("tTotal", variance)):
+            if name == "tTotal" and series != "sbl":
+                continue
+            total = own["variance"] + more
+            smaller = np.sqrt(own["variance"] / np.maximum(total, 1e-12))
+            region = FDR.region(own["z"] * smaller, mask, mask)[0]
+            inside = (own["effect"] - truth) ** 2 < 1.96**2 * (total + noise**2)
+            yield {
+                "map": f"{series}, {name}",
+                "voxels": int(region.sum()),
+                "expected": share(_below_zero(own["effect"], total + noise**2), region),
+                "actual": share(truth < 0, region),
+                "near-null": share(own["t"] * smaller > 3.1, near),
+                "near-null voxels": int(near.sum()),
+                "Dice": dice(region, reference) or 0.0,
+                "coverage, active": share(inside, active),
+            }
+
+
+def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
+    """Figures of the calls on one run."""
+    known: dict[str, dict[float, Halves]] = {}
+    for kind in KINDS:
+        file = out / tested.name / f"{kind}.json"
+        wanted = not only or {tested.name, f"{tested.name}:{kind}"} & set(only)
+        if file.exists() or not wanted:
+            continue
+        low, truth = make_tested(tested, data, out)
+        calibration = "none" if kind == "blind" else str(make_calibration(kind, tested, data, out))
+        place, more = out / tested.name / kind, ["--truth", str(truth)]
+        stored = call(low, place, CONTRASTS[tested.name], *more, "--calibration", calibration)
+        figures: dict[str, Any] = {"applied": stored.applied}
+        if stored.applied:
+            # the same with and without a calibration
+            known = known or {
+                series: stored.halves(series, widths)
+                for series, widths in (
+                    ("measured", WIDTHS),
+                    ("raw", WIDTHS[:1]),
+                    ("bspline", WIDTHS[:1]),
+                    ("zerofill", WIDTHS[1:]),
+                )
+            }
+            figures["coverage"] = list(coverage(stored))
+            figures["regions"], figures["smoothed"] = of_halves(stored, known)
+        file.write_text(json.dumps(figures))
+        print(tested.name, kind, "measured", flush=True)
+
+
+TITLES = {
+    "coverage": "Coverage of 95 % intervals of the effect of `sbl` on the fine grid",
+    "regions": "Share of voxels of the wrong sign: expected and actual, half against half",
+    "smoothed": "Maps smoothed by 5 mm, half against measured half",
+}
+LABELS = {"blind": "blind", "fine": "calibrated"}
+
+
+def runs(arguments: Sequence[str]) -> None:
+    """All runs, and tables of all that was kept."""
+    data, out = Path(arguments[0]), Path(arguments[1])
+    people = [replace(each, one_type=False) for each in TESTED.values()]
+    for tested in people:
+        measure(tested, data, out, arguments[2:])
+    for name, title in TITLES.items():
+        rows: Rows = []
+        for tested in people:
+            for kind in KINDS:
+                file = out / tested.name / f"{kind}.json"
+                figures = json.loads(file.read_text()) if file.exists() else {}
+                about = {"run": tested.title, "sbl": LABELS[kind]}
+                rows += [about | row for row in _both_ways(figures.get(name, []))]
+        if rows:
+            keep(f"posterior_{name}", title, [rounded(row) for row in rows])
+
+
+def _both_ways(rows: Rows) -> Rows:
+    """Means over the two halves."""
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        key = tuple(row.get(k) for k in ("contrast", "mm", "region", "map"))
+        groups.setdefault(key, []).append({k: v for k, v in row.items() if k != "half"})
+    return [
+        {
+            k: float(np.nanmean([row[k] for row in own])) if isinstance(v, int | float) else v
+            for k, v in own[0].items()
+        }
+        for own in groups.values()
+    ]
+
+
+def _blind(arguments: Sequence[str]) -> Iterator[tuple[Tested, Stored]]:
+    """Blind calls of all runs to which `sbl` was applied."""
+    data, out = Path(arguments[0]), Path(arguments[1])
+    for each in TESTED.values():
+        tested = replace(each, one_type=False)
+        low, truth = make_tested(tested, data, out)
+        more = ("--truth", str(truth), "--calibration", "none")
+        stored = call(low, out / tested.name / "blind", CONTRASTS[tested.name], *more)
+        if stored.applied:
+            yield tested, stored
+
+
+def foreign_effects(arguments: Sequence[str]) -> None:
+    """Effects made from the prior of each run, and others."""
+    rows = [{"run": t.title} | row for t, stored in _blind(arguments) for row in foreign(stored)]
+    keep(
+        "posterior_foreign",
+        "Effects that follow the prior of a run and effects that do not",
+        [rounded(row) for row in rows],
+        remarks=[
+            f"Means over {REPEATS} draws. Without noise, but for the columns that name noise and"
+            " the regions: there noise and effect are as strong as those of the run."
+        ],
+    )
+
+
+def draws(arguments: Sequence[str]) -> None:
+    """64 draws against the exact diagonal."""
+    rows = [{"run": t.title} | draws_against_exact(stored) for t, stored in _blind(arguments)]
+    keep(
+        "posterior_draws",
+        "Standard deviation of the error by 64 draws against the exact one",
+        [rounded(row) for row in rows],
+    )
+
+
+def phantom(arguments: Sequence[str]) -> None:
+    """Phantoms whose activity does not follow their fluctuations, against known activation."""
+    out, rows = Path(arguments[0]), []
+    for low in map(Path, arguments[1:]):
+        stored = call(low, out / low.name, ("all",))
+        row: dict[str, Any] = {"phantom": low.name, "applied": stored.applied}
+        if stored.applied:
+            row |= against_known(stored, next(low.glob("derivatives/ground-truth/sub-*/func")))
+        rows.append(rounded(row))
+    keep("posterior_phantom", "Phantoms that fluctuate as people do, activity of its own", rows)
+
+
+def main() -> int:
+    """One subcommand."""
+    wanted = {
+        "runs": runs,
+        "foreign": foreign_effects,
+        "draws": draws,
+        "phantom": phantom,
+        "cost": cost,
+    }
+    if len(sys.argv) < 4 or sys.argv[1] not in wanted:
+        sys.exit(__doc__)
+    wanted[sys.argv[1]](sys.argv[2:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
