@@ -6,8 +6,8 @@ The four runs of people (or those named) are brought down by two in plane with n
 beyond what cropping leaves, with that of a measured voxel (`--retrospective noisy`), with half and
 with one and a half times as much, in their first 15 to all volumes. What is tried beside the
 tested share is found from the run alone. What the map explains is held against the measured run:
-W of the first volumes is applied to the effects of the whole run with the same noise. Rows are kept
-in SCRATCH and not made twice.
+W of the first volumes is applied to the effects of the whole run with the same noise. Rows are
+kept in SCRATCH and not made twice.
 """
 
 from __future__ import annotations
