@@ -14,6 +14,7 @@ from dataclasses import field
 from pathlib import Path
 
 import numpy as np
+from scipy.fft import idct
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, float32_checksum
@@ -25,9 +26,12 @@ _COMPONENTS = 40
 _LEAST_VOLUMES = 8
 # Components no larger than this times the median one are noise, which says nothing of fine
 # structure.
-_NOISE = 1.5
-_LEAST_COMPONENTS = 8
-_STRETCHES = 4  # of a half, at most
+_NOISE = 1.2
+_LEAST_COMPONENTS = 12
+# Effects are slow, and so is most of what is not thermal noise
+# (``benchmarks/results/slow_fluctuations.md``)
+_SLOW_HZ = 0.1
+_STRETCHES, _OF_STRETCH = 4, 8  # of a half, at most, and components of each
 # Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
 # half of 15 volumes has two components, of which one half tells the other nothing
 # (``benchmarks/results/short_runs.md``)
@@ -130,25 +134,34 @@ def temporal_statistics(
         chosen = slab[:, inside[..., z]]
         for gram, each in zip(grams, ranges, strict=True):
             gram += chosen[each] @ chosen[each].T
-    spectra = [np.linalg.eigh(gram) for gram in grams]
+    slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
+    slow[0] = np.linalg.qr(_without(slow[0], out))[0]
+    spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
     values = spectra[0][0]
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
-    # the first belongs to the mean that was taken out
-    signal = int((values > noise * np.median(values[1:])).sum())
+    # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
+    thermal = noise * np.median(np.linalg.eigvalsh(grams[0])[1:])
+    signal = int((values > thermal).sum())
     # beyond is rounding
-    kept = min(components, count - 1 - out.shape[1], max(signal, _LEAST_COMPONENTS))
-    few = min(_LEAST_COMPONENTS, *(len(gram) for gram in grams))
+    kept = min(
+        components,
+        len(values) - 1,
+        count - 1 - out.shape[1],
+        max(signal, _LEAST_COMPONENTS),
+    )
     courses = [
-        (vectors[:, ::-1][:, :most] / np.sqrt(len(vectors))).T.astype(np.float32)
-        for (_, vectors), most in zip(spectra, (kept, *[few] * len(ranges)), strict=False)
+        ((own @ vectors[:, ::-1][:, :most]) / np.sqrt(len(own))).T.astype(np.float32)
+        for own, (_, vectors), most in zip(
+            slow, spectra, (kept, *[_OF_STRETCH] * len(ranges)), strict=False
+        )
     ]
     images = [np.empty((len(each), *shape), np.float32) for each in courses]
     for z in range(shape[2]):
         slab = _without(_slab(reader, z, part) - mean[None, ..., z], out).reshape(count, -1)
         for image, each, course in zip(images, ranges, courses, strict=True):
             image[..., z] = (course @ slab[each]).reshape(-1, *shape[:2])
-    share = float(values[::-1][:kept].sum() / values.sum())
+    share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
     _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
     checksums = {
         "series": seen.hexdigest(),
@@ -246,6 +259,16 @@ def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
         regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
     )
     return left[:, sizes > 1e-6][:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
+
+
+def _slow_courses(count: int, tr: float) -> Array:
+    """Return orthonormal cosines (T, K) up to `_SLOW_HZ`, the constant among them.
+
+    All frequencies where the TR (s) is 0, unknown, or slow ones are fewer than the components that
+    are kept at least.
+    """
+    most = 1 + max(int(2 * count * tr * _SLOW_HZ), _LEAST_COMPONENTS) if tr else count
+    return np.asarray(idct(np.eye(count, min(most, count)), axis=0, norm="ortho"))
 
 
 def _without(slab: Array, regressors: Array) -> Array:

@@ -17,9 +17,9 @@ from bids_sr.sr.variance.variance_estimation import filled_sd
 AFFINE = np.diag([3.0, 3, 4, 1])
 
 
-def written(folder, series, name="run.nii"):
-    """A series as a file."""
-    save_image(series.astype(np.float32), AFFINE, folder / name, tr=2.0)
+def written(folder, series, name="run.nii", tr=0.0):
+    """A series as a file; without a TR no frequency is left out."""
+    save_image(series.astype(np.float32), AFFINE, folder / name, tr=tr)
     return folder / name
 
 
@@ -83,6 +83,27 @@ def test_there_are_no_more_components_than_the_nuisance_leaves(tmp_path):
     assert np.square(found.components).sum((1, 2, 3)).min() > 1e-3
 
 
+def test_components_are_slow_where_enough_of_them_are(tmp_path):
+    rng, mask = np.random.default_rng(7), np.ones((9, 8, 3))
+    white = rng.normal(size=(9, 8, 3, 60))
+    fast, slow = (
+        np.sin(2 * np.pi * hz * 2 * np.arange(60)) * rng.normal(size=(9, 8, 3, 1))
+        for hz in (0.2, 0.04)
+    )
+    series = 100 + white + 20 * fast + 5 * slow
+    shown = {
+        tr: statistics(written(tmp_path, series, tr=tr), mask).components[0].ravel()
+        for tr in (2.0, 0.0, 7.0)
+    }
+    pattern = {"fast": fast.std(-1).ravel(), "slow": slow.std(-1).ravel()}
+    for tr, found in (2.0, "slow"), (0.0, "fast"), (7.0, "fast"):
+        assert np.corrcoef(np.abs(shown[tr]), pattern[found])[0, 1] > 0.9, (
+            f"TR {tr}: where it is unknown or has nothing above .1 Hz, all frequencies count"
+        )
+    short = statistics(written(tmp_path, series[..., :15], tr=2.0), mask)
+    assert len(short.components) == 12, "the cut-off rises until there are twelve"
+
+
 def test_motion_is_twelve_courses():
     poses = np.repeat(np.eye(4)[None], 3, 0)
     poses[:, 1, 3] = [0, 1, 3]
@@ -94,10 +115,10 @@ def test_motion_is_twelve_courses():
 
 def test_noise_is_no_component(tmp_path):
     rng = np.random.default_rng(4)
-    series = rng.normal(100, 1, (16, 16, 4, 60))
-    mask = np.ones((16, 16, 4))
-    assert len(statistics(written(tmp_path, series), mask).components) == 8, "the least there is"
-    series += (rng.normal(size=(16, 16, 4, 15)) * np.linspace(1, 2, 15)) @ rng.normal(
+    series = rng.normal(100, 1, (40, 40, 8, 60))
+    mask = np.ones((40, 40, 8))
+    assert len(statistics(written(tmp_path, series), mask).components) == 12, "the least there is"
+    series += (rng.normal(size=(40, 40, 8, 15)) * np.linspace(1, 2, 15)) @ rng.normal(
         size=(15, 60)
     )
     assert len(statistics(written(tmp_path, series, "more.nii"), mask).components) == 15

@@ -99,6 +99,7 @@ class Array4D:
     """What `temporal_statistics` needs of a reader."""
 
     data: np.ndarray
+    tr: float = 0.0
 
     @property
     def shape(self):

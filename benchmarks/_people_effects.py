@@ -1,0 +1,258 @@
+"""Measured runs brought down by two in memory, and what a map explains of their effects.
+
+A run is taken as acquired: its k-space is cropped about the center of the field of view, thermal
+noise is added where it is wanted, and the magnitude is what the program gets. Head motion is
+estimated from it and enters both linear models, that of the low-resolution copy and that of the
+measured run; no volume is moved, so that both are of the same acquisition.
+
+The explained variance is that of the program's evaluation: the effect of all conditions in one
+half of the blocks, beyond the acquired band, against the measured effect in the other half; the
+energy of the truth is the product of both halves, so that it is free of noise. As the detail is
+linear in the data, it is made of the effect maps alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from _people_measured import FACTOR, FIRST, Array
+from torch import Tensor
+
+from bids_sr.retrospective.downsampling import added_noise, thermal_noise
+from bids_sr.spatial.hmc import estimate_motion
+from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.resolution.operators import Level, interpolate, level_above, to_slices, to_volume
+from bids_sr.sr.variance.prior import Prior
+from bids_sr.stats.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
+from bids_sr.stats.glm.confounds import motion_columns, motion_table
+from bids_sr.stats.glm.linear_model import ContrastModel
+from bids_sr.stats.glm.noise import estimate_noise
+from bids_sr.stats.glm.regressors import Events, read_events
+
+_P = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
+FILES = {
+    "studyforrest": "studyforrest-lowres-truth/sub-01/func/sub-01_task-localizer_bold.nii.gz",
+    "pydecnef 1": _P.format(1),
+    "pydecnef 2": _P.format(2),
+    "opennft": "opennft/sub-01/func/sub-01_task-nfpsc_bold.nii.gz",
+}
+_ACTIVE = 4.0  # |t|
+
+
+@dataclass
+class Array4D:
+    """What the program needs of a reader, of a series (x, y, z, T) in memory."""
+
+    data: Array
+    tr: float
+    affine: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its four sizes."""
+        return tuple(self.data.shape)
+
+    def slab(self, start: int, stop: int) -> Array:
+        """Some slices of all volumes."""
+        return np.asarray(self.data[:, :, start:stop])
+
+    def volume(self, t: int) -> Array:
+        """One volume."""
+        return np.asarray(self.data[..., t])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquired:
+    """A measured run in the steady state, (X, Y, Z, T), and its low-resolution copy."""
+
+    name: str
+    measured: Array
+    low: Array
+    affine: Array  # of the copy
+    tr: float
+    events: Events  # times from the first of these volumes
+    poses: Array  # (T, 4, 4), of the copy
+
+    @cached_property
+    def mask(self) -> Array:
+        """Brain of the copy."""
+        return brain(self.low)
+
+    @cached_property
+    def fine_mask(self) -> Array:
+        """Brain of the measured run."""
+        return brain(self.measured)
+
+    @cached_property
+    def level(self) -> Level:
+        """From the copy to the measured grid."""
+        return level_above(self.low.shape[:3], FACTOR)
+
+    @property
+    def reader(self) -> Any:
+        """The copy as the program reads it."""
+        return Array4D(self.low, self.tr, self.affine)
+
+    def part(self, first: int, end: int) -> Acquired:
+        """Some of its volumes."""
+        table = self.events.table
+        moved = table.assign(onset=table["onset"] - first * self.tr)
+        own = slice(first, end)
+        return replace(
+            self,
+            measured=self.measured[..., own],
+            low=self.low[..., own],
+            poses=self.poses[own],
+            events=replace(self.events, table=moved),
+        )
+
+    @cached_property
+    def design(self) -> BlockDesign:
+        """One regressor a block, head motion and its derivatives, drift."""
+        return block_design(
+            self.events,
+            n_volumes=self.low.shape[3],
+            tr=self.tr,
+            confounds=_confounds(self.poses, self.low, self.affine),
+        )
+
+    @cached_property
+    def halves(self) -> Array:
+        """Weights of the blocks in the effect of all conditions, by half of the blocks."""
+        names = dict.fromkeys((b.condition for b in self.design.blocks), 1.0)
+        found = half_weights(self.design.blocks, names, self.design.leak)
+        if found is None:
+            raise TooFewBlocks(f"{self.name}: its blocks cannot be split")
+        return found
+
+    def effects(self, series: Array) -> Tensor:
+        """Least-squares effects of both halves of the blocks (2, Z, X, Y)."""
+        columns = (self.design.weights @ self.halves.T).astype(np.float32)
+        return torch.from_numpy(np.tensordot(series, columns, 1).transpose(3, 2, 0, 1).copy())
+
+    @cached_property
+    def active(self) -> Array:
+        """Fine voxels of the brain where the copy is active: |t| > 4 of all conditions in all
+        blocks, unsmoothed, of its B-spline on the fine grid.
+        """
+        mask, design = self.fine_mask, self.design
+        raised = np.stack(
+            [
+                to_volume(interpolate("bspline", to_slices(volume), self.level.fine))[mask]
+                for volume in np.moveaxis(self.low, 3, 0)
+            ]
+        ).astype(np.float32)
+        zooms = nib.affines.voxel_sizes(self.affine) / FACTOR  # type: ignore[attr-defined]
+        modeled = np.flatnonzero(design.weights.any(0))  # the first columns, in this order
+        contrast = np.zeros((1, design.matrix.shape[1]))
+        contrast[0, : len(modeled)] = self.halves.mean(0)[modeled]
+        noise = estimate_noise([(slice(0, raised.shape[1]), raised)], design.matrix, mask, zooms)
+        out = np.zeros(mask.shape, bool)
+        out[mask] = np.abs(ContrastModel(design.matrix, contrast, noise).fit(raised)["t"][0]) > (
+            _ACTIVE
+        )
+        return out
+
+    @cached_property
+    def truth(self) -> Tensor:
+        """Measured effects of both halves, beyond the acquired band (2, Z, X, Y)."""
+        return self.level.beyond(self.effects(self.measured))
+
+    def explained(self, prior: Prior, regions: Mapping[str, Array]) -> dict[str, float]:
+        """Explained variance of the effect beyond the acquired band in regions (X, Y, Z) of fine
+        voxels, mean of both ways.
+        """
+        made = detail(prior, self.level, self.effects(self.low))
+        return {name: explained_of(made, self.truth, where) for name, where in regions.items()}
+
+    def explained_volumes(self, prior: Prior, every: int = 8) -> float:
+        """Explained share of the change of single volumes beyond the acquired band."""
+        low, true = (
+            torch.from_numpy((s - s.mean(3, keepdims=True))[..., ::every].transpose(3, 2, 0, 1))
+            for s in (self.low, self.measured)
+        )
+        inside = torch.from_numpy(np.moveaxis(self.fine_mask, 2, 0).copy())
+        missed = self.level.beyond(true.contiguous())[:, inside]
+        left = missed - detail(prior, self.level, low.contiguous())[:, inside]
+        return 1 - float(left.square().sum() / missed.square().sum())
+
+
+def explained_of(made: Tensor, true: Tensor, region: Array) -> float:
+    """Explained variance of effects of two halves (2, Z, X, Y), each in the other half."""
+    inside = torch.from_numpy(np.moveaxis(region, 2, 0).copy())
+    ours, other = (
+        each[:, inside].double() - each[:, inside].double().mean(1, keepdim=True)
+        for each in (made, true)
+    )
+    energy = float(other[0] @ other[1])
+    ways = [float(2 * ours[h] @ other[1 - h] - ours[h] @ ours[h]) for h in (0, 1)]
+    return float(np.mean(ways)) / energy if energy > 0 else float("nan")
+
+
+def detail(prior: Prior, level: Level, images: Tensor) -> Tensor:
+    """What a prior makes of images (N, z, x, y) beyond the acquired band, (N, Z, X, Y)."""
+    with torch.inference_mode():
+        made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]
+        return level.beyond(torch.stack(made, 1))
+
+
+def brain(series: Array) -> Array:
+    """Voxels whose mean exceeds a quarter of its upper end."""
+    mean = series.mean(3)
+    return np.asarray(mean > 0.25 * np.percentile(mean, 98))
+
+
+def _confounds(poses: Array, low: Array, affine: Array) -> pd.DataFrame:
+    from bids_sr.spatial.transforms import rigid_params
+
+    middle = nib.affines.apply_affine(affine, np.argwhere(brain(low)).mean(0))  # type: ignore[attr-defined]
+    params = np.stack([rigid_params(pose, middle) for pose in poses])
+    return pd.DataFrame(motion_columns(motion_table(params, np.zeros(len(params)))))
+
+
+def acquired(data: Path, name: str, scratch: Path, *, noise: float = 0.0) -> Acquired:
+    """A run of `FILES` below a folder and its copy, without the first volumes.
+
+    noise : standard deviation of the thermal noise of a voxel of the copy beyond what cropping
+        leaves, 1 where it is that of a measured voxel; head motion is estimated once and kept in
+        `scratch`
+    """
+    file = data / FILES[name]
+    image: Any = nib.load(file)  # type: ignore[attr-defined]
+    stored = np.asarray(image.dataobj[..., FIRST:], dtype=np.float32)
+    x, y = (n // 4 * 4 for n in stored.shape[:2])
+    measured = stored[:x, :y]
+    tr = float(image.header.get_zooms()[3])
+    sd = noise * added_noise(thermal_noise(file, FIRST), FACTOR)
+    rng = np.random.default_rng(0)
+    volumes = []
+    for volume in np.moveaxis(measured, 3, 0):
+        low, affine = kspace_crop(volume.astype(np.complex64), image.affine, factor=FACTOR)
+        white = rng.standard_normal((2, *low.shape))
+        volumes.append(np.abs(low + sd * (white[0] + 1j * white[1])).astype(np.float32))
+    copy = np.stack(volumes, 3)
+    kept = scratch / f"motion-{name.replace(' ', '-')}-{noise:g}.npy"
+    if not kept.exists():
+        scratch.mkdir(parents=True, exist_ok=True)
+        motion = estimate_motion(volumes, copy.mean(3), brain(copy), affine)
+        np.save(kept, motion.matrices)
+    events = read_events(file.with_name(file.name.replace("_bold.nii.gz", "_events.tsv")))
+    run = Acquired(
+        name=name,
+        measured=measured,
+        low=copy,
+        affine=affine,
+        tr=tr,
+        events=events,
+        poses=np.load(kept),
+    )
+    moved = events.table.assign(onset=events.table["onset"] - FIRST * tr)
+    return replace(run, events=replace(events, table=moved))
