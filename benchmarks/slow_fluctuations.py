@@ -104,9 +104,7 @@ def maps(data: Path, scratch: Path) -> None:
         for count, exemplars in [*tried, (whole, exemplars_of(data, run))]:
             for slow in (False, True):
                 found, prior = fitted(run.part(0, count), slow=slow, exemplars=exemplars)
-                values = run.explained(prior, regions) | {
-                    "volumes": run.explained_volumes(prior, 4)
-                }
+                values = run.explained(prior, regions)
                 rows.append(
                     {
                         "run": name,
@@ -114,9 +112,9 @@ def maps(data: Path, scratch: Path) -> None:
                         "prior": "blind" if exemplars is None else "calibrated",
                         "from": "slow" if slow else "all",
                         **found,
-                        "ev, brain": round(values["brain"], 4),
-                        "ev, active": round(values["active"], 4),
-                        "single volumes": round(values["volumes"], 4),
+                        "ev, brain": round(values["brain"][0], 4),
+                        "ev, active": round(values["active"][0], 4),
+                        "single volumes": round(run.explained_volumes(prior, 4), 4),
                     }
                 )
                 print(rows[-1], flush=True)

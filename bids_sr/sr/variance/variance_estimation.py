@@ -1,8 +1,8 @@
 """Estimate of a run's variance maps w on the high-resolution grid, from what was acquired alone.
 
-w maximizes the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``:
-sparse Bayesian learning (Tipping 2001; Wipf and Rao 2004), where all components share the variance
-map.
+w climbs the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: the
+model of sparse Bayesian learning (Tipping 2001; Wipf and Rao 2004), where all components share the
+variance map. Stopped after a few smoothed steps, w is neither sparse nor at one of its maxima.
 
 The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and
 ``b = D' a`` the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data

@@ -1,4 +1,4 @@
-"""Sparse Bayesian learning: maximum-likelihood variance maps of the acquired components."""
+"""Sparse Bayesian learning, stopped early: variance maps by the likelihood of the components."""
 
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Cost, Method
 from bids_sr.sr.recipe import VarianceRecipe
@@ -9,16 +9,14 @@ METHOD = Method(
     variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
-    summary=(
-        "sparse Bayesian learning: variance maps that maximize the likelihood of the acquired data"
-    ),
+    summary="sparse Bayesian learning, stopped early: variance maps from the acquired data",
     placebos=PLACEBOS_OF_A_RUN,
     costs={"fast": Cost(always=2.0, low=145.0, volumes=0.005, series=0.02)},
     calibrated=True,
     text={
         "any": (
-            "with variances that maximize the marginal likelihood of the run's temporal"
-            " components: sparse Bayesian learning [@sparse_bayes]"
+            "with variances found by a few smoothed steps up the marginal likelihood of the run's"
+            " temporal components below .1 Hz, after sparse Bayesian learning [@sparse_bayes]"
         )
     },
 )

@@ -1,0 +1,196 @@
+"""What the gate lets pass, and what it then explains: runs of people with thermal noise.
+
+python benchmarks/gate.py table DATA SCRATCH [RUN ...]
+
+The four runs of people (or those named) are brought down by two in plane with no thermal noise
+beyond what cropping leaves, with that of a measured voxel (`--retrospective noisy`), with half and
+with one and a half times as much, in their first 15 to all volumes. What is tried beside the
+tested share is found from the run alone. What the map explains is held against the measured run:
+W of the first volumes is applied to the effects of the whole run with the same noise. Rows are kept
+in SCRATCH and not made twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _people_effects import FILES, Acquired, acquired, detail
+from _people_measured import FACTOR
+from _table import keep
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from bids_sr.sr.data.temporal_components import SeriesError
+from bids_sr.sr.method import get_method
+from bids_sr.sr.resolution.operators import to_slices
+from bids_sr.sr.variance.one_level_down import Trial, _added_by, map_of
+from bids_sr.sr.variance.prior import Prior, Tile, correlation
+from bids_sr.sr.variance.run_data import RunData, run_data
+from bids_sr.sr.variance.variance_estimation import estimate_prior
+
+METHOD = get_method("sbl")
+assert METHOD.variance is not None
+RECIPE = METHOD.variance
+NOISE = (0.0, 0.5, 1.0, 1.5)
+LENGTHS = (15, 30, 45, 60, 100, 1000)
+
+
+def drawn(prior: Prior, count: int) -> Tensor:
+    """Fluctuations of the prior (count, Z, X, Y)."""
+    generator = torch.Generator().manual_seed(0)
+    out = torch.zeros(count, *prior.weight.shape[1:])
+    for width, weight in zip(prior.fwhm, prior.weight, strict=True):
+        roots = []
+        for size in weight.shape[1:]:
+            values, vectors = torch.linalg.eigh(correlation(size, width).double())
+            roots.append(((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float())
+        white = torch.randn(out.shape, generator=generator)
+        out += weight * (roots[0] @ white @ roots[1].T)
+    return out
+
+
+def thermal(run: Acquired) -> tuple[float, float]:
+    """Standard deviation of thermal noise over the mean of the brain, and its share of the
+    variance: the median eigenvalue over time.
+    """
+    inside = run.low[run.mask].astype(np.float64)
+    change = inside - inside.mean(1, keepdims=True)
+    values = np.linalg.eigvalsh(change.T @ change)[1:]
+    noise = float(np.median(values)) / len(change)
+    return noise**0.5 / float(inside.mean()), float(np.median(values) / values.mean())
+
+
+def features(run: Acquired, data: RunData) -> dict[str, float]:
+    """What a run tells of itself one level of resolution down."""
+    trial: Trial = data.trial()
+    whole, level = trial.whole, trial.level
+    assert whole is not None
+    with torch.inference_mode():
+        maps = [
+            map_of(level.across(level.down(half)), whole, RECIPE, 0) for half in trial.halves[::-1]
+        ]
+        assert all(isinstance(each, Prior) for each in maps)
+        tested = trial.tried([_added_by(each, level) for each in maps])
+        images, by_energy, by_volume, expected = [], [], [], []
+        for number, prior in enumerate(maps):
+            assert isinstance(prior, Prior)
+            half = trial.halves[number]
+            volumes = _volumes(run, trial, number)
+            for found, own in ((by_energy, half), (by_volume, volumes)):
+                found.append(_by_energy(prior, trial, own))
+            x = drawn(prior, 16)
+            expected.append(_by_energy(prior, trial, x))
+            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *whole.fine])
+        inside = trial.mask.numpy()[:, *whole.fine]
+        log = [np.log(np.maximum(each, 1e-6 * each.max())) for each in images]
+        fine = [each - gaussian_filter(each, (0, 2, 2)) for each in log]
+    tsd, share = thermal(run)
+    return {
+        "tested": tested.share,
+        "lower": tested.interval[0],
+        "least half": min(tested.by_half),
+        "by energy": float(np.mean(by_energy)),
+        "volumes": float(np.mean(by_volume)),
+        "expected": float(np.mean(expected)),
+        "r of W": float(np.corrcoef(log[0][inside], log[1][inside])[0, 1]),
+        "r of fine W": float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1]),
+        "components": len(data.statistics.components),
+        "noise / mean": tsd,
+        "thermal share": share,
+    }
+
+
+def _volumes(run: Acquired, trial: Trial, half: int) -> Tensor:
+    """Changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X, Y)."""
+    count = run.low.shape[3]
+    part = np.arange(count)[slice(count // 2) if half == 0 else slice(count // 2, None)]
+    own = run.low[..., part]
+    own = own - own.mean(3, keepdims=True)
+    chosen = np.unique(np.linspace(0, len(part) - 1, 20).astype(int))
+    return trial._slices([own[..., t] for t in chosen])
+
+
+def _by_energy(prior: Prior, trial: Trial, images: Tensor) -> float:
+    """Explained share of the energy of all images together."""
+    level, mask = trial.level, trial.mask
+    missed = (images - level.up(level.down(images)))[:, mask]
+    left = missed - torch.stack(list(_added_by(prior, level)(level.down(images))))[:, mask]
+    return 1 - float(left.square().sum() / missed.square().sum())
+
+
+def rows_of(data: Path, name: str, scratch: Path) -> list[dict[str, Any]]:
+    """One row a noise level and length."""
+    rows: list[dict[str, Any]] = []
+    for noise in NOISE:
+        run = acquired(data, name, scratch, noise=noise)
+        regions = {"brain": run.fine_mask, "active": run.active}
+        for length in LENGTHS:
+            count = min(length, run.low.shape[3])
+            kept = scratch / f"gate-{name.replace(' ', '-')}-{noise:g}-{count}.json"
+            if kept.exists():
+                rows.append(json.loads(kept.read_text()))
+                continue
+            part = run.part(0, count)
+            found = run_data(part.reader, run.mask, RECIPE, FACTOR, poses=part.poses)
+            row: dict[str, Any] = {"run": name, "noise": noise, "volumes": count}
+            try:
+                told = features(part, found)
+            except SeriesError:
+                told = {}
+            row |= {key: round(value, 4) for key, value in told.items()}
+            if told:
+                images = torch.stack([to_slices(each) for each in found.statistics.components])
+                whole = Tile.around(run.level.in_plane(), run.mask)
+                prior = estimate_prior(images, whole, RECIPE, seed=0)
+                row |= _noise_of(run, prior)
+                for region, values in run.explained(prior, regions).items():
+                    row |= {
+                        f"{region}{end}": round(value, 4)
+                        for end, value in zip(("", " low", " high"), values, strict=True)
+                    }
+            row["active voxels"] = int(regions["active"].sum())
+            rows.append(row)
+            kept.write_text(json.dumps(row))
+            print(row, flush=True)
+    return rows
+
+
+def _noise_of(run: Acquired, prior: Prior) -> dict[str, float]:
+    """Of the energy of the detail of single volumes the share that thermal noise makes."""
+    tsd, _ = thermal(run)
+    sd = tsd * float(run.low[run.mask].mean())
+    at = np.linspace(0, run.low.shape[3] - 1, 16).astype(int)
+    change = run.low - run.low.mean(3, keepdims=True)
+    volumes = torch.stack([to_slices(change[..., t]) for t in at])
+    white = sd * torch.randn(volumes.shape, generator=torch.Generator().manual_seed(0))
+    inside = torch.from_numpy(np.moveaxis(run.fine_mask, 2, 0).copy())
+    energy = [
+        float(detail(prior, run.level, each)[:, inside].square().sum())
+        for each in (white, volumes)
+    ]
+    return {"noise in detail": round(energy[0] / energy[1], 4)}
+
+
+def table(data: Path, scratch: Path, names: list[str]) -> None:
+    """All rows."""
+    rows = [row for name in names or FILES for row in rows_of(data, name, scratch)]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    keep("gate", "What passes the gate", [{k: r.get(k, "") for k in keys} for r in rows])
+
+
+def main() -> int:
+    """One subcommand."""
+    if len(sys.argv) < 4 or sys.argv[1] != "table":
+        sys.exit(__doc__)
+    torch.set_num_threads(1)
+    table(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
