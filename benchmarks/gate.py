@@ -6,8 +6,8 @@ The four runs of people (or those named) are brought down by two in plane with n
 beyond what cropping leaves, with that of a measured voxel (`--retrospective noisy`), with half and
 with one and a half times as much, in their first 15 to all volumes. What is tried beside the
 tested share is found from the run alone. What the map explains is held against the measured run:
-W of the first volumes is applied to the effects of the whole run with the same noise. Rows are kept
-in SCRATCH and not made twice.
+W of the first volumes is applied to the effects of the whole run with the same noise. Rows are
+kept in SCRATCH and not made twice.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
         "lower": tested.interval[0],
         "least half": min(tested.by_half),
         "by energy": float(np.mean(by_energy)),
-        "volumes": float(np.mean(by_volume)),
+        "single volumes": float(np.mean(by_volume)),
         "expected": float(np.mean(expected)),
         "r of W": float(np.corrcoef(log[0][inside], log[1][inside])[0, 1]),
         "r of fine W": float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1]),
