@@ -95,7 +95,7 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
         "lower": tested.interval[0],
         "least half": min(tested.by_half),
         "by energy": float(np.mean(by_energy)),
-        "volumes": float(np.mean(by_volume)),
+        "single volumes": float(np.mean(by_volume)),
         "expected": float(np.mean(expected)),
         "r of W": float(np.corrcoef(log[0][inside], log[1][inside])[0, 1]),
         "r of fine W": float(np.corrcoef(fine[0][inside], fine[1][inside])[0, 1]),
