@@ -23,7 +23,6 @@ from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
-    ACQUIRED_ACTIVE,
     Evidence,
     accuracy,
     applied_methods,
@@ -250,8 +249,7 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     earlier = EARLIER[calibrated]
     told = (
         f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in"
-        f" {words.region_text(ACQUIRED_ACTIVE)} and {earlier.brain} over the brain (adding no"
-        " detail: 0 %)"
+        f" active voxels and {earlier.brain} over the brain (adding no detail: 0 %)"
     )
     label = f"how much of the true fine detail {best} explains in this run"
     return [Number("not measured", label, told if best == "sbl" else "")]
@@ -448,8 +446,8 @@ def _next_steps(
         )
         if best == "sbl" and not run.calibrated:
             had = (
-                f"sbl explained {EARLIER[True].active} of the true detail in voxels active in the"
-                f" acquired run, without one {UNCALIBRATED}"
+                f"sbl explained {EARLIER[True].active} of the true detail in active voxels,"
+                f" without one {UNCALIBRATED}"
             )
             steps.append(
                 f"To improve the maps of another session, {_CALIBRATION}: with one, {had}"

@@ -349,8 +349,7 @@ def basis(evidence: Evidence) -> str:
         f"Compared with {evidence.reference.words}: {what} ({note}); contrast"
         f" {evidence.contrast}{smooth}"
     )
-    held = "with voxels and variance maps as they are"
-    return f"{text}. In brackets: 95 % intervals over blocks, {held}."
+    return f"{text}. In brackets: 95 % intervals over blocks."
 
 
 def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
