@@ -146,10 +146,13 @@ def _edges(volumes: Array) -> list[tuple[float, float, float] | None]:
     power = np.median(np.abs(np.fft.fft2(changes, axes=(0, 1))) ** 2, axis=(2, 3))
     found: list[tuple[float, float, float] | None] = []
     for along in (power, power.T):
+        if min(along.shape) < _LEAST:
+            found.append(None)
+            continue
         radius, across = (np.abs(2 * np.fft.fftfreq(n)) for n in along.shape)
         line = along[:, across > 0.3].mean(axis=1)  # where physiology is weakest
         level = line[(radius > 0.05) & (radius <= 0.25)].mean()
-        if len(line) < _LEAST or not level > 0:
+        if not level > 0:
             found.append(None)
             continue
         half, end = (float(radius[line >= part * level].max()) for part in (0.5, 0.1))

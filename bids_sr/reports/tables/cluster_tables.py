@@ -59,7 +59,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
         if tables:
             own = [row for row in own if str(row.cluster).isdigit()][:_LISTED]
         if own:
-            title = f"Largest clusters of {series}: {contrast}, {smoothing}, by {own[0].threshold}"
+            by = f", by {own[0].threshold}" if "threshold" in clusters else ""
+            title = f"Largest clusters of {series}: {contrast}, {smoothing}{by}"
             at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
             heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³")]
             heads += [("effect", "95 % interval"), ("opposite sign", "probability at the peak")]

@@ -108,10 +108,13 @@ def test_of_each_contrast_the_maps_are_chosen_by_statistic_and_smoothing(
     among = by_level["standard"].settings[_kept(by_level["standard"])["sbl.maps"]]["among"]
     smooth = [("t", "sblFwhm50"), ("effect", "sblFwhm50")]
     maps = [(each["stat"], each["desc"]) for each in among if each["suffix"] == "statmap"]
+    beside = [(stat, desc) for _, desc in smooth[1:] for stat in ("sd", "tTotal")]
+    beside += [(stat, "sbl") for stat in ("sd", "tTotal", "wrongsign")]
     assert sorted(maps) == sorted(
-        [*((stat, "sbl") for stat in ("t", "effect", "variance", "cc")), *smooth]
+        [*((stat, "sbl") for stat in ("t", "effect", "variance", "cc")), *smooth, *beside]
     )
-    assert [each["desc"] for each in among if each["suffix"] == "mask"] == ["sblQuarter"]
+    regions = [each["desc"] for each in among if each["suffix"] == "mask"]
+    assert regions == ["sblQuarter", "sblReliable", "sblFwhm50Reliable"]
 
 
 def test_the_data_set_for_other_programs_is_whole_at_every_level(
