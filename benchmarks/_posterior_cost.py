@@ -15,7 +15,7 @@ from _table import keep
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.variance.in_reference import Detail
 
-NEW_STEPS = ("measure_error", "test_intervals")
+NEW_STEPS = ("measure_error", "check_intervals")
 PAIRS = 3
 
 

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from _labels import label
-from _posterior_maps import BELOW, FDR, Array, Stored, onto, share
+from _posterior_maps import BELOW, FDR, Array, Stored, share
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
@@ -24,6 +24,7 @@ from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign
 from bids_sr.sr.variance.prior import Prior, covariance
 from bids_sr.stats.evaluation.reference_maps import known_truths
 from bids_sr.stats.regions.activation_regions import fdr_region, reliable_region
+from bids_sr.steps.quality import _onto
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0
@@ -127,7 +128,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
     errors, power = stored.draws
     unit = np.square(errors).mean(0)
     for k, ((name, truth), a) in enumerate(zip(effects.items(), strong, strict=True)):
-        scale = onto(
+        scale = _onto(
             effect_scale(down[k], 0 * spread, power, low_mask, stored.zooms[0]), mask.shape
         )
         whole = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
@@ -136,7 +137,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         zero = stored_detail(prior, truth, down[k])[mask]
         b = data[count + k]
         seen = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
-        effect, total = found[count + k], variance + onto(seen, mask.shape) * unit
+        effect, total = found[count + k], variance + _onto(seen, mask.shape) * unit
         t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
         wrong = wrong_sign(effect, total)
         active = fdr_region(t_map, mask)[0]

@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 from _people_measured import FACTOR
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.long_tables import MetricRow, read_table
@@ -39,6 +38,7 @@ from bids_sr.stats.glm.regressors import Events, read_events
 from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.stats.glm.time_series import smooth
 from bids_sr.stats.regions.activation_regions import parse_thresholds
+from bids_sr.steps.quality import _onto
 
 Array = NDArray[Any]
 CONTRASTS = {
@@ -67,12 +67,6 @@ def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored
         subprocess.run([*program, "-w", str(place.parent / f"work-{low.name}")], check=True)
         (place / "done").touch()
     return Stored(place, low, tuple(contrasts))
-
-
-def onto(values: Array, shape: Sequence[int]) -> Array:
-    """A map of the acquired grid on the fine one, linearly."""
-    ratio = [n / m for n, m in zip(shape, values.shape, strict=True)]
-    return np.asarray(ndimage.zoom(values, ratio, order=1, mode="nearest", grid_mode=True))
 
 
 @dataclass(frozen=True)
@@ -271,11 +265,10 @@ class Stored:
         errors, power = self.draws
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
-        fine = onto(scale, errors.shape[1:])
-        if fwhm_mm == 0:
-            return np.asarray(fine * np.square(errors).mean(0))
-        root = np.sqrt(fine)
-        return np.mean([smooth(e * root, self.zooms[1], fwhm_mm) ** 2 for e in errors], axis=0)
+        # as `measure_error` does for maps of the whole run
+        fine = smooth(_onto(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
+        drawn = (smooth(each, self.zooms[1], fwhm_mm) ** 2 for each in errors)
+        return np.asarray(fine * (sum(drawn) / len(errors)))
 
 
 def share(of: Array, where: Array) -> float:
