@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from _people_measured import FACTOR
 
 from bids_sr.io.nifti import save_image
+from bids_sr.retrospective.downsampling import added_noise, thermal_noise, write_lr_series
 from bids_sr.sr.resolution.matrices import kspace_crop
 
 ONE_TYPE = "stimulus"
@@ -53,6 +55,8 @@ class Tested:
     # the run at half its resolution, where a shared data set has it; else it is made
     low: str | None = None
     one_type: bool = False  # its events become events of one type
+    noisy: bool = False  # as much thermal noise is added as a voxel has that was measured so large
+    contrasts: tuple[str, ...] = ("all",)
     about: str = ""
 
 
@@ -69,6 +73,13 @@ TESTED = {
             person="A",
             run=Part(file=_A.format("studyforrest-lowres-truth")),
             low=_A.format("studyforrest-lowres"),
+            contrasts=(
+                "all",
+                *("body", "house", "scene", "object", "scramble"),
+                "body-house",
+                "body-scene",
+                "object-scramble",
+            ),
             calibration=Part(file=_LOCALIZER, first=1, end=20),
             about="the 19 volumes before it; the very first is not in the steady state",
         ),
@@ -124,6 +135,26 @@ MIDDLE = {
     )
 }
 """Runs of which as much was measured before as after."""
+NOISY = {
+    f"{name}-noisy": replace(tested, name=f"{name}-noisy", noisy=True, contrasts=("all",))
+    for name, tested in TESTED.items()
+}
+"""The same with thermal noise restored, as `--retrospective noisy` adds it."""
+_STIMULI = ("living", "non_living", "gaussian")
+TYPES = {
+    f"{name}-types": replace(
+        TESTED[name],
+        name=f"{name}-types",
+        one_type=False,
+        contrasts=(
+            "all",
+            *_STIMULI,
+            *(f"{one}-{other}" for one, other in combinations(_STIMULI, 2)),
+        ),
+    )
+    for name in ("B1", "B2")
+}
+"""The same with events of their own types."""
 
 
 def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
@@ -150,7 +181,10 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
         )
         (place / inside).with_name(f"{stem}_events.tsv").write_text(events)
     save_image(measured, image.affine, truth / inside, header_like=image.header)
-    if tested.low is not None:
+    if tested.noisy:
+        noise = added_noise(thermal_noise(truth / inside, 0), FACTOR)
+        write_lr_series(truth / inside, low / inside, factor=FACTOR, first=0, noise_sd=noise)
+    elif tested.low is not None:
         shutil.copy(data / tested.low, low / inside)
     else:
         coarse, affine = kspace_crop(measured, image.affine, factor=FACTOR)

@@ -30,19 +30,19 @@ from _people_measured import FACTOR, FIRST, components, without_drift
 
 import bids_sr
 from bids_sr import workflows
+from bids_sr.io.array_types import Float32
 from bids_sr.metrics.long_tables import MetricRow, read_table
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.stats.evaluation.agreement import agreement_rows
 from bids_sr.stats.evaluation.effects_of_run import RunEffects
 from bids_sr.stats.evaluation.references import measured_halves
-from bids_sr.stats.glm.block_effects import load_effects, save_effects
+from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 
 SECONDS = 1800  # of one call, at most
 OPTIONS = (
     "--sr-method",
     "sbl",
-    "--contrasts",
-    "all",
     "--smoothing",
     "0",
     "--activation",
@@ -53,9 +53,10 @@ OPTIONS = (
     "minimal",
     "--skip-bids-validation",
 )
-PROCESSORS = "2"
+PROCESSORS = "1"
 REFUSED = "it cannot calibrate"  # in the log
 SERIES = ("zerofill", "sbl", "measured")
+ACQUIRED_T = "contrast-all_stat-t_desc-raw_statmap.nii"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Kept:
         return bool(json.loads((self.folder / "card.json").read_text())["applied"])
 
     @property
+    def tested(self) -> float:
+        """Share of zero filling's error explained one level down."""
+        return value(self.rows, "sbl", "tested_share", "brain").value
+
+    def acquired_t(self, like: Effects) -> Float32:
+        """t of the acquired run as a cubic B-spline on the grid of effects."""
+        image: Any = nib.load(self.folder / ACQUIRED_T)  # type: ignore[attr-defined]
+        return sample_volume(np.asarray(image.dataobj), image.affine, like.mask.shape, like.affine)
+
+    @property
     def calibration(self) -> dict[str, Any]:
         """What is told of the calibration: volumes, displacement, whether it could be used."""
         file = self.folder / "calibration.json"
@@ -97,7 +108,12 @@ class Kept:
 
 
 def command(
-    low: Path, results: Path, truth: Path | str, calibration: str | Path, work: Path
+    low: Path,
+    results: Path,
+    truth: Path | str,
+    calibration: str | Path,
+    work: Path,
+    contrasts: Sequence[str] = ("all",),
 ) -> list[str]:
     """One call of the program."""
     return [
@@ -106,6 +122,8 @@ def command(
         str(results),
         "participant",
         *OPTIONS,
+        "--contrasts",
+        *contrasts,
         "--truth",
         str(truth),
         "--calibration",
@@ -128,7 +146,14 @@ def code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
-def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str | Path) -> Kept:
+def call(
+    low: Path,
+    truth: Path | str,
+    folder: Path,
+    kind: str,
+    calibration: str | Path,
+    contrasts: Sequence[str] = ("all",),
+) -> Kept:
     """The whole program on a data set of one run, unless that was done.
 
     A calibration that is refused at the start gives exit status 1, and the run is processed
@@ -139,6 +164,7 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
     low, truth : data sets; truth may also be auto
     folder : of the run; what tables need comes to its kept/KIND
     calibration : file, or none
+    contrasts : as of `--contrasts`
     """
     kept = Kept(folder / "kept" / kind)
     if kept.done:
@@ -152,7 +178,7 @@ def call(low: Path, truth: Path | str, folder: Path, kind: str, calibration: str
         shutil.rmtree(place, ignore_errors=True)
     kept.folder.mkdir(parents=True)
     with (kept.folder / "log.txt").open("w") as log:
-        program = ["nice", "-n", "5", *command(low, results, truth, calibration, work)]
+        program = ["nice", "-n", "5", *command(low, results, truth, calibration, work, contrasts)]
         done = subprocess.run(
             program,
             stdout=log,
@@ -202,6 +228,7 @@ def _keep(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[s
         shutil.copy(steps / "register_calibration" / "boldref2calibration_xfm.txt", folder)
     if not (run / "measured").exists():
         return {}
+    shutil.copy(run / "raw" / "map_series" / ACQUIRED_T, folder)
     for name in SERIES:
         shutil.copy(run / name / "measure_effects" / "effects.npz", folder / f"{name}.npz")
     return {"share": share(*(_series(run, name) for name in SERIES))}
@@ -261,6 +288,7 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
             affine=effects.affine,
             roi=effects.mask,
             factor=FACTOR,
+            acquired_t={"all": first.acquired_t(effects)},
         )
         rows = agreement_rows(run, measured_halves)
     return {(label(r), r.region): r for r in rows if (r.series, r.minus) == ("after", "before")}

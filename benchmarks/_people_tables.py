@@ -1,4 +1,6 @@
-"""`people.py runs`, `harm`, `protocol`: what is called, and the tables of what was kept."""
+"""`people.py runs`, `noisy`, `contrasts`, `harm` and `protocol`: what is called, and the tables of
+what was kept.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _labels import label
 from _people_calibrations import CHANGES, make_calibration
-from _people_data import MIDDLE, TESTED, Tested, make_tested
+from _people_data import MIDDLE, NOISY, TESTED, TYPES, Tested, make_tested
 from _people_runs import Kept, call, gains, value
 from _table import keep as keep_table
 
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE
 
-REGIONS = ("brain", "active40")
+REGIONS = ("brain", ACQUIRED_ACTIVE)
 MEASURES = {
     "r": "split_r_beyond",
     "explained variance": "split_ev_beyond",
@@ -23,6 +27,10 @@ MEASURES = {
     "recovered amplitude": "split_amplitude_beyond",
 }
 WRONG = ("mirrored", "x1", "y1", "x2", "y2", "moved", "other", "spike")
+ACTIVE = (
+    "voxels active in the acquired run (its t map, unsmoothed, as a cubic B-spline on the"
+    " high-resolution grid: |t| > 4)"
+)
 SHOWN = (
     ("zero filling", "blind", "zerofill"),
     ("`sbl`, blind", "blind", "sbl"),
@@ -43,7 +51,7 @@ MOVED = (
     " zero filling's squared error that is explained, mean over the strongest components of the"
     " measured series."
 )
-EVERY = {**TESTED, **MIDDLE}
+EVERY = {**TESTED, **MIDDLE, **NOISY, **TYPES}
 
 
 def runs(arguments: Sequence[str]) -> None:
@@ -53,11 +61,11 @@ def runs(arguments: Sequence[str]) -> None:
     out = _called(arguments, dict.fromkeys(TESTED, ("blind", "fine")))
     rows, found = [], []
     for name, tested in TESTED.items():
-        for series, kind, label in SHOWN:
+        for series, kind, shown in SHOWN:
             kept = Kept(out / name / "kept" / kind)
             if kept.done:
                 figures = {
-                    measure: [value(kept.rows, label, key, region) for region in REGIONS]
+                    measure: [value(kept.rows, shown, key, region) for region in REGIONS]
                     for measure, key in MEASURES.items()
                 }
                 found.append((tested.person, series, figures))
@@ -70,7 +78,8 @@ def runs(arguments: Sequence[str]) -> None:
             "Calibrated by: "
             + "; ".join(f"{tested.title}: {tested.about}" for tested in TESTED.values())
             + ".",
-            "Split halves of all events against rest, unsmoothed; 95 % intervals over blocks.",
+            f"Split halves of all events against rest, unsmoothed; active: {ACTIVE}. 95 %"
+            " intervals over blocks of the run, with W and the voxels as they are.",
         ],
     )
     shown = [series for series, *_ in SHOWN if any(s == series for _, s, _ in found)]
@@ -96,6 +105,70 @@ def runs(arguments: Sequence[str]) -> None:
         f"Calibrated less blind: {_count(out)}",
         [row for row in differences if row],
         remarks=[MOVED],
+    )
+
+
+def noisy(arguments: Sequence[str]) -> None:
+    """Blind runs with thermal noise restored to the level of measured voxels, beside those
+    without.
+    """
+    out = _called(arguments, dict.fromkeys(NOISY, ("blind",)))
+    rows = []
+    for name, tested in TESTED.items():
+        both = [Kept(out / each / "kept" / "blind") for each in (name, f"{name}-noisy")]
+        if all(kept.done for kept in both):
+            row: dict[str, Any] = {"run": tested.title}
+            for kept, how in zip(both, ("as cropped", "noise restored"), strict=True):
+                row[f"tested share, {how}"] = round(kept.tested, 3)
+                row[f"applied, {how}"] = "yes" if kept.applied else "no"
+                for region, place in zip(REGIONS, ("brain", "active"), strict=True):
+                    level = value(kept.rows, "sbl", "split_ev_beyond", region)
+                    row[f"explained variance, {place}, {how}"] = _text(level)
+            rows.append(row)
+    keep(
+        "people_noisy",
+        "`sbl`, blind, with thermal noise restored, beyond the acquired Nyquist limit",
+        rows,
+        remarks=[
+            "Cropping k-space averages noise; here as much is added to either channel as a voxel"
+            f" has that was measured so large (`--retrospective noisy`). Active: {ACTIVE}."
+        ],
+    )
+
+
+def contrasts(arguments: Sequence[str]) -> None:
+    """Blind `sbl` for every contrast that can be split."""
+    every = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
+    out = _called(arguments, {tested.name: ("blind",) for tested in every.values()})
+    rows: list[dict[str, Any]] = []
+    for tested in every.values():
+        kept = Kept(out / tested.name / "kept" / "blind")
+        if not kept.done:
+            continue
+        own = [
+            row
+            for row in kept.rows
+            if (row.series, row.minus, label(row)) == ("sbl", MISSING, "split_ev_beyond")
+        ]
+        rows += [
+            {
+                "run": tested.title,
+                "contrast": contrast,
+                "of conditions": "yes" if "Minus" in contrast else "no",
+                **{
+                    place: _text(
+                        next(r for r in own if (r.contrast, r.region) == (contrast, region))
+                    )
+                    for region, place in zip(REGIONS[::-1], ("active", "brain"), strict=True)
+                },
+            }
+            for contrast in dict.fromkeys(row.contrast for row in own)
+        ]
+    keep(
+        "people_contrasts",
+        "Explained variance of `sbl` by contrast, blind, beyond the acquired Nyquist limit",
+        rows,
+        remarks=[f"Active: {ACTIVE}, in that contrast."],
     )
 
 
@@ -148,7 +221,13 @@ def _called(arguments: Sequence[str], kinds: dict[str, tuple[str, ...]]) -> Path
             if only and not {name, f"{name}:{kind}"} & set(only):
                 continue
             file = "none" if kind == "blind" else make_calibration(kind, EVERY[name], data, out)
-            kept = call(*make_tested(EVERY[name], data, out), out / name, kind, file)
+            kept = call(
+                *make_tested(EVERY[name], data, out),
+                out / name,
+                kind,
+                file,
+                EVERY[name].contrasts,
+            )
             print(f"{name} {kind}: {kept.about}", flush=True)
     return out
 
@@ -212,12 +291,12 @@ def _compared(out: Path, tested: Tested, kind: str) -> dict[str, Any] | None:
     found = gains(blind, kept)
     displacement = kept.calibration.get("displacement_rms_mm")
     row["moved, mm"] = "" if displacement is None else round(displacement, 2)
-    for region, label in zip(REGIONS, ("brain", "active"), strict=True):
+    for region, place in zip(REGIONS, ("brain", "active"), strict=True):
         level = value(kept.rows, "sbl", "split_ev_beyond", region).value
-        row[f"explained variance, {label}"] = "n/a" if math.isnan(level) else round(level, 3)
-    for region, label in zip(REGIONS, ("brain", "active"), strict=True):
+        row[f"explained variance, {place}"] = "n/a" if math.isnan(level) else round(level, 3)
+    for region, place in zip(REGIONS, ("brain", "active"), strict=True):
         gain = found.get(("gain_split_ev_beyond", region))
-        row[f"less blind, {label}"] = "n/a" if gain is None else _text(gain)
+        row[f"less blind, {place}"] = "n/a" if gain is None else _text(gain)
     return row | {
         "share": round(kept.about["share"], 3),
         "blind share": round(blind.about["share"], 3),

@@ -8,8 +8,12 @@ python benchmarks/people.py data DATA OUT
     data sets of the next three, and the calls that they make
 python benchmarks/people.py runs DATA OUT [ONLY ...]
     the whole program, blind and calibrated, on every run of DATA
+python benchmarks/people.py noisy DATA OUT [ONLY ...]
+    the same, blind, with thermal noise restored
+python benchmarks/people.py contrasts DATA OUT [ONLY ...]
+    the same, blind, by contrast
 python benchmarks/people.py harm DATA OUT [ONLY ...]
-    the same with calibrations that are wrong
+    calibrations that are wrong
 python benchmarks/people.py protocol DATA OUT [ONLY ...]
     the same with other lengths, moments, distortions
 python benchmarks/people.py all DATA OUT
@@ -47,7 +51,7 @@ from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_measured import FACTOR, Array, Run, components, runs_of
 from _people_runs import command
-from _people_tables import harm, protocol, runs
+from _people_tables import contrasts, harm, noisy, protocol, runs
 from _table import keep
 from torch import Tensor
 
@@ -264,7 +268,7 @@ def everything(arguments: list[str]) -> None:
     ]
     settings([str(folder / "studyforrest-lowres")])
     share(people)
-    for command_ in (runs, harm, protocol):
+    for command_ in (runs, noisy, contrasts, harm, protocol):
         command_(arguments[:2])
 
 
@@ -275,6 +279,8 @@ def main() -> int:
         "share": share,
         "data": data,
         "runs": runs,
+        "noisy": noisy,
+        "contrasts": contrasts,
         "harm": harm,
         "protocol": protocol,
         "all": everything,

@@ -102,7 +102,7 @@ def numbers(out: Path) -> dict[str, Any]:
     best = best_method(table)
     explained = {
         region: {name: explained_beyond(table, name, region) for name in (*SERIES,)}
-        for region in ("brain", "active40")
+        for region in ("brain", "acquired40")
     }
     images = table.query("statistic == 'psnr' and reference == 'measured' and minus == 'n/a'")
     verdict = json.loads((out / f"sub-01/func/{STEM}_desc-verdict_metrics.json").read_text())
@@ -139,7 +139,7 @@ def number_lines(found: Mapping[str, Any]) -> str:
     rows = [
         f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |"
         for region, title in (
-            ("active40", "detail explained, active voxels"),
+            ("acquired40", "detail explained, voxels active in the acquired run"),
             ("brain", "detail explained, whole brain"),
         )
     ]
@@ -159,12 +159,13 @@ def number_lines(found: Mapping[str, Any]) -> str:
 
 def number_sentence(found: Mapping[str, Any]) -> str:
     """What to expect of the run, in a sentence."""
-    active, best = found["explained_variance_beyond_nyquist"]["active40"], found["best"]
+    active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline = abs(round(100 * active["bspline"]["value"]))
     return (
-        f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail on"
-        f" active voxels (95 % interval {lower} to {upper}), B-spline {spline} %."
+        f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail in"
+        f" voxels active in the acquired run (95 % interval {lower} to {upper}), B-spline"
+        f" {spline} %."
     )
 
 
@@ -281,7 +282,9 @@ def draw_accuracy(out: Path, path: Path) -> None:
         1, 2, figsize=(9, 3.2), sharey=True, layout="constrained", facecolor="white"
     )
     for axis, (region, title) in zip(
-        axes, {"brain": "brain", "active40": "active voxels (|t| > 4)"}.items(), strict=True
+        axes,
+        {"brain": "brain", "acquired40": "active in the acquired run (|t| > 4)"}.items(),
+        strict=True,
     ):
         found = [explained_beyond(table, name, region) for name in SERIES]
         for place, (name, each) in enumerate(zip(SERIES, found, strict=True)):

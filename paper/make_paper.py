@@ -54,7 +54,7 @@ def numbers() -> dict[str, str]:
     people = people_tables.means()
     series = dict(zip(("zerofill", "sbl", "calibrated", "measured"), people, strict=True))
     example = json.loads((ROOT / "docs/figures/example.json").read_text("utf-8"))
-    active = example["explained_variance_beyond_nyquist"]["active40"]
+    active = example["explained_variance_beyond_nyquist"]["acquired40"]
     regions = cells(ROOT / "benchmarks/FINDINGS.md", "upper quarter of the range", "`sbl`")
     image = cells(RESULTS / "adversarial.md", "with", "PSNR (dB)")
     predictors = (RESULTS / "people_word.md").read_text("utf-8").count(" does not separate: ")

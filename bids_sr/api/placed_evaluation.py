@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.image_inputs import ImageInputError, ImageLike, mask_on, series_file, told_tr
@@ -29,7 +29,12 @@ from bids_sr.workflows.judge import add_other_rows, add_split_halves, add_truth
 from bids_sr.workflows.run import NO_GUIDE
 from bids_sr.workflows.wanted import TRAINING
 
-_T_MAP = {"smoothing": (0.0,), "kinds": ("glm",), "thresholds": (), "low_pass": None}
+_T_MAP: dict[str, Any] = {
+    "smoothing": (0.0,),
+    "kinds": ("glm",),
+    "thresholds": (),
+    "low_pass": None,
+}
 """Settings of the map of the acquired series, which tells where the run is active."""
 
 

@@ -23,6 +23,7 @@ from bids_sr.reports.tables.html_tables import registration_warnings
 from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
+    ACQUIRED_ACTIVE,
     Evidence,
     accuracy,
     applied_methods,
@@ -249,7 +250,8 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     earlier = EARLIER[calibrated]
     told = (
         f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in"
-        f" active voxels and {earlier.brain} over the brain (adding no detail: 0 %)"
+        f" {words.region_text(ACQUIRED_ACTIVE)} and {earlier.brain} over the brain (adding no"
+        " detail: 0 %)"
     )
     label = f"how much of the true fine detail {best} explains in this run"
     return [Number("not measured", label, told if best == "sbl" else "")]
@@ -446,8 +448,8 @@ def _next_steps(
         )
         if best == "sbl" and not run.calibrated:
             had = (
-                f"sbl explained {EARLIER[True].active} of the true detail in active voxels,"
-                f" without one {UNCALIBRATED}"
+                f"sbl explained {EARLIER[True].active} of the true detail in voxels active in the"
+                f" acquired run, without one {UNCALIBRATED}"
             )
             steps.append(
                 f"To improve the maps of another session, {_CALIBRATION}: with one, {had}"

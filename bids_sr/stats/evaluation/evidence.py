@@ -454,9 +454,8 @@ def _gather(
     with a value.
     """
     every = [row for row in rows if row.reference == reference.name and row.band == _BAND[kind]]
-    if (
-        kind == "within"
-    ):  # the acquired map, which selects these voxels, has the noise of this band
+    if kind == "within":
+        # the acquired map, which selects these voxels, has the noise of this band
         every = [row for row in every if row.region != ACQUIRED_ACTIVE]
     own = [row for row in every if row.statistic == reference.statistic]
     asked = [row for row in own if row.series in series]

@@ -36,7 +36,7 @@ _SAME_MM = 1e-3
 class _Earlier(NamedTuple):
     """Ranges of `sbl`'s explained variance beyond the acquired Nyquist limit in measured runs."""
 
-    # in active voxels, and over the brain
+    # in voxels active in the acquired run, and over the brain
     active: str
     brain: str
     where: str  # over what these are
@@ -52,7 +52,7 @@ EARLIER: Mapping[bool, _Earlier] = {
 }
 """Without and with a calibration (``benchmarks/results``: people_runs, people_contrasts)."""
 UNCALIBRATED = "40 to 50 %"
-"""In active voxels, without a calibration in the contrast and the runs that stand for those with
+"""In the same voxels, without a calibration in the contrast and the runs that stand for those with
 one.
 """
 

@@ -349,7 +349,8 @@ def basis(evidence: Evidence) -> str:
         f"Compared with {evidence.reference.words}: {what} ({note}); contrast"
         f" {evidence.contrast}{smooth}"
     )
-    return f"{text}. In brackets: 95 % intervals over blocks."
+    held = "with voxels and variance maps as they are"
+    return f"{text}. In brackets: 95 % intervals over blocks, {held}."
 
 
 def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:

@@ -152,6 +152,7 @@ def test_the_truth_itself_explains_itself_and_beats_the_baselines(run):
     level = halves.query("region == 'brain' and contrast == 'all'")
     value = level.set_index("series").value
     assert value["mine"] > 0.5 > value["bspline"]
+    assert "acquired40" in set(halves.region), "the acquired series was mapped"
     told = set(
         zip(
             found.table_.statistic,

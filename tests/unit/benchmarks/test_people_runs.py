@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,6 +23,8 @@ import _people_runs as runs
 import _people_tables as tables
 
 from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.regressors import Events
 
 ZOOMS = (3.0, 3.0, 3.5)
 
@@ -118,6 +121,48 @@ def test_data_sets_of_a_run(study: tuple[data.Tested, Path]) -> None:
     npt.assert_array_equal(np.asarray(made.dataobj), np.asarray(own.dataobj)[::-1, ..., :4])
     assert not list(file.parent.glob("*_events.tsv"))  # no task is regressed out
     assert made.header["pixdim"][4] == 2.0
+
+
+def test_noise_is_restored_to_that_of_a_measured_voxel(
+    study: tuple[data.Tested, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cropping to a quarter of k-space leaves a half of its standard deviation."""
+    tested, folder = study
+    monkeypatch.setattr(data, "thermal_noise", lambda *_: 40.0)
+    sd = {}
+    for noisy in (False, True):
+        own = replace(tested, name=f"S{noisy}", noisy=noisy)
+        low, _ = data.make_tested(own, folder / "data", folder / "out")
+        series = nib.load(next(low.rglob("*_bold.nii.gz"))).get_fdata()
+        sd[noisy] = series[4:8, 3:7].std(-1, ddof=1).mean()
+    assert sd[False] < 2
+    assert sd[True] == pytest.approx(40 * np.sqrt(3 / 4), rel=0.15)
+
+
+def test_w_is_learned_without_the_task_and_from_halves() -> None:
+    import double_dipping
+
+    events = Events.of(
+        ("onset", "duration", "trial_type"),
+        enumerate(
+            [{"onset": f"{20 * k}", "duration": "8", "trial_type": "a"} for k in range(6)], 2
+        ),
+        "events",
+    )
+    design = block_design(events, n_volumes=64, tr=2.0)
+    course, noise = design.matrix[:, :6].sum(1), np.random.default_rng(0).normal(size=64)
+    series = (100 + 5 * course + noise).astype(np.float32)[None, None, None]
+    found = {
+        what: (learned, poses)
+        for what, learned, poses in double_dipping.learned_from(series, np.arange(64), design)
+    }
+    less = found["less the response to conditions"][0].ravel()
+    weights = design.weights.sum(1)
+    assert abs(weights @ series.ravel()) > 20
+    assert abs(weights @ less) < 0.5
+    assert less.mean() > 90
+    halves = [found[f"{which} half of the volumes"][1] for which in ("first", "second")]
+    npt.assert_array_equal(np.concatenate(halves), np.arange(64))
 
 
 def test_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:

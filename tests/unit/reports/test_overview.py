@@ -127,14 +127,14 @@ def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_
         "<strong>not measured</strong><span>how much of the true fine detail sbl explains in this"
         " run</span>" in html
     )
-    assert f"sbl explained {EARLIER[False].active} of it in active voxels" in html
+    assert f"sbl explained {EARLIER[False].active} of it in voxels active in" in html
     assert "no network was trained for this resolution" in html
     assert "scan one run at 3 × 3 × 3.3 mm and process it with --retrospective" in html
     assert "on this run shows how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
     assert "they do not tell whether the fine detail is true" in html
     assert (
-        f"sbl explained {EARLIER[True].active} of the true detail in active voxels, without one"
-        f" {UNCALIBRATED}" in html
+        f"sbl explained {EARLIER[True].active} of the true detail in voxels active in the"
+        f" acquired run, without one {UNCALIBRATED}" in html
     )
     assert "class='answer open'" in html
     words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
@@ -150,7 +150,7 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
         html = overview_html(
             *judged(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
         )
-        assert f"sbl explained {EARLIER[used].active} of it in active voxels" in html
+        assert f"sbl explained {EARLIER[used].active} of it in voxels active in" in html
         assert "scan a calibration" not in html
     assert "scan a calibration" in blind()
 

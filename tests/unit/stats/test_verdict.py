@@ -206,6 +206,17 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
     assert both.headline.startswith("No method was applied")
 
 
+def test_within_the_acquired_band_voxels_of_the_acquired_map_decide_nothing():
+    """Its noise is in the series, and selects them."""
+    rows = [
+        replace(level("sbl", 0.3, region), band=band)
+        for region in ("brain", "active40", "acquired40")
+        for band in ("within", "beyond")
+    ]
+    assert strongest("within", rows, ["sbl"]).regions == ("active40", "brain")
+    assert strongest("beyond", rows, ["sbl"]).regions == ("acquired40", "brain")
+
+
 def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     beside = {"r": 0.415, "amplitude": 0.31, "correct_fraction": 0.23}
     verdict = judge(
