@@ -9,8 +9,8 @@ from bids_sr.stats.regions.activation_regions import Threshold
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "carry no error of reconstruction: in runs of three people 11 to 18 % of the voxels in FDR"
-    " regions of interpolations had the wrong sign"
+    "carry no error of reconstruction: in runs of three people 11 to 15 % of B-spline's most"
+    " active voxels had the wrong sign"
 )
 _STAT_TEXT = {
     "cc": (
