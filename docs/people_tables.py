@@ -27,10 +27,10 @@ SERIES = {
 }
 """Series of the benchmark, and what the pages call them."""
 HEAD = "detail explained in voxels active in the acquired run"
-OUTSIDE = "Two people scored outside of this repository (TR 2 s, 3.75 mm; 7 s, 3 mm): 35 and 44 %."
+OUTSIDE = "Two people scored elsewhere: 35, 44 %."
 PHANTOM = (
-    "On a phantom with human-like fluctuations `sbl` is applied and worse than adding no detail"
-    " (−121, −55 %; `benchmarks/FINDINGS.md`)."
+    "On a phantom with human-like fluctuations `sbl` is applied and wrong (−121, −55 %;"
+    " `benchmarks/FINDINGS.md`)."
 )
 COLORS = {"studyforrest": "#0072b2", "pydecnef": "#d55e00", "opennft": "#009e73"}
 LEFT, WIDE, HIGH = 258, 380, 34
@@ -133,9 +133,9 @@ def sentences() -> str:
     ends = f"{min(weak):.0f} to {max(weak):.0f} %".replace("-", "−")
     text = (
         f"Over the brain: {min(known):.0f} to {max(known):.0f} % on {len(known)} of {len(brain)}"
-        f" runs (contrasts of conditions {ends}). {OUTSIDE} {PHANTOM} With the task removed before"
-        f" the variance map is learned: {unseen} % instead of {seen} %. The strongest 5 % of"
-        f" voxels (veins) hold {min(places):.0f} to {max(places):.0f} % of the detail's energy."
+        f" runs (contrasts of conditions {ends}). {OUTSIDE} {PHANTOM} Learned without the task:"
+        f" {unseen} % instead of {seen} %. 5 % of the voxels (veins) hold {min(places):.0f} to"
+        f" {max(places):.0f} % of the detail."
     )
     return "\n".join(textwrap.wrap(text, 140, break_long_words=False, break_on_hyphens=False))
 

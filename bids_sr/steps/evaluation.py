@@ -484,11 +484,12 @@ def gather_tested(
         "stretches": max((each["stretches"] for each in known.values()), default=0),
         "stretch_volumes": max((each["stretch_volumes"] for each in known.values()), default=0),
         "calibrated": any(each.get("calibrated", False) for each in known.values()),
+        "thermal_noise": max((each.get("thermal_noise", 0) for each in known.values()), default=0),
         "series": {
             name: {
                 key: value
                 for key, value in each.items()
-                if key not in ("stretches", "stretch_volumes")
+                if key not in ("stretches", "stretch_volumes", "thermal_noise")
             }
             for name, each in found.items()
         },

@@ -57,12 +57,15 @@ class TemporalStatistics:
         The same of stretches of these volumes alone, without the mean and nuisance of all.
     checksums : Mapping[str, str]
         SHA-256 of the series and the mask, where they were made from them.
+    thermal : float
+        Standard deviation of thermal noise over the mean signal in the mask.
     """
 
     mean: Array
     components: Array
     stretches: tuple[Array, ...] = ()
     checksums: Mapping[str, str] = field(default_factory=dict)
+    thermal: float = 0.0
 
 
 def temporal_statistics(
@@ -141,8 +144,8 @@ def temporal_statistics(
     if values[-1] <= 0:
         raise SeriesError("the series does not change over time inside the mask")
     # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
-    thermal = noise * np.median(np.linalg.eigvalsh(grams[0])[1:])
-    signal = int((values > thermal).sum())
+    thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
+    signal = int((values > noise * thermal).sum())
     # beyond is rounding
     kept = min(
         components,
@@ -176,6 +179,7 @@ def temporal_statistics(
         components=images[0],
         stretches=tuple(images[1:]),
         checksums=checksums,
+        thermal=float(np.sqrt(max(thermal, 0) / inside.sum()) / mean[inside].mean()),
     )
 
 

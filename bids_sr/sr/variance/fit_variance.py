@@ -187,6 +187,7 @@ def _gate(
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
         "tested": (
             tested_entry(tried[best], data.volumes)
+            | {"thermal_noise": round(data.statistics.thermal, 5)}
             | ({"calibrated": True} if best else {})
             | ({} if fit is None else {"calibration": how})
         ),

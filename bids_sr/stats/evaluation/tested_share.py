@@ -30,6 +30,8 @@ NOT_ACCURACY = (
     " filling's squared error, with thermal noise in it; the explained variance of an activation"
     " map cannot be read from it."
 )
+MOST_THERMAL_NOISE = 0.0105
+"""Over the mean signal, of runs as they were acquired (``benchmarks/results/gate.md``)."""
 _SAME_MM = 1e-3
 
 
@@ -73,6 +75,8 @@ class OneLevelDown:
         Whether a calibration run made the map.
     calibrations : Mapping[str, str]
         By series, what became of its calibration.
+    thermal_noise : float
+        Standard deviation over the mean signal of the brain; 0 where it is not known.
     """
 
     tested: Mapping[str, MetricRow] = field(default_factory=dict)
@@ -80,6 +84,7 @@ class OneLevelDown:
     sizes: tuple[str, str] | None = None
     calibrated: bool = False
     calibrations: Mapping[str, str] = field(default_factory=dict)
+    thermal_noise: float = 0.0
 
     @property
     def acquired_text(self) -> str:
@@ -163,4 +168,5 @@ def one_level_down(
         },
         sizes=_sizes(facts),
         calibrated=bool(facts.get("calibrated")),
+        thermal_noise=float(cast("float", facts.get("thermal_noise", 0))),
     )

@@ -23,7 +23,12 @@ from bids_sr.stats.evaluation.evidence import (
     Why,
     below_zero,
 )
-from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY, OneLevelDown
+from bids_sr.stats.evaluation.tested_share import (
+    CALIBRATED,
+    MOST_THERMAL_NOISE,
+    NOT_ACCURACY,
+    OneLevelDown,
+)
 from bids_sr.stats.evaluation.words import (
     TOO_LITTLE,
     capital,
@@ -242,6 +247,12 @@ def limits(
     out = []
     if found is not None and found.tested and (found.calibrated or not accurate):
         out.append(CALIBRATED if found.calibrated else NOT_ACCURACY)
+    if found is not None and found.tested and found.thermal_noise > MOST_THERMAL_NOISE:
+        out.append(
+            f"Thermal noise is {found.thermal_noise:.1%} of the signal, more than in all runs that"
+            f" were measured as acquired (at most {MOST_THERMAL_NOISE:.1%}): figures of other people"
+            " are not of such runs, and the test one level down may let a harmful map pass."
+        )
     if evidence is None and _series(claims, "function", holds=None):
         out.append(f"No high-resolution reference: {advice.reference}.")
     if evidence is not None:

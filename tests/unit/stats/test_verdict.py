@@ -297,6 +297,12 @@ def test_without_a_reference_nothing_is_compared():
     assert any("--retrospective" in text for text in verdict.limits)
 
 
+@pytest.mark.parametrize(("noise", "said"), [(0.005, False), (0.0105, False), (0.014, True)])
+def test_more_thermal_noise_than_any_measured_run_has_is_said(noise, said):
+    verdict = judge([share("sbl", 0.27)], one_level={**ONE_LEVEL, "thermal_noise": noise})
+    assert any(text.startswith(f"Thermal noise is {noise:.1%}") for text in verdict.limits) is said
+
+
 def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
