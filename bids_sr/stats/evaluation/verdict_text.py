@@ -249,8 +249,8 @@ def limits(
         out.append(CALIBRATED if found.calibrated else NOT_ACCURACY)
     if found is not None and found.tested and found.thermal_noise > MOST_THERMAL_NOISE:
         out.append(
-            f"Thermal noise is {found.thermal_noise:.1%} of the signal, more than in all runs that"
-            f" were measured as acquired (at most {MOST_THERMAL_NOISE:.1%}): figures of other people"
+            f"Thermal noise is {found.thermal_noise:.1%} of the signal, more than in all runs"
+            f" measured as acquired (at most {MOST_THERMAL_NOISE:.1%}): figures of other people"
             " are not of such runs, and the test one level down may let a harmful map pass."
         )
     if evidence is None and _series(claims, "function", holds=None):
