@@ -8,13 +8,12 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
 from bids_sr.cli.stages import STAGES, stage_of
-from bids_sr.execution.usage import kind_of
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.graph import whom_of
 from bids_sr.preflight.pace import duration
@@ -35,88 +34,46 @@ _LOOK_S = 2.0
 _FIRST = 0.05  # of the work, before which no time left is told: the plan has told the estimate
 
 
-_MOST = 0.9  # of a step that runs, counted as done before it ends
-_OVERDUE = 0.3  # of the time that a step has run is left to it, whatever was expected
-_ODD = 2.0  # times as long as others, or as short
-_MOST_OF_ONE_S = 20.0  # of work that one step stands for
-_TRUSTED_S = 10.0  # of work, which counts as if it had taken as long as expected
-_TRUSTED_OF_KIND_S = 1.0  # of one kind, as if it had taken what the others did
-_WAITS = 0.25  # of the longest path, in which other processors find nothing to do
-_REMEMBERED_S = 200.0  # of work, after which what a step took counts less than half
+_TRUST = 0.1  # of a run: how much the estimate before it counts beside what is seen
 
 
 class _TimeLeft:
-    """Share that is done of a graph of steps, and time to wait for the rest.
+    """Share that is done of the declared processor time, and time left at the pace seen so far.
 
-    The time left is that of the steps that are not done, on all processors or, where they wait for
-    each other, one after the other, as many times as long as the steps that ran took: those of the
-    same kind where there were any, all of late otherwise. A step that runs counts by its time, and
-    never as done; one that takes longer than it should raises the time left.
-
-    `steps` are kind, declared processor time (s) and names of those that wait for it, of each step
-    by its name, before these; `slower` is how many times as long as declared they are expected to
-    take, of which `processors` run at one time. `now` is the time on any clock (s).
+    `steps` are the declared seconds of each step; before anything is seen they are expected to
+    take `slower` times as long on so many `processors`. `now` is seconds since the start.
     """
 
     def __init__(
-        self,
-        steps: Mapping[str, tuple[str, float, Sequence[str]]],
-        *,
-        processors: float = 1.0,
-        slower: float = 1.0,
+        self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
     ) -> None:
-        self._left, self._processors, self._slower = dict(steps), processors, slower
-        self._total = sum(seconds for _, seconds, _ in steps.values())
+        self._left, self._total = dict(steps), sum(steps.values())
+        self._slower, self._expected = slower, slower * self._total / processors
         self._since: dict[str, float] = {}
-        # kind → time that its steps took, and that they declare; "" for all, the last ones most
-        self._known: dict[str, tuple[float, float]] = {}
-        self._furthest = 0.0
 
     def start(self, name: str, now: float) -> None:
+        """A step begins."""
         self._since[name] = now
 
     def end(self, name: str, now: float) -> None:
-        """Take note that a step ended; one that never started had been done before."""
-        kind, declared, _ = self._left.pop(name, ("", 0.0, ()))
-        since = self._since.pop(name, None)
-        if since is not None:
-            took, usual = now - since, declared * self._ratio("")
-            # one that did nothing, or went wrong, tells little of the others
-            part = min(1.0, _MOST_OF_ONE_S / max(declared, _MOST_OF_ONE_S))
-            self._learn("", part * min(max(took, usual / _ODD), usual * _ODD), part * declared)
-            self._learn(kind, took, declared)
+        """A step is done."""
+        self._left.pop(name, None)
+        self._since.pop(name, None)
 
     def share(self, now: float) -> float:
-        """Share of the processor time that is done (0 to 1), which never decreases."""
-        left = 0.0
-        for name, (kind, declared, _) in self._left.items():
-            full = declared * self._ratio(kind)
-            spent = now - self._since.get(name, now)
-            left += declared * (1 - (min(_MOST, spent / full) if full else 0.0))
-        if self._total:
-            self._furthest = max(self._furthest, 1 - left / self._total)
-        return self._furthest if self._left else 1.0
+        """Share done, 0 to 1; a step that runs counts by its time, and never as done."""
+        if not self._left or not self._total:
+            return float(not self._left)
+        left = (
+            max(0.1 * declared, declared - (now - self._since.get(name, now)) / self._slower)
+            for name, declared in self._left.items()
+        )
+        return 1 - sum(left) / self._total
 
     def seconds(self, now: float) -> float:
-        """Time to wait until all is done (s)."""
-        work, longest = 0.0, dict[str, float]()
-        for name, (kind, declared, then) in reversed(self._left.items()):
-            spent = now - self._since.get(name, now)
-            rest = max(declared * self._ratio(kind) - spent, _OVERDUE * spent)
-            work += rest
-            longest[name] = rest + max((longest.get(each, 0.0) for each in then), default=0.0)
-        path = max(longest.values(), default=0.0)
-        return max(path, (work + _WAITS * (self._processors - 1) * path) / self._processors)
-
-    def _learn(self, kind: str, took: float, declared: float) -> None:
-        before, kept = self._known.get(kind, (0.0, 0.0)), 0.5 ** (declared / _REMEMBERED_S)
-        self._known[kind] = kept * before[0] + took, kept * before[1] + declared
-
-    def _ratio(self, kind: str) -> float:
-        took, declared = self._known.get("", (0.0, 0.0))
-        every = (took + self._slower * _TRUSTED_S) / (declared + _TRUSTED_S)
-        took, declared = self._known.get(kind, (0.0, 0.0)) if kind else (0.0, 0.0)
-        return (took + every * _TRUSTED_OF_KIND_S) / (declared + _TRUSTED_OF_KIND_S)
+        """Time left (s)."""
+        share = self.share(now)
+        return (now + _TRUST * self._expected) / (share + _TRUST) * (1 - share)
 
 
 class Progress:
@@ -153,18 +110,11 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         look_s: float = _LOOK_S,
     ) -> None:
-        from networkx import topological_sort
 
-        steps = {
-            node.fullname: (
-                kind_of(node),
-                getattr(node, "seconds", 0.0),
-                [each.fullname for each in graph.successors(node)],
-            )
-            for node in topological_sort(graph)
-        }
+        steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
         self._left = _TimeLeft(steps, processors=processors, slower=slower)
-        self._say, self._clock, self._said = say, clock, clock()
+        began = clock()
+        self._say, self._clock, self._said = say, lambda: clock() - began, 0.0
         self._told = set[tuple[str, str]]()
         # node → participant or run, stage, since when
         self._running: dict[str, tuple[str, str, float]] = {}

@@ -7,18 +7,16 @@ The way of a run's points is worked out once, and all maps on one grid are inter
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.group.group_inputs import MapKey, RunMaps
 from bids_sr.io.array_types import Array
+from bids_sr.io.nifti import load_image
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import linear_values, moved, points_in
@@ -125,59 +123,6 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
     return values
 
 
-def _load_map(path: Path) -> tuple[Array, Array]:
-    """Load the data and affine of a 3D image.
-
-    The plain form in which maps are stored is read directly.
-
-    Raises
-    ------
-    ImageError : as of `bids_sr.io.nifti.load_image`, which reads every other form
-    """
-    from nibabel.nifti1 import header_dtype
-
-    from bids_sr.io.nifti import load_image
-
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error):
-        return load_image(path)
-    header = (
-        np.frombuffer(raw[:348], dtype=header_dtype.newbyteorder("<")) if len(raw) >= 352 else None
-    )
-    if header is None or not _plain(header[0]):
-        return load_image(path)
-    shape = tuple(int(n) for n in header["dim"][0, 1:4])
-    if len(raw) != 352 + 4 * int(np.prod(shape)):
-        return load_image(path)
-    data = np.frombuffer(raw, dtype="<f4", offset=352).reshape(shape, order="F")
-    if not np.isfinite(data).all():
-        return load_image(path)
-    affine = np.eye(4)
-    affine[:3] = [header["srow_x"][0], header["srow_y"][0], header["srow_z"][0]]
-    return data, affine
-
-
-def _plain(header: np.void) -> bool:
-    """Whether a header is that of a 3D image of unscaled little-endian float32 with an sform."""
-    wanted = {
-        "sizeof_hdr": 348,
-        "datatype": 16,
-        "vox_offset": 352,
-        "scl_slope": 1,
-        "scl_inter": 0,
-        "magic": b"n+1",
-    }
-    same = all(header[name] == value for name, value in wanted.items())
-    return bool(
-        same
-        and header["dim"][0] == 3
-        and header["dim"][1:4].min() > 0
-        and header["sform_code"] > 0
-    )
-
-
 @dataclass(slots=True)
 class _Sampling:
     """How a run reaches some voxels of the template."""
@@ -243,7 +188,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
-    scale = percent_scale(_load_map(run.boldref)[0], mask > 0)
+    scale = percent_scale(load_image(run.boldref)[0], mask > 0)
     way = _Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
@@ -267,7 +212,7 @@ def _stored(way: _Sampling, key: MapKey) -> Array | None:
     path, target = way.run.map_file(key, way.target.space), way.target
     if path is None:
         return None
-    data, affine = _load_map(path)
+    data, affine = load_image(path)
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][way.at]
     return sample_points(data, affine, target.points[way.at]) if way.points is None else None
@@ -304,7 +249,7 @@ def _values_of(
         files = [path for path in paths[: 1 + several] if path is not None]
         if paths[0] is None or (key in found and len(files) < 2):
             continue
-        (effect, affine), *others = map(_load_map, files)
+        (effect, affine), *others = map(load_image, files)
         maps[key, "effect"] = effect, affine
         for t, _ in others:
             known = t != 0

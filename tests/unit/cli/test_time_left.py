@@ -45,7 +45,7 @@ def replay(
     for name, each in reversed(steps.items()):
         after[name] = each.declared + max((after[one] for one in each.then), default=0.0)
     left = _TimeLeft(
-        {name: (each.kind, each.declared, each.then) for name, each in steps.items()},
+        {name: each.declared for name, each in steps.items()},
         processors=processors,
         slower=load(0),
     )
@@ -100,28 +100,3 @@ def test_the_time_left_is_wrong_by_less_than_half(path: Path, load: str) -> None
     assert all(0.5 < ratio < 1.5 for _, ratio in wrong), wrong
     minute = [now for now, _, seconds in said if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120
-
-
-def test_steps_run_side_by_side_or_wait_for_each_other() -> None:
-    four = dict.fromkeys("abcd", ("same", 60.0, ""))
-    assert _TimeLeft(four, processors=4).seconds(0.0) == 60 + 0.25 * 3 / 4 * 60
-    chain = {
-        name: ("same", 60.0, then)
-        for name, then in {"a": "b", "b": "c", "c": "d", "d": ""}.items()
-    }
-    assert _TimeLeft(chain, processors=4).seconds(0.0) == 240
-
-
-def test_steps_of_a_kind_take_what_those_before_took() -> None:
-    steps = {f"{kind}{k}": (kind, 20.0, "") for kind in "xy" for k in range(2)}
-    left = _TimeLeft(steps)
-    left.start("x0", 0.0)
-    left.end("x0", 80.0)
-    assert 70 < left.seconds(80.0) - 20.0 * left._ratio("y") * 2 <= 80  # x1
-    assert 1 < left._ratio("y") < 2  # one step that was slow is no slow machine
-    assert left.share(80.0) == pytest.approx(0.25)
-    left.end("x1", 80.0)  # done by an earlier call
-    assert left.share(80.0) == pytest.approx(0.5)
-    left.start("y0", 80.0)
-    assert left.seconds(800.0) > 0.3 * 720  # overdue, and never as good as done
-    assert left.share(800.0) == pytest.approx(0.5 + 0.9 / 4)

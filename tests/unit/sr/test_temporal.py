@@ -202,3 +202,15 @@ def test_standard_deviation_on_the_fine_grid_is_that_of_the_filled_change():
     torch.testing.assert_close(
         filled_sd(level.across(images), whole), wanted, atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+def test_thermal_noise_over_the_signal_is_recovered_beside_fluctuations(tmp_path, noise):
+    rng = np.random.default_rng(0)
+    slow = np.sin(np.linspace(0, 12, 120)) * rng.standard_normal((12, 12, 3, 1))
+    series = 1000 * (1 + 0.03 * slow + noise * rng.standard_normal((12, 12, 3, 120)))
+    mask = np.ones((12, 12, 3), bool)
+    mask[:3] = False
+    series[:3] *= 2
+    found = statistics(written(tmp_path, series), mask)
+    assert found.thermal == pytest.approx(noise, rel=0.15)
