@@ -296,6 +296,25 @@ def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:
     assert people.figure().count("<title>") == 1 + len(people.runs()), "a dot for every run"
 
 
+def test_numbers_within_sentences_are_those_of_the_benchmarks() -> None:
+    made = script("measured_numbers")
+    placed = 0
+    for page in made.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert text == made.filled(text), f"{page}: python docs/measured_numbers.py writes it anew"
+        assert "{W}" not in text, page
+        placed += len(made.PLACE.findall(text))
+    assert placed >= 30, "the pages hold numbers of benchmarks"
+
+
+def test_an_old_number_is_replaced_and_an_unknown_name_refused() -> None:
+    made = script("measured_numbers")
+    now = made.numbers()["sbl"]
+    assert made.filled("explains <!--sbl-->old<!--/--> %") == f"explains <!--sbl-->{now}<!--/--> %"
+    with pytest.raises(KeyError, match="unheard"):
+        made.filled("<!--unheard-->1<!--/-->")
+
+
 def test_the_table_of_people_has_the_means_over_people_of_the_runs() -> None:
     people = script("people_tables")
     for series, (mean, low, high) in people.means().items():
@@ -329,4 +348,4 @@ def test_what_users_read_stays_short() -> None:
     ]
     made = {"field_options.md", "graph.md", "options.md", "notices.md"}
     docs = [path for path in (ROOT / "docs").glob("*.md") if path.name not in made]
-    assert sum(map(words_of, docs)) <= 25_000
+    assert sum(map(words_of, docs)) <= 23_000

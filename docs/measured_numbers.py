@@ -1,0 +1,129 @@
+"""Numbers of measurements within sentences: ``python docs/measured_numbers.py``.
+
+A number stands in a page between ``<!--name-->`` and ``<!--/-->``, where name is a key of
+`numbers`. The values are read from `benchmarks/results`; nothing is measured here.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(HERE))
+
+import people_tables  # noqa: E402  # beside this file
+
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in HERE.glob("*.md")))
+PLACE = re.compile(r"<!--([a-z0-9_]+)-->.*?<!--/-->", re.DOTALL)
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """Rows of a stored table, of its JSON or, without one, of its Markdown."""
+    stored = RESULTS / f"{name}.json"
+    if stored.exists():
+        found: list[dict[str, Any]] = json.loads(stored.read_text("utf-8"))["rows"]
+        return found
+    lines = (RESULTS / f"{name}.md").read_text("utf-8").splitlines()
+    head, _, *cells = (
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in lines
+        if line.startswith("|")
+    )
+    return [dict(zip(head, row, strict=True)) for row in cells]
+
+
+def short(value: float, digits: int = 2) -> str:
+    """As the pages write a number below one: .88, and −.01."""
+    return re.sub(r"(?<!\d)0\.", ".", f"{value:.{digits}f}").replace("-", "−")
+
+
+def span(values: Iterable[float]) -> str:
+    """Lowest and highest: .88 to 1.32."""
+    found = list(values)
+    return f"{short(min(found))} to {short(max(found))}"
+
+
+def _largest_change_by_halves() -> float:
+    """Largest change of explained variance where W is learned from half of the volumes."""
+    found = rows("double_dipping")
+    whole = {row["run"]: row["active"] for row in found if row["W from"] == "as the program"}
+    return max(
+        abs(float(row["active"]) - float(whole[row["run"]]))
+        for row in found
+        if row["W from"].endswith("half of the volumes")
+    )
+
+
+def numbers() -> dict[str, str]:
+    """Every number of the pages, by its name."""
+    mean, low, high = people_tables.means()["`sbl`"]
+    noise = rows("null_noise_people")
+    blind = [
+        row
+        for row in rows("posterior_coverage")
+        if row["sbl"] == "blind" and row["mm"] in (0, 0.0)
+    ]
+    spaces = {
+        (row["space"], row["voxels"]): 100 * float(row["beyond, active30"])
+        for row in rows("spaces")
+        if row["series"] == "sbl"
+    }
+    template = "MNI152NLin2009aSym"
+    errors: dict[str, list[float]] = {}
+    for row in rows("posterior_foreign"):
+        errors.setdefault(row["effect"], []).append(float(row["rms error / SD"]))
+    files = {row["output"]: row for row in rows("files_count")}
+    scale = {(row["participants"], row["what"]): row for row in rows("scale")}
+    return {
+        "sbl": str(mean),
+        "sbl_error": str(100 - mean),
+        "sbl_low": str(low),
+        "sbl_high": str(high),
+        "w_halves": short(_largest_change_by_halves()),
+        "calibration_gain": span(
+            float(row["less blind, active"].split()[0]) for row in rows("people_runs_gain")
+        ),
+        "null_0": span(row["per mille"] for row in noise if row["fwhm (mm)"] == 0),
+        "null_5": span(row["per mille"] for row in noise if row["fwhm (mm)"] == 5),
+        "coverage_down": span(float(row["one level down"]) for row in blind),
+        "coverage_brain": span(float(row["brain"]) for row in blind),
+        "coverage_active": span(float(row["active in the truth"]) for row in blind),
+        "error_people": span(float(row["rms error / SD"]) for row in blind),
+        **{
+            f"error_{re.sub(r'[^a-z0-9]+', '_', effect)}": span(found)
+            for effect, found in errors.items()
+        },
+        "space_func": f"{spaces['func', 'of the series']:.1f}",
+        "space_t1w": f"{spaces['T1w', 'of the series']:.1f}",
+        "space_template": f"{spaces[template, 'of the series']:.1f}",
+        "space_2mm": f"{spaces[template, '2 mm']:.1f}",
+        **{
+            f"{kind}_{re.sub(r'[^a-z0-9]+', '_', output.lower())}": str(files[output][kind])
+            for kind in ("files", "MB")
+            for output in files
+        },
+        "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
+        "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
+    }
+
+
+def filled(text: str) -> str:
+    """The text with its numbers as they are now; KeyError for a name that is no number."""
+    known = {name.lower(): value for name, value in numbers().items()}
+    return PLACE.sub(lambda found: f"<!--{found[1]}-->{known[found[1]]}<!--/-->", text)
+
+
+def main() -> None:
+    """Write the numbers to all pages."""
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
