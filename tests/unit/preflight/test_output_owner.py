@@ -1,4 +1,4 @@
-"""An output directory of something else is refused before anything is written, dry run included."""
+"""An output directory of something else is refused before any writing, dry run included."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def test_an_output_directory_of_something_else_is_refused_and_left_as_it_is(
     call = [str(data.root), str(out), "participant", "-w", str(tmp_path / "work")]
     assert main.main([*call, "--skip-bids-validation", *options]) == 2
     told = capsys.readouterr().err
-    assert reason in told and str(out) in told and "fix: Choose a" in told
+    assert reason in told
+    assert str(out) in told
+    assert "fix: Choose a" in told
     assert _files(tmp_path) == before
 
 
