@@ -69,7 +69,7 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
         if isinstance(error, OSError) and error.errno in FULL:
             place = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
             full = error if isinstance(error, DiskFullError) else DiskFullError(place)
-            complain(f"{prog}: {full}", full.notice)
+            complain(f"{prog}: {full.notice}", full.notice)
             return FAILED
         complain(traceback.format_exc().rstrip())
         # programs that have settings

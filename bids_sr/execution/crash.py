@@ -70,7 +70,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
         said,
         what=node.fullname,
         why=": ".join(filter(None, (said.what, said.why)))
-        + ("" if notice else _room(said.code, node)),
+        + ("" if notice or "free on the file system" in said.why else _room(said.code, node)),
         subject=subject,
         run=run,
         code="crashed" if said.code == "input" else said.code,
@@ -113,9 +113,11 @@ def _room(code: str, node: "Node") -> str:
 
     A step that stores derivatives writes to two.
     """
-    folder, stored = Path(node.output_dir()), getattr(node.inputs, "base_directory", None)
+    folder, stored = Path(node.output_dir()), getattr(node.inputs, "output_dir", None)
     if code == "full":
-        places = dict.fromkeys([folder, *([Path(stored)] if isinstance(stored, str) else [])])
+        places = dict.fromkeys(
+            [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]
+        )
         return f" ({'; '.join(atomic_files.free_text(place) for place in places)})"
     return f" (file system {atomic_files.file_system_of(folder)})" if code == "forbidden" else ""
 

@@ -41,7 +41,7 @@ class DiskFullError(OSError):
         why = f"no space left (or your quota is used up){wanted}; {free_text(path)}"
         why += "; nothing half-written is left"
         self.notice = Notice(what=str(path), why=why, code="full")
-        super().__init__(errno.ENOSPC, str(self.notice))
+        super().__init__(errno.ENOSPC, f"{path}: {why}")
 
     def __reduce__(self) -> tuple[type[OSError], tuple[object, ...]]:
         return OSError, self.args  # comes back from a worker with its text

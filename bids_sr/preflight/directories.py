@@ -3,15 +3,21 @@
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
 from bids_sr.bids import Findings, pretrained_for
 from bids_sr.config import Settings
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file
+from bids_sr.version import __version__
 
+_OWN = frozenset({"logs", "sourcedata"})
+"""Folders that a stopped call, SLURM and `bids-sr-models` leave before there is a description."""
 _SPARE_GB = 0.2  # for logs and figures, which no estimate counts
 
 
@@ -57,6 +63,7 @@ def check_places(settings: Settings, found: Findings) -> None:
         _check_writable(what, path, found)
     # what an earlier run, of another user perhaps, has left in the output
     if len(found.problems) == before:
+        _check_owner(settings, found)
         _check_writable("the directory of the logs", out / "logs", found, only_there=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
@@ -88,6 +95,36 @@ def _check_cluster(file: Path, found: Findings) -> None:
     if absent:
         fix = "Run where SLURM's commands are, or leave --use-plugin out."
         found.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
+
+
+def _check_owner(settings: Settings, found: Findings) -> None:
+    """Refuse an output directory whose files are not those of this program and data set."""
+    paths = settings.paths
+    out, file = paths.output_dir, paths.output_dir / "dataset_description.json"
+    fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
+    if not file.exists():
+        entries = out.iterdir() if out.is_dir() else ()
+        others = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
+        ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
+        if others and not ours and not all(path.name in _OWN for path in others):
+            reason = f"it is not empty ({min(others).name}), and no output of bids-sr"
+            found.refuse(out, reason, fix)
+        return
+    told = read_json(file)
+    made = told.get("GeneratedBy")
+    by = made[0] if isinstance(made, list) and made and isinstance(made[0], dict) else {}
+    name, version = str(by.get("Name", "")), str(by.get("Version", ""))
+    links = told.get("DatasetLinks")
+    source = str(links.get("raw", "")) if isinstance(links, dict) else ""
+    data = Path(unquote(source.removeprefix("file://")))
+    data = (out / data).resolve()
+    known = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    if name != RESULTS:
+        found.refuse(out, f"it holds results of {name or 'another program'} ({file.name})", fix)
+    elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
+        found.refuse(out, f"it holds results of bids-sr {version}; this is {__version__}", fix)
+    elif source and data not in known and (data / file.name).is_file():
+        found.refuse(out, f"it holds results of another data set, {data}", fix)
 
 
 def _check_earlier_results(settings: Settings, found: Findings) -> None:

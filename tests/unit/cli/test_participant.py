@@ -84,6 +84,7 @@ def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(
     logs.mkdir(parents=True)
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     (logs / "CITATION.md").write_text("Made with care.\n")
+    (logs / "settings.toml").touch()
     unlucky = Notice(what="bids_sr_wf.sub_01_wf.unlucky", why="ValueError: no", code="crashed")
     record(logs, [unlucky])
     argv = [

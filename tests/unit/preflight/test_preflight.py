@@ -320,6 +320,8 @@ class TestPlaces:
         out = maker.root.parent / "out"
         for folder in (out / "logs", out / "sub-01"):
             folder.mkdir(parents=True)
+        (out / "logs" / "earlier").mkdir()
+        (out / "logs" / "earlier" / "settings.toml").touch()
         assert problems_of(directories.check_places, settings_for(maker)) == []
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
         (problem,) = problems_of(directories.check_places, settings_for(maker))

@@ -152,6 +152,18 @@ def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:
     assert f"are free on the file system {place}" in told
 
 
+def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
+    node: pe.Node, tmp_path: Path
+) -> None:
+    try:
+        raise files.DiskFullError(tmp_path / "out" / "map.nii.gz", 10)
+    except files.DiskFullError:
+        told = report_crash(node, None, []).why
+    assert str(tmp_path / "out" / "map.nii.gz") in told
+    assert told.count("are free on the file system") == 1
+    assert "fix:" not in told
+
+
 def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rerun.main([str(tmp_path)]) == 2
     assert "no directory of a step" in capsys.readouterr().err
