@@ -1,6 +1,6 @@
 """Numbers of measurements within sentences: ``python docs/measured_numbers.py``.
 
-A number stands in a page between ``<!--name-->`` and ``<!--/-->``, where name is a key of
+A number stands in a page between ``<!--:name-->`` and ``<!--/-->``, where name is a key of
 `numbers`. The values are read from `benchmarks/results`; nothing is measured here.
 """
 
@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE))
 import people_tables  # noqa: E402  # beside this file
 
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in HERE.glob("*.md")))
-PLACE = re.compile(r"<!--([a-z0-9_]+)-->.*?<!--/-->", re.DOTALL)
+PLACE = re.compile(r"<!--:([a-z0-9_]+)-->.*?<!--/-->", re.DOTALL)
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def numbers() -> dict[str, str]:
 def filled(text: str) -> str:
     """The text with its numbers as they are now; KeyError for a name that is no number."""
     known = {name.lower(): value for name, value in numbers().items()}
-    return PLACE.sub(lambda found: f"<!--{found[1]}-->{known[found[1]]}<!--/-->", text)
+    return PLACE.sub(lambda found: f"<!--:{found[1]}-->{known[found[1]]}<!--/-->", text)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bids_sr.group import group_maps, template_sampling
 from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
-from bids_sr.io.nifti import ImageError, SeriesReader, load_image, save_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.transforms import linear_values, moved, points_in, rigid_matrix, write_itk
 
@@ -122,21 +122,6 @@ def test_maps_are_interpolated_together_as_each_by_itself() -> None:
     assert (expected == 0).any()
     assert np.abs(found[:, 0] - expected).max() < 1e-5
     np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
-def test_maps_are_read_as_images_are(tmp_path: Path, name: str) -> None:
-    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
-    for dtype in (np.float32, np.int16):
-        save_image((100 * data).astype(dtype), FINE, tmp_path / name)
-        own, affine = template_sampling._load_map(tmp_path / name)
-        expected, placed = load_image(tmp_path / name)
-        assert np.array_equal(own, expected)
-        assert np.array_equal(affine, placed)
-    for spoiled in (b"", (tmp_path / name).read_bytes()[:-50]):
-        (tmp_path / name).write_bytes(spoiled)
-        with pytest.raises(ImageError, match=name):
-            template_sampling._load_map(tmp_path / name)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])

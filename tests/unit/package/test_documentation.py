@@ -310,9 +310,11 @@ def test_numbers_within_sentences_are_those_of_the_benchmarks() -> None:
 def test_an_old_number_is_replaced_and_an_unknown_name_refused() -> None:
     made = script("measured_numbers")
     now = made.numbers()["sbl"]
-    assert made.filled("explains <!--sbl-->old<!--/--> %") == f"explains <!--sbl-->{now}<!--/--> %"
+    assert (
+        made.filled("explains <!--:sbl-->old<!--/--> %") == f"explains <!--:sbl-->{now}<!--/--> %"
+    )
     with pytest.raises(KeyError, match="unheard"):
-        made.filled("<!--unheard-->1<!--/-->")
+        made.filled("<!--:unheard-->1<!--/-->")
 
 
 def test_the_table_of_people_has_the_means_over_people_of_the_runs() -> None:
