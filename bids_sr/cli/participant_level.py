@@ -22,6 +22,8 @@ from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.earlier_files import EARLIER, set_aside
+from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
 from bids_sr.preflight.pace import pace_now
 from bids_sr.region_names import find_atlas
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.pipeline.graph import Graph, Placed
     from bids_sr.preflight import Plan
+
+_NAMED = 5  # files, of those of earlier calls
 
 
 def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
@@ -99,6 +103,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             else:
                 say("all steps are done, as an earlier call left them")
             finish.retell(log_dir)
+            if not (outcome.crashes or outcome.missing):
+                record(log_dir, _of_earlier_calls(settings, finish.stored()))
         changed = note_run(log_dir, labels, settings=digest)
     say("reports")
     with still(say, "reports"):
@@ -112,6 +118,26 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     for series in exported:  # whose runs may hold no more than zero filling
         describe(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
+    """Move what earlier calls left of the runs of this one, and say so, once for each run."""
+    out = settings.paths.output_dir
+    from bids_sr.bids.query import some
+
+    moved = set_aside(out, settings.figures_dir, stored)
+    return [
+        Notice(
+            what=str(out),
+            why=f"files of an earlier call with other settings were moved to {EARLIER}, to be"
+            f" deleted where nobody needs them: {some(names, _NAMED)}",
+            level="warning",
+            subject=run.removeprefix("sub-").partition("_")[0],
+            run=run,
+            code="step",
+        )
+        for run, names in moved.items()
+    ]
 
 
 def _executed(

@@ -161,6 +161,10 @@ class Finish:
                 before = _note_of(folder) if each in left else ""
                 _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
 
+    def stored(self) -> set[Path]:
+        """Return all files that the steps have stored."""
+        return {path for folder, _ in self._steps.values() for path in _stored(folder)}
+
     def retell(self, logs: Path) -> None:
         """Add what the steps warned of when they last ran to the record in `logs`.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
+from bids_sr.io.earlier_files import scope_of
 
 _MANIFEST = "manifest.json"
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
@@ -89,7 +90,7 @@ def _archive_of(root: Path, label: str) -> Path:
 def _pack_figures(source: Path, root: Path, label: str) -> None:
     """Move a participant's figures into the archive below the derivatives `root`.
 
-    Figures that are already in it stay.
+    Figures that are already in it stay, but for those of the same runs that were not drawn now.
 
     Parameters
     ----------
@@ -108,7 +109,12 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     before = _members(target)
     found = dict(before)
     notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
-    for path, note in _loose(folder):
+    loose = list(_loose(folder))
+    drawn = {scope_of(path.name) for path, _ in loose}
+    for name in [name for name in found if scope_of(name) in drawn]:
+        del found[name]
+        notes.pop(name, None)
+    for path, note in loose:
         found[path.name], notes[path.name] = path.read_bytes(), note
     found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
         "utf-8"

@@ -61,6 +61,22 @@ def test_the_same_figures_leave_the_archive_alone_and_others_join_those_of_an_ea
     assert _texts(out) == {"motion": SVG.format("again"), "carpet": SVG.format("voxels")}
 
 
+def test_a_figure_that_a_later_call_does_not_draw_is_gone_and_those_of_other_runs_stay(
+    tmp_path: Path,
+) -> None:
+    out, other = tmp_path / "out", "sub-01_task-other_desc-carpet_bold.svg"
+    staged = _drawn(tmp_path / "work", motion="head", carpet="voxels")
+    for path in (staged / "sub-01" / "figures").glob("*carpet*"):
+        name = path.name.replace(path.name.partition(".")[0], other[:-4])
+        text = path.read_text(encoding="utf-8").replace(path.name.removesuffix(".json"), other)
+        path.with_name(name).write_text(text, encoding="utf-8")
+    _pack_figures(staged, out, "01")
+    assert len(figures_of(out, "01")) == 3
+    _pack_figures(_drawn(tmp_path / "later", motion="head"), out, "01")
+    assert [each.figure for each in figures_of(out, "01")] == ["carpet", "motion"]
+    assert other in {each.path.name for each in figures_of(out, "01")}
+
+
 def test_of_a_figure_in_both_places_the_newer_is_shown(tmp_path: Path) -> None:
     """One call may have stored them singly, the next packed."""
     out = _drawn(tmp_path / "out", motion="single")

@@ -1,0 +1,85 @@
+"""Files that an earlier call left of a run are moved, and no others."""
+
+from pathlib import Path
+
+import pytest
+
+from bids_sr.io.earlier_files import EARLIER, scope_of, set_aside
+
+RUN = "sub-01_task-tap_run-1"
+NEW = (
+    f"sub-01/func/{RUN}_contrast-all_stat-t_desc-sbl_statmap.nii.gz",
+    f"sub-01/func/{RUN}_desc-sbl_bold.nii.gz",
+    f"derivatives/bids-sr-sbl/sub-01/func/{RUN}_desc-preproc_bold.nii.gz",
+)
+SIDECARS = (
+    f"sub-01/func/{RUN}_stat-t_desc-sbl_statmap.json",
+    f"sub-01/{RUN}_contrast-all_statmap.json",
+)
+OLD = (
+    f"sub-01/func/{RUN}_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz",
+    f"sub-01/func/{RUN}_contrast-other_stat-t_desc-sbl_statmap.nii.gz",
+    f"sub-01/func/{RUN}_desc-evaluation_metrics.tsv",
+    f"derivatives/bids-sr-sbl/sub-01/func/{RUN}_space-T1w_desc-preproc_bold.nii.gz",
+)
+OLD_SIDECARS = (
+    f"sub-01/func/{RUN}_stat-t_desc-sblFwhm50_statmap.json",
+    f"sub-01/{RUN}_contrast-other_statmap.json",
+    f"sub-01/func/{RUN}_desc-evaluation_metrics.json",
+)
+OTHERS = (
+    "sub-01/func/sub-01_task-tap_run-2_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz",
+    "sub-01/func/sub-01_task-tap_run-10_desc-sbl_bold.nii.gz",
+    "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
+    "sub-02/func/sub-02_task-tap_run-1_desc-sbl_bold.nii.gz",
+    f"sourcedata/retrospective/sub-01/func/{RUN}_bold.nii.gz",
+    "sub-01.html",
+)
+
+
+def written(root: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"),
+    [
+        (
+            "sub-01_ses-a_task-tap_acq-x_run-1_desc-sbl_bold.nii.gz",
+            "sub-01_ses-a_task-tap_acq-x_run-1",
+        ),
+        ("sub-01_ses-a_desc-preproc_T1w.nii.gz", "sub-01_ses-a"),
+        ("sub-01_task-tap_bold.json", "sub-01_task-tap"),
+        ("participants.tsv", ""),
+    ],
+)
+def test_names_begin_with_the_run_that_they_are_of(name: str, scope: str) -> None:
+    assert scope_of(name) == scope
+
+
+@pytest.mark.parametrize("place", ["out", "sub-01/out"])
+def test_files_of_the_run_that_were_not_made_now_are_moved(tmp_path: Path, place: str) -> None:
+    out, work = tmp_path / place, tmp_path / "work"
+    raw = (f"sub-01/func/{RUN}_bold.nii.gz",)
+    written(tmp_path, raw)
+    written(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
+    drawn = (f"sub-01/figures/{RUN}_desc-carpet.svg",)
+    gone = (f"sub-01/figures/{RUN}_desc-truth.svg", f"sub-01/figures/{RUN}_desc-truth.svg.json")
+    written(work, (*drawn, *gone))
+    stored = {out / name for name in NEW} | {work / drawn[0]}
+    found = set_aside(out, work, stored)
+    assert {run: set(names) for run, names in found.items()} == {
+        RUN: {Path(name).name for name in OLD}
+    }
+    moved = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
+    assert files(out) == {*NEW, *SIDECARS, *OTHERS} | moved
+    assert all((out / EARLIER / name).read_text() == name for name in OLD)
+    assert files(work) == set(drawn)
+    assert (tmp_path / raw[0]).exists()
+    assert set_aside(out, work, stored) == {}
