@@ -62,7 +62,8 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     known = answer or {}
     told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
     _keep_node(node)
-    why, notice = "".join(told).rstrip(), known.get("notice")
+    here = None if answer else getattr(sys.exc_info()[1], "notice", None)
+    why, notice = "".join(told).rstrip(), known.get("notice") or here
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
     said = notice or Notice(what="", why=last or "nothing was said", code=_cause_of(why))
@@ -70,7 +71,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
         said,
         what=node.fullname,
         why=": ".join(filter(None, (said.what, said.why)))
-        + ("" if notice or "free on the file system" in said.why else _room(said.code, node)),
+        + ("" if notice else _room(said.code, node)),
         subject=subject,
         run=run,
         code="crashed" if said.code == "input" else said.code,

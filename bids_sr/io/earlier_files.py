@@ -23,11 +23,7 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
     """Move what lies in `out` of the runs of the stored files, and is not among these.
 
     Figures among intermediate files are removed. Sidecars that apply to no stored file go with
-    theirs.
-
-    Returns
-    -------
-    Names of the files that were moved, by run.
+    theirs. The names of what was moved are returned by run.
     """
     runs = {run for path in stored if "_task-" in (run := scope_of(path.name))}
     described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}

@@ -106,8 +106,8 @@ def _write_sidecar(
     entities: Mapping[str, str],
     content: Mapping[str, object],
     varies: Varies = _NOTHING_VARIES,
-) -> None:
-    """Write the sidecar of one file, or those that it shares with others.
+) -> list[Path]:
+    """Write the sidecar of one file, or those that it shares with others, and return their paths.
 
     For shared sidecars see `Keep`.
     """
@@ -119,6 +119,7 @@ def _write_sidecar(
         written[own] = content
     for path, told in written.items():
         atomic_files.write_json(root / path, told)
+    return [root / path for path in written]
 
 
 def _shared(
@@ -281,7 +282,7 @@ def store(
         [path for path in files if path.suffix == ".json"] if own_entities is None else []
     )
     beside = {path.with_suffix("").name: path for path in told_by_files}
-    written = []
+    written, notes = [], list[Path]()
     for source in (each for each in files if each not in beside.values()):
         own = _named(source) if own_entities is None else own_entities
         if among is not None and not any(each.items() <= own.items() for each in among):
@@ -296,7 +297,7 @@ def store(
         first: Path | None = None
         if in_output:
             if _is_described(found):
-                _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
+                notes += _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
             _store(source, first := output_dir / derivative_path(found), output_dtype, order, code)
             if note is not None:
                 more = {"file": first.name, "entities": dict(entities)}
@@ -310,11 +311,11 @@ def store(
             if "space" in found or there["suffix"] not in _WITHOUT_SIDECAR:
                 # one for all tissues
                 all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there
-                _write_sidecar(root, all_labels, _of_results(content))
+                notes += _write_sidecar(root, all_labels, _of_results(content))
             written.append(target := root / derivative_path(there))
             if first is None:
                 _store(source, first := target, output_dtype, order, code)
             else:
                 atomic_files.link_whole(first, target)
-    (here / RECORD).write_text(json.dumps([str(path) for path in written]))
+    (here / RECORD).write_text(json.dumps([str(path) for path in (*written, *notes)]))
     return written

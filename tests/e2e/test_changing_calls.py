@@ -13,7 +13,7 @@ CALLS = (
     ("--smoothing", "0", "5"),
     ("--sr-method", "sbl", "sdmod", "--level", "full"),
     ("--contrasts", "thumb", "--truth", "none"),
-    ("--n-dummy", "2", "--level", "minimal"),
+    ("--dummy-scans", "2", "--level", "minimal"),
     ("--smoothing", "4"),
 )
 

@@ -374,6 +374,9 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     result.write_text("")
     assert "earlier run without --retrospective" in refused(maker)
     (maker.root.parent / "out/sourcedata/retrospective").mkdir(parents=True)
+    settings = maker.root.parent / "out/logs/1/settings.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("")
     assert refused(maker) == ""
     plain = [
         str(maker.root),
