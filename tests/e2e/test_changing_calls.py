@@ -12,8 +12,8 @@ from bids_sr.io.earlier_files import EARLIER
 CALLS = (
     ("--smoothing", "0", "5"),
     ("--sr-method", "sbl", "sdmod", "--level", "full"),
-    ("--contrasts", "thumb", "--truth", "none"),
     ("--dummy-scans", "2", "--level", "minimal"),
+    ("--contrasts", "thumb", "--truth", "none"),
     ("--smoothing", "4"),
 )
 
