@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -60,10 +61,12 @@ def cost(arguments: Sequence[str]) -> None:
 
 def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
     """The series without draws, and with them, by turns."""
-    zerofilled = stored.file("res-hr_desc-zerofill_bold.nii.gz")
+    packed = stored.file("res-hr_desc-zerofill_bold.nii.gz")
     found: list[list[NodeUsage]] = [[], []]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
+        zerofilled = here / "zerofill.nii"
+        zerofilled.write_bytes(gzip.decompress(packed.read_bytes()))
         draws = here / "errors.nii", here / "acquired.nii"
         for _ in range(PAIRS):
             for own, files in zip(found, (None, draws), strict=True):
