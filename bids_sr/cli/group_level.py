@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import entities_of
+from bids_sr.bids.query import some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
@@ -74,6 +75,10 @@ def prepare(settings: Settings) -> _Group:
     tables = find_tables(output_dir, chosen)
     if tables.empty:
         why = "the group level combines these tables"
+        if not (others := find_tables(output_dir, lambda _: True)).empty:
+            there = some([*dict.fromkeys(others["name"])], 5)
+            what = f"no tables of the participants and runs asked for in {output_dir}"
+            raise UsageError(what, f"there are tables of {there}", "check the filters of the call")
         raise UsageError(f"no tables of metrics in {output_dir}", why, _RUN_PARTICIPANTS)
     if lines := mixed(tables):
         what = "\n  ".join(

@@ -176,6 +176,16 @@ def test_one_participant_is_refused(
     assert not (places[1] / "group.html").exists()
 
 
+def test_who_is_not_there_is_refused_with_who_is(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--participant-label", "99") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "there are tables of" in said
+    assert "sub-01" in said
+    assert "run the participant level first" not in said
+
+
 def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
     assert "no tables of metrics" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import ast
 import configparser
 import re
 import shutil
+import site
 import subprocess
 import sys
 import tarfile
@@ -272,3 +273,9 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     of_fmriprep = {"--level", "--subject-anatomical-reference"}
     assert named <= known | of_fmriprep | {"--build-arg", "--rm", "--slow"}
+
+
+def test_it_is_imported_in_the_root_of_a_clone_though_the_installed_one_is_hidden() -> None:
+    code = "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate; bids_sr.Evaluator"
+    packages = {"PYTHONPATH": site.getsitepackages()[0]}  # whose .pth files are not read
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, env=packages, check=True)
