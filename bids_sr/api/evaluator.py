@@ -299,6 +299,11 @@ class Evaluator(BaseEstimator):
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):
+            if given.confounds is not None and len(given.confounds) != reader.shape[3]:
+                raise ImageInputError(
+                    f"confounds: {len(given.confounds)} rows for {reader.shape[3]} volumes; give"
+                    " one for each, dummy scans too"
+                )
             self._check(reader, compared, given, folder)
             scope = self._place(reader, frame, given, list(compared), folder)
             here = RunHere(scope, folder, notes(self._name, self.verbose))

@@ -247,6 +247,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             {"events": EVENTS.assign(onset="soon")},
             "^events: onset is 'soon' in line 2, not a number",
         ),
+        ({"confounds": pd.DataFrame({"trans_x": [0.0] * 3})}, "^confounds: 3 rows for"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
