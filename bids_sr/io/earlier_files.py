@@ -25,7 +25,7 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
     Figures among intermediate files are removed. Sidecars that apply to no stored file go with
     theirs. The names of what was moved are returned by run.
     """
-    runs = {run for path in stored if "_task-" in (run := scope_of(path.name))}
+    runs = {scope_of(path.name) for path in stored} - {""}
     described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
     moved: dict[str, list[str]] = {}
     for path in sorted({path for root in (out, figures) for path in _beside(stored, root)}):
@@ -36,7 +36,8 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
             note
             for folder in (path.parent, path.parent.parent)
             for note in folder.glob("*.json")
-            if _parts(note) <= _parts(path) and not any(_parts(note) <= one for one in described)
+            if note.name == f"{path.name}.json"  # of a figure
+            or (_parts(note) <= _parts(path) and not any(_parts(note) <= one for one in described))
         }
         for each in (path, *notes - set(stored)):
             if each.is_relative_to(out):
