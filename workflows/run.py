@@ -8,6 +8,7 @@ from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED
+from bids_sr.stats.glm.contrasts import minus_others
 from bids_sr.steps import (
     activation,
     active_regions,
@@ -146,6 +147,9 @@ def _settings(
         "contrasts": {
             name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
         },
+        "minus_others": ()
+        if how.contrasts or how.stats_model
+        else minus_others(planned.plan.contrasts[bold.bold]),
         "nuisance": None if at_rest else planned.plan.nuisance,
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),

@@ -93,6 +93,13 @@ class StoredMaps:
         Ways to make regions: ``quarter``, ``fdr`` or a value of z.
     kinds : Sequence[str]
         Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
+    correlation : bool
+        Whether correlation is stored beside the linear model at the standard level.
+    primary : str
+        Name of the primary series.
+    minus_others : Collection[str]
+        Contrasts that nobody asked for, stored of the acquired and the primary series alone at
+        the standard level.
     """
 
     level: Level
@@ -101,14 +108,18 @@ class StoredMaps:
     smoothing: Sequence[float] = SMOOTHING
     thresholds: Sequence[str] = THRESHOLDS
     kinds: Sequence[str] = ("cc", "glm")
+    correlation: bool = False
+    primary: str = ""
+    minus_others: Collection[str] = ()
 
     def of(self, series: str) -> Mapping[float, _Stored]:
         """What is stored of every contrast of a series, by FWHM (mm).
 
-        Full: everything. Standard: t, effect, its variance and the correlation at the smallest
-        width, t and effect, which the group level reads, at the smallest width above 0, and the
-        region of the first threshold. Widths that were named get what the smallest gets, and
-        thresholds that were named have their regions.
+        Full: everything. Standard: t, effect and its variance at the smallest width, t and effect,
+        which the group level reads, at the smallest width above 0. Correlation, with the region of
+        the first threshold, is stored where nothing else is mapped or `correlation` says so.
+        Widths that were named get what the smallest gets, and thresholds that were named have
+        their regions.
 
         Parameters
         ----------
@@ -131,22 +142,31 @@ class StoredMaps:
         ]
         if self.level == "full":
             return {width: _Stored(stats=every, thresholds=possible) for width in self.smoothing}
+        correlated = correlated and (self.correlation or not fitted)
+        unnamed = possible[:1] if correlated else ()
         most = _Stored(
-            stats=[stat for stat in every if stat != "z"],
-            thresholds=possible[:1] if tuple(self.thresholds) == THRESHOLDS else possible,
+            stats=[*(_CORRELATED if correlated else ()), *(_FITTED if fitted else ())],
+            thresholds=unnamed if tuple(self.thresholds) == THRESHOLDS else possible,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, most)
         least, above = sorted(self.smoothing)
         return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
 
-    def holds(self, series: str, fwhm_mm: float, stat: str) -> bool:
-        """Whether the maps of a statistic are stored of a series at one smoothing.
+    def leaves_out(self, series: str) -> Collection[str]:
+        """Contrasts of which nothing is stored of a series."""
+        every = self.level == "full" or series in (RAW, self.primary)
+        return () if every else self.minus_others
+
+    def holds(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
+        """Whether the map of a contrast and statistic is stored of a series at one smoothing.
 
         Parameters
         ----------
         series : str
             Name of the series, such as ``raw`` or that of a method.
+        contrast : str
+            Name of the contrast.
         fwhm_mm : float
             Gaussian smoothing of the maps (FWHM, mm), to a tenth.
         stat : str
@@ -155,9 +175,9 @@ class StoredMaps:
         Returns
         -------
         bool
-            True if such maps become files.
+            True if it becomes a file.
         """
-        return any(
+        return contrast not in self.leaves_out(series) and any(
             stat in own.stats
             for width, own in self.of(series).items()
             if round(10 * (width - fwhm_mm)) == 0

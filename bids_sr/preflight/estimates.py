@@ -177,6 +177,7 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         smoothing=how.smoothing,
         thresholds=how.thresholds,
         kinds=how.kinds,
+        correlation=superres.recipe != "fast",
     )
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     with_t1w = sum(1 for subject in plan.subjects if subject.t1w)

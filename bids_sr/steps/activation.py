@@ -149,7 +149,12 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
         smoothing=setting("smoothing"),
         thresholds=setting("thresholds"),
         kinds=setting("kinds"),
+        correlation=bool(setting("at_rest")) or setting("recipe") != "fast",
+        primary=setting("primary"),
+        minus_others=setting("minus_others"),
     )
+    left_out = chosen.leaves_out(series)
+    contrasts = [name for name in setting("contrasts") if name not in left_out]
     for fwhm_mm, own in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [each for stat in own.stats for each in (stat, *_BESIDE.get(stat, ()))]
@@ -159,7 +164,10 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
         ]
         regions += [desc + "Reliable"] * ("effect" in own.stats)
         found += [{"suffix": "mask", "desc": region} for region in regions]
-    return found
+    if not left_out:
+        return found
+    key = {"statmap": "contrast", "mask": "label"}
+    return [{**own, key[own["suffix"]]: name} for own in found for name in contrasts]
 
 
 @step(

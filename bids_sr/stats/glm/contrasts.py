@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from bids_sr.notices import UsageError
@@ -177,6 +177,16 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
                 dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0},
             )
     return found
+
+
+def minus_others(contrasts: Mapping[str, Contrast]) -> tuple[str, ...]:
+    """Contrasts of one condition with the mean of three or more."""
+    return tuple(
+        name
+        for name, weights in contrasts.items()
+        if len(weights) > MAX_TYPES_FOR_PAIRS
+        and sum(weight > 0 for weight in weights.values()) == 1
+    )
 
 
 def resolve_contrasts(

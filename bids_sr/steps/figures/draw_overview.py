@@ -257,6 +257,8 @@ def show_viewer(
     baselines: str,
     smoothing: Sequence[float],
     kinds: Sequence[str],
+    primary: str,
+    minus_others: Sequence[str],
 ) -> Content | None:
     """Show every map of the run to scroll through, by contrast, smoothing and series.
 
@@ -282,7 +284,7 @@ def show_viewer(
         Runs of the participant, which share the page.
     entities : Mapping[str, str]
         Of the files of the run, by which the maps are named that are stored whole.
-    level, methods, baselines, smoothing, kinds : Level
+    level, methods, baselines, smoothing, kinds, primary, minus_others : Level
         These decide which of them are stored, see `StoredMaps`.
 
     Returns
@@ -297,7 +299,13 @@ def show_viewer(
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
     display, grid = found.display, grid_of(bold_mask_hr)
     stored = StoredMaps(
-        level=level, methods=methods, baselines=baselines, smoothing=smoothing, kinds=kinds
+        level=level,
+        methods=methods,
+        baselines=baselines,
+        smoothing=smoothing,
+        kinds=kinds,
+        primary=primary,
+        minus_others=minus_others,
     )
     shown = {}
     files: dict[str, str] = {}
@@ -314,7 +322,7 @@ def show_viewer(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
                 )
                 for name in every
-                if stored.holds(name, fwhm, stat)
+                if stored.holds(name, contrast, fwhm, stat)
             }
     below = onto(guide_hr or boldref, *grid)
     mni = None

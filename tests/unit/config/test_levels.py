@@ -15,8 +15,20 @@ from bids_sr.config.settings import Settings, analysis_digest
 BOTH = ("cc", "glm")
 
 
-def _stored(level="standard", smoothing=SMOOTHING, thresholds=THRESHOLDS, kinds=BOTH):
-    chosen = StoredMaps(level=level, smoothing=smoothing, thresholds=thresholds, kinds=kinds)
+def _stored(
+    level="standard",
+    smoothing=SMOOTHING,
+    thresholds=THRESHOLDS,
+    kinds=BOTH,
+    correlation=False,
+):
+    chosen = StoredMaps(
+        level=level,
+        smoothing=smoothing,
+        thresholds=thresholds,
+        kinds=kinds,
+        correlation=correlation,
+    )
     return {
         width: (tuple(own.stats), tuple(own.thresholds)) for width, own in chosen.of("sbl").items()
     }
@@ -24,9 +36,30 @@ def _stored(level="standard", smoothing=SMOOTHING, thresholds=THRESHOLDS, kinds=
 
 def test_the_standard_level_stores_what_is_shown_and_what_the_group_level_reads() -> None:
     assert _stored() == {
+        0.0: (("t", "effect", "variance"), ()),
+        5.0: (("t", "effect"), ()),
+    }
+
+
+def test_correlation_is_stored_with_its_region_where_it_is_asked_for() -> None:
+    assert _stored(correlation=True) == {
         0.0: (("cc", "t", "effect", "variance"), ("quarter",)),
         5.0: (("t", "effect"), ()),
     }
+
+
+def test_contrasts_that_nobody_asked_for_are_stored_of_two_series() -> None:
+    chosen = {
+        level: StoredMaps(level=level, primary="sbl", minus_others=["aMinusOthers"])
+        for level in ("standard", "full")
+    }
+    assert [
+        name
+        for name in ("raw", "sbl", "srgan", "measured")
+        if chosen["standard"].holds(name, "aMinusOthers", 0.0, "t")
+    ] == ["raw", "sbl"]
+    assert chosen["standard"].holds("srgan", "a", 0.0, "t")
+    assert chosen["full"].holds("srgan", "aMinusOthers", 0.0, "t")
 
 
 def test_the_smallest_level_stores_no_map_and_the_largest_all() -> None:
@@ -38,7 +71,7 @@ def test_the_smallest_level_stores_no_map_and_the_largest_all() -> None:
 @pytest.mark.parametrize("smoothing", [(0.0, 5.0, 8.0), (3.5, 13.2), (6.0,)])
 def test_widths_that_a_user_named_get_what_the_smallest_gets(smoothing) -> None:
     assert _stored(smoothing=smoothing) == dict.fromkeys(
-        smoothing, (("cc", "t", "effect", "variance"), ("quarter",))
+        smoothing, (("t", "effect", "variance"), ())
     )
 
 
@@ -50,7 +83,7 @@ def test_thresholds_that_a_user_named_have_their_regions() -> None:
     ("kinds", "least", "above"),
     [
         (("cc",), (("cc",), ("quarter",)), (("cc",), ())),
-        (("glm",), (("t", "effect", "variance"), ("fdr",)), (("t", "effect"), ())),
+        (("glm",), (("t", "effect", "variance"), ()), (("t", "effect"), ())),
     ],
 )
 def test_the_first_region_is_the_first_that_can_be_made(kinds, least, above) -> None:
