@@ -391,7 +391,16 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
     ]
     for name in run.mapped:
         own = run.series[name]
-        own.add(activation.map_series)
+        filled = run.series.get(ACQUIRED_BAND)
+        same: Mapping[str, Maker] = {}
+        if filled is not None and "weight" in own.makers:
+            same = {
+                "zerofilled": filled["series"],
+                "zerofilled_maps": filled["maps"],
+                "zerofilled_metrics": filled["map_metrics"],
+                "zerofilled_quality": filled["quality"],
+            }
+        own.add(activation.map_series, wires=same)
         maps: tuple[Maker, ...] = (own["maps"],)
         if name in with_prior and "glm" in settings.activation.kinds:
             own.add(check_intervals)

@@ -115,11 +115,11 @@ class StoredMaps:
     def of(self, series: str) -> Mapping[float, _Stored]:
         """What is stored of every contrast of a series, by FWHM (mm).
 
-        Full: everything. Standard: t, effect and its variance at the smallest width, t and effect,
-        which the group level reads, at the smallest width above 0. Correlation, with the region of
-        the first threshold, is stored where nothing else is mapped or `correlation` says so.
-        Widths that were named get what the smallest gets, and thresholds that were named have
-        their regions.
+        Full: everything. Standard: t, effect and its variance (not of baselines) at the smallest
+        width, t and effect, which the group level reads, at the smallest width above 0.
+        Correlation, with the region of the first threshold, is stored where nothing else is mapped
+        or `correlation` says so. Widths that were named get what the smallest gets, and thresholds
+        that were named have their regions.
 
         Parameters
         ----------
@@ -142,10 +142,12 @@ class StoredMaps:
         ]
         if self.level == "full":
             return {width: _Stored(stats=every, thresholds=possible) for width in self.smoothing}
+        can_be_made_again = series_level(series, series_names(self.methods)) == "full"
+        least_fitted = _GROUP if can_be_made_again else _FITTED
         correlated = correlated and (self.correlation or not fitted)
         unnamed = possible[:1] if correlated else ()
         most = _Stored(
-            stats=[*(_CORRELATED if correlated else ()), *(_FITTED if fitted else ())],
+            stats=[*(_CORRELATED if correlated else ()), *(least_fitted if fitted else ())],
             thresholds=unnamed if tuple(self.thresholds) == THRESHOLDS else possible,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:

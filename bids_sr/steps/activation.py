@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -11,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array, Float32
+from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MetricRow, columns_json, metric_rows
@@ -185,6 +188,10 @@ def map_series(
     regressors: Regressors,
     here: Path,
     confounds: Confounds | None = None,
+    zerofilled: Series | None = None,
+    zerofilled_maps: Sequence[Map] = (),
+    zerofilled_metrics: Rows | None = None,
+    zerofilled_quality: Rows | None = None,
     *,
     series_name: str,
     smoothing: Sequence[float],
@@ -218,6 +225,9 @@ def map_series(
         Folder in which the step writes.
     confounds : Confounds | None, optional
         One row a volume; without it no confound enters the model.
+    zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality : Series | None
+        The zero-filled series and what this step made of it: that of the series, too, where the
+        series is the same file, as of a method that is not applied.
     series_name : str
         Name of the series, such as ``raw`` or that of a method.
     smoothing : Sequence[float]
@@ -253,6 +263,18 @@ def map_series(
         Maps and regions by smoothing and contrast, rows of their metrics, and rows of the quality
         of the series.
     """
+    if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
+        about = partial(
+            map_sidecars.common_sidecar,
+            series=series_name,
+            zooms=series.zooms,
+            axis_order=axis_order,
+        )
+        return (
+            [_named_anew(one, series_name, about, here) for one in zerofilled_maps],
+            [replace(row, series=series_name) for row in zerofilled_metrics or ()],
+            [replace(row, series=series_name) for row in zerofilled_quality or ()],
+        )
     lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
     if lacking and series_name == RAW:
         _LOGGER.warning("no confound %s of the BIDS Stats Model in this run", ", ".join(lacking))
@@ -305,6 +327,21 @@ def map_series(
             per_acquired=1 if series_name == RAW else prod(factor),
         )
     return maps, rows, metric_rows(series_name, quality_metrics(quality.quality(), mask.data))
+
+
+def _named_anew(
+    made: Derivative, series: str, about: Callable[..., map_sidecars.Sidecar], here: Path
+) -> Derivative:
+    """Return a map or region under the name of a series of the same values."""
+    fwhm_mm = real(made.sidecar["SmoothingFWHM"])
+    label = map_label(series, fwhm_mm, str(made.sidecar.get("ThresholdLabel", "")))
+    named = replace(
+        made,
+        entities={**made.entities, "desc": label},
+        sidecar={**made.sidecar, **about(fwhm_mm=fwhm_mm)},
+    )
+    link_whole(Path(str(made.content)), path := here / f"{named.name}.nii")
+    return replace(named, content=path)
 
 
 def fitted(

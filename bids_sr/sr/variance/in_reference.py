@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from bids_sr.io.array_types import Array
+from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
@@ -111,6 +112,9 @@ class Detail:
         errors, and what is acquired of them in slices as thin as those of the series.
         InferenceError: the result is not finite.
         """
+        if self.change is None and self.constant is None:
+            link_whole(zerofilled.path, target)
+            return
         (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
         files = [(target, zerofilled.shape, affine)]
         if draws is not None and isinstance(self.change, Prior):

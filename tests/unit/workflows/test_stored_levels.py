@@ -111,10 +111,10 @@ def test_of_each_contrast_the_maps_are_chosen_by_statistic_and_smoothing(
     beside = [(stat, desc) for _, desc in smooth[1:] for stat in ("sd", "tTotal")]
     beside += [(stat, "sbl") for stat in ("sd", "tTotal", "wrongsign")]
     assert sorted(maps) == sorted(
-        [*((stat, "sbl") for stat in ("t", "effect", "variance", "cc")), *smooth, *beside]
+        [*((stat, "sbl") for stat in ("t", "effect", "variance")), *smooth, *beside]
     )
     regions = [each["desc"] for each in among if each["suffix"] == "mask"]
-    assert regions == ["sblQuarter", "sblReliable", "sblFwhm50Reliable"]
+    assert regions == ["sblReliable", "sblFwhm50Reliable"]
 
 
 def test_the_data_set_for_other_programs_is_whole_at_every_level(
