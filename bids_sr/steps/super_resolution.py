@@ -310,7 +310,10 @@ def super_resolve(
     of_run = model is not None and model.card.trained_on == "series"
     if model is not None:
         check_model(model.card, stc.affine, "bold", factor, force=force)
-    guided = highres_file is not None if of_run else series_name in PAIR_BASELINES
+    application = _applied(model) if of_run else {}
+    guided = series_name in PAIR_BASELINES
+    if of_run:
+        guided = highres_file is not None and bool(application["Applied"])
     acquired = UpsamplerInputs(
         factor=factor,
         affine=stc.affine,
@@ -365,7 +368,7 @@ def super_resolve(
         SeriesReader(path) if path.exists() else None
         for path in (here / "error_draws.nii", here / "acquired_draws.nii")
     )
-    return SeriesReader(target), others, _applied(model) if of_run else {}, errors, seen
+    return SeriesReader(target), others, application, errors, seen
 
 
 def _applied(model: LoadedModel | None) -> dict[str, object]:

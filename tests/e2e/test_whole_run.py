@@ -198,7 +198,6 @@ def test_maps_of_a_contrast_are_told_what_it_is_by_a_sidecar_of_the_participant(
         "t",
         "effect",
         "variance",
-        "cc",
     }
     assert not list(func.glob("*_res-hr_contrast-*_statmap.json"))
     for path in found:

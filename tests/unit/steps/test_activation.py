@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from oldtables import measure_of
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import COLUMNS, read_frame
-from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.stats.glm.design import MOTION, model_confounds
@@ -221,6 +222,32 @@ def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
             f"autoregressive of order {model['DegreesOfFreedom'] // 6},"
         )
         assert model["DegreesOfFreedom"] // 6 < 6
+
+
+def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_path, monkeypatch):
+    """As of a method that was not applied: the same values, under its own name, read once."""
+    folders = [tmp_path / name for name in ("zerofill", "again", "sbl")]
+    for folder in folders:
+        folder.mkdir()
+    direct = maps_of(run, "sbl", folders[1])
+    maps, rows, quality = maps_of(run, "zerofill", folders[0])
+    kind = get_args(Map)[1]
+    stored = [kind.load(kind.save(one, folders[0] / "maps")[0]) for one in maps]
+    monkeypatch.setattr("bids_sr.steps.activation.fitted", None)
+    linked = maps_of(
+        run,
+        "sbl",
+        folders[2],
+        zerofilled=SeriesReader(run["series"]["fine"]),
+        zerofilled_maps=stored,
+        zerofilled_metrics=rows,
+        zerofilled_quality=quality,
+    )
+    assert linked[1:] == direct[1:]
+    for one, other in zip(linked[0], direct[0], strict=True):
+        assert (one.entities, one.sidecar) == (other.entities, other.sidecar)
+        np.testing.assert_array_equal(one.volume.data, other.volume.data)
+        assert one.content.stat().st_nlink == 2
 
 
 def test_options_act(run, tmp_path):
