@@ -32,6 +32,7 @@ from bids_sr.series import BASELINES, kind_of
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.stats.glm.blocks import TooFewBlocks
 from bids_sr.stats.glm.contrasts import resolve_contrasts
+from bids_sr.stats.glm.design import MOTION
 from bids_sr.stats.glm.regressors import DesignError, Events, read_events
 from bids_sr.steps.evaluation import check_blocks
 
@@ -91,6 +92,35 @@ def checked_names(
                 f"series: {name!r} cannot name a series; take letters and digits, and none of"
                 f" {taken}"
             )
+
+
+def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
+    """Return a table of the confounds that enter the models, one row a volume.
+
+    Of fMRIPrep's table these are head motion and its derivatives, of any other all columns.
+
+    Raises
+    ------
+    ImageInputError
+        It cannot be read, has another number of rows, or holds what is no number.
+    """
+    try:
+        if isinstance(what, str | Path):
+            what = pd.read_csv(what, sep="\t", na_values="n/a")
+        table = pd.DataFrame(what).rename(columns=str).astype(float)
+    except (OSError, ValueError, TypeError) as error:
+        raise ImageInputError(f"confounds: they are no table of numbers ({error})") from error
+    if len(table) != n_volumes:
+        raise ImageInputError(
+            f"confounds: {len(table)} rows for {n_volumes} volumes; give one for each, dummy scans"
+            " too"
+        )
+    if "framewise_displacement" in table:
+        table = table[[name for name in table if name in MOTION]]
+    if table.iloc[1:].isna().any(axis=None):
+        lacking = ", ".join(table.columns[table.iloc[1:].isna().any()])
+        raise ImageInputError(f"confounds: values are missing in {lacking}; fill them, or drop it")
+    return table
 
 
 def of_runs(what: object) -> object:

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
@@ -45,6 +46,7 @@ from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.stats.glm.blocks import TooFewBlocks
+from bids_sr.stats.glm.design import MOTION
 from bids_sr.steps.judgment import judge
 
 if TYPE_CHECKING:
@@ -162,7 +164,7 @@ class Evaluator(BaseEstimator):
         compared: Mapping[str, ImageLike | Sequence[ImageLike]] | None = None,
         events: pd.DataFrame | str | Path | None = None,
         seeds: Mapping[str, Sequence[float]] | None = None,
-        confounds: pd.DataFrame | None = None,
+        confounds: pd.DataFrame | np.ndarray | str | Path | None = None,
         mask: MaskLike | None = None,
         roi: MaskLike | None = None,
         truth: Truth | None = None,
@@ -197,9 +199,9 @@ class Evaluator(BaseEstimator):
             BIDS events: onset, duration (s), trial_type.
         seeds : mapping of name to (x, y, z), optional
             In the place of events: centers in scanner coordinates (RAS mm), for runs at rest.
-        confounds : DataFrame, optional
-            One row a volume with the columns ``trans_x`` ... ``rot_z`` and their ``_derivative1``,
-            which enter the linear model; those of the head motion where None.
+        confounds : DataFrame, array (t, columns) or path of a TSV, optional
+            One row a volume, dummy scans too. All columns enter the linear models; of fMRIPrep's
+            table head motion and its derivatives. Those of the head motion where None.
         mask : path, image or array (x, y, z), optional
             Brain on the acquired grid.
         roi : path, image or array (X, Y, Z), optional
@@ -299,11 +301,9 @@ class Evaluator(BaseEstimator):
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):
-            if given.confounds is not None and len(given.confounds) != reader.shape[3]:
-                raise ImageInputError(
-                    f"confounds: {len(given.confounds)} rows for {reader.shape[3]} volumes; give"
-                    " one for each, dummy scans too"
-                )
+            if given.confounds is not None:
+                table = given_as.confounds_of(given.confounds, reader.shape[3])
+                given = replace(given, confounds=table)
             self._check(reader, compared, given, folder)
             scope = self._place(reader, frame, given, list(compared), folder)
             here = RunHere(scope, folder, notes(self._name, self.verbose))
@@ -381,7 +381,8 @@ class Evaluator(BaseEstimator):
             "factor": factor,
             "contrasts": given_as.contrasts_of(given, self.contrasts or ()),
             "high_pass": self.high_pass,
-            "nuisance": None,
+            "nuisance": None if given.confounds is None else list(given.confounds),
+            "effect_confounds": MOTION if given.confounds is None else tuple(given.confounds),
             "slice_time_ref": self.slice_time_ref,
             "has_stc": self.slice_timing_corrected,
             "n_boot": self.n_boot,

@@ -297,7 +297,8 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
-        text = "there is no T1w image: "
+        taken = " that --bids-filter-file takes" if settings.selection.bids_filter_file else ""
+        text = f"there is no T1w image{taken}: "
         if roi == "auto":
             text += "the region of interest is the whole brain; "
         elif roi != "brain":

@@ -287,7 +287,9 @@ def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> t
         return ()
     usable = sorted(magnitudes(files, found), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
-    if echo is not None and echoes != [0]:
+    if echo is not None and echoes == [0]:
+        found.tell(files[0], f"--echo-idx {echo} has no effect: the run has one echo.")
+    elif echo is not None:
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
             found.refuse(

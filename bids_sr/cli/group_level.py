@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
 
 _LOGGER = logging.getLogger(__name__)
+_READ = ("evaluation.margin",)
+"""Decisive settings of the group level."""
 _RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
 
@@ -179,7 +181,11 @@ def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
         else:
             known.setdefault(analysis_digest(settings), settings)
     found = [settings for digest, settings in known.items() if digest in digests]
-    return [line for other in found[1:] for line in differing(found[0], other)]
+    return [
+        f"{name}: {values}"
+        for other in found[1:]
+        for name, values in differing(found[0], other).items()
+    ]
 
 
 def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
@@ -234,6 +240,14 @@ def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str
     return [text] if lacking else []
 
 
+def _without_effect(settings: Settings) -> list[str]:
+    """Settings that differ from their defaults and that the group level does not read."""
+    from bids_sr.config.settings import differing
+
+    plain = Settings(paths=settings.paths, selection=settings.selection)
+    return [name for name in differing(plain, settings) if name not in _READ]
+
+
 def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> "RunOutcome":
     """Join, test and map the metrics, and write the group results; `say` prints one line.
 
@@ -262,13 +276,15 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.group_maps import CHUNK, group_maps
+    from bids_sr.group.group_maps import CHUNK, LEAST_PARTICIPANTS, group_maps
     from bids_sr.reports.group_report import GroupContent, build_group_report
     from bids_sr.reports.participants_page import write_index
     from bids_sr.stats.group.group_tables import write_tables
     from bids_sr.stats.group.group_values import TableError
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
+    if idle := _without_effect(settings):
+        say(f"without effect at the group level: {', '.join(idle)}")
     for line in group.absent:
         say(f"missing: {line}")
     say(f"joining {len(group.tables)} tables of {len(group.participants)} participants")
@@ -291,7 +307,9 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
                 str(error), "it is not a table of this version", "run that participant again"
             ) from error
     present = set(joined.series["series"])
-    unstored = _maps_not_stored([name for name in series if name in present], group.runs)
+    enough = len(group.participants) >= LEAST_PARTICIPANTS
+    named = [name for name in series if name in present]
+    unstored = _maps_not_stored(named, group.runs) if enough else []
     for line in unstored:
         say(line)
     say("report")

@@ -269,7 +269,11 @@ class Activation(Checked):
         type=readers.frequency,
     )
     high_pass: float = option(
-        1 / 128, "--high-pass HZ", "high-pass cut-off of the GLM (Hz)", least=0
+        1 / 128,
+        "--high-pass HZ",
+        "high-pass cut-off of the GLM (Hz), or none",
+        type=lambda text: readers.frequency(text) or 0.0,
+        least=0,
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,

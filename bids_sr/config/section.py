@@ -169,7 +169,11 @@ class Checked:
         if not holds:
             value = getattr(self, name)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise SettingError(self._where(name), shown, why, "change that value")
+            known = option_of(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
+            fix = "change that value"
+            if known.flags:
+                fix = f"change it; {known.flags} takes: {known.help} (bids-sr --help-all)"
+            raise SettingError(self._where(name), shown, why, fix)
 
     def _check_bounds(self, name: str, known: _Option) -> None:
         value = getattr(self, name)

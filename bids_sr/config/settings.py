@@ -342,24 +342,11 @@ def analysis_digest(settings: Settings) -> str:
     return _sha256(text.encode("utf-8"))[:12]
 
 
-def differing(one: Settings, other: Settings) -> list[str]:
-    """Decisive settings in which two calls differ, as ``group.name: this and that``.
-
-    Parameters
-    ----------
-    one : Settings
-        All settings of one call.
-    other : Settings
-        All settings of the other call.
-
-    Returns
-    -------
-    list[str]
-        Texts sorted by setting; empty for none.
-    """
+def differing(one: Settings, other: Settings) -> dict[str, str]:
+    """Decisive settings in which two calls differ, by ``group.name``: ``this and that``."""
     a, b = _decisive(one), _decisive(other)
-    return [
-        f"{key}: {a.get(key)} and {b.get(key)}"
+    return {
+        key: f"{a.get(key)} and {b.get(key)}"
         for key in sorted(a.keys() | b.keys())
         if a.get(key) != b.get(key)
-    ]
+    }

@@ -30,7 +30,7 @@ from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
 
 _LOGGER = logging.getLogger(__name__)
-_LEAST = 3  # participants: two leave one degree of freedom, with which nothing can be said
+LEAST_PARTICIPANTS = 3  # two leave one degree of freedom, with which nothing can be said
 CHUNK = 50  # participants that one process adds up before it hands over, at least
 _CHUNKS = 32  # about so many of these: what each hands over takes megabytes
 
@@ -135,8 +135,9 @@ def group_maps(
         for run in reaching:
             if (run.task, run.variant) == (task, variant):
                 own.setdefault(run.participant, []).append(run)
-        if len(own) < _LEAST:
-            left_out.append(f"group maps of task {task}: {_people(len(own))}, {_LEAST} are needed")
+        if len(own) < LEAST_PARTICIPANTS:
+            few_people = f"{_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
+            left_out.append(f"group maps of task {task}: {few_people}")
             continue
         people = [own[name] for name in sorted(own)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
@@ -155,13 +156,13 @@ def group_maps(
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
         for key, test in sums.tests.items():
-            if len(test.people) < _LEAST:
+            if len(test.people) < LEAST_PARTICIPANTS:
                 few.setdefault((key[1], len(test.people)), []).append(key[0])
             else:
                 made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
         left_out += [
             f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
-            f" {_LEAST} are needed"
+            f" {LEAST_PARTICIPANTS} are needed"
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(

@@ -16,7 +16,7 @@ from bids_sr.bids import (
 )
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
-from bids_sr.config import Settings
+from bids_sr.config import Settings, machine
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.notices import Notice
 from bids_sr.preflight import directories, events
@@ -58,6 +58,10 @@ def check(settings: Settings) -> Plan:
     _warn_of_missing_events(surveyed, settings, found)
     found.add_all(surveyed)
     tell_recipe(settings.superres, found)
+    resources, processors = settings.resources, machine.processors()
+    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
+        text = f"this machine or job has {processors} processors: more take memory and no time."
+        found.tell(f"--nprocs {resources.nprocs}", text)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
     for run in (run for one in surveyed.subjects for run in one.runs):

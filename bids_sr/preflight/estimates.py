@@ -235,7 +235,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
             reason = f"{given:g} GB are more than the {there:.1f} GB of this machine or job"
             most = int(there)
             fix = f"Give at most --mem-gb {most}, which is --mem-mb {1024 * most}."
-            found.refuse_option(f"--mem {given:g}", reason, fix)
+            found.refuse_option(_as_given(given), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, _sizes_of(plan.subjects, settings), free, found)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
@@ -245,6 +245,11 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
             )
             found.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
     return found.problems
+
+
+def _as_given(mem_gb: float) -> str:
+    short = round(mem_gb, 2) == mem_gb
+    return f"--mem {mem_gb:g}" if short else f"--mem {1024 * mem_gb:.0f}M"
 
 
 def check_memory(
@@ -273,7 +278,7 @@ def check_memory(
         smaller = ", or ask for a smaller --sr-factor"
     if given is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"
-        found.refuse_option(f"--mem {given:g}", reason, f"Give --mem {enough:g} or more{smaller}.")
+        found.refuse_option(_as_given(given), reason, f"Give --mem {enough:g} or more{smaller}.")
     else:
         reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"
         found.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")

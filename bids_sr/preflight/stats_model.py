@@ -65,8 +65,9 @@ def read_model(
         if not refused:
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
             return list(map(_weighted, contrasts)), confounds
+    except OSError as error:
+        refused = [f"it cannot be read ({error.strerror})"]
     except (
-        OSError,
         ValueError,
         ArithmeticError,
         LookupError,

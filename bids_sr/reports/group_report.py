@@ -446,7 +446,7 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
         ]
         for each in found.maps.itertuples()
     ]
-    caption = "Group maps, smallest smoothing above 0"
+    caption = "Group maps"
     return joined([*_map_figures(found, figure_dir), table(caption, heads, rows)])
 
 

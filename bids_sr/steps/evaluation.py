@@ -34,6 +34,7 @@ from bids_sr.stats.evaluation.references import known_activation, measured_halve
 from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
+from bids_sr.stats.glm.design import MOTION
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing
 
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
@@ -65,6 +66,7 @@ def measure_effects(
     slice_time_ref: float,
     has_stc: bool,
     has_measured: bool,
+    effect_confounds: Sequence[str] = MOTION,
 ) -> Effects:
     """Effect of every block of a run in one series, whole slices.
 
@@ -77,7 +79,7 @@ def measure_effects(
     here : Path
         Folder in which the step writes.
     confounds : Confounds | None, optional
-        One row a volume, of which motion and its derivatives enter the model.
+        One row a volume, of which `effect_confounds` enter the model.
     series_name : str
         Name of the series, such as ``raw`` or that of a method.
     tr : float
@@ -92,6 +94,8 @@ def measure_effects(
         Whether slice timing was corrected.
     has_measured : bool
         Whether the run has a measured series, which controls of the B-spline one are held against.
+    effect_confounds : Sequence[str], optional
+        Names of confounds; head motion and its derivatives.
 
     Returns
     -------
@@ -107,6 +111,7 @@ def measure_effects(
         slice_time_ref=slice_time_ref,
         has_stc=has_stc,
         confounds=confounds,
+        confound_names=effect_confounds,
     )
     with threadpool_limits(1):
         return block_effects(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.registration.calibration_alignment import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
@@ -75,7 +76,20 @@ def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrd
     return SeriesReader(here / "bold.nii")
 
 
-@step(makes="bold_file", cost=Cost(volumes=0.05))
+def _text_of_echoes(setting: Lookup) -> str:
+    times = enumerated([f"{ms:g}" for ms in cast("Sequence[float]", setting("echo_times"))])
+    return (
+        f"The echoes of the run (echo times {times} ms) were combined with weights by the T2* of"
+        " each voxel [@posse1999], which was fitted with tedana [@tedana], before all else."
+    )
+
+
+@step(
+    makes="bold_file",
+    part=Part.PREPROCESSING,
+    text=_text_of_echoes,
+    cost=Cost(volumes=0.05),
+)
 def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[float]) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
 

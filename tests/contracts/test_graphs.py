@@ -35,7 +35,7 @@ NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
 """Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
 table, too.
 """
-OF_PYTHON_ALONE = {"n_boot", "audience", "registered"}
+OF_PYTHON_ALONE = {"n_boot", "audience", "registered", "effect_confounds"}
 """Settings that a call of the command line does not have, but `Evaluator`."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",

@@ -21,7 +21,7 @@ first = ["in", "out", "participant"]
 plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3"])
 assert (plain.activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
 assert analysis_digest(plain) != analysis_digest(fewer)
-assert differing(plain, fewer) == ["activation.n_clusters: 10 and 3"]
+assert differing(plain, fewer) == {"activation.n_clusters": "10 and 3"}
 common, everything = build_parser().format_help(), build_parser(everything=True).format_help()
 assert "--n-clusters" not in common
 assert "clusters of each map that are listed (default: 10)" in " ".join(everything.split())

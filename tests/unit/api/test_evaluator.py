@@ -11,6 +11,7 @@ from shortrun import EVENTS
 from sklearn.exceptions import NotFittedError
 
 from bids_sr import Evaluator, SuperResolver
+from bids_sr.api.evaluation_inputs import confounds_of
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.long_tables import COLUMNS
@@ -258,6 +259,37 @@ def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
         given["series"] = dict.fromkeys(given["series"], run / "bold.nii")
     with pytest.raises(ImageInputError, match=told):
         Evaluator(**PLAIN).fit(run / "bold.nii", **given)
+
+
+def test_confounds_are_taken_as_nilearn_takes_them(tmp_path):
+    """Tables of any columns, arrays, and files; of fMRIPrep's table head motion alone."""
+    rng = np.random.default_rng(0)
+    table = confounds_of(rng.standard_normal((60, 2)), 60)
+    assert list(table) == ["0", "1"]
+    whole = pd.DataFrame({"trans_x": 0.0, "csf": 1.0, "framewise_displacement": 0.0}, range(60))
+    whole.loc[0, "framewise_displacement"] = np.nan
+    whole.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False, na_rep="n/a")
+    assert list(confounds_of(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
+    assert list(confounds_of(whole[["csf"]], 60)) == ["csf"]
+    for what, why in (
+        (tmp_path / "none.tsv", "no table of numbers"),
+        (pd.DataFrame({"a": ["x"] * 60}), "no table of numbers"),
+        (pd.DataFrame({"a": [np.nan] * 60}), "values are missing in a"),
+    ):
+        with pytest.raises(ImageInputError, match=why):
+            confounds_of(what, 60)
+
+
+def test_confounds_of_any_name_enter_the_models(run, lanczos):
+    given = {"series": {"mine": lanczos}, "events": EVENTS, "mask": run / "mask.nii"}
+    given["truth"] = run / "truth.nii"
+    n_volumes = nib.load(run / "bold.nii").shape[3]
+    noise = np.random.default_rng(0).standard_normal((n_volumes, 6))
+    plain, cleaned = (
+        Evaluator(**PLAIN).fit(run / "bold.nii", **given, confounds=confounds).table_.value
+        for confounds in (None, noise)
+    )
+    assert len(plain) != len(cleaned) or not np.allclose(plain, cleaned, equal_nan=True)
 
 
 def test_baselines_are_those_that_there_are(run, lanczos):

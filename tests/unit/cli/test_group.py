@@ -292,6 +292,23 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     assert no_maps in (places[1] / "group.html").read_text()
 
 
+def test_of_two_participants_no_other_level_is_advised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in" / "sub-01").mkdir(parents=True)
+    cohort(tmp_path / "out", 2)
+    assert group((tmp_path / "in", tmp_path / "out")) == 0
+    assert "--level" not in capsys.readouterr().out
+
+
+def test_options_without_effect_are_named(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--smoothing", "3", "--margin", "0.02") == 0
+    said = "without effect at the group level: activation.smoothing"
+    assert said in capsys.readouterr().out
+
+
 def test_maps_of_further_baselines_need_the_full_level() -> None:
     run = RunMaps(
         participant="sub-01",

@@ -294,3 +294,8 @@ def test_labels_may_have_a_plus() -> None:
         ["in", "out", "participant", "--participant-label", "sub-A+B", "--task-id", "tap+2"]
     )
     assert (given.selection.participant_label, given.selection.task_id) == (("A+B",), ("tap+2",))
+
+
+def test_no_high_pass_is_a_straight_line() -> None:
+    settings = parse_settings(["/in", "/out", "participant", "--high-pass", "none"])
+    assert settings.activation.high_pass == 0

@@ -230,6 +230,13 @@ def test_a_value_that_cannot_hold_is_refused(
     assert refusal.value.notice.remedy
 
 
+def test_a_refusal_tells_what_the_option_takes() -> None:
+    with pytest.raises(UsageError) as refusal:
+        Activation(smoothing=(51.0,))
+    assert "--smoothing MM takes: FWHM in mm, 0 for none" in refusal.value.notice.remedy
+    assert "--help-all" in refusal.value.notice.remedy
+
+
 def test_labels_lose_their_prefix_and_repeats() -> None:
     chosen = Selection(
         participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",)

@@ -53,6 +53,9 @@ def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.what == "--mem 1.5"
+    small = settings_for(maker, resources=Resources(mem_gb=100 / 1024))
+    (problem_mb,) = problems_of(check_memory, small, sizes, 100 / 1024)
+    assert problem_mb.what == "--mem 100M"
     assert f"{enough:.1f} GB" in problem.why
     assert "--mem" in problem.remedy
     assert "T1w image" in problem.remedy

@@ -558,6 +558,20 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
     assert "no echo 4" in problem.why
 
 
+def test_options_without_effect_are_told(maker: BidsMaker) -> None:
+    """An echo of a run that has one, processors that the machine lacks, a filter of the T1w."""
+    filters = maker.root.parent / "filters.json"
+    filters.write_text('{"t1w": {"acquisition": "none"}}')
+    options = ["--echo-idx", "2", "--nprocs", "640", "--bids-filter-file", str(filters)]
+    told = "\n".join(map(str, planned(maker, *options).warnings))
+    assert "--echo-idx 2 has no effect: the run has one echo" in told
+    assert "--nprocs 640: this machine or job has" in told
+    assert "there is no T1w image that --bids-filter-file takes" in told
+    told = "\n".join(map(str, planned(maker).warnings))
+    assert "--echo-idx" not in told
+    assert "--nprocs" not in told
+
+
 @pytest.mark.parametrize("times", [(0.012, 12.0), (0.028, 0.012)])
 def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
     echoes(maker, times)

@@ -152,6 +152,11 @@ def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
     assert "docs/recipes/stats_model.md" in problem.remedy
 
 
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    read_model(tmp_path / "model.json", {}, found := Findings())
+    assert found.problems[0].why == "it cannot be read (No such file or directory)"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     """Whatever it holds, in one message."""

@@ -300,3 +300,9 @@ def test_confounds_of_motion_stand_beside_those_that_are_known() -> None:
     assert both.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
     assert both.csf.tolist() == [1] * 6
     np.testing.assert_array_equal(both.framewise_displacement, alone.framewise_displacement)
+
+
+def test_the_methods_text_tells_how_echoes_were_combined() -> None:
+    text = motion.combine_echoes.text({"echo_times": [13.0, 29.0, 45.0]}.__getitem__)
+    assert "(echo times 13, 29 and 45 ms)" in text
+    assert "[@tedana]" in text
