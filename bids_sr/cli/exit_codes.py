@@ -8,6 +8,7 @@ code    meaning
 0       done
 1       something failed; each is named
 2       the command line or the data cannot be used; nothing was done
+3       done, but for runs or participants whose data cannot be used
 70      an error that the program does not know (EX_SOFTWARE)
 130     interrupted (SIGINT, SIGTERM or SIGHUP)
 ======  ====================================================================
@@ -25,7 +26,7 @@ from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.config import UsageError
 from bids_sr.notices import Level, Notice, as_json
 
-DONE, FAILED, REFUSED = 0, 1, 2
+DONE, FAILED, REFUSED, LEFT_OUT = 0, 1, 2, 3
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 _as_json = False
 

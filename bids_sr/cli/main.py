@@ -24,6 +24,7 @@ from bids_sr.cli.console import count_text, end_lines, line_of, made, start_line
 from bids_sr.cli.exit_codes import (
     DONE,
     FAILED,
+    LEFT_OUT,
     choose_format,
     complain,
     ended,
@@ -315,6 +316,6 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
             f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict"
             " stops instead)"
         )
-        return FAILED
+        return LEFT_OUT
     say("done")
     return DONE

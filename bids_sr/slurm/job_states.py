@@ -32,6 +32,7 @@ CANCELLED_FILE = "cancelled.txt"
 _TAIL_BYTES = 20_000
 _BEFORE_RETRY = {
     "refused": "Mend what the log names; then ",
+    "left-out": "Mend the data that the log names, or leave it; then ",
     "killed": "Most often memory ran out: add --mem SIZE. ",
 }
 
@@ -226,8 +227,9 @@ def _code(status: _Status, seen: str) -> str:
         return "time" if status.stopped == "limit" else "cancelled"
     if status.oom_kills or seen == "OUT_OF_MEMORY":
         return "memory"
-    if status.exit_code == 2:  # of bids-sr; a step that runs as a job of its own has no such code
-        return "refused"
+    # of bids-sr; a step that runs as a job of its own has no such codes
+    if of_program := {2: "refused", 3: "left-out"}.get(status.exit_code or 0):
+        return of_program
     return code_of("FAILED", status.exit_code)
 
 

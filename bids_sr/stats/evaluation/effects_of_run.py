@@ -197,7 +197,8 @@ class RunEffects:
             elif lost:
                 without.setdefault(lost, []).append(name)
         for lost, names in without.items():
-            _LOGGER.warning(
+            # the plan has told of these, too
+            _LOGGER.info(
                 "%s excluded from split halves of %s: too few blocks", lost, ", ".join(names)
             )
 

@@ -345,7 +345,13 @@ def block_design(
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
             told = (events.source, block.condition, onset, share, where)
-            _LOGGER.warning("%s: block of %s at %.1f s lies %s%s: ignored", *told)
+            # one before the run begins is that of a longer recording, and nobody's mistake
+            level = logging.INFO if onset < 0 else logging.WARNING
+            _LOGGER.log(
+                level,
+                "%s: block of %s at %.1f s lies %s%s: ignored by split halves; check its onset",
+                *told,
+            )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
     own = (

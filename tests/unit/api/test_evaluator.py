@@ -307,7 +307,7 @@ def test_baselines_are_those_that_there_are(run, lanczos):
 
 def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
     """Every step that reads the events has it to tell."""
-    early = EVENTS.iloc[:1].assign(onset=-40.0)
+    early = EVENTS.iloc[:1].assign(onset=4000.0)
     events = pd.concat([EVENTS, early], ignore_index=True)
     Evaluator(**PLAIN).fit(
         run / "bold.nii",

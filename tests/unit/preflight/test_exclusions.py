@@ -191,7 +191,7 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         "--skip-bids-validation",
     ]
     line += ["-w", str(three.root.parent / "work")]
-    assert program.main(line) == 1
+    assert program.main(line) == 3
     assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
     told = capsys.readouterr().err
     assert f"left out: {stem}" in told

@@ -63,6 +63,7 @@ def wrote(state: str, code: int | None = None, **more: object) -> _Status:
         (wrote("failed", 137), "OUT_OF_MEMORY", State.FAILED, "memory"),
         (wrote("failed", 137), "FAILED", State.FAILED, "killed"),
         (wrote("failed", 2), "", State.FAILED, "refused"),
+        (wrote("failed", 3), "", State.FAILED, "left-out"),
         (wrote("failed", 127), "", State.FAILED, "absent"),
         (wrote("failed", 130), "", State.FAILED, "interrupted"),
         (wrote("failed", 130, stopped="limit"), "", State.FAILED, "time"),

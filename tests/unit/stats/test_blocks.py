@@ -75,15 +75,16 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
     events = table(
         (-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face")
     )
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
-    assert "block of face at -28.0 s lies outside the run: ignored" in caplog.text
+    assert "block of face at -28.0 s lies outside the run: ignored by split" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "00000" not in caplog.text, "the number of a block is nobody's name"
     with caplog.at_level(logging.WARNING):
         block_design(events, n_volumes=N, tr=TR, confound_names=(), n_dummy=25)
     told = [record.message for record in caplog.records if "body at 20.0 s" in record.message]
-    assert told[-1].endswith("before the steady state: ignored")
+    assert told[-1].endswith("before the steady state: ignored by split halves; check its onset")
     assert [b.half for b in design.blocks if b.used] == [0, 0, 1, 1]
     every = block_design(events, n_volumes=N, tr=TR, confound_names=(), min_share=0)
     error = np.sqrt(np.diag(every.covariance))

@@ -239,7 +239,7 @@ def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(capl
     )
     files = {"measured": save_effects(effects, tmp_path / "measured.npz")}
     third = dict.fromkeys("abc", 1 / 3)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
         run = run_of(
             files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20
         )
