@@ -10,7 +10,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from bids_sr.series import map_label
 from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
 
 _LOGGER = logging.getLogger(__name__)
+FDR = 0.05
 LEAST_PARTICIPANTS = 3  # two leave one degree of freedom, with which nothing can be said
 CHUNK = 50  # participants that one process adds up before it hands over, at least
 _CHUNKS = 32  # about so many of these: what each hands over takes megabytes
@@ -190,8 +191,14 @@ def _one_map(
     run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path
 ) -> dict[str, Any]:
     """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
+    from nilearn.glm import fdr_threshold
+
     found = test.tested()
     best = int(np.argmax(found["z"]))
+    fdr_z = float(fdr_threshold(found["z"], FDR))
+    voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
+    # a number that JSON has: none where no voxel passes
+    told = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
     return {
         "task": run.task,
         "variant": run.variant,
@@ -200,14 +207,16 @@ def _one_map(
         "fwhm_mm": key[2],
         "participants": tuple(test.people),
         **{
-            stat: _store(stat, values, target, inside, output_dir, run, key, test.people)
+            stat: _store(
+                stat, values, target, inside, output_dir, run, key, test.people, told.get(stat, {})
+            )
             for stat, values in found.items()
         },
         "peak_z": float(found["z"][best]),
         "peak_mm": tuple(target.points[inside][best].tolist()),
-        "active_mm3": float(
-            (found["z"] > Z_SHOWN).sum() * abs(np.linalg.det(target.affine[:3, :3]))
-        ),
+        "active_mm3": float((found["z"] > Z_SHOWN).sum() * voxel_mm3),
+        "fdr_z": fdr_z,
+        "fdr_mm3": float((found["z"] >= fdr_z).sum() * voxel_mm3),
     }
 
 
@@ -220,6 +229,7 @@ def _store(
     run: RunMaps,
     key: MapKey,
     people: Sequence[str],
+    told: Mapping[str, float | None],
 ) -> Path:
     """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
@@ -257,6 +267,7 @@ def _store(
         "SpatialReference": template_uri(target.space, "2") or target.space,
         "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
         "SkullStripped": True,
+        **told,
     }
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()

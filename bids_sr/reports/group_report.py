@@ -432,6 +432,8 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
         "highest z",
         f"where ({found.space}, mm)",
         "z > 3.1 (mm³)",
+        "FDR .05: z from",
+        "FDR .05 (mm³)",
     ]
     rows = [
         [
@@ -443,6 +445,8 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
             number(each.peak_z, ".2f"),
             " ".join(number(mm, ".0f") for mm in each.peak_mm),
             number(each.active_mm3, ".0f"),
+            number(each.fdr_z, ".2f"),
+            number(each.fdr_mm3, ".0f"),
         ]
         for each in found.maps.itertuples()
     ]
@@ -469,7 +473,8 @@ def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
             f"z of the mean over {' to '.join(map(str, counts))} participants in {found.space},"
             f" {first['fwhm_mm']:g} mm smoothing; planes chosen by {first['series']}. Not"
-            " corrected for multiple tests.",
+            " corrected for multiple tests: the table has the threshold at a false discovery"
+            " rate of .05 over the brain, one-sided.",
             heading,
         )
         yield render("headed", heading, figure)

@@ -28,7 +28,8 @@ class GroupMaps:
     maps : pd.DataFrame
         A row each, in the order of task, contrast, series: task, variant, contrast, series,
         fwhm_mm, participants (who entered), a file for each statistic (effect, variance, t, z),
-        peak_z, peak_mm (where, in the template), active_mm3 (volume of z > 3.1).
+        peak_z, peak_mm (where, in the template), active_mm3 (volume of z > 3.1),
+        fdr_z, fdr_mm3 (threshold at a false discovery rate of .05, and the volume from it on).
     left_out : tuple[str, ...]
         In words.
     background : Volume | None

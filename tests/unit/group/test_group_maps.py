@@ -7,6 +7,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -183,6 +184,16 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     place = tuple(np.round(np.linalg.inv(made.mask.affine) @ center).astype(int)[:3])
     assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
     assert made.maps["peak_z"][0] > 2
+    from nilearn.glm import threshold_stats_img
+
+    row = made.maps.iloc[0]
+    inside = nib.Nifti1Image((load_image(row.z)[0] != 0).astype(np.uint8), nib.load(row.z).affine)
+    _, threshold = threshold_stats_img(
+        row.z, inside, alpha=0.05, height_control="fdr", two_sided=False
+    )
+    assert row.fdr_z == pytest.approx(threshold)
+    told = json.loads(row.z.with_name(row.z.name.partition(".")[0] + ".json").read_text())
+    assert told["FDR05Threshold"] == (None if np.isinf(threshold) else pytest.approx(threshold))
 
 
 def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:

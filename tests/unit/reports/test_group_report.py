@@ -270,6 +270,8 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
                 "peak_z": 5.0,
                 "peak_mm": (0.0, 0.0, 0.0),
                 "active_mm3": 9.0,
+                "fdr_z": 3.4,
+                "fdr_mm3": 8.0,
             }
         )
     whole = np.ones((12, 12, 8))
