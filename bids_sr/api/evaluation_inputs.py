@@ -99,6 +99,18 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
 
     Of fMRIPrep's table these are head motion and its derivatives, of any other all columns.
 
+    Parameters
+    ----------
+    what : pd.DataFrame | np.ndarray | str | Path
+        Table, array (t, columns) or file, as nilearn takes them.
+    n_volumes : int
+        Number of volumes of the run, dummy scans too.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns with names; the first row alone may be missing.
+
     Raises
     ------
     ImageInputError

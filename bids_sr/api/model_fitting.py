@@ -23,7 +23,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
-from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.steps.motion import import_series
 from bids_sr.steps.registration import register_pair, register_to_pair, truncate_pair
 from bids_sr.workflows.acquired_runs import add_calibration
@@ -58,7 +58,7 @@ def known_method(name: str, recipe: str) -> Method:
         if method.variance is None:
             get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
-        known = f"Methods: {', '.join(method_names())}; baselines: {', '.join(PLAIN)}"
+        known = f"Baselines: {', '.join(PLAIN)}."
         raise ImageInputError(f"method: {error} {known}") from None
     return method
 

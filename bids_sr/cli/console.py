@@ -235,6 +235,7 @@ def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iter
             f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in"
             f" {some(where, _MOST_NAMED)}",
         )
+    if any(path for place in folders for path in place.glob("*_statmap.nii.gz")):
         yield made("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]

@@ -156,7 +156,18 @@ class StoredMaps:
         return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
 
     def leaves_out(self, series: str) -> Collection[str]:
-        """Contrasts of which nothing is stored of a series."""
+        """Return the contrasts of which nothing is stored of a series.
+
+        Parameters
+        ----------
+        series : str
+            Name of the series, such as ``raw`` or that of a method.
+
+        Returns
+        -------
+        Collection[str]
+            Names of contrasts.
+        """
         every = self.level == "full" or series in (RAW, self.primary)
         return () if every else self.minus_others
 

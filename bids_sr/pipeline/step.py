@@ -61,7 +61,11 @@ class Lookup(Protocol):
     def __call__(self, name: Literal["level"], /) -> Level: ...
     @overload
     def __call__(
-        self, name: Literal["suffixes", "kinds", "thresholds", "methods", "method_names"], /
+        self,
+        name: Literal[
+            "suffixes", "kinds", "thresholds", "methods", "method_names", "minus_others"
+        ],
+        /,
     ) -> Sequence[str]: ...
     @overload
     def __call__(

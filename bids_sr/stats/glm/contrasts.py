@@ -179,8 +179,19 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     return found
 
 
-def minus_others(contrasts: Mapping[str, Contrast]) -> tuple[str, ...]:
-    """Contrasts of one condition with the mean of three or more."""
+def minus_others(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """Return the contrasts of one condition with the mean of three or more.
+
+    Parameters
+    ----------
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions by contrast.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of the contrasts.
+    """
     return tuple(
         name
         for name, weights in contrasts.items()

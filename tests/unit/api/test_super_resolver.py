@@ -85,6 +85,7 @@ def test_parameters_are_checked_when_it_is_fitted_and_not_before(run):
     with pytest.raises(ImageInputError, match="Did you mean sbl") as told:
         odd.set_params(method="sbll", factor=2).fit(run / "bold.nii")
     assert all(name in str(told.value) for name in (*method_names(), "bspline", "inject"))
+    assert str(told.value).count("attunet") == 1
 
 
 def test_nothing_is_done_before_it_is_fitted():

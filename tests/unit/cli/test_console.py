@@ -313,6 +313,12 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
         )
     )
     assert shown.count("exported") == 1
+    assert "statmap" not in shown, "at the smallest level no map is stored"
+    (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
+    assert any(
+        "*_statmap.nii.gz, in the same folder" in each.why
+        for each in end_lines(plan, settings(tmp_path), [])
+    )
     assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
         "\n            ", " "
     )

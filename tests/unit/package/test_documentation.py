@@ -107,6 +107,24 @@ def test_tables_of_results_that_a_page_names_are_there(page):
     assert {name for name in named if not (ROOT / "benchmarks/results" / name).exists()} == set()
 
 
+def _on_github(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub makes them; mkdocs joins hyphens."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_anchors_work_on_github_too(page: str) -> None:
+    path = ROOT / page
+    for target, anchor in re.findall(
+        r"\]\(([^)#:\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8")
+    ):
+        there = path.parent / target if target else path
+        if there.suffix == ".md" and there.exists():
+            assert anchor in _on_github(there), f"{page}: {target}#{anchor}"
+
+
 def test_no_table_of_results_lists_a_method_that_is_gone():
     compared = {"wmn", "focuss"}  # controls of the benchmark, whose tables of people keep them
     gone = "|".join(set(REMOVED) - compared)
