@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 from bids_sr import RELEASE
 from bids_sr.cli import parser
-from bids_sr.cli.exit_codes import FAILED, REFUSED
+from bids_sr.cli.exit_codes import FAILED, LEFT_OUT, REFUSED
 from bids_sr.cli.interrupts import INTERRUPTED
 from bids_sr.config import Settings
 from bids_sr.config.readers import path
@@ -27,8 +27,9 @@ MADE = ("output_dir", "work_dir", "bids_database_dir")
 """Folders that the program makes: whoever mounts the inputs of type File would miss them."""
 OF_ARGPARSE = ("help", "version", "help_all")
 EXIT_CODES = {
-    FAILED: "A step crashed, an output is missing, a disk ran full, or runs were left out",
+    FAILED: "A step crashed, an output is missing, or a disk ran full",
     REFUSED: "The command line or the data cannot be used; nothing was written",
+    LEFT_OUT: "Done, but for runs that cannot be used",
     os.EX_SOFTWARE: "An unexpected error",
     INTERRUPTED: "Interrupted; the same command resumes",
 }
