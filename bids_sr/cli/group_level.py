@@ -73,6 +73,7 @@ def prepare(settings: Settings) -> _Group:
             "its list of participants shows who is missing",
             "check the path",
         )
+    _refuse_of_others(settings)
     chosen = _chooser(settings)
     tables = find_tables(output_dir, chosen)
     if tables.empty:
@@ -114,6 +115,18 @@ def prepare(settings: Settings) -> _Group:
         participants=people,
         absent=tuple(_with_crashes(missing, output_dir)),
     )
+
+
+def _refuse_of_others(settings: Settings) -> None:
+    """Raise `UsageError` where the output directory says that it is another's."""
+    from bids_sr.bids.findings import Findings
+    from bids_sr.preflight.directories import check_owner
+
+    found = Findings()
+    if (settings.paths.output_dir / "dataset_description.json").exists():
+        check_owner(settings, found)
+    for problem in found.problems:
+        raise UsageError(problem.what, problem.why, "give the output directory of this data set")
 
 
 def _chooser(settings: Settings) -> Callable[[Mapping[str, str]], bool]:

@@ -63,7 +63,7 @@ def check_places(settings: Settings, found: Findings) -> None:
         _check_writable(what, path, found)
     # what an earlier run, of another user perhaps, has left in the output
     if len(found.problems) == before:
-        _check_owner(settings, found)
+        check_owner(settings, found)
         _check_writable("the directory of the logs", out / "logs", found, only_there=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
@@ -97,8 +97,16 @@ def _check_cluster(file: Path, found: Findings) -> None:
         found.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
 
 
-def _check_owner(settings: Settings, found: Findings) -> None:
-    """Refuse an output directory whose files are not those of this program and data set."""
+def check_owner(settings: Settings, found: Findings) -> None:
+    """Refuse an output directory whose files are not those of this program and data set.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings of the call.
+    found : Findings
+        Takes up the problem.
+    """
     paths = settings.paths
     out, file = paths.output_dir, paths.output_dir / "dataset_description.json"
     fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."

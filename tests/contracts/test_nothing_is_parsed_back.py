@@ -133,7 +133,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/execution/usage.py::_Kept.emit": FORMAT,
     "bids_sr/slurm/*": FOREIGN,
     "bids_sr/cli/participant_level.py::_of_earlier_calls": FILES,
-    "bids_sr/preflight/directories.py::_check_owner": FILES,
+    "bids_sr/preflight/directories.py::check_owner": FILES,
     "bids_sr/io/earlier_files.py::*": FILES,
     "bids_sr/io/dataset_description.py::applied_in": FILES,
     "bids_sr/io/dataset_description.py::_write_changes": FORMAT,

@@ -124,7 +124,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     cohort(output_dir, 2)
     for path in output_dir.glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps(FACTS | columns_json(["ev"])))
-    write_dataset(output_dir, bids_dir=data.root, version="1.0")
+    write_dataset(output_dir, bids_dir=data.root, version="0.2.0")
     (output_dir / "group_metrics.json").write_text(
         json.dumps({"task": {"Description": "Label of the task"}})
     )
@@ -299,6 +299,16 @@ def test_of_two_participants_no_other_level_is_advised(
     cohort(tmp_path / "out", 2)
     assert group((tmp_path / "in", tmp_path / "out")) == 0
     assert "--level" not in capsys.readouterr().out
+
+
+def test_a_directory_of_another_program_is_refused(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = places[1] / "dataset_description.json"
+    description.write_text(json.dumps({"GeneratedBy": [{"Name": "fMRIPrep"}]}))
+    assert group(places) == 2
+    assert "it holds results of fMRIPrep" in capsys.readouterr().err
+    assert not (places[1] / "group.html").exists()
 
 
 def test_options_without_effect_are_named(
