@@ -93,7 +93,9 @@ def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]
     existing = query.participants(bids_dir, found)
     labels = query.choose(bids_dir, existing, selection, found)
     filters = query.read_filters(selection.bids_filter_file, found)
-    return labels, open_index(bids_dir, labels, existing, selection.bids_database_dir, filters)
+    # a dry run writes nothing
+    database = None if settings.run.dry_run else selection.bids_database_dir
+    return labels, open_index(bids_dir, labels, existing, database, filters)
 
 
 def _walk(settings: Settings, seen: Survey) -> None:

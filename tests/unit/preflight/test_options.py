@@ -558,6 +558,14 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
     assert "no echo 4" in problem.why
 
 
+def test_a_dry_run_makes_no_database(maker: BidsMaker) -> None:
+    there = maker.root.parent / "database"
+    planned(maker, "--bids-database-dir", str(there), "--dry-run")
+    assert not there.exists()
+    planned(maker, "--bids-database-dir", str(there))
+    assert there.exists()
+
+
 def test_options_without_effect_are_told(maker: BidsMaker) -> None:
     """An echo of a run that has one, processors that the machine lacks, a filter of the T1w."""
     filters = maker.root.parent / "filters.json"
