@@ -63,6 +63,8 @@ class Verdict:
         What it cannot say.
     motion : str
         What is said before all else, where the head moved much; else "".
+    not_applied_text : str
+        Which methods were not applied, and what their tests on the run found; "" for none.
     rows : tuple[MetricRow, ...]
         Of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin.
     """
@@ -75,6 +77,7 @@ class Verdict:
     sentences: tuple[Sentence, ...]
     limits: tuple[str, ...]
     motion: str
+    not_applied_text: str
     rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -93,7 +96,7 @@ class Verdict:
         if self.motion:
             said["motion_text"] = self.motion
         if self.not_applied:
-            said["not_applied_text"] = words.idle_text(self.not_applied)
+            said["not_applied_text"] = self.not_applied_text
         sentences = [_plain(each) for each in self.sentences]
         return {
             "headline": self.headline,
@@ -330,6 +333,8 @@ def make_verdict(
         Headline, sentences and limits, with rows for the table.
     """
     idle = [method for method in methods if method in not_applied]
+    below = one_level_down(rows, one_level)
+    why = [] if below is None else [sentence.text for sentence in words.tested(below, idle)]
     methods = [method for method in methods if method not in idle]
     rows = [
         row
@@ -370,6 +375,7 @@ def make_verdict(
         sentences=tuple(_sentences(claims, evidence, methods, tested, margins)),
         limits=tuple(text.limits(claims, found, least, raised, advice, tested)),
         motion=words.motion_text(displacement),
+        not_applied_text=" ".join(filter(None, [words.idle_text(idle), *why])),
         rows=(
             *_rows(evidence, claims, margins),
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),

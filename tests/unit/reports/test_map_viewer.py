@@ -177,6 +177,8 @@ def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
         baselines="default",
         smoothing=(0.0, 5.0),
         kinds=("cc", "glm"),
+        primary="sbl",
+        minus_others=(),
     )
     return content_of(drawn, "viewer", html=True)
 

@@ -194,6 +194,16 @@ def test_methods_that_were_not_applied_are_named_first_and_compared_with_nobody(
         "and is left out of all comparisons."
     )
     assert "sbl" not in verdict.headline
+    share = MetricRow(
+        series="sbl", statistic="tested_share", value=-0.03, lower=-0.05, upper=-0.01, n=6
+    )
+    calibrated = {"series": {"sbl": {"calibration": "it was not used: another field of view"}}}
+    why = judge([*truth_rows(), share], not_applied=["sbl"], one_level=calibrated).to_json()
+    assert str(why["not_applied_text"]).endswith(
+        " Tested on this run one level down: sbl is worse than zero filling (of what zero filling"
+        " misses it explains: −3 %; 95 % interval over 6 stretches of volumes: [−5, −1] %)."
+        " sbl: it was not used: another field of view."
+    )
     assert (verdict.best, verdict.not_applied) == ("srgan", ("sbl",))
     assert flagged(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(flagged(verdict, "function")) == {"srgan"}
