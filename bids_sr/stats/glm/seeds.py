@@ -59,9 +59,8 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     if not chosen.any() and away.min() <= diagonal:
         chosen = away == away.min()
     if not chosen.any():
-        raise ValueError(
-            f"no voxel of the brain lies within {max(radius_mm, diagonal):.3g} mm of it"
-        )
+        or_near = f", or {diagonal:.3g} mm, a voxel's diagonal" if diagonal > radius_mm else ""
+        raise ValueError(f"no voxel of the brain lies within {radius_mm:g} mm of it{or_near}")
     out = np.zeros(mask.shape, dtype=bool)
     out[tuple(at[chosen].T)] = True
     return out
