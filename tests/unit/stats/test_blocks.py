@@ -75,7 +75,7 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
     events = table(
         (-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face")
     )
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
     assert "block of face at -28.0 s lies outside the run: ignored by split" in caplog.text
