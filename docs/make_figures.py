@@ -161,7 +161,7 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     """What to expect of the run, in a sentence."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
-    spline = abs(round(100 * active["bspline"]["value"]))
+    spline = f"{round(100 * active['bspline']['value'])}".replace("-", "−")
     return (
         f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail in"
         f" voxels active in the acquired run (95 % interval {lower} to {upper}), B-spline"
