@@ -139,11 +139,8 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
         return []
     found = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
-        scan = (
-            "a high-resolution run of 20 volumes or more (same session, same slices, no task"
-            " needed)"
-        )
-        found.append(f"{scan} would improve the result.")
+        scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
+        found.append(f"{scan} may improve the result (docs/acquire.md).")
     if not any(run.truth is not None for run in runs):
         found.append(
             "no high-resolution reference, so methods are tested one resolution level down; for"
