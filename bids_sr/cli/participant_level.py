@@ -41,20 +41,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     """Run the graph of a plan without problems, and write citations and reports.
 
     `say` prints one line.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    plan : 'Plan'
-        What the call will do.
-    say : Callable[[str], None]
-        Takes each message as a line of text.
-
-    Returns
-    -------
-    'RunOutcome'
-        What failed, what is missing, and the pages that were written.
     """
     from bids_sr.execution.usage import limit_threads
 
@@ -63,7 +49,12 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.records import Finish
     from bids_sr.io.dataset_description import write_atlas, write_dataset
     from bids_sr.reports.figure_archive import packed_figures
-    from bids_sr.reports.participants_page import INDEX, write_index, write_participants
+    from bids_sr.reports.participants_page import (
+        INDEX,
+        mark_unfinished,
+        write_index,
+        write_participants,
+    )
     from bids_sr.reports.run_notes import is_last, note_run
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
@@ -96,6 +87,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 shutil.rmtree(steps / part.name, ignore_errors=True)
         with packed_figures(settings.figures_dir, out, labels):
             if left := finish.left():
+                mark_unfinished(out, labels)
                 finish.note(left)
                 outcome = _executed(graph, settings, plan, say, left)
                 if not (outcome.crashes or outcome.missing):

@@ -63,6 +63,7 @@ _README = """\
 | all settings, warnings | `logs/*/` |
 | how it was made, in words, with citations | `CITATION.md` |
 
+A participant without a report, or whose report begins with *not finished*, was not finished.
 `Sources` in the JSON of a file say what it was made of (`bids:raw:` is {name}).
 What is no data, or of a kind that the BIDS validator does not know, is named in `.bidsignore`.
 """

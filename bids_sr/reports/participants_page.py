@@ -1,11 +1,13 @@
 """Pages of participants: ``sub-XX.html``, and ``index.html`` with the verdict of each run."""
 
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, recorded
 from bids_sr.reports.assembler import plain_section, write_page, write_subject_page
 from bids_sr.reports.markup import joined, render, table
@@ -30,34 +32,12 @@ _CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
 
 def participants_with_figures(root: Path) -> list[str]:
-    """Return labels (without ``sub-``) of those whose report there is or will be, in order.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-
-    Returns
-    -------
-    list[str]
-        Labels in the order of their names.
-    """
+    """Return labels (without ``sub-``) of those whose report there is or will be, in order."""
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
 def _reported(root: Path) -> set[str]:
-    """Return labels (without ``sub-``) of those whose report there is.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-
-    Returns
-    -------
-    set[str]
-        Labels without order.
-    """
+    """Return labels (without ``sub-``) of those whose report there is."""
     return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
 
 
@@ -65,18 +45,6 @@ def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
     """Return report file names by link text: previous and next participant, and index.
 
     `there` are the labels of all reports.
-
-    Parameters
-    ----------
-    label : str
-        Label of the participant, without prefix.
-    there : Collection[str]
-        Labels of the other participants with a page.
-
-    Returns
-    -------
-    dict[str, str]
-        File names relative to the page, by text of the link.
     """
     labels = sorted({label, *there})
     place = labels.index(label)
@@ -91,16 +59,6 @@ def write_index(root: Path) -> Path:
     Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named
     with that. Where another process changes the outputs at the same time, the page is written
     again, so that the last one is of what is there.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-
-    Returns
-    -------
-    Path
-        Path of the page.
     """
     before = None
     for _ in range(_MOST_TRIES):
@@ -147,6 +105,22 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
 
 def _link(place: str, text: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(place, text)
+
+
+_UNFINISHED = (
+    "Not finished: a call that began at {} works on this participant, or was stopped. Below is what"
+    " an earlier call made, of which files may be gone or changed. Rerun the command to go on."
+)
+_START = '<main id="content" tabindex="-1">'
+
+
+def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
+    """Say on pages that are there that a call has begun; those written at its end do not."""
+    note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
+    for label in labels:
+        page = root / f"sub-{label}.html"
+        if page.is_file() and "Not finished: a" not in (text := page.read_text(encoding="utf-8")):
+            atomic_files.write_whole(page, text.replace(_START, f"{_START}\n{note}", 1))
 
 
 _TRACEBACK_LINES = 12
@@ -202,21 +176,7 @@ def _methods_fragment(markdown: str) -> Markup:
 def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     """Return the logs of the run that made a participant's outputs.
 
-    Its settings and crash files belong to these outputs.
-
-    Parameters
-    ----------
-    logs : Path
-        ``logs`` of the output directory.
-    label : str
-        Label of the participant, without prefix.
-    default : Path
-        Returned where no run has left anything in it.
-
-    Returns
-    -------
-    Path
-        Folder of the logs of that run.
+    Its settings and crash files belong to these outputs; `default` where no run has left any.
     """
     note = note_of(logs, label)
     if note is not None and (named := logs / note.run).is_dir():
@@ -235,23 +195,7 @@ def write_participants(
 ) -> tuple[Path, ...]:
     """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`.
 
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    labels : Sequence[str]
-        Labels of the participants, without prefix.
-    shown : Sequence[Shown]
-        Figures that are declared.
-    log_dir : Path
-        Folder of the logs of this call.
-    command : str | None, optional
-        Command line that is told on the pages; None: not told.
-
-    Returns
-    -------
-    tuple[Path, ...]
-        Pages in the order of the participants.
+    `command` is told on the pages unless it is None.
     """
     logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
     beside = {*_reported(root), *labels}  # asked once, not for each of thousands
@@ -279,26 +223,6 @@ def _build_report(
     ``settings.toml`` and ``CITATION.md``, else that of `output_dir` is taken. The page links to
     those before and after it among `beside`, labels without ``sub-``, by default those that are
     there. The page is written in whole; figures are not touched.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the derivatives.
-    subject : str
-        Label of the participant, with or without prefix.
-    shown : Sequence[Shown]
-        Figures that are declared.
-    log_dir : Path
-        Folder of the logs of the run that made the outputs.
-    command : str | None, optional
-        Command line that is told on the page; None: not told.
-    beside : Collection[str] | None, optional
-        Labels of the participants to link to; None takes those with a page.
-
-    Returns
-    -------
-    Path
-        Path of the page.
     """
     root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())

@@ -50,6 +50,26 @@ def test_the_working_directory_is_cleaned_of_our_own_steps_alone(
     assert (step.exists(), own.exists(), other.exists()) == (False, True, True)
 
 
+def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "execute", stop)
+    page, figures = Path("out/sub-01.html"), Path("out/sub-01/figures")
+    assert call(maker, "--boilerplate-only") == 0
+    figures.mkdir(parents=True)
+    (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
+    assert call(maker, "--reports-only") == 0
+    assert "Not finished" not in page.read_text()
+    for _ in range(2):
+        assert call(maker) == 130
+        assert page.read_text().count("Not finished: a call that began at 20") == 1
+    assert call(maker, "--reports-only") == 0
+    assert "Not finished" not in page.read_text()
+
+
 def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
