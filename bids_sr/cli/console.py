@@ -14,6 +14,7 @@ from bids_sr.config import Settings
 from bids_sr.notices import RECORD, Notice, recorded
 
 if TYPE_CHECKING:
+    from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
 
 _MOST_NAMED = 6
@@ -189,39 +190,32 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def end_lines(plan: "Plan", settings: Settings, reports: Sequence[Path]) -> Iterator[Notice]:
-    """Yield the verdict of each run, and the paths of series, maps and reports.
+def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
+    """Yield verdicts that were not told yet, and the paths of series, maps and reports.
 
-    The data sets for other tools are listed, too.
-
-    Parameters
-    ----------
-    plan : 'Plan'
-        What the call has done.
-    settings : Settings
-        All settings of the call.
-    reports : Sequence[Path]
-        Pages that were written.
-
-    Yields
-    ------
-    Notice
-        One item of the list, which may hold several lines.
+    Several runs are summed up. The data sets for other tools are listed, too.
     """
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.reports.participants_page import INDEX
     from bids_sr.reports.text.run_summaries import VERDICT, compared_of, run_summary
 
-    out, folders = settings.paths.output_dir, set[Path]()
+    out, folders, reports = settings.paths.output_dir, set[Path](), outcome.reports
+    idle_in = list[str]()
     for run in plan.runs:
         found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
         for path in found:
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
-            yield made("verdict", f"{run.stem}: {summary['verdict']}")
+            if run.stem not in outcome.judged:
+                yield made("verdict", f"{run.stem}: {summary['verdict']}")
+            if summary["not applied"]:
+                idle_in.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_of(path):
                 yield made("compared", line)
+    if len(plan.runs) > 1:
+        not_applied = f" not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
+        yield made("verdicts", f"of {len(plan.runs)} runs, {out / INDEX} has each.{not_applied}")
     where = [str(folder) for folder in sorted(folders)]
     if where:
         stored = {

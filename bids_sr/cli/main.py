@@ -288,9 +288,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     """Print what was made and where, the verdict, crashes with remedies, and what is missing."""
     text_alone = settings.run.boilerplate_only
     pages = (made("methods" if text_alone else "report", str(path)) for path in outcome.reports)
-    _show_lines(
-        pages if plan is None or text_alone else end_lines(plan, settings, outcome.reports)
-    )
+    _show_lines(pages if plan is None or text_alone else end_lines(plan, settings, outcome))
     # the others follow from it
     if full := next((each for each in outcome.crashes if each.code == "full"), None):
         need = (

@@ -173,7 +173,7 @@ def _executed(
         stream=sys.stdout if run.log_format == "text" else io.StringIO(),
     )
     with contextlib.closing(progress):
-        return execute(
+        outcome = execute(
             workflow,
             nprocs=workers,
             mem_gb=for_steps_gb(given, workers),
@@ -184,3 +184,4 @@ def _executed(
             and bool(settings.superres.learned)
             and machine.has_gpu(),
         )
+    return dataclasses.replace(outcome, judged=frozenset(progress.judged))

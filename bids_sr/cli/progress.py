@@ -115,7 +115,7 @@ class Progress:
         self._left = _TimeLeft(steps, processors=processors, slower=slower)
         began = clock()
         self._say, self._clock, self._said = say, lambda: clock() - began, 0.0
-        self._told = set[tuple[str, str]]()
+        self._told, self.judged = set[tuple[str, str]](), set[str]()
         # node → participant or run, stage, since when
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
@@ -162,6 +162,7 @@ class Progress:
             if began and status == "end" and getattr(node.interface, "step", None) is judge:
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
                 self.line(f"{label}: {verdict_line(verdict)}")
+                self.judged.add(label)
             self._show()
 
     def beat(self) -> None:

@@ -30,21 +30,12 @@ _SILENT = logging.CRITICAL + 1
 
 @frozen
 class RunOutcome:
-    """Outcome of a run: steps that failed, steps whose outputs are missing, and reports.
+    """Outcome of a run."""
 
-    Parameters
-    ----------
-    crashes : tuple[Notice, ...]
-        Facts on each step that failed.
-    missing : tuple[str, ...]
-        Full names.
-    reports : tuple[Path, ...]
-        Pages that were written.
-    """
-
-    crashes: tuple[Notice, ...] = ()
-    missing: tuple[str, ...] = ()
+    crashes: tuple[Notice, ...] = ()  # of each step that failed
+    missing: tuple[str, ...] = ()  # full names of steps that have not stored all
     reports: tuple[Path, ...] = ()
+    judged: frozenset[str] = frozenset()  # runs whose verdict was told when it was there
 
 
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:

@@ -17,6 +17,7 @@ from bids_sr.reports.tables.html_tables import facts_html, messages_html
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.reports.text.run_summaries import (
     HEADS,
+    MEASURED,
     NOT_EVALUATED,
     NUMBERS,
     READING,
@@ -93,7 +94,7 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
     heads = [(head, HEADS[head]) for head in kept]
     people = [
         table("Runs", heads, cells, names=2, texts=texts),
-        Markup("<p>{}</p>").format(READING),
+        *([Markup("<p>{}</p>").format(READING)] if MEASURED in kept else ()),
     ]
     if (root / GROUP).is_file():
         people.insert(
@@ -108,8 +109,8 @@ def _link(place: str, text: str) -> Markup:
 
 
 _UNFINISHED = (
-    "Not finished: a call that began at {} works on this participant, or was stopped. Below is what"
-    " an earlier call made, of which files may be gone or changed. Rerun the command to go on."
+    "Not finished: a call that began at {} works on this participant, or was stopped. Below is"
+    " what an earlier call made; its files may be gone or changed. Rerun the command to go on."
 )
 _START = '<main id="content" tabindex="-1">'
 

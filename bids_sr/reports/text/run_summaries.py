@@ -33,14 +33,15 @@ from bids_sr.stats.evaluation.words import MOVED_MM, moved, region_text
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
 NOT_EVALUATED = "No run was evaluated."
+MEASURED = "explained variance"
 HEADS: Mapping[str, str] = {
     "participant": "",
     "run": "",
     "not applied": "zero filling instead",
-    "explained variance": "beyond the acquired Nyquist limit",
+    MEASURED: "beyond the acquired Nyquist limit",
     "mean FD (mm)": "",
     f"volumes with FD > {MOVED_MM:g} mm": "",
-    "warnings": "",
+    "failed checks": "",
     "verdict": "",
 }
 """Columns of the table, with what they mean; those that are empty in all rows are left out."""

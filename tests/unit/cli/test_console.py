@@ -25,6 +25,7 @@ from bids_sr.cli.progress import _OTHER, Progress
 from bids_sr.cli.stages import stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
+from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.metrics.long_tables import MetricRow, table_text
 from bids_sr.notices import Notice
@@ -136,6 +137,7 @@ def test_a_verdict_is_shown_when_it_is_there(tmp_path: Path) -> None:
     progress(judged, "end")
     progress.close()
     assert said[1:] == ["sub-01_task-tap: It is finer."]
+    assert progress.judged == {"sub-01_task-tap"}
 
 
 def test_figures_and_files_begin_no_stage_and_none_is_told_twice() -> None:
@@ -306,18 +308,16 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     for name in ("sbl", "srgan"):  # the second is of an earlier call
         (dataset_of(tmp_path, name) / "sub-01").mkdir(parents=True)
     dataset_of(tmp_path, "raw").mkdir()  # of a call that crashed, or wrote the methods text alone
+    pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
     shown = "\n".join(
-        line_of(each)
-        for each in end_lines(
-            plan, settings(tmp_path), [tmp_path / f"sub-{k}.html" for k in range(9)]
-        )
+        line_of(each) for each in end_lines(plan, settings(tmp_path), RunOutcome(reports=pages))
     )
     assert shown.count("exported") == 1
     assert "statmap" not in shown, "at the smallest level no map is stored"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
         "*_statmap.nii.gz, in the same folder" in each.why
-        for each in end_lines(plan, settings(tmp_path), [])
+        for each in end_lines(plan, settings(tmp_path), RunOutcome())
     )
     assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
         "\n            ", " "
@@ -325,9 +325,12 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "bids-sr-srgan" not in shown
     (there := dataset_of(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (there / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
-    again = "\n".join(map(line_of, end_lines(plan, settings(tmp_path), []))).replace(
+    outcome = RunOutcome(judged=frozenset({"sub-01_task-tap"}))
+    again = "\n".join(map(line_of, end_lines(plan, settings(tmp_path), outcome))).replace(
         "\n            ", " "
     )
+    assert "It is finer" not in again, "it was told when it was there"
+    assert f"of 2 runs, {tmp_path / 'index.html'} has each." in again
     assert (
         "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
         " Prepr" in again
@@ -339,7 +342,7 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
     assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
-    assert shown.count(".html") == 6 + 1  # of all participants
+    assert shown.count(".html") == 6 + 2  # of all participants
     assert "and 3 more" in shown
 
 
