@@ -343,7 +343,9 @@ class Evaluator(BaseEstimator):
         self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
         self.verdict_ = dict(cast("Mapping[str, object]", verdict))
         self.compared_: list[dict[str, object]] = self.verdict_.pop("compared", [])  # type: ignore[assignment]
-        self._rows = cast("list[MetricRow]", rows)
+        found = cast("list[MetricRow]", rows)
+        self._rows = [each for each in found if given.roi is not None or each.region != "roi"]
+        self._judged = [*series, *compared]
         self.table_ = frame_of(self._rows)
         return self
 
@@ -502,7 +504,7 @@ class Evaluator(BaseEstimator):
             for each in runs
         ]
         return page(
-            "Evaluator",
+            f"Accuracy of {', '.join(dict.fromkeys(sum((each._judged for each in runs), [])))}",
             contents,
             doubt=not all(
                 "more accurate" in (one["status"] for one in (each.verdict_, *each.compared_))

@@ -46,6 +46,7 @@ footer{{color:#5b6770;font-size:.85em}}
 </style></head><body><h1>{title}</h1>{body}
 <footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
+_REFERENCES = {"measured": "the measured halves", "otherRun": "the other run"}
 _GOOD, _DOUBT = "#009e73", "#d55e00"
 
 
@@ -219,11 +220,12 @@ def evaluated(
     contrast = "all" if "all" in contrasts else contrasts[0]
     told = {**verdict, "compared": list(compared)}
     parts = [compared_html(told)]
-    if any(row.statistic == "ev" and row.contrast == contrast for row in of_halves(rows)):
-        caption = (
-            f"Agreement with the measured halves, contrast {contrast}, 95 % intervals over blocks"
-        )
-        parts.append(_drawn(agreement_figure(rows, statistic="ev", contrast=contrast), caption))
+    for reference, words in _REFERENCES.items():
+        own = of_halves(rows, reference)
+        if any(row.statistic == "ev" and row.contrast == contrast for row in own):
+            figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
+            caption = f"Agreement with {words}, contrast {contrast}, 95 % intervals over blocks"
+            parts.append(_drawn(figure, caption))
     for head, lines in evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:

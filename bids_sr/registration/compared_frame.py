@@ -61,6 +61,7 @@ _MOST_APART_MM = 5.0
 _MOST_GAIN = 1.05
 """Ratio of the signals above which a series is brought to the signal of its run."""
 _SMOOTH = 1.5  # voxels (sigma), of changes
+_SMOOTHED_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # FWHM
 
 
 class ComparedError(ValueError):
@@ -213,6 +214,12 @@ def align_volumes(
         )
         alike = max(alike, correlation(mean[mask], back[mask]))  # a shift is said as one
     shift, spread = _constant(poses, mask, affine)
+    if max(map(abs, shift)) >= _SAID_SHIFT and (sigma := _smoother(mean, its, mask, affine)).any():
+        # across an edge of the field of view, smoothing alone moves what a registration sees
+        smooth = {t: scale * ndimage.gaussian_filter(own[t], sigma) + offset for t in starts}
+        again = np.stack([_pose(smooth[t], low[t], there, (mask, margin), affine) for t in starts])
+        if max(map(abs, _constant(again, mask, affine)[0])) < _SAID_SHIFT:
+            shift, spread = _constant(again, mask, affine)
     still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
         moves=spread < still,
@@ -225,6 +232,13 @@ def align_volumes(
         both=both,
         least=least,
     )
+
+
+def _smoother(mean: Array, its: Array, mask: Mask, affine: Array) -> Float:
+    """Standard deviation (voxels) of the symmetric smoothing that makes a mean image most alike."""
+    sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
+    alike = [correlation(ndimage.gaussian_filter(mean, each)[mask], its[mask]) for each in sigmas]
+    return sigmas[int(np.argmax(alike))]
 
 
 def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:

@@ -48,23 +48,12 @@ _WHOLE_RUN: _Columns = {
 }
 
 
-def of_halves(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Agreement of halves with the measured ones, no differences.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows of explained variance, correlation and amplitude.
-    """
+def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
+    """Agreement of halves with the measured ones, or another reference, no differences."""
     return [
         row
         for row in rows
-        if row.reference == "measured"
+        if row.reference == reference
         and row.statistic in ("ev", "r", "amplitude")
         and not row.is_difference
     ]
@@ -172,32 +161,27 @@ def _reference_lines(
 
 
 def agreement_figure(
-    rows: Sequence[MetricRow], *, statistic: str, contrast: str, names: Sequence[str] = ()
+    rows: Sequence[MetricRow],
+    *,
+    statistic: str,
+    contrast: str,
+    names: Sequence[str] = (),
+    reference: str = "measured",
 ) -> Figure:
     """Plot the agreement of halves, a column for each scale and a row for each region.
 
     Every series is shown in the order of `names`; only scales that occur have a column.
 
-    `statistic` is ev (r beyond the limit stands beside it) or r.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    statistic : str
-        Statistic to show: ``ev`` or ``r``.
-    contrast : str
-        Name of the contrast.
-    names : Sequence[str], optional
-        Names of series in the order shown; others follow.
-
-    Returns
-    -------
-    Figure
-        Forest plot with the intervals of the values.
+    `statistic` is ev (r beyond the limit stands beside it, with measured halves) or r.
     """
-    columns = _EXPLAINED if statistic == "ev" else {("r", band): BANDS[band] for band in BANDS}
-    own = [row for row in of_halves(rows) if row.contrast == contrast and _measure(row) in columns]
+    columns = {(statistic, band): BANDS[band] for band in BANDS}
+    if statistic == "ev" and reference == "measured":
+        columns = dict(_EXPLAINED)
+    own = [
+        row
+        for row in of_halves(rows, reference)
+        if row.contrast == contrast and _measure(row) in columns
+    ]
     sure = any(math.isfinite(row.lower) for row in own)
     return _forest(
         own,

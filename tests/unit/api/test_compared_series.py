@@ -108,6 +108,7 @@ def test_another_run_is_a_reference_within_the_acquired_band(run, series):
     assert [*one["references"].values()] == ["another acquired run of the task"]
     assert "it is on the acquired grid" in one["text"]
     assert ((found.table_.statistic == "ev") & (found.table_.reference == "otherRun")).any()
+    assert "Agreement with the other run" in str(found.generate_report())
 
 
 def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, series):

@@ -63,6 +63,8 @@ def test_without_a_truth_nothing_is_compared_or_claimed(halves, tmp_path):
     halves.generate_report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<svg" not in page, "there is nothing to draw"
+    assert page.count("Accuracy of ") == 2, "title and heading"
+    assert "roi" not in set(halves.table_.region), "none was given: it would repeat the brain"
 
 
 @pytest.mark.parametrize(

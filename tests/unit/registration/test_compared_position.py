@@ -72,6 +72,18 @@ def test_a_shifted_series_is_refused_with_its_shift_in_voxels(scene, axis, voxel
     assert words in reason
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_smoothing_across_the_edge_of_the_field_of_view_is_told_from_a_shift(scene, shift):
+    sigma = np.array([14.0, 14, 14]) / 2.355 / (3, 3, 4)
+    cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in moments(COUNT)}
+    smooth = {
+        t: ndimage.shift(ndimage.gaussian_filter(each, sigma), (0, 0, shift), mode="nearest")
+        for t, each in cut.items()
+    }
+    found = align_volumes(cut, smooth, AFFINE)
+    assert (np.abs(found.shift).max() > 0.2) == (shift > 0)
+
+
 def test_half_a_fine_voxel_is_seen_on_a_finer_grid(scene):
     """As a k-space crop leaves it that keeps the first sample in place, but not the FOV."""
     found = seen(
