@@ -13,10 +13,11 @@ from bids_sr.workflows.scans import add_structural
 
 _OPENING = """\
 Results included in this manuscript come from *bids-sr* {version}, which is based on \
-*Nipype* [@nipype]. The acquired series, plain interpolations of it and super-resolved series \
-went through the same analysis, so that the effect of super-resolution can be separated from \
-those of interpolation and smoothing.
+*Nipype* [@nipype]. {compared} went through the same analysis, so that the effect of \
+super-resolution can be separated from those of interpolation and smoothing.
 """
+_OF_SERIES = "The acquired series, plain interpolations of it and super-resolved series"
+_OF_SCANS = "The acquired scans, plain interpolations of them and super-resolved scans"
 
 
 def _settings_by_name(settings: Settings) -> dict[str, object]:
@@ -95,8 +96,10 @@ def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
     """
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
-    root.say(Part.OPENING, _OPENING.format(version=version))
-    if scans := [subject for subject in plan.subjects if subject.structural]:
+    scans = [subject for subject in plan.subjects if subject.structural]
+    compared = _OF_SCANS if scans else _OF_SERIES
+    root.say(Part.OPENING, _OPENING.format(version=version, compared=compared))
+    if scans:
         add_structural(root, planned, scans)
     for subject in plan.subjects:
         if not subject.structural:

@@ -47,7 +47,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import Finish
-    from bids_sr.io.dataset_description import write_atlas, write_dataset
+    from bids_sr.io.dataset_description import applied_in, write_atlas, write_dataset
     from bids_sr.reports.figure_archive import packed_figures
     from bids_sr.reports.participants_page import (
         INDEX,
@@ -72,7 +72,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         with still(say, "building the graph of steps"):
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
-            write_citations(graph.methods_text(), out, log_dir, html=not run.md_only_boilerplate)
+            cite = partial(write_citations, html=not run.md_only_boilerplate)
+            cite(graph.methods_text(), out, log_dir)
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
                 describe(series=series)
@@ -95,6 +96,13 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             else:
                 say("all steps are done, as an earlier call left them")
             finish.retell(log_dir)
+            idle = [
+                f"{series} was not applied to {', '.join(runs)}, zero-filled instead."
+                for series in exported
+                if (runs := [run for run, on in applied_in(out, series).items() if not on])
+            ]
+            if idle:
+                cite("\n\n".join([graph.methods_text().strip(), *idle]), out, log_dir)
             if not (outcome.crashes or outcome.missing):
                 record(log_dir, _of_earlier_calls(settings, finish.stored()))
         changed = note_run(log_dir, labels, settings=digest)

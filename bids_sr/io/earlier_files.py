@@ -32,6 +32,8 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
         run = scope_of(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
             continue
+        if path.suffix == ".zip" and figures != out:  # the page's figures, replaced run by run
+            continue
         notes = {
             note
             for folder in (path.parent, path.parent.parent)

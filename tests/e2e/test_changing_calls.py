@@ -45,6 +45,8 @@ def test_five_calls_with_changing_settings_leave_what_the_last_makes(tmp_path: P
     for options in CALLS:
         said = called("bids-sr", data, out, "participant", *options, "-w", tmp_path / "work")
     assert f"moved to {EARLIER}" in " ".join(said.split())
+    again = called("bids-sr", data, out, "participant", *CALLS[-1], "-w", tmp_path / "work")
+    assert EARLIER.name not in again, "a second call alike leaves all as it is"
     called("bids-sr", data, fresh, "participant", *CALLS[-1], "-w", tmp_path / "other")
     assert told(out) == told(fresh)
     page = (out / "sub-01.html").read_text(encoding="utf-8")

@@ -142,7 +142,9 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
         "critic, measured",
     ]
     assert "Attention gates of the network, and Grad-CAM of its critic" in page
-    assert "attention_unet" in (fused.out / "CITATION.md").read_text()
+    text = (fused.out / "CITATION.md").read_text()
+    assert "attention_unet" in text
+    assert "series" not in text, "none was made"
 
 
 def test_the_same_command_does_nothing_twice(fused):

@@ -83,3 +83,12 @@ def test_files_of_the_run_that_were_not_made_now_are_moved(tmp_path: Path, place
     assert files(work) == set(drawn)
     assert (tmp_path / raw[0]).exists()
     assert set_aside(out, work, stored) == {}
+
+
+def test_the_archive_of_the_figures_stays_unless_figures_lie_beside_it(tmp_path: Path) -> None:
+    out, name = tmp_path / "out", "sub-01/figures/sub-01_figures.zip"
+    made = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
+    written(out, (name, *made))
+    stored = {out / each for each in made}
+    assert set_aside(out, tmp_path / "work", stored) == {}
+    assert set_aside(out, out, stored) == {"sub-01": ["sub-01_figures.zip"]}
