@@ -503,8 +503,9 @@ class Evaluator(BaseEstimator):
             )
             for each in runs
         ]
+        judged = dict.fromkeys(name for each in runs for name in each._judged)
         return page(
-            f"Accuracy of {', '.join(dict.fromkeys(sum((each._judged for each in runs), [])))}",
+            f"Accuracy of {', '.join(judged)}",
             contents,
             doubt=not all(
                 "more accurate" in (one["status"] for one in (each.verdict_, *each.compared_))

@@ -235,7 +235,7 @@ def align_volumes(
 
 
 def _smoother(mean: Array, its: Array, mask: Mask, affine: Array) -> Float:
-    """Standard deviation (voxels) of the symmetric smoothing that makes a mean image most alike."""
+    """Standard deviation (voxels) of the symmetric smoothing that makes a mean most alike."""
     sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
     alike = [correlation(ndimage.gaussian_filter(mean, each)[mask], its[mask]) for each in sigmas]
     return sigmas[int(np.argmax(alike))]
