@@ -326,24 +326,18 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
                 and table is not None
             ):
                 return _Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
-    if desc.lower() in listed:
-        named = ", ".join(
-            f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
-        )
-        call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
-        why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
-        raise UsageError("atlas", why, f"Fetch it where there is a network, {call}, {_OWN}.")
-    if listed:
+    if listed and desc.lower() not in listed:
         raise UsageError(
             "atlas",
             f"there is no atlas {wanted}",
             f"Choose one of {', '.join(sorted(listed.values()))}.",
         )
-    raise UsageError(
-        "atlas",
-        f"there is no atlas {wanted} in TemplateFlow's cache ({home})",
-        f"Take AAL2, {_OWN}.",
+    named = ", ".join(
+        f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
+    call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
+    why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
+    raise UsageError("atlas", why, f"Fetch it where there is a network, {call}, {_OWN}.")
 
 
 def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:

@@ -112,7 +112,7 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
             "there is no atlas Schaefer2018",
             "Choose one of Schaefer2018:100Parcels7Networks, Schae",
         ),
-        ("Gordon", "no atlas Gordon in TemplateFlow's cache", "Take AAL2"),
+        ("Gordon", "atlas Gordon was not fetched", "atlas='Gordon'"),
     ],
 )
 def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
