@@ -670,7 +670,7 @@ def place_fsaverage(
         if given_surfaces and given_spheres:
             # all spheres are of one radius
             target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
-            (own, _), (sphere, _) = map(load_surf_mesh, (given_surfaces[k], given_spheres[k % 2]))
+            (own, _), (sphere, _) = _mesh(given_surfaces[k]), load_surf_mesh(given_spheres[k % 2])
             points = RBFInterpolator(sphere, own, neighbors=_NEAR, kernel="linear")(target)
         else:
             in_mni = apply_affine(_MNI305_TO_152, points)
@@ -725,12 +725,11 @@ def maps_to_surfaces(
         Files of values at the vertices (GIFTI), those of the left hemisphere first.
     """
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
-    from nilearn.surface import load_surf_mesh
 
     wanted = [each for each in maps if each.entities["suffix"] == "statmap"]
     affine, found = invert(boldref2t1w_xfm[0]) @ mask.affine, []
     for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
-        white, pial = (tuple(load_surf_mesh(file)) for file in files)
+        white, pial = map(_mesh, files)
         about = {
             "SpatialReference": uri,
             "Resolution": "mean across the cortical ribbon, one linear interpolation of the map",
@@ -749,6 +748,20 @@ def maps_to_surfaces(
             )
             found.append(Derivative(path, named.entities, named.sidecar))
     return found
+
+
+def _mesh(file: File) -> tuple[Array, Array]:
+    """Vertices (N, 3; RAS mm of the scanner) and triangles (F, 3) of a GIFTI file.
+
+    FreeSurfer's own surfaces count from the center of its volume (``VolGeomC_*``); fMRIPrep has
+    added that, and says 0 or nothing.
+    """
+    from nibabel.gifti import GiftiImage
+
+    image = GiftiImage.from_filename(file)
+    points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
+    center = [float(points.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
+    return points.data + center, image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")[0].data
 
 
 def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:

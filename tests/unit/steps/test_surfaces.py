@@ -92,6 +92,30 @@ def test_values_are_those_of_the_place_on_both_hemispheres(made, surfaces):
     assert right - left > 50
 
 
+def test_surfaces_of_freesurfer_are_moved_by_the_center_of_its_volume(
+    maps, made, surfaces, tmp_path
+):
+    center, moved = np.array([3.0, -17.0, 12.0]), []
+    for file in surfaces:
+        image = nb.load(file)
+        points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
+        points.data = (points.data - center).astype(np.float32)
+        points.meta.update({f"VolGeomC_{k}": f"{c:.6f}" for k, c in zip("RAS", center, strict=True)})
+        image.to_filename(tmp_path / file.name)
+        moved.append(tmp_path / file.name)
+    found = maps_to_surfaces(
+        maps[0][:1],
+        maps[1],
+        moved,
+        TO_BOLD[None],
+        here=tmp_path,
+        space_entities=ENTITIES,
+        surface_uris=["bids::left", "bids::right"],
+    )
+    before, after = (load_surf_data(str(each[0].content)) for each in (made, found))
+    assert np.abs(after - before).max() < 1e-3
+
+
 def test_files_tell_their_hemisphere_and_what_they_lie_on(made):
     first, last = made[0], made[-1]
     assert Path(first.content).name == (
