@@ -100,7 +100,8 @@ def test_surfaces_of_freesurfer_are_moved_by_the_center_of_its_volume(
         image = nb.load(file)
         points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
         points.data = (points.data - center).astype(np.float32)
-        points.meta.update({f"VolGeomC_{k}": f"{c:.6f}" for k, c in zip("RAS", center, strict=True)})
+        for axis, at in zip("RAS", center, strict=True):
+            points.meta[f"VolGeomC_{axis}"] = f"{at:.6f}"
         image.to_filename(tmp_path / file.name)
         moved.append(tmp_path / file.name)
     found = maps_to_surfaces(
