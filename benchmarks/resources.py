@@ -1,9 +1,9 @@
 """What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
 
-python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo] [--procs 2] [--mem GB]
+python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo example] [--procs 2] [--mem GB]
 [--pace]
 
-Each case is a run of `bids-sr` on a phantom. Processor minutes are those of all processes, so that
+Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes are those of all processes, so that
 they hold on a machine that is not alone; wall clock is that of this machine, now. A second table
 shows what each step took; the steps declare theirs as `memory`.
 """
@@ -28,6 +28,7 @@ from bids_sr.preflight import Estimate, check
 from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds
 
 BIN = Path(sys.executable).parent
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "studyforrest"
 REPEATS = 10
 OPTIONS: dict[str, tuple[str, list[str]]] = {
     "tiny": ("tiny", []),
@@ -35,6 +36,7 @@ OPTIONS: dict[str, tuple[str, list[str]]] = {
     "plain": ("tiny", ["--sr-method", "bspline", "--smoothing", "0"]),
     "long": ("long", ["--sr-method", "bspline"]),
     "demo": ("demo", []),
+    "example": ("example", []),
 }
 
 
@@ -57,7 +59,7 @@ def lengthen(phantom: Path, target: Path) -> None:
 
 def data(scratch: Path, name: str) -> Path:
     """The data set of a case, made where it is not there."""
-    target = scratch / name
+    target = EXAMPLE if name == "example" else scratch / name
     if target.exists():
         return target
     if name == "long":

@@ -78,6 +78,8 @@ def numbers() -> dict[str, str]:
     for row in rows("posterior_foreign"):
         errors.setdefault(row["effect"], []).append(float(row["rms error / SD"]))
     files = {row["output"]: row for row in rows("files_count")}
+    example = next(row for row in rows("resources") if row["case"] == "example")
+    took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
         "sbl": str(mean),
@@ -107,6 +109,10 @@ def numbers() -> dict[str, str]:
             for kind in ("files", "MB")
             for output in files
         },
+        "example_s": f"{60 * took['wall min']:.0f}",
+        "example_gb": f"{took['memory GB']:.1f}",
+        "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
+        "example_results_gb": f"{took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }

@@ -158,6 +158,7 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
         10 * np.log10(span**2 / (error**2).mean()), abs=2e-3
     )
     assert rows[str(fine)]["psnr"] == "inf"
+    assert rows["nearest"]["resolution_mm"] == "n/a", "its blocks have edges"
     found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
     assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found:.5g}")
     assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 75588
