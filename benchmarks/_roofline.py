@@ -2,8 +2,7 @@
 paper_subject.py.
 
 Counted as floating-point operations: in networks convolutions and matrix products (torch's
-counter), and for residual blocks those of the plain convolution that Winograd's stands for, four
-times its own, so that a rate may exceed that of the best convolution; for a matrix along an axis 2
+counter); for a matrix along an axis 2
 a product; for a cubic spline what its algorithm asks for: along each axis 9 a sample for the
 coefficients (a gain, and 2 products and 2 sums each way), and at each target voxel 18 for the
 coordinates, 40 for the weights of three axes, and 256 for 64 samples times three weights, added

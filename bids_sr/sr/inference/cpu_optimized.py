@@ -1,6 +1,5 @@
 """CPU-optimized copies of trained networks for inference.
 
-- Residual blocks of slice-wise networks multiply a quarter as often (`sr.networks.winograd`).
 - A convolution fills a processor's registers with output channels, sixteen at a time. The last one
   of a network has one to four: here it is a matrix product that makes every tap's image, and a sum
   of these, shifted.
@@ -12,21 +11,12 @@ Values are those of the plain network but for rounding.
 
 import copy
 from collections.abc import Sequence
-from itertools import groupby, product
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
+from bids_sr.sr.networks.network_blocks import ResidualBlock3d
 from bids_sr.sr.networks.residual3d import DenseResidualNet
-from bids_sr.sr.networks.winograd import TrainedBlocks
-
-# voxels whose taps are made at once: they stay in the cache
-_AT_ONCE = 1 << 16
-# outputs up to which a convolution is done tap by tap; four take half as long so on one processor
-# (the last layer of `srgan` 1.8 -> 1.0 ms) and as long on another
-_FEW = 4
 
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
@@ -90,21 +80,10 @@ def widest(network: nn.Module) -> int:
 
 def _changed(module: nn.Module) -> nn.Module:
     """The module, or what stands for it, with its parts changed likewise."""
-    if isinstance(module, ResidualBlock):
-        return TrainedBlocks([module])
-    if type(module) is nn.Sequential:
-        parts: list[nn.Module] = []
-        for _, found in groupby(module, lambda part: isinstance(part, ResidualBlock)):
-            some = list(found)
-            blocks = [part for part in some if isinstance(part, ResidualBlock)]
-            parts += [TrainedBlocks(blocks)] if blocks else map(_changed, some)
-        return nn.Sequential(*parts)
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
     if isinstance(module, DenseResidualNet):
         return _Dense(module)
-    if isinstance(module, nn.Conv2d | nn.Conv3d) and _FewOutputs.serves(module):
-        return _FewOutputs(module)
     for name, part in module.named_children():
         setattr(module, name, _changed(part))
     return module
@@ -150,7 +129,7 @@ def _split(layer: nn.Module, width: int) -> nn.ModuleList:
         part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
         if not first:
             part.bias = layer.bias
-        parts.append(_FewOutputs(part) if _FewOutputs.serves(part) else part)
+        parts.append(part)
     return nn.ModuleList(parts)
 
 
@@ -161,64 +140,3 @@ def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
     for part, seen in zip(others, features[1:], strict=True):
         out.add_(part(seen))
     return out
-
-
-class _FewOutputs(nn.Module):
-    """Convolution to at most 4 channels, (N, C, *grid) -> (N, C_out, *grid), by slabs of axis 1.
-
-    The slabs are those of the first axis of the grid.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    @staticmethod
-    def serves(layer: nn.Conv2d | nn.Conv3d) -> bool:
-        """Whether this stands for a layer: odd kernel, zeros around, nothing skipped."""
-        return (
-            layer.out_channels <= _FEW
-            and layer.groups == 1
-            and layer.padding_mode == "zeros"
-            and all(k % 2 for k in layer.kernel_size)
-            and tuple(layer.padding) == tuple(k // 2 for k in layer.kernel_size)
-            and set(layer.stride) == set(layer.dilation) == {1}
-        )
-
-    def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
-        super().__init__()
-        axes = range(2, layer.weight.ndim)
-        weight = layer.weight.detach().permute(*axes, 0, 1).reshape(-1, layer.in_channels)
-        bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
-        self.size, self.count = layer.kernel_size, layer.out_channels
-        self.register_buffer("weight", weight.contiguous())  # (taps * C_out, C)
-        self.register_buffer("bias", bias.reshape(-1, *[1] * len(axes)).clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, channels, *grid = x.shape
-        innermost = x.permute(0, *range(2, x.ndim), 1)
-        out = self.bias.expand(n, self.count, *grid).clone(memory_format=torch.contiguous_format)
-        step = max(1, _AT_ONCE // prod(grid[1:]))
-        for a in range(0, grid[0], step):
-            b = min(a + step, grid[0])
-            columns = innermost[:, a:b].reshape(n, -1, channels).transpose(1, 2)
-            taps = (self.weight @ columns).reshape(n, -1, self.count, b - a, *grid[1:])
-            for k, tap in enumerate(product(*map(range, self.size))):
-                shift = [size // 2 - at for size, at in zip(self.size, tap, strict=True)]
-                seen, into = _overlap(shift, (a, b), grid)
-                there: tuple[slice, ...] = (slice(None), slice(None), *into)
-                out[there] += taps[:, k][(slice(None), slice(None), *seen)]
-        return out
-
-
-def _overlap(
-    shift: Sequence[int], slab: tuple[int, int], grid: Sequence[int]
-) -> tuple[list[slice], list[slice]]:
-    """Return the part of a slab within the grid after a whole-voxel shift, and its position."""
-    seen, into = [], []
-    for axis, (by, size) in enumerate(zip(shift, grid, strict=True)):
-        low, high = slab if axis == 0 else (0, size)
-        first, last = max(low, -by), min(high, size - by)
-        last = max(first, last)
-        seen.append(slice(first - low, last - low))
-        into.append(slice(first + by, last + by))
-    return seen, into

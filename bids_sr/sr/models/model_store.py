@@ -11,11 +11,10 @@ from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
     card_path,
-    plain_recipe,
     read_card,
-    settings_of,
 )
 from bids_sr.sr.models.model import TrainedModel, load_model, save_model
+from bids_sr.sr.training.card_entries import plain_recipe, settings_of
 from bids_sr.sr.training.checkpoint import log_tsv
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit

@@ -52,11 +52,8 @@ class SRResNet(nn.Module):
         Tensor
             Images of the same shape.
         """
-        from bids_sr.sr.networks.winograd import apply_blocks
-
         features = self.head(x)
-        *blocks, last = self.body
-        return self.tail(features + last(apply_blocks(blocks, features)))
+        return self.tail(features + self.body(features))
 
 
 class SubPixelNet(nn.Module):
@@ -129,7 +126,5 @@ class SubPixelNet(nn.Module):
 
     def _detail(self, x: Tensor) -> Tensor:
         """The network's image on the high-resolution grid, all of k-space."""
-        from bids_sr.sr.networks.winograd import apply_blocks
-
-        detail = self.tail(apply_blocks([*self.body], self.head(x)))
+        detail = self.tail(self.body(self.head(x)))
         return shuffle(detail, self.steps) if self.steps else detail

@@ -15,11 +15,12 @@ from pathlib import Path
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.sr.data.validation import validation_windows
-from bids_sr.sr.models.card import ModelError, card_entries, plain_recipe, training_entries
+from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.resolution.matrices import check_factor
 from bids_sr.sr.threads import torch_threads
+from bids_sr.sr.training.card_entries import card_entries, plain_recipe, training_entries
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase, Progress, compare
 from bids_sr.sr.training.update_steps import weighted_layers

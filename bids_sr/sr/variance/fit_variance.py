@@ -16,12 +16,12 @@ from bids_sr.metrics.number_text import number
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.card import card_entries
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
 from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.threads import torch_threads
+from bids_sr.sr.training.card_entries import card_entries
 from bids_sr.sr.training.checkpoint import LogRow
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined

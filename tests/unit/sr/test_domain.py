@@ -8,8 +8,9 @@ from scipy import ndimage
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card, compatibility
+from bids_sr.sr.models import compatibility
 from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.training import card_entries
 from bids_sr.sr.training.job import TrainingRequest
 
 
@@ -78,7 +79,7 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(
     assert compatibility.domain_difference(ModelCard(), image, mask) is None
     method = get_method("srgan")
     seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
-    made = card.card_entries(TrainingRequest(method=method), seen.described())
+    made = card_entries.card_entries(TrainingRequest(method=method), seen.described())
     found = compatibility.domain_difference(ModelCard.from_json(made), image, mask)
     assert found is not None
     assert found[0] < 1e-4

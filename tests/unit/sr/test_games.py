@@ -17,10 +17,10 @@ from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import turned
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image_losses import MAE, MSE
-from bids_sr.sr.models.card import plain_recipe
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.resolution.matrices import upsample
 from bids_sr.sr.resolution.operators import get_operator
+from bids_sr.sr.training.card_entries import plain_recipe
 from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import Phase
 from bids_sr.sr.training.update_steps import Networks, _freeze_but_last
