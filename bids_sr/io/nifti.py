@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
+_PAGE = 4096  # bytes of a file that are on the disk or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -558,7 +559,22 @@ def save_image(
         header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
     )
     with atomic_files.whole_file(path, durable=False) as part:
-        part.write_bytes(gzip.compress(content, 4, mtime=0) if packed else content)
+        if packed:
+            part.write_bytes(gzip.compress(content, 4, mtime=0))
+        else:
+            _write_sparse(part, content)
+
+
+def _write_sparse(path: Path, content: bytes) -> None:
+    """Write a file without its pages of zeros, of which a map has many around the brain."""
+    zeros = bytes(_PAGE)
+    with open(path, "wb") as stream:
+        for at in range(0, len(content), _PAGE):
+            if (page := content[at : at + _PAGE]) == zeros:
+                stream.seek(_PAGE, io.SEEK_CUR)
+            else:
+                stream.write(page)
+        stream.truncate(len(content))
 
 
 def load_image(path: Path) -> tuple[Float32, Float]:

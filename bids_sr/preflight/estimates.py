@@ -72,6 +72,7 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
         low=max((math.prod(run.shape) / 1e6 for run in runs), default=0.0),
         high=high,
         learned=high if settings.superres.volume_trained else 0.0,
+        measured=high if any(run.truth is not None for run in runs) else 0.0,
         dense=high if settings.superres.dense else 0.0,
         spaces=max(
             (_elsewhere(run, settings) for one in every if one.t1w for run in one.runs),

@@ -15,7 +15,7 @@ from bids_sr.config.memory_model import MAPS
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.json_values import real
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.long_tables import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -299,10 +299,13 @@ def map_series(
             series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
         maps += [
-            Derivative(
-                Volume(values, series.affine),
-                map_sidecars.entities(series=series_name, **entities),
-                {**sidecar, **common},
+            _written(
+                Derivative(
+                    Volume(values, series.affine),
+                    map_sidecars.entities(series=series_name, **entities),
+                    {**sidecar, **common},
+                ),
+                here,
             )
             for values, entities, sidecar in _images(
                 own, regions, thresholds, contrasts, low_pass, map_label(series_name, fwhm_mm)
@@ -327,6 +330,12 @@ def map_series(
             per_acquired=1 if series_name == RAW else prod(factor),
         )
     return maps, rows, metric_rows(series_name, quality_metrics(quality.quality(), mask.data))
+
+
+def _written(made: Derivative, here: Path) -> Derivative:
+    """Return a map or region as a file, so that no more than one is held on its grid."""
+    save_image(made.volume.data, made.volume.affine, path := here / f"{made.name}.nii")
+    return replace(made, content=path)
 
 
 def _named_anew(

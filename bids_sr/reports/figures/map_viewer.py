@@ -262,7 +262,7 @@ def _volumes(
     # all contrasts without smoothing before any with
     widths = list(dict.fromkeys(smoothing for _, smoothing in maps))
     for contrast, smoothing in sorted(maps, key=lambda key: widths.index(key[1])):
-        images = maps[contrast, smoothing]
+        images = dict(maps[contrast, smoothing])  # those of the last one need not be held
         limit = common_scale(images.values(), display.floor)
         top = max(
             limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values())

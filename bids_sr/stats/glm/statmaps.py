@@ -6,7 +6,7 @@ the correlation; the linear model gets the unfiltered series, with drift and mot
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -193,11 +193,36 @@ class ActivationSettings:
         return design
 
 
+class _MapsInMask(Mapping[tuple[str, str], Float32]):
+    """Maps by (contrast, stat), of which the voxels in the mask are held.
+
+    Each is put on its grid whenever it is asked for.
+    """
+
+    def __init__(self, values: Mapping[str, Float32], names: Sequence[str], mask: Mask) -> None:
+        self._values, self._mask = values, mask
+        self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
+
+    def __getitem__(self, key: tuple[str, str]) -> Float32:
+        whole = np.zeros(self._mask.shape, dtype=np.float32)
+        whole[self._mask] = self._values[key[1]][self._rows[key]]
+        return whole
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 @frozen
 class ActivationMaps:
     """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask.
 
-    The stat is cc, effect, variance, t or z.
+    The stat is cc, effect, variance, t or z. Maps are made anew whenever they are looked up.
 
     Parameters
     ----------
@@ -311,10 +336,6 @@ def map_activation(
     ) as signals:
         for width, each in signals.items():
             values, noise_order = _fit(each, design, vectors, settings, mask, reader.zooms)
-            maps: dict[tuple[str, str], Float32] = {}
-            for index, name in enumerate(contrasts):
-                for stat, rows in values.items():
-                    maps[name, stat] = np.zeros(mask.shape, dtype=np.float32)
-                    maps[name, stat][mask] = rows[index]
+            maps = _MapsInMask(values, list(contrasts), mask)
             found[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
     return found

@@ -62,9 +62,9 @@ def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Thresh
         Voxels (3D, boolean) and threshold, None where there is none.
     """
     return {
-        (name, threshold.label): threshold.region(values, mask, roi)
+        (name, threshold.label): threshold.region(maps[name, stat], mask, roi)
         for threshold in thresholds
-        for (name, stat), values in maps.items()
+        for name, stat in maps
         if stat == threshold.stat
     }
 
@@ -107,10 +107,9 @@ def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
 
 
 def _contrast_metrics(
-    maps: _Maps, name: str, mask: Mask, roi: Mask, affine: Float
+    maps: _Maps, name: str, mask: Mask, peaks: Mapping[str, Peak]
 ) -> dict[str, float | None]:
     """Peaks of one contrast, by measure."""
-    peaks = _peaks(maps, name, roi & mask, affine)
     out: dict[str, float | None] = {}
     for stat in ("cc", "t", "z"):
         if (name, stat) in maps:
@@ -154,26 +153,25 @@ def _region_metrics(
 
 
 def _pair_metrics(
-    maps: _Maps, a: str, b: str, roi: Mask, affine: Float
+    maps: _Maps, pair: tuple[str, str], at: Peak | None, to: Peak | None
 ) -> dict[str, float | None]:
     """Return the distance between two conditions' peaks, and their excess at their own peaks.
 
     The excess tells how far each condition exceeds the other at its own peak.
     """
-    at, to = (
-        peaks.get("t", peaks.get("cc"))
-        for peaks in (_peaks(maps, name, roi, affine) for name in (a, b))
-    )
-    distance = None if at is None or to is None else _distance(at.position, to.position)
-    out: dict[str, float | None] = {"peak_distance": distance}
-    if (a, "effect") in maps:
-        difference = maps[a, "effect"] - maps[b, "effect"]
-        gap = (
+    apart = None if at is None or to is None else _distance(at.position, to.position)
+    out: dict[str, float | None] = {"peak_distance": apart}
+    if (pair[0], "effect") in maps:
+        first, second = (maps[name, "effect"] for name in pair)
+        out["effect_separation"] = (
             None
             if at is None or to is None
-            else (float(difference[at.index]) - float(difference[to.index])) / 2
+            else (
+                float(first[at.index] - second[at.index])
+                - float(first[to.index] - second[to.index])
+            )
+            / 2
         )
-        out["effect_separation"] = gap
     return out
 
 
@@ -221,12 +219,14 @@ def activation_rows(
         )
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
-    for name in contrasts:
-        add(name, _contrast_metrics(maps, name, mask, roi, affine))
+    peaks = {name: _peaks(maps, name, roi & mask, affine) for name in contrasts}
+    for name, own in peaks.items():
+        add(name, _contrast_metrics(maps, name, mask, own))
     for (name, label), (region, threshold) in regions.items():
         add(name, _region_metrics(region, threshold, roi, affine, per_acquired), label)
     for a, b in combinations(single_conditions(contrasts), 2):
-        add(f"{a}+{b}", _pair_metrics(maps, a, b, roi & mask, affine))
+        at, to = (peaks[name].get("t", peaks[name].get("cc")) for name in (a, b))
+        add(f"{a}+{b}", _pair_metrics(maps, (a, b), at, to))
         for label in dict.fromkeys(key[1] for key in regions):
             first, second = regions[a, label][0], regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))

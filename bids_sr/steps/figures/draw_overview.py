@@ -1,9 +1,10 @@
 """Figures of the first screen of a run, and the viewer of its maps."""
 
+from collections import UserDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.array_types import Array
@@ -235,6 +236,14 @@ def _zoomed(
     return drawn
 
 
+class _Read(UserDict[str, Any]):
+    """Volumes of maps, each read whenever it is asked for."""
+
+    def __getitem__(self, key: str) -> Volume:
+        volume: Volume = self.data[key].volume
+        return volume
+
+
 @figure(
     Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"),
     cost=Cost(always=1.5),
@@ -316,7 +325,7 @@ def show_viewer(
             own = found.stats[contrast, stat, fwhm]
             every = run_maps.ordered(own, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
-            shown[contrast, width] = {name: own[name].volume for name in every}
+            shown[contrast, width] = _Read({name: own[name] for name in every})
             files |= {
                 map_key(contrast, width, name): derivative_path(
                     {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}

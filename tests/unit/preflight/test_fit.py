@@ -2,16 +2,19 @@
 largest step needs.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
 from checking import problems_of
 
+from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
+from bids_sr.config.groups import Evaluation
 from bids_sr.config.memory_model import Sizes
 from bids_sr.preflight import check, check_machine
-from bids_sr.preflight.estimates import check_memory
+from bids_sr.preflight.estimates import _sizes_of, check_memory
 
 
 @pytest.fixture
@@ -45,6 +48,16 @@ def test_the_largest_step_has_to_fit() -> None:
     for workers in (1, 3):  # the program, the workers that wait and the largest step
         room = enough + (workers - 1) * memory_model.WORKER_GB
         assert memory_model.for_steps_gb(room, workers) == pytest.approx(need)
+
+
+def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) -> None:
+    settings = settings_for(maker)
+    again = replace(settings, evaluation=Evaluation(retrospective="clean"))
+    alone, known = (
+        _sizes_of(as_downsampled(check(each).subjects, each), each) for each in (settings, again)
+    )
+    assert alone.measured == 0
+    assert known.measured == known.high > 0
 
 
 def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import weakref
 from dataclasses import replace
 
 import nibabel as nib
@@ -28,7 +29,7 @@ from bids_sr.reports.figures.map_viewer import (
 )
 from bids_sr.reports.figures.slices import canonical
 from bids_sr.steps.figures.draw_maps import draw_activation
-from bids_sr.steps.figures.draw_overview import draw_overview, show_viewer
+from bids_sr.steps.figures.draw_overview import _Read, draw_overview, show_viewer
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
@@ -91,6 +92,28 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
     assert "Left out to limit the size of the page: all, 5 mm; faces, 5 mm." in html
+
+
+def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
+    """A run of today has 26 contrasts and smoothings of some million voxels in each series."""
+    seen, most = [], []
+
+    class Stored:
+        @property
+        def volume(self) -> Volume:
+            data = np.random.default_rng(0).normal(0, 4, (12, 12, 5))
+            seen.append(weakref.ref(data))
+            most.append(sum(each() is not None for each in seen))
+            return Volume(data, FINE)
+
+    maps = {
+        (contrast, smoothing): _Read({"raw": Stored(), "sbl": Stored()})
+        for contrast in "abc"
+        for smoothing in ("none", "5 mm")
+    }
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    assert len(content["maps"]) == 12
+    assert max(most) <= 4
 
 
 def test_names_cannot_leave_the_data_block():

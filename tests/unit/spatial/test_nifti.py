@@ -226,3 +226,16 @@ def test_types_of_single_images(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="do not fit into uint8"):
         save_image(_data()[..., 0], AFFINE, tmp_path / "u.nii", dtype="uint8")
     assert not (tmp_path / "u.nii").exists()
+
+
+def test_an_image_in_the_folder_of_a_step_takes_no_disk_for_zeros_around_the_brain(tmp_path):
+    data = np.zeros((64, 64, 48), dtype=np.float32)
+    data[20:30, 20:30, 40:] = 1.5
+    save_image(data, np.eye(4), path := tmp_path / "map.nii")
+    told = path.stat()
+    assert told.st_size == 352 + data.nbytes
+    assert 512 * told.st_blocks < told.st_size / 4
+    np.testing.assert_array_equal(load_image(path)[0], data)
+    save_image(np.zeros_like(data), np.eye(4), path)
+    assert path.stat().st_size == 352 + data.nbytes, "also where its end is zero"
+    assert not load_image(path)[0].any()

@@ -10,6 +10,7 @@ from graphmaker import planned_graph
 
 from bids_sr.config.memory_model import (
     _LARGE,
+    EFFECTS,
     RESOLVE,
     SEGMENT,
     SERIES,
@@ -57,6 +58,12 @@ def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> N
         "only where there are such"
     )
     assert Need(always=0.1, high=0.0).gigabytes(large) > 0.1
+
+
+def test_a_measured_reference_counts_where_effects_are_compared() -> None:
+    alone, known = Sizes(high=1.0), Sizes(high=1.0, measured=1.0)
+    assert step_gb(EFFECTS, known) > step_gb(EFFECTS, alone) + 0.8
+    assert largest_gb(known) == step_gb(EFFECTS, known)
 
 
 def test_the_patterns_of_a_calibrated_run_are_held() -> None:
