@@ -188,6 +188,7 @@ def _executed(
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
+            keep_series=run.keep_series,
             has_gpu=resources.device != "cpu"
             and bool(settings.superres.learned)
             and machine.has_gpu(),

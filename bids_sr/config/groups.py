@@ -502,6 +502,13 @@ class Run(Checked):
         decides=False,
         once=True,
     )
+    keep_series: bool = option(
+        False,
+        "--keep-series",
+        "keep series above 0.5 GB in the working directory when all steps have read them; else a"
+        " call with other settings makes them again",
+        decides=False,
+    )
     reports_only: bool = option(
         False,
         "--reports-only",

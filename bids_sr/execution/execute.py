@@ -151,6 +151,7 @@ def execute(
     plugin: Plugin,
     progress: _Told | None = None,
     has_gpu: bool = False,
+    keep_series: bool = True,
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
 
@@ -168,6 +169,8 @@ def execute(
         See `_Told`.
     has_gpu : bool, optional
         Whether steps may use a GPU of this machine, one at a time.
+    keep_series : bool, optional
+        Whether large series stay that no step is to read any more.
 
     Returns
     -------
@@ -189,6 +192,7 @@ def execute(
             "files of %d steps are no longer as they were left: these steps run again", again
         )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
+    runner.keeps = keep_series
     failure: Exception | None = None
     try:
         with _steady_time(), _results_read_once():

@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
 from bids_sr.notices import record, recorded
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 # the number changes with what the files of steps are, so that those left before are made anew
 _RECORD = "_left-2.json"
+_DROPPED = "_dropped"
+_LARGE = 500_000_000  # bytes: a call with other settings makes smaller images anew in no time
 # nipype rewrites the first two, and reads neither to run a step
-_OWN = {"_node.pklz", "_inputs.pklz", _RECORD}
+_OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
 _HASH = "_0x*.json"
 
 _Stamp = list[int]
@@ -77,6 +79,33 @@ def _intact(folder: Path) -> bool:
         )
     except (OSError, ValueError, AttributeError, TypeError):
         return False
+
+
+def drop_large(folder: Path) -> None:
+    """Leave holes in the place of a step's large images, which no step reads any more.
+
+    Their size and time stay, so that all counts as left; read by mistake they are no image.
+    """
+    for path in () if (folder / _DROPPED).exists() else list(folder.rglob("*.nii")):
+        state = path.stat()
+        if state.st_size >= _LARGE:
+            (folder / _DROPPED).touch()
+            hole = atomic_files.beside(path)  # the images may have other names, which keep them
+            with hole.open("wb") as stream:
+                stream.truncate(state.st_size)
+            os.utime(hole, ns=(state.st_atime_ns, state.st_mtime_ns))
+            hole.replace(path)
+
+
+def _hashes(folder: Path) -> list[Path]:
+    """Files by which nipype knows that a step is done."""
+    return [path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")]
+
+
+def _forget(folder: Path) -> None:
+    """Have nipype run a step again."""
+    for path in (*_hashes(folder), folder / _RECORD, folder / _DROPPED):
+        path.unlink(missing_ok=True)
 
 
 def all_stored(folder: Path) -> bool:
@@ -132,16 +161,37 @@ class Finish:
         Returns
         -------
         set[Placed]
-            Steps that have not ended with what they are given, and all that follow from them.
+            Steps that have not ended with what they are given, those whose images they read and
+            `drop_large` has dropped, and all that follow from them.
         """
+        lost = set[Placed]()
+        while True:
+            left = self._not_ended(lost)
+            more = {
+                one
+                for each in left
+                for one in self._given(each) - left
+                if (self._steps[one][0] / _DROPPED).exists()
+            }
+            if not more:
+                return left
+            lost |= more
+
+    def _given(self, each: Placed) -> set[Placed]:
+        """Steps that make what a step is given."""
+        makers = (one.placed for wire in self._wires[each].values() for one in wire.makers)
+        return {one for one in makers if one is not None}
+
+    def _not_ended(self, lost: Collection[Placed]) -> set[Placed]:
+        """Return the steps that have not ended, or are lost, and all that follow from them."""
 
         @cache
         def has_ended(each: Placed) -> bool:
             folder, digest = self._steps[each]
-            given = (one.placed for wire in self._wires[each].values() for one in wire.makers)
             return (
-                _has_ended(folder, digest)
-                and all(one is None or has_ended(one) for one in given)
+                each not in lost
+                and _has_ended(folder, digest)
+                and all(map(has_ended, self._given(each)))
                 and _intact(folder)
             )
 
@@ -159,6 +209,8 @@ class Finish:
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 before = _note_of(folder) if each in left else ""
+                if each in left and (folder / _DROPPED).exists():
+                    _forget(folder)
                 _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
 
     def stored(self) -> set[Path]:
@@ -232,26 +284,37 @@ def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
     damaged = []
     for node in nodes:
         folder = Path(node.output_dir())
-        hashes = [
-            path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")
-        ]
-        if hashes and not _intact(folder):
+        if _hashes(folder) and not _intact(folder):
             damaged.append(node.fullname)
-            for path in (*hashes, folder / _RECORD):
-                path.unlink(missing_ok=True)
+            _forget(folder)
     return damaged
 
 
 class NotesLeft:
-    """Mixin for nipype plugins that notes what steps run in the scheduler's process have left."""
+    """Mixin for nipype plugins that notes what steps run in the scheduler's process have left.
+
+    Of steps that all others have read it drops the large images, unless it `keeps` them.
+    """
 
     procs: "list[Node]"
+    proc_done: Any  # (N,) of each step
+    proc_pending: Any
+    refidx: Any  # sparse (N, N): steps that are still to read what a step has left
+    keeps = True
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())
         if not cached and not (folder / _RECORD).exists():
             note_left(folder)
         super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
+
+    def _remove_node_dirs(self) -> None:
+        import numpy as np
+
+        for at in () if self.keeps else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
+            if self.proc_done[at] and not self.proc_pending[at]:
+                self.refidx[at, at] = -1
+                drop_large(Path(self.procs[at].output_dir()))
 
 
 def _left(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,9 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from nipype import config
 from nipype.interfaces.base import (
@@ -15,7 +17,15 @@ from nipype.interfaces.base import (
 )
 from nipype.pipeline import engine as pe
 
-from bids_sr.execution.records import _RECORD, Finish, _intact, forget_damaged, note_left
+from bids_sr.execution import records
+from bids_sr.execution.records import (
+    _RECORD,
+    Finish,
+    NotesLeft,
+    _intact,
+    forget_damaged,
+    note_left,
+)
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.artifacts import File as GivenFile
@@ -206,6 +216,35 @@ def test_a_step_whose_file_is_gone_is_left_with_what_follows(
     _finish(*ended).note()
     (ended[0] / name).unlink()
     assert _left(*ended) == left
+
+
+def test_large_images_that_nobody_reads_any_more_leave_holes_and_are_made_again_where_asked_for(
+    ended: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_LARGE", 100)
+    first, second = (ended[0] / name for name in ("wf/first", "wf/inner/second"))
+    (first / "series.nii").write_bytes(b"x" * 200)
+    (first / "small.nii").write_bytes(b"x" * 50)
+    (first / "_0xabcd.json").write_text("{}")
+    os.link(first / "series.nii", ended[0] / "other name")
+    note_left(first)
+    _finish(*ended).note()
+    plugin = NotesLeft()
+    plugin.procs = [SimpleNamespace(output_dir=lambda: str(first))]  # type: ignore[list-item]
+    plugin.proc_done, plugin.proc_pending = [True], [False]
+    for reads, keeps in ((1, False), (0, True), (0, False)):
+        assert (first / "series.nii").read_bytes() == b"x" * 200
+        plugin.refidx, plugin.keeps = np.array([[reads]]), keeps
+        plugin._remove_node_dirs()
+    assert (first / "series.nii").read_bytes() == b"\0" * 200
+    assert (first / "small.nii").read_bytes() == b"x" * 50
+    assert (ended[0] / "other name").read_bytes() == b"x" * 200
+    assert _left(*ended) == [], "all counts as it was left"
+    (second / "made.json").unlink()
+    finish = _finish(*ended)
+    assert sorted(map(str, finish.left())) == _BOTH, "the second step would read a hole"
+    finish.note(finish.left())
+    assert not (first / "_0xabcd.json").exists(), "nipype would take it for done"
 
 
 def test_a_call_that_runs_steps_takes_back_what_others_have_noted(
