@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
 
 _LOGGER = logging.getLogger(__name__)
-_READ = ("evaluation.margin",)
+_READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Decisive settings of the group level."""
 _RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
@@ -312,7 +312,16 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     )
     with pool:
         tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
-        maps = group_maps(group.runs, output_dir, series=series, say=say, pool=pool)
+        maps = group_maps(
+            group.runs,
+            output_dir,
+            series=series,
+            say=say,
+            pool=pool,
+            flips=settings.evaluation.group_permutations,
+            seed=settings.resources.random_seed,
+            threads=processes,
+        )
         try:
             joined, comparisons = tables.result()
         except TableError as error:

@@ -390,6 +390,15 @@ class Evaluation(Checked):
         decides=False,
         above=0,
     )
+    group_permutations: int = option(
+        0,
+        "--group-permutations N",
+        "also correct each group map for all voxels (family-wise, two-sided) by the largest t of N"
+        " random sign flips, such as 5000 (default: none); needs 6 participants, and memory of"
+        " 6 MB for each run and, on each processor, for each participant",
+        decides=False,
+        least=0,
+    )
 
     def _check(self) -> None:
         why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"

@@ -11,7 +11,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
-from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.group.template_sampling import Sampling, Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import map_label
-from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
+from bids_sr.stats.group.group_activation import FWE, Z_SHOWN, GroupMaps, Running, flipped
 
 _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
@@ -93,26 +93,14 @@ def group_maps(
     series: Sequence[str],
     say: Callable[[str], None] = _LOGGER.info,
     pool: Executor | None = None,
+    flips: int = 0,
+    seed: int = 0,
+    threads: int = 1,
 ) -> GroupMaps:
-    """Make and store the group maps of every task, contrast and series.
+    """Make the maps of every task, contrast and series, and store them in the folder ``group``.
 
-    Parameters
-    ----------
-    runs : sequence of RunMaps
-        The maps of all participants.
-    output_dir : Path
-        Root of the derivatives; maps go to its folder ``group``.
-    series : sequence of str
-        Raw, baselines and methods, in this order.
-    say : callable
-        Told what is made.
-    pool : concurrent.futures.Executor, optional
-        Adds up chunks of participants side by side; the chunks do not depend on it.
-
-    Returns
-    -------
-    GroupMaps
-        What was made, and what was left out.
+    `pool` adds up chunks of participants side by side; the chunks do not depend on it. With
+    `flips` maps are also corrected, as many at a time as there are `threads`.
     """
     from bids_sr.registration.templates import TemplateError
 
@@ -155,12 +143,23 @@ def group_maps(
             f" of {space}"
         )
         tested[target.mask] |= sums.inside
+        corrected = dict[MapKey, tuple[Array, float]]()
+        if flips:
+            left_out += _coarse_p(task, sums, flips)
+            ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
+            enough = [k for k, v in sums.tests.items() if len(v.people) >= LEAST_PARTICIPANTS]
+            with ThreadPoolExecutor(threads) as workers:
+                found = workers.map(partial(_corrected, ways, flips, seed), enough)
+                corrected = dict(zip(enough, found, strict=True))
         few: dict[tuple[str, int], list[str]] = {}
         for key, test in sums.tests.items():
             if len(test.people) < LEAST_PARTICIPANTS:
                 few.setdefault((key[1], len(test.people)), []).append(key[0])
             else:
-                made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
+                more = {"flips": flips, "seed": seed, "corrected": corrected.get(key)}
+                made.append(
+                    _one_map(people[0][0], key, test, target, sums.inside, output_dir, **more)
+                )
         left_out += [
             f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
             f" {LEAST_PARTICIPANTS} are needed"
@@ -173,6 +172,29 @@ def group_maps(
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
     )
+
+
+def _coarse_p(task: str, sums: _PeopleSums, flips: int) -> list[str]:
+    """What p cannot fall below, where the participants or the flips are few."""
+    lines = []
+    for n in sorted({len(test.people) for test in sums.tests.values()}):
+        # all signs the other way give the same abs(t)
+        least = max(2.0 ** (1 - n), 1 / (flips + 1))
+        if n >= LEAST_PARTICIPANTS and (least > FWE or 2 ** (n - 1) <= flips):
+            lines.append(
+                f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
+                f" {2 ** (n - 1)} differ, give no corrected p below {least:.2g}"
+                + "; nothing can pass .05"
+                * (least > FWE)
+            )
+    return lines
+
+
+def _corrected(
+    ways: Sequence[Sequence[Sampling]], flips: int, seed: int, key: MapKey
+) -> tuple[Array, float]:
+    found = (participant_of(person, [key]) for person in ways)
+    return flipped(np.float32([each[key] for each in found if key in each]), flips, seed)
 
 
 def _people(count: int) -> str:
@@ -188,7 +210,16 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
 
 
 def _one_map(
-    run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path
+    run: RunMaps,
+    key: MapKey,
+    test: Running,
+    target: Target,
+    inside: Array,
+    output_dir: Path,
+    *,
+    flips: int,
+    seed: int,
+    corrected: tuple[Array, float] | None,
 ) -> dict[str, Any]:
     """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
@@ -199,6 +230,13 @@ def _one_map(
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # a number that JSON has: none where no voxel passes
     told = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    more = {}
+    if corrected:
+        found["logpMaxT"], t = corrected
+        told["logpMaxT"] = {"FWE05Threshold": t if np.isfinite(t) else None}
+        told["logpMaxT"] |= {"SignFlips": flips, "RandomSeed": seed}
+        passing = found["logpMaxT"] > -np.log10(FWE) - 1e-6
+        more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
     return {
         "task": run.task,
         "variant": run.variant,
@@ -217,6 +255,7 @@ def _one_map(
         "active_mm3": float((found["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((found["z"] >= fdr_z).sum() * voxel_mm3),
+        **more,
     }
 
 
@@ -246,6 +285,11 @@ def _store(
         "variance": ("Variance of that mean, its squared standard error", "percent^2"),
         "t": (f"t of that mean, {len(people) - 1} degrees of freedom", None),
         "z": ("The same as z", None),
+        "logpMaxT": (
+            "-log10 of p of that t, two-sided, corrected for all voxels by the largest of each"
+            " sign flip; t above FWE05Threshold or below its negative has p <= .05",
+            None,
+        ),
     }[stat]
     parts = ["group", f"task-{run.task}", *([run.variant] if run.variant != MISSING else [])]
     parts += [

@@ -124,7 +124,7 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
 
 
 @dataclass(slots=True)
-class _Sampling:
+class Sampling:
     """How a run reaches some voxels of the template."""
 
     run: RunMaps
@@ -146,7 +146,7 @@ class _Sampling:
         self.stored = {key: values[which] for key, values in self.stored.items()}
 
     def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
-        """Values of maps (data, affine) at the points, those on one grid together."""
+        """Sample maps (data, affine) at the points, those on one grid together."""
         if self.points is None:  # maps that are in the template's space are read, not sampled
             return []
         out: list[Array | None] = [None] * len(maps)
@@ -161,7 +161,7 @@ class _Sampling:
         return out  # type: ignore[return-value]
 
 
-def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
+def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
     Parameters
@@ -175,7 +175,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
 
     Returns
     -------
-    _Sampling
+    Sampling
         Points of the run for these voxels, or None for stored maps, and its scale.
 
     Raises
@@ -189,7 +189,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_image(run.boldref)[0], mask > 0)
-    way = _Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
@@ -204,7 +204,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
     return way
 
 
-def _stored(way: _Sampling, key: MapKey) -> Array | None:
+def _stored(way: Sampling, key: MapKey) -> Array | None:
     """Return the values of a map in the target's space, or None where there is none.
 
     One on another grid is interpolated where the run has no other way.
@@ -219,7 +219,7 @@ def _stored(way: _Sampling, key: MapKey) -> Array | None:
 
 
 def _values_of(
-    way: _Sampling, keys: Sequence[MapKey], *, several: bool
+    way: Sampling, keys: Sequence[MapKey], *, several: bool
 ) -> dict[MapKey, tuple[Array, Array | None]]:
     """Return maps of a run on the template's voxels (percent), each file read once.
 
@@ -227,7 +227,7 @@ def _values_of(
 
     Parameters
     ----------
-    way : _Sampling
+    way : Sampling
         How the run reaches the voxels of the template.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
@@ -282,12 +282,12 @@ def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) 
     return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
 
 
-def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
     """The effects of one participant, runs combined; those that no run has are absent.
 
     Parameters
     ----------
-    ways : Sequence[_Sampling]
+    ways : Sequence[Sampling]
         How each run of the participant reaches the same voxels.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
