@@ -10,7 +10,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
 LEAST_PARTICIPANTS = 3  # two leave one degree of freedom, with which nothing can be said
 CHUNK = 50  # participants that one process adds up before it hands over, at least
+_Told = Mapping[str, float | None]
 _CHUNKS = 32  # about so many of these: what each hands over takes megabytes
 
 
@@ -117,7 +118,7 @@ def group_maps(
         if not run.reaches(space)
     ]
     reaching = [run for run in runs if run.reaches(space)]
-    made = []
+    made: list[dict[str, Any]] = []
     tested = np.zeros(target.shape, dtype=bool)
     for task, variant in dict.fromkeys((run.task, run.variant) for run in reaching):
         own: dict[str, list[RunMaps]] = {}
@@ -143,23 +144,24 @@ def group_maps(
             f" of {space}"
         )
         tested[target.mask] |= sums.inside
-        corrected = dict[MapKey, tuple[Array, float]]()
-        if flips:
-            left_out += _coarse_p(task, sums, flips)
-            ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
-            enough = [k for k, v in sums.tests.items() if len(v.people) >= LEAST_PARTICIPANTS]
-            with ThreadPoolExecutor(threads) as workers:
-                found = workers.map(partial(_corrected, ways, flips, seed), enough)
-                corrected = dict(zip(enough, found, strict=True))
         few: dict[tuple[str, int], list[str]] = {}
+        enough: dict[MapKey, Running] = {}
         for key, test in sums.tests.items():
-            if len(test.people) < LEAST_PARTICIPANTS:
-                few.setdefault((key[1], len(test.people)), []).append(key[0])
+            if (count := len(test.people)) < LEAST_PARTICIPANTS:
+                few.setdefault((key[1], count), []).append(key[0])
             else:
-                more = {"flips": flips, "seed": seed, "corrected": corrected.get(key)}
-                made.append(
-                    _one_map(people[0][0], key, test, target, sums.inside, output_dir, **more)
-                )
+                enough[key] = test
+        correct = None
+        if flips:
+            counts = {len(test.people) for test in enough.values()}
+            for line in _coarse_p(task, counts, flips):
+                say(line)
+                left_out.append(line)
+            ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
+            correct = partial(_corrected, ways, flips, seed)
+        store = partial(_one_map, people[0][0], target, sums.inside, output_dir, correct)
+        with ThreadPoolExecutor(threads) as workers:
+            made += workers.map(store, enough, enough.values())
         left_out += [
             f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
             f" {LEAST_PARTICIPANTS} are needed"
@@ -174,27 +176,34 @@ def group_maps(
     )
 
 
-def _coarse_p(task: str, sums: _PeopleSums, flips: int) -> list[str]:
+def _coarse_p(task: str, counts: Iterable[int], flips: int) -> Iterator[str]:
     """What p cannot fall below, where the participants or the flips are few."""
-    lines = []
-    for n in sorted({len(test.people) for test in sums.tests.values()}):
-        # all signs the other way give the same abs(t)
-        least = max(2.0 ** (1 - n), 1 / (flips + 1))
-        if n >= LEAST_PARTICIPANTS and (least > FWE or 2 ** (n - 1) <= flips):
-            lines.append(
+    for n in sorted(counts):
+        differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
+        least = max(1 / differ, 1 / (flips + 1))
+        if least > FWE or differ <= flips:
+            yield (
                 f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
-                f" {2 ** (n - 1)} differ, give no corrected p below {least:.2g}"
+                f" {differ} differ, give no corrected p below {least:.2g}"
                 + "; nothing can pass .05"
                 * (least > FWE)
             )
-    return lines
 
 
 def _corrected(
     ways: Sequence[Sequence[Sampling]], flips: int, seed: int, key: MapKey
-) -> tuple[Array, float]:
+) -> tuple[Array, float, _Told]:
+    """The map of p, the threshold of t and what the sidecar says of them."""
     found = (participant_of(person, [key]) for person in ways)
-    return flipped(np.float32([each[key] for each in found if key in each]), flips, seed)
+    values = np.stack([each[key] for each in found if key in each])
+    logp, t = flipped(values.astype(np.float32), flips, seed)
+    told: _Told = {"FWE05Threshold": _finite(t), "SignFlips": flips, "RandomSeed": seed}
+    return logp, t, told
+
+
+def _finite(threshold: float) -> float | None:
+    """A number that JSON has: None where no voxel passes."""
+    return threshold if np.isfinite(threshold) else None
 
 
 def _people(count: int) -> str:
@@ -211,15 +220,12 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
 
 def _one_map(
     run: RunMaps,
-    key: MapKey,
-    test: Running,
     target: Target,
     inside: Array,
     output_dir: Path,
-    *,
-    flips: int,
-    seed: int,
-    corrected: tuple[Array, float] | None,
+    correct: Callable[[MapKey], tuple[Array, float, _Told]] | None,
+    key: MapKey,
+    test: Running,
 ) -> dict[str, Any]:
     """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
@@ -228,13 +234,10 @@ def _one_map(
     best = int(np.argmax(found["z"]))
     fdr_z = float(fdr_threshold(found["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
-    # a number that JSON has: none where no voxel passes
-    told = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    told: dict[str, _Told] = {"z": {"FDR05Threshold": _finite(fdr_z)}}
     more = {}
-    if corrected:
-        found["logpMaxT"], t = corrected
-        told["logpMaxT"] = {"FWE05Threshold": t if np.isfinite(t) else None}
-        told["logpMaxT"] |= {"SignFlips": flips, "RandomSeed": seed}
+    if correct:
+        found["logpMaxT"], t, told["logpMaxT"] = correct(key)
         passing = found["logpMaxT"] > -np.log10(FWE) - 1e-6
         more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
     return {
@@ -268,7 +271,7 @@ def _store(
     run: RunMaps,
     key: MapKey,
     people: Sequence[str],
-    told: Mapping[str, float | None],
+    told: _Told,
 ) -> Path:
     """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
@@ -291,15 +294,9 @@ def _store(
             None,
         ),
     }[stat]
-    parts = ["group", f"task-{run.task}", *([run.variant] if run.variant != MISSING else [])]
-    parts += [
-        f"space-{target.space}",
-        "res-2",
-        f"contrast-{contrast}",
-        f"stat-{stat}",
-        f"desc-{map_label(name, fwhm)}",
-    ]
-    stem = output_dir / "group" / f"{'_'.join(parts)}_statmap"
+    variant = f"_{run.variant}" * (run.variant != MISSING)
+    place = f"group_task-{run.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
+    stem = output_dir / "group" / f"{place}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     sidecar = {
         "Description": what,
@@ -316,10 +313,10 @@ def _store(
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # of a template
-    within = np.zeros(len(target.points), dtype=np.float32)
-    within[inside] = values
+    within = target.mask.copy()
+    within[within] = inside
     data = np.zeros(target.shape, dtype=np.float32)
-    data[target.mask] = within
+    data[within] = values
     path = stem.with_name(f"{stem.name}.nii.gz")
     save_image(data, target.affine, path, header_like=header)
     return path

@@ -183,8 +183,6 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     ValueError
         The run has no brain mask or no boldref.
     """
-    from bids_sr.io.nifti import load_image
-
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
