@@ -162,10 +162,8 @@ def _expected_participants(settings: Settings) -> list[str]:
     if listing.exists():
         with listing.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-        names = [row.get("participant_id") for row in rows]
-        found |= {
-            f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()
-        }
+        names = ((row.get("participant_id") or "").strip() for row in rows)
+        found |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
     return sorted(found)
 
 

@@ -472,6 +472,17 @@ class Resources(Checked):
         self._need(fits, "omp_nthreads", why)
 
 
+def sessions_option() -> int:
+    """Of all commands that write reports, as a field has it."""
+    return option(
+        4,
+        "--aggregate-session-reports N",
+        "sessions of a participant in one report; with more, each has its own (default: 4)",
+        decides=False,
+        least=1,
+    )
+
+
 @frozen
 class Run(Checked):
     """How this one call runs, what it stores and what it tells.
@@ -518,6 +529,7 @@ class Run(Checked):
         decides=False,
         once=True,
     )
+    aggregate_session_reports: int = sessions_option()
     strict: bool = option(
         False,
         "--strict",

@@ -10,7 +10,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -112,19 +112,16 @@ def group_maps(
         target = target_of(space)
     except TemplateError as error:
         return GroupMaps(left_out=(f"group maps: {error}",))
-    left_out = [
-        f"group maps: {run.name} has no transform to {space}"
-        for run in runs
-        if not run.reaches(space)
-    ]
-    reaching = [run for run in runs if run.reaches(space)]
-    made: list[dict[str, Any]] = []
+    left_out, made = list[str](), list[dict[str, Any]]()
     tested = np.zeros(target.shape, dtype=bool)
-    for task, variant in dict.fromkeys((run.task, run.variant) for run in reaching):
-        own: dict[str, list[RunMaps]] = {}
-        for run in reaching:
-            if (run.task, run.variant) == (task, variant):
-                own.setdefault(run.participant, []).append(run)
+    tasks: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
+    for run in runs:
+        if run.reaches(space):
+            own = tasks.setdefault((run.task, run.variant), {})
+            own.setdefault(run.participant, []).append(run)
+        else:
+            left_out.append(f"group maps: {run.name} has no transform to {space}")
+    for (task, _), own in tasks.items():
         if len(own) < LEAST_PARTICIPANTS:
             few_people = f"{_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
             left_out.append(f"group maps of task {task}: {few_people}")
@@ -153,10 +150,16 @@ def group_maps(
                 enough[key] = test
         correct = None
         if flips:
-            counts = {len(test.people) for test in enough.values()}
-            for line in _coarse_p(task, counts, flips):
-                say(line)
-                left_out.append(line)
+            for n in sorted({len(test.people) for test in enough.values()}):
+                differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
+                if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
+                    left_out.append(
+                        f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
+                        f" {differ} differ, give no corrected p below {least:.2g}"
+                        + "; nothing can pass .05"
+                        * (least > FWE)
+                    )
+                    say(left_out[-1])
             ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
             correct = partial(_corrected, ways, flips, seed)
         store = partial(_one_map, people[0][0], target, sums.inside, output_dir, correct)
@@ -176,34 +179,15 @@ def group_maps(
     )
 
 
-def _coarse_p(task: str, counts: Iterable[int], flips: int) -> Iterator[str]:
-    """What p cannot fall below, where the participants or the flips are few."""
-    for n in sorted(counts):
-        differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
-        least = max(1 / differ, 1 / (flips + 1))
-        if least > FWE or differ <= flips:
-            yield (
-                f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
-                f" {differ} differ, give no corrected p below {least:.2g}"
-                + "; nothing can pass .05"
-                * (least > FWE)
-            )
-
-
 def _corrected(
     ways: Sequence[Sequence[Sampling]], flips: int, seed: int, key: MapKey
 ) -> tuple[Array, float, _Told]:
     """The map of p, the threshold of t and what the sidecar says of them."""
     found = (participant_of(person, [key]) for person in ways)
-    values = np.stack([each[key] for each in found if key in each])
-    logp, t = flipped(values.astype(np.float32), flips, seed)
-    told: _Told = {"FWE05Threshold": _finite(t), "SignFlips": flips, "RandomSeed": seed}
-    return logp, t, told
-
-
-def _finite(threshold: float) -> float | None:
-    """A number that JSON has: None where no voxel passes."""
-    return threshold if np.isfinite(threshold) else None
+    values = np.stack([each[key] for each in found if key in each], dtype=np.float32)
+    logp, t = flipped(values, flips, seed)
+    reached = t if np.isfinite(t) else None
+    return logp, t, {"FWE05Threshold": reached, "SignFlips": flips, "RandomSeed": seed}
 
 
 def _people(count: int) -> str:
@@ -214,7 +198,7 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
     """Effect maps that any run has, by contrast and then by series in the wanted order."""
     there = {key for own in people for run in own for key in run.map_keys()}
     contrasts = sorted({key[0] for key in there})
-    wanted = [(contrast, name, fwhm, "effect") for contrast in contrasts for name in series]
+    wanted = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
     return [key for key in wanted if key in there]
 
 
@@ -234,7 +218,8 @@ def _one_map(
     best = int(np.argmax(found["z"]))
     fdr_z = float(fdr_threshold(found["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
-    told: dict[str, _Told] = {"z": {"FDR05Threshold": _finite(fdr_z)}}
+    # a number that JSON has: none where no voxel passes
+    told: dict[str, _Told] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
     more = {}
     if correct:
         found["logpMaxT"], t, told["logpMaxT"] = correct(key)

@@ -21,6 +21,8 @@ from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import linear_values, moved, points_in
 
+_Map = tuple[MapKey, str]
+
 
 @frozen
 class Target:
@@ -145,20 +147,19 @@ class Sampling:
         self.inside = self.inside[which]
         self.stored = {key: values[which] for key, values in self.stored.items()}
 
-    def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
+    def sampled(self, maps: Mapping[_Map, tuple[Array, Array]]) -> dict[_Map, Array]:
         """Sample maps (data, affine) at the points, those on one grid together."""
+        out: dict[_Map, Array] = {}
         if self.points is None:  # maps that are in the template's space are read, not sampled
-            return []
-        out: list[Array | None] = [None] * len(maps)
-        grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-        for number, (data, affine) in enumerate(maps):
-            grids.setdefault((data.shape, affine.tobytes()), []).append(number)
-        for numbers in grids.values():
-            at = moved(np.linalg.inv(maps[numbers[0]][1]), self.points).T
-            found = linear_values(np.stack([maps[n][0] for n in numbers], axis=-1), at)
-            for column, number in enumerate(numbers):
-                out[number] = found[:, column]
-        return out  # type: ignore[return-value]
+            return out
+        grids: dict[tuple[tuple[int, ...], bytes], list[_Map]] = {}
+        for name, (data, affine) in maps.items():
+            grids.setdefault((data.shape, affine.tobytes()), []).append(name)
+        for names in grids.values():
+            at = moved(np.linalg.inv(maps[names[0]][1]), self.points).T
+            found = linear_values(np.stack([maps[name][0] for name in names], axis=-1), at)
+            out |= zip(names, found.T, strict=True)
+        return out
 
 
 def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
@@ -196,8 +197,11 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
         )
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
         return way
-    keys = [key for key in run.maps[target.space] if key[3] == "effect"]
-    way.stored = {key: values for key in keys if (values := _stored(way, key)) is not None}
+    way.stored = {
+        key: values
+        for key in run.maps[target.space]
+        if key[3] == "effect" and (values := _stored(way, key)) is not None
+    }
     way.inside = np.all([values != 0 for values in way.stored.values()], axis=0)
     return way
 
@@ -239,7 +243,7 @@ def _values_of(
         (effect / t)², which is not positive where it is unknown; None where all of it is.
     """
     found = dict(way.stored)
-    maps: dict[tuple[MapKey, str], tuple[Array, Array]] = {}
+    maps: dict[_Map, tuple[Array, Array]] = {}
     for key in keys if way.points is not None else ():
         if (values := _stored(way, key)) is not None:
             found[key] = values
@@ -254,7 +258,7 @@ def _values_of(
             variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0)
             maps[key, "known"] = known.astype(np.float32), affine
             maps[key, "variance"] = variance.astype(np.float32), affine
-    sampled = dict(zip(maps, way.sampled(list(maps.values())), strict=True))
+    sampled = way.sampled(maps)
     spread = {
         key: np.where(sampled[key, "known"] > 1 - 1e-4, values, 0)
         for (key, what), values in sampled.items()

@@ -457,8 +457,8 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
     ]
     if "fwe_t" in found.maps:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
-        for row, t, mm3 in zip(rows, found.maps["fwe_t"], found.maps["fwe_mm3"], strict=True):
-            row += [number(t, ".2f"), number(mm3, ".0f")]
+        for row, each in zip(rows, found.maps.itertuples(), strict=True):
+            row += [number(each.fwe_t, ".2f"), number(each.fwe_mm3, ".0f")]
     caption = "Group maps"
     return joined([*_map_figures(found, figure_dir), table(caption, heads, rows)])
 

@@ -58,7 +58,9 @@ def _reported(root: Path) -> set[str]:
     set[str]
         Labels without order.
     """
-    return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
+    # those of sessions have further entities
+    pages = {path.stem for path in root.glob("sub-*.html")}
+    return {page.removeprefix("sub-") for page in pages if "_" not in page}
 
 
 def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
@@ -121,12 +123,13 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
 
 def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
     rows: list[RunSummary] = []
+    pages = {path.name for path in root.glob("sub-*_ses-*.html")}
     for label, reported, told in found:
         name = (
             _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
         )
         rows += [
-            {**each, "participant": name}
+            {**each, "participant": name, "run": _run_cell(each["run"], label, pages)}
             for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]
         ]
     kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
@@ -143,6 +146,12 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
         )
     sections = [plain_section("participants", "Participants", joined(people))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
+
+
+def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
+    """The run, linked where its session has a page of its own."""
+    page = f"sub-{label}_{run.partition('_')[0]}.html"
+    return _link(page, run) if page in pages else run
 
 
 def _link(place: str, text: str) -> Markup:
@@ -232,6 +241,7 @@ def write_participants(
     shown: Sequence[Shown],
     log_dir: Path,
     command: str | None = None,
+    sessions: int = 0,
 ) -> tuple[Path, ...]:
     """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`.
 
@@ -247,6 +257,8 @@ def write_participants(
         Folder of the logs of this call.
     command : str | None, optional
         Command line that is told on the pages; None: not told.
+    sessions : int, optional
+        With more than these each session of a participant has a page; 0: never.
 
     Returns
     -------
@@ -256,7 +268,15 @@ def write_participants(
     logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
     beside = {*_reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
-        _build_report(root, label, shown=shown, log_dir=own, command=command, beside=beside)
+        _build_report(
+            root,
+            label,
+            shown=shown,
+            log_dir=own,
+            command=command,
+            beside=beside,
+            sessions=sessions,
+        )
         for label, own in logs.items()
     )
 
@@ -269,6 +289,7 @@ def _build_report(
     log_dir: Path,
     command: str | None = None,
     beside: Collection[str] | None = None,
+    sessions: int = 0,
 ) -> Path:
     """Assemble ``sub-XX.html`` from declared figures and return its path.
 
@@ -294,6 +315,8 @@ def _build_report(
         Command line that is told on the page; None: not told.
     beside : Collection[str] | None, optional
         Labels of the participants to link to; None takes those with a page.
+    sessions : int, optional
+        With more than these each session has a page; 0: never.
 
     Returns
     -------
@@ -335,4 +358,5 @@ def _build_report(
         neighbors=neighbors,
         crashed=bool(failed),
         notices={kind: len(texts) for kind, texts in messages.items()},
+        most_sessions=sessions,
     )

@@ -62,10 +62,9 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     found = permuted_ols(
         np.ones((len(values), 1)), values[:, varies], n_perm=flips, random_state=seed
     )
-    if isinstance(found, dict):
-        p, largest = found["logp_max_t"], found["h0_max_t"]
-    else:  # before 0.13
-        p, _, largest = found
+    if isinstance(found, dict):  # since 0.13
+        found = found["logp_max_t"], found["t"], found["h0_max_t"]
+    p, _, largest = found
     logp = np.zeros(values.shape[1], dtype=np.float32)
     logp[varies] = p[0]
     few = int(FWE * (flips + 1))
@@ -91,19 +90,8 @@ class Running:
     people: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
-        """Nothing added yet.
-
-        Parameters
-        ----------
-        voxels : int | tuple[int, ...]
-            Number of voxels, or shape of their grid.
-
-        Returns
-        -------
-        'Running'
-            Sums over no participant.
-        """
+    def of(cls, voxels: int) -> "Running":
+        """Return sums over no participant."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
     def add(self, values: Array, who: str) -> None:
@@ -144,8 +132,8 @@ class Running:
         if not m:
             return
         away = other.mean - self.mean
-        self.mean = self.mean + away * (m / (n + m))
-        self.squares = self.squares + other.squares + away**2 * (n * m / (n + m))
+        self.mean += away * (m / (n + m))
+        self.squares += other.squares + away**2 * (n * m / (n + m))
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:
