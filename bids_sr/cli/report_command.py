@@ -57,12 +57,11 @@ def main(argv: Sequence[str]) -> int:
         Exit code of the program.
     """
     options = build_parser().options(argv, _ReportOptions)
-    pages = _make_reports(
-        options.output_dir, options.participant_label, options.aggregate_session_reports
-    )
     import webbrowser  # here, so that --help answers at once
 
-    for page in pages:
+    for page in _make_reports(
+        options.output_dir, options.participant_label, options.aggregate_session_reports
+    ):
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
             print(
@@ -71,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _make_reports(output_dir: Path, labels: Sequence[str] = (), sessions: int = 0) -> list[Path]:
+def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> list[Path]:
     """Write ``sub-XX.html`` of each participant and list the pages.
 
     The group's page, where there is one, is listed unchanged.

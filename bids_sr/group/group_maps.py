@@ -123,8 +123,9 @@ def group_maps(
             left_out.append(f"group maps: {run.name} has no transform to {space}")
     for (task, _), own in tasks.items():
         if len(own) < LEAST_PARTICIPANTS:
-            few_people = f"{_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
-            left_out.append(f"group maps of task {task}: {few_people}")
+            left_out.append(
+                f"group maps of task {task}: {_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
+            )
             continue
         people = [own[name] for name in sorted(own)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
@@ -184,8 +185,8 @@ def _corrected(
 ) -> tuple[Array, float, _Told]:
     """The map of p, the threshold of t and what the sidecar says of them."""
     found = (participant_of(person, [key]) for person in ways)
-    values = np.stack([each[key] for each in found if key in each], dtype=np.float32)
-    logp, t = flipped(values, flips, seed)
+    values = [each[key] for each in found if key in each]
+    logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
     reached = t if np.isfinite(t) else None
     return logp, t, {"FWE05Threshold": reached, "SignFlips": flips, "RandomSeed": seed}
 

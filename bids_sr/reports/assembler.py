@@ -412,25 +412,23 @@ def write_subject_page(
     """Write the page of one subject (label without ``sub-``) below `root`, the derivatives.
 
     `custom` is HTML of sections without figures, by name. With more than `most_sessions` (0:
-    never) each has a page of its figures and those of no session, which names what is missing;
-    the subject's page has figures of no session alone. See `_assemble` and `write_page`.
+    never) each has a page of the figures of its runs and those of no run, which names what is
+    missing; the subject's page has figures of no run alone. See `_assemble` and `write_page`.
     """
     figures, who = figures_of(root, subject), f"sub-{subject}"
-    sessions = {each.entities["session"] for each in figures if "session" in each.entities}
+    sessions = {session for each in figures if (session := _run_of(each)[0])}
     split = 0 < most_sessions < len(sessions)
-    pages = {who: [each for each in figures if not split or "session" not in each.entities]}
+    pages = {who: [each for each in figures if not (split and _run_of(each)[0])]}
     for session in sorted(sessions):
         name = f"{who}_ses-{session}"
         if split:
-            pages[name] = [f for f in figures if f.entities.get("session", session) == session]
+            pages[name] = [f for f in figures if _run_of(f)[0] in (None, session)]
         else:
             (root / f"{name}.html").unlink(missing_ok=True)
     for name, own in pages.items():
         sections = _assemble(shown, own, custom, root)
         if split and name == who:
-            sections = [
-                replace(each, missing=(), on_request=()) for each in sections if each.blocks
-            ]
+            sections = [replace(s, missing=(), on_request=()) for s in sections if s.blocks]
         others = {each: f"{each}.html" for each in pages if each != name}
         write_page(
             root / f"{name}.html",

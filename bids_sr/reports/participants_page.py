@@ -58,9 +58,9 @@ def _reported(root: Path) -> set[str]:
     set[str]
         Labels without order.
     """
+    pages = root.glob("sub-*.html")
     # those of sessions have further entities
-    pages = {path.stem for path in root.glob("sub-*.html")}
-    return {page.removeprefix("sub-") for page in pages if "_" not in page}
+    return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}
 
 
 def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:

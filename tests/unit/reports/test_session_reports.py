@@ -29,6 +29,13 @@ def root(tmp_path: Path) -> Path:
     """Outputs of a participant with five sessions, and of one with one."""
     root = tmp_path / "out"
     put(root, "", "summary", "<p>of all</p>")
+    # the anatomy is the participant's, in whatever session it was scanned
+    noted(
+        root / "sub-01" / "figures" / "sub-01_ses-1_desc-pairinfo_x.html",
+        "<p>scanned in 1</p>",
+        "pairinfo",
+        entities={"subject": "01", "session": "1"},
+    )
     for session in ("1", "2", "3", "4", "5"):
         put(root, session, "runsummary", f"<p>of session {session}</p>")
         func = root / "sub-01" / f"ses-{session}" / "func"
@@ -65,11 +72,13 @@ def test_each_of_more_than_four_sessions_has_its_page(root: Path) -> None:
     for n in range(1, 6):
         page = pages[f"sub-01_ses-{n}.html"]
         assert "of all" in page
+        assert "scanned in 1" in page
         assert re.findall(r"of session (\d)<", page) == [str(n)]
         assert f"<h1>bids-sr: sub-01_ses-{n}</h1>" in page
         assert 'id="errors"' in page
     whole = pages["sub-01.html"]
     assert "of all" in whole
+    assert "scanned in 1" in whole
     assert "of session" not in whole
     # what the pages of sessions show is not missing
     assert "Not in this report" not in whole
