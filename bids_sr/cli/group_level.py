@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
 
 _LOGGER = logging.getLogger(__name__)
-_READ = ("evaluation.margin",)
+_READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Decisive settings of the group level."""
 _RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
 
@@ -162,10 +162,8 @@ def _expected_participants(settings: Settings) -> list[str]:
     if listing.exists():
         with listing.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-        names = [row.get("participant_id") for row in rows]
-        found |= {
-            f"sub-{name.strip().removeprefix('sub-')}" for name in names if name and name.strip()
-        }
+        names = ((row.get("participant_id") or "").strip() for row in rows)
+        found |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
     return sorted(found)
 
 
@@ -312,7 +310,16 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     )
     with pool:
         tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
-        maps = group_maps(group.runs, output_dir, series=series, say=say, pool=pool)
+        maps = group_maps(
+            group.runs,
+            output_dir,
+            series=series,
+            say=say,
+            pool=pool,
+            flips=settings.evaluation.group_permutations,
+            seed=settings.resources.random_seed,
+            threads=processes,
+        )
         try:
             joined, comparisons = tables.result()
         except TableError as error:

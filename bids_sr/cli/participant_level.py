@@ -109,7 +109,12 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     say("reports")
     with still(say, "reports"):
         reports = write_participants(
-            out, labels, shown=declared(), log_dir=log_dir, command=" ".join(sys.argv)
+            out,
+            labels,
+            shown=declared(),
+            log_dir=log_dir,
+            command=" ".join(sys.argv),
+            sessions=run.aggregate_session_reports,
         )
         if (changed or not (out / INDEX).exists()) and is_last(
             out, settings.paths.bids_dir, digest

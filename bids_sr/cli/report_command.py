@@ -12,6 +12,7 @@ from pathlib import Path
 from bids_sr.cli.console import item
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError, readers
+from bids_sr.config.groups import sessions_option
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
 
@@ -24,6 +25,7 @@ class _ReportOptions(Checked):
     participant_label: tuple[str, ...] = option(
         (), "--participant-label LABEL", "participants (default: all)", type=readers.labels
     )
+    aggregate_session_reports: int = sessions_option()
     open: bool = option(False, "--open", "open them in the browser")
 
 
@@ -55,10 +57,11 @@ def main(argv: Sequence[str]) -> int:
         Exit code of the program.
     """
     options = build_parser().options(argv, _ReportOptions)
-    pages = _make_reports(options.output_dir, options.participant_label)
     import webbrowser  # here, so that --help answers at once
 
-    for page in pages:
+    for page in _make_reports(
+        options.output_dir, options.participant_label, options.aggregate_session_reports
+    ):
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
             print(
@@ -67,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
+def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> list[Path]:
     """Write ``sub-XX.html`` of each participant and list the pages.
 
     The group's page, where there is one, is listed unchanged.
@@ -94,7 +97,9 @@ def _make_reports(output_dir: Path, labels: Sequence[str] = ()) -> list[Path]:
             raise UsageError(
                 f"sub-{label}", f"{output_dir} has no figures of this participant", fix
             )
-    pages = list(write_participants(root, wanted, shown=declared(), log_dir=root / "logs"))
+    written = write_participants(
+        root, wanted, shown=declared(), log_dir=root / "logs", sessions=sessions
+    )
     write_index(root)
     group = root / "group.html"
-    return [*pages, group] if group.is_file() and not labels else pages
+    return [*written, *([group] if group.is_file() and not labels else [])]

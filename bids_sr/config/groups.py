@@ -390,6 +390,15 @@ class Evaluation(Checked):
         decides=False,
         above=0,
     )
+    group_permutations: int = option(
+        0,
+        "--group-permutations N",
+        "also correct each group map for all voxels (family-wise, two-sided) by the largest t of N"
+        " random sign flips, such as 5000 (default: none); needs 6 participants, and memory of"
+        " 6 MB for each run and, on each processor, for each participant",
+        decides=False,
+        least=0,
+    )
 
     def _check(self) -> None:
         why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
@@ -463,6 +472,17 @@ class Resources(Checked):
         self._need(fits, "omp_nthreads", why)
 
 
+def sessions_option() -> int:
+    """Of all commands that write reports, as a field has it."""
+    return option(
+        4,
+        "--aggregate-session-reports N",
+        "sessions of a participant in one report; with more, each has its own (default: 4)",
+        decides=False,
+        least=1,
+    )
+
+
 @frozen
 class Run(Checked):
     """How this one call runs, what it stores and what it tells.
@@ -516,6 +536,7 @@ class Run(Checked):
         decides=False,
         once=True,
     )
+    aggregate_session_reports: int = sessions_option()
     strict: bool = option(
         False,
         "--strict",

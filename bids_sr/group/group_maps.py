@@ -11,7 +11,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +21,19 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.group.group_inputs import MapKey, RunMaps, common_space, first_smoothing
-from bids_sr.group.template_sampling import Target, participant_of, target_of, way_of
+from bids_sr.group.template_sampling import Sampling, Target, participant_of, target_of, way_of
 from bids_sr.io.array_types import Array
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.series import map_label
-from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps, Running
+from bids_sr.stats.group.group_activation import FWE, Z_SHOWN, GroupMaps, Running, flipped
 
 _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
 LEAST_PARTICIPANTS = 3  # two leave one degree of freedom, with which nothing can be said
 CHUNK = 50  # participants that one process adds up before it hands over, at least
+_Told = Mapping[str, float | None]
 _CHUNKS = 32  # about so many of these: what each hands over takes megabytes
 
 
@@ -93,26 +94,14 @@ def group_maps(
     series: Sequence[str],
     say: Callable[[str], None] = _LOGGER.info,
     pool: Executor | None = None,
+    flips: int = 0,
+    seed: int = 0,
+    threads: int = 1,
 ) -> GroupMaps:
-    """Make and store the group maps of every task, contrast and series.
+    """Make the maps of every task, contrast and series, and store them in the folder ``group``.
 
-    Parameters
-    ----------
-    runs : sequence of RunMaps
-        The maps of all participants.
-    output_dir : Path
-        Root of the derivatives; maps go to its folder ``group``.
-    series : sequence of str
-        Raw, baselines and methods, in this order.
-    say : callable
-        Told what is made.
-    pool : concurrent.futures.Executor, optional
-        Adds up chunks of participants side by side; the chunks do not depend on it.
-
-    Returns
-    -------
-    GroupMaps
-        What was made, and what was left out.
+    `pool` adds up chunks of participants side by side; the chunks do not depend on it. With
+    `flips` maps are also corrected, as many at a time as there are `threads`.
     """
     from bids_sr.registration.templates import TemplateError
 
@@ -123,22 +112,20 @@ def group_maps(
         target = target_of(space)
     except TemplateError as error:
         return GroupMaps(left_out=(f"group maps: {error}",))
-    left_out = [
-        f"group maps: {run.name} has no transform to {space}"
-        for run in runs
-        if not run.reaches(space)
-    ]
-    reaching = [run for run in runs if run.reaches(space)]
-    made = []
+    left_out, made = list[str](), list[dict[str, Any]]()
     tested = np.zeros(target.shape, dtype=bool)
-    for task, variant in dict.fromkeys((run.task, run.variant) for run in reaching):
-        own: dict[str, list[RunMaps]] = {}
-        for run in reaching:
-            if (run.task, run.variant) == (task, variant):
-                own.setdefault(run.participant, []).append(run)
+    tasks: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
+    for run in runs:
+        if run.reaches(space):
+            own = tasks.setdefault((run.task, run.variant), {})
+            own.setdefault(run.participant, []).append(run)
+        else:
+            left_out.append(f"group maps: {run.name} has no transform to {space}")
+    for (task, _), own in tasks.items():
         if len(own) < LEAST_PARTICIPANTS:
-            few_people = f"{_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
-            left_out.append(f"group maps of task {task}: {few_people}")
+            left_out.append(
+                f"group maps of task {task}: {_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
+            )
             continue
         people = [own[name] for name in sorted(own)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
@@ -156,11 +143,29 @@ def group_maps(
         )
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
+        enough: dict[MapKey, Running] = {}
         for key, test in sums.tests.items():
-            if len(test.people) < LEAST_PARTICIPANTS:
-                few.setdefault((key[1], len(test.people)), []).append(key[0])
+            if (count := len(test.people)) < LEAST_PARTICIPANTS:
+                few.setdefault((key[1], count), []).append(key[0])
             else:
-                made.append(_one_map(people[0][0], key, test, target, sums.inside, output_dir))
+                enough[key] = test
+        correct = None
+        if flips:
+            for n in sorted({len(test.people) for test in enough.values()}):
+                differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
+                if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
+                    left_out.append(
+                        f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
+                        f" {differ} differ, give no corrected p below {least:.2g}"
+                        + "; nothing can pass .05"
+                        * (least > FWE)
+                    )
+                    say(left_out[-1])
+            ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
+            correct = partial(_corrected, ways, flips, seed)
+        store = partial(_one_map, people[0][0], target, sums.inside, output_dir, correct)
+        with ThreadPoolExecutor(threads) as workers:
+            made += workers.map(store, enough, enough.values())
         left_out += [
             f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
             f" {LEAST_PARTICIPANTS} are needed"
@@ -175,6 +180,17 @@ def group_maps(
     )
 
 
+def _corrected(
+    ways: Sequence[Sequence[Sampling]], flips: int, seed: int, key: MapKey
+) -> tuple[Array, float, _Told]:
+    """The map of p, the threshold of t and what the sidecar says of them."""
+    found = (participant_of(person, [key]) for person in ways)
+    values = [each[key] for each in found if key in each]
+    logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
+    reached = t if np.isfinite(t) else None
+    return logp, t, {"FWE05Threshold": reached, "SignFlips": flips, "RandomSeed": seed}
+
+
 def _people(count: int) -> str:
     return f"{count} participant{'s' * (count != 1)}"
 
@@ -183,12 +199,18 @@ def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: floa
     """Effect maps that any run has, by contrast and then by series in the wanted order."""
     there = {key for own in people for run in own for key in run.map_keys()}
     contrasts = sorted({key[0] for key in there})
-    wanted = [(contrast, name, fwhm, "effect") for contrast in contrasts for name in series]
+    wanted = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
     return [key for key in wanted if key in there]
 
 
 def _one_map(
-    run: RunMaps, key: MapKey, test: Running, target: Target, inside: Array, output_dir: Path
+    run: RunMaps,
+    target: Target,
+    inside: Array,
+    output_dir: Path,
+    correct: Callable[[MapKey], tuple[Array, float, _Told]] | None,
+    key: MapKey,
+    test: Running,
 ) -> dict[str, Any]:
     """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
@@ -198,7 +220,12 @@ def _one_map(
     fdr_z = float(fdr_threshold(found["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # a number that JSON has: none where no voxel passes
-    told = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    told: dict[str, _Told] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    more = {}
+    if correct:
+        found["logpMaxT"], t, told["logpMaxT"] = correct(key)
+        passing = found["logpMaxT"] > -np.log10(FWE) - 1e-6
+        more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
     return {
         "task": run.task,
         "variant": run.variant,
@@ -217,6 +244,7 @@ def _one_map(
         "active_mm3": float((found["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((found["z"] >= fdr_z).sum() * voxel_mm3),
+        **more,
     }
 
 
@@ -229,7 +257,7 @@ def _store(
     run: RunMaps,
     key: MapKey,
     people: Sequence[str],
-    told: Mapping[str, float | None],
+    told: _Told,
 ) -> Path:
     """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
@@ -246,16 +274,15 @@ def _store(
         "variance": ("Variance of that mean, its squared standard error", "percent^2"),
         "t": (f"t of that mean, {len(people) - 1} degrees of freedom", None),
         "z": ("The same as z", None),
+        "logpMaxT": (
+            "-log10 of p of that t, two-sided, corrected for all voxels by the largest of each"
+            " sign flip; t above FWE05Threshold or below its negative has p <= .05",
+            None,
+        ),
     }[stat]
-    parts = ["group", f"task-{run.task}", *([run.variant] if run.variant != MISSING else [])]
-    parts += [
-        f"space-{target.space}",
-        "res-2",
-        f"contrast-{contrast}",
-        f"stat-{stat}",
-        f"desc-{map_label(name, fwhm)}",
-    ]
-    stem = output_dir / "group" / f"{'_'.join(parts)}_statmap"
+    variant = f"_{run.variant}" * (run.variant != MISSING)
+    place = f"group_task-{run.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
+    stem = output_dir / "group" / f"{place}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     sidecar = {
         "Description": what,
@@ -272,10 +299,10 @@ def _store(
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # of a template
-    within = np.zeros(len(target.points), dtype=np.float32)
-    within[inside] = values
+    within = target.mask.copy()
+    within[within] = inside
     data = np.zeros(target.shape, dtype=np.float32)
-    data[target.mask] = within
+    data[within] = values
     path = stem.with_name(f"{stem.name}.nii.gz")
     save_image(data, target.affine, path, header_like=header)
     return path

@@ -21,6 +21,8 @@ from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import linear_values, moved, points_in
 
+_Map = tuple[MapKey, str]
+
 
 @frozen
 class Target:
@@ -124,7 +126,7 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
 
 
 @dataclass(slots=True)
-class _Sampling:
+class Sampling:
     """How a run reaches some voxels of the template."""
 
     run: RunMaps
@@ -145,23 +147,22 @@ class _Sampling:
         self.inside = self.inside[which]
         self.stored = {key: values[which] for key, values in self.stored.items()}
 
-    def sampled(self, maps: Sequence[tuple[Array, Array]]) -> list[Array]:
-        """Values of maps (data, affine) at the points, those on one grid together."""
+    def sampled(self, maps: Mapping[_Map, tuple[Array, Array]]) -> dict[_Map, Array]:
+        """Sample maps (data, affine) at the points, those on one grid together."""
+        out: dict[_Map, Array] = {}
         if self.points is None:  # maps that are in the template's space are read, not sampled
-            return []
-        out: list[Array | None] = [None] * len(maps)
-        grids: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-        for number, (data, affine) in enumerate(maps):
-            grids.setdefault((data.shape, affine.tobytes()), []).append(number)
-        for numbers in grids.values():
-            at = moved(np.linalg.inv(maps[numbers[0]][1]), self.points).T
-            found = linear_values(np.stack([maps[n][0] for n in numbers], axis=-1), at)
-            for column, number in enumerate(numbers):
-                out[number] = found[:, column]
-        return out  # type: ignore[return-value]
+            return out
+        grids: dict[tuple[tuple[int, ...], bytes], list[_Map]] = {}
+        for name, (data, affine) in maps.items():
+            grids.setdefault((data.shape, affine.tobytes()), []).append(name)
+        for names in grids.values():
+            at = moved(np.linalg.inv(maps[names[0]][1]), self.points).T
+            found = linear_values(np.stack([maps[name][0] for name in names], axis=-1), at)
+            out |= zip(names, found.T, strict=True)
+        return out
 
 
-def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
+def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
     Parameters
@@ -175,7 +176,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
 
     Returns
     -------
-    _Sampling
+    Sampling
         Points of the run for these voxels, or None for stored maps, and its scale.
 
     Raises
@@ -183,13 +184,11 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
     ValueError
         The run has no brain mask or no boldref.
     """
-    from bids_sr.io.nifti import load_image
-
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_image(run.boldref)[0], mask > 0)
-    way = _Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
@@ -198,13 +197,16 @@ def way_of(run: RunMaps, target: Target, at: Array) -> _Sampling:
         )
         way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
         return way
-    keys = [key for key in run.maps[target.space] if key[3] == "effect"]
-    way.stored = {key: values for key in keys if (values := _stored(way, key)) is not None}
+    way.stored = {
+        key: values
+        for key in run.maps[target.space]
+        if key[3] == "effect" and (values := _stored(way, key)) is not None
+    }
     way.inside = np.all([values != 0 for values in way.stored.values()], axis=0)
     return way
 
 
-def _stored(way: _Sampling, key: MapKey) -> Array | None:
+def _stored(way: Sampling, key: MapKey) -> Array | None:
     """Return the values of a map in the target's space, or None where there is none.
 
     One on another grid is interpolated where the run has no other way.
@@ -219,7 +221,7 @@ def _stored(way: _Sampling, key: MapKey) -> Array | None:
 
 
 def _values_of(
-    way: _Sampling, keys: Sequence[MapKey], *, several: bool
+    way: Sampling, keys: Sequence[MapKey], *, several: bool
 ) -> dict[MapKey, tuple[Array, Array | None]]:
     """Return maps of a run on the template's voxels (percent), each file read once.
 
@@ -227,7 +229,7 @@ def _values_of(
 
     Parameters
     ----------
-    way : _Sampling
+    way : Sampling
         How the run reaches the voxels of the template.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
@@ -241,7 +243,7 @@ def _values_of(
         (effect / t)², which is not positive where it is unknown; None where all of it is.
     """
     found = dict(way.stored)
-    maps: dict[tuple[MapKey, str], tuple[Array, Array]] = {}
+    maps: dict[_Map, tuple[Array, Array]] = {}
     for key in keys if way.points is not None else ():
         if (values := _stored(way, key)) is not None:
             found[key] = values
@@ -256,7 +258,7 @@ def _values_of(
             variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0)
             maps[key, "known"] = known.astype(np.float32), affine
             maps[key, "variance"] = variance.astype(np.float32), affine
-    sampled = dict(zip(maps, way.sampled(list(maps.values())), strict=True))
+    sampled = way.sampled(maps)
     spread = {
         key: np.where(sampled[key, "known"] > 1 - 1e-4, values, 0)
         for (key, what), values in sampled.items()
@@ -282,12 +284,12 @@ def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) 
     return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
 
 
-def participant_of(ways: Sequence[_Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
     """The effects of one participant, runs combined; those that no run has are absent.
 
     Parameters
     ----------
-    ways : Sequence[_Sampling]
+    ways : Sequence[Sampling]
         How each run of the participant reaches the same voxels.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.

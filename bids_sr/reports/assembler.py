@@ -253,13 +253,10 @@ def _assemble(
     list[Section]
         Sections in the order shown.
     """
-    there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
-    for figure in figures:
-        there.setdefault((figure.figure, figure.html), []).append(figure)
     in_order = sorted(shown, key=lambda each: each.place)
     found = {
         each: [
-            (one, there.get((one.desc, one.html), []))
+            (one, [f for f in figures if f.figure == one.desc and f.html == one.html])
             for one in in_order
             if one.section == each.name
         ]
@@ -269,14 +266,14 @@ def _assemble(
     kept = [
         each
         for each in SECTIONS
-        if each in special
-        or custom.get(each.name)
-        or (not each.only and (not special or not found[each] or any(f for _, f in found[each])))
-    ]
-    kept = [
-        each
-        for each in kept
-        if not found[each] or any(files or one.missing for one, files in found[each])
+        if (
+            each in special
+            or custom.get(each.name)
+            or (
+                not each.only and (not (special and found[each]) or any(f for _, f in found[each]))
+            )
+        )
+        and (not found[each] or any(files or one.missing for one, files in found[each]))
     ]
     return [_section(each, found[each], custom.get(each.name, ""), root) for each in kept]
 
@@ -410,46 +407,38 @@ def write_subject_page(
     crashed: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
     neighbors: Mapping[str, str] = MappingProxyType({}),
+    most_sessions: int = 0,
 ) -> Path:
-    """Write the page of one subject (label without ``sub-``) below the derivatives.
+    """Write the page of one subject (label without ``sub-``) below `root`, the derivatives.
 
-    See `_assemble` and `write_page`.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    subject : str
-        Label of the participant, without prefix.
-    shown : Sequence[Shown]
-        Figures that are declared.
-    custom : Mapping[str, str]
-        HTML of the sections that hold no figures, by name.
-    crashed : bool, optional
-        Whether a step failed.
-    notices : Mapping[str, int], optional
-        Numbers of messages by kind.
-    neighbors : Mapping[str, str], optional
-        Further pages beside it: file name by text of the link.
-
-    Returns
-    -------
-    Path
-        Path of the page.
+    `custom` is HTML of sections without figures, by name. With more than `most_sessions` (0:
+    never) each has a page of the figures of its runs and those of no run, which names what is
+    missing; the subject's page has figures of no run alone. See `_assemble` and `write_page`.
     """
-    target = root / f"sub-{subject}.html"
-    figures = figures_of(root, subject)
-    sections = _assemble(shown, figures, custom, root)
-    title = f"bids-sr: sub-{subject}"
-    write_page(
-        target,
-        title=title,
-        sections=sections,
-        neighbors=neighbors,
-        crashed=crashed,
-        notices=notices,
-    )
-    return target
+    figures, who = figures_of(root, subject), f"sub-{subject}"
+    sessions = {session for each in figures if (session := _run_of(each)[0])}
+    split = 0 < most_sessions < len(sessions)
+    pages = {who: [each for each in figures if not (split and _run_of(each)[0])]}
+    for session in sorted(sessions):
+        name = f"{who}_ses-{session}"
+        if split:
+            pages[name] = [f for f in figures if _run_of(f)[0] in (None, session)]
+        else:
+            (root / f"{name}.html").unlink(missing_ok=True)
+    for name, own in pages.items():
+        sections = _assemble(shown, own, custom, root)
+        if split and name == who:
+            sections = [replace(s, missing=(), on_request=()) for s in sections if s.blocks]
+        others = {each: f"{each}.html" for each in pages if each != name}
+        write_page(
+            root / f"{name}.html",
+            title=f"bids-sr: {name}",
+            sections=sections,
+            neighbors={**others, **neighbors},
+            crashed=crashed,
+            notices=notices,
+        )
+    return root / f"{who}.html"
 
 
 def write_page(
@@ -482,6 +471,7 @@ def write_page(
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
+    checksum = hashlib.sha256(script.encode("utf-8")).digest()  # lets no other script run
     runs = {block.run for each in sections for block in each.blocks if block.run}
     page = (
         environment()
@@ -493,25 +483,9 @@ def write_page(
             one_run=len(runs) == 1,
             css=css,
             script=script,
-            digest=_digest(script),
+            digest=base64.b64encode(checksum).decode("ascii"),
             crashed=crashed,
             told=notices,
         )
     )
     atomic_files.write_whole(target, page)
-
-
-def _digest(script: str) -> str:
-    """Checksum by which the policy of the page lets this script run, and no other.
-
-    Parameters
-    ----------
-    script : str
-        Script as it stands in the page.
-
-    Returns
-    -------
-    str
-        SHA-256 in base64.
-    """
-    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

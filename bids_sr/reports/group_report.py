@@ -69,6 +69,10 @@ _MAPS = (
     " single linear interpolation through the stored transforms, and tested across participants by"
     " a one-sample t test."
 )
+_FLIPS = (
+    " Family-wise corrected, two-sided p values are those of the largest absolute t over the brain"
+    " in random sign flips [@winkler2014; @nilearn]."
+)
 _EXPLORATORY = (
     "None of these comparisons was prespecified. p values are corrected within the comparisons of"
     " one method on one question (Holm), not across questions: treat them as hypotheses to test in"
@@ -143,6 +147,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     figure_dir.mkdir(parents=True, exist_ok=True)
     told = words.findings(content.comparisons, methods)
     made_maps = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
+    made_maps += _FLIPS * ("fwe_t" in content.maps.maps)
     margin = (
         _GAP
         if content.margin is None
@@ -450,6 +455,10 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
         ]
         for each in found.maps.itertuples()
     ]
+    if "fwe_t" in found.maps:
+        heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
+        for row, each in zip(rows, found.maps.itertuples(), strict=True):
+            row += [number(each.fwe_t, ".2f"), number(each.fwe_mm3, ".0f")]
     caption = "Group maps"
     return joined([*_map_figures(found, figure_dir), table(caption, heads, rows)])
 

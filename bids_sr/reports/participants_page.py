@@ -39,7 +39,9 @@ def participants_with_figures(root: Path) -> list[str]:
 
 def _reported(root: Path) -> set[str]:
     """Return labels (without ``sub-``) of those whose report there is."""
-    return {path.stem.removeprefix("sub-") for path in root.glob("sub-*.html")}
+    pages = root.glob("sub-*.html")
+    # those of sessions have further entities
+    return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}
 
 
 def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
@@ -80,12 +82,13 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
 
 def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
     rows: list[RunSummary] = []
+    pages = {path.name for path in root.glob("sub-*_ses-*.html")}
     for label, reported, told in found:
         name = (
             _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
         )
         rows += [
-            {**each, "participant": name}
+            {**each, "participant": name, "run": _run_cell(each["run"], label, pages)}
             for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]
         ]
     kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
@@ -104,6 +107,12 @@ def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> N
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 
+def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
+    """The run, linked where its session has a page of its own."""
+    page = f"sub-{label}_{run.partition('_')[0]}.html"
+    return _link(page, run) if page in pages else run
+
+
 def _link(place: str, text: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(place, text)
 
@@ -118,9 +127,8 @@ _START = '<main id="content" tabindex="-1">'
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     """Say on pages that are there that a call has begun; those written at its end do not."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
-    for label in labels:
-        page = root / f"sub-{label}.html"
-        if page.is_file() and "Not finished: a" not in (text := page.read_text(encoding="utf-8")):
+    for page in (each for label in labels for each in root.glob(f"sub-{label}[._]*html")):
+        if "Not finished: a" not in (text := page.read_text(encoding="utf-8")):
             atomic_files.write_whole(page, text.replace(_START, f"{_START}\n{note}", 1))
 
 
@@ -193,15 +201,25 @@ def write_participants(
     shown: Sequence[Shown],
     log_dir: Path,
     command: str | None = None,
+    sessions: int = 0,
 ) -> tuple[Path, ...]:
     """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`.
 
-    `command` is told on the pages unless it is None.
+    `command` is told on the pages unless it is None. With more than `sessions` (0: never) each
+    session of a participant has a page.
     """
     logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
     beside = {*_reported(root), *labels}  # asked once, not for each of thousands
     return tuple(
-        _build_report(root, label, shown=shown, log_dir=own, command=command, beside=beside)
+        _build_report(
+            root,
+            label,
+            shown=shown,
+            log_dir=own,
+            command=command,
+            beside=beside,
+            sessions=sessions,
+        )
         for label, own in logs.items()
     )
 
@@ -214,6 +232,7 @@ def _build_report(
     log_dir: Path,
     command: str | None = None,
     beside: Collection[str] | None = None,
+    sessions: int = 0,
 ) -> Path:
     """Assemble ``sub-XX.html`` from declared figures and return its path.
 
@@ -260,4 +279,5 @@ def _build_report(
         neighbors=neighbors,
         crashed=bool(failed),
         notices={kind: len(texts) for kind, texts in messages.items()},
+        most_sessions=sessions,
     )

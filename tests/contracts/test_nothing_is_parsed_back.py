@@ -153,6 +153,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/reports/participants_page.py::participants_with_figures": FILES,
     "bids_sr/reports/participants_page.py::_reported": FILES,
     "bids_sr/reports/participants_page.py::_build_report": FILES,
+    "bids_sr/reports/participants_page.py::_run_cell": FILES,
     "bids_sr/reports/run_notes.py::noted": FILES,
     "bids_sr/reports/run_notes.py::is_last": FILES,
     "bids_sr/reports/text/run_summaries.py::run_summary": FILES,

@@ -29,7 +29,8 @@ class GroupMaps:
         A row each, in the order of task, contrast, series: task, variant, contrast, series,
         fwhm_mm, participants (who entered), a file for each statistic (effect, variance, t, z),
         peak_z, peak_mm (where, in the template), active_mm3 (volume of z > 3.1),
-        fdr_z, fdr_mm3 (threshold at a false discovery rate of .05, and the volume from it on).
+        fdr_z, fdr_mm3 (threshold at a false discovery rate of .05, and the volume from it on);
+        with sign flips also fwe_t, fwe_mm3 and the file logpMaxT, as of `flipped`.
     left_out : tuple[str, ...]
         In words.
     background : Volume | None
@@ -46,6 +47,28 @@ class GroupMaps:
 
 
 _SMALLEST_P = 1e-300  # so that z stays finite
+FWE = 0.05
+
+
+def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
+    """Return −log10 of p, and the abs(t) above which it is <= .05 (inf: out of reach).
+
+    p are of `values` (participants, voxels), two-sided, corrected for all voxels by the largest
+    abs(t) of nilearn's random sign flips; 1 where nothing varies.
+    """
+    from nilearn.mass_univariate import permuted_ols
+
+    varies = np.ptp(values, axis=0) > 0
+    found = permuted_ols(
+        np.ones((len(values), 1)), values[:, varies], n_perm=flips, random_state=seed
+    )
+    if isinstance(found, dict):  # since 0.13
+        found = found["logp_max_t"], found["t"], found["h0_max_t"]
+    p, _, largest = found
+    logp = np.zeros(values.shape[1], dtype=np.float32)
+    logp[varies] = p[0]
+    few = int(FWE * (flips + 1))
+    return logp, float(np.sort(largest[0])[-few]) if few else np.inf
 
 
 @dataclass(slots=True)
@@ -67,19 +90,8 @@ class Running:
     people: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, voxels: int | tuple[int, ...]) -> "Running":
-        """Nothing added yet.
-
-        Parameters
-        ----------
-        voxels : int | tuple[int, ...]
-            Number of voxels, or shape of their grid.
-
-        Returns
-        -------
-        'Running'
-            Sums over no participant.
-        """
+    def of(cls, voxels: int) -> "Running":
+        """Return sums over no participant."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
     def add(self, values: Array, who: str) -> None:
@@ -120,8 +132,8 @@ class Running:
         if not m:
             return
         away = other.mean - self.mean
-        self.mean = self.mean + away * (m / (n + m))
-        self.squares = self.squares + other.squares + away**2 * (n * m / (n + m))
+        self.mean += away * (m / (n + m))
+        self.squares += other.squares + away**2 * (n * m / (n + m))
         self.people += other.people
 
     def tested(self) -> dict[str, Array]:

@@ -319,6 +319,24 @@ def test_options_without_effect_are_named(
     assert said in capsys.readouterr().out
 
 
+def test_sign_flips_their_seed_and_processors_reach_the_maps(
+    places: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bids_sr.group import group_maps as module
+
+    given: list[dict[str, object]] = []
+    made = module.group_maps
+    monkeypatch.setattr(
+        module, "group_maps", lambda *runs, **how: (given.append(how), made(*runs, **how))[1]
+    )
+    options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
+    assert group(places, *options) == 0
+    assert (given[0]["flips"], given[0]["seed"], given[0]["threads"]) == (50, 3, 2)
+    assert "without effect" not in capsys.readouterr().out
+
+
 def test_maps_of_further_baselines_need_the_full_level() -> None:
     run = RunMaps(
         participant="sub-01",

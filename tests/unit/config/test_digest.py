@@ -41,7 +41,7 @@ def test_what_decides_figures_changes_the_digest(group: str, values: dict[str, A
         ("selection", {"participant_label": ("01",), "analysis_level": "group"}),
         ("superres", {"model_dir": "models", "force": True}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
-        ("evaluation", {"margin": 0.1, "null_checks": True}),
+        ("evaluation", {"margin": 0.1, "null_checks": True, "group_permutations": 99}),
         ("run", {"verbosity": 2}),
     ],
 )

@@ -267,3 +267,64 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
     )
     told = json.loads(Path(str(made.maps["variance"][0]).replace(".nii.gz", ".json")).read_text())
     assert told["Units"] == "percent^2"
+
+
+def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path) -> None:
+    """Each is what nilearn makes of the same participants' maps, whatever the threads."""
+    from nilearn.glm.second_level import non_parametric_inference
+
+    runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
+    said: list[str] = []
+    both = [
+        group_maps.group_maps(
+            runs,
+            tmp_path / str(n),
+            series=("raw", "sbl"),
+            say=said.append,
+            flips=60,
+            seed=4,
+            threads=n,
+        )
+        for n in (1, 2)
+    ]
+    first, other = (each.maps for each in both)
+    assert list(first["fwe_t"]) == list(other["fwe_t"])
+    assert "no corrected p below 0.12; nothing can pass .05" in both[0].left_out[0]
+    assert both[0].left_out[0] in said
+    assert list(first["fwe_mm3"]) == [0, 0]
+    plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    assert "fwe_t" not in plain.maps
+    assert plain.left_out == ()
+    target = template_sampling.target_of(SPACE)
+    mask = nib.Nifti1Image(both[0].mask.data.astype(np.uint8), target.affine)
+    inside = both[0].mask.data[target.mask]
+    for row in first.itertuples():
+        path = row.logpMaxT
+        assert path.name.startswith(
+            f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-logpMaxT"
+        )
+        told = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        wanted = {"FWE05Threshold": row.fwe_t, "SignFlips": 60, "RandomSeed": 4}
+        assert {name: told[name] for name in wanted} == wanted
+        images = []
+        for run in runs:
+            way = template_sampling.way_of(run, target, inside)
+            values = template_sampling.participant_of(
+                [way], [key := ("all", row.series, 5.0, "effect")]
+            )
+            data = np.zeros(target.shape, dtype=np.float32)
+            data[both[0].mask.data] = values[key]
+            images.append(nib.Nifti1Image(data, target.affine))
+        import pandas as pd
+
+        expected = non_parametric_inference(
+            images,
+            design_matrix=pd.DataFrame({"intercept": np.ones(len(runs))}),
+            model_intercept=False,
+            mask=mask,
+            n_perm=60,
+            two_sided_test=True,
+            random_state=4,
+        )
+        expected = expected["logp_max_t"] if isinstance(expected, dict) else expected
+        assert load_image(path)[0] == pytest.approx(expected.get_fdata(), abs=1e-5)

@@ -3,6 +3,7 @@ escaped.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,8 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
     assert ap.read_bytes() != pa.read_bytes()
     assert text.count('src="data:image/svg+xml') == 2
     assert "thumb, task tap, dir-PA" in text
+    assert "FWE" not in text
+    corrected = found.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
+    text = _group_maps_html(replace(found, maps=corrected), tmp_path)
+    assert "<th scope='col'>FWE .05: |t| above</th>" in text.replace('"', "'")
+    assert "<td>7.25</td><td>16</td>" in text

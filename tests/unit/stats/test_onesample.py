@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.stats.group.group_activation import Running
+from bids_sr.stats.group.group_activation import Running, flipped
 
 RNG = np.random.default_rng(5)
 
@@ -79,3 +79,44 @@ def test_what_does_not_vary_is_no_finding() -> None:
 def test_one_is_no_group() -> None:
     with pytest.raises(ValueError, match="1 participants"):
         added(np.ones((1, 3))).tested()
+
+
+def planted(seed: int, effect: float) -> np.ndarray:
+    """Twelve participants, 400 voxels, of which the first five have an effect."""
+    values = np.random.default_rng(seed).normal(0, 1, (12, 400)).astype(np.float32)
+    values[:, :5] += effect
+    return values
+
+
+def test_a_planted_activation_of_either_sign_passes_the_largest_of_sign_flips() -> None:
+    for sign in (1, -1):
+        logp, t = flipped(planted(3, sign * 3.0), 199, seed=1)
+        passed = 10.0**-logp <= 0.05 + 1e-6
+        assert np.flatnonzero(passed).tolist() == [0, 1, 2, 3, 4]
+        own = stats.ttest_1samp(planted(3, sign * 3.0), 0).statistic
+        assert (passed == (np.abs(own) > t)).all()
+        assert logp.max() == pytest.approx(np.log10(200))
+
+
+def test_noise_passes_in_one_of_twenty() -> None:
+    """40 draws at .05: more than six have a probability of .3 %."""
+    wrong = sum(
+        bool((10.0 ** -flipped(planted(n, 0.0), 99, seed=n)[0] <= 0.05 + 1e-6).any())
+        for n in range(40)
+    )
+    assert wrong <= 6
+
+
+def test_few_participants_or_flips_have_a_smallest_p() -> None:
+    """All signs the other way give the same abs(t): 2^(n-1) flips differ."""
+    for n, least in ((5, 1 / 16), (6, 1 / 32)):
+        logp, _ = flipped(planted(1, 30.0)[:n], 2000, seed=2)
+        assert 10.0 ** -logp.max() == pytest.approx(least, rel=0.2)
+        assert (logp > -np.log10(0.05)).any() == (n == 6)
+    assert flipped(planted(1, 30.0), 10, seed=2)[1] == np.inf
+
+
+def test_what_does_not_vary_is_corrected_to_one() -> None:
+    values = planted(1, 3.0)
+    values[:, 7], values[:, 8] = 0, 2
+    assert flipped(values, 50, seed=0)[0][7:9].tolist() == [0, 0]
