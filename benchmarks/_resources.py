@@ -17,7 +17,8 @@ class Usage:
     process count.
 
     `cpu_seconds` are those of all processes, `main_cpu_seconds` those of the command's own
-    process.
+    process; `read_gb` and `written_gb` all that they asked of files, page cache or not; `peak_gb`
+    is the most that a folder held on the disk.
     """
 
     code: int
@@ -27,6 +28,9 @@ class Usage:
     output: str
     cpu_seconds: float = 0.0
     main_cpu_seconds: float = 0.0
+    read_gb: float = 0.0
+    written_gb: float = 0.0
+    peak_gb: float = 0.0
 
 
 def _session_pids(session: int) -> list[int]:
@@ -62,9 +66,40 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5) -> Usage:
-    """Run ``command`` in a session of its own and sample its memory until it ends."""
+def _asked_gb(pid: int) -> tuple[float, float]:
+    """What a process has read and written (GB), with what children did for which it waited."""
+    try:
+        found = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    except OSError:
+        return 0.0, 0.0
+    return int(found["rchar"]) / 1e9, int(found["wchar"]) / 1e9
+
+
+def disk_gb(folder: Path) -> float:
+    """What files below a folder take on the disk (GB), each once, holes left out."""
+    blocks: dict[int, int] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                state = os.lstat(os.path.join(place, name))
+            except OSError:  # gone meanwhile
+                continue
+            blocks[state.st_ino] = state.st_blocks
+    return 512 * sum(blocks.values()) / 1e9
+
+
+def watch(
+    command: Sequence[str],
+    *,
+    log: Path | None = None,
+    every: float = 0.5,
+    folder: Path | None = None,
+) -> Usage:
+    """Run ``command`` in a session of its own and sample its memory until it ends; `folder` is
+    that of which the size is sampled.
+    """
     peak, most, done = 0, 0, threading.Event()
+    asked, held = (0.0, 0.0), 0.0
     cpu: dict[int, float] = {}
     start = time.monotonic()
     process = subprocess.Popen(
@@ -77,11 +112,17 @@ def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5
     )
 
     def sample() -> None:
-        nonlocal peak, most
+        nonlocal peak, most, asked, held
+        turn = 0
         while not done.wait(every):
             pids = _session_pids(process.pid)
             cpu.update({pid: max(cpu.get(pid, 0.0), _cpu_seconds(pid)) for pid in pids})
             peak, most = max(peak, sum(map(_pss_kib, pids))), max(most, len(pids))
+            now = tuple(map(sum, zip(*map(_asked_gb, pids), strict=True))) or (0.0, 0.0)
+            asked = max(asked[0], now[0]), max(asked[1], now[1])
+            turn += 1
+            if folder is not None and turn % 10 == 0:
+                held = max(held, disk_gb(folder))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -98,4 +139,7 @@ def watch(command: Sequence[str], *, log: Path | None = None, every: float = 0.5
         output=output,
         cpu_seconds=sum(cpu.values()),
         main_cpu_seconds=cpu.get(process.pid, 0.0),
+        read_gb=asked[0],
+        written_gb=asked[1],
+        peak_gb=held,
     )

@@ -1,7 +1,7 @@
 """What preflight estimates against what runs take: processor time, wall clock, peak memory, disk.
 
 python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo example] [--procs 2]
-[--mem GB] [--pace]
+[--mem GB] [--data NAME=DIR ...] [--name TABLE] [--pace]
 
 Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes are those of all
 processes, so that they hold on a machine that is not alone; wall clock is that of this machine,
@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from _monitored import monitored
-from _resources import Usage, watch
+from _resources import Usage, disk_gb, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
@@ -60,6 +60,8 @@ def lengthen(phantom: Path, target: Path) -> None:
 def data(scratch: Path, name: str) -> Path:
     """The data set of a case, made where it is not there."""
     target = EXAMPLE if name == "example" else scratch / name
+    if "=" in name:
+        return Path(name.partition("=")[2])
     if target.exists():
         return target
     if name == "long":
@@ -80,7 +82,7 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
         "core min": (sum(each.minutes for each in told.rows), usage.cpu_seconds / 60),
         "wall min": (told.minutes, usage.seconds / 60),
         "memory GB": (told.memory_gb, usage.peak_gib * 2**30 / 1e9),
-        "work GB": (told.work_gb, size_gb(work)),
+        "work GB": (told.work_gb, usage.peak_gb),
         "results GB": (told.output_gb, size_gb(out)),
     }
     shown: dict[str, Any] = {"case": case, "exit": usage.code}
@@ -89,7 +91,12 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
             name: f"{estimated:.2f} / {measured:.2f}",
             f"{name} ratio": round(estimated / max(measured, 1e-9), 2),
         }
-    return shown | {"scheduler core s": round(usage.main_cpu_seconds, 1)}
+    return shown | {
+        "work left GB": round(disk_gb(work), 2),
+        "read GB": round(usage.read_gb, 1),
+        "written GB": round(usage.written_gb, 1),
+        "scheduler core s": round(usage.main_cpu_seconds, 1),
+    }
 
 
 def steps(case: str, table: Path) -> pd.DataFrame:
@@ -117,7 +124,11 @@ def main() -> int:
     parser.add_argument(
         "--pace", action="store_true", help="only time the kernel that estimates are scaled by"
     )
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=DIR", help="other data")
+    parser.add_argument("--name", default="resources", help="of the table, below results")
     args = parser.parse_args()
+    if args.data and args.cases == list(OPTIONS):
+        args.cases = []
     if args.pace:
         rows = [{"repeat": k + 1, "processor s": round(kernel_seconds(), 5)} for k in range(10)]
         keep(
@@ -129,8 +140,9 @@ def main() -> int:
         return 0
     args.scratch.mkdir(parents=True, exist_ok=True)
     rows, kinds = [], []
-    for case in args.cases:
-        name, options = OPTIONS[case]
+    for text in (*args.cases, *args.data):
+        case = text.partition("=")[0]
+        name, options = OPTIONS.get(case, (text, []))
         out, work = args.scratch / f"{case}-out", args.scratch / f"{case}-work"
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +160,7 @@ def main() -> int:
         told = expected(check(settings), settings)
         table = args.scratch / f"{case}-resources.tsv"
         table.unlink(missing_ok=True)
-        usage = watch(monitored(table, asked), log=args.scratch / f"{case}.log")
+        usage = watch(monitored(table, asked), log=args.scratch / f"{case}.log", folder=work)
         rows.append(row(case, told, usage, out, work))
         kinds.append(steps(case, table))
         shutil.rmtree(work, ignore_errors=True)
@@ -164,14 +176,14 @@ def main() -> int:
     )
     bound = f" --mem {args.mem:g} was given." if args.mem else ""
     keep(
-        "resources" + ("_mem" if args.mem else ""),
+        args.name + ("_mem" if args.mem else ""),
         "What a run takes against its estimate",
         rows,
         remarks=[remark + bound],
     )
     if not args.mem:
         table = pd.concat(kinds).sort_values(["adds_gb"], ascending=False).round(3)
-        keep("resources_steps", "What each kind of step takes", table.to_dict("records"))
+        keep(f"{args.name}_steps", "What each kind of step takes", table.to_dict("records"))
     return max(each["exit"] for each in rows)
 
 
