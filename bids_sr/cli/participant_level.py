@@ -173,8 +173,10 @@ def _executed(
         )
     # what is given, less what the program and waiting workers hold
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    resident = machine.resident_gb()
     workers = max(
-        workers_that_fit(given, wanted, largest_gb(cost.sizes)), resources.omp_nthreads or 1
+        workers_that_fit(given, wanted, largest_gb(cost.sizes), resident),
+        resources.omp_nthreads or 1,
     )
     if workers < wanted and resources.use_plugin is None:
         say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
@@ -189,7 +191,7 @@ def _executed(
         outcome = execute(
             workflow,
             nprocs=workers,
-            mem_gb=for_steps_gb(given, workers),
+            mem_gb=for_steps_gb(given, workers, resident),
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),

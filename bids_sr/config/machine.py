@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from bids_sr.config.memory_model import RESIDENT_GB
+
 # what the first version of control groups says where there is no limit is larger
 _UNLIMITED = 2.0**60
 _SHARE = 0.9  # of the memory that is free, the rest is left to others
@@ -86,6 +88,20 @@ def memory_gb(
     taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
     granted = _granted_gb(environ)
     return taken if granted is None else min(taken, granted)
+
+
+def resident_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
+    """What each worker counts more (GB) in a job of SLURM whose memory no control group limits.
+
+    There resident memory is summed over processes, with what they share.
+    """
+    limits = (
+        _words(folder / name, 1)[0]
+        for folder in _groups(root, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+    )
+    limited = any(limit is not None and limit < _UNLIMITED for limit in limits)
+    return RESIDENT_GB if "SLURM_JOB_ID" in environ and not limited else 0.0
 
 
 def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -16,6 +16,9 @@ BASE_GB = 0.60
 WORKER_GB = 0.25
 """What a worker holds of its own between two steps."""
 
+RESIDENT_GB = 0.6
+"""What a worker shares with the fork server, counted again where resident memory is summed."""
+
 _HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""
 
@@ -275,40 +278,19 @@ def largest_gb(sizes: Sizes) -> float:
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
-def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
+def workers_that_fit(mem_gb: float, nprocs: int, largest: float, resident: float = 0.0) -> int:
     """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
 
-    Parameters
-    ----------
-    mem_gb : float
-        Memory of all processes together (GB).
-    nprocs : int
-        Largest number of workers.
-    largest : float
-        Memory of the process of the largest step (GB).
-
-    Returns
-    -------
-    int
-        Number of workers, the one of the largest step included.
+    `largest` (GB) is that of the process of this step; `resident` (GB) counts a worker more.
     """
-    room = mem_gb - BASE_GB - largest
-    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / WORKER_GB + 1e-9))
+    room = mem_gb - BASE_GB - largest - resident
+    worker = WORKER_GB + resident
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker + 1e-9))
 
 
-def for_steps_gb(mem_gb: float, workers: int) -> float:
+def for_steps_gb(mem_gb: float, workers: int, resident: float = 0.0) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    Parameters
-    ----------
-    mem_gb : float
-        Memory of all processes together (GB).
-    workers : int
-        Number of workers.
-
-    Returns
-    -------
-    float
-        Memory beside the program and all idle workers but one.
+    It is what is left beside the program and all idle workers but one.
     """
-    return mem_gb - BASE_GB - WORKER_GB * (workers - 1)
+    return mem_gb - BASE_GB - WORKER_GB * (workers - 1) - resident * workers

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
+from bids_sr.config.memory_model import RESIDENT_GB
 from bids_sr.slurm.submission import Request
 
-MEMORY_ROOM = 1.5
+MEMORY_ROOM, _COUNTED_ROOM = 1.5, 1.15
 TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
 # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
@@ -36,27 +37,11 @@ def request_for(
     """Return the request for all tasks of an array from each one's memory (GB) and time (min).
 
     `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded
-    up.
-
-    Parameters
-    ----------
-    costs : Sequence[tuple[float, float]]
-        Memory (GB) and time (min) that each task is estimated to take.
-    cpus : int
-        Number of processors of each task.
-    gpus : int
-        Number of GPUs of each task.
-    memory_mb : int | None
-        Memory that the user fixed (MiB); None takes the estimate.
-    minutes : int | None
-        Time limit that the user fixed (min); None takes the estimate.
-
-    Returns
-    -------
-    Request
-        Request that is enough for the largest task.
+    up, also where resident memory counts (see `machine.resident_gb`).
     """
-    memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / _PROGRAM_SHARE
+    most = max(memory for memory, _ in costs)
+    counted = (most + RESIDENT_GB * cpus) * _COUNTED_ROOM
+    memory = max(most * MEMORY_ROOM / _PROGRAM_SHARE, counted) * 1000**3 / 1024**2
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),

@@ -70,19 +70,19 @@ def prepare(
     ]
     paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
     problems += sbatch_scripts.check_words(site, paths)
+    arrays: tuple[Job, ...] = ()
+    try:
+        arrays = _arrays(_costs(plan, settings_there), settings, own)
+    except UsageError as error:
+        problems.append(str(error))
+    sbatch_scripts.require(problems)
     printed = bool(own.print_only or settings.run.dry_run)
     seen = (
         None
         if printed and not shutil.which("squeue")
         else submissions.open_now(settings.paths.output_dir)
     )
-    arrays: tuple[Job, ...] = ()
-    try:
-        arrays = _arrays(_costs(plan, settings_there), settings, own)
-    except UsageError as error:
-        problems.append(str(error))
-    problems += _clashes(arrays, seen, printed=printed)
-    sbatch_scripts.require(problems)
+    sbatch_scripts.require(_clashes(arrays, seen, printed=printed))
     people = {name for array in arrays for name in array.task_of} | set(
         seen.origin if seen else ()
     )

@@ -254,6 +254,9 @@ def test_slurm_that_is_not_there(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert call("--clean-workdir") == 2
+    assert "--clean-workdir" in (told := capsys.readouterr().err)
+    assert "--print-only" not in told, "the cluster is asked for nothing that cannot be submitted"
     assert call() == 2
     assert "--print-only" in capsys.readouterr().err
     assert untouched(tmp_path)

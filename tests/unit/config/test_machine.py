@@ -8,6 +8,7 @@ import pytest
 
 from bids_sr.config import Resources, Settings, UsageError, machine
 from bids_sr.config.groups import Paths
+from bids_sr.config.memory_model import RESIDENT_GB
 
 GIB = 2**30
 PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}
@@ -114,6 +115,22 @@ def test_a_slurm_job_gets_what_it_asked_for(
     root = tree(tmp_path, {})
     assert machine.processors(root, environ) == processors
     assert machine.memory_gb(root, environ) == pytest.approx(gb)
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "gb"),
+    [
+        ({}, {"SLURM_JOB_ID": "7"}, RESIDENT_GB),
+        (V2, {"SLURM_JOB_ID": "7"}, 0),
+        (V2_NESTED, {"SLURM_JOB_ID": "7"}, 0),
+        (V1, {"SLURM_JOB_ID": "7"}, 0),
+        ({}, {}, 0),
+    ],
+)
+def test_a_worker_counts_more_in_a_job_of_slurm_without_a_control_group(
+    files: dict[str, object], environ: dict[str, str], gb: float, tmp_path: Path
+) -> None:
+    assert machine.resident_gb(tree(tmp_path, files), environ) == gb
 
 
 def test_the_mask_of_processors_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,9 @@ def test_the_largest_step_has_to_fit() -> None:
     for workers in (1, 3):  # the program, the workers that wait and the largest step
         room = enough + (workers - 1) * memory_model.WORKER_GB
         assert memory_model.for_steps_gb(room, workers) == pytest.approx(need)
+        counted = room + workers * 0.6
+        assert memory_model.workers_that_fit(counted, 4, need, 0.6) == workers
+        assert memory_model.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
 
 
 def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) -> None:

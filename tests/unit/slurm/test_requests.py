@@ -29,6 +29,9 @@ def test_the_most_demanding_task_decides_and_has_head_room() -> None:
     )
     # 4 GB × 1.5 / 0.9 in steps of 512 MiB
     assert request == Request(cpus=3, gpus=1, memory_mb=6656, minutes=210)
+    # with more workers, (4 GB + 0.6 GB a worker) × 1.15: what is counted of them
+    many = request_for([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
+    assert many.memory_mb == 9728
     # the program is told of more than its estimate
     assert program_gib(request) * 1.0737 > 4.0 * 1.4
 
